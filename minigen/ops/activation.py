@@ -1,0 +1,71 @@
+"""The non-linearities of neural networks, with PyTorch's names and defaults."""
+
+import math
+
+from minigen.autodiff import op
+from minigen.ops.math import erf, exp, tanh, where
+from minigen.tensor import xp
+
+__all__ = ["elu", "gelu", "leaky_relu", "logsigmoid", "relu", "sigmoid", "silu", "softplus"]
+
+
+@op
+def relu(x):
+    """max(x, 0)."""
+    return xp(x).maximum(x, 0)
+@relu.vjp
+def relu(g, y, x): return where(y > 0, g, 0.0)
+
+@op
+def leaky_relu(x, *, negative_slope=0.01):
+    """x where x > 0, negative_slope · x elsewhere."""
+    return xp(x).where(x > 0, x, negative_slope * x)
+@leaky_relu.vjp
+def leaky_relu(g, y, x, *, negative_slope=0.01): return where(x > 0, g, g * negative_slope)
+
+@op
+def elu(x, *, alpha=1.0):
+    """x where x > 0, α(e^x − 1) elsewhere."""
+    return xp(x).where(x > 0, x, alpha * xp(x).expm1(xp(x).minimum(x, 0)))
+@elu.vjp
+def elu(g, y, x, *, alpha=1.0): return where(x > 0, g, g * (alpha * exp(-relu(-x))))
+
+@op
+def sigmoid(x):
+    """σ(x) = 1 / (1 + e^(−x))."""
+    e = xp(x).exp(-xp(x).abs(x))  # of −|x|, so that nothing overflows
+    return xp(x).where(x >= 0, 1, e) / (1 + e)
+@sigmoid.vjp
+def sigmoid(g, y, x): return g * (y * (1 - y))
+
+@op
+def silu(x):
+    """x σ(x), also called swish."""
+    return x * sigmoid(x).data
+@silu.vjp
+def silu(g, y, x):
+    s = sigmoid(x)
+    return g * (s * (1 + x * (1 - s)))
+
+def logsigmoid(x):
+    """log σ(x) = −softplus(−x), accurate where σ(x) rounds to 0."""
+    return -softplus(-x)
+
+@op
+def softplus(x, *, beta=1.0, threshold=20.0):
+    """log(1 + e^(βx)) / β; the line x where βx > threshold, as in PyTorch."""
+    z = beta * x
+    soft = xp(x).maximum(z, 0) + xp(x).log1p(xp(x).exp(-xp(x).abs(z)))
+    return xp(x).where(z > threshold, x, soft / beta)
+@softplus.vjp
+def softplus(g, y, x, *, beta=1.0, threshold=20.0):
+    return where(x * beta > threshold, g, g * sigmoid(x * beta))
+
+def gelu(x, approximate="none"):
+    """x Φ(x), Φ the distribution function of N(0, 1); "tanh" is the paper's approximation
+    (Hendrycks & Gimpel 2016)."""
+    if approximate == "tanh":
+        return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    if approximate != "none":
+        raise ValueError(f'gelu: approximate must be "none" or "tanh", got {approximate!r}')
+    return 0.5 * x * (1 + erf(x * (1 / math.sqrt(2))))

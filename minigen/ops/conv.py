@@ -1,0 +1,114 @@
+"""Convolution, transposed convolution, and the gradient of the weight.
+
+A convolution is linear in its input, y = C x (C depends on the weight); transposed convolution is
+multiplication by Cᵀ, which is also what back-propagation through a convolution does; and y is linear
+in the weight too, whose gradient is the third op. Each of the three is the derivative of the other
+two, so three kernels give derivatives of every order.
+"""
+
+from minigen import kernels
+from minigen.autodiff import op
+from minigen.ops.reduce import sum
+
+__all__ = ["conv2d", "conv2d_weight", "conv_output_size", "conv_transpose2d",
+           "conv_transpose_output_size"]
+
+
+@op
+def _conv2d(x, w, b, *, stride, padding, dilation, groups):
+    return kernels.conv2d(x, w, b, stride, padding, dilation, groups)
+@_conv2d.vjp
+def _conv2d(g, y, x, w, b, **kw):
+    return (lambda: _conv_transpose2d(g, w, None, size=x.shape[2:], **kw),  # eq: tconv-is-conv-backward
+            lambda: _conv2d_weight(g, x, size=w.shape[2:], **kw),
+            lambda: sum(g, (0, 2, 3)))
+
+@op
+def _conv_transpose2d(x, w, b, *, size, stride, padding, dilation, groups):
+    return kernels.conv_transpose2d(x, w, b, size, stride, padding, dilation, groups)
+@_conv_transpose2d.vjp
+def _conv_transpose2d(g, y, x, w, b, *, size, **kw):
+    return (lambda: _conv2d(g, w, None, **kw),
+            lambda: _conv2d_weight(x, g, size=w.shape[2:], **kw),
+            lambda: sum(g, (0, 2, 3)))
+
+@op
+def _conv2d_weight(g, x, *, size, stride, padding, dilation, groups):
+    return kernels.conv2d_weight(g, x, size, stride, padding, dilation, groups)
+@_conv2d_weight.vjp
+def _conv2d_weight(gw, y, g, x, *, size, **kw):
+    return (lambda: _conv2d(x, gw, None, **kw),
+            lambda: _conv_transpose2d(g, gw, None, size=x.shape[2:], **kw))
+
+
+def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
+    """Convolution (in the field's sense: the filter is not flipped)
+
+        y[n,k,p,q] = b[k] + Σ_{c,r,s} x[n, c, p·stride + r·dilation − padding, q·…] w[k,c,r,s]
+
+    x is (N, C, H, W), w is (K, C/groups, R, S), b is (K,); the result (N, K, P, Q). Each option is a
+    number or a pair (height, width); padding may be "valid" or "same" (at stride 1).
+    """
+    stride, dilation = pair("stride", stride), pair("dilation", dilation)
+    if padding == "same":
+        if stride != (1, 1):
+            raise ValueError(f'conv2d: padding="same" needs stride 1, got {stride}')
+        total = [d * (k - 1) for d, k in zip(dilation, w.shape[2:], strict=True)]
+        if any(t % 2 for t in total):
+            raise ValueError(f'conv2d: padding="same" needs an odd filter, got {w.shape[2:]}: '
+                             "pad x first with minigen.pad")
+        padding = [t // 2 for t in total]
+    padding = pair("padding", 0 if padding == "valid" else padding)
+    return _conv2d(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+
+def conv2d_weight(g, x, size, stride=1, padding=0, dilation=1, groups=1):
+    """The gradient of a convolution's weight: g is (N, K, P, Q), x is (N, C, H, W), `size` is (R, S),
+    the result (K, C/groups, R, S)."""
+    return _conv2d_weight(g, x, size=pair("size", size), stride=pair("stride", stride),
+                          padding=pair("padding", padding), dilation=pair("dilation", dilation),
+                          groups=groups)
+
+
+def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """Transposed convolution: multiplication by the transpose of the matrix that `conv2d` with the
+    same options multiplies by.
+
+    x is (N, K, P, Q), w is (K, C/groups, R, S), b is (C,), the result (N, C, H, W). Its size is
+    `conv_transpose_output_size`; `output_padding` < max(stride, dilation) chooses among those that
+    the convolution maps to (P, Q).
+    """
+    stride, padding, dilation, extra = (pair(n, v) for n, v in (
+        ("stride", stride), ("padding", padding), ("dilation", dilation),
+        ("output_padding", output_padding)))
+    if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
+        raise ValueError(f"conv_transpose2d: output_padding {extra} must be smaller than stride "
+                         f"{stride} or dilation {dilation}")
+    size = tuple(conv_transpose_output_size(i, k, s, p, e, d) for i, k, s, p, e, d in zip(
+        x.shape[2:], w.shape[2:], stride, padding, extra, dilation, strict=True))
+    return _conv_transpose2d(x, w, b, size=size, stride=stride, padding=padding,
+                             dilation=dilation, groups=groups)
+
+
+def conv_output_size(i, k, s=1, p=0, d=1):
+    """The length o of a convolution's output, for input length i, filter k, stride s, padding p,
+    dilation d: o = ⌊(i + 2p − d(k − 1) − 1) / s⌋ + 1."""
+    return (i + 2 * p - d * (k - 1) - 1) // s + 1  # eq: conv-output-size
+
+
+def conv_transpose_output_size(i, k, s=1, p=0, p_out=0, d=1):
+    """The length of a transposed convolution's output: (i − 1)s − 2p + d(k − 1) + 1 + p_out.
+
+    The slide has 2×2 in, 3×3 filter, stride 1, and prints 3×3; it is 4×4. 3×3 needs s = 2, p = 1."""
+    return (i - 1) * s - 2 * p + d * (k - 1) + 1 + p_out  # eq: tconv-output-size
+
+
+def pair(name, value):
+    """`value` as (height, width)."""
+    h, w = value if isinstance(value, (tuple, list)) else (value, value)
+    if not (isinstance(h, int) and isinstance(w, int)) or min(h, w) < (name in _POSITIVE):
+        raise ValueError(f"{name} must be an integer or a pair of them, at least "
+                         f"{int(name in _POSITIVE)}, got {value!r}")
+    return h, w
+
+_POSITIVE = {"stride", "dilation", "kernel_size", "size", "scale_factor"}

@@ -1,0 +1,60 @@
+"""Products of matrices and tensors."""
+
+from minigen import kernels
+from minigen.autodiff import op
+from minigen.ops.shape import broadcast_to, expand_dims, squeeze, swapaxes, transpose
+from minigen.tensor import xp
+
+__all__ = ["einsum", "linear", "matmul"]
+
+
+@op
+def _matmul(a, b): return kernels.matmul(a, b)
+@_matmul.vjp
+def _matmul(g, y, a, b):
+    return lambda: _matmul(g, swapaxes(b, -1, -2)), lambda: _matmul(swapaxes(a, -1, -2), g)
+
+def matmul(a, b):
+    """The matrix product of (..., M, K) and (..., K, N), batch axes broadcast; a vector is a row on
+    the left and a column on the right, as in NumPy."""
+    if a.ndim == 0 or b.ndim == 0:
+        raise ValueError(f"matmul: needs at least one axis each, got {a.shape} and {b.shape}")
+    y = _matmul(expand_dims(a, 0) if a.ndim == 1 else a, expand_dims(b, 1) if b.ndim == 1 else b)
+    if b.ndim == 1:
+        y = squeeze(y, -1)
+    return squeeze(y, -2 + (b.ndim == 1)) if a.ndim == 1 else y
+
+def linear(x, weight, bias=None):
+    """x Wᵀ + b on the last axis; weight is (out, in)."""
+    y = matmul(x, transpose(weight))
+    return y if bias is None else y + bias
+
+@op
+def _einsum(a, b, *, subscripts): return xp(a, b).einsum(subscripts, a, b, optimize=True)
+@_einsum.vjp
+def _einsum(g, y, a, b, *, subscripts):
+    (left, right), out = subscripts.split("->")[0].split(","), subscripts.split("->")[1]
+    return (lambda: _einsum_grad(g, out, b, right, a, left),
+            lambda: _einsum_grad(g, out, a, left, b, right))
+
+def _einsum_grad(g, out, other, theirs, x, mine):
+    """The cotangent of x, whose letters are `mine`. A letter that only x has was summed over: its
+    cotangent is the same all along that axis."""
+    alone = [i for i, letter in enumerate(mine) if letter not in out + theirs]
+    kept = "".join(letter for letter in mine if letter in out + theirs)
+    gx = _einsum(g, other, subscripts=f"{out},{theirs}->{kept}")
+    return broadcast_to(expand_dims(gx, alone), shape=x.shape) if alone else gx
+
+def einsum(subscripts, a, b):
+    """Einstein's sum of two operands, for example ``einsum("bij,bjk->bik", a, b)``. A letter may
+    stand once in each operand."""
+    spec = subscripts.replace(" ", "")
+    if "..." in spec or spec.count(",") != 1:
+        raise ValueError(f"einsum: needs two operands and no ellipsis, got {subscripts!r}")
+    inputs, _, out = spec.partition("->")
+    if "->" not in spec:  # NumPy's implicit mode: the letters that stand once, in alphabetical order
+        out = "".join(sorted(c for c in set(inputs) - {","} if inputs.count(c) == 1))
+    for letters in (*inputs.split(","), out):
+        if len(set(letters)) != len(letters):
+            raise ValueError(f"einsum: a letter stands twice in {letters!r}: take the diagonal first")
+    return _einsum(a, b, subscripts=f"{inputs}->{out}")

@@ -1,0 +1,208 @@
+"""Element-wise mathematics: each function with its derivative on the next line."""
+
+import math
+
+import numpy as np
+
+from minigen.autodiff import op
+from minigen.tensor import Tensor, as_array, xp
+
+__all__ = [
+    "abs", "add", "arctan", "ceil", "clip", "cos", "divide", "equal", "erf", "exp", "expm1",
+    "floor", "greater", "greater_equal", "less", "less_equal", "log", "log1p", "maximum", "minimum",
+    "multiply", "negative", "not_equal", "power", "reciprocal", "round", "sign", "sin", "sqrt",
+    "square", "subtract", "tan", "tanh", "where",
+]
+
+
+@op
+def add(a, b): return a + b
+@add.vjp
+def add(g, y, a, b): return g, g
+
+@op
+def subtract(a, b): return a - b
+@subtract.vjp
+def subtract(g, y, a, b): return g, lambda: -g
+
+@op
+def multiply(a, b): return a * b
+@multiply.vjp
+def multiply(g, y, a, b): return lambda: g * b, lambda: g * a
+
+@op
+def divide(a, b): return xp(a, b).true_divide(a, b)
+@divide.vjp
+def divide(g, y, a, b): return lambda: g / b, lambda: -g * y / b
+
+@op
+def negative(x): return -x
+@negative.vjp
+def negative(g, y, x): return -g
+
+@op
+def reciprocal(x): return 1 / x
+@reciprocal.vjp
+def reciprocal(g, y, x): return -g * y * y
+
+@op
+def power(a, b):
+    """a^b, element by element. The derivative with respect to b is 0 where a = 0, as in PyTorch."""
+    return xp(a, b).power(a, b)
+@power.vjp
+def power(g, y, a, b):
+    return (lambda: g * b * (a if b == 2 else power(a, b - 1)) if not isinstance(b, Tensor)
+            else g * where(b == 0, 0.0, b * power(a, b - 1)),
+            lambda: g * y * (log(where(a == 0, 1.0, a)) if isinstance(a, Tensor)
+                             else math.log(a or 1)))
+
+@op
+def exp(x): return xp(x).exp(x)
+@exp.vjp
+def exp(g, y, x): return g * y
+
+@op
+def expm1(x):
+    """e^x − 1, accurate near 0."""
+    return xp(x).expm1(x)
+@expm1.vjp
+def expm1(g, y, x): return g * (y + 1)
+
+@op
+def log(x): return xp(x).log(x)
+@log.vjp
+def log(g, y, x): return g / x
+
+@op
+def log1p(x):
+    """log(1 + x), accurate near 0."""
+    return xp(x).log1p(x)
+@log1p.vjp
+def log1p(g, y, x): return g / (1 + x)
+
+@op
+def sqrt(x): return xp(x).sqrt(x)
+@sqrt.vjp
+def sqrt(g, y, x): return g * 0.5 / y
+
+@op
+def square(x): return x * x
+@square.vjp
+def square(g, y, x): return g * (2 * x)
+
+@op
+def sin(x): return xp(x).sin(x)
+@sin.vjp
+def sin(g, y, x): return g * cos(x)
+
+@op
+def cos(x): return xp(x).cos(x)
+@cos.vjp
+def cos(g, y, x): return -g * sin(x)
+
+@op
+def tan(x): return xp(x).tan(x)
+@tan.vjp
+def tan(g, y, x): return g * (1 + y * y)
+
+@op
+def arctan(x): return xp(x).arctan(x)
+@arctan.vjp
+def arctan(g, y, x): return g / (1 + x * x)
+
+@op
+def tanh(x): return xp(x).tanh(x)
+@tanh.vjp
+def tanh(g, y, x): return g * (1 - y * y)
+
+@op
+def erf(x):
+    """The error function, 2/√π ∫₀ˣ e^(−t²) dt."""
+    if xp(x) is np:
+        from scipy.special import erf  # imported here: SciPy's special functions load slowly
+    else:
+        from cupyx.scipy.special import erf
+    return erf(x)
+@erf.vjp
+def erf(g, y, x): return g * (2 / math.sqrt(math.pi)) * exp(-x * x)
+
+@op
+def abs(x): return xp(x).abs(x)
+@abs.vjp
+def abs(g, y, x): return g * sign(x.detach())  # 0 at 0
+
+@op
+def maximum(a, b):
+    """The larger of a and b; where they are equal, each receives half of the gradient."""
+    return xp(a, b).maximum(a, b)
+@maximum.vjp
+def maximum(g, y, a, b): return lambda: g * _share(a, y, b), lambda: g * _share(b, y, a)
+
+@op
+def minimum(a, b):
+    """The smaller of a and b; where they are equal, each receives half of the gradient."""
+    return xp(a, b).minimum(a, b)
+@minimum.vjp
+def minimum(g, y, a, b): return lambda: g * _share(a, y, b), lambda: g * _share(b, y, a)
+
+def _share(a, y, b):
+    """1 where y came from a, 1/2 where it came from both, 0 where it came from b."""
+    return where(a == b, 0.5, where(y == a, 1.0, 0.0)).data.astype(y.dtype)
+
+@op
+def clip(x, *, min=None, max=None):
+    """x limited to [min, max]; the gradient is passed inside, bounds included, and 0 outside."""
+    return xp(x).clip(x, min, max)
+@clip.vjp
+def clip(g, y, x, **kw): return where(y == x, g, 0.0)
+
+@op
+def _where(a, b, *, condition): return xp(condition).where(condition, a, b)
+@_where.vjp
+def _where(g, y, a, b, *, condition):
+    return lambda: where(condition, g, 0.0), lambda: where(condition, 0.0, g)
+
+def where(condition, a, b):
+    """a where `condition` holds, b elsewhere; the three broadcast together."""
+    condition = condition.data if isinstance(condition, Tensor) else condition
+    if isinstance(condition, (bool, list)):
+        condition = np.asarray(condition)
+    if condition.dtype != bool:
+        raise TypeError(f"where: condition must be boolean, got {condition.dtype}: compare it, "
+                        "for example x != 0")
+    return _where(a, b, condition=condition)
+
+# Without a derivative: `grad` refuses to go through these.
+
+@op
+def sign(x):
+    """−1, 0 or 1."""
+    return xp(x).sign(x)
+
+@op
+def floor(x): return xp(x).floor(x)
+
+@op
+def ceil(x): return xp(x).ceil(x)
+
+@op
+def round(x): return xp(x).round(x)
+
+def _comparison(name, symbol):
+    def compare(a, b):
+        a, b = (v.data if isinstance(v, Tensor) else v if isinstance(v, (int, float, np.generic))
+                else as_array(v) for v in (a, b))
+        try:
+            return Tensor(xp(a).asarray(getattr(xp(a, b), name)(a, b)))
+        except ValueError as e:
+            raise ValueError(f"{name}(a: {np.shape(a)}, b: {np.shape(b)}): {e}") from e
+    compare.__name__ = name
+    compare.__doc__ = f"a {symbol} b, element by element: untracked booleans."
+    return compare
+
+equal = _comparison("equal", "==")
+not_equal = _comparison("not_equal", "!=")
+less = _comparison("less", "<")
+less_equal = _comparison("less_equal", "<=")
+greater = _comparison("greater", ">")
+greater_equal = _comparison("greater_equal", ">=")

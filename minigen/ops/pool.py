@@ -1,0 +1,94 @@
+"""Pooling and up-sampling: linear maps (max pooling: once the places are chosen), each defined
+beside its transpose, which is its derivative and whose derivative it is."""
+
+from minigen import kernels
+from minigen.autodiff import op
+from minigen.ops.conv import pair
+
+__all__ = ["avg_pool2d", "interpolate", "max_pool2d"]
+
+
+@op
+def _max_pool2d(x, *, kernel_size, stride, padding):
+    return kernels.max_pool2d(x, kernel_size, stride, padding)  # and the place of each maximum
+@_max_pool2d.vjp
+def _max_pool2d(g, y, x, **kw): return _max_unpool2d(g, index=y.saved, size=x.shape[2:])
+
+@op
+def _max_unpool2d(g, *, index, size): return kernels.max_unpool2d(g, index, size)
+@_max_unpool2d.vjp
+def _max_unpool2d(gx, y, g, *, index, size): return _max_pool2d_at(gx, index=index)
+
+@op
+def _max_pool2d_at(x, *, index): return kernels.max_pool2d_at(x, index)
+@_max_pool2d_at.vjp
+def _max_pool2d_at(g, y, x, *, index): return _max_unpool2d(g, index=index, size=x.shape[2:])
+
+@op
+def _avg_pool2d(x, **kw): return kernels.avg_pool2d(x, **kw)
+@_avg_pool2d.vjp
+def _avg_pool2d(g, y, x, **kw): return _avg_pool2d_transpose(g, size=x.shape[2:], **kw)
+
+@op
+def _avg_pool2d_transpose(g, **kw): return kernels.avg_pool2d_transpose(g, **kw)
+@_avg_pool2d_transpose.vjp
+def _avg_pool2d_transpose(gx, y, g, *, size, **kw): return _avg_pool2d(gx, **kw)
+
+@op
+def _upsample_nearest(x, *, size): return kernels.upsample_nearest(x, size)
+@_upsample_nearest.vjp
+def _upsample_nearest(g, y, x, *, size): return _upsample_nearest_transpose(g, size=x.shape[2:])
+
+@op
+def _upsample_nearest_transpose(g, *, size): return kernels.upsample_nearest_transpose(g, size)
+@_upsample_nearest_transpose.vjp
+def _upsample_nearest_transpose(gx, y, g, *, size): return _upsample_nearest(gx, size=g.shape[2:])
+
+@op
+def _upsample_bilinear(x, *, size): return kernels.upsample_bilinear(x, size)
+@_upsample_bilinear.vjp
+def _upsample_bilinear(g, y, x, *, size): return _upsample_bilinear_transpose(g, size=x.shape[2:])
+
+@op
+def _upsample_bilinear_transpose(g, *, size): return kernels.upsample_bilinear_transpose(g, size)
+@_upsample_bilinear_transpose.vjp
+def _upsample_bilinear_transpose(gx, y, g, *, size):
+    return _upsample_bilinear(gx, size=g.shape[2:])
+
+
+def max_pool2d(x, kernel_size, stride=None, padding=0):
+    """The largest value of each window: (N, C, H, W) → (N, C, P, Q). `stride` is `kernel_size` by
+    default; of equal values the first receives the gradient."""
+    return _max_pool2d(x, **_window(kernel_size, stride, padding))
+
+
+def avg_pool2d(x, kernel_size, stride=None, padding=0):
+    """The mean of each window, zeros of the padding counted: (N, C, H, W) → (N, C, P, Q)."""
+    return _avg_pool2d(x, **_window(kernel_size, stride, padding))
+
+
+def _window(kernel_size, stride, padding):
+    kernel_size, padding = pair("kernel_size", kernel_size), pair("padding", padding)
+    if any(2 * p > k for p, k in zip(padding, kernel_size, strict=True)):
+        raise ValueError(f"padding {padding} is more than half of kernel_size {kernel_size}: a "
+                         "window would see no pixel")
+    stride = kernel_size if stride is None else pair("stride", stride)
+    return {"kernel_size": kernel_size, "stride": stride, "padding": padding}
+
+
+def interpolate(x, size=None, scale_factor=None, mode="nearest"):
+    """Up- or down-sampling to `size`, or by a whole `scale_factor`: (N, C, H, W) → (N, C, *size).
+
+    "nearest" repeats pixels, y[i, j] = x[⌊i/r⌋, ⌊j/r⌋]; "bilinear" weights the four pixels around the
+    position (i + ½)/r − ½ (PyTorch's align_corners=False). There is nothing to learn.
+    """
+    if (size is None) == (scale_factor is None):
+        raise ValueError("interpolate: give either size or scale_factor")
+    if size is None:
+        size = (n * r for n, r in zip(x.shape[2:], pair("scale_factor", scale_factor), strict=True))
+    size = pair("size", tuple(size) if not isinstance(size, int) else size)
+    if mode == "nearest":
+        return _upsample_nearest(x, size=size)  # eq: upsample-nearest
+    if mode == "bilinear":
+        return _upsample_bilinear(x, size=size)  # eq: upsample-bilinear
+    raise ValueError(f'interpolate: mode must be "nearest" or "bilinear", got {mode!r}')

@@ -1,0 +1,143 @@
+"""Sums, means, extremes, and what is built from them."""
+
+import math
+
+import numpy as np
+
+from minigen.autodiff import op
+from minigen.ops.math import exp, sqrt, where
+from minigen.ops.shape import broadcast_to, expand_dims, flip, reshape, take_along_axis
+from minigen.tensor import xp
+
+__all__ = ["argmax", "argmin", "argsort", "cumsum", "log_softmax", "logsumexp", "max", "mean",
+           "min", "norm", "prod", "softmax", "sort", "std", "sum", "var"]
+
+
+def _expand(g, x, axis, keepdims):
+    """g of a reduction, with the reduced axes of x put back as ones."""
+    if keepdims:
+        return g
+    axes = range(x.ndim) if axis is None else np.atleast_1d(axis) % x.ndim
+    return reshape(g, [1 if i in axes else n for i, n in enumerate(x.shape)])
+
+def _count(x, axis):
+    """How many numbers of x one result of a reduction is made of."""
+    return math.prod(x.shape if axis is None else (x.shape[i] for i in np.atleast_1d(axis)))
+
+@op
+def sum(x, *, axis=None, keepdims=False): return x.sum(axis, keepdims=keepdims)
+@sum.vjp
+def sum(g, y, x, *, axis=None, keepdims=False):
+    return broadcast_to(_expand(g, x, axis, keepdims), shape=x.shape)
+
+@op
+def mean(x, *, axis=None, keepdims=False): return x.mean(axis, keepdims=keepdims)
+@mean.vjp
+def mean(g, y, x, *, axis=None, keepdims=False):
+    return broadcast_to(_expand(g, x, axis, keepdims) / _count(x, axis), shape=x.shape)
+
+def var(x, axis=None, ddof=0, keepdims=False):
+    """Σ(x − x̄)² / (n − ddof), NumPy's variance."""
+    d = x - mean(x, axis, keepdims=True)
+    return sum(d * d, axis, keepdims) / (_count(x, axis) - ddof)
+
+def std(x, axis=None, ddof=0, keepdims=False):
+    """The square root of `var`."""
+    return sqrt(var(x, axis, ddof, keepdims))
+
+def norm(x, axis=None, keepdims=False):
+    """‖x‖₂ = √Σx²."""
+    return sqrt(sum(x * x, axis, keepdims))
+
+@op
+def prod(x, *, axis=None, keepdims=False): return x.prod(axis, keepdims=keepdims)
+@prod.vjp
+def prod(g, y, x, *, axis=None, keepdims=False):
+    # Σ over the axis of the product of the others, made of ops so that zeros in x do no harm.
+    if axis is None:
+        return reshape(_others(reshape(x, (-1,)), 0), x.shape) * _expand(g, x, axis, keepdims)
+    return _others(x, axis) * _expand(g, x, axis, keepdims)
+
+def _others(x, axis):
+    """For each element the product of all others along the axis."""
+    n = x.shape[axis]
+    eye = np.eye(n, dtype=bool).reshape([n] + [n if i == axis % x.ndim else 1
+                                               for i in range(x.ndim)])
+    rows = prod(where(eye, 1.0, expand_dims(x, 0)), axis % x.ndim + 1)  # (n, *x without the axis)
+    return _moveaxis0(rows, axis % x.ndim)
+
+def _moveaxis0(x, axis):
+    order = list(range(1, x.ndim))
+    order.insert(axis, 0)
+    return x.transpose(order)
+
+@op
+def max(x, *, axis=None, keepdims=False):
+    """The largest; where several are equal they share the gradient."""
+    return x.max(axis, keepdims=keepdims)
+@max.vjp
+def max(g, y, x, *, axis=None, keepdims=False): return _extreme(g, y, x, axis, keepdims)
+
+@op
+def min(x, *, axis=None, keepdims=False):
+    """The smallest; where several are equal they share the gradient."""
+    return x.min(axis, keepdims=keepdims)
+@min.vjp
+def min(g, y, x, *, axis=None, keepdims=False): return _extreme(g, y, x, axis, keepdims)
+
+def _extreme(g, y, x, axis, keepdims):
+    at = (x == _expand(y, x, axis, keepdims)).data
+    return _expand(g, x, axis, keepdims) * (at / at.sum(axis, keepdims=True)).astype(x.dtype)
+
+@op
+def argmax(x, *, axis=None): return x.argmax(axis)
+
+@op
+def argmin(x, *, axis=None): return x.argmin(axis)
+
+@op
+def argsort(x, *, axis=-1): return xp(x).argsort(x, axis=axis, **_stable(x))
+
+def _stable(x): return {"kind": "stable"} if xp(x) is np else {}
+
+def sort(x, axis=-1):
+    """x sorted along the axis, smallest first."""
+    return take_along_axis(x, indices=argsort(x, axis), axis=axis)
+
+@op
+def cumsum(x, *, axis=None): return x.cumsum(axis)
+@cumsum.vjp
+def cumsum(g, y, x, *, axis=None):
+    if axis is None:
+        return reshape(flip(cumsum(flip(g))), x.shape)
+    return flip(cumsum(flip(g, axis), axis), axis)
+
+@op
+def logsumexp(x, *, axis=None, keepdims=False):
+    """log Σ e^x, with the largest x taken out so that nothing overflows."""
+    top = x.max(axis, keepdims=True)
+    top = xp(x).where(xp(x).isfinite(top), top, 0)
+    with np.errstate(divide="ignore"):  # log 0 = −∞ is right where every x is −∞
+        y = xp(x).log(xp(x).exp(x - top).sum(axis, keepdims=True)) + top
+    return y if keepdims else y.squeeze() if axis is None else y.squeeze(axis)
+@logsumexp.vjp
+def logsumexp(g, y, x, *, axis=None, keepdims=False):
+    # where every x is −∞, y is too: there e^(x − y) would be e^(−∞ + ∞)
+    lse = _expand(where(y > -math.inf, y, 0.0), x, axis, keepdims)
+    return _expand(g, x, axis, keepdims) * exp(x - lse)
+
+@op
+def softmax(x, *, axis=-1):
+    """e^x / Σ e^x along the axis."""
+    e = xp(x).exp(x - x.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+@softmax.vjp
+def softmax(g, y, x, *, axis=-1): return y * (g - sum(g * y, axis, keepdims=True))
+
+@op
+def log_softmax(x, *, axis=-1):
+    """x − log Σ e^x along the axis."""
+    d = x - x.max(axis, keepdims=True)
+    return d - xp(x).log(xp(x).exp(d).sum(axis, keepdims=True))
+@log_softmax.vjp
+def log_softmax(g, y, x, *, axis=-1): return g - exp(y) * sum(g, axis, keepdims=True)

@@ -1,0 +1,176 @@
+"""Tensors: an array and how it came about.
+
+The engine is two files: this one holds the data structure, `autodiff.py` how operations make nodes
+of a graph and how `grad` walks it.
+"""
+
+import contextlib
+import itertools
+from contextvars import ContextVar
+
+import numpy as np
+
+_tick = itertools.count(1).__next__  # one clock for nodes and for writes: see `write`
+_tracking = ContextVar("tracking", default=True)
+tracking = _tracking.get
+FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}
+
+
+def xp(*arrays):
+    """The module (numpy or cupy) whose functions work on these arrays."""
+    for a in arrays:
+        if not isinstance(a, (np.ndarray, np.generic, int, float, type(None))):
+            import cupy
+            return cupy.get_array_module(a)
+    return np
+
+
+class Tensor:
+    """An array and how it came about: ``data = op(*parents, **kw)``.
+
+    Make one with `tensor`. Operators and the usual methods of NumPy and PyTorch are minigen's ops.
+    """
+
+    __slots__ = ("data", "requires_grad", "op", "parents", "kw", "saved", "base", "stamp",
+                 "__weakref__")
+    __array_ufunc__ = None  # NumPy's operators leave the work to ours
+    __hash__ = object.__hash__
+
+    def __init__(self, data, op=None, parents=(), kw=None, saved=None, base=None):
+        self.data, self.op, self.parents, self.kw, self.saved = data, op, parents, kw, saved
+        self.requires_grad = op is not None
+        self.base = base  # the tensor whose memory this one views, if any
+        self.stamp = _tick()
+
+    shape = property(lambda self: self.data.shape)
+    ndim = property(lambda self: self.data.ndim)
+    size = property(lambda self: self.data.size)
+    dtype = property(lambda self: self.data.dtype)
+
+    def item(self):
+        """The value of a tensor of one element, as a Python number."""
+        return self.data.item()
+
+    def numpy(self):
+        """The values as a NumPy array; on the CPU it shares this tensor's memory."""
+        return self.data if isinstance(self.data, np.ndarray) else self.data.get()
+
+    def detach(self):
+        """The same memory, without history."""
+        return Tensor(self.data, base=owner(self))
+
+    def backward(self, *_, **__):
+        raise AttributeError("minigen has no .backward() and no .grad: use minigen.grad(y, wrt)")
+
+    def __array__(self, dtype=None, copy=None):
+        if self.requires_grad:
+            raise TypeError("NumPy was given a tensor that requires grad and would lose its "
+                            "history: use minigen's function, or pass t.detach()")
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __dlpack__(self, **kw):
+        if self.requires_grad:
+            raise TypeError("a tensor that requires grad cannot be exported: pass t.detach()")
+        return self.data.__dlpack__(**kw)
+
+    def __dlpack_device__(self):
+        return self.data.__dlpack_device__()
+
+    def __setitem__(self, index, value):
+        raise TypeError("a tensor is never assigned into: build a new one with minigen.where, "
+                        "concatenate or pad (parameters change through optimisers)")
+
+    def __len__(self):
+        if not self.ndim:
+            raise TypeError("a 0-d tensor has no len()")
+        return self.shape[0]
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self):
+        if self.size != 1:
+            raise ValueError(f"a tensor of shape {self.shape} is neither true nor false: "
+                             "use .any() or .all() of its .numpy()")
+        return bool(self.data)
+
+    def __float__(self):
+        return float(self.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __index__(self):
+        if self.dtype.kind not in "iu":
+            raise TypeError(f"only an integer tensor can be an index, this one is {self.dtype}")
+        return int(self.item())
+
+    def __format__(self, spec):
+        return format(self.item() if spec and self.size == 1 else repr(self), spec)
+
+    def __repr__(self):
+        values = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=200)
+        tail = ", requires_grad=True" if self.requires_grad else ""
+        return f"tensor({values}, shape={self.shape}, dtype={self.dtype}{tail})"
+
+
+def tensor(a, requires_grad=False):
+    """A tensor from an array, a Python list (float32), a number, or anything with ``__array__`` or
+    DLPack (PyTorch, JAX, CuPy), taken without a copy. With ``requires_grad=True`` the array is
+    copied, because optimisers write into it; its dtype must be float32 or float64."""
+    if isinstance(a, Tensor):
+        data, base = a.data, owner(a)
+    else:
+        data, base = as_array(a), None
+    if requires_grad:
+        if data.dtype not in FLOATS:
+            raise TypeError(f"tensor: requires_grad needs float32 or float64, got {data.dtype}: "
+                            "use a.astype(numpy.float32)")
+        data, base = data.copy(), None
+    t = Tensor(data, base=base)
+    t.requires_grad = bool(requires_grad)
+    return t
+
+
+def as_array(a):
+    if isinstance(a, np.ndarray):
+        return a
+    if isinstance(a, (list, tuple, int, float)):
+        return np.array(a, np.float32)
+    if hasattr(a, "__dlpack_device__"):
+        if a.__dlpack_device__()[0] == 2:  # a CUDA device, in DLPack's numbering
+            import cupy
+            return cupy.from_dlpack(a)
+        return np.from_dlpack(a)
+    if hasattr(a, "__array__"):
+        return np.asarray(a)
+    raise TypeError(f"expected a tensor, an array or a number, got {type(a).__name__}")
+
+
+def owner(t):
+    return t if t.base is None else t.base
+
+
+def write(t, update):
+    """The one way in which an array changes: ``update(t.data)`` writes in place, and the tensor is
+    stamped, so that a graph computed from the old values is recognised as stale by `grad`."""
+    if t.parents:
+        raise TypeError(f"write: only parameters and buffers can be written, not a result of "
+                        f"{t.op.__name__}")
+    update(t.data)
+    owner(t).stamp = _tick()
+
+
+@contextlib.contextmanager
+def track(on):
+    """A context in which history is kept, or not."""
+    token = _tracking.set(on)
+    try:
+        yield
+    finally:
+        _tracking.reset(token)
+
+
+def no_grad():
+    """A context (``with no_grad():``) or decorator in which no history is kept."""
+    return track(False)

@@ -22,7 +22,8 @@ import inspect
 
 import numpy as np
 
-from minigen.tensor import FLOATS, Tensor, as_array, owner, track, tracking, xp
+from minigen.tensor import F64, FLOATS, Tensor, as_array, owner, track, tracking, xp
+
 
 def op(forward):
     """Make an operation of a function on arrays. Its result is the array, or ``(array, saved)``
@@ -74,7 +75,7 @@ def op(forward):
             y, saved = y
         if isinstance(y, (np.generic, float, int, bool)):
             y = np.asarray(y)
-        if y.dtype == np.float64 and np.float64 not in dtypes:
+        if y.dtype == F64 and F64 not in dtypes:
             y = y.astype(np.float32)  # integers and Python numbers alone make float32
         base = None
         if y.base is not None:
@@ -160,9 +161,9 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
     a dict. y is a scalar, unless a `cotangent` of y's shape is given: then the vector-Jacobian
     product. With `create_graph` the result can be differentiated again, otherwise it is untracked.
 
-    Raises ValueError if y does not reach one of `wrt` (`allow_unused=True` gives zeros instead), if
-    y is not a scalar and no cotangent was given; RuntimeError if the graph is stale: a tensor that it
-    was computed from has been written since.
+    Raises ValueError if y does not reach one of `wrt` (`allow_unused=True` gives zeros instead) or
+    is not a scalar and no cotangent was given; RuntimeError if the graph is stale: a tensor that
+    it was computed from has been written since.
     """
     names = list(wrt) if isinstance(wrt, dict) else None
     many = list(wrt.values()) if names else list(wrt) if isinstance(wrt, (list, tuple)) else [wrt]

@@ -1,0 +1,37 @@
+"""Every operation, and the operators and methods of `Tensor`, which are the same functions."""
+
+from minigen.ops import activation, attention, conv, linalg, loss, math, pool, reduce, shape
+from minigen.ops import norm as norms
+from minigen.ops.activation import *
+from minigen.ops.attention import *
+from minigen.ops.conv import *
+from minigen.ops.linalg import *
+from minigen.ops.loss import *
+from minigen.ops.math import *
+from minigen.ops.norm import *
+from minigen.ops.pool import *
+from minigen.ops.reduce import *
+from minigen.ops.shape import *
+from minigen.tensor import Tensor
+
+__all__ = [name for module in (activation, attention, conv, linalg, loss, math, norms, pool, reduce,
+                               shape) for name in module.__all__]
+
+for name in ("abs", "argmax", "argmin", "argsort", "astype", "clip", "cumsum", "exp", "expand_dims",
+             "flatten", "log", "logsumexp", "max", "mean", "min", "moveaxis", "prod", "repeat",
+             "reshape", "round", "sigmoid", "softmax", "sort", "sqrt", "squeeze", "std", "sum",
+             "swapaxes", "take", "tanh", "transpose", "var"):
+    setattr(Tensor, name, globals()[name])
+
+Tensor.__add__ = Tensor.__radd__ = add
+Tensor.__mul__ = Tensor.__rmul__ = multiply
+Tensor.__sub__, Tensor.__rsub__ = subtract, lambda b, a: subtract(a, b)
+Tensor.__truediv__, Tensor.__rtruediv__ = divide, lambda b, a: divide(a, b)
+Tensor.__pow__, Tensor.__rpow__ = power, lambda b, a: power(a, b)
+Tensor.__matmul__, Tensor.__rmatmul__ = matmul, lambda b, a: matmul(a, b)
+Tensor.__neg__, Tensor.__abs__ = negative, abs
+Tensor.__getitem__ = getitem
+Tensor.__eq__, Tensor.__ne__ = equal, not_equal
+Tensor.__lt__, Tensor.__le__ = less, less_equal
+Tensor.__gt__, Tensor.__ge__ = greater, greater_equal
+Tensor.T = property(transpose)

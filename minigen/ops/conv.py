@@ -1,9 +1,9 @@
 """Convolution, transposed convolution, and the gradient of the weight.
 
 A convolution is linear in its input, y = C x (C depends on the weight); transposed convolution is
-multiplication by Cᵀ, which is also what back-propagation through a convolution does; and y is linear
-in the weight too, whose gradient is the third op. Each of the three is the derivative of the other
-two, so three kernels give derivatives of every order.
+multiplication by Cᵀ, which is also what back-propagation through a convolution does; and y is
+linear in the weight too, whose gradient is the third op. Each of the three is the derivative of the
+other two, so three kernels give derivatives of every order.
 """
 
 from minigen import kernels
@@ -19,7 +19,8 @@ def _conv2d(x, w, b, *, stride, padding, dilation, groups):
     return kernels.conv2d(x, w, b, stride, padding, dilation, groups)
 @_conv2d.vjp
 def _conv2d(g, y, x, w, b, **kw):
-    return (lambda: _conv_transpose2d(g, w, None, size=x.shape[2:], **kw),  # eq: tconv-is-conv-backward
+    size = x.shape[2:]
+    return (lambda: _conv_transpose2d(g, w, None, size=size, **kw),  # eq: tconv-is-conv-backward
             lambda: _conv2d_weight(g, x, size=w.shape[2:], **kw),
             lambda: sum(g, (0, 2, 3)))
 
@@ -46,8 +47,8 @@ def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
 
         y[n,k,p,q] = b[k] + Σ_{c,r,s} x[n, c, p·stride + r·dilation − padding, q·…] w[k,c,r,s]
 
-    x is (N, C, H, W), w is (K, C/groups, R, S), b is (K,); the result (N, K, P, Q). Each option is a
-    number or a pair (height, width); padding may be "valid" or "same" (at stride 1).
+    x is (N, C, H, W), w is (K, C/groups, R, S), b is (K,); the result (N, K, P, Q). Each option is
+    a number or a pair (height, width); padding may be "valid" or "same" (at stride 1).
     """
     stride, dilation = pair("stride", stride), pair("dilation", dilation)
     if padding == "same":
@@ -63,8 +64,8 @@ def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
 
 
 def conv2d_weight(g, x, size, stride=1, padding=0, dilation=1, groups=1):
-    """The gradient of a convolution's weight: g is (N, K, P, Q), x is (N, C, H, W), `size` is (R, S),
-    the result (K, C/groups, R, S)."""
+    """The gradient of a convolution's weight: g is (N, K, P, Q), x is (N, C, H, W), `size` is (R,
+    S), the result (K, C/groups, R, S)."""
     return _conv2d_weight(g, x, size=pair("size", size), stride=pair("stride", stride),
                           padding=pair("padding", padding), dilation=pair("dilation", dilation),
                           groups=groups)
@@ -99,7 +100,8 @@ def conv_output_size(i, k, s=1, p=0, d=1):
 def conv_transpose_output_size(i, k, s=1, p=0, p_out=0, d=1):
     """The length of a transposed convolution's output: (i − 1)s − 2p + d(k − 1) + 1 + p_out.
 
-    The slide has 2×2 in, 3×3 filter, stride 1, and prints 3×3; it is 4×4. 3×3 needs s = 2, p = 1."""
+    The slide has 2×2 in, 3×3 filter, stride 1, and prints 3×3; it is 4×4. For 3×3 take
+    s = 2, p = 1."""
     return (i - 1) * s - 2 * p + d * (k - 1) + 1 + p_out  # eq: tconv-output-size
 
 

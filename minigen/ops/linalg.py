@@ -52,9 +52,9 @@ def einsum(subscripts, a, b):
     if "..." in spec or spec.count(",") != 1:
         raise ValueError(f"einsum: needs two operands and no ellipsis, got {subscripts!r}")
     inputs, _, out = spec.partition("->")
-    if "->" not in spec:  # NumPy's implicit mode: the letters that stand once, in alphabetical order
+    if "->" not in spec:  # NumPy's implicit mode: the letters that stand once, sorted
         out = "".join(sorted(c for c in set(inputs) - {","} if inputs.count(c) == 1))
     for letters in (*inputs.split(","), out):
         if len(set(letters)) != len(letters):
-            raise ValueError(f"einsum: a letter stands twice in {letters!r}: take the diagonal first")
+            raise ValueError(f"einsum: a letter stands twice in {letters!r}: take a diagonal first")
     return _einsum(a, b, subscripts=f"{inputs}->{out}")

@@ -79,8 +79,8 @@ def _window(kernel_size, stride, padding):
 def interpolate(x, size=None, scale_factor=None, mode="nearest"):
     """Up- or down-sampling to `size`, or by a whole `scale_factor`: (N, C, H, W) → (N, C, *size).
 
-    "nearest" repeats pixels, y[i, j] = x[⌊i/r⌋, ⌊j/r⌋]; "bilinear" weights the four pixels around the
-    position (i + ½)/r − ½ (PyTorch's align_corners=False). There is nothing to learn.
+    "nearest" repeats pixels, y[i, j] = x[⌊i/r⌋, ⌊j/r⌋]; "bilinear" weights the four pixels around
+    the position (i + ½)/r − ½ (PyTorch's align_corners=False). There is nothing to learn.
     """
     if (size is None) == (scale_factor is None):
         raise ValueError("interpolate: give either size or scale_factor")

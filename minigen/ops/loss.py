@@ -1,0 +1,138 @@
+"""Losses, embedding and dropout, with PyTorch's names and options."""
+
+import numpy as np
+
+from minigen.autodiff import op
+from minigen.ops.activation import logsigmoid, sigmoid
+from minigen.ops.math import abs, multiply, square
+from minigen.ops.reduce import log_softmax, mean, sum
+from minigen.ops.shape import getitem, squeeze, take_along_axis
+from minigen.tensor import Tensor, xp
+
+__all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "dropout", "embedding", "l1_loss",
+           "mse_loss", "one_hot"]
+
+
+def _reduce(x, reduction):
+    if reduction == "mean":
+        return mean(x)
+    if reduction == "sum":
+        return sum(x)
+    if reduction == "none":
+        return x
+    raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
+
+
+def _same_shape(name, x, targets):
+    if x.shape != targets.shape:
+        raise ValueError(f"{name}: input has shape {x.shape}, target {targets.shape}: they must be "
+                         "equal (nothing is broadcast in a loss)")
+
+
+def mse_loss(x, targets, reduction="mean"):
+    """(x − target)², its mean over all elements by default."""
+    _same_shape("mse_loss", x, targets)
+    return _reduce(square(x - targets), reduction)
+
+
+def l1_loss(x, targets, reduction="mean"):
+    """|x − target|, its mean over all elements by default."""
+    _same_shape("l1_loss", x, targets)
+    return _reduce(abs(x - targets), reduction)
+
+
+def binary_cross_entropy_with_logits(x, targets, weight=None, pos_weight=None, reduction="mean"):
+    """−[w₊ t log σ(x) + (1 − t) log(1 − σ(x))] for logits x and targets t in [0, 1], without
+    computing σ. `weight` multiplies each element, `pos_weight` (w₊) the positive term."""
+    _same_shape("binary_cross_entropy_with_logits", x, targets)
+    if pos_weight is None:
+        loss = _bce(x, targets)
+    else:
+        loss = -(pos_weight * targets * logsigmoid(x) + (1 - targets) * logsigmoid(-x))
+    return _reduce(loss if weight is None else loss * weight, reduction)
+
+
+@op
+def _bce(x, t):
+    """softplus(x) − t x = max(x, 0) − t x + log(1 + e^(−|x|))."""
+    m = xp(x)
+    y = m.abs(x)
+    m.log1p(m.exp(m.negative(y, out=y), out=y), out=y)
+    y += m.maximum(x, 0)
+    y -= t * x
+    return y
+@_bce.vjp
+def _bce(g, y, x, t):
+    return lambda: g * (sigmoid(x) - t), lambda: -g * x
+
+
+def one_hot(indices, num_classes, dtype=np.float32):
+    """Integer classes (...) as vectors (..., num_classes) with a single 1: an untracked tensor."""
+    indices = _integers("one_hot", indices, num_classes)
+    y = xp(indices).zeros((*indices.shape, num_classes), dtype)
+    xp(y).put_along_axis(y, indices[..., None], 1, -1)
+    return Tensor(y)
+
+
+def _integers(name, indices, n):
+    a = indices.data if isinstance(indices, Tensor) else np.asarray(indices) if isinstance(
+        indices, (list, int)) else indices
+    if a.dtype.kind not in "iu":
+        raise TypeError(f"{name}: indices must be integers, got {a.dtype}")
+    if a.size and (a.min() < 0 or a.max() >= n):
+        raise IndexError(f"{name}: indices must lie in 0…{n - 1}, got {a.min()}…{a.max()}")
+    return a
+
+
+def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="mean",
+                  label_smoothing=0.0):
+    """−log softmax(logits)[target], classes on axis 1: logits are (N, C, ...), targets integers
+    (N, ...) or probabilities (N, C, ...).
+
+    `weight` (C,) scales each class (the mean is then weighted too), targets equal to `ignore_index`
+    count nothing, `label_smoothing` ε mixes the target with the uniform distribution.
+    """
+    axis = 1 if logits.ndim > 1 else 0
+    C = logits.shape[axis]
+    t = targets.data if isinstance(targets, Tensor) else np.asarray(targets)
+    w = None if weight is None else weight.data if isinstance(weight, Tensor) else weight
+    per_class = None if w is None else w.reshape([C if i == axis else 1
+                                                  for i in range(logits.ndim)])
+    logp = log_softmax(logits, axis)
+    if t.dtype.kind == "f":
+        _same_shape("cross_entropy", logits, t)
+        p = targets * (1 - label_smoothing) + label_smoothing / C
+        nll = -sum((logp if w is None else logp * per_class) * p, axis)
+        return _reduce(nll, "sum") / (nll.size or 1) if reduction == "mean" else _reduce(
+            nll, reduction)
+    expected = logits.shape[:axis] + logits.shape[axis + 1:]
+    if t.shape != expected:
+        raise ValueError(f"cross_entropy: logits {logits.shape} need integer targets of shape "
+                         f"{expected}, got {t.shape}")
+    counts = t != ignore_index
+    t = _integers("cross_entropy", xp(t).where(counts, t, 0), C)
+    at = xp(t).expand_dims(t, axis)
+    scale = counts.astype(logits.dtype) if w is None else counts * w[t]
+    nll = -squeeze(take_along_axis(logp, indices=at, axis=axis), axis) * scale
+    if label_smoothing:
+        smooth = -sum(logp if w is None else logp * per_class, axis) * counts.astype(logits.dtype)
+        nll = (1 - label_smoothing) * nll + (label_smoothing / C) * smooth
+    return sum(nll) / scale.sum() if reduction == "mean" else _reduce(nll, reduction)
+
+
+def embedding(indices, weight):
+    """The rows of weight (V, D) at integer `indices` (...): (..., D)."""
+    return getitem(weight, (_integers("embedding", indices, weight.shape[0]),))
+
+
+def dropout(x, p=0.5, training=True, rng=None):
+    """Each element 0 with probability p, else divided by 1 − p, so that the mean stays. `rng` is a
+    numpy.random.Generator."""
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout: p must lie in [0, 1), got {p}")
+    if not training or p == 0:
+        return x
+    if rng is None:
+        raise ValueError("dropout: pass rng=numpy.random.default_rng(seed): noise is an argument")
+    keep = rng.random(x.shape, dtype=np.float32) >= p
+    return multiply(x, xp(x.data).asarray(keep.astype(x.dtype) / np.asarray(1 - p, x.dtype)))

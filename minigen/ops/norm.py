@@ -1,0 +1,111 @@
+"""Normalisation: (x − mean) / √(variance + ε), then a scale and a shift.
+
+Batch, group and layer norm differ only in what the mean and variance are taken over. Each has a
+fused kernel for its value and its first gradient, and a composite in ordinary ops for higher ones.
+"""
+
+import math
+
+from minigen import kernels
+from minigen.autodiff import op
+from minigen.ops.math import sqrt
+from minigen.ops.reduce import mean, var
+from minigen.ops.shape import reshape
+
+__all__ = ["batch_norm", "group_norm", "layer_norm"]
+
+
+def _standardise(x, axes, eps):
+    return (x - mean(x, axes, keepdims=True)) / sqrt(var(x, axes, keepdims=True) + eps)
+
+def _affine(y, weight, bias, shape):
+    """y · weight + bias, both reshaped to `shape` so that they broadcast along the channels."""
+    y = y if weight is None else y * reshape(weight, shape)
+    return y if bias is None else y + reshape(bias, shape)
+
+def _flat(x):
+    """(N, C, ...) as (N, C, L)."""
+    return x.reshape(x.shape[0], x.shape[1], math.prod(x.shape[2:]))
+
+def _channels(x):
+    return (1, x.shape[1]) + (1,) * (x.ndim - 2)
+
+
+@op
+def _batch_norm(x, weight, bias, *, eps):
+    y, *saved = kernels.batch_norm(_flat(x), weight, bias, eps)  # mean and 1/√(var + ε), (C,) each
+    return y.reshape(x.shape), saved
+@_batch_norm.vjp
+def _batch_norm(g, y, x, weight, bias, *, eps):
+    gx, gw, gb = kernels.batch_norm_backward(_flat(g.data), _flat(x.data), _data(weight), *y.saved)
+    return gx.reshape(x.shape), gw, gb
+@_batch_norm.composite
+def _batch_norm(x, weight, bias, *, eps):
+    return _affine(_standardise(x, (0, *range(2, x.ndim)), eps), weight, bias, _channels(x))
+
+@op
+def _group_norm(x, weight, bias, *, num_groups, eps):
+    y, *saved = kernels.group_norm(_flat(x), num_groups, weight, bias, eps)  # (N, groups) each
+    return y.reshape(x.shape), saved
+@_group_norm.vjp
+def _group_norm(g, y, x, weight, bias, *, num_groups, eps):
+    gx, gw, gb = kernels.group_norm_backward(_flat(g.data), _flat(x.data), num_groups,
+                                             _data(weight), *y.saved)
+    return gx.reshape(x.shape), gw, gb
+@_group_norm.composite
+def _group_norm(x, weight, bias, *, num_groups, eps):
+    grouped = reshape(x, (x.shape[0], num_groups, -1))
+    return _affine(reshape(_standardise(grouped, 2, eps), x.shape), weight, bias, _channels(x))
+
+@op
+def _layer_norm(x, weight, bias, *, axes, eps):
+    shape = (-1, math.prod(x.shape[-axes:]))
+    y, *saved = kernels.layer_norm(x.reshape(shape), *_raveled(weight, bias), eps)
+    return y.reshape(x.shape), saved
+@_layer_norm.vjp
+def _layer_norm(g, y, x, weight, bias, *, axes, eps):
+    shape = (-1, math.prod(x.shape[-axes:]))
+    gx, gw, gb = kernels.layer_norm_backward(g.data.reshape(shape), x.data.reshape(shape),
+                                             *_raveled(_data(weight)), *y.saved)
+    return (gx.reshape(x.shape), *(v if v is None else v.reshape(x.shape[-axes:])
+                                   for v in (gw, gb)))
+@_layer_norm.composite
+def _layer_norm(x, weight, bias, *, axes, eps):
+    return _affine(_standardise(x, tuple(range(-axes, 0)), eps), weight, bias, x.shape[-axes:])
+
+def _data(t): return None if t is None else t.data
+def _raveled(*arrays): return [None if a is None else a.reshape(-1) for a in arrays]
+
+
+def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, training=False,
+               momentum=0.1, eps=1e-5):
+    """Each channel standardised over batch and positions: x is (N, C, ...), the others (C,).
+
+    In training with the batch's own mean and variance, else with the running ones. Nothing is
+    written here: the layer `minigen.nn.BatchNorm2d` updates its running statistics (`momentum`).
+    """
+    if training or running_mean is None:
+        if x.shape[0] * math.prod(x.shape[2:]) < 2:
+            raise ValueError(f"batch_norm: more than one value per channel is needed in training, "
+                             f"x is {x.shape}")
+        return _batch_norm(x, weight, bias, eps=eps)
+    shape = _channels(x)
+    y = (x - reshape(running_mean, shape)) / sqrt(reshape(running_var, shape) + eps)
+    return _affine(y, weight, bias, shape)
+
+
+def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
+    """Each sample's channels, in `num_groups` groups, standardised over group and positions: x is
+    (N, C, ...), weight and bias (C,) (Wu & He 2018)."""
+    if x.shape[1] % num_groups:
+        raise ValueError(f"group_norm: {num_groups} groups do not divide {x.shape[1]} channels")
+    return _group_norm(x, weight, bias, num_groups=num_groups, eps=eps)
+
+
+def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
+    """x standardised over its last axes, which must be `normalized_shape`; weight and bias have
+    that shape (Ba, Kiros & Hinton 2016)."""
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if tuple(x.shape[-len(shape):]) != shape:
+        raise ValueError(f"layer_norm: the last axes of x must be {shape}, x is {x.shape}")
+    return _layer_norm(x, weight, bias, axes=len(shape), eps=eps)

@@ -8,5 +8,7 @@
 from .conv2d import conv2d
 from .conv2d_weight import conv2d_weight
 from .conv_transpose2d import conv_transpose2d
+from .matmul import matmul
+from .optim import adam, rmsprop, sgd
 
-__all__ = ["conv2d", "conv2d_weight", "conv_transpose2d"]
+__all__ = ["adam", "conv2d", "conv2d_weight", "conv_transpose2d", "matmul", "rmsprop", "sgd"]

@@ -31,7 +31,7 @@ class Kernel:
 
     def __init__(self, reference, shapes, check):
         functools.update_wrapper(self, reference)
-        self.name, self.check, self.signature = reference.__name__, check, None
+        self.name, self.check = reference.__name__, check
         self.signature = inspect.signature(reference)
         words = {name: spec.split() for name, spec in shapes.items()}
         self.arrays = [(i, name, [d for d in words[name] if len(d) == 1 or d == "..."],
@@ -49,7 +49,10 @@ class Kernel:
 
     def __call__(self, *args, **named):
         if named or len(args) != len(self.signature.parameters):
-            args = self.signature.bind(*args, **named).args
+            try:
+                args = self.signature.bind(*args, **named).args
+            except TypeError as error:
+                raise TypeError(f"{self.name}: {error}") from None
         args, copies, sizes, first = list(args), [], {}, None
         for i, name, dims, words in self.arrays:
             a = args[i]
@@ -83,7 +86,8 @@ class Kernel:
             if a.dtype.kind not in "iu":
                 raise TypeError(f"{self.name}: {name} is {a.dtype}, expected integers")
         elif a.dtype != first[1] and not ("mask" in words and a.dtype == bool):
-            raise TypeError(f"{self.name}: {name} is {a.dtype}, expected {first[1]} like {first[0]}")
+            raise TypeError(f"{self.name}: {name} is {a.dtype}, "
+                            f"expected {first[1]} like {first[0]}")
 
     def _bind(self, name, shape, dims, sizes):
         """Match a shape with its letters, whose sizes are filled in as they are met."""

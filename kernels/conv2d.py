@@ -25,7 +25,7 @@ def check(x, w, b, stride, padding, dilation, groups):
 
 @kernel(check, x="N C H W", w="K D R S", b="K or None")
 def conv2d(x, w, b, stride, padding, dilation, groups):
-    (N, C, H, W), (K, D, R, S) = x.shape, w.shape
+    N, (K, D, R, S) = len(x), w.shape
     win = windows(x, (R, S), stride, padding, dilation)  # (N, C, P, Q, R, S)
     P, Q = win.shape[2:4]
     y = np.einsum("ngdpqrs,gkdrs->ngkpq", win.reshape(N, groups, D, P, Q, R, S),

@@ -84,7 +84,7 @@ def op(forward):
         if y.dtype in FLOATS and tracking() and any(
                 type(p) is Tensor and p.requires_grad for p in parents):
             return Tensor(y, call, tuple(parents), kw, saved, base)
-        return Tensor(y, base=base)
+        return Tensor(y, saved=saved, base=base)
 
     def vjp(f):
         call.pull = f

@@ -1,15 +1,15 @@
 """Layers: the parameters of an op and a call to it, with PyTorch's names, options, weight layouts
 and initial distributions. A layer is a plain object; ``rng`` draws its first weights."""
 
+import functools
 import inspect
-import math
 
 import numpy as np
 
 from minigen import ops
-from minigen.nn import init
+from minigen.nn import initializers
 from minigen.ops.conv import pair
-from minigen.tensor import tensor, write, xp
+from minigen.tensor import tensor, write
 
 
 def _rng(rng):
@@ -20,12 +20,12 @@ class Linear:
     """y = x Wᵀ + b on the last axis; weight (out, in), bias (out,)."""
 
     def __init__(self, in_features, out_features, bias=True, rng=None):
-        self.weight = init.empty(out_features, in_features)
-        self.bias = init.empty(out_features) if bias else None
+        self.weight = initializers.empty(out_features, in_features)
+        self.bias = initializers.empty(out_features) if bias else None
         self.init(_rng(rng))
 
     def init(self, rng):
-        init.linear(self.weight, self.bias, rng)
+        initializers.linear(self.weight, self.bias, rng)
 
     def __call__(self, x):
         return ops.linear(x, self.weight, self.bias)
@@ -39,15 +39,15 @@ class Conv2d:
         if in_channels % groups or out_channels % groups:
             raise ValueError(f"Conv2d: groups {groups} must divide in_channels {in_channels} and "
                              f"out_channels {out_channels}")
-        self.weight = init.empty(out_channels, in_channels // groups,
+        self.weight = initializers.empty(out_channels, in_channels // groups,
                                  *pair("kernel_size", kernel_size))
-        self.bias = init.empty(out_channels) if bias else None
+        self.bias = initializers.empty(out_channels) if bias else None
         self.options = {"stride": stride, "padding": padding, "dilation": dilation,
                         "groups": groups}
         self.init(_rng(rng))
 
     def init(self, rng):
-        init.linear(self.weight, self.bias, rng)
+        initializers.linear(self.weight, self.bias, rng)
 
     def __call__(self, x):
         return ops.conv2d(x, self.weight, self.bias, **self.options)
@@ -61,15 +61,15 @@ class ConvTranspose2d:
         if in_channels % groups or out_channels % groups:
             raise ValueError(f"ConvTranspose2d: groups {groups} must divide in_channels "
                              f"{in_channels} and out_channels {out_channels}")
-        self.weight = init.empty(in_channels, out_channels // groups,
+        self.weight = initializers.empty(in_channels, out_channels // groups,
                                  *pair("kernel_size", kernel_size))
-        self.bias = init.empty(out_channels) if bias else None
+        self.bias = initializers.empty(out_channels) if bias else None
         self.options = {"stride": stride, "padding": padding, "output_padding": output_padding,
                         "groups": groups, "dilation": dilation}
         self.init(_rng(rng))
 
     def init(self, rng):
-        init.linear(self.weight, self.bias, rng)
+        initializers.linear(self.weight, self.bias, rng)
 
     def __call__(self, x):
         return ops.conv_transpose2d(x, self.weight, self.bias, **self.options)
@@ -81,8 +81,8 @@ class BatchNorm2d:
 
     def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True):
         self.eps, self.momentum, self.training = eps, momentum, True
-        self.weight = init.empty(num_features) if affine else None
-        self.bias = init.empty(num_features) if affine else None
+        self.weight = initializers.empty(num_features) if affine else None
+        self.bias = initializers.empty(num_features) if affine else None
         self.running_mean = tensor(np.zeros(num_features, np.float32))
         self.running_var = tensor(np.ones(num_features, np.float32))
         self.num_batches_tracked = tensor(np.zeros((), np.int64))
@@ -90,11 +90,11 @@ class BatchNorm2d:
 
     def init(self, rng):
         if self.weight is not None:
-            init.constant(self.weight, 1)
-            init.constant(self.bias, 0)
-        init.constant(self.running_mean, 0)
-        init.constant(self.running_var, 1)
-        init.constant(self.num_batches_tracked, 0)
+            initializers.constant(self.weight, 1)
+            initializers.constant(self.bias, 0)
+        initializers.constant(self.running_mean, 0)
+        initializers.constant(self.running_var, 1)
+        initializers.constant(self.num_batches_tracked, 0)
 
     def __call__(self, x):
         y = ops.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
@@ -118,16 +118,17 @@ class GroupNorm:
 
     def __init__(self, num_groups, num_channels, eps=1e-5, affine=True):
         if num_channels % num_groups:
-            raise ValueError(f"GroupNorm: {num_groups} groups do not divide {num_channels} channels")
+            raise ValueError(f"GroupNorm: {num_groups} groups do not divide {num_channels} "
+                             "channels")
         self.num_groups, self.eps = num_groups, eps
-        self.weight = init.empty(num_channels) if affine else None
-        self.bias = init.empty(num_channels) if affine else None
+        self.weight = initializers.empty(num_channels) if affine else None
+        self.bias = initializers.empty(num_channels) if affine else None
         self.init(None)
 
     def init(self, rng):
         if self.weight is not None:
-            init.constant(self.weight, 1)
-            init.constant(self.bias, 0)
+            initializers.constant(self.weight, 1)
+            initializers.constant(self.bias, 0)
 
     def __call__(self, x):
         return ops.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
@@ -139,14 +140,14 @@ class LayerNorm:
     def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True):
         shape = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
         self.normalized_shape, self.eps = tuple(shape), eps
-        self.weight = init.empty(*shape) if elementwise_affine else None
-        self.bias = init.empty(*shape) if elementwise_affine else None
+        self.weight = initializers.empty(*shape) if elementwise_affine else None
+        self.bias = initializers.empty(*shape) if elementwise_affine else None
         self.init(None)
 
     def init(self, rng):
         if self.weight is not None:
-            init.constant(self.weight, 1)
-            init.constant(self.bias, 0)
+            initializers.constant(self.weight, 1)
+            initializers.constant(self.bias, 0)
 
     def __call__(self, x):
         return ops.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
@@ -156,11 +157,11 @@ class Embedding:
     """A learned vector for each of `num_embeddings` integers: (...) → (..., embedding_dim)."""
 
     def __init__(self, num_embeddings, embedding_dim, rng=None):
-        self.weight = init.empty(num_embeddings, embedding_dim)
+        self.weight = initializers.empty(num_embeddings, embedding_dim)
         self.init(_rng(rng))
 
     def init(self, rng):
-        init.normal(self.weight, 1.0, rng)
+        initializers.normal(self.weight, 1.0, rng)
 
     def __call__(self, indices):
         return ops.embedding(indices, self.weight)
@@ -168,23 +169,23 @@ class Embedding:
 
 class MultiheadAttention:
     """Several attentions side by side, each on its own projection of the inputs (Vaswani et al.
-    2017): query (N, T, D), key and value (N, S, D) → (N, T, D). PyTorch's batch_first=True layout."""
+    2017): query (N, T, D), key and value (N, S, D) → (N, T, D), PyTorch's batch_first=True."""
 
     def __init__(self, embed_dim, num_heads, bias=True, rng=None):
         if embed_dim % num_heads:
             raise ValueError(f"MultiheadAttention: {num_heads} heads do not divide {embed_dim}")
         self.num_heads = num_heads
-        self.in_proj_weight = init.empty(3 * embed_dim, embed_dim)
-        self.in_proj_bias = init.empty(3 * embed_dim) if bias else None
+        self.in_proj_weight = initializers.empty(3 * embed_dim, embed_dim)
+        self.in_proj_bias = initializers.empty(3 * embed_dim) if bias else None
         self.out_proj = Linear(embed_dim, embed_dim, bias)
         self.init(_rng(rng))
 
     def init(self, rng):
-        init.xavier_uniform(self.in_proj_weight, rng)
+        initializers.xavier_uniform(self.in_proj_weight, rng)
         self.out_proj.init(rng)
         if self.in_proj_bias is not None:
-            init.constant(self.in_proj_bias, 0)
-            init.constant(self.out_proj.bias, 0)
+            initializers.constant(self.in_proj_bias, 0)
+            initializers.constant(self.out_proj.bias, 0)
 
     def __call__(self, query, key, value, attn_mask=None, is_causal=False):
         if query is key and key is value:
@@ -219,5 +220,10 @@ class Sequential(list):
 
     def __call__(self, x, rng=None):
         for layer in self:
-            x = layer(x, rng=rng) if isinstance(layer, (Dropout, Sequential)) else layer(x)
+            x = layer(x, rng=rng) if _takes_rng(type(layer)) else layer(x)
         return x
+
+
+@functools.cache
+def _takes_rng(kind):
+    return "rng" in inspect.signature(kind.__call__).parameters

@@ -144,8 +144,8 @@ class EMA:
     """An exponential moving average of parameters, θ̄ ← d θ̄ + (1 − d) θ, with the warm-up
     d = min(decay, (1 + t) / (10 + t)), so that the first values are soon forgotten.
 
-    Call `update` after each step of the optimiser; ``with ema.applied():`` evaluates with the averages
-    and puts the trained weights back afterwards.
+    Call `update` after each step of the optimiser; ``with ema.applied():`` evaluates with the
+    averages and puts the trained weights back afterwards.
     """
 
     def __init__(self, params, decay=0.999):

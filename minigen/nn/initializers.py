@@ -32,9 +32,9 @@ def fan_in(weight):
     return math.prod(weight.shape[1:])
 
 
-def kaiming_uniform(weight, rng, a=math.sqrt(5)):
-    """U(−b, b), b = √(6 / ((1 + a²) fan_in)) (He et al. 2015). With PyTorch's default a = √5 this is
-    b = 1/√fan_in."""
+def kaiming_uniform(weight, rng, a=5 ** 0.5):
+    """U(−b, b), b = √(6 / ((1 + a²) fan_in)) (He et al. 2015). With PyTorch's default a = √5 this
+    is b = 1/√fan_in."""
     uniform(weight, math.sqrt(6 / ((1 + a * a) * fan_in(weight))), rng)
 
 

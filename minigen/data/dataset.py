@@ -9,7 +9,7 @@ class DataError(ValueError):
     """Data that is missing, damaged or misnamed: one line that says what, where and what to do."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Dataset:
     """Labelled images in two splits.
 

@@ -15,6 +15,7 @@ blocks: the product runs at the speed of BLAS and no large intermediate ever rea
 import numpy as np
 from numba import prange
 
+from . import winograd
 from .columns import blocking, check_conv, conv_size, im2col, windows
 from .common import chunks, gemm, kernel, one_blas_thread, threaded
 
@@ -39,6 +40,9 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
     P, Q = conv_size(x.shape[2:], (R, S), stride, padding, dilation)
     y = np.empty((len(x), K, P, Q), x.dtype)
     bias = np.zeros(K, x.dtype) if b is None else b
+    if winograd.fits(len(x), *w.shape[1::-1], (P, Q), (R, S), stride, dilation, groups):
+        winograd.conv2d(x, w, bias, padding, y)
+        return y
     with one_blas_thread():
         _columns(x, w, bias, y, stride, padding, dilation, groups, chunks(len(x) * P),
                  *blocking(len(x), D * R * S, (P, Q), chunks(len(x) * P), x.itemsize))

@@ -14,6 +14,7 @@ its own, and these are added at the end, in order.
 import numpy as np
 from numba import prange
 
+from . import winograd
 from .columns import blocking, check_conv, im2col, windows
 from .common import chunks, gemm, kernel, one_blas_thread, threaded
 
@@ -35,6 +36,8 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
 @conv2d_weight.version("cpu")
 def conv2d_weight(g, x, size, stride, padding, dilation, groups):
     (N, K, P, Q), D = g.shape, x.shape[1] // groups
+    if winograd.fits(N, x.shape[1], K, (P, Q), size, stride, dilation, groups):
+        return winograd.conv2d_weight(g, x, padding)
     parts = np.zeros((chunks(N * P), K, D, *size), x.dtype)
     with one_blas_thread():
         _columns(g, x, parts, stride, padding, dilation, groups,

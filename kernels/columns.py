@@ -45,12 +45,18 @@ def windows(x, kernel, stride, padding, dilation=(1, 1), fill=0):
     return view[:, :, ::sh, ::sw, ::dh, ::dw]
 
 
+@compiled
+def even(N, threads, block):
+    """The size of blocks, about that large, of which every thread gets the same number."""
+    return max(1, -(-N // (threads * max(1, round(N / (threads * block))))))
+
+
 def blocking(N, rows, pixels, threads, itemsize):
     """How many images, or else how many of an image's P rows of Q pixels, make one block of
     columns of `rows` rows: fitting in cache, yet leaving work for every thread."""
     P, Q = pixels
     width = max(256, CACHE // (rows * itemsize))
-    images = max(1, min(width // (P * Q), -(-N // threads)))
+    images = even(N, threads, max(1, width // (P * Q)))
     return images, (P if images > 1 else max(1, min(P, width // Q, -(-P * N // threads))))
 
 

@@ -16,6 +16,7 @@ channels innermost, so that every step is a plain loop over many channels.
 import numpy as np
 from numba import prange
 
+from .columns import even
 from .common import chunks, compiled, gemm, one_blas_thread, threaded
 from .matmul import matmul
 
@@ -53,15 +54,18 @@ def conv2d_weight(g, x, padding):
 @compiled
 def _combine(M, x, at, step, y, to, stride, size):
     """y_i = Σ_j M[i,j] · x_j over vectors of a size; x_j starts at + j·step, y_i at to + i·stride."""
-    for i in range(len(M)):
-        out = y[to + i * stride:to + i * stride + size]
-        a, b, c, d = x[at:], x[at + step:], x[at + 2 * step:], x[at + 3 * step:]
-        p, q, r, s = M[i, 0], M[i, 1], M[i, 2], M[i, 3]
-        if M.shape[1] == 4:
+    a, b, c, d = x[at:], x[at + step:], x[at + 2 * step:], x[at + 3 * step:]
+    if M.shape[1] == 4:
+        for i in range(len(M)):
+            out = y[to + i * stride:]
+            p, q, r, s = M[i, 0], M[i, 1], M[i, 2], M[i, 3]
             for l in range(size):
                 out[l] = p * a[l] + q * b[l] + r * c[l] + s * d[l]
-        else:
-            e, f, t, u = x[at + 4 * step:], x[at + 5 * step:], M[i, 4], M[i, 5]
+    else:
+        e, f = x[at + 4 * step:], x[at + 5 * step:]
+        for i in range(len(M)):
+            out = y[to + i * stride:]
+            p, q, r, s, t, u = M[i, 0], M[i, 1], M[i, 2], M[i, 3], M[i, 4], M[i, 5]
             for l in range(size):
                 out[l] = p * a[l] + q * b[l] + r * c[l] + s * d[l] + t * e[l] + u * f[l]
 
@@ -105,7 +109,7 @@ def _tiles(x, M, top, left, rows, columns, image, half, v, tile, tiles):
 def _conv2d(x, u, b, padding, y, BT, AT, chunks):
     (N, K, P, Q), C = y.shape, x.shape[1]
     rows, columns = -(-P // 4), -(-Q // 4)
-    images = max(1, min(-(-TILES // (rows * columns)), -(-N // chunks)))
+    images = even(N, chunks, -(-TILES // (rows * columns)))
     tiles, items = images * rows * columns, -(-N // images)
     for chunk in prange(chunks):
         image = np.empty((4 * rows + 2) * (4 * columns + 2) * max(C, K), x.dtype)
@@ -141,7 +145,7 @@ def _conv2d(x, u, b, padding, y, BT, AT, chunks):
 def _weight(g, x, padding, BT, A, parts):
     (N, K, P, Q), (chunks, _, _, C) = g.shape, parts.shape
     rows, columns = -(-P // 4), -(-Q // 4)
-    images = max(1, min(-(-TILES // (rows * columns)), -(-N // chunks)))
+    images = even(N, chunks, -(-TILES // (rows * columns)))
     tiles, items = images * rows * columns, -(-N // images)
     for chunk in prange(chunks):
         image = np.empty((4 * rows + 2) * (4 * columns + 2) * max(C, K), x.dtype)

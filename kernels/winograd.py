@@ -16,7 +16,7 @@ channels innermost, so that every step is a plain loop over many channels.
 import numpy as np
 from numba import prange
 
-from .columns import even
+from .columns import channels_first, channels_last, even
 from .common import chunks, compiled, gemm, one_blas_thread, threaded
 from .matmul import matmul
 
@@ -71,23 +71,6 @@ def _combine(M, x, at, step, y, to, stride, size):
 
 
 @compiled
-def _channels_last(x, top, left, size, image):
-    """image (h, w, C) from x (C, H, W), `top` rows of zeros above and `left` columns to the left."""
-    (C, H, W), (h, w) = x.shape, size
-    for i in range(h):
-        if i < top or i >= H + top:
-            image[i * w * C:(i + 1) * w * C] = 0
-            continue
-        for j in range(w):
-            to = image[(i * w + j) * C:(i * w + j + 1) * C]
-            if j < left or j >= W + left:
-                to[:] = 0
-            else:
-                for c in range(C):
-                    to[c] = x[c, i - top, j - left]
-
-
-@compiled
 def _tiles(x, M, top, left, rows, columns, image, half, v, tile, tiles):
     """v[i, tile, j, c] = (M d Mᵀ)[i, j] for all tiles d of one image x (C, H, W), from `tile` on.
 
@@ -95,7 +78,7 @@ def _tiles(x, M, top, left, rows, columns, image, half, v, tile, tiles):
     """
     C, n = len(x), M.shape[1]
     height, width = 4 * rows + n - 4, 4 * columns + n - 4
-    _channels_last(x, top, left, (height, width), image)
+    channels_last(x, top, left, (height, width), image)
     for h in range(height):
         for t in range(columns):
             _combine(M, image, (h * width + 4 * t) * C, C, half, (h * columns + t) * 6 * C, C, C)
@@ -134,11 +117,7 @@ def _conv2d(x, u, b, padding, y, BT, AT, chunks):
                         for i in range(4):
                             _combine(AT, half, i * 6 * K, K,
                                      image, ((4 * r + i) * columns + t) * 4 * K, K, K)
-                for k in range(K):
-                    for p in range(P):
-                        row, to, bias = image[p * columns * 4 * K + k:], y[n, k, p], b[k]
-                        for q in range(Q):
-                            to[q] = row[q * K] + bias
+                channels_first(image, 4 * columns, 0, 0, b, y[n])
 
 
 @threaded

@@ -49,7 +49,7 @@ def windows(x, kernel, stride, padding, dilation=(1, 1), fill=0):
 
 @compiled
 def even(N, threads, block):
-    """The size of blocks, about that large, of which every thread gets the same number."""
+    """The size of blocks of N images, about `block`, of which every thread gets equally many."""
     return max(1, -(-N // (threads * max(1, round(N / (threads * block))))))
 
 
@@ -67,25 +67,26 @@ def channels_last(x, top, left, size, image):
     """Write x (C, H, W) to image (h, w, C), size = (h, w), with `top` rows of zeros above it and
     `left` columns to its left; a negative top leaves out rows."""
     (C, H, W), (h, w) = x.shape, size
+    j0, j1 = min(left, w), min(left + W, w)
     for i in range(h):
+        row = image[i * w * C:(i + 1) * w * C]
         if i < top or i >= H + top:
-            image[i * w * C:(i + 1) * w * C] = 0
+            row[:] = 0
             continue
-        for j in range(w):
-            to = image[(i * w + j) * C:(i * w + j + 1) * C]
-            if j < left or j >= W + left:
-                to[:] = 0
-            else:
-                for c in range(C):
-                    to[c] = x[c, i - top, j - left]
+        row[:j0 * C] = 0
+        row[j1 * C:] = 0
+        for c in range(C):  # not innermost: planes a power of two apart share cache sets
+            to, this = row[j0 * C + c:], x[c, i - top]
+            for j in range(j1 - j0):
+                to[j * C] = this[j]
 
 
 @compiled
 def channels_first(image, width, top, left, b, y):
     """y (C, H, W) from image (h, width, C) without its upper rows and left columns, plus b (C,)."""
     C, H, W = y.shape
-    for c in range(C):
-        for h in range(H):
+    for h in range(H):
+        for c in range(C):
             this, to, bias = image[((h + top) * width + left) * C + c:], y[c, h], b[c]
             for w in range(W):
                 to[w] = this[w * C] + bias

@@ -6,7 +6,7 @@
     k < K, d < D, r < R, s < S;  x is zero outside [0, H) × [0, W)
     g (N, K, P, Q), x (N, C, H, W) → gw (K, D, R, S);  D = C / groups, size = (R, S)
 
-2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast version: gw = g·colᵀ over
+2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast version: gw = g·col over
 blocks of images in the core's cache (columns.py); every chunk of the batch adds to a gradient of
 its own, and these are added at the end, in order.
 """
@@ -67,7 +67,9 @@ def _columns(g, x, parts, stride, padding, dilation, groups, images, rows):
                     im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
                            col[(n - n0) * size:])
                     for k in range(M):
-                        out[k, (n - n0) * size:(n - n0 + 1) * size] = (
-                            g[n, j * M + k, p0:p1].reshape(size))
+                        to = out[k, (n - n0) * size:]
+                        this = g[n, j * M + k, p0:p1].reshape(size)
+                        for i in range(size):
+                            to[i] = this[i]
                 gemm(False, False, M, L, (n1 - n0) * size, out, block, col, L,
                      1, parts[chunk, j * M:], L)

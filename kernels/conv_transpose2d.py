@@ -9,7 +9,8 @@
 
 2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast version: with stride 1 it
 is conv2d with the filters turned by 180° and their channels swapped, which reads where this writes.
-Otherwise each thread multiplies one image at a time, col = wᵀ·x, and adds the columns to the image.
+Otherwise each thread multiplies one image at a time, col = xᵀ·w (columns.py), and adds the columns
+to an image with its channels innermost, where S·D numbers are added in one go.
 """
 
 import numpy as np
@@ -43,7 +44,7 @@ def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
 
 @conv_transpose2d.version("cpu")
 def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
-    (N, K, P, Q), (D, R, S) = x.shape, w.shape[1:]
+    N, (K, D, R, S) = len(x), w.shape
     turned = [d * (k - 1) - p for d, k, p in zip(dilation, (R, S), padding, strict=True)]
     if stride == (1, 1) and min(turned) >= 0:
         w = w.reshape(groups, K // groups, D, R, S)[..., ::-1, ::-1].swapaxes(1, 2)

@@ -4,8 +4,8 @@ A 4×4 tile of the output, from the 6×6 tile d of the image under it and a 3×3
 
     y = Aᵀ [(G w Gᵀ) ∘ (Bᵀ d B)] A                       36 products in place of 16·9 = 144
 
-Summed over channels, ∘ is 36 matrix products, one for each place in the tile, so 4 times fewer FLOPs
-than columns take. Its adjoint with respect to w gives the gradient of the filters, with g in y's place:
+Summed over channels, ∘ is 36 matrix products, one for each place in the tile: a quarter of the
+FLOPs that columns take. The adjoint with respect to w gives the gradient of the filters from g:
 
     gw = Gᵀ [(A g Aᵀ) ∘ (Bᵀ d B)] G
 
@@ -53,7 +53,7 @@ def conv2d_weight(g, x, padding):
 
 @compiled
 def _combine(M, x, at, step, y, to, stride, size):
-    """y_i = Σ_j M[i,j] · x_j over vectors of a size; x_j starts at + j·step, y_i at to + i·stride."""
+    """y_i = Σ_j M[i,j] · x_j, all vectors of one size; x_j starts at + j·step, y_i to + i·stride."""
     a, b, c, d = x[at:], x[at + step:], x[at + 2 * step:], x[at + 3 * step:]
     if M.shape[1] == 4:
         for i in range(len(M)):

@@ -1,4 +1,4 @@
-"""The engine: graphs, `grad`, dtypes, interoperability, and what it says when it is used wrongly."""
+"""The engine: graphs, `grad`, dtypes, interoperability, what it says when used wrongly."""
 
 import copy
 import gc
@@ -54,13 +54,13 @@ def test_memory_is_flat_over_1000_steps():
     def step():
         g = grad(mg.mean(mg.square(x @ w - 1)), w)
         write(w, lambda a: np.subtract(a, 0.01 * g.numpy(), out=a))
-    for _ in range(20):
-        step()
     tracemalloc.start()
     step()
+    gc.collect()  # empties Python's free lists
     before = tracemalloc.get_traced_memory()[0]
     for _ in range(1000):
         step()
+    gc.collect()
     after = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert after - before < 4096
@@ -428,7 +428,8 @@ def test_options_by_position_and_arrays_by_name():
     assert mg.sum(x, 1).shape == mg.sum(x, axis=1).shape == mg.sum(x=x, axis=1).shape == (2,)
     assert mg.sum(x, 1, True).shape == (2, 1)
     assert mg.multiply(b=x, a=x).shape == (2, 3) and mg.clip(x, 1, max=3).numpy().max() == 3
-    assert mg.conv2d(np.ones((1, 1, 3, 3)), w=np.ones((1, 1, 2, 2)), padding=1).shape == (1, 1, 4, 4)
+    y = mg.conv2d(np.ones((1, 1, 3, 3)), w=np.ones((1, 1, 2, 2)), padding=1)
+    assert y.shape == (1, 1, 4, 4)
 
 
 x23, x4 = np.ones((2, 3)), np.ones(4)
@@ -449,7 +450,8 @@ x23, x4 = np.ones((2, 3)), np.ones(4)
     (lambda: mg.gelu("abc"), TypeError, "gelu: x: expected a tensor.*got str"),
     (lambda: mg.matmul(x23, object()), TypeError, "matmul: b: expected.*got object"),
     (lambda: mg.concatenate([x4, None, "a"]), TypeError, "concatenate: 2: expected.*got str"),
-    (lambda: tensor(x23) + x4, ValueError, r"add\(a: \(2, 3\) float64, b: \(4,\) float64\): .*broad"),
+    (lambda: tensor(x23) + x4, ValueError,
+     r"add\(a: \(2, 3\) float64, b: \(4,\) float64\): .*broad"),
     (lambda: mg.matmul(x23, x4), ValueError, r"matmul.*expected.*K.*3|matmul.*\(2, 3\).*\(4"),
     (lambda: mg.matmul(x23, 2.0), ValueError, r"matmul: needs at least one axis each"),
     (lambda: mg.where(x4, 1.0, 2.0), TypeError, "where: condition must be boolean, got float64"),
@@ -469,16 +471,19 @@ x23, x4 = np.ones((2, 3)), np.ones(4)
     (lambda: mg.einsum("ii,i->i", x23, x4), ValueError, "einsum: a letter stands twice in 'ii'"),
     (lambda: mg.einsum("ij,j->i", x23, x4), ValueError, "einsum.*subscripts='ij,j->i'"),
     (lambda: mg.clip(x4, leaf(1.0)), TypeError, "clip has no derivative with respect to min"),
-    (lambda: mg.mse_loss(x4, x23), ValueError, r"mse_loss: input has shape \(4,\), target \(2, 3\)"),
+    (lambda: mg.mse_loss(x4, x23), ValueError,
+     r"mse_loss: input has shape \(4,\), target \(2, 3\)"),
     (lambda: mg.mse_loss(x4, x4, "avg"), ValueError, "reduction must be"),
     (lambda: mg.cross_entropy(x23, [0, 3]), IndexError, "cross_entropy: indices.*0…2, got 0…3"),
-    (lambda: mg.cross_entropy(x23, [0]), ValueError, r"integer targets of shape \(2,\), got \(1,\)"),
+    (lambda: mg.cross_entropy(x23, [0]), ValueError,
+     r"integer targets of shape \(2,\), got \(1,\)"),
     (lambda: mg.cross_entropy(x23, [0, 1], x4), ValueError, r"weight has shape \(4,\)"),
     (lambda: mg.embedding(x4, x23), TypeError, "embedding: indices must be integers, got float64"),
     (lambda: mg.embedding([-1], x23), IndexError, "embedding: indices must lie in 0…1, got -1…-1"),
     (lambda: mg.dropout(x4), ValueError, "dropout: pass rng="),
     (lambda: mg.conv2d(x23, x23), ValueError, r"conv2d: x has shape \(2, 3\), expected \(N, C"),
-    (lambda: mg.conv2d(np.ones((1, 2, 5, 5)), np.ones((1, 2, 3, 3)), stride=0), ValueError, "stride"),
+    (lambda: mg.conv2d(np.ones((1, 2, 5, 5)), np.ones((1, 2, 3, 3)), stride=0), ValueError,
+     "stride"),
     (lambda: mg.conv2d(np.ones((1, 2, 5, 5)), np.ones((1, 2, 3, 3)), padding=(1, 2, 3)), ValueError,
      "padding must be an integer or a pair"),
     (lambda: mg.conv_transpose2d(x23, x23), ValueError, r"conv_transpose2d: expected x \(N, K"),
@@ -501,8 +506,8 @@ def test_wrong_vjps_are_named():
     with pytest.raises(ValueError, match="the vjp of twice gave 2 cotangents for 1 input"):
         grad(twice(x), x)
     twice.vjp(lambda g, y, x: mg.concatenate([g, g]))
-    with pytest.raises(ValueError, match=r"the vjp of twice gave shape \(2,\) for .* \(1,\)|.*"):
-        grad(twice(x := leaf(1.0, 2.0, 3.0)).sum(), x, cotangent=None)
+    with pytest.raises(ValueError, match=r"vjp of twice gave shape \(6,\) for .* \(3,\)"):
+        grad(twice(x := leaf(1.0, 2.0, 3.0)).sum(), x)
 
 
 # -------------------------------------------------------------------------------------- gradcheck
@@ -519,7 +524,7 @@ def test_gradcheck_names_op_argument_and_entry():
     @product.vjp
     def product(g, y, a, b):
         return g * b, g * a * np.array([1.0, 1.0, 1.01])
-    with pytest.raises(AssertionError, match=r"product, first derivative, argument 1, entry \(2,\)"):
+    with pytest.raises(AssertionError, match=r"product, first .*, argument 1, entry \(2,\)"):
         gradcheck(product, np.array([1.0, 2, 3]), np.array([4.0, 5, 6]))
 
 
@@ -565,7 +570,7 @@ def test_composite_counts_an_input_passed_twice_once_each():
     @product.composite
     def product(a, b): return a * b
     assert gradcheck(lambda x: product(x, x), np.array([1.0, 2]))
-    assert gradcheck(lambda x: product(mg.tanh(x), x.detach() * x), np.array([1.0, 2]))
+    assert gradcheck(lambda x: product(mg.tanh(x), 2 * x), np.array([1.0, 2]))
 
 
 # --------------------------------------------------------------------------------------- extremes

@@ -137,7 +137,7 @@ def logsumexp(x, *, axis=None, keepdims=False):
 @logsumexp.vjp
 def logsumexp(g, y, x, *, axis=None, keepdims=False):
     # where every x is −∞, y is too: there e^(x − y) would be e^(−∞ + ∞)
-    lse = _expand(where(y > -math.inf, y, 0.0), x, axis, keepdims)
+    lse = _expand(where(y == -math.inf, 0.0, y), x, axis, keepdims)
     return _expand(g, x, axis, keepdims) * exp(x - lse)
 
 @op

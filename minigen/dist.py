@@ -1,0 +1,113 @@
+"""Distributions: `sample` draws, `log_prob` scores, `kl` compares.
+
+Values are element by element: sum over the axes that belong to one sample.
+"""
+
+import math
+
+import numpy as np
+
+from minigen.ops import (
+    binary_cross_entropy_with_logits,
+    exp,
+    expand_dims,
+    log_softmax,
+    sigmoid,
+    softmax,
+    softplus,
+    square,
+    squeeze,
+    sum,
+    take_along_axis,
+)
+from minigen.tensor import Tensor, xp
+
+__all__ = ["Bernoulli", "Categorical", "Normal", "kl", "noise"]
+
+
+def noise(rng, like):
+    """ε ~ N(0, I), of the shape, dtype and device of a tensor."""
+    return Tensor(xp(like.data).asarray(rng.standard_normal(like.shape, like.dtype)))
+
+
+class Normal:
+    """N(μ, σ²) with diagonal covariance, given as μ and log σ² (tensors of one shape)."""
+
+    def __init__(self, mu, logvar):
+        self.mu, self.logvar = mu, logvar
+
+    @property
+    def mean(self):
+        return self.mu
+
+    @property
+    def sigma(self):
+        return exp(0.5 * self.logvar)
+
+    def sample(self, rng):
+        """μ + σ ⊙ ε, ε ~ N(0, I): a function of μ and σ that can be differentiated."""
+        eps = noise(rng, self.mu)
+        return self.mu + self.sigma * eps  # eq: vae-reparam
+
+    def log_prob(self, x):
+        """−½ [(x − μ)² / σ² + log σ² + log 2π]."""
+        return -0.5 * (square(x - self.mu) * exp(-self.logvar) + self.logvar
+                       + math.log(2 * math.pi))
+
+
+class Bernoulli:
+    """1 with probability σ(logits), else 0."""
+
+    def __init__(self, logits):
+        self.logits = logits
+
+    @property
+    def mean(self):
+        return sigmoid(self.logits)
+
+    def sample(self, rng):
+        """Zeros and ones, of the logits' shape and dtype; not differentiable."""
+        p = self.mean.numpy()
+        return Tensor((rng.random(p.shape, p.dtype) < p).astype(p.dtype))
+
+    def log_prob(self, x):
+        """x log p + (1 − x) log(1 − p), also for x between 0 and 1."""
+        return -binary_cross_entropy_with_logits(self.logits, x, reduction="none")
+
+
+class Categorical:
+    """Class k with probability softmax(logits)ₖ, classes on the last axis."""
+
+    def __init__(self, logits):
+        self.logits = logits
+
+    @property
+    def probs(self):
+        return softmax(self.logits, -1)
+
+    def sample(self, rng):
+        """Integers, without the logits' last axis; not differentiable."""
+        c = np.cumsum(self.probs.numpy().astype(np.float64), -1)
+        u = rng.random((*c.shape[:-1], 1)) * c[..., -1:]
+        return Tensor((u >= c).sum(-1))
+
+    def log_prob(self, k):
+        """log softmax(logits)ₖ for integers k."""
+        k = k.data if isinstance(k, Tensor) else np.asarray(k)
+        at = expand_dims(k, -1).data
+        return squeeze(take_along_axis(log_softmax(self.logits, -1), indices=at, axis=-1), -1)
+
+
+def kl(q, p):
+    """D_KL(q ‖ p) = E_q[log q − log p] in closed form, element by element (a categorical's classes
+    are summed), for two distributions of one kind."""
+    if type(q) is not type(p):
+        raise TypeError(f"kl: expected two distributions of one kind, got {type(q).__name__} and "
+                        f"{type(p).__name__}")
+    if isinstance(q, Normal):
+        ratio = (exp(q.logvar) + square(q.mu - p.mu)) * exp(-p.logvar)
+        return 0.5 * (p.logvar - q.logvar + ratio - 1)
+    if isinstance(q, Bernoulli):  # log q(1) − log q(0) is the logit, log q(0) = −softplus(logit)
+        return (q.mean * (q.logits - p.logits) + softplus(p.logits) - softplus(q.logits))
+    log_q, log_p = log_softmax(q.logits, -1), log_softmax(p.logits, -1)
+    return sum(exp(log_q) * (log_q - log_p), -1)

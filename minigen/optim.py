@@ -1,0 +1,162 @@
+"""Optimisers: one short class each, its equation above the kernel that computes it.
+
+    params = nn.parameters(model)
+    opt = optim.Adam(params, lr=1e-3)
+    opt.step(grad(loss, params))
+
+`params` is a dict of tensors; `opt.state[key]` holds the optimiser's arrays for the parameter of
+that key, `opt.t` counts steps, and `opt.lr` may be set between steps (see the schedules below).
+"""
+
+import math
+
+from minigen import kernels
+from minigen.tensor import Tensor, write, xp
+
+__all__ = ["Adam", "AdamW", "Optimizer", "RMSprop", "SGD", "clip_grad_norm", "clip_grad_value",
+           "cosine", "step_decay", "warmup"]
+
+
+class Optimizer:
+    """What all optimisers share: the parameters, the state, and the loop over both."""
+
+    moments = ()  # the names of the arrays kept for each parameter
+
+    def __init__(self, params, lr):
+        if not params:
+            raise ValueError(f"{type(self).__name__}: no parameters were given")
+        if lr < 0:
+            raise ValueError(f"{type(self).__name__}: lr must not be negative, got {lr}")
+        self.params = params if isinstance(params, dict) else {str(i): p
+                                                               for i, p in enumerate(params)}
+        for key, p in self.params.items():
+            if not (isinstance(p, Tensor) and p.requires_grad):
+                raise TypeError(f"{type(self).__name__}: {key} is not a tensor that requires grad")
+        self.lr, self.t = lr, 0
+        self.state = {key: {name: xp(p.data).zeros_like(p.data) for name in self.moments}
+                      for key, p in self.params.items()}
+
+    def step(self, grads):
+        """One step down the gradients: a dict (or list) like the parameters."""
+        if not isinstance(grads, dict):
+            grads = dict(zip(self.params, grads, strict=True))
+        if grads.keys() != self.params.keys():
+            odd = next(iter(grads.keys() ^ self.params.keys()))
+            raise ValueError(f"{type(self).__name__}.step: gradients and parameters differ at "
+                             f"{odd!r}")
+        self.t += 1
+        for key, p in self.params.items():
+            g = grads[key].data
+            if g.shape != p.shape or g.dtype != p.dtype:
+                raise ValueError(f"{type(self).__name__}.step: {key} is {p.shape} {p.dtype}, its "
+                                 f"gradient {g.shape} {g.dtype}")
+            write(p, lambda a, g=g, key=key: self.update(a, g, **self.state[key]))
+
+    def update(self, p, g):
+        """Write the array p in place, given the gradient g and the state's arrays."""
+        raise NotImplementedError
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum μ and weight decay λ, as in PyTorch:
+
+        g ← g + λ p      b ← μ b + (1 − dampening) g  (b = g at first)
+        p ← p − lr · b   (Nesterov: p ← p − lr (g + μ b))
+    """
+
+    moments = ("b",)
+
+    def __init__(self, params, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0,
+                 nesterov=False):
+        if nesterov and (momentum <= 0 or dampening):
+            raise ValueError("SGD: nesterov needs momentum > 0 and no dampening")
+        self.momentum, self.dampening = momentum, dampening
+        self.weight_decay, self.nesterov = weight_decay, nesterov
+        super().__init__(params, lr)
+
+    def update(self, p, g, b):
+        kernels.sgd(p, g, b, self.lr, self.momentum, self.dampening, self.weight_decay,
+                    self.nesterov, self.t == 1)
+
+
+class RMSprop(Optimizer):
+    """Steps divided by a running root mean square of the gradient (Hinton 2012), as in PyTorch:
+
+        v ← α v + (1 − α) g²     b ← μ b + g / (√v + ε)     p ← p − lr · b
+    """
+
+    moments = ("v", "b")
+
+    def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0):
+        self.alpha, self.eps, self.weight_decay, self.momentum = alpha, eps, weight_decay, momentum
+        super().__init__(params, lr)
+
+    def update(self, p, g, v, b):
+        kernels.rmsprop(p, g, v, b, self.lr, self.alpha, self.eps, self.weight_decay,
+                        self.momentum)
+
+
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015), with weight decay λ as a part of the gradient:
+
+        g ← g + λ p
+        m ← β₁ m + (1 − β₁) g            v ← β₂ v + (1 − β₂) g²
+        p ← p − lr · m̂ / (√v̂ + ε)        m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ)
+    """
+
+    moments = ("m", "v")
+    decoupled = False
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        for beta in betas:
+            if not 0 <= beta < 1:
+                raise ValueError(f"{type(self).__name__}: betas must lie in [0, 1), got {betas}")
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+        super().__init__(params, lr)
+
+    def update(self, p, g, m, v):
+        kernels.adam(p, g, m, v, self.lr, *self.betas, self.eps, self.weight_decay,
+                     self.decoupled, self.t)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019): p ← (1 − lr λ) p comes first,
+    and g stays as it is."""
+
+    decoupled = True
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2):
+        super().__init__(params, lr, betas, eps, weight_decay)
+
+
+# ---------------------------------------------------------------------------------- gradients
+
+def clip_grad_norm(grads, max_norm):
+    """All gradients scaled by one factor, so that their joint norm √Σg² is at most `max_norm`.
+    Returns the dict of gradients and the norm before."""
+    total = math.sqrt(sum(float((g.data * g.data).sum()) for g in grads.values()))
+    factor = min(1.0, max_norm / (total + 1e-6))  # PyTorch's guard against division by 0
+    return {key: Tensor(g.data * factor) for key, g in grads.items()}, total
+
+
+def clip_grad_value(grads, max_value):
+    """Every entry of every gradient limited to [−max_value, max_value]."""
+    return {key: Tensor(g.data.clip(-max_value, max_value)) for key, g in grads.items()}
+
+
+# ---------------------------------------------------------------------------------- schedules
+# Functions from the step t = 0, 1, … to a factor for the learning rate: opt.lr = lr * cosine(t, T).
+
+def warmup(t, steps):
+    """A line from 1/steps to 1 in the first `steps` steps, then 1."""
+    return min(1.0, (t + 1) / steps) if steps else 1.0
+
+
+def cosine(t, steps, floor=0.0):
+    """Half a cosine from 1 at t = 0 to `floor` at t = steps (Loshchilov & Hutter 2017)."""
+    return floor + (1 - floor) * (1 + math.cos(math.pi * min(t / steps, 1))) / 2
+
+
+def step_decay(t, every, gamma=0.1):
+    """γ to the number of times that `every` steps have passed."""
+    return gamma ** (t // every)

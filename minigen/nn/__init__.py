@@ -1,0 +1,39 @@
+"""Neural networks: layers, and the functions that find, save, load and initialise their weights."""
+
+from minigen.nn import initializers
+from minigen.nn.layers import (
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    ConvTranspose2d,
+    Dropout,
+    Embedding,
+    GroupNorm,
+    LayerNorm,
+    Linear,
+    MultiheadAttention,
+    Sequential,
+)
+from minigen.nn.parameters import (
+    EMA,
+    astype,
+    buffers,
+    eval,
+    init,
+    load,
+    load_arrays,
+    load_state_dict,
+    parameters,
+    save,
+    save_arrays,
+    state_dict,
+    train,
+    walk,
+)
+
+__all__ = [
+    "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "Dropout", "EMA", "Embedding",
+    "GroupNorm", "LayerNorm", "Linear", "MultiheadAttention", "Sequential", "astype", "buffers",
+    "eval", "init", "initializers", "load", "load_arrays", "load_state_dict", "parameters", "save",
+    "save_arrays", "state_dict", "train", "walk",
+]

@@ -1,0 +1,180 @@
+"""What the kernels share: the callable that checks and picks, threads, the matrix product.
+
+Dimension letters: images N C H W, filters K D R S (D = C / groups), outputs P Q, sequences B T D.
+"""
+
+import functools
+import inspect
+import os
+from contextlib import nullcontext
+
+import numba
+import numpy as np
+from numba import njit, types
+
+HOST = ("reference", "cpu")  # versions on NumPy arrays; the others take CuPy arrays
+
+
+class Kernel:
+    """One operation on arrays. Calling it checks the arguments, then runs the version which fits
+    the kind of array ("cpu" for NumPy, "cuda" for CuPy), or the one MINIGEN_KERNELS names.
+
+    The decorated function is the reference; `@name.version("cpu")` adds another of the same
+    signature, and `name.cpu` is that version itself, unchecked.
+
+    `shapes` gives each array argument its dimensions in letters; a letter stands for one size
+    throughout a call. "..." stands for any leading dimensions, equal in all arrays, "*" for any.
+    Words after them: "or None"; "int" (an integer array); "mask" (boolean or float); "in place"
+    (the array is written); "strided" (taken as it lies; any other is made contiguous).
+    `check`, called like the kernel, raises what letters cannot say.
+    """
+
+    def __init__(self, reference, shapes, check):
+        functools.update_wrapper(self, reference)
+        self.name, self.check = reference.__name__, check
+        self.signature = inspect.signature(reference)
+        words = {name: spec.split() for name, spec in shapes.items()}
+        self.arrays = [(i, name, [d for d in words[name] if len(d) == 1 or d == "..."],
+                        set(words[name]))
+                       for i, name in enumerate(self.signature.parameters) if name in words]
+        self.versions = {}
+        self.version("reference")(reference)
+
+    def version(self, name):
+        def add(function):
+            self.versions[name] = function
+            setattr(self, name, function)
+            return self
+        return add
+
+    def __call__(self, *args, **named):
+        if named or len(args) != len(self.signature.parameters):
+            try:
+                args = self.signature.bind(*args, **named).args
+            except TypeError as error:
+                raise TypeError(f"{self.name}: {error}") from None
+        args, copies, sizes, first = list(args), [], {}, None
+        for i, name, dims, words in self.arrays:
+            a = args[i]
+            if a is None and "None" in words:
+                continue
+            if type(a).__module__.partition(".")[0] not in ("numpy", "cupy") or np.isscalar(a):
+                raise TypeError(f"{self.name}: {name} is a {type(a).__name__}, expected an array")
+            if first is None:
+                first, device = (name, a.dtype), type(a)
+                if a.dtype not in (np.float32, np.float64):
+                    raise TypeError(f"{self.name}: {name} is {a.dtype}, "
+                                    "expected float32 or float64")
+            self._check_array(name, a, words, first, device)
+            self._bind(name, a.shape, dims, sizes)
+            if not (a.flags.c_contiguous or "strided" in words):
+                args[i] = a.copy(order="C")
+                if "place" in words:
+                    copies.append((a, args[i]))
+        if self.check:
+            self.check(*args)
+        result = self._pick(device)(*args)
+        for a, copy in copies:
+            a[...] = copy
+        return result
+
+    def _check_array(self, name, a, words, first, device):
+        if type(a) is not device:
+            raise TypeError(f"{self.name}: {name} is a {type(a).__module__} array, "
+                            f"expected {device.__module__} like {first[0]}")
+        if "int" in words:
+            if a.dtype.kind not in "iu":
+                raise TypeError(f"{self.name}: {name} is {a.dtype}, expected integers")
+        elif a.dtype != first[1] and not ("mask" in words and a.dtype == bool):
+            raise TypeError(f"{self.name}: {name} is {a.dtype}, "
+                            f"expected {first[1]} like {first[0]}")
+
+    def _bind(self, name, shape, dims, sizes):
+        """Match a shape with its letters, whose sizes are filled in as they are met."""
+        letters = [d for d in dims if d.isalpha()]
+        lead = len(shape) - len(letters)
+        fits = lead >= 0 if len(dims) > len(letters) else lead == 0
+        if fits:
+            bound = list(zip(letters, shape[lead:], strict=True))
+            if dims[:1] == ["..."]:
+                bound.append(("...", shape[:lead]))
+            fits = all(sizes.setdefault(d, n) == n for d, n in bound)
+        if not fits:
+            known = ", ".join(f"{d} = {sizes[d]}" for d in dims if d in sizes)
+            raise ValueError(f"{self.name}: {name} has shape {shape}, expected "
+                             f"({', '.join(dims)}){' with ' + known if known else ''}")
+
+    def _pick(self, device):
+        numpy = device.__module__ == "numpy"
+        forced = os.environ.get("MINIGEN_KERNELS")
+        version = forced or ("cpu" if numpy else "cuda")
+        if version not in self.versions:
+            if version == "cuda":
+                raise NotImplementedError(f"no CUDA version of {self.name} yet")
+            raise ValueError(f"MINIGEN_KERNELS={forced}: {self.name} has "
+                             f"{', '.join(self.versions)}")
+        if not numpy and version in HOST:
+            raise TypeError(f"MINIGEN_KERNELS={forced}: it takes NumPy arrays, not CuPy's")
+        return self.versions[version]
+
+
+def kernel(check=None, **shapes):
+    """Make the decorated reference a Kernel."""
+    return lambda reference: Kernel(reference, shapes, check)
+
+
+# Threads. Numba's pool is the only one: the BLAS that compiled code calls runs at one thread.
+
+# Sums may be reordered, so that they use vector instructions; NaN and infinity keep their meaning.
+_flags = {"cache": True, "nogil": True, "error_model": "numpy",
+          "fastmath": {"reassoc", "contract", "nsz"}}
+compiled = njit(**_flags)
+
+
+def threaded(function):
+    """Compile with prange as the only source of threads: array expressions stay plain loops."""
+    return njit(parallel=dict.fromkeys(
+        ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"),
+        False), **_flags)(function)
+
+
+@functools.cache
+def _blas_limit():
+    import scipy.linalg.cython_blas  # noqa: F401  loads the library that numba calls
+    from threadpoolctl import ThreadpoolController
+
+    blas = ThreadpoolController().select(user_api="blas")
+    own = [lib for lib in blas.lib_controllers if "scipy.libs" in lib.filepath]
+    for lib in own:
+        lib.set_num_threads(1)  # SciPy's own copy: for good, NumPy's stays as it is
+    return nullcontext if own else functools.partial(blas.limit, limits=1)
+
+
+def one_blas_thread():
+    """A context in which the products inside compiled loops do not start threads of their own."""
+    return _blas_limit()()
+
+
+def chunks(items):
+    """Into how many chunks a threaded loop is cut: partial sums are indexed by chunk and added in
+    order, so that results are equal bit for bit from run to run at one number of threads."""
+    return max(1, min(items, numba.get_num_threads()))
+
+
+# The product behind np.dot in compiled code, with what np.dot leaves out: strides and beta.
+_xxgemm = types.ExternalFunction("numba_xxgemm", types.int32(
+    types.int8, types.int8, types.int8, types.intp, types.intp, types.intp,
+    types.voidptr, types.voidptr, types.intp, types.voidptr, types.intp,
+    types.voidptr, types.voidptr, types.intp))
+
+
+@compiled
+def gemm(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc):
+    """C = A B + beta C for row-major A (m, k), B (k, n), C (m, n) that start where the arrays
+    a, b, c start and whose rows lie lda, ldb, ldc apart; with ta (tb) A (B) is stored transposed.
+    """
+    kind = ord("s") if c.itemsize == 4 else ord("d")
+    scale = np.empty(2, c.dtype)
+    scale[0], scale[1] = 1, beta
+    _xxgemm(kind, ord("t") if tb else ord("n"), ord("t") if ta else ord("n"), n, m, k,
+            scale.ctypes, b.ctypes, ldb, a.ctypes, lda, scale[1:].ctypes, c.ctypes, ldc)

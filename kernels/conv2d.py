@@ -1,0 +1,78 @@
+"""2-D convolution (cross-correlation, as everywhere in deep learning)
+
+    y[n,k,p,q] = b[k] + Σ_{d<D, r<R, s<S} w[k,d,r,s] · x[n, d + D·g,
+                      p·stride + r·dilation − padding, q·stride + s·dilation − padding]
+
+    n < N, k < K, p < P, q < Q;  g = k // (K / groups);  x is zero outside [0, H) × [0, W)
+    x (N, C, H, W), w (K, D, R, S), b (K,) or None → y (N, K, P, Q);  D = C / groups
+    P = (H + 2·padding − dilation·(R − 1) − 1) // stride + 1, Q likewise
+
+2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast version turns a block of
+images into columns (columns.py) inside the core's cache and multiplies there, each thread its own
+blocks: the product runs at the speed of BLAS and no large intermediate ever reaches memory.
+"""
+
+import numpy as np
+from numba import prange
+
+from .columns import blocking, check_conv, conv_size, im2col, windows
+from .common import chunks, gemm, kernel, one_blas_thread, threaded
+
+
+def check(x, w, b, stride, padding, dilation, groups):
+    check_conv("conv2d", x.shape, None, w.shape, stride, padding, dilation, groups)
+
+
+@kernel(check, x="N C H W", w="K D R S", b="K or None")
+def conv2d(x, w, b, stride, padding, dilation, groups):
+    N, (K, D, R, S) = len(x), w.shape
+    win = windows(x, (R, S), stride, padding, dilation)  # (N, C, P, Q, R, S)
+    P, Q = win.shape[2:4]
+    y = np.einsum("ngdpqrs,gkdrs->ngkpq", win.reshape(N, groups, D, P, Q, R, S),
+                  w.reshape(groups, K // groups, D, R, S), optimize=True).reshape(N, K, P, Q)
+    return y if b is None else y + b[:, None, None]
+
+
+@conv2d.version("cpu")
+def conv2d(x, w, b, stride, padding, dilation, groups):
+    K, D, R, S = w.shape
+    P, Q = conv_size(x.shape[2:], (R, S), stride, padding, dilation)
+    y = np.empty((len(x), K, P, Q), x.dtype)
+    bias = np.zeros(K, x.dtype) if b is None else b
+    with one_blas_thread():
+        _columns(x, w, bias, y, stride, padding, dilation, groups, chunks(len(x) * P),
+                 *blocking(len(x), D * R * S, (P, Q), chunks(len(x) * P), x.itemsize))
+    return y
+
+
+@threaded
+def _columns(x, w, b, y, stride, padding, dilation, groups, chunks, images, rows):
+    N, K, P, Q = y.shape
+    D, R, S = w.shape[1:]
+    M, L, width = K // groups, D * R * S, images * rows * Q
+    pointwise = R * S == 1 and stride == (1, 1) and padding == (0, 0) and images == 1
+    bands = -(-P // rows)
+    items = -(-N // images) * bands
+    for chunk in prange(chunks):
+        col = np.empty((L, width), x.dtype)
+        out = np.empty((M, width), x.dtype)
+        for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
+            n0, p0 = item // bands * images, item % bands * rows
+            n1, p1 = min(n0 + images, N), min(p0 + rows, P)
+            size = (p1 - p0) * Q
+            for g in range(groups):
+                if pointwise:  # the image is its own column matrix
+                    gemm(False, False, M, size, L, w[g * M:], L, x[n0, g * D:, p0:], P * Q,
+                         0, out, width)
+                else:
+                    im2col(x, (g * D, (g + 1) * D), (n0, n1), (p0, p1), Q, (R, S), stride,
+                           padding, dilation, col)
+                    gemm(False, False, M, (n1 - n0) * size, L, w[g * M:], L, col, width,
+                         0, out, width)
+                for n in range(n0, n1):
+                    for k in range(M):
+                        bias = b[g * M + k]
+                        to = y[n, g * M + k, p0:p1].reshape(size)
+                        this = out[k, (n - n0) * size:]
+                        for j in range(size):
+                            to[j] = this[j] + bias

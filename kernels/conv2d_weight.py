@@ -1,0 +1,66 @@
+"""The adjoint of conv2d with respect to its filters
+
+    gw[k,d,r,s] = Σ_{n<N, p<P, q<Q} g[n,k,p,q] · x[n, d + D·(k // (K / groups)),
+                      p·stride + r·dilation − padding, q·stride + s·dilation − padding]
+
+    k < K, d < D, r < R, s < S;  x is zero outside [0, H) × [0, W)
+    g (N, K, P, Q), x (N, C, H, W) → gw (K, D, R, S);  D = C / groups, size = (R, S)
+
+2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast version: gw = g·colᵀ over
+blocks of images in the core's cache (columns.py); every chunk of the batch adds to a gradient of
+its own, and these are added at the end, in order.
+"""
+
+import numpy as np
+from numba import prange
+
+from .columns import blocking, check_conv, im2col, windows
+from .common import chunks, gemm, kernel, one_blas_thread, threaded
+
+
+def check(g, x, size, stride, padding, dilation, groups):
+    check_conv("conv2d_weight", x.shape, g.shape, (g.shape[1], x.shape[1] // groups, *size),
+               stride, padding, dilation, groups)
+
+
+@kernel(check, g="N K P Q", x="N C H W")
+def conv2d_weight(g, x, size, stride, padding, dilation, groups):
+    (N, K, P, Q), C, (R, S) = g.shape, x.shape[1], size
+    win = windows(x, size, stride, padding, dilation)  # (N, C, P, Q, R, S)
+    gw = np.einsum("ngkpq,ngdpqrs->gkdrs", g.reshape(N, groups, K // groups, P, Q),
+                   win.reshape(N, groups, C // groups, P, Q, R, S), optimize=True)
+    return gw.reshape(K, C // groups, R, S)
+
+
+@conv2d_weight.version("cpu")
+def conv2d_weight(g, x, size, stride, padding, dilation, groups):
+    (N, K, P, Q), D = g.shape, x.shape[1] // groups
+    parts = np.zeros((chunks(N * P), K, D, *size), x.dtype)
+    with one_blas_thread():
+        _columns(g, x, parts, stride, padding, dilation, groups,
+                 *blocking(N, D * size[0] * size[1], (P, Q), len(parts), x.itemsize))
+    return parts.sum(0)
+
+
+@threaded
+def _columns(g, x, parts, stride, padding, dilation, groups, images, rows):
+    (N, K, P, Q), (chunks, K, D, R, S) = g.shape, parts.shape
+    M, L, width = K // groups, D * R * S, images * rows * Q
+    bands = -(-P // rows)
+    items = -(-N // images) * bands
+    for chunk in prange(chunks):
+        col = np.empty((L, width), x.dtype)
+        out = np.empty((M, width), x.dtype)
+        for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
+            n0, p0 = item // bands * images, item % bands * rows
+            n1, p1 = min(n0 + images, N), min(p0 + rows, P)
+            size = (p1 - p0) * Q
+            for j in range(groups):
+                im2col(x, (j * D, (j + 1) * D), (n0, n1), (p0, p1), Q, (R, S), stride, padding,
+                       dilation, col)
+                for n in range(n0, n1):
+                    for k in range(M):
+                        out[k, (n - n0) * size:(n - n0 + 1) * size] = (
+                            g[n, j * M + k, p0:p1].reshape(size))
+                gemm(False, True, M, L, (n1 - n0) * size, out, width, col, width,
+                     1, parts[chunk, j * M:], L)

@@ -1,0 +1,51 @@
+"""Initial weights: the distributions that PyTorch draws from by default."""
+
+import math
+
+import numpy as np
+
+from minigen.tensor import tensor, write
+
+
+def empty(*shape):
+    """A parameter whose values a layer's `init` will draw: float32."""
+    return tensor(np.zeros(shape, np.float32), requires_grad=True)
+
+
+def uniform(t, bound, rng):
+    """Fill t from U(−bound, bound)."""
+    write(t, lambda a: np.copyto(a, rng.uniform(-bound, bound, a.shape)))
+
+
+def normal(t, std, rng):
+    """Fill t from N(0, std²)."""
+    write(t, lambda a: np.copyto(a, std * rng.standard_normal(a.shape)))
+
+
+def constant(t, value):
+    """Fill t with a number."""
+    write(t, lambda a: a.fill(value))
+
+
+def fan_in(weight):
+    """How many inputs one output of a weight (out, in, ...) is a sum of."""
+    return math.prod(weight.shape[1:])
+
+
+def kaiming_uniform(weight, rng, a=5 ** 0.5):
+    """U(−b, b), b = √(6 / ((1 + a²) fan_in)) (He et al. 2015). With PyTorch's default a = √5 this
+    is b = 1/√fan_in."""
+    uniform(weight, math.sqrt(6 / ((1 + a * a) * fan_in(weight))), rng)
+
+
+def xavier_uniform(weight, rng):
+    """U(−b, b), b = √(6 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
+    fan_out = math.prod((weight.shape[0], *weight.shape[2:]))
+    uniform(weight, math.sqrt(6 / (fan_in(weight) + fan_out)), rng)
+
+
+def linear(weight, bias, rng):
+    """What PyTorch's linear and convolution layers start from."""
+    kaiming_uniform(weight, rng)
+    if bias is not None:
+        uniform(bias, 1 / math.sqrt(fan_in(weight)), rng)

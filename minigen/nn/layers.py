@@ -1,0 +1,229 @@
+"""Layers: the parameters of an op and a call to it, with PyTorch's names, options, weight layouts
+and initial distributions. A layer is a plain object; ``rng`` draws its first weights."""
+
+import functools
+import inspect
+
+import numpy as np
+
+from minigen import ops
+from minigen.nn import initializers
+from minigen.ops.conv import pair
+from minigen.tensor import tensor, write
+
+
+def _rng(rng):
+    return np.random.default_rng() if rng is None else rng
+
+
+class Linear:
+    """y = x Wᵀ + b on the last axis; weight (out, in), bias (out,)."""
+
+    def __init__(self, in_features, out_features, bias=True, rng=None):
+        self.weight = initializers.empty(out_features, in_features)
+        self.bias = initializers.empty(out_features) if bias else None
+        self.init(_rng(rng))
+
+    def init(self, rng):
+        initializers.linear(self.weight, self.bias, rng)
+
+    def __call__(self, x):
+        return ops.linear(x, self.weight, self.bias)
+
+
+class Conv2d:
+    """`minigen.conv2d`: (N, in, H, W) → (N, out, P, Q); weight (out, in/groups, R, S)."""
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1,
+                 groups=1, bias=True, rng=None):
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(f"Conv2d: groups {groups} must divide in_channels {in_channels} and "
+                             f"out_channels {out_channels}")
+        self.weight = initializers.empty(out_channels, in_channels // groups,
+                                 *pair("kernel_size", kernel_size))
+        self.bias = initializers.empty(out_channels) if bias else None
+        self.options = {"stride": stride, "padding": padding, "dilation": dilation,
+                        "groups": groups}
+        self.init(_rng(rng))
+
+    def init(self, rng):
+        initializers.linear(self.weight, self.bias, rng)
+
+    def __call__(self, x):
+        return ops.conv2d(x, self.weight, self.bias, **self.options)
+
+
+class ConvTranspose2d:
+    """`minigen.conv_transpose2d`: (N, in, P, Q) → (N, out, H, W); weight (in, out/groups, R, S)."""
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0,
+                 output_padding=0, groups=1, bias=True, dilation=1, rng=None):
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(f"ConvTranspose2d: groups {groups} must divide in_channels "
+                             f"{in_channels} and out_channels {out_channels}")
+        self.weight = initializers.empty(in_channels, out_channels // groups,
+                                 *pair("kernel_size", kernel_size))
+        self.bias = initializers.empty(out_channels) if bias else None
+        self.options = {"stride": stride, "padding": padding, "output_padding": output_padding,
+                        "groups": groups, "dilation": dilation}
+        self.init(_rng(rng))
+
+    def init(self, rng):
+        initializers.linear(self.weight, self.bias, rng)
+
+    def __call__(self, x):
+        return ops.conv_transpose2d(x, self.weight, self.bias, **self.options)
+
+
+class BatchNorm2d:
+    """`minigen.batch_norm` over (N, C, H, W), or (N, C). In training it uses the batch's statistics
+    and moves the running ones towards them by `momentum`; in evaluation it uses those."""
+
+    def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True):
+        self.eps, self.momentum, self.training = eps, momentum, True
+        self.weight = initializers.empty(num_features) if affine else None
+        self.bias = initializers.empty(num_features) if affine else None
+        self.running_mean = tensor(np.zeros(num_features, np.float32))
+        self.running_var = tensor(np.ones(num_features, np.float32))
+        self.num_batches_tracked = tensor(np.zeros((), np.int64))
+        self.init(None)
+
+    def init(self, rng):
+        if self.weight is not None:
+            initializers.constant(self.weight, 1)
+            initializers.constant(self.bias, 0)
+        initializers.constant(self.running_mean, 0)
+        initializers.constant(self.running_var, 1)
+        initializers.constant(self.num_batches_tracked, 0)
+
+    def __call__(self, x):
+        y = ops.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
+                           self.training, self.momentum, self.eps)
+        if self.training:
+            mean, rstd = y.saved
+            n = x.size // x.shape[1]
+            var = (rstd ** -2 - self.eps) * (n / (n - 1))  # unbiased
+            for buffer, new in ((self.running_mean, mean), (self.running_var, var)):
+                write(buffer, lambda a, new=new: a.__iadd__(self.momentum * (new - a)))
+            write(self.num_batches_tracked, lambda a: a.__iadd__(1))
+        return y
+
+
+class BatchNorm1d(BatchNorm2d):
+    """`BatchNorm2d` under the name that PyTorch gives it for (N, C)."""
+
+
+class GroupNorm:
+    """`minigen.group_norm` over (N, C, ...)."""
+
+    def __init__(self, num_groups, num_channels, eps=1e-5, affine=True):
+        if num_channels % num_groups:
+            raise ValueError(f"GroupNorm: {num_groups} groups do not divide {num_channels} "
+                             "channels")
+        self.num_groups, self.eps = num_groups, eps
+        self.weight = initializers.empty(num_channels) if affine else None
+        self.bias = initializers.empty(num_channels) if affine else None
+        self.init(None)
+
+    def init(self, rng):
+        if self.weight is not None:
+            initializers.constant(self.weight, 1)
+            initializers.constant(self.bias, 0)
+
+    def __call__(self, x):
+        return ops.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class LayerNorm:
+    """`minigen.layer_norm` over the last axes, of shape `normalized_shape`."""
+
+    def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True):
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
+        self.normalized_shape, self.eps = tuple(shape), eps
+        self.weight = initializers.empty(*shape) if elementwise_affine else None
+        self.bias = initializers.empty(*shape) if elementwise_affine else None
+        self.init(None)
+
+    def init(self, rng):
+        if self.weight is not None:
+            initializers.constant(self.weight, 1)
+            initializers.constant(self.bias, 0)
+
+    def __call__(self, x):
+        return ops.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+
+class Embedding:
+    """A learned vector for each of `num_embeddings` integers: (...) → (..., embedding_dim)."""
+
+    def __init__(self, num_embeddings, embedding_dim, rng=None):
+        self.weight = initializers.empty(num_embeddings, embedding_dim)
+        self.init(_rng(rng))
+
+    def init(self, rng):
+        initializers.normal(self.weight, 1.0, rng)
+
+    def __call__(self, indices):
+        return ops.embedding(indices, self.weight)
+
+
+class MultiheadAttention:
+    """Several attentions side by side, each on its own projection of the inputs (Vaswani et al.
+    2017): query (N, T, D), key and value (N, S, D) → (N, T, D), PyTorch's batch_first=True."""
+
+    def __init__(self, embed_dim, num_heads, bias=True, rng=None):
+        if embed_dim % num_heads:
+            raise ValueError(f"MultiheadAttention: {num_heads} heads do not divide {embed_dim}")
+        self.num_heads = num_heads
+        self.in_proj_weight = initializers.empty(3 * embed_dim, embed_dim)
+        self.in_proj_bias = initializers.empty(3 * embed_dim) if bias else None
+        self.out_proj = Linear(embed_dim, embed_dim, bias)
+        self.init(_rng(rng))
+
+    def init(self, rng):
+        initializers.xavier_uniform(self.in_proj_weight, rng)
+        self.out_proj.init(rng)
+        if self.in_proj_bias is not None:
+            initializers.constant(self.in_proj_bias, 0)
+            initializers.constant(self.out_proj.bias, 0)
+
+    def __call__(self, query, key, value, attn_mask=None, is_causal=False):
+        if query is key and key is value:
+            q, k, v = ops.split(ops.linear(query, self.in_proj_weight, self.in_proj_bias), 3, -1)
+        else:
+            biases = [None] * 3 if self.in_proj_bias is None else ops.split(self.in_proj_bias, 3)
+            q, k, v = (ops.linear(x, w, b) for x, w, b in zip(
+                (query, key, value), ops.split(self.in_proj_weight, 3), biases, strict=True))
+        o = ops.scaled_dot_product_attention(*map(self._heads, (q, k, v)), attn_mask, is_causal)
+        return self.out_proj(ops.reshape(ops.swapaxes(o, 1, 2), query.shape))
+
+    def _heads(self, x):
+        N, T, D = x.shape
+        return ops.swapaxes(ops.reshape(x, (N, T, self.num_heads, D // self.num_heads)), 1, 2)
+
+
+class Dropout:
+    """In training each element is 0 with probability p, the others are divided by 1 − p."""
+
+    def __init__(self, p=0.5):
+        self.p, self.training = p, True
+
+    def __call__(self, x, rng=None):
+        return ops.dropout(x, self.p, self.training, rng)
+
+
+class Sequential(list):
+    """Layers and plain functions, one after the other. `rng` goes to those that take it."""
+
+    def __init__(self, *layers):
+        super().__init__(layers)
+
+    def __call__(self, x, rng=None):
+        for layer in self:
+            x = layer(x, rng=rng) if _takes_rng(type(layer)) else layer(x)
+        return x
+
+
+@functools.cache
+def _takes_rng(kind):
+    return "rng" in inspect.signature(kind.__call__).parameters

@@ -1,0 +1,174 @@
+"""What a model consists of. A model is any object: its tensors are found by walking its attributes,
+lists and dicts. Tensors that require grad are parameters, others are buffers; plain arrays (a noise
+schedule) are neither.
+
+The keys are PyTorch's: ``encoder.0.weight``.
+"""
+
+import contextlib
+import os
+import types
+from pathlib import Path
+
+import numpy as np
+
+from minigen.tensor import Tensor, write, xp
+
+_LEAVES = (np.ndarray, np.generic, str, bytes, int, float, complex, type, types.FunctionType,
+           types.ModuleType, types.BuiltinFunctionType, type(None), np.random.Generator)
+
+
+def walk(model, prefix="", seen=None):
+    """Yield (key, object) for the model and every layer and tensor in it, each object once."""
+    seen = set() if seen is None else seen
+    if isinstance(model, _LEAVES) or id(model) in seen:
+        return
+    seen.add(id(model))
+    yield prefix, model
+    if isinstance(model, Tensor):
+        return
+    items = enumerate(model) if isinstance(model, (list, tuple)) else (
+        model.items() if isinstance(model, dict) else getattr(model, "__dict__", {}).items())
+    for name, child in items:
+        yield from walk(child, f"{prefix}.{name}" if prefix else str(name), seen)
+
+
+def parameters(model):
+    """The model's parameters: a dict from key to tensor, in walk order, each tensor once."""
+    return {key: t for key, t in walk(model) if isinstance(t, Tensor) and t.requires_grad}
+
+
+def buffers(model):
+    """The model's untracked tensors (running statistics): a dict from key to tensor."""
+    return {key: t for key, t in walk(model) if isinstance(t, Tensor) and not t.requires_grad}
+
+
+def _tensors(model):
+    return {key: t for key, t in walk(model) if isinstance(t, Tensor)}
+
+
+def state_dict(model):
+    """Copies of all parameters and buffers: a dict from key to NumPy array."""
+    return {key: np.array(t.numpy()) for key, t in _tensors(model).items()}
+
+
+def load_state_dict(model, arrays):
+    """Copy arrays into the model's tensors, in place. Strict: ValueError names every key that is
+    missing, unexpected or of another shape, and then nothing has been changed."""
+    mine, wrong = _tensors(model), []
+    for key in mine.keys() | arrays.keys():
+        if key not in arrays:
+            wrong.append(f"{key} is missing")
+        elif key not in mine:
+            wrong.append(f"{key} is unexpected")
+        elif mine[key].shape != tuple(arrays[key].shape):
+            wrong.append(f"{key} is {tuple(arrays[key].shape)}, the model's {mine[key].shape}")
+    if wrong:
+        raise ValueError(f"load_state_dict: {'; '.join(sorted(wrong))}")
+    for key, t in mine.items():
+        write(t, lambda a, new=arrays[key]: a.__setitem__(..., xp(a).asarray(new)))
+
+
+def save_arrays(path, arrays, metadata=None):
+    """Write arrays by name to a safetensors file: to a temporary name, then renamed, so that a file
+    of that name is always whole. `metadata` is a dict of strings."""
+    from safetensors.numpy import save_file
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    try:
+        save_file({k: np.asarray(a, order="C") for k, a in arrays.items()}, part, metadata)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_arrays(path):
+    """The arrays and the metadata of a safetensors file. ValueError if it is not one, or cut short;
+    the file is left as it is."""
+    from safetensors import SafetensorError, safe_open
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        with safe_open(path, "numpy") as f:
+            return {key: f.get_tensor(key) for key in f.keys()}, f.metadata() or {}
+    except SafetensorError as e:
+        raise ValueError(f"{path} is not a complete safetensors file ({e}): it may be cut short; "
+                         "it was left as it is") from e
+
+
+def save(model, path):
+    """Write the model's state dict as safetensors, with PyTorch's keys."""
+    save_arrays(path, state_dict(model))
+
+
+def load(model, path):
+    """Read a state dict from a safetensors file into the model (strict, see `load_state_dict`)."""
+    arrays, _ = load_arrays(path)
+    try:
+        load_state_dict(model, arrays)
+    except ValueError as e:
+        raise ValueError(f"{path} is of another model: {e}") from e
+
+
+def init(model, rng):
+    """Draw all weights of all layers again, in walk order."""
+    for _, layer in walk(model):
+        if hasattr(layer, "init"):
+            layer.init(rng)
+
+
+def _set_training(model, training):
+    for _, layer in walk(model):
+        if hasattr(layer, "training"):
+            layer.training = training
+
+
+def train(model):
+    """Put every layer in training mode (dropout, batch norm)."""
+    _set_training(model, True)
+
+
+def eval(model):
+    """Put every layer in evaluation mode."""
+    _set_training(model, False)
+
+
+def astype(model, dtype):
+    """Convert the model's floating-point tensors, in place: float64 for checks."""
+    for t in _tensors(model).values():
+        if t.dtype.kind == "f":
+            t.data = t.data.astype(dtype)
+
+
+class EMA:
+    """An exponential moving average of parameters, θ̄ ← d θ̄ + (1 − d) θ, with the warm-up
+    d = min(decay, (1 + t) / (10 + t)), so that the first values are soon forgotten.
+
+    Call `update` after each step of the optimiser; ``with ema.applied():`` evaluates with the
+    averages and puts the trained weights back afterwards.
+    """
+
+    def __init__(self, params, decay=0.999):
+        self.params, self.decay, self.t = params, decay, 0
+        self.average = {key: p.data.copy() for key, p in params.items()}
+
+    def update(self):
+        """Take in the parameters as they are now."""
+        self.t += 1
+        d = min(self.decay, (1 + self.t) / (10 + self.t))
+        for key, p in self.params.items():
+            self.average[key] += (1 - d) * (p.data - self.average[key])
+
+    @contextlib.contextmanager
+    def applied(self):
+        """A context in which the parameters hold their averages."""
+        trained = {key: p.data.copy() for key, p in self.params.items()}
+        self._put(self.average)
+        try:
+            yield
+        finally:
+            self._put(trained)
+
+    def _put(self, arrays):
+        for key, p in self.params.items():
+            write(p, lambda a, new=arrays[key]: a.__setitem__(..., new))

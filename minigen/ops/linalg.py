@@ -34,6 +34,9 @@ def matmul(a, b):
 @lifted("x", "weight")
 def linear(x, weight, bias=None):
     """x Wᵀ + b on the last axis; weight is (out, in)."""
+    if not x.ndim or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"linear: x is {x.shape}, weight {weight.shape} needs "
+                         f"{weight.shape[-1]} on the last axis")
     y = matmul(x, transpose(weight))
     return y if bias is None else y + bias
 

@@ -1,0 +1,256 @@
+"""Layers, parameters, optimisers and distributions."""
+
+import copy
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import minigen
+from minigen import dist, grad, nn, optim, tensor
+from minigen.tensor import write
+
+RNG = np.random.default_rng
+
+
+def net(rng=None):
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, rng=rng), nn.BatchNorm2d(4), minigen.relu,
+                         nn.Dropout(0.5), lambda x: x.flatten(1), nn.Linear(4 * 16, 3, rng=rng))
+
+
+# ---------------------------------------------------------------------------- parameters and files
+
+def test_keys_are_pytorchs():
+    assert list(nn.parameters(net())) == ["0.weight", "0.bias", "1.weight", "1.bias", "5.weight",
+                                          "5.bias"]
+    assert set(nn.buffers(net())) == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
+
+
+def test_walk_finds_tensors_in_attributes_lists_dicts_and_counts_each_once():
+    class Model:
+        def __init__(self):
+            self.shared = nn.Linear(2, 2)
+            self.again = self.shared
+            self.layers = [nn.Linear(2, 2), {"x": nn.Linear(2, 2, bias=False)}]
+            self.schedule = np.ones(3)
+            self.itself = self
+
+    assert list(nn.parameters(Model())) == ["shared.weight", "shared.bias", "layers.0.weight",
+                                            "layers.0.bias", "layers.1.x.weight"]
+    assert not nn.buffers(Model())
+
+
+def test_load_state_dict_is_strict_and_changes_nothing_when_it_refuses():
+    model = net(RNG(0))
+    before = nn.state_dict(model)
+    arrays = {**before, "5.weight": np.zeros((3, 5), np.float32), "6.bias": np.zeros(3, np.float32)}
+    del arrays["0.bias"]
+    with pytest.raises(ValueError, match=r"0\.bias is missing; 5\.weight is \(3, 5\), the model's "
+                                         r"\(3, 64\); 6\.bias is unexpected"):
+        nn.load_state_dict(model, arrays)
+    assert all(np.array_equal(a, b) for a, b in zip(before.values(), nn.state_dict(model).values(),
+                                                    strict=True))
+
+
+def test_save_and_load(tmp_path):
+    a, b = net(RNG(0)), net(RNG(1))
+    nn.save(a, tmp_path / "m.safetensors")
+    nn.load(b, tmp_path / "m.safetensors")
+    for key, value in nn.state_dict(a).items():
+        assert np.array_equal(value, nn.state_dict(b)[key])
+    (tmp_path / "cut").write_bytes((tmp_path / "m.safetensors").read_bytes()[:-50])
+    size = (tmp_path / "cut").stat().st_size
+    with pytest.raises(ValueError, match="cut is not a complete safetensors file"):
+        nn.load(b, tmp_path / "cut")
+    assert (tmp_path / "cut").stat().st_size == size
+    with pytest.raises(ValueError, match="is of another model: .*weight is missing"):
+        nn.load(nn.Linear(2, 2), tmp_path / "m.safetensors")
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        nn.load(b, tmp_path / "nowhere")
+
+
+def test_loading_makes_old_graphs_stale():
+    layer = nn.Linear(2, 1)
+    y = layer(np.ones((1, 2), np.float32)).sum()
+    nn.load_state_dict(layer, nn.state_dict(layer))
+    with pytest.raises(RuntimeError, match="stale graph"):
+        grad(y, layer.weight)
+
+
+def test_init_draws_everything_again():
+    a, b = net(RNG(0)), net(RNG(1))
+    a(RNG(2).random((4, 1, 4, 4), np.float32), rng=RNG(0))  # moves the running statistics
+    nn.init(a, RNG(7))
+    nn.init(b, RNG(7))
+    for key, value in nn.state_dict(a).items():
+        assert np.array_equal(value, nn.state_dict(b)[key]), key
+
+
+def test_train_and_eval_modes():
+    model = net(RNG(0))
+    x = RNG(3).random((8, 1, 4, 4), np.float32)
+    nn.eval(model)
+    assert np.array_equal(model(x).numpy(), model(x).numpy())
+    nn.train(model)
+    one, two = model(x, rng=RNG(1)).numpy(), model(x, rng=RNG(2)).numpy()
+    assert not np.array_equal(one, two)
+    with pytest.raises(ValueError, match="noise is an argument"):
+        model(x)
+
+
+def test_deepcopy_of_a_model_is_independent():
+    a = net(RNG(0))
+    b = copy.deepcopy(a)
+    write(b[0].weight, lambda w: w.fill(0))
+    assert np.abs(a[0].weight.numpy()).sum() > 0
+
+
+def test_default_distributions_of_weights():
+    conv, linear = nn.Conv2d(8, 64, 5, rng=RNG(0)), nn.Linear(100, 400, rng=RNG(0))
+    for layer, fan_in in ((conv, 200), (linear, 100)):
+        for t in (layer.weight, layer.bias):
+            w = t.numpy().ravel() * fan_in ** 0.5
+            assert stats.kstest(w, stats.uniform(-1, 2).cdf).pvalue > 1e-3
+    assert stats.kstest(nn.Embedding(50, 40, RNG(0)).weight.numpy().ravel(), "norm").pvalue > 1e-3
+    up = nn.ConvTranspose2d(64, 8, 5, rng=RNG(0)).weight.numpy()
+    assert abs(up).max() == pytest.approx((8 * 25) ** -0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: nn.Conv2d(3, 4, 3, groups=2), "groups 2 must divide in_channels 3"),
+    (lambda: nn.GroupNorm(3, 4), "3 groups do not divide 4 channels"),
+    (lambda: nn.MultiheadAttention(6, 4), "4 heads do not divide 6"),
+    (lambda: nn.Linear(3, 2)(np.zeros((2, 4), np.float32)),
+     r"linear: x is \(2, 4\), weight \(2, 3\) needs 3 on the last axis"),
+    (lambda: nn.Conv2d(3, 2, 3)(np.zeros((1, 2, 8, 8), np.float32)), r"conv2d.*2"),
+    (lambda: nn.Embedding(5, 2)(np.array([5])), "must lie in 0…4, got 5…5"),
+])
+def test_wrong_layers_and_inputs(make, message):
+    with pytest.raises((ValueError, IndexError), match=message):
+        make()
+
+
+# -------------------------------------------------------------------------------------- optimisers
+
+@pytest.mark.parametrize("make", [
+    lambda p: optim.SGD(p, 0.02), lambda p: optim.SGD(p, 0.02, momentum=0.9),
+    lambda p: optim.SGD(p, 0.02, momentum=0.9, nesterov=True), lambda p: optim.RMSprop(p, 0.01),
+    lambda p: optim.Adam(p, 0.05), lambda p: optim.AdamW(p, 0.05, weight_decay=0)])
+def test_optimisers_find_the_minimum(make):
+    params = {"w": tensor(np.array([-1.0, 2.0]), requires_grad=True)}
+    scales, at = np.array([1.0, 20.0]), np.array([1.0, -0.5])
+    opt = make(params)
+    for _ in range(400):
+        opt.step(grad((scales * (params["w"] - at) ** 2).sum(), params))
+    assert np.abs(params["w"].numpy() - at).max() < 0.02 and opt.t == 400
+
+
+def test_adam_written_out():
+    rng = RNG(0)
+    p = tensor(rng.normal(size=5), requires_grad=True)
+    theta, m, v = p.numpy().copy(), np.zeros(5), np.zeros(5)
+    opt = optim.Adam({"p": p}, lr=0.1, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.01)
+    for t in range(1, 6):
+        g = rng.normal(size=5)
+        opt.step({"p": tensor(g)})
+        g = g + 0.01 * theta
+        m, v = 0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g * g
+        theta = theta - 0.1 * (m / (1 - 0.8 ** t)) / (np.sqrt(v / (1 - 0.95 ** t)) + 1e-6)
+    assert np.allclose(p.numpy(), theta, rtol=1e-12)
+    assert np.allclose(opt.state["p"]["m"], m) and np.allclose(opt.state["p"]["v"], v)
+
+
+def test_optimisers_refuse_what_does_not_fit():
+    p = {"w": tensor(np.ones(3, np.float32), requires_grad=True)}
+    with pytest.raises(ValueError, match="no parameters"):
+        optim.Adam({}, 1e-3)
+    with pytest.raises(TypeError, match="w is not a tensor that requires grad"):
+        optim.Adam({"w": tensor(np.ones(3))})
+    with pytest.raises(ValueError, match="differ at 'v'"):
+        optim.Adam(p).step({"w": tensor(np.ones(3)), "v": tensor(np.ones(3))})
+    with pytest.raises(ValueError, match=r"w is \(3,\) float32, its gradient \(2,\) float32"):
+        optim.Adam(p).step({"w": tensor(np.ones(2, np.float32))})
+    with pytest.raises(ValueError, match="betas"):
+        optim.Adam(p, betas=(0.9, 1.0))
+    with pytest.raises(ValueError, match="nesterov needs momentum"):
+        optim.SGD(p, nesterov=True)
+
+
+def test_clipping():
+    grads = {"a": tensor(np.array([3.0, 0.0])), "b": tensor(np.array([[4.0]]))}
+    clipped, norm = optim.clip_grad_norm(grads, 1.0)
+    assert norm == pytest.approx(5)
+    assert clipped["a"].numpy()[0] == pytest.approx(0.6) and clipped["b"].item() == pytest.approx(
+        0.8)
+    same, _ = optim.clip_grad_norm(grads, 10.0)
+    assert same["b"].item() == 4
+    assert optim.clip_grad_value(grads, 2.0)["b"].item() == 2
+
+
+def test_schedules():
+    assert [optim.warmup(t, 4) for t in range(5)] == [0.25, 0.5, 0.75, 1, 1]
+    assert optim.cosine(0, 10) == 1 and optim.cosine(10, 10) == pytest.approx(0)
+    assert optim.cosine(5, 10, floor=0.2) == pytest.approx(0.6)
+    assert optim.step_decay(25, 10, 0.5) == 0.25
+
+
+def test_ema_warms_up_and_puts_the_weights_back():
+    p = {"w": tensor(np.zeros(2), requires_grad=True)}
+    ema, average = nn.EMA(p, decay=0.9), np.zeros(2)
+    for t in range(1, 30):
+        write(p["w"], lambda a, t=t: a.fill(t))
+        ema.update()
+        d = min(0.9, (1 + t) / (10 + t))
+        average = d * average + (1 - d) * t
+    with ema.applied():
+        assert np.allclose(p["w"].numpy(), average)
+    assert np.array_equal(p["w"].numpy(), [29, 29])
+
+
+# ----------------------------------------------------------------------------------- distributions
+
+def test_log_prob_against_scipy():
+    rng = RNG(1)
+    mu, logvar, x = rng.normal(size=(3, 7))
+    expected = stats.norm.logpdf(x, mu, np.exp(logvar / 2))
+    assert np.allclose(dist.Normal(tensor(mu), tensor(logvar)).log_prob(x).numpy(), expected)
+    logits, b = rng.normal(size=7) * 3, rng.integers(0, 2, 7).astype(float)
+    expected = stats.bernoulli.logpmf(b, 1 / (1 + np.exp(-logits)))
+    assert np.allclose(dist.Bernoulli(tensor(logits)).log_prob(b).numpy(), expected)
+    logits, k = rng.normal(size=(7, 4)), rng.integers(0, 4, 7)
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert np.allclose(dist.Categorical(tensor(logits)).log_prob(k).numpy(),
+                       np.log(p[np.arange(7), k]))
+
+
+def test_samples_have_the_right_frequencies():
+    n = 100_000
+    logits = np.array([0.3, -1.0, 2.0])
+    wide = tensor(np.tile(logits, (n, 1)))
+    draws = dist.Categorical(wide).sample(RNG(2)).numpy()
+    p = np.exp(logits) / np.exp(logits).sum()
+    assert stats.chisquare(np.bincount(draws, minlength=3), p * n).pvalue > 1e-3
+    ones = dist.Bernoulli(wide).sample(RNG(3)).numpy().mean(0)
+    assert np.allclose(ones, 1 / (1 + np.exp(-logits)), atol=0.01)
+    z = dist.Normal(wide, tensor(np.zeros((n, 3)))).sample(RNG(4)).numpy()
+    assert stats.kstest(z[:, 0], stats.norm(0.3, 1).cdf).pvalue > 1e-3
+
+
+def test_kl_against_simulation():
+    rng = RNG(5)
+    mus, logvars = rng.normal(size=(2, 3)), rng.normal(size=(2, 3)) / 2
+    q, p = (dist.Normal(tensor(m), tensor(v)) for m, v in zip(mus, logvars, strict=True))
+    x = mus[0] + np.exp(logvars[0] / 2) * rng.normal(size=(400_000, 3))
+    ratio = stats.norm.logpdf(x, mus[0], np.exp(logvars[0] / 2)) - stats.norm.logpdf(
+        x, mus[1], np.exp(logvars[1] / 2))
+    assert np.allclose(dist.kl(q, p).numpy(), ratio.mean(0), atol=0.02)
+    a, b = rng.normal(size=(2, 5))
+    pa, pb = 1 / (1 + np.exp(-a)), 1 / (1 + np.exp(-b))
+    expected = pa * np.log(pa / pb) + (1 - pa) * np.log((1 - pa) / (1 - pb))
+    assert np.allclose(dist.kl(dist.Bernoulli(tensor(a)), dist.Bernoulli(tensor(b))).numpy(),
+                       expected)
+    pa, pb = (np.exp(v) / np.exp(v).sum() for v in (a, b))
+    assert dist.kl(dist.Categorical(tensor(a)), dist.Categorical(tensor(b))).item() == (
+        pytest.approx(stats.entropy(pa, pb)))
+    with pytest.raises(TypeError, match="Normal and Bernoulli"):
+        dist.kl(q, dist.Bernoulli(tensor(a)))

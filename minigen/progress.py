@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -16,7 +17,9 @@ class Progress(event.Listener):
 
     def __init__(self, done, steps):
         self.steps, self.depth = steps, 0
-        self.bar = tqdm(total=steps, initial=done, unit=" steps", dynamic_ncols=True,
+        width, height = shutil.get_terminal_size()  # 80 by 24 for one without a size
+        self.bar = tqdm(total=steps, initial=done, ncols=width - 1, nrows=height,
+                        bar_format="{n_fmt}/{total_fmt} {bar} {elapsed}<{remaining}{postfix}",
                         disable=not sys.stderr.isatty())
 
     def __enter__(self):

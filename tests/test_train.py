@@ -10,7 +10,6 @@ import resource
 import signal
 import subprocess
 import sys
-import termios
 import time
 from pathlib import Path
 
@@ -617,7 +616,6 @@ def test_compiling_is_said(tmp_path, capsys):
 
 def test_bar_on_a_terminal(tmp_path):
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (25, 100))
     p = program(*RUN, "--out", str(tmp_path), stderr=theirs)
     os.close(theirs)
     shown = b""

@@ -25,6 +25,11 @@ from .common import chunks, compiled, gemm, kernel, one_blas_thread, threaded
 
 ROWS, KEYS = 64, 128
 
+# exp x = 2ⁿ·exp r, n = ⌊x·log₂e + ½⌋, |r| ≤ ½ ln 2: in float32, seven terms of the series will do.
+LOG2E, LN2_HIGH, LN2_LOW, HALF = np.float32([1.44269504, 0.693359375, -2.12194440e-4, 0.5])
+C6, C5, C4, C3, C1 = np.float32([1 / 720, 1 / 120, 1 / 24, 1 / 6, 1])
+LOWEST, BIAS, SHIFT = np.float32(-87), np.int32(127), np.int32(23)
+
 
 def check(q, k, v, mask, is_causal, scale):
     if mask is not None and mask.shape[:-2] not in ((1,), (len(q),)):
@@ -88,6 +93,39 @@ def _scores(q, k, mask, n, rows, keys, is_causal, scale, s):
             row[max(0, t0 + i + 1 - s0):] = -np.inf
 
 
+@compiled
+def _exp(row, shift):
+    """row ← exp(row − shift) and its sum, for row ≤ shift; in float32 with vector instructions,
+    which NumPy's exp does not become when compiled."""
+    sum = row.dtype.type(0)
+    for j in range(len(row)):
+        if row.itemsize == 4:
+            x = np.float32(row[j] - shift)
+            n = np.floor(x * LOG2E + HALF)
+            r = x - n * LN2_HIGH - n * LN2_LOW
+            series = C1 + r * (C1 + r * (HALF + r * (C3 + r * (C4 + r * (C5 + r * C6)))))
+            power = np.int32((np.int32(n) + BIAS) << SHIFT).view(np.float32)
+            row[j] = np.float32(0) if x < LOWEST else series * power
+        else:
+            row[j] = np.exp(row[j] - shift)
+        sum += row[j]
+    return sum
+
+
+@compiled
+def _max(row, buffer):
+    """The maximum by halves, which are compared with vector instructions. NaN is passed over."""
+    n = len(row)
+    for j in range(n):
+        buffer[j] = row[j]
+    while n > 1:
+        half = (n + 1) // 2
+        for j in range(n - half):
+            buffer[j] = max(buffer[j], buffer[j + half])
+        n = half
+    return buffer[0]
+
+
 @threaded
 def _forward(q, k, v, mask, is_causal, scale, o, lse):
     (B, T, E), S = o.shape, k.shape[1]
@@ -95,7 +133,7 @@ def _forward(q, k, v, mask, is_causal, scale, o, lse):
     for item in prange(B * blocks):
         n, t0 = item // blocks, item % blocks * ROWS
         t1 = min(t0 + ROWS, T)
-        s = np.empty((ROWS, KEYS), q.dtype)
+        s, buffer = np.empty((ROWS, KEYS), q.dtype), np.empty(KEYS, q.dtype)
         out = o[n, t0:t1]
         top, total = np.full(ROWS, -np.inf, q.dtype), np.zeros(ROWS, q.dtype)
         out[:] = 0
@@ -104,16 +142,12 @@ def _forward(q, k, v, mask, is_causal, scale, o, lse):
             _scores(q, k, mask, n, (t0, t1), (s0, s1), is_causal, scale, s)
             for i in range(t1 - t0):
                 row = s[i, :s1 - s0]
-                new = max(top[i], row.max())
+                new = max(top[i], _max(row, buffer))
                 if new == -np.inf:
                     row[:] = 0
                     continue
                 shrink = np.exp(top[i] - new)
-                sum = shrink * total[i]
-                for j in range(len(row)):
-                    row[j] = np.exp(row[j] - new)
-                    sum += row[j]
-                top[i], total[i] = new, sum
+                top[i], total[i] = new, shrink * total[i] + _exp(row, new)
                 for e in range(E):
                     out[i, e] *= shrink
             gemm(False, False, t1 - t0, E, s1 - s0, s, KEYS, v[n, s0:], E, 1, out, E)
@@ -162,10 +196,13 @@ def _backward(g, o, lse, q, k, v, mask, is_causal, scale, gq, gk, gv):
                 _scores(q, k, mask, n, (t0, t1), (s0, s1), is_causal, scale, p)
                 gemm(False, True, t1 - t0, s1 - s0, E, g[n, t0:], E, v[n, s0:], E, 0, ds, KEYS)
                 for i in range(t1 - t0):
-                    norm = lse[n, t0 + i]
-                    for j in range(s1 - s0):
-                        p[i, j] = np.exp(p[i, j] - norm) if norm > -np.inf else 0
-                        ds[i, j] = p[i, j] * (ds[i, j] - delta[t0 + i]) * scale
+                    row, slope = p[i, :s1 - s0], ds[i, :s1 - s0]
+                    if lse[n, t0 + i] == -np.inf:
+                        row[:] = 0
+                    else:
+                        _exp(row, lse[n, t0 + i])
+                    for j in range(len(row)):
+                        slope[j] = row[j] * (slope[j] - delta[t0 + i]) * scale
                 gemm(True, False, s1 - s0, E, t1 - t0, p, KEYS, g[n, t0:], E, 1, gv[n, s0:], E)
                 gemm(True, False, s1 - s0, D, t1 - t0, ds, KEYS, q[n, t0:], D, 1, gk[n, s0:], D)
                 gemm(False, False, t1 - t0, D, s1 - s0, ds, KEYS, k[n, s0:], D, 1,

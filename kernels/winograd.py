@@ -53,7 +53,7 @@ def conv2d_weight(g, x, padding):
 
 @compiled
 def _combine(M, x, at, step, y, to, stride, size):
-    """y_i = Σ_j M[i,j] · x_j, all vectors of one size; x_j starts at + j·step, y_i to + i·stride."""
+    """y_i = Σ_j M[i,j] · x_j, all of one size; x_j starts at + j·step, y_i at to + i·stride."""
     a, b, c, d = x[at:], x[at + step:], x[at + 2 * step:], x[at + 3 * step:]
     if M.shape[1] == 4:
         for i in range(len(M)):

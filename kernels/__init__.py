@@ -5,10 +5,27 @@
     MINIGEN_KERNELS=reference                                    forces one, for reading and testing
 """
 
+from .attention import attention, attention_backward
+from .batch_norm import batch_norm, batch_norm_backward
 from .conv2d import conv2d
 from .conv2d_weight import conv2d_weight
 from .conv_transpose2d import conv_transpose2d
+from .group_norm import group_norm, group_norm_backward
+from .layer_norm import layer_norm, layer_norm_backward
 from .matmul import matmul
 from .optim import adam, rmsprop, sgd
+from .pool import avg_pool2d, avg_pool2d_transpose, max_pool2d, max_pool2d_at, max_unpool2d
+from .upsample import (
+    upsample_bilinear,
+    upsample_bilinear_transpose,
+    upsample_nearest,
+    upsample_nearest_transpose,
+)
 
-__all__ = ["adam", "conv2d", "conv2d_weight", "conv_transpose2d", "matmul", "rmsprop", "sgd"]
+__all__ = [
+    "adam", "attention", "attention_backward", "avg_pool2d", "avg_pool2d_transpose", "batch_norm",
+    "batch_norm_backward", "conv2d", "conv2d_weight", "conv_transpose2d", "group_norm",
+    "group_norm_backward", "layer_norm", "layer_norm_backward", "matmul", "max_pool2d",
+    "max_pool2d_at", "max_unpool2d", "rmsprop", "sgd", "upsample_bilinear",
+    "upsample_bilinear_transpose", "upsample_nearest", "upsample_nearest_transpose",
+]

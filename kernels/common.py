@@ -125,8 +125,17 @@ def kernel(check=None, **shapes):
 
 # Threads. Numba's pool is the only one: the BLAS that compiled code calls runs at one thread.
 
-compiled = njit(cache=True, nogil=True, error_model="numpy")
-threaded = njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+# Sums may be reordered, so that they use vector instructions; NaN and infinity keep their meaning.
+_flags = {"cache": True, "nogil": True, "error_model": "numpy",
+          "fastmath": {"reassoc", "contract", "nsz"}}
+compiled = njit(**_flags)
+
+
+def threaded(function):
+    """Compile with prange as the only source of threads: array expressions stay plain loops."""
+    return njit(parallel=dict.fromkeys(
+        ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"),
+        False), **_flags)(function)
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """2-D convolution (cross-correlation, as everywhere in deep learning)
 
-    y[n,k,p,q] = b[k] + Σ_{d<D, r<R, s<S} w[k,d,r,s] · x[n, d + D·g, p·stride + r·dilation − padding,
-                                                        q·stride + s·dilation − padding]
+    y[n,k,p,q] = b[k] + Σ_{d<D, r<R, s<S} w[k,d,r,s] · x[n, d + D·g,
+                      p·stride + r·dilation − padding, q·stride + s·dilation − padding]
 
     n < N, k < K, p < P, q < Q;  g = k // (K / groups);  x is zero outside [0, H) × [0, W)
     x (N, C, H, W), w (K, D, R, S), b (K,) or None → y (N, K, P, Q);  D = C / groups

@@ -25,7 +25,7 @@ def close(a, b):
     assert a.shape == b.shape and a.dtype == b.dtype, (a.shape, b.shape, a.dtype, b.dtype)
     if a.size and a.dtype.kind == "f":
         tol = 2e-5 if a.dtype == np.float32 else 1e-12
-        most = tol * max(1, np.nanmax(np.abs(b)))
+        most = tol * max(1, np.abs(b[np.isfinite(b)]).max(initial=0))
         assert np.allclose(a, b, rtol=tol, atol=most, equal_nan=True), np.nanmax(np.abs(a - b))
     else:
         assert np.array_equal(a, b)
@@ -82,7 +82,8 @@ def test_convolutions(case):
 
 @pytest.mark.parametrize("case", [
     (5, 40, 30, 28, 3, 1, 1), (37, 32, 24, 7, 4, 2, 1), (2, 1, 8, 28, 5, 1, 2),
-    (1, 70, 5, 64, 3, 2, 1), (3, 8, 1, 28, 3, 1, 1), (33, 20, 12, 4, 1, 1, 0), (2, 6, 4, 150, 3, 1, 1)])
+    (1, 70, 5, 64, 3, 2, 1), (3, 8, 1, 28, 3, 1, 1), (33, 20, 12, 4, 1, 1, 0),
+    (2, 6, 4, 150, 3, 1, 1)])
 def test_convolutions_of_many_blocks(case):
     N, C, K, size, kernel, stride, padding = case
     rng = np.random.default_rng(0)
@@ -188,6 +189,191 @@ def test_optimisers_write_through_views():
     p, g = np.ones((4, 6), np.float32), np.ones((6, 4), np.float32)
     kernels.sgd(p.T, g, None, 1.0, 0.0, 0.0, 0.0, False, True)
     assert not p.any()
+
+
+@st.composite
+def pools(draw):
+    """An image and (kernel_size, stride, padding) that fit it; values repeat, so maxima tie."""
+    kernel, stride = draw(pairs(1, 4)), draw(pairs(1, 3))
+    padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
+    size = tuple(max(1, k - 2 * p) + draw(st.integers(0, 9))
+                 for k, p in zip(kernel, padding, strict=True))
+    rng, dtype = np.random.default_rng(draw(st.integers(0, 99))), draw(st.sampled_from(DTYPES))
+    x = normal(rng, dtype, draw(st.integers(0, 3)), draw(st.integers(1, 3)), *size).round()
+    if draw(st.booleans()):
+        x[rng.random(x.shape) < 0.1] = -np.inf
+    return x, kernel, stride, padding
+
+
+@check
+@given(pools())
+def test_pools(case):
+    x, *options = case
+    y, index = same(kernels.max_pool2d, *case)
+    close(same(kernels.max_pool2d_at, x, index), y)
+    rng, x = np.random.default_rng(0), np.where(np.isfinite(x), x, 0)
+    g = normal(rng, x.dtype, *y.shape)
+    size = x.shape[2:]
+    gx = same(kernels.max_unpool2d, g, index, size)
+    close(np.vdot(gx, x), np.vdot(g, kernels.max_pool2d_at(x, index)))
+    close(np.vdot(same(kernels.avg_pool2d_transpose, g, size, *options), x),
+          np.vdot(g, same(kernels.avg_pool2d, x, *options)))
+
+
+@pytest.mark.parity
+@check
+@given(pools())
+def test_pools_are_torchs(case):
+    torch = pytest.importorskip("torch")
+    x, *options = case
+    tx = torch.tensor(x, requires_grad=True)
+    if len(x):
+        y, index = torch.nn.functional.max_pool2d(tx, *options, return_indices=True)
+        close(kernels.max_pool2d(*case), (y.detach().numpy(), index.numpy().astype(np.int32)))
+        finite = np.where(np.isfinite(x), x, 0)
+        y = torch.nn.functional.avg_pool2d(torch.tensor(finite), *options)
+        close(kernels.avg_pool2d(finite, *options), y.numpy())
+
+
+def test_max_pool_hands_nan_on():
+    x = np.zeros((1, 1, 4, 4), np.float32)
+    x[0, 0, 1, 1] = np.nan
+    y, index = same(kernels.max_pool2d, x, (2, 2), (2, 2), (0, 0))
+    assert np.isnan(y[0, 0, 0, 0]) and np.isfinite(y).sum() == 3 and index[0, 0, 0, 0] == 5
+
+
+sizes = pairs(1, 12)
+
+
+@check
+@given(sizes, sizes, st.sampled_from(DTYPES), st.sampled_from(["nearest", "bilinear"]))
+def test_upsampling(size, out, dtype, mode):
+    rng = np.random.default_rng(0)
+    x, g = normal(rng, dtype, 3, 2, *size), normal(rng, dtype, 3, 2, *out)
+    y = same(getattr(kernels, f"upsample_{mode}"), x, out)
+    gx = same(getattr(kernels, f"upsample_{mode}_transpose"), g, size)
+    close(np.vdot(y, g), np.vdot(x, gx))
+
+
+@pytest.mark.parity
+@check
+@given(pairs(1, 150), pairs(1, 150), st.sampled_from(DTYPES))
+def test_upsampling_is_torchs(size, out, dtype):
+    torch = pytest.importorskip("torch")
+    x = normal(np.random.default_rng(0), dtype, 1, 1, *size)
+    for mode in "nearest", "bilinear":
+        y = torch.nn.functional.interpolate(torch.tensor(x), out, mode=mode)
+        close(getattr(kernels, f"upsample_{mode}")(x, out), y.numpy())
+
+
+def finite_difference(f, x, g, rng, eps=1e-5):
+    """⟨g, df⟩ along a random direction, and that direction."""
+    d = normal(rng, x.dtype, *x.shape)
+    return np.vdot(g, (f(x + eps * d) - f(x - eps * d)) / (2 * eps)), d
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", [(5, 6, 7), (1, 6, 50), (40, 6, 1)])
+@pytest.mark.parametrize("name", ["batch_norm", "group_norm", "layer_norm"])
+def test_norms(name, shape, affine, dtype):
+    rng, forward = np.random.default_rng(0), getattr(kernels, name)
+    shape = (shape[0] * shape[1], shape[2] + 1) if name == "layer_norm" else shape
+    groups = (3,) if name == "group_norm" else ()
+    x, g = 3 + normal(rng, dtype, *shape), normal(rng, dtype, *shape)
+    weight, bias = (normal(rng, dtype, shape[1]) if affine else None for _ in range(2))
+    _, mean, *_, rstd = same(forward, x, *groups, weight, bias, 1e-5)
+    assert rstd.dtype == mean.dtype == dtype
+    backward = getattr(kernels, f"{name}_backward")
+    gx, gw, gb = fast = backward(g, x, *groups, weight, mean, rstd)
+    for a, b, c in zip(fast, backward(g, x, *groups, weight, mean, rstd),
+                       backward.reference(g, x, *groups, weight, mean, rstd), strict=True):
+        if affine or a is not None:
+            close(a, c)
+            assert a.tobytes() == b.tobytes()
+    if dtype == np.float64:
+        f = lambda x, w=weight, b=bias: forward(x, *groups, w, b, 1e-5)[0]
+        slope, d = finite_difference(f, x, g, rng)
+        assert np.isclose(slope, np.vdot(gx, d), rtol=1e-6, atol=1e-6)
+        if affine:
+            slope, d = finite_difference(lambda w: f(x, w), weight, g, rng)
+            assert np.isclose(slope, np.vdot(gw, d))
+            slope, d = finite_difference(lambda b: f(x, weight, b), bias, g, rng)
+            assert np.isclose(slope, np.vdot(gb, d))
+
+
+def test_norms_are_accurate_far_from_zero():
+    x = normal(np.random.default_rng(0), np.float32, 64, 4, 100) + np.float32(1000)
+    exact = x.astype(np.float64)
+    for y in (kernels.batch_norm(x, None, None, 0)[2], kernels.group_norm(x, 4, None, None, 0)[2]):
+        axes = (0, 2) if y.ndim == 1 else 2
+        var = exact.var(axes)
+        assert np.allclose(y if y.ndim == 1 else 1 / np.square(y), var, rtol=1e-5)
+
+
+@pytest.mark.parity
+def test_norms_are_torchs():
+    torch = pytest.importorskip("torch")
+    F, rng = torch.nn.functional, np.random.default_rng(0)
+    x, w, b = normal(rng, np.float64, 5, 6, 7), *normal(rng, np.float64, 2, 6)
+    tx, tw, tb = map(torch.tensor, (x, w, b))
+    close(kernels.batch_norm(x, w, b, 1e-5)[0],
+          F.batch_norm(tx, None, None, tw, tb, training=True).numpy())
+    close(kernels.group_norm(x, 2, w, b, 1e-5)[0], F.group_norm(tx, 2, tw, tb).numpy())
+    rows = np.ascontiguousarray(x.swapaxes(1, 2)).reshape(-1, 6)
+    close(kernels.layer_norm(rows, w, b, 1e-5)[0],
+          F.layer_norm(torch.tensor(rows), (6,), tw, tb).numpy())
+
+
+@st.composite
+def attentions(draw):
+    B, T, S = draw(st.integers(0, 3)), draw(st.integers(1, 150)), draw(st.integers(1, 300))
+    D, E = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    rng, dtype = np.random.default_rng(draw(st.integers(0, 99))), draw(st.sampled_from(DTYPES))
+    kind, is_causal = draw(st.sampled_from([None, bool, dtype])), draw(st.booleans())
+    mask = kind and normal(rng, dtype, draw(st.sampled_from([1, B])), T, S)
+    if kind is bool:
+        mask = mask > 0
+        mask[:, T // 2] = False
+    shapes = (B, T, D), (B, S, D), (B, S, E), (B, T, E)
+    return *(normal(rng, dtype, *s) for s in shapes), mask, is_causal
+
+
+@check
+@given(attentions())
+def test_attention(case):
+    q, k, v, g, mask, is_causal = case
+    options = mask, is_causal, 0.4
+    o, lse = same(kernels.attention, q, k, v, *options)
+    if mask is not None and mask.dtype == bool:
+        assert not o[:, q.shape[1] // 2].any() and (lse[:, q.shape[1] // 2] == -np.inf).all()
+    grads = same(kernels.attention_backward, g, o, lse, q, k, v, *options)
+    if q.dtype == np.float64:
+        rng = np.random.default_rng(0)
+        for i, slot in enumerate((q, k, v)):
+            f = lambda x, i=i: kernels.attention(*(q, k, v)[:i], x, *(q, k, v)[i + 1:], *options)[0]
+            slope, d = finite_difference(f, slot, g, rng)
+            assert np.isclose(slope, np.vdot(grads[i], d), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parity
+@check
+@given(attentions())
+def test_attention_is_torchs(case):
+    torch = pytest.importorskip("torch")
+    q, k, v, g, mask, is_causal = case
+    if len(q) == 0 or is_causal and mask is not None:
+        return  # PyTorch takes one or the other
+    tq, tk, tv = (torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in (q, k, v))
+    tmask = None if mask is None else torch.tensor(mask if mask.dtype == bool else mask * 1.0)
+    tmask = tmask.double() if mask is not None and mask.dtype != bool else tmask
+    to = torch.nn.functional.scaled_dot_product_attention(
+        tq, tk, tv, tmask, is_causal=is_causal, scale=0.4)
+    grads = torch.autograd.grad(to, (tq, tk, tv), torch.tensor(g, dtype=torch.float64))
+    o, lse = kernels.attention(q, k, v, mask, is_causal, 0.4)
+    close(o, to.detach().numpy().astype(q.dtype))
+    ours = kernels.attention_backward(g, o, lse, q, k, v, mask, is_causal, 0.4)
+    close(ours, tuple(a.numpy().astype(q.dtype) for a in grads))
 
 
 def test_arguments_are_checked():

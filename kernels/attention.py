@@ -1,0 +1,172 @@
+"""Scaled dot-product attention, and its adjoint
+
+    s[t,j] = scale · Σ_d q[t,d]·k[j,d]      + mask[t,j];  −∞ where the mask is False, or j > t if
+    lse[t] = log Σ_j exp s[t,j]                                                       is_causal
+    o[t]   = Σ_j p[t,j]·v[j],   p[t,j] = exp(s[t,j] − lse[t])      t < T, j < S, for each of B
+
+    q (B, T, D), k (B, S, D), v (B, S, E), mask None or (1 or B, T, S), boolean (True: allowed) or
+    float (added) → o (B, T, E), lse (B, T).  A row that may look nowhere gives o = 0, lse = −∞.
+
+With g = ∂/∂o, δ[t] = Σ_e g[t,e]·o[t,e] and ds = p ∘ (g·vᵀ − δ):
+
+    gv = pᵀ·g,   gq = scale · ds·k,   gk = scale · dsᵀ·q
+
+2·B·T·S·(D + E) FLOPs forward, 2.5 times that backward; at least q, k, v, o once through memory.
+The fast versions (FlashAttention, arXiv:2205.14135) never hold s (T, S): they work on blocks of
+ROWS × KEYS scores in cache. Forward, each row keeps the maximum and the sum so far, and what it has
+gathered is scaled down when the maximum grows; backward, p is made again from lse.
+"""
+
+import numba
+import numpy as np
+from numba import prange
+
+from .common import chunks, compiled, gemm, kernel, one_blas_thread, threaded
+
+ROWS, KEYS = 64, 128
+
+
+def check(q, k, v, mask, is_causal, scale):
+    if mask is not None and mask.shape[:-2] not in ((1,), (len(q),)):
+        raise ValueError(f"attention: mask has shape {mask.shape}, expected 1 or {len(q)}, T, S")
+
+
+def check_backward(g, o, lse, q, k, v, mask, is_causal, scale):
+    check(q, k, v, mask, is_causal, scale)
+
+
+@kernel(check, q="B T D", k="B S D", v="B S E", mask="* T S mask or None")
+def attention(q, k, v, mask, is_causal, scale):
+    s = _masked(scale * q @ k.swapaxes(1, 2), mask, is_causal)
+    top = np.maximum(s.max(-1, initial=-np.inf), np.finfo(s.dtype).min)  # a number, not −∞
+    p = np.exp(s - top[..., None])
+    total = p.sum(-1)
+    with np.errstate(divide="ignore"):
+        lse = np.where(total > 0, top + np.log(total), -np.inf)
+    return p @ v / np.where(total > 0, total, 1)[..., None], lse
+
+
+def _masked(s, mask, is_causal):
+    """Scores s (B, T, S) with −∞ where attention is not allowed."""
+    if is_causal:
+        s = np.where(np.tri(*s.shape[1:], dtype=bool), s, -np.inf)
+    if mask is None:
+        return s
+    return np.where(mask, s, -np.inf) if mask.dtype == bool else s + mask
+
+
+@attention.version("cpu")
+def attention(q, k, v, mask, is_causal, scale):
+    (B, T), E = q.shape[:2], v.shape[2]
+    o, lse = np.empty((B, T, E), q.dtype), np.empty((B, T), q.dtype)
+    with one_blas_thread():
+        _forward(q, k, v, _added(mask, q), is_causal, q.dtype.type(scale), o, lse)
+    return o, lse
+
+
+def _added(mask, q):
+    """A mask as the numbers to add, an empty array if there are none."""
+    if mask is None:
+        return np.empty((0, 0, 0), q.dtype)
+    return np.where(mask, 0, -np.inf).astype(q.dtype) if mask.dtype == bool else mask
+
+
+@compiled
+def _scores(q, k, mask, n, rows, keys, is_causal, scale, s):
+    """s (ROWS, KEYS) for ranges of rows and keys of sequence n."""
+    (t0, t1), (s0, s1), D = rows, keys, q.shape[2]
+    gemm(False, True, t1 - t0, s1 - s0, D, q[n, t0:], D, k[n, s0:], D, 0, s, s.shape[1])
+    for i in range(t1 - t0):
+        row = s[i, :s1 - s0]
+        for j in range(len(row)):
+            row[j] *= scale
+        if len(mask):
+            extra = mask[n % len(mask), t0 + i, s0:]
+            for j in range(len(row)):
+                row[j] += extra[j]
+        if is_causal:
+            row[max(0, t0 + i + 1 - s0):] = -np.inf
+
+
+@threaded
+def _forward(q, k, v, mask, is_causal, scale, o, lse):
+    (B, T, E), S = o.shape, k.shape[1]
+    blocks = -(-T // ROWS)
+    for item in prange(B * blocks):
+        n, t0 = item // blocks, item % blocks * ROWS
+        t1 = min(t0 + ROWS, T)
+        s = np.empty((ROWS, KEYS), q.dtype)
+        out = o[n, t0:t1]
+        top, total = np.full(ROWS, -np.inf, q.dtype), np.zeros(ROWS, q.dtype)
+        out[:] = 0
+        for s0 in range(0, min(S, t1) if is_causal else S, KEYS):
+            s1 = min(s0 + KEYS, S)
+            _scores(q, k, mask, n, (t0, t1), (s0, s1), is_causal, scale, s)
+            for i in range(t1 - t0):
+                row = s[i, :s1 - s0]
+                new = max(top[i], row.max())
+                if new == -np.inf:
+                    row[:] = 0
+                    continue
+                shrink = np.exp(top[i] - new)
+                sum = shrink * total[i]
+                for j in range(len(row)):
+                    row[j] = np.exp(row[j] - new)
+                    sum += row[j]
+                top[i], total[i] = new, sum
+                for e in range(E):
+                    out[i, e] *= shrink
+            gemm(False, False, t1 - t0, E, s1 - s0, s, KEYS, v[n, s0:], E, 1, out, E)
+        for i in range(t1 - t0):
+            lse[n, t0 + i] = top[i] + np.log(total[i])
+            if total[i] > 0:
+                for e in range(E):
+                    out[i, e] /= total[i]
+
+
+@kernel(check_backward, g="B T E", o="B T E", lse="B T", q="B T D", k="B S D", v="B S E",
+        mask="* T S mask or None")
+def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
+    s = _masked(scale * q @ k.swapaxes(1, 2), mask, is_causal)
+    p = np.exp(s - np.maximum(lse, np.finfo(lse.dtype).min)[..., None])
+    ds = p * (g @ v.swapaxes(1, 2) - (g * o).sum(-1, keepdims=True))
+    return scale * ds @ k, scale * ds.swapaxes(1, 2) @ q, p.swapaxes(1, 2) @ g
+
+
+@attention_backward.version("cpu")
+def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
+    B, S = k.shape[:2]
+    threads = numba.get_num_threads()  # with fewer sequences than that, their keys are shared out
+    parts = 1 if B >= threads else chunks(-(-S // KEYS))
+    gq, gk, gv = np.zeros((parts, *q.shape), q.dtype), np.zeros_like(k), np.zeros_like(v)
+    with one_blas_thread():
+        _backward(g, o, lse, q, k, v, _added(mask, q), is_causal, q.dtype.type(scale), gq, gk, gv)
+    return gq.sum(0) if parts > 1 else gq[0], gk, gv
+
+
+@threaded
+def _backward(g, o, lse, q, k, v, mask, is_causal, scale, gq, gk, gv):
+    (parts, B, T, D), (S, E) = gq.shape, v.shape[1:]
+    for item in prange(B * parts):
+        n, part = item // parts, item % parts
+        begin, end = part * S // parts, (part + 1) * S // parts
+        p, ds = np.empty((ROWS, KEYS), q.dtype), np.empty((ROWS, KEYS), q.dtype)
+        delta = np.zeros(T, q.dtype)
+        for t in range(T):
+            for e in range(E):
+                delta[t] += g[n, t, e] * o[n, t, e]
+        for s0 in range(begin, end, KEYS):
+            s1 = min(s0 + KEYS, end)
+            for t0 in range(s0 // ROWS * ROWS if is_causal else 0, T, ROWS):
+                t1 = min(t0 + ROWS, T)
+                _scores(q, k, mask, n, (t0, t1), (s0, s1), is_causal, scale, p)
+                gemm(False, True, t1 - t0, s1 - s0, E, g[n, t0:], E, v[n, s0:], E, 0, ds, KEYS)
+                for i in range(t1 - t0):
+                    norm = lse[n, t0 + i]
+                    for j in range(s1 - s0):
+                        p[i, j] = np.exp(p[i, j] - norm) if norm > -np.inf else 0
+                        ds[i, j] = p[i, j] * (ds[i, j] - delta[t0 + i]) * scale
+                gemm(True, False, s1 - s0, E, t1 - t0, p, KEYS, g[n, t0:], E, 1, gv[n, s0:], E)
+                gemm(True, False, s1 - s0, D, t1 - t0, ds, KEYS, q[n, t0:], D, 1, gk[n, s0:], D)
+                gemm(False, False, t1 - t0, D, s1 - s0, ds, KEYS, k[n, s0:], D, 1,
+                     gq[part, n, t0:], D)

@@ -1,0 +1,206 @@
+"""Pictures with words: 32×32 colour scenes drawn from a seed, a drop-in for CIFAR-10.
+
+One to three objects, each with a shape, a colour, a size and a place, on a dark or a light
+background; a caption that is true of the picture; the objects' mask and its edges. The captions:
+
+    caption  = object place ground | object relation ground | object relation "and" relation ground
+    relation = ("left of" | "right of" | "above" | "below") object
+    object   = "a" size colour shape
+    place    = "in the top left" | "at the top" | ... | "in the bottom right"
+    ground   = "on a dark background" | "on a light background"
+
+No two objects of a scene have one colour or touch. A relation names the axis along which the two
+centres are further apart. The class is the size and shape of the leftmost object.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .dataset import Dataset
+from .drawing import draw
+
+SIZE = 32
+SHAPES = ("circle", "square", "triangle", "cross", "ring")
+SIZES = ("small", "large")
+RADII = ((3.0, 3.8), (5.4, 6.4))  # pixels from the centre to about the rim
+COLOURS = {"red": 0, "orange": 28, "yellow": 56, "green": 120, "blue": 225, "purple": 285}  # hue, °
+GROUNDS = ("dark", "light")
+PLACES = (("in the top left", "at the top", "in the top right"),
+          ("on the left", "in the middle", "on the right"),
+          ("in the bottom left", "at the bottom", "in the bottom right"))
+CLASSES = tuple(f"{size} {shape}" for shape in SHAPES for size in SIZES)
+PADDING = ""
+VOCABULARY = (PADDING, *sorted({*SHAPES, *SIZES, *COLOURS, *GROUNDS, *(
+    "a of above below and background".split()), *" ".join(sum(PLACES, ())).split()}))
+LONGEST = 21  # words of "a . . . left of a . . . and left of a . . . on a . background"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Scenes(Dataset):
+    """A Dataset with words and outlines.
+
+    *_captions: str (N,)
+    *_masks: uint8 (N, 1, 32, 32), 0 for the background, k for the k-th object from the left
+    *_edges: uint8 (N, 1, 32, 32), 255 on the objects' outermost pixels, elsewhere 0
+    """
+
+    train_captions: np.ndarray
+    train_masks: np.ndarray
+    train_edges: np.ndarray
+    test_captions: np.ndarray
+    test_masks: np.ndarray
+    test_edges: np.ndarray
+
+
+def load(seed=0, n_train=10_000, n_test=2_000):
+    """The Scenes: uint8 (N, 3, 32, 32), labels 0..9, captions, masks, edges."""
+    train, test = draw(_block, n_train, seed, 0), draw(_block, n_test, seed, 1)
+    return Scenes("scenes", *train[:2], *test[:2], CLASSES, f"drawn from seed {seed}",
+                  *train[2:], *test[2:])
+
+
+def encode(captions):
+    """int64 (N, 21): the words of each caption as indices into VOCABULARY, then zeros.
+
+    Raises ValueError for a word that is not in the vocabulary or a caption of too many words.
+    """
+    index = {word: i for i, word in enumerate(VOCABULARY)}
+    tokens = np.zeros((len(captions), LONGEST), np.int64)
+    for row, caption in zip(tokens, captions, strict=True):
+        words = str(caption).split()
+        unknown = [word for word in words if word not in index]
+        if unknown or len(words) > LONGEST:
+            raise ValueError(f"caption {str(caption)!r}: "
+                             + (f"{unknown[0]!r} is not in the vocabulary" if unknown else
+                                f"{len(words)} words, at most {LONGEST} fit"))
+        row[:len(words)] = [index[word] for word in words]
+    return tokens
+
+
+def _block(rng, n):
+    """x, y, captions, masks, edges of n scenes. Arrays of objects have shape (n, 3), the objects in
+    order from left to right; `there` says which of the three exist."""
+    number = rng.integers(1, 4, n)
+    there = np.arange(3) < number[:, None]
+    shape = rng.integers(len(SHAPES), size=(n, 3))
+    colour = rng.permuted(np.tile(np.arange(len(COLOURS)), (n, 1)), axis=1)[:, :3]
+    size = rng.integers(2, size=(n, 3))
+    three = number == 3  # seldom room for two large ones
+    size[three] = rng.permuted(np.outer(rng.random(three.sum()) < 0.8, [1, 0, 0]), axis=1)
+    low, high = np.array(RADII).T[..., size]
+    radius = rng.uniform(low, high)
+    centre = _scatter(rng, 1.2 * radius, there)
+    ground = rng.integers(2, size=n)
+
+    order = np.argsort(np.where(there, centre[..., 0], np.inf), axis=1, kind="stable")
+    shape, colour, size, radius = (np.take_along_axis(v, order, 1)
+                                   for v in (shape, colour, size, radius))
+    centre = np.take_along_axis(centre, order[..., None], 1)
+
+    cover = _coverage(rng, shape, radius, centre) * there[..., None, None]  # (n, 3, 32, 32)
+    masks = ((cover >= 0.5) * np.arange(1, 4)[:, None, None]).max(1, keepdims=True)
+    x = _background(rng, ground)
+    for k in range(3):
+        paint, c = _paint(rng, colour[:, k])[..., None, None], cover[:, k, None]
+        x = x * (1 - c) + paint * c
+    captions = [_caption(rng, *scene) for scene in
+                zip(number, shape, colour, size, centre, ground, strict=True)]
+    return (np.rint(255 * x).astype(np.uint8), (2 * shape + size)[:, 0], np.array(captions),
+            masks.astype(np.uint8), edges(masks))
+
+
+def edges(masks):
+    """uint8 like `masks` (N, 1, H, W): 255 where an object's pixel has a neighbour (above, below,
+    left or right) that is not its own, elsewhere 0."""
+    wide = np.pad(masks, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    inside = ((wide[..., :-2, 1:-1] == masks) & (wide[..., 2:, 1:-1] == masks)
+              & (wide[..., 1:-1, :-2] == masks) & (wide[..., 1:-1, 2:] == masks))
+    return np.where((masks > 0) & ~inside, 255, 0).astype(np.uint8)
+
+
+def _scatter(rng, reach, there):
+    """Centres (n, 3, 2) in pixels, x then y, such that objects of the given reach lie inside the
+    picture, a pixel apart, and no two at one x: drawn again until they do."""
+    centre = np.empty((*reach.shape, 2))
+    todo = np.arange(len(reach))
+    while len(todo):
+        r = reach[todo]
+        p = rng.uniform(r[..., None] - 0.5, SIZE - 0.5 - r[..., None], (len(todo), 3, 2))
+        good = np.ones(len(todo), bool)
+        for i, j in ((0, 1), (0, 2), (1, 2)):
+            apart = p[:, i] - p[:, j]
+            clear = np.hypot(*apart.T) >= r[:, i] + r[:, j] + 1
+            good &= (clear & (np.abs(apart[:, 0]) >= 2)) | ~there[todo, i] | ~there[todo, j]
+        centre[todo[good]] = p[good]
+        todo = todo[~good]
+    return centre
+
+
+def _coverage(rng, shape, radius, centre):
+    """How much of each pixel each object covers: float32 (n, 3, 32, 32) in [0, 1], from the signed
+    distance to its rim. Objects are turned by up to 12°."""
+    axis = np.arange(SIZE, dtype=np.float32)
+    turn = np.deg2rad(rng.uniform(-12, 12, shape.shape))
+    out = np.empty((*shape.shape, SIZE, SIZE), np.float32)
+    for kind, name in enumerate(SHAPES):
+        where = shape == kind
+        r, cos, sin = (v[where].astype(np.float32)[:, None, None]
+                       for v in (radius, np.cos(turn), np.sin(turn)))
+        cx, cy = centre[where].astype(np.float32).T[..., None, None]
+        dx, dy = axis[None, None, :] - cx, axis[None, :, None] - cy
+        u, v = dx * cos + dy * sin, dy * cos - dx * sin
+        out[where] = np.clip(0.5 - _distance(name, u, v, r), 0, 1)
+    return out
+
+
+def _distance(name, u, v, r):
+    """Distance in pixels from (u, v) to the rim of a shape about the origin, negative inside."""
+    au, av = np.abs(u), np.abs(v)
+    if name == "circle":
+        return np.hypot(u, v) - r
+    if name == "ring":
+        return np.abs(np.hypot(u, v) - 0.77 * r) - 0.23 * r
+    if name == "square":
+        return np.maximum(au, av) - 0.85 * r
+    if name == "triangle":  # three half-planes at 0.6 r; the top is at 1.2 r
+        return np.maximum(v, np.sqrt(0.75) * au - v / 2) - 0.6 * r
+    bar = 0.34 * r
+    return np.minimum(np.maximum(au - r, av - bar), np.maximum(au - bar, av - r))
+
+
+def _background(rng, ground):
+    """(n, 3, 32, 32) in [0, 1]: nearly grey, dark or light, shading off from top to bottom."""
+    n = len(ground)
+    level = np.where(ground == 1, 0.84, 0.16) + rng.uniform(-0.08, 0.08, n)
+    tint = rng.uniform(-0.03, 0.03, (n, 3))
+    shade = rng.uniform(-0.04, 0.04, (n, 1, 1)) * np.linspace(-1, 1, SIZE)[:, None]
+    x = level[:, None, None, None] + tint[..., None, None] + shade[:, None]
+    return np.broadcast_to(x, (n, 3, SIZE, SIZE)).astype(np.float32)
+
+
+def _paint(rng, colour):
+    """RGB (n, 3) in [0, 1]: the colour's hue, within 5°, at varied saturation and brightness."""
+    hue = np.array(list(COLOURS.values()))[colour] + rng.uniform(-5, 5, colour.shape)
+    saturation, value = rng.uniform(0.8, 1, colour.shape), rng.uniform(0.75, 0.95, colour.shape)
+    k = (np.array([5, 3, 1]) + hue[:, None] / 60) % 6
+    chroma = (saturation * value)[:, None]
+    return (value[:, None] - chroma * np.minimum(k, 4 - k).clip(0, 1)).astype(np.float32)
+
+
+def _caption(rng, number, shape, colour, size, centre, ground):
+    names = [f"a {SIZES[s]} {list(COLOURS)[c]} {SHAPES[f]}"
+             for s, c, f in zip(size, colour, shape, strict=True)]
+    subject, *others = rng.permutation(number)
+    if not others:
+        column, row = np.searchsorted((SIZE / 3 - 0.5, 2 * SIZE / 3 - 0.5), centre[0])
+        details = [PLACES[row][column]]
+    else:
+        details = [f"{_relation(*(centre[subject] - centre[o]))} {names[o]}" for o in others]
+    return f"{names[subject]} {' and '.join(details)} on a {GROUNDS[ground]} background"
+
+
+def _relation(dx, dy):
+    if abs(dx) > abs(dy):
+        return "left of" if dx < 0 else "right of"
+    return "above" if dy < 0 else "below"

@@ -1,0 +1,17 @@
+"""All models of the lecture, one file each.
+
+`MODELS` lists them: the name, the file and what to call in it, in reading order.
+"""
+
+MODELS = {
+    "joint": "minigen.models.likelihood.joint:Joint",
+    "mixture": "minigen.models.likelihood.mixture:Mixture",
+    "autoencoder": "minigen.models.autoencoder.autoencoder:single_hidden",
+    "conv_autoencoder": "minigen.models.autoencoder.conv_autoencoder:convolutional",
+    "classifier": "minigen.models.autoencoder.classifier:Classifier",
+    "derivation": "minigen.models.vae.derivation:LatentModel",
+    "vae": "minigen.models.vae.vae:fully_connected",
+    "conv_vae": "minigen.models.vae.conv_vae:convolutional",
+    "gaussian_vae": "minigen.models.vae.gaussian_vae:diagonal_normal",
+    "cvae": "minigen.models.vae.cvae:conditional",
+}

@@ -1,0 +1,1 @@
+"""Autoencoders, and what their codes are good for."""

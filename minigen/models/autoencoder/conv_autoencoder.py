@@ -1,0 +1,32 @@
+"""The convolutional autoencoder of the slides: four convolutions down, four transposed convolutions
+up. Each layer of the decoder maps back to the size that its partner in the encoder came from.
+"""
+
+from minigen import nn, relu, sigmoid
+from minigen.models.autoencoder.autoencoder import Autoencoder
+from minigen.ops import conv_output_size, conv_transpose_output_size
+
+# (channels, filter, stride, padding): 28 → 14 → 7 → 4 → 1, or 32 → 16 → 8 → 4 → 1. The last layer's
+# channels are the code.
+LAYERS = [(32, 4, 2, 1), (64, 4, 2, 1), (128, 3, 2, 1), (None, 4, 1, 0)]
+
+
+def convolutional(shape, d_z, rng=None):
+    """An `Autoencoder` for images of `shape` (C, H, W), H = W = 28 or 32, with codes (N, d_z)."""
+    C, H, W = shape
+    if H != W or H not in (28, 32):
+        raise ValueError(f"convolutional: images must be 28×28 or 32×32, got {H}×{W}")
+    channels = [C] + [K or d_z for K, *_ in LAYERS]
+    sizes = [H]
+    for _, k, s, p in LAYERS:
+        sizes.append(conv_output_size(sizes[-1], k, s, p))
+
+    down, up = [], []
+    for i, (_, k, s, p) in enumerate(LAYERS):  # eq: ae-conv-shape
+        down += [nn.Conv2d(channels[i], channels[i + 1], k, s, p, rng=rng), relu]
+        missing = sizes[i] - conv_transpose_output_size(sizes[i + 1], k, s, p)
+        up = [nn.ConvTranspose2d(channels[i + 1], channels[i], k, s, p, missing, rng=rng),
+              relu, *up]
+    encoder = nn.Sequential(*down[:-1], lambda z: z.flatten(1))  # codes are not rectified
+    decoder = nn.Sequential(lambda z: z.reshape(len(z), d_z, 1, 1), *up[:-1], sigmoid)
+    return Autoencoder(encoder, decoder)

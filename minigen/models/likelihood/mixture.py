@@ -1,0 +1,60 @@
+"""An explicit density, fitted by maximum likelihood: a mixture of K normal distributions.
+
+    p(x) = f(x, W) = Σ_k π_k N(x; μ_k, σ_k²),    W = (log-weights, μ, log σ²)
+
+    W* = argmax_W Π_i p(x⁽ⁱ⁾) = argmax_W Σ_i log p(x⁽ⁱ⁾) = argmax_W Σ_i log f(x⁽ⁱ⁾, W)
+"""
+
+import numpy as np
+
+from minigen import exp, log, log_softmax, logsumexp, prod, sum
+from minigen.dist import Categorical, Normal
+from minigen.nn import initializers
+
+
+class Mixture:
+    """A density on the real line. The goal of all generative models on a small scale: learn
+    p_model ≈ p_data, then draw x ~ p_model."""
+
+    def __init__(self, K, rng=None):
+        self.weight_logits = initializers.empty(K)
+        self.mu = initializers.empty(K)
+        self.logvar = initializers.empty(K)
+        self.init(np.random.default_rng() if rng is None else rng)
+
+    def init(self, rng):
+        """Components that differ a little: equal ones would stay equal."""
+        initializers.constant(self.weight_logits, 0)
+        initializers.normal(self.mu, 1.0, rng)
+        initializers.constant(self.logvar, 0)
+
+    def log_f(self, x):
+        """log f(x, W) for x of shape (N,): (N,)."""
+        parts = Normal(self.mu, self.logvar).log_prob(x[:, None])  # (N, K)
+        return logsumexp(log_softmax(self.weight_logits) + parts, axis=1)
+
+    def f(self, x):
+        """The density itself."""
+        return exp(self.log_f(x))  # eq: explicit-density
+
+    def likelihood(self, x):
+        """Π_i p(x⁽ⁱ⁾), the probability density of the whole data set: 0 in floating point for more
+        than a few hundred points, which is why one maximises its logarithm."""
+        return prod(self.f(x))  # eq: mle-product
+
+    def log_likelihood(self, x):
+        """Σ_i log p(x⁽ⁱ⁾)."""
+        return sum(log(self.f(x)))  # eq: mle-log-sum
+
+    def loss(self, x, rng=None):
+        """−Σ_i log f(x⁽ⁱ⁾, W) / N, with log f computed as such: what gradient descent minimises."""
+        return -sum(self.log_f(x)) / len(x)  # eq: mle-parametric
+
+    def log_prob(self, x):
+        """log P_θ(x) of new data: the measure of a model with an explicit density."""
+        return self.log_f(x)  # eq: model-likelihood-eval
+
+    def sample(self, n, rng):
+        """n draws x ~ P_θ(x): first the component, then the point. NumPy array (n,)."""
+        k = Categorical(self.weight_logits[None] * np.ones((n, 1))).sample(rng).numpy()
+        return self.mu.numpy()[k] + np.exp(0.5 * self.logvar.numpy()[k]) * rng.standard_normal(n)

@@ -1,0 +1,38 @@
+"""Gaussian decoders, for images of real values.
+
+    p_θ(x | z) = N(μ(z), diag σ²(z))         both given by the decoder
+    p_θ(x | z) = N(x′(z), ½ I)               its mean alone: then −log p(x|z) is, up to a constant,
+
+    L = L_data + L_latent = ‖x − x′‖² + KL(N(μ_x, σ_x) ‖ N(0, I))
+"""
+
+import math
+
+from minigen import mean, softplus, split, square, tensor
+from minigen.dist import Normal
+from minigen.models.vae.vae import kl_to_prior, per_image
+from minigen.tensor import xp
+
+LOGVAR_MIN = -8.0  # σ ≥ 0.018, about 5 of 255 grey levels: pixels that are always black have no σ
+
+
+def diagonal_normal(y):
+    """μ and log σ² of each pixel, side by side in the channels of y (N, 2 C, H, W)."""
+    mu, logvar = split(y, 2, axis=1)
+    return Normal(mu, LOGVAR_MIN + softplus(logvar - LOGVAR_MIN))  # eq: vae-gaussian-decoder
+
+
+def half_normal(y):
+    """N(y, ½): the decoder whose log-likelihood is minus the squared distance, up to log π / 2 for
+    each pixel."""
+    return Normal(y, tensor(xp(y.data).full_like(y.data, math.log(0.5))))
+
+
+def l2_loss(vae, x, rng):
+    """L_data + L_latent, averaged over a batch, for a VAE with the likelihood `half_normal`: the
+    slides' loss, which is −ELBO without the constant."""
+    q = vae.encode(x)
+    x_hat = vae.decode(q.sample(rng)).mean
+    L_data = per_image(square(x - x_hat))
+    L_latent = kl_to_prior(q)
+    return mean(L_data + L_latent)  # eq: vae-loss-data-latent, vae-loss-l2-kl

@@ -1,0 +1,27 @@
+"""Walks through latent space, as codes z for a decoder."""
+
+import numpy as np
+
+
+def manifold(n):
+    """A grid over two latent dimensions with equal probability between its lines: z = Φ⁻¹(u) for
+    n×n equally spaced u in (0, 1)². Row by row from the top: (n·n, 2), float32."""
+    from scipy.special import ndtri  # Φ⁻¹; SciPy's special functions load slowly
+    u = (np.arange(n) + 0.5) / n
+    z = ndtri(u).astype(np.float32)  # eq: vae-2d-manifold
+    return np.stack([np.tile(z, n), np.repeat(z[::-1], n)], axis=1)
+
+
+def traversal(z, values):
+    """Each latent dimension varied alone, the others held: z (d_z,) and `values` (V,) give
+    (d_z · V, d_z), one dimension after the other."""
+    rows = np.tile(z, (len(z), len(values), 1))
+    for k in range(len(z)):
+        rows[k, :, k] = values  # eq: vae-latent-traversal
+    return rows.reshape(-1, len(z))
+
+
+def interpolation(z0, z1, n):
+    """n codes on the straight line from z0 to z1, ends included: (n, d_z)."""
+    t = np.linspace(0, 1, n, dtype=z0.dtype)[:, None]
+    return (1 - t) * z0 + t * z1

@@ -1,0 +1,104 @@
+"""The variational autoencoder (Kingma & Welling 2014).
+
+    p(z) = N(0, I)                      the prior
+    p_θ(x | z)                          the decoder: a distribution over images
+    q_φ(z | x) = N(μ(x), diag σ²(x))    the encoder: an approximation of p_θ(z | x)
+
+    log p_θ(x) ≥ E_{z~q_φ(z|x)}[log p_θ(x | z)] − KL(q_φ(z | x) ‖ p(z)) = ELBO
+
+    z = μ + σ ⊙ ε, ε ~ N(0, I)          so that gradients reach μ and σ (`Normal.sample`)
+    KL = −½ Σ_j (1 + log σ_j² − μ_j² − σ_j²)
+"""
+
+import math
+
+import numpy as np
+
+from minigen import exp, logsumexp, mean, nn, no_grad, relu, split, square, stack, sum, tensor
+from minigen.dist import Bernoulli, Normal
+
+
+class VAE:
+    """`encoder` maps x (N, ...) to μ and log σ² side by side (N, 2 d_z); `decoder` maps z (N, d_z)
+    to the parameters of p(x | z), which `likelihood` makes a distribution (`Bernoulli`: of logits).
+
+    Whatever else both networks are given (a label: see cvae.py) follows x and z as `*given`.
+    """
+
+    def __init__(self, encoder, decoder, d_z, likelihood=Bernoulli):
+        self.encoder, self.decoder = encoder, decoder
+        self.d_z, self.likelihood = d_z, likelihood
+
+    def prior(self, n):
+        """p(z) for n codes: a `Normal` over (n, d_z)."""
+        dtype = next(iter(nn.parameters(self.decoder).values())).dtype
+        zeros = tensor(np.zeros((n, self.d_z), dtype))
+        return Normal(mu=zeros, logvar=zeros)  # eq: vae-gaussian-prior
+
+    def encode(self, x, *given):
+        """q_φ(z | x): a `Normal` over (N, d_z)."""
+        mu, logvar = split(self.encoder(x, *given), 2, axis=1)
+        return Normal(mu, logvar)  # eq: vae-gaussian-encoder, vae-approx-posterior
+
+    def decode(self, z, *given):
+        """p_θ(x | z): a distribution over images (N, ...)."""
+        return self.likelihood(self.decoder(z, *given))
+
+    def elbo(self, x, rng, *given):
+        """The bound for each image (N,), and its two parts: E_q[log p(x | z)], estimated with one
+        z, and KL(q ‖ p(z)), exact."""
+        q = self.encode(x, *given)
+        z = q.sample(rng)
+        reconstruction = per_image(self.decode(z, *given).log_prob(x))
+        kl = kl_to_prior(q)
+        return reconstruction - kl, reconstruction, kl  # eq: vae-elbo
+
+    def loss(self, x, rng, *given):
+        """−ELBO, averaged over a batch, and its parts as numbers. A training step is this (encode,
+        sample, decode, compare), back-propagation, and a step of the optimiser."""
+        elbo, reconstruction, kl = self.elbo(x, rng, *given)
+        loss = -mean(elbo)  # eq: vae-elbo-objective, vae-training-step
+        return loss, {"reconstruction": -mean(reconstruction).item(), "kl": mean(kl).item()}
+
+    def log_prob(self, x, rng, *given, K=50):
+        """log p_θ(x), approached from below by K weighted samples (Burda et al. 2016): (N,),
+        untracked. K = 1 is the ELBO, K → ∞ is exact.
+
+            log 1/K Σ_k p(x | z_k) p(z_k) / q(z_k | x),   z_k ~ q(z | x)
+        """
+        with no_grad():
+            q, p_z, weights = self.encode(x, *given), self.prior(len(x)), []
+            for _ in range(K):
+                z = q.sample(rng)
+                log_p = per_image(self.decode(z, *given).log_prob(x)) + sum(p_z.log_prob(z), 1)
+                weights.append(log_p - sum(q.log_prob(z), 1))  # eq: vae-approx-evidence
+            return logsumexp(stack(weights), axis=0) - math.log(K)  # eq: iwae-bound
+
+    def generate(self, n, rng, *given):
+        """p(x | z) for n draws z ~ p(z): a distribution over images. The encoder has no part."""
+        with no_grad():
+            return self.decode(self.prior(n).sample(rng), *given)  # eq: vae-generate
+
+    def sample(self, n, rng, *given):
+        """n images: z ~ p(z), then x ~ p(x | z)."""
+        return self.generate(n, rng, *given).sample(rng)  # eq: vae-generative-process
+
+
+def per_image(log_prob):
+    """Pixels (N, ...) summed: (N,)."""
+    return sum(log_prob, tuple(range(1, log_prob.ndim)))
+
+
+def kl_to_prior(q):
+    """KL(N(μ, σ²) ‖ N(0, I)), summed over the dimensions of z: (N,)."""
+    return -0.5 * sum(1 + q.logvar - square(q.mu) - exp(q.logvar), 1)  # eq: vae-kl-closed-form
+
+
+def fully_connected(shape, d_z, d_h=400, likelihood=Bernoulli, rng=None):
+    """The first paper's networks, one hidden layer each, for images of `shape` (C, H, W)."""
+    d_x = math.prod(shape)
+    encoder = nn.Sequential(lambda x: x.reshape(len(x), d_x), nn.Linear(d_x, d_h, rng=rng), relu,
+                            nn.Linear(d_h, 2 * d_z, rng=rng))
+    decoder = nn.Sequential(nn.Linear(d_z, d_h, rng=rng), relu, nn.Linear(d_h, d_x, rng=rng),
+                            lambda y: y.reshape(len(y), *shape))
+    return VAE(encoder, decoder, d_z, likelihood)

@@ -93,8 +93,8 @@ def list_(args):
         if rows or rest and not args.missing:
             print(f"\n{title} ({family})")
         for e in rows:
-            print(f"  {e.id:<26} {e.status:<9} code  {where(found.code[e.id])}")
-            print(f"  {'':<26} {'':<9} check {where(found.checks[e.id])}")
+            print(f"  {e.id:<28} {e.status:<9} code  {where(found.code[e.id])}")
+            print(f"  {'':<28} {'':<9} check {where(found.checks[e.id])}")
         if rest and not args.missing:
             print(textwrap.fill(f"not yet ({len(rest)}): " + ", ".join(rest), 100,
                                 break_on_hyphens=False, initial_indent="  ",

@@ -3,6 +3,8 @@
 A mutant is a copy of a file in which the statement under the tag is altered: its value scaled by
 1.5 or negated, a plus made a minus, a product a quotient, an exponent changed, two arguments
 swapped, a comparison turned round, a step left out. Everything else stays as it is, byte for byte.
+Changes that leave the mathematics as it was (the sign of symmetric noise, a factor a / a) are not
+made.
 """
 
 import ast
@@ -17,8 +19,9 @@ SIGN = {ast.Add: r"\+", ast.Sub: "-", ast.Mult: r"\*", ast.Div: "/", ast.FloorDi
         ast.And: r"\band\b", ast.Or: r"\bor\b"}
 TURN = {ast.Lt: ("<", ">="), ast.GtE: (">=", "<"), ast.Gt: (">", "<="), ast.LtE: ("<=", ">"),
         ast.Eq: ("==", "!="), ast.NotEq: ("!=", "==")}
-SYMMETRIC = {"maximum", "minimum", "max", "min", "add", "multiply", "mse_loss", "allclose",
-             "logaddexp", "isinstance", "getattr", "hasattr", "range", "zip", "map", "super"}
+UNSWAPPED = {"maximum", "minimum", "max", "min", "add", "multiply", "mse_loss", "allclose", "zip",
+             "logaddexp", "isinstance", "getattr", "hasattr", "range", "map", "reshape", "append"}
+NOISE = re.compile(r"\b(standard_normal|eps|noise)\b")  # symmetric: its sign changes nothing
 WRAPPING = {"tuple", "list", "dict", "set", "sorted"}
 
 
@@ -98,6 +101,8 @@ def _statement(source, node, line):
     elif getattr(node, "value", None) is not None:  # return, assignment, yield
         target = getattr(node, "targets", [None])[0]
         value = node.value.value if isinstance(node, ast.Expr) else node.value
+        if value is None:
+            return
         if isinstance(target, ast.Tuple) and not isinstance(value, (ast.Tuple, ast.List)):
             yield _swap(source, *target.elts[:2])
             yield from _inside(source, value)
@@ -142,7 +147,7 @@ def _value(source, node):
         yield from _inside(source, node)
     elif isinstance(node, ast.Call) and _name(node) in WRAPPING and node.args:
         yield from _value(source, node.args[0])
-    elif isinstance(node, ast.Call) and _name(node)[:1].isupper():  # makes an object
+    elif _makes_object(node):
         yield from _object(source, node)
     elif not isinstance(node, (ast.Constant, ast.Starred, ast.JoinedStr)) or _number(node):
         text = source[node]
@@ -152,20 +157,19 @@ def _value(source, node):
 
 
 def _object(source, node):
-    for i, arg in enumerate(node.args):
+    names = [f"argument {i + 1}" for i in range(len(node.args))]
+    parts = [*zip(names, node.args, strict=True), *((k.arg, k.value) for k in node.keywords)]
+    for i, (what, arg) in enumerate(parts):
         text = source[arg]
-        what = text if len(text) < 20 else f"argument {i + 1}"
-        if isinstance(arg, ast.Call) and _name(arg)[:1].isupper() or isinstance(arg, ast.Lambda):
-            after = node.args[i + 1] if i + 1 < len(node.args) else None
+        if i < len(node.args) and (_makes_object(arg) or isinstance(arg, ast.Lambda)):
+            following = node.args[i + 1:i + 2]
             start, end = source.span(arg)
-            end = source.span(after)[0] if after else end
+            end = source.span(following[0])[0] if following else end
             yield f"without {what}", [(start, end, "")]
-        elif _number(arg) or isinstance(arg, ast.Constant):
-            if _number(arg):
-                yield f"{what} + 1", [source.put(arg, f"({text} + 1)")]
-        elif not isinstance(arg, ast.Starred):
-            yield f"1.5 × {what}", [source.put(arg, f"1.5 * ({text})")]
-            yield f"−{what}", [source.put(arg, f"-({text})")]
+        elif _number(arg):
+            yield f"{what} + 1", [source.put(arg, f"({text} + 1)")]
+        elif not isinstance(arg, (ast.Starred, ast.Constant)) and not _makes_object(arg):
+            yield f"1.5 × {what} + 1", [source.put(arg, f"1.5 * ({text}) + 1")]
     yield from _inside(source, node)
 
 
@@ -183,7 +187,8 @@ def _inside(source, node, top=False):
         elif _is_not(part):
             yield "without not", [source.put(part, f"({source[part.operand]})")]
         elif isinstance(part, ast.UnaryOp) and isinstance(part.op, ast.USub):
-            if not (top and part is node):
+            leads = top and source.span(part)[0] == source.span(node)[0]  # that is "− value"
+            if not leads and not isinstance(part.operand, ast.Constant):
                 yield "without −", [source.put(part, f"({source[part.operand]})")]
         elif isinstance(part, ast.Call):
             yield from _call(source, part)
@@ -195,20 +200,27 @@ def _binary(source, node):
         yield "exponent + 1", [source.put(right, f"({source[right]} + 1)")]
     elif isinstance(node.op, ast.MatMult):
         yield _swap(source, left, right)
-    elif type(node.op) in FLIP and not isinstance(left, (ast.Constant, ast.JoinedStr)) \
-            or type(node.op) in FLIP and _number(left):
+    elif type(node.op) in FLIP and not _equivalent(source, node):
         new = FLIP[type(node.op)]
         cut = source.sign(left, right, SIGN[type(node.op)], new)
         old = source.bytes[cut[0]:cut[1]].decode()
         yield f"{old} → {new} before {_short(source[right])}", [cut]
 
 
+def _equivalent(source, node):
+    right = node.right
+    one = isinstance(right, ast.BinOp) and isinstance(right.op, ast.Div) \
+        and source[right.left] == source[right.right]
+    additive = isinstance(node.op, (ast.Add, ast.Sub))
+    return one and not additive or additive and NOISE.search(source[right])
+
+
 def _call(source, node):
     name, args = _name(node), node.args
     if name in ("square", "sqrt") and len(args) == 1:
         yield f"without {name}", [source.put(node, f"({source[args[0]]})")]
-    movable = (ast.Name, ast.Attribute, ast.Call, ast.BinOp, ast.Subscript, ast.UnaryOp)
-    if len(args) > 1 and name not in SYMMETRIC and all(isinstance(a, movable) for a in args[:2]):
+    movable = (ast.Name, ast.Attribute, ast.Call, ast.BinOp, ast.Subscript)
+    if len(args) > 1 and name not in UNSWAPPED and all(isinstance(a, movable) for a in args[:2]):
         if source[args[0]] != source[args[1]]:
             yield _swap(source, *args[:2])
 
@@ -225,6 +237,11 @@ def _short(text):
 
 def _name(call):
     return getattr(call.func, "attr", getattr(call.func, "id", ""))
+
+
+def _makes_object(node):
+    """A call of a class, by its name; E(...) is an expectation."""
+    return isinstance(node, ast.Call) and _name(node)[:1].isupper() and len(_name(node)) > 1
 
 
 def _number(node):

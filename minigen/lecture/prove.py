@@ -22,12 +22,12 @@ from minigen.lecture.tags import checkout, scan
 
 SECONDS = 120  # a mutant may loop forever
 PARTS = ("minigen", "kernels", "tests", "demos", "pyproject.toml", "README.md")
-SUMMARY = re.compile(r"^(?:FAILED|ERROR) \S+(?: - (?P<why>.*))?$", re.M)
+SUMMARY = re.compile(r"^(?:FAILED|ERROR) (\S+)(.*)$", re.M)
 
 
 def prove(ids, root=None, workers=2, say=print):
-    """Print a line for every mutant of every line tagged with one of the ids, and give what
-    survived: a list of lines, empty when every check can fail."""
+    """Print a line for every mutant of every line tagged with one of the ids, and give the
+    complaints: a list of lines, empty when every check can fail."""
     root = Path(root or checkout())
     found, bad, jobs = scan(root), [], []
 
@@ -49,28 +49,28 @@ def prove(ids, root=None, workers=2, say=print):
 
     with contextlib.ExitStack() as stack:
         copies = queue.SimpleQueue()
-        for _ in range(min(workers, max(1, len(jobs)))):
+        for _ in range(min(workers, len(jobs))):
             copies.put(_copy(root, stack.enter_context(tempfile.TemporaryDirectory())))
-        every = sorted({test for job in jobs for test in job[3]})
-        if every:
+        failing = {}
+        if jobs:
             first = copies.get()
-            verdict = _run(first, every)
+            failing = _run(first, sorted({test for job in jobs for test in job[3]}), stop=False)
             copies.put(first)
-            if verdict:
-                complain(f"the tests fail before anything is altered: {verdict}")
-                return bad
+        for test in sorted(failing):
+            complain(f"{test} fails before anything is altered ({failing[test]})")
+        jobs = [job for job in jobs if not failing.keys() & set(job[3])]
 
         def attempt(job):
             _, spot, mutant, tests = job
             copy = copies.get()
             try:
                 (copy / spot.path).write_text(mutant.text, encoding="utf-8")
-                return _run(copy, tests)
+                return next(iter(_run(copy, tests).values()), None)
             finally:
                 shutil.copy2(root / spot.path, copy / spot.path)
                 copies.put(copy)
 
-        asserted = {}
+        noticed = {}
         with ThreadPoolExecutor(workers) as pool:
             for (id, spot, mutant, _), verdict in zip(jobs, pool.map(attempt, jobs), strict=True):
                 line = f"{id}  {spot}  {mutant.change}"
@@ -78,10 +78,9 @@ def prove(ids, root=None, workers=2, say=print):
                     complain(f"{line}  SURVIVED")
                 else:
                     say(f"{line}  killed ({verdict})", flush=True)
-                key = (id, spot)
-                asserted[key] = asserted.get(key, False) or verdict in (None, "assertion")
-    for (id, spot), noticed in asserted.items():
-        if not noticed:
+                noticed.setdefault((id, spot), []).append(verdict in (None, "assertion"))
+    for (id, spot), verdicts in noticed.items():
+        if not any(verdicts):
             complain(f"{id}  {spot}  SURVIVED: its mutants crash, but no assertion notices one")
     return bad
 
@@ -97,23 +96,25 @@ def _copy(root, folder):
     return Path(folder)
 
 
-def _run(copy, tests):
-    """How the tests fail: None (they pass), "assertion", or the name of another exception."""
-    env = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "500"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "--tb=no", "-p",
+def _run(copy, tests, stop=True):
+    """The tests that fail, and how: "assertion" or the name of another exception. A file that
+    cannot be read, or a test that takes forever, fails all tests."""
+    env = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "500",
+                        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # a second saved at each start
+    command = [sys.executable, "-m", "pytest", *["-x"] * stop, "-q", "-rfE", "--tb=no", "-p",
                "no:cacheprovider", *tests]
     try:
         done = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True,
-                              timeout=SECONDS)
+                              timeout=SECONDS if stop else None)
     except subprocess.TimeoutExpired:
-        return f"over {SECONDS} s"
-    if done.returncode == 0:
-        return None
-    found = SUMMARY.search(done.stdout)
-    if done.returncode not in (1, 2) or not found:
+        return dict.fromkeys(tests, f"not done in {SECONDS} s")
+    failed = {}
+    for test, why in SUMMARY.findall(done.stdout):
+        error = re.match(r" - ([\w.]+)(?=:|$)", why)
+        kind = error[1].rpartition(".")[2] if error else "assertion"
+        kind = "assertion" if kind in ("AssertionError", "Failed") else kind
+        file, name = test.partition("::")[0], test.partition("[")[0]
+        failed |= {t: kind for t in tests if t == name or test == file == t.partition("::")[0]}
+    if (done.returncode == 0) == bool(failed):
         raise RuntimeError(f"pytest could not run {' '.join(tests)}:\n{done.stdout}{done.stderr}")
-    why = found["why"] or "assertion"
-    name = re.match(r"[\w.]+(?=:|$)", why)
-    if not name or name[0].rpartition(".")[2] in ("AssertionError", "Failed", "assertion"):
-        return "assertion"
-    return name[0]
+    return failed

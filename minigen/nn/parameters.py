@@ -76,7 +76,7 @@ def save_arrays(path, arrays, metadata=None):
     path = Path(path)
     part = path.with_name(path.name + ".part")
     try:
-        save_file({k: np.ascontiguousarray(a) for k, a in arrays.items()}, part, metadata)
+        save_file({k: np.asarray(a, order="C") for k, a in arrays.items()}, part, metadata)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -26,7 +26,9 @@ def _conv2d(g, y, x, w, b, **kw):
 
 @op
 def _conv_transpose2d(x, w, b, *, size, stride, padding, dilation, groups):
-    return kernels.conv_transpose2d(x, w, b, size, stride, padding, dilation, groups)
+    # Cᵀ x; also: zeros between the pixels of x, then a convolution with the filter turned around
+    y = kernels.conv_transpose2d(x, w, b, size, stride, padding, dilation, groups)
+    return y  # eq: tconv-as-transpose, fractional-stride-conv
 @_conv_transpose2d.vjp
 def _conv_transpose2d(g, y, x, w, b, *, size, **kw):
     return (lambda: _conv2d(g, w, None, **kw),

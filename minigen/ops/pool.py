@@ -35,7 +35,8 @@ def _avg_pool2d_transpose(g, **kw): return kernels.avg_pool2d_transpose(g, **kw)
 def _avg_pool2d_transpose(gx, y, g, *, size, **kw): return _avg_pool2d(gx, **kw)
 
 @op
-def _upsample_nearest(x, *, size): return kernels.upsample_nearest(x, size)
+def _upsample_nearest(x, *, size):
+    return kernels.upsample_nearest(x, size)  # eq: upsample-nearest
 @_upsample_nearest.vjp
 def _upsample_nearest(g, y, x, *, size): return _upsample_nearest_transpose(g, size=x.shape[2:])
 
@@ -45,7 +46,8 @@ def _upsample_nearest_transpose(g, *, size): return kernels.upsample_nearest_tra
 def _upsample_nearest_transpose(gx, y, g, *, size): return _upsample_nearest(gx, size=g.shape[2:])
 
 @op
-def _upsample_bilinear(x, *, size): return kernels.upsample_bilinear(x, size)
+def _upsample_bilinear(x, *, size):
+    return kernels.upsample_bilinear(x, size)  # eq: upsample-bilinear
 @_upsample_bilinear.vjp
 def _upsample_bilinear(g, y, x, *, size): return _upsample_bilinear_transpose(g, size=x.shape[2:])
 
@@ -88,7 +90,7 @@ def interpolate(x, size=None, scale_factor=None, mode="nearest"):
         size = (n * r for n, r in zip(x.shape[2:], pair("scale_factor", scale_factor), strict=True))
     size = pair("size", tuple(size) if not isinstance(size, int) else size)
     if mode == "nearest":
-        return _upsample_nearest(x, size=size)  # eq: upsample-nearest
+        return _upsample_nearest(x, size=size)
     if mode == "bilinear":
-        return _upsample_bilinear(x, size=size)  # eq: upsample-bilinear
+        return _upsample_bilinear(x, size=size)
     raise ValueError(f'interpolate: mode must be "nearest" or "bilinear", got {mode!r}')

@@ -5,7 +5,7 @@
 f starts from the autoencoder's weights, learned without labels, and is tuned together with c.
 """
 
-from minigen import cross_entropy, nn, relu
+from minigen import cross_entropy, nn
 from minigen.dist import Categorical
 
 
@@ -18,7 +18,7 @@ class Classifier:
 
     def __call__(self, x):
         """Logits of p(y | x): (N, classes)."""
-        return self.head(relu(self.encoder(x)))  # eq: ae-downstream
+        return self.head(self.encoder(x))  # eq: ae-downstream
 
     def predict(self, x):
         """The most probable label of each image: integers (N,), an untracked tensor."""

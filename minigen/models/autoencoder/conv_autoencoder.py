@@ -1,8 +1,11 @@
 """The convolutional autoencoder of the slides: four convolutions down, four transposed convolutions
 up. Each layer of the decoder maps back to the size that its partner in the encoder came from.
+
+Differs from the slides: ELU where they have ReLU. Without normalisation ReLU layers died in some
+runs (every code the same), and where they did not they learned more slowly.
 """
 
-from minigen import nn, relu, sigmoid
+from minigen import elu, nn, sigmoid
 from minigen.models.autoencoder.autoencoder import Autoencoder
 from minigen.ops import conv_output_size, conv_transpose_output_size
 
@@ -23,10 +26,10 @@ def convolutional(shape, d_z, rng=None):
 
     down, up = [], []
     for i, (_, k, s, p) in enumerate(LAYERS):  # eq: ae-conv-shape
-        down += [nn.Conv2d(channels[i], channels[i + 1], k, s, p, rng=rng), relu]
+        down += [nn.Conv2d(channels[i], channels[i + 1], k, s, p, rng=rng), elu]
         missing = sizes[i] - conv_transpose_output_size(sizes[i + 1], k, s, p)
         up = [nn.ConvTranspose2d(channels[i + 1], channels[i], k, s, p, missing, rng=rng),
-              relu, *up]
-    encoder = nn.Sequential(*down[:-1], lambda z: z.flatten(1))  # codes are not rectified
+              elu, *up]
+    encoder = nn.Sequential(*down[:-1], lambda z: z.flatten(1))  # no activation on the codes
     decoder = nn.Sequential(lambda z: z.reshape(len(z), d_z, 1, 1), *up[:-1], sigmoid)
     return Autoencoder(encoder, decoder)

@@ -47,8 +47,9 @@ class Mixture:
         return sum(log(self.f(x)))  # eq: mle-log-sum
 
     def loss(self, x, rng=None):
-        """−Σ_i log f(x⁽ⁱ⁾, W) / N, with log f computed as such: what gradient descent minimises."""
-        return -sum(self.log_f(x)) / len(x)  # eq: mle-parametric
+        """−Σ_i log f(x⁽ⁱ⁾, W) / N, log f computed as such. Gradient descent on it brings p_model to
+        p_data."""
+        return -sum(self.log_f(x)) / len(x)  # eq: mle-parametric, generative-goal
 
     def log_prob(self, x):
         """log P_θ(x) of new data: the measure of a model with an explicit density."""
@@ -57,4 +58,5 @@ class Mixture:
     def sample(self, n, rng):
         """n draws x ~ P_θ(x): first the component, then the point. NumPy array (n,)."""
         k = Categorical(self.weight_logits[None] * np.ones((n, 1))).sample(rng).numpy()
-        return self.mu.numpy()[k] + np.exp(0.5 * self.logvar.numpy()[k]) * rng.standard_normal(n)
+        sigma = np.exp(0.5 * self.logvar.numpy())
+        return self.mu.numpy()[k] + sigma[k] * rng.standard_normal(n)  # eq: model-sample

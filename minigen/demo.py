@@ -1,0 +1,254 @@
+"""The command line of a demo: its flags, its data, and its folder of results.
+
+    def main(argv=None):
+        run = Demo("vae", __doc__, argv, data=("glyphs", "mnist"), batch=128,
+                   steps={"glyphs": 1000, "mnist": 4000},
+                   flags=lambda p: p.add_argument("--latent", type=int, default=32))
+        model = ConvVAE(d_z=run.args.latent)
+        nn.init(model, run.rng)
+        opt = optim.Adam(nn.parameters(model), lr=1e-3)
+
+        def step(t, rng):
+            loss, parts = model.loss(binarise(run.batch(t), rng), rng)
+            return train.descend(opt, loss, parts)
+
+        run.fit(step, model=model, opt=opt)
+        run.picture("samples", model.sample(100, run.rng))
+        run.finish({"test_neg_elbo_nats": ...})
+
+    if __name__ == "__main__":
+        cli(main)
+
+Every demo understands --data, --data-dir, --download, --steps, --batch, --seed, --device, --out,
+--resume and --quick, and leaves in --out: config.json, log.jsonl, losses.png, its pictures,
+metrics.json and last.safetensors.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import math
+import platform
+import shlex
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import numba
+import numpy as np
+
+from minigen import data, pictures, train
+from minigen.train import UserError, write_text, writing
+
+QUICK = {"steps": 4, "batch": 8, "n_train": 64, "n_test": 32}
+FREE = {"data_dir", "download", "out", "resume", "device"}  # may differ when a run is resumed
+INIT = 0x1417  # keeps the first weights' noise apart from that of step t, drawn from (seed, t)
+
+
+def cli(main):
+    """Run a demo's `main` as a program: a mistake of the user's is one line and exit code 2, Ctrl-C
+    one line and 130."""
+    try:
+        main()
+    except (UserError, data.DataError) as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as e:
+        print(str(e) or "interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+class Demo:
+    """One run of a demo.
+
+    system: the demo's name; doc: its docstring, whose first line --help shows
+    argv: the arguments; None: those of the process
+    data: the names of the data sets it takes, the default first
+    steps, batch: the defaults of --steps and --batch: a number, or a dict by data set
+    flags: a function that adds the demo's own flags to an argparse parser
+
+    Attributes: `args`, all flags by name; `data`, the Dataset; `rng`, the generator for the first
+    weights, then for samples; `quick`, whether everything is to be tiny; `out`, the folder.
+
+    Raises UserError for arguments that cannot be met, DataError for data that are not there.
+    """
+
+    def __init__(self, system, doc, argv=None, *, data=data.NAMES, steps, batch, flags=None):
+        self.system, self.started, self.before = system, time.perf_counter(), 0.0
+        self.args = self._arguments(doc, argv, data, steps, batch, flags)
+        self.out, self.quick = Path(self.args.out), self.args.quick
+        self.rng = np.random.default_rng((self.args.seed, 0, INIT))
+        self.xp = _device(self.args.device)
+        print(f"{system}: {self.args.steps} steps of {self.args.batch} images, seed "
+              f"{self.args.seed}, results in {self.out}", flush=True)
+        self.data = _load(self.args)
+        print(self.data, flush=True)
+        with writing(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=self.out).close()
+
+    def indices(self, t):
+        """Which training images make up batch t: integers (batch,), a function of (seed, t)."""
+        return data.batch_indices(len(self.data.train_x), self.args.batch, self.args.seed, t)
+
+    def batch(self, t):
+        """The images of batch t: uint8 (batch, C, H, W), on the device."""
+        return self.xp.asarray(self.data.train_x[self.indices(t)])
+
+    def fit(self, step, **parts):
+        """Train, or go on with --resume: see `train.fit`."""
+        config = {"system": self.system, "options": self._options(), "versions": _versions()}
+        began = time.perf_counter()
+        try:
+            seconds = train.fit(step, self.args.steps, seed=self.args.seed, out=self.out,
+                                resume=self.args.resume, config=config, **parts)
+        except KeyboardInterrupt as e:
+            again = shlex.join(["python", sys.argv[0], "--resume", "--out", str(self.out)])
+            raise KeyboardInterrupt(f"{e or 'interrupted'}; to go on: {again}") from None
+        self.before = seconds - (time.perf_counter() - began)  # in earlier commands
+
+    def picture(self, name, images, columns=10):
+        """Write <name>.png: `images` (N, C, H, W) in [0, 1] side by side, `columns` a row."""
+        path = self.out / f"{name}.png"
+        with writing(path):
+            pictures.save(path, pictures.grid(images, columns))
+
+    def finish(self, metrics):
+        """Print the numbers and write them to metrics.json, flat, after the steps and the images
+        found, before the wall time of the whole command in seconds (training done by earlier
+        commands included). Numbers that are not finite are written as null."""
+        numbers = {"steps": self.args.steps, "train_images": len(self.data.train_x),
+                   "test_images": len(self.data.test_x),
+                   **{key: float(value) for key, value in metrics.items()},
+                   "seconds": round(self.before + time.perf_counter() - self.started, 1)}
+        with writing(self.out / "metrics.json"):
+            write_text(self.out / "metrics.json", json.dumps(
+                {k: v if math.isfinite(v) else None for k, v in numbers.items()}, indent=1) + "\n")
+        for key, value in numbers.items():
+            print(f"{key:<28} {value:,.6g}")
+        print(f"pictures, numbers and weights are in {self.out}")
+
+    def _arguments(self, doc, argv, names, steps, batch, flags):
+        p = _Parser(prog=f"{self.system}.py", description=doc.strip().splitlines()[0],
+                    formatter_class=_Help)
+        add = p.add_argument
+        add("--data", choices=names, default=names[0], help="data set")
+        add("--data-dir", metavar="DIR", help="folder of the data files (or set MINIGEN_DATA)")
+        add("--download", action="store_true", help="fetch the data set if it is not there")
+        add("--steps", type=_at_least(1), metavar="N",
+            help=f"total steps (default: {_show(steps)})")
+        add("--batch", type=_at_least(1), metavar="N",
+            help=f"images a step (default: {_show(batch)})")
+        add("--seed", type=_at_least(0), default=0, metavar="N",
+            help="of weights, batches and noise")
+        add("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
+        add("--out", metavar="DIR",
+            help=f"folder of the results (default: runs/{self.system}-<data>)")
+        add("--resume", action="store_true", help="go on with the run in --out; a finished run "
+            "draws its pictures and numbers again")
+        add("--quick", action="store_true", help="a few tiny steps, to see that it works")
+        if flags:
+            flags(p)
+
+        def parse():
+            args = p.parse_args(argv)
+            args.out = args.out or f"runs/{self.system}-{args.data}{'-quick' * args.quick}"
+            for name, default in (("steps", steps), ("batch", batch)):
+                if getattr(args, name) is None:
+                    setattr(args, name, QUICK[name] if args.quick else _of(default, args.data))
+            return args
+
+        self.args = parse()
+        if self.args.resume:
+            options = self._resumed(Path(self.args.out, "config.json"))
+            p.set_defaults(**options)  # what is not given now is as it was
+            out, self.args = self.args.out, parse()
+            self.args.out = out
+            for key, now in self._options().items():
+                if key != "steps" and now != options.get(key, now):
+                    raise UserError(f"--{key.replace('_', '-')} is {now}, but the run in {out} has "
+                                    f"{options[key]}: leave it out, or start anew in another --out")
+        return self.args
+
+    def _resumed(self, path):
+        """The options of the run that is to go on."""
+        try:
+            config = json.loads(path.read_text())
+            system, options, versions = (config[k] for k in ("system", "options", "versions"))
+        except FileNotFoundError:
+            raise UserError(f"--resume: there is no {path}; leave --resume out to start, or name "
+                            "the run's folder with --out") from None
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise UserError(f"{path}: not the configuration of a run ({e})") from None
+        if system != self.system:
+            raise UserError(f"{path} is of {system}, not of {self.system}")
+        for name, now in _versions().items():
+            if versions.get(name) != now:
+                print(f"note: {name} was {versions.get(name)} and is {now}: not bit for bit the "
+                      "uninterrupted run")
+        return options
+
+    def _options(self):
+        """What makes the run what it is, as JSON has it."""
+        mine = {k: v for k, v in vars(self.args).items() if k not in FREE}
+        return json.loads(json.dumps(mine, default=str))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UserError(f"{message} (--help lists all flags)")
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action):  # a default is worth reading if it is a value
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def _at_least(least):
+    def number(text):
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+        return int(text)
+    return number
+
+
+def _of(default, name):
+    return default[name] if isinstance(default, dict) else default
+
+
+def _show(default):
+    if isinstance(default, dict):
+        return ", ".join(f"{n:,} on {name}" for name, n in default.items())
+    return f"{default:,}"
+
+
+def _load(args):
+    sizes = {k: QUICK[k] for k in ("n_train", "n_test") if args.quick}
+    return data.load(args.data, args.data_dir, args.download, **sizes)
+
+
+def _device(name):
+    """numpy for "cpu", cupy for "cuda"; UserError if there is no CuPy or no device."""
+    if name == "cpu":
+        return np
+    try:
+        import cupy
+        cupy.cuda.runtime.getDeviceCount()
+    except ImportError:
+        raise UserError("--device cuda needs CuPy: pip install 'minigen[cuda13]' "
+                        "(or cuda12)") from None
+    except Exception as e:  # CuPy's own kinds, which need CuPy to be named
+        raise UserError(f"--device cuda: no CUDA device can be used ({e})") from None
+    return cupy
+
+
+def _versions():
+    try:
+        minigen = importlib.metadata.version("minigen")
+    except importlib.metadata.PackageNotFoundError:
+        minigen = "a checkout"
+    return {"python": platform.python_version(), "numpy": np.__version__,
+            "numba": numba.__version__, "minigen": minigen, "threads": numba.get_num_threads()}

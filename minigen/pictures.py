@@ -1,0 +1,75 @@
+"""Pictures of what a model does: images side by side, and the curves of a training run. PNG."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from minigen.tensor import tensor
+
+GREY = 128  # between the images of a grid: neither their black nor their white
+
+
+def grid(images, columns=10, gap=2):
+    """Images side by side, row by row: uint8, (height, width) for C = 1, else (height, width, 3).
+
+    images: (N, C, H, W) with C = 1 or 3; uint8, or floats in [0, 1] (values beyond are clipped)
+    columns: images per row; gap: pixels between them, and around all
+
+    Raises ValueError for another shape and for values that are not finite.
+    """
+    x = tensor(images).numpy()
+    if x.ndim != 4 or x.shape[1] not in (1, 3) or not len(x):
+        raise ValueError(f"grid: images have shape {x.shape}, expected (N, 1 or 3, H, W)")
+    if not np.isfinite(x).all():
+        raise ValueError("grid: images are not finite")
+    if x.dtype != np.uint8:
+        x = np.rint(x.clip(0, 1) * 255).astype(np.uint8)
+    N, C, H, W = x.shape
+    columns = min(columns, N)
+    rows = -(-N // columns)
+    sheet = np.full((gap + rows * (H + gap), gap + columns * (W + gap), C), GREY, np.uint8)
+    for n, image in enumerate(x):
+        top, left = (gap + i * (size + gap) for i, size in zip(divmod(n, columns), (H, W),
+                                                                strict=True))
+        sheet[top:top + H, left:left + W] = image.transpose(1, 2, 0)
+    return sheet[:, :, 0] if C == 1 else sheet
+
+
+def save(path, picture, width=600):
+    """Write a picture, uint8 (height, width) or (height, width, 3), as PNG: each pixel a square, so
+    large that the file is about `width` pixels wide."""
+    from PIL import Image
+    image = Image.fromarray(picture)
+    zoom = max(1, round(width / image.width))
+    image = image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
+    image.save(path, "PNG", optimize=True)
+
+
+def curves(log, path):
+    """Draw a run's log as PNG: each number on axes of its own, pale as logged and dark as a running
+    mean over a fiftieth of the run.
+
+    log: the path of a log.jsonl, or its lines as dicts; "step" is the horizontal axis, "seconds" is
+    left out.
+    """
+    from matplotlib.figure import Figure  # without pyplot: the caller's back end stays as it is
+    if isinstance(log, (str, Path)):
+        log = [json.loads(line) for line in Path(log).read_text().splitlines()]
+    names = list(dict.fromkeys(name for line in log for name in line))
+    names = [name for name in names if name not in ("step", "seconds")] or ["loss"]
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(4.2 * columns, 2.8 * rows), dpi=100, layout="constrained")
+    for k, name in enumerate(names):
+        axes = figure.add_subplot(rows, columns, k + 1)
+        steps = [line["step"] for line in log if name in line]
+        values = [line[name] for line in log if name in line]
+        axes.plot(steps, values, color="C0", alpha=0.3, linewidth=0.8)
+        window = max(1, len(values) // 50)
+        if window > 1:
+            mean = np.convolve(values, np.full(window, 1 / window), "valid")
+            axes.plot(steps[window - 1:], mean, color="C0")
+        axes.set(title=name.replace("_", " "), xlabel="step")
+        axes.grid(alpha=0.3)
+    figure.savefig(path, format="png")

@@ -1,0 +1,73 @@
+"""What a run shows on the terminal, and how it hears Ctrl-C."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+
+from numba.core import event
+from tqdm import tqdm
+
+
+class Progress(event.Listener):
+    """A bar on a terminal, elsewhere a line for every tenth of the run; it says what numba compiles
+    (it listens to numba's events, which stay away when the cache has the function)."""
+
+    def __init__(self, done, steps):
+        self.steps, self.depth = steps, 0
+        self.bar = tqdm(total=steps, initial=done, unit=" steps", dynamic_ncols=True,
+                        disable=not sys.stderr.isatty())
+
+    def __enter__(self):
+        event.register("numba:compile", self)
+        return self
+
+    def __exit__(self, *_):
+        event.unregister("numba:compile", self)
+        self.bar.close()
+
+    def say(self, text):
+        tqdm.write(text, file=sys.stdout if self.bar.disable else sys.stderr)
+
+    def show(self, done, numbers):
+        numbers = "  ".join(f"{key} {value:.4g}" for key, value in numbers.items())
+        self.bar.set_postfix_str(numbers, refresh=False)
+        self.bar.update()
+        if self.bar.disable and done * 10 // self.steps > (done - 1) * 10 // self.steps:
+            self.say(f"step {done} of {self.steps}:  {numbers}")
+
+    def on_start(self, compiling):
+        self.depth += 1
+        if self.depth == 1:  # what it calls is compiled within
+            function = compiling.data["dispatcher"].py_func
+            home, _, stem = function.__module__.rpartition(".")
+            text = f"compiling {stem if home == 'minigen.kernels' else function.__name__} ..."
+            self.bar.set_postfix_str(text)
+            if self.bar.disable:
+                self.say(text)
+
+    def on_end(self, compiling):
+        self.depth -= 1
+
+
+@contextlib.contextmanager
+def interrupts():
+    """A context that gives a list, empty until Ctrl-C is pressed. The second one interrupts."""
+    pressed = []
+
+    def press(signum, frame):
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(signum)
+        os.write(2, b"\nstopping after this step (Ctrl-C again: at once)\n")  # print may be busy
+
+    ours = (threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+    if ours:
+        signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

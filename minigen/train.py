@@ -1,0 +1,226 @@
+"""Training: `fit` calls a step again and again, shows how far it is, and keeps it from being lost.
+
+    def step(t, rng):
+        x = batch(t)
+        loss, parts = model.loss(x, rng)
+        return train.descend(opt, loss, parts)
+
+    train.fit(step, 1000, seed=0, out="runs/mine", model=model, opt=opt)
+
+Step t = 0, 1, ... draws from `default_rng((seed, t))` alone and takes a batch that depends on
+(seed, t) alone, so a checkpoint is arrays and a step number, and a resumed run is, bit for bit, the
+run that was never interrupted.
+"""
+
+import contextlib
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+
+from minigen import nn, pictures
+from minigen.autodiff import grad
+from minigen.finite import finite, gradient_origin, origin
+from minigen.optim import Optimizer, clip_grad_norm
+from minigen.progress import Progress, interrupts
+from minigen.tensor import Tensor
+
+SAVE_EVERY = 30  # seconds between checkpoints
+
+
+class UserError(ValueError):
+    """A mistake that the user can mend: one line that says what, where and what to do."""
+
+
+def descend(opt, loss, parts=None, name="loss", max_norm=None):
+    """One step of the optimiser down the gradient of `loss`; returns the numbers to log: a dict of
+    the loss under `name` and of `parts` (a dict of scalars, such as reconstruction and KL).
+
+    max_norm: the gradients' joint norm is limited to it (`optim.clip_grad_norm`).
+
+    FloatingPointError, and nothing has been written, if the loss or a gradient is not finite: it
+    names the operation and the parameter. Checking costs one pass over the gradients.
+    """
+    value = loss.item()
+    if not math.isfinite(value):
+        raise FloatingPointError(f"the {name} is {value}: {origin(loss, opt.params)}")
+    grads = grad(loss, opt.params)
+    for key, g in grads.items():
+        if not finite(g.data):
+            raise FloatingPointError(f"the {name} is {value:g} but its gradient by {key} is not "
+                                     f"finite: {gradient_origin(loss, opt.params)}")
+    if max_norm is not None:
+        grads, _ = clip_grad_norm(grads, max_norm)
+    opt.step(grads)
+    return {name: value} | {key: float(part) for key, part in (parts or {}).items()}
+
+
+# ---------------------------------------------------------------------------------- checkpoints
+
+def save_checkpoint(path, about, **parts):
+    """Write models, optimisers and EMAs, each under its name, to one safetensors file, and the dict
+    of strings `about` beside them. The file is replaced at once or not at all (UserError)."""
+    with writing(path):
+        nn.save_arrays(path, nn.state_dict(_stored(parts)), about)
+
+
+def load_checkpoint(path, **parts):
+    """Read parts of a checkpoint back into the objects they were saved from; returns what is
+    written beside the arrays (a dict of strings: step, seconds, config).
+
+        train.load_checkpoint("runs/vae-glyphs/last.safetensors", model=model)
+
+    UserError, and nothing has been changed, if the file is missing, cut short, or of something
+    else: it says which arrays are missing, unexpected or of another shape. The file is only read.
+    """
+    try:
+        arrays, about = nn.load_arrays(path)
+    except (OSError, ValueError) as e:
+        raise UserError(str(e)) from None
+    stored = _stored(parts)
+    try:
+        nn.load_state_dict(stored, {key: a for key, a in arrays.items()
+                                    if key.partition(".")[0] in parts})
+    except ValueError as e:
+        wrong = str(e).removeprefix("load_state_dict: ").split("; ")
+        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(f"{path} is of another model: {'; '.join(wrong[:3])}{more}; "
+                        "it was left as it is") from None
+    for name, part in parts.items():
+        if isinstance(part, (Optimizer, nn.EMA)):
+            part.t = int(stored[name]["t"].item())
+    return about
+
+
+def _stored(parts):
+    """The parts as one model: an optimiser's or an EMA's arrays stand in it as tensors."""
+    def view(part):
+        count = Tensor(np.array(getattr(part, "t", 0)))
+        if isinstance(part, Optimizer):
+            return {"t": count, "state": {key: {m: Tensor(a) for m, a in arrays.items()}
+                                          for key, arrays in part.state.items()}}
+        if isinstance(part, nn.EMA):
+            return {"t": count, "average": {key: Tensor(a) for key, a in part.average.items()}}
+        return part
+    return {name: view(part) for name, part in parts.items()}
+
+
+@contextlib.contextmanager
+def writing(path):
+    """A context in which a failure to write is the UserError that says so in one line."""
+    try:
+        yield
+    except (OSError, SafetensorError) as e:
+        raise UserError(f"{path}: cannot be written "
+                        f"({getattr(e, 'strerror', None) or str(e).rpartition('error: ')[2]})"
+                        ) from None
+
+
+def write_text(path, text):
+    """Write a text file at once or not at all."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+# ---------------------------------------------------------------------------------- the loop
+
+def fit(step, steps, *, seed, out, resume=False, config=None, **parts):
+    """Train: call ``step(t, rng)`` for t = 0 … steps − 1; it returns the numbers to log, a dict of
+    finite numbers. `parts` are all that the steps change, by name: models, optimisers, and EMAs,
+    which are updated here after each step.
+
+    Writes into the folder `out`, which exists:
+        config.json        the dict `config`
+        last.safetensors   the parts and `config`, at first, every SAVE_EVERY seconds and at the
+                           end; an older run's file becomes previous.safetensors
+        log.jsonl          a line per step: the steps done, what `step` returned, the seconds spent
+        losses.png         its curves
+    resume: go on from last.safetensors; lines of the log that are later than it are dropped.
+
+    Returns the seconds that training took, those of earlier commands included. UserError for a
+    number that is not finite, an unfit checkpoint, a folder that cannot be written: the checkpoint
+    stays. Ctrl-C ends the step, saves, and raises KeyboardInterrupt with a line that says so; a
+    second one does not wait for the step.
+    """
+    last, log = Path(out, "last.safetensors"), Path(out, "log.jsonl")
+    config = config or {}
+    done, before, began = 0, 0.0, time.perf_counter()
+    if resume:
+        found = load_checkpoint(last, **parts)
+        if "step" not in found:
+            raise UserError(f"{last} is not a checkpoint of a training run: it was left as it is")
+        done, before = int(found["step"]), float(found["seconds"])
+        if done > steps:
+            raise UserError(f"{last} has done {done} steps, more than the {steps} asked for")
+
+    def seconds():
+        return before + time.perf_counter() - began
+
+    def save():
+        save_checkpoint(last, {"step": str(done), "seconds": f"{seconds():.3f}",
+                               "config": json.dumps(config)}, **parts)
+        return time.perf_counter(), f"{last} keeps step {done}"
+
+    with writing(out):
+        if last.exists() and not resume:
+            os.replace(last, last.with_name("previous.safetensors"))
+        write_text(last.with_name("config.json"), json.dumps(config, indent=1) + "\n")
+        write_text(log, _lines_until(done, log))
+    saved, kept = save() if not resume else (began, f"{last} keeps step {done}")
+    tensors = [t for _, t in nn.walk(list(parts.values())) if isinstance(t, Tensor)]
+    counted = [part for part in parts.values() if isinstance(part, (Optimizer, nn.EMA))]
+
+    def version():  # changes with any write
+        return [t.stamp for t in tensors] + [part.t for part in counted]
+
+    with Progress(done, steps) as progress, interrupts() as pressed, np.errstate(all="ignore"):
+        if resume:
+            progress.say(f"going on after step {done} of {steps}")
+        while done < steps:
+            clean = version()
+            try:
+                numbers = step(done, np.random.default_rng((seed, done)))
+                for key, value in numbers.items():
+                    if not math.isfinite(value):
+                        raise FloatingPointError(f"{key} is {value}")
+            except FloatingPointError as e:
+                raise UserError(f"step {done + 1}: {e}; {kept}") from e
+            except KeyboardInterrupt:
+                if version() != clean:
+                    raise KeyboardInterrupt(f"stopped within step {done + 1}; {kept}") from None
+                save()
+                raise KeyboardInterrupt(f"stopped after step {done} of {steps}, saved") from None
+            for part in counted:
+                if isinstance(part, nn.EMA):
+                    part.update()
+            done += 1
+            numbers = {key: float(value) for key, value in numbers.items()}
+            line = json.dumps({"step": done, **numbers, "seconds": round(seconds(), 3)})
+            with writing(log), open(log, "a") as lines:
+                lines.write(line + "\n")
+            progress.show(done, numbers)
+            if pressed or done == steps or time.perf_counter() > saved + SAVE_EVERY:
+                saved, kept = save()
+            if pressed:
+                raise KeyboardInterrupt(f"stopped after step {done} of {steps}, saved")
+    with writing(last.with_name("losses.png")):
+        pictures.curves(log, last.with_name("losses.png"))
+    return seconds()
+
+
+def _lines_until(done, log):
+    """The lines of the log up to step `done`; one that was cut short is left out."""
+    kept = []
+    for line in log.read_text().splitlines() if done and log.exists() else ():
+        with contextlib.suppress(ValueError):
+            if json.loads(line)["step"] <= done:
+                kept.append(line + "\n")
+    return "".join(kept)

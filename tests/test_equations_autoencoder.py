@@ -1,0 +1,96 @@
+"""Section "autoencoder": each equation by a second route."""
+
+import numpy as np
+import pytest
+
+import minigen
+from minigen import grad, nn, optim
+from minigen.data import glyphs
+from minigen.models.autoencoder.autoencoder import Autoencoder, single_hidden
+from minigen.models.autoencoder.classifier import Classifier
+from minigen.models.autoencoder.conv_autoencoder import LAYERS, convolutional
+
+
+def test_loss_is_the_squared_distance():
+    rng = np.random.default_rng(0)
+    model = single_hidden((1, 4, 4), 3, rng)
+    x = rng.random((5, 1, 4, 4), np.float32)
+    x_hat = model.reconstruct(x).numpy()
+    by_hand = np.mean([np.linalg.norm(a - b) ** 2 for a, b in zip(x, x_hat, strict=True)])
+    assert model.loss(x).item() == pytest.approx(by_hand, rel=1e-5)  # eq: ae-loss
+
+
+def test_a_linear_autoencoder_finds_the_principal_components():
+    # min Σ‖x − g(f(x))‖² over linear f, g is PCA (Baldi & Hornik 1989): its value is known
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(200, 6)) @ rng.normal(size=(6, 6))
+    x -= x.mean(0)
+    model = Autoencoder(nn.Linear(6, 2, bias=False, rng=rng), nn.Linear(2, 6, bias=False, rng=rng))
+    nn.astype(model, np.float64)
+    opt = optim.Adam(nn.parameters(model), lr=0.02)
+    for _ in range(1500):
+        opt.step(grad(model.loss(x), opt.params))
+    _, s, components = np.linalg.svd(x, full_matrices=False)
+    assert model.loss(x).item() == pytest.approx((s[2:] ** 2).sum() / len(x), rel=1e-4)
+    projected = x @ components[:2].T @ components[:2]
+    x_hat = model.reconstruct(x).numpy()
+    assert np.allclose(x_hat, projected, atol=2e-2)  # eq: encoder-decoder-maps
+
+
+def test_one_hidden_layer_written_out():
+    rng = np.random.default_rng(2)
+    model = single_hidden((1, 4, 4), 5, rng)
+    x = rng.random((3, 1, 4, 4), np.float32)
+    W1, b1, W2, b2 = (p.numpy().astype(np.float64) for p in nn.parameters(model).values())
+    def s(a): return 1 / (1 + np.exp(-a))
+    x_hat = s(W2 @ s(W1 @ x.reshape(3, 16).T + b1[:, None]) + b2[:, None]).T.reshape(x.shape)
+    assert np.allclose(model.reconstruct(x).numpy(), x_hat, atol=1e-6)  # eq: ae-single-hidden
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)])
+def test_four_layers_down_four_up(shape):
+    model = convolutional(shape, 16, np.random.default_rng(3))
+    kinds = [type(layer).__name__ for layer in [*model.encoder, *model.decoder]]
+    counts = kinds.count("Conv2d"), kinds.count("ConvTranspose2d")
+    assert counts == (4, 4) and len(LAYERS) == 4  # eq: ae-conv-shape
+    x = np.random.default_rng(4).random((2, *shape), np.float32)
+    assert model.encode(x).shape == (2, 16) and model.reconstruct(x).shape == x.shape
+    y = model.reconstruct(x).numpy()
+    assert (y > 0).all() and (y < 1).all()
+    with pytest.raises(ValueError, match="28×28 or 32×32, got 30×30"):
+        convolutional((1, 30, 30), 16)
+
+
+def test_codes_help_a_classifier_with_few_labels():
+    """The encoder of an autoencoder that saw 2,000 images without labels, then 100 labelled ones:
+    better than the same network from new weights."""
+    data = glyphs.load(n_train=2000, n_test=500)
+    x, x_test = (a.astype(np.float32) / 255 for a in (data.train_x, data.test_x))
+    few_x, few_y = x[:100], data.train_y[:100]
+
+    def trained(encoder, seed):
+        model = Classifier(encoder, 16, 10, np.random.default_rng(seed))
+        opt = optim.Adam(nn.parameters(model), lr=2e-3)
+        for _ in range(40):
+            opt.step(grad(model.loss(few_x, few_y), opt.params))
+        return model
+
+    auto = convolutional((1, 28, 28), 16, np.random.default_rng(5))
+    fresh = convolutional((1, 28, 28), 16, np.random.default_rng(5)).encoder
+    opt = optim.Adam(nn.parameters(auto), lr=2e-3)
+    for t in range(100):
+        batch = np.random.default_rng((0, t)).integers(0, 2000, 64)
+        opt.step(grad(auto.loss(x[batch]), opt.params))
+
+    model = trained(auto.encoder, 6)
+    predicted = model.predict(x_test).numpy()
+    right = (predicted == data.test_y).mean()
+    baseline = (trained(fresh, 6).predict(x_test).numpy() == data.test_y).mean()
+    assert right > baseline and right > 0.5, (right, baseline)
+    # the same logits, layer by layer in NumPy
+    z = np.maximum(model.encoder(x_test).numpy(), 0)
+    logits = z @ model.head.weight.numpy().T + model.head.bias.numpy()
+    assert np.allclose(model(x_test).numpy(), logits, atol=1e-4)  # eq: ae-downstream
+    assert np.array_equal(predicted, logits.argmax(1))  # eq: supervised-map
+    p = minigen.exp(model.p_y_given_x(x_test).log_prob(predicted)).numpy()
+    assert np.allclose(p, (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).max(1), atol=1e-4)

@@ -138,7 +138,7 @@ def show(args):
         print(f"  from {e.paper}")
     for error in e.errata:
         print(f"\nSlide error {error.number}")
-        for place in error.places:
+        for place in dict.fromkeys(map(str, error.places)):
             print(f"  in {place}")
         print(textwrap.fill(f"printed: {error.prints}", 96, initial_indent="  ",
                             subsequent_indent="    "))

@@ -1,10 +1,12 @@
 """The column matrix of a convolution, and what its three kernels share.
 
-    col[(d, r, s), (n, p, q)] = x[n, d, p·stride + r·dilation − padding, q·stride + ...]
+    col[(n, p, q), (r, s, d)] = x[n, d, p·stride + r·dilation − padding, q·stride + s·dilation − …]
 
-with zeros outside the image: a convolution is then one matrix product, w (K, D·R·S) · col. The
+with zeros outside the image: a convolution is then one matrix product, w (K, R·S·D) · colᵀ. The
 matrix of a whole batch is R·S times the input and would go to memory and back; so the kernels
-build it for a few images at a time, in a buffer that stays in the core's own cache.
+build it for a few images, or rows of one, at a time, in a buffer that stays in the core's own
+cache. They build it from an image with its channels innermost, (h, w, C), where the S·D numbers
+under one row of the filter lie together.
 """
 
 import numpy as np
@@ -45,76 +47,78 @@ def windows(x, kernel, stride, padding, dilation=(1, 1), fill=0):
     return view[:, :, ::sh, ::sw, ::dh, ::dw]
 
 
+@compiled
+def even(N, threads, block):
+    """The size of blocks of N images, about `block`, of which every thread gets equally many."""
+    return max(1, -(-N // (threads * max(1, round(N / (threads * block))))))
+
+
 def blocking(N, rows, pixels, threads, itemsize):
     """How many images, or else how many of an image's P rows of Q pixels, make one block of
     columns of `rows` rows: fitting in cache, yet leaving work for every thread."""
     P, Q = pixels
     width = max(256, CACHE // (rows * itemsize))
-    images = max(1, min(width // (P * Q), -(-N // threads)))
+    images = even(N, threads, max(1, width // (P * Q)))
     return images, (P if images > 1 else max(1, min(P, width // Q, -(-P * N // threads))))
 
 
 @compiled
-def span(size, out, offset, stride):
-    """The outputs [begin, end) whose input offset + stride·q lies within [0, size)."""
-    begin = max(0, -(offset // stride))
-    return min(begin, out), max(min(begin, out), min(out, (size - 1 - offset) // stride + 1))
+def channels_last(x, top, left, size, image):
+    """Write x (C, H, W) to image (h, w, C), size = (h, w), with `top` rows of zeros above it and
+    `left` columns to its left; a negative top leaves out rows."""
+    (C, H, W), (h, w) = x.shape, size
+    j0, j1 = min(left, w), min(left + W, w)
+    for i in range(h):
+        row = image[i * w * C:(i + 1) * w * C]
+        if i < top or i >= H + top:
+            row[:] = 0
+            continue
+        row[:j0 * C] = 0
+        row[j1 * C:] = 0
+        for c in range(C):  # not innermost: planes a power of two apart share cache sets
+            to, this = row[j0 * C + c:], x[c, i - top]
+            for j in range(j1 - j0):
+                to[j * C] = this[j]
 
 
 @compiled
-def im2col(x, channels, images, rows, Q, kernel, stride, padding, dilation, col):
-    """Fill col with the columns of ranges of channels, images and output rows."""
-    (c0, c1), (n0, n1), (p0, p1) = channels, images, rows
-    (R, S), (sh, sw), (ph, pw), (dh, dw) = kernel, stride, padding, dilation
-    H, W = x.shape[2:]
-    i = 0
-    for c in range(c0, c1):
-        for r in range(R):
-            for s in range(S):
-                at = s * dw - pw
-                q0, q1 = span(W, Q, at, sw)
-                j = 0
-                for n in range(n0, n1):
-                    for p in range(p0, p1):
-                        h = p * sh + r * dh - ph
-                        to = col[i, j:j + Q]
-                        if h < 0 or h >= H:
-                            to[:] = 0
-                        else:
-                            to[:q0] = 0
-                            to[q1:] = 0
-                            to = to[q0:q1]
-                            row = x[n, c, h, at + q0 * sw:]
-                            if sw == 1:
-                                for q in range(len(to)):
-                                    to[q] = row[q]
-                            else:
-                                for q in range(len(to)):
-                                    to[q] = row[q * sw]
-                        j += Q
-                i += 1
+def channels_first(image, width, top, left, b, y):
+    """y (C, H, W) from image (h, width, C) without its upper rows and left columns, plus b (C,)."""
+    C, H, W = y.shape
+    for h in range(H):
+        for c in range(C):
+            this, to, bias = image[((h + top) * width + left) * C + c:], y[c, h], b[c]
+            for w in range(W):
+                to[w] = this[w * C] + bias
 
 
 @compiled
-def col2im(col, Q, kernel, stride, padding, dilation, y):
-    """Add the columns (channels·R·S, P·Q) of one image to y (channels, H, W), where they came
-    from: the adjoint of im2col."""
-    (R, S), (sh, sw), (ph, pw), (dh, dw) = kernel, stride, padding, dilation
-    H, W = y.shape[1:]
-    i = 0
-    for c in range(y.shape[0]):
-        for r in range(R):
-            for s in range(S):
-                at = s * dw - pw
-                q0, q1 = span(W, Q, at, sw)
-                p0, p1 = span(H, col.shape[1] // Q, r * dh - ph, sh)
-                for p in range(p0, p1):
-                    row = y[c, p * sh + r * dh - ph, at + q0 * sw:]
-                    this = col[i, p * Q + q0:p * Q + q1]
-                    if sw == 1:
-                        for q in range(len(this)):
-                            row[q] += this[q]
-                    else:
-                        for q in range(len(this)):
-                            row[q * sw] += this[q]
-                i += 1
+def im2col(image, width, channels, out, kernel, stride, dilation, col):
+    """Fill the first P·Q rows of col with the columns of image (h, width, channels)."""
+    (P, Q), (R, S), (sh, sw), (dh, dw) = out, kernel, stride, dilation
+    pieces, run = (1, S * channels) if dw == 1 else (S, channels)  # what lies together
+    for p in range(P):
+        for q in range(Q):
+            row = col[p * Q + q]
+            for r in range(R):
+                for s in range(pieces):
+                    to = row[(r * S + s) * channels:]
+                    this = image[((p * sh + r * dh) * width + q * sw + s * dw) * channels:]
+                    for i in range(run):
+                        to[i] = this[i]
+
+
+@compiled
+def col2im(col, out, kernel, stride, dilation, image, width, channels):
+    """Add the rows of col to image (h, width, channels), where they came from: im2col's adjoint."""
+    (P, Q), (R, S), (sh, sw), (dh, dw) = out, kernel, stride, dilation
+    pieces, run = (1, S * channels) if dw == 1 else (S, channels)
+    for p in range(P):
+        for q in range(Q):
+            row = col[p * Q + q]
+            for r in range(R):
+                for s in range(pieces):
+                    this = row[(r * S + s) * channels:]
+                    to = image[((p * sh + r * dh) * width + q * sw + s * dw) * channels:]
+                    for i in range(run):
+                        to[i] += this[i]

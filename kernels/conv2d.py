@@ -15,7 +15,8 @@ blocks: the product runs at the speed of BLAS and no large intermediate ever rea
 import numpy as np
 from numba import prange
 
-from .columns import blocking, check_conv, conv_size, im2col, windows
+from . import winograd
+from .columns import blocking, channels_last, check_conv, conv_size, im2col, windows
 from .common import chunks, gemm, kernel, one_blas_thread, threaded
 
 
@@ -39,8 +40,12 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
     P, Q = conv_size(x.shape[2:], (R, S), stride, padding, dilation)
     y = np.empty((len(x), K, P, Q), x.dtype)
     bias = np.zeros(K, x.dtype) if b is None else b
+    if winograd.fits(len(x), *w.shape[1::-1], (P, Q), (R, S), stride, dilation, groups):
+        winograd.conv2d(x, w, bias, padding, y)
+        return y
     with one_blas_thread():
-        _columns(x, w, bias, y, stride, padding, dilation, groups, chunks(len(x) * P),
+        _columns(x, np.ascontiguousarray(w.transpose(0, 2, 3, 1)), bias, y, stride, padding,
+                 dilation, groups, chunks(len(x) * P),
                  *blocking(len(x), D * R * S, (P, Q), chunks(len(x) * P), x.itemsize))
     return y
 
@@ -48,14 +53,16 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
 @threaded
 def _columns(x, w, b, y, stride, padding, dilation, groups, chunks, images, rows):
     N, K, P, Q = y.shape
-    D, R, S = w.shape[1:]
-    M, L, width = K // groups, D * R * S, images * rows * Q
+    R, S, D = w.shape[1:]
+    M, L, block = K // groups, D * R * S, images * rows * Q
     pointwise = R * S == 1 and stride == (1, 1) and padding == (0, 0) and images == 1
-    bands = -(-P // rows)
+    width, bands = (Q - 1) * stride[1] + (S - 1) * dilation[1] + 1, -(-P // rows)
+    height = (rows - 1) * stride[0] + (R - 1) * dilation[0] + 1
     items = -(-N // images) * bands
     for chunk in prange(chunks):
-        col = np.empty((L, width), x.dtype)
-        out = np.empty((M, width), x.dtype)
+        image = np.empty(height * width * D, x.dtype)
+        col = np.empty((block, L), x.dtype)
+        out = np.empty((M, block), x.dtype)
         for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
             n0, p0 = item // bands * images, item % bands * rows
             n1, p1 = min(n0 + images, N), min(p0 + rows, P)
@@ -63,12 +70,14 @@ def _columns(x, w, b, y, stride, padding, dilation, groups, chunks, images, rows
             for g in range(groups):
                 if pointwise:  # the image is its own column matrix
                     gemm(False, False, M, size, L, w[g * M:], L, x[n0, g * D:, p0:], P * Q,
-                         0, out, width)
+                         0, out, block)
                 else:
-                    im2col(x, (g * D, (g + 1) * D), (n0, n1), (p0, p1), Q, (R, S), stride,
-                           padding, dilation, col)
-                    gemm(False, False, M, (n1 - n0) * size, L, w[g * M:], L, col, width,
-                         0, out, width)
+                    for n in range(n0, n1):
+                        channels_last(x[n, g * D:(g + 1) * D], padding[0] - p0 * stride[0],
+                                      padding[1], (height, width), image)
+                        im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
+                               col[(n - n0) * size:])
+                    gemm(False, True, M, (n1 - n0) * size, L, w[g * M:], L, col, L, 0, out, block)
                 for n in range(n0, n1):
                     for k in range(M):
                         bias = b[g * M + k]

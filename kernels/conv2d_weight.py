@@ -6,7 +6,7 @@
     k < K, d < D, r < R, s < S;  x is zero outside [0, H) × [0, W)
     g (N, K, P, Q), x (N, C, H, W) → gw (K, D, R, S);  D = C / groups, size = (R, S)
 
-2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast version: gw = g·colᵀ over
+2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast version: gw = g·col over
 blocks of images in the core's cache (columns.py); every chunk of the batch adds to a gradient of
 its own, and these are added at the end, in order.
 """
@@ -14,7 +14,8 @@ its own, and these are added at the end, in order.
 import numpy as np
 from numba import prange
 
-from .columns import blocking, check_conv, im2col, windows
+from . import winograd
+from .columns import blocking, channels_last, check_conv, im2col, windows
 from .common import chunks, gemm, kernel, one_blas_thread, threaded
 
 
@@ -35,32 +36,40 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
 @conv2d_weight.version("cpu")
 def conv2d_weight(g, x, size, stride, padding, dilation, groups):
     (N, K, P, Q), D = g.shape, x.shape[1] // groups
-    parts = np.zeros((chunks(N * P), K, D, *size), x.dtype)
+    if winograd.fits(N, x.shape[1], K, (P, Q), size, stride, dilation, groups):
+        return winograd.conv2d_weight(g, x, padding)
+    parts = np.zeros((chunks(N * P), K, *size, D), x.dtype)
     with one_blas_thread():
         _columns(g, x, parts, stride, padding, dilation, groups,
                  *blocking(N, D * size[0] * size[1], (P, Q), len(parts), x.itemsize))
-    return parts.sum(0)
+    return np.ascontiguousarray(parts.sum(0).transpose(0, 3, 1, 2))
 
 
 @threaded
 def _columns(g, x, parts, stride, padding, dilation, groups, images, rows):
-    (N, K, P, Q), (chunks, K, D, R, S) = g.shape, parts.shape
-    M, L, width = K // groups, D * R * S, images * rows * Q
-    bands = -(-P // rows)
+    (N, K, P, Q), (chunks, _, R, S, D) = g.shape, parts.shape
+    M, L, block = K // groups, D * R * S, images * rows * Q
+    width, bands = (Q - 1) * stride[1] + (S - 1) * dilation[1] + 1, -(-P // rows)
+    height = (rows - 1) * stride[0] + (R - 1) * dilation[0] + 1
     items = -(-N // images) * bands
     for chunk in prange(chunks):
-        col = np.empty((L, width), x.dtype)
-        out = np.empty((M, width), x.dtype)
+        image = np.empty(height * width * D, x.dtype)
+        col = np.empty((block, L), x.dtype)
+        out = np.empty((M, block), x.dtype)
         for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
             n0, p0 = item // bands * images, item % bands * rows
             n1, p1 = min(n0 + images, N), min(p0 + rows, P)
             size = (p1 - p0) * Q
             for j in range(groups):
-                im2col(x, (j * D, (j + 1) * D), (n0, n1), (p0, p1), Q, (R, S), stride, padding,
-                       dilation, col)
                 for n in range(n0, n1):
+                    channels_last(x[n, j * D:(j + 1) * D], padding[0] - p0 * stride[0], padding[1],
+                                  (height, width), image)
+                    im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
+                           col[(n - n0) * size:])
                     for k in range(M):
-                        out[k, (n - n0) * size:(n - n0 + 1) * size] = (
-                            g[n, j * M + k, p0:p1].reshape(size))
-                gemm(False, True, M, L, (n1 - n0) * size, out, width, col, width,
+                        to = out[k, (n - n0) * size:]
+                        this = g[n, j * M + k, p0:p1].reshape(size)
+                        for i in range(size):
+                            to[i] = this[i]
+                gemm(False, False, M, L, (n1 - n0) * size, out, block, col, L,
                      1, parts[chunk, j * M:], L)

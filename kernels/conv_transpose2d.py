@@ -9,13 +9,14 @@
 
 2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast version: with stride 1 it
 is conv2d with the filters turned by 180° and their channels swapped, which reads where this writes.
-Otherwise each thread multiplies one image at a time, col = wᵀ·x, and adds the columns to the image.
+Otherwise each thread multiplies one image at a time, col = xᵀ·w (columns.py), and adds the columns
+to an image with its channels innermost, where S·D numbers are added in one go.
 """
 
 import numpy as np
 from numba import prange
 
-from .columns import CACHE, check_conv, col2im
+from .columns import channels_first, check_conv, col2im
 from .common import chunks, gemm, kernel, one_blas_thread, threaded
 from .conv2d import conv2d
 
@@ -43,7 +44,7 @@ def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
 
 @conv_transpose2d.version("cpu")
 def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
-    (N, K, P, Q), (D, R, S) = x.shape, w.shape[1:]
+    N, (K, D, R, S) = len(x), w.shape
     turned = [d * (k - 1) - p for d, k, p in zip(dilation, (R, S), padding, strict=True)]
     if stride == (1, 1) and min(turned) >= 0:
         w = w.reshape(groups, K // groups, D, R, S)[..., ::-1, ::-1].swapaxes(1, 2)
@@ -51,29 +52,27 @@ def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
         return conv2d.cpu(x, w, b, stride, tuple(turned), dilation, groups)
     y = np.empty((N, D * groups, *size), x.dtype)
     bias = np.zeros(D * groups, x.dtype) if b is None else b
-    fit = max(1, CACHE // (R * S * P * Q * x.itemsize))  # channels whose columns fit in the cache
-    few = -(-D * groups * N // chunks(D * groups * N))  # channels that leave work for every thread
+    threads = chunks(N * D * groups)
+    blocks = threads if N * groups < threads and D % threads == 0 else 1  # of channels
+    w = w.reshape(K, blocks, D // blocks, R, S).transpose(1, 0, 3, 4, 2)
     with one_blas_thread():
-        _columns(x, w, bias, y, stride, padding, dilation, groups, chunks(D * groups * N),
-                 max(1, min(D, fit, few)))
+        _columns(x, np.ascontiguousarray(w), bias, y, stride, padding, dilation, groups, threads)
     return y
 
 
 @threaded
-def _columns(x, w, b, y, stride, padding, dilation, groups, chunks, block):
-    N, K, P, Q = x.shape
-    D, R, S = w.shape[1:]
-    M, L = K // groups, D * R * S
-    blocks = -(-D // block)
+def _columns(x, w, b, y, stride, padding, dilation, groups, chunks):
+    (N, K, P, Q), (H, W), (blocks, _, R, S, D) = x.shape, y.shape[2:], w.shape
+    M, L = K // groups, R * S * D
+    height, width = H + 2 * padding[0], W + 2 * padding[1]
     items = N * groups * blocks
     for chunk in prange(chunks):
-        col = np.empty((block * R * S, P * Q), x.dtype)
+        image = np.empty(height * width * D, x.dtype)
+        col = np.empty((P * Q, L), x.dtype)
         for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
-            n, g, d0 = item // (groups * blocks), item // blocks % groups, item % blocks * block
-            d1 = min(d0 + block, D)
-            gemm(True, False, (d1 - d0) * R * S, P * Q, M, w[g * M:, d0:], L, x[n, g * M:], P * Q,
-                 0, col, P * Q)
-            image = y[n, g * D + d0:g * D + d1]
-            for d in range(d1 - d0):
-                image[d] = b[g * D + d0 + d]
-            col2im(col, Q, (R, S), stride, padding, dilation, image)
+            n, g, block = item // (groups * blocks), item // blocks % groups, item % blocks
+            gemm(True, False, P * Q, L, M, x[n, g * M:], P * Q, w[block, g * M:], L, 0, col, L)
+            image[:] = 0
+            col2im(col, (P, Q), (R, S), stride, dilation, image, width, D)
+            d = (g * blocks + block) * D
+            channels_first(image, width, padding[0], padding[1], b[d:], y[n, d:d + D])

@@ -2,7 +2,7 @@
 
     max_pool2d            y[n,c,p,q] = max_{r<R, s<S} x[n, c, p·stride + r − padding, q·stride + …]
                           index = h·W + w of the first such pixel; padding never wins, NaN does
-    max_unpool2d          y[n, c, index[n,c,p,q]] += g[n,c,p,q]         the adjoint for a given index
+    max_unpool2d          y[n, c, index[n,c,p,q]] += g[n,c,p,q]       the adjoint for a given index
     max_pool2d_at         y[n,c,p,q] = x[n, c, index[n,c,p,q]]                  the adjoint of that
     avg_pool2d            y[n,c,p,q] = 1/(R·S) Σ_{r<R, s<S} x[n, c, p·stride + r − padding, …]
                           with zeros outside the image (PyTorch's count_include_pad=True)

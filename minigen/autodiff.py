@@ -22,68 +22,68 @@ import inspect
 
 import numpy as np
 
-from minigen.tensor import F64, FLOATS, Tensor, as_array, owner, track, tracking, xp
+from minigen.operands import OPERANDS, describe, one_dtype, operand
+from minigen.tensor import FLOATS, Tensor, as_array, owner, track, tracking, xp
 
 
 def op(forward):
     """Make an operation of a function on arrays. Its result is the array, or ``(array, saved)``
     where the vjp reads `saved` as ``y.saved``. See the top of this file."""
-    spec = inspect.signature(forward).parameters.values()
-    options = [p.name for p in spec if p.kind is p.KEYWORD_ONLY]
-    inputs = [p for p in spec if p.kind is p.POSITIONAL_OR_KEYWORD]
-    arity = None if any(p.kind is p.VAR_POSITIONAL for p in spec) else len(inputs)
-    name = forward.__name__.lstrip("_")
+    name, spec = forward.__name__.lstrip("_"), inspect.signature(forward)
+    kinds = {p.kind: p.name for p in spec.parameters.values()}
+    inputs = {p.name: p.default for p in spec.parameters.values()
+              if p.kind is p.POSITIONAL_OR_KEYWORD}
+    arity = None if inspect.Parameter.VAR_POSITIONAL in kinds else len(inputs)
+    usual = arity and spec.replace(parameters=[  # in a call, options may be given by position too
+        p if p.kind is p.VAR_KEYWORD else p.replace(kind=p.POSITIONAL_OR_KEYWORD)
+        for p in spec.parameters.values()])
 
-    def bind(args, kw):  # inputs given by name, options given by position, defaults
-        args, extra = list(args[:arity]), args[arity:]
-        if len(extra) > len(options):
-            raise TypeError(f"{name} takes {arity + len(options)} arguments, "
-                            f"got {arity + len(extra)}")
-        for key, value in zip(options, extra, strict=False):
-            if key in kw:
-                raise TypeError(f"{name} got two values for {key}")
-            kw[key] = value
-        for p in inputs[len(args):]:
-            value = kw.pop(p.name, p.default)
-            if value is p.empty:
-                raise TypeError(f"{name} needs the argument {p.name}")
-            args.append(value)
-        return args
+    def bind(args, kw):
+        try:
+            kw = usual.bind(*args, **kw).arguments
+        except TypeError as e:
+            raise TypeError(f"{name}{usual}: {e}") from None
+        kw |= kw.pop(kinds.get(inspect.Parameter.VAR_KEYWORD), {})
+        return [kw.pop(key, default) for key, default in inputs.items()], kw
 
     @functools.wraps(forward)
     def call(*args, **kw):
-        if arity is not None and len(args) != arity:
-            args = bind(args, kw)
+        if len(args) != arity and arity:
+            args, kw = bind(args, kw)
         for key, value in kw.items():
             if type(value) is Tensor:
                 if value.requires_grad:
                     raise TypeError(f"{name} has no derivative with respect to {key}: "
                                     f"pass {key}.detach()")
                 kw[key] = value.data
-        parents = [a if type(a) in (Tensor, float, int) else _operand(a) for a in args]
+            elif isinstance(value, np.generic):
+                kw[key] = value.item()
+        parents = [a if type(a) in OPERANDS else operand(a, name, i, inputs)
+                   for i, a in enumerate(args)]
         dtypes = {p.data.dtype for p in parents if type(p) is Tensor}
-        if len(dtypes) > 1:
-            parents = _one_dtype(parents, dtypes, name, inputs)
+        if len(dtypes) != 1:
+            parents, dtypes = one_dtype(parents, dtypes, name, inputs)
         try:
             y = forward(*[p.data if type(p) is Tensor else p for p in parents], **kw)
-        except (ValueError, TypeError, IndexError) as e:
-            text = str(e)
-            raise type(e)(text if text.startswith(name) else
-                          f"{name}({_describe(parents, kw, inputs)}): {text}") from e
-        saved = None
-        if type(y) is tuple:
-            y, saved = y
-        if isinstance(y, (np.generic, float, int, bool)):
+        except (IndexError, TypeError, ValueError) as e:
+            text, known = str(e), (ValueError, TypeError, IndexError)
+            if not text.startswith(name):
+                text = f"{describe(name, parents, kw, inputs)}: {text}"
+            raise next(kind for kind in known if isinstance(e, kind))(text) from e
+        y, saved = y if type(y) is tuple else (y, None)
+        if type(y) is not np.ndarray and isinstance(y, (np.generic, float, int)):
             y = np.asarray(y)
-        if y.dtype == F64 and F64 not in dtypes:
-            y = y.astype(np.float32)  # integers and Python numbers alone make float32
+        if y.dtype not in dtypes and y.dtype.kind == "f" and "dtype" not in kw:
+            # a float dtype in is the dtype out; integers alone make float32
+            y = y.astype(next(iter(FLOATS & dtypes), np.float32))
         base = None
         if y.base is not None:
             base = next((owner(p) for p in parents if type(p) is Tensor
                          and xp(y).may_share_memory(y, p.data)), None)
-        if y.dtype in FLOATS and tracking() and any(
-                type(p) is Tensor and p.requires_grad for p in parents):
-            return Tensor(y, call, tuple(parents), kw, saved, base)
+        if tracking() and y.dtype in FLOATS:
+            for p in parents:
+                if type(p) is Tensor and p.requires_grad:
+                    return Tensor(y, call, tuple(parents), kw, saved, base)
         return Tensor(y, saved=saved, base=base)
 
     def vjp(f):
@@ -96,36 +96,6 @@ def op(forward):
 
     call.pull, call.unfused, call.vjp, call.composite = None, None, vjp, composite
     return call
-
-
-def _operand(a):
-    """An argument as the engine keeps it: tensor, Python number or None. NumPy's scalars and bools
-    count as Python numbers, so that none of them promotes a float32."""
-    if a is None or type(a) is Tensor:
-        return a
-    if isinstance(a, (np.generic, bool)):
-        a = a.item() if isinstance(a, np.generic) else int(a)
-    return a if isinstance(a, (int, float)) else Tensor(as_array(a))
-
-
-def _one_dtype(parents, dtypes, name, inputs):
-    """Integers and booleans take the float dtype they meet; two float dtypes do not mix."""
-    floats = [d for d in dtypes if d.kind not in "iub"]
-    if len(floats) > 1:
-        raise TypeError(f"{name}({_describe(parents, {}, inputs)}): all must have one float dtype: "
-                        "convert one with .astype(...)")
-    if not floats:
-        return parents
-    return [Tensor(p.data.astype(floats[0])) if type(p) is Tensor and p.dtype.kind in "iub" else p
-            for p in parents]
-
-
-def _describe(parents, kw, inputs):
-    names = [p.name for p in inputs] + [f"[{i}]" for i in range(len(parents) - len(inputs))]
-    texts = [f"{n}: {p.shape} {p.dtype}" if type(p) is Tensor else f"{n}={p}"
-             for n, p in zip(names, parents, strict=True) if p is not None]
-    return ", ".join(texts + [f"{k}={np.shape(v) if hasattr(v, 'shape') else v}"
-                              for k, v in kw.items() if v is not None])
 
 
 @op
@@ -165,27 +135,31 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
     is not a scalar and no cotangent was given; RuntimeError if the graph is stale: a tensor that
     it was computed from has been written since.
     """
-    names = list(wrt) if isinstance(wrt, dict) else None
-    many = list(wrt.values()) if names else list(wrt) if isinstance(wrt, (list, tuple)) else [wrt]
-    for t in [y, *many]:
+    names = list(wrt) if isinstance(wrt, dict) else [f"wrt[{i}]" for i in range(
+        len(wrt) if isinstance(wrt, (list, tuple)) else 1)]
+    many = [wrt[name] for name in names] if isinstance(wrt, dict) else list(wrt) if isinstance(
+        wrt, (list, tuple)) else [wrt]
+    for name, t in zip(["y", *names], [y, *many], strict=True):
         if not isinstance(t, Tensor):
-            raise TypeError(f"grad: expected tensors, got {type(t).__name__}")
+            raise TypeError(f"grad: {name} must be a tensor, got {type(t).__name__}")
     if cotangent is None:
         if y.size != 1:
             raise ValueError(f"grad: y has shape {y.shape}, not one element: "
                              "take its sum or mean, or pass cotangent=")
         cotangent = xp(y.data).ones(y.shape, y.dtype)
     cotangent = cotangent if isinstance(cotangent, Tensor) else Tensor(as_array(cotangent))
-    if cotangent.shape != y.shape:
-        raise ValueError(f"grad: cotangent has shape {cotangent.shape}, y has {y.shape}")
+    if (cotangent.shape, cotangent.dtype) != (y.shape, y.dtype):
+        raise ValueError(f"grad: cotangent is {cotangent.shape} {cotangent.dtype}, "
+                         f"y is {y.shape} {y.dtype}: they must be equal")
 
     path, reached = _paths(y, many)
-    missing = [t for t in many if t not in reached]
-    if missing and not allow_unused:
-        which = next(k for k, t in enumerate(many) if t is missing[0])
-        label = repr(names[which]) if names else f"wrt[{which}]"
-        raise ValueError(f"grad: y does not depend on {label} of shape {missing[0].shape}: "
-                         "leave it out, or pass allow_unused=True for zeros")
+    for name, t in zip(names, many, strict=True):
+        if t not in reached and not allow_unused:
+            why = "y does not depend on it" if t.requires_grad and y.requires_grad else (
+                f"{name if y.requires_grad else 'y'} has no history: without requires_grad, under "
+                "no_grad, detached, or of an op without derivative (argmax, a comparison)")
+            raise ValueError(f"grad: no gradient for {name} of shape {t.shape}: {why}. Leave it "
+                             "out, or pass allow_unused=True for zeros")
     grads, keep = {y: cotangent}, set(many)
     with track(create_graph):
         for node in reversed(path):
@@ -198,9 +172,13 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
                 gp = gp() if callable(gp) else gp
                 if gp is None:
                     continue
-                gp = gp if type(gp) is Tensor else Tensor(gp)
+                gp = gp if type(gp) is Tensor else Tensor(as_array(gp))
                 if gp.shape != p.shape:
-                    gp = sum_to(gp, shape=p.shape)
+                    try:
+                        gp = sum_to(gp, shape=p.shape)
+                    except (IndexError, ValueError):
+                        raise ValueError(f"grad: the vjp of {node.op.__name__} gave shape "
+                                         f"{gp.shape} for an input of shape {p.shape}") from None
                 grads[p] = grads[p] + gp if p in grads else gp
         found = [grads[t] if t in grads else Tensor(xp(t.data).zeros_like(t.data)) for t in many]
     if isinstance(wrt, dict):
@@ -242,4 +220,8 @@ def _pull(node, g, reached, create_graph):
         pulled = grad(node.op.unfused(*fresh, **node.kw), asked, True, g, allow_unused=True)
         return [pulled.get(i) for i in range(len(fresh))]
     out = node.op.pull(g, node, *node.parents, **node.kw)
-    return out if type(out) is tuple else (out,)
+    out = out if type(out) is tuple else (out,)
+    if len(out) != len(node.parents):
+        raise ValueError(f"grad: the vjp of {node.op.__name__} gave {len(out)} cotangents for "
+                         f"{len(node.parents)} inputs")
+    return out

@@ -133,9 +133,9 @@ def tensor(a, requires_grad=False):
     return t
 
 
-def as_array(a):
-    if isinstance(a, np.ndarray):
-        return a
+def as_array(a, who=""):
+    if isinstance(a, (np.ndarray, np.generic)):
+        return np.asarray(a)
     if isinstance(a, (list, tuple, int, float)):
         return np.array(a, np.float32)
     if hasattr(a, "__dlpack_device__"):
@@ -145,7 +145,7 @@ def as_array(a):
         return np.from_dlpack(a)
     if hasattr(a, "__array__"):
         return np.asarray(a)
-    raise TypeError(f"expected a tensor, an array or a number, got {type(a).__name__}")
+    raise TypeError(f"{who}expected a tensor, an array or a number, got {type(a).__name__}")
 
 
 def owner(t):

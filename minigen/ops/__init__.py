@@ -18,9 +18,9 @@ __all__ = [name for module in (activation, attention, conv, linalg, loss, math, 
                                shape) for name in module.__all__]
 
 for name in ("abs", "argmax", "argmin", "argsort", "astype", "clip", "cumsum", "exp", "expand_dims",
-             "flatten", "log", "logsumexp", "max", "mean", "min", "moveaxis", "prod", "repeat",
-             "reshape", "round", "sigmoid", "softmax", "sort", "sqrt", "squeeze", "std", "sum",
-             "swapaxes", "take", "tanh", "transpose", "var"):
+             "flatten", "log", "logsumexp", "max", "mean", "min", "moveaxis", "norm", "prod",
+             "repeat", "reshape", "round", "sigmoid", "softmax", "sort", "sqrt", "squeeze", "std",
+             "sum", "swapaxes", "take", "tanh", "transpose", "var"):
     setattr(Tensor, name, globals()[name])
 
 Tensor.__add__ = Tensor.__radd__ = add
@@ -31,7 +31,8 @@ Tensor.__pow__, Tensor.__rpow__ = power, lambda b, a: power(a, b)
 Tensor.__matmul__, Tensor.__rmatmul__ = matmul, lambda b, a: matmul(a, b)
 Tensor.__neg__, Tensor.__abs__ = negative, abs
 Tensor.__getitem__ = getitem
-Tensor.__eq__, Tensor.__ne__ = equal, not_equal
+Tensor.__eq__ = lambda a, b: NotImplemented if b is None or isinstance(b, str) else equal(a, b)
+Tensor.__ne__ = lambda a, b: NotImplemented if b is None or isinstance(b, str) else not_equal(a, b)
 Tensor.__lt__, Tensor.__le__ = less, less_equal
 Tensor.__gt__, Tensor.__ge__ = greater, greater_equal
 Tensor.T = property(transpose)

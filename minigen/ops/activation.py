@@ -3,6 +3,7 @@
 import math
 
 from minigen.autodiff import op
+from minigen.operands import lifted
 from minigen.ops.math import erf, exp, tanh, where
 from minigen.tensor import xp
 
@@ -47,9 +48,10 @@ def silu(g, y, x):
     s = sigmoid(x)
     return g * (s * (1 + x * (1 - s)))
 
+@lifted("x")
 def logsigmoid(x):
     """log σ(x) = −softplus(−x), accurate where σ(x) rounds to 0."""
-    return -softplus(-x)
+    return -softplus(-x, threshold=math.inf)
 
 @op
 def softplus(x, *, beta=1.0, threshold=20.0):
@@ -61,6 +63,7 @@ def softplus(x, *, beta=1.0, threshold=20.0):
 def softplus(g, y, x, *, beta=1.0, threshold=20.0):
     return where(x * beta > threshold, g, g * sigmoid(x * beta))
 
+@lifted("x")
 def gelu(x, approximate="none"):
     """x Φ(x), Φ the distribution function of N(0, 1); "tanh" is the paper's approximation
     (Hendrycks & Gimpel 2016)."""

@@ -6,11 +6,12 @@ import numpy as np
 
 from minigen import kernels
 from minigen.autodiff import op
+from minigen.operands import lifted
 from minigen.ops.linalg import matmul
 from minigen.ops.math import where
 from minigen.ops.reduce import softmax
 from minigen.ops.shape import broadcast_to, reshape, swapaxes
-from minigen.tensor import Tensor, xp
+from minigen.tensor import xp
 
 __all__ = ["scaled_dot_product_attention"]
 
@@ -37,6 +38,7 @@ def _attention(q, k, v, *, mask, is_causal, scale):
     return matmul(where(some, softmax(where(allowed | ~some, scores, -math.inf)), 0.0), v)
 
 
+@lifted("q", "k", "v", "attn_mask")
 def scaled_dot_product_attention(q, k, v, attn_mask=None, is_causal=False, scale=None):
     """For each query a mean of the values, weighted by softmax over the keys of q·k · scale.
 
@@ -48,11 +50,22 @@ def scaled_dot_product_attention(q, k, v, attn_mask=None, is_causal=False, scale
         raise ValueError("scaled_dot_product_attention: expected q (..., T, D), k (..., S, D), "
                          f"v (..., S, E), got {q.shape}, {k.shape}, {v.shape}")
     T, S, D, E = *q.shape[-2:-1], *v.shape[-2:-1], q.shape[-1], v.shape[-1]
-    lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    try:
+        lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+        if attn_mask is not None:
+            np.broadcast_to(np.empty(attn_mask.shape, bool), (*lead, T, S))
+    except ValueError:
+        raise ValueError(
+            f"scaled_dot_product_attention: the leading axes of q {q.shape}, k {k.shape}, v "
+            f"{v.shape} must broadcast, attn_mask {getattr(attn_mask, 'shape', '')} to (..., {T}, "
+            f"{S})") from None
     q, k, v = (reshape(broadcast_to(x, shape=(*lead, *x.shape[-2:])), (-1, *x.shape[-2:]))
                for x in (q, k, v))
-    mask = attn_mask.data if isinstance(attn_mask, Tensor) else attn_mask
+    mask = attn_mask if attn_mask is None else attn_mask.data
     if mask is not None:
+        if attn_mask.requires_grad:
+            raise TypeError("scaled_dot_product_attention has no derivative with respect to "
+                            "attn_mask: pass attn_mask.detach()")
         if math.prod(mask.shape[:-2]) == 1:
             mask = xp(mask).broadcast_to(mask, (*mask.shape[:-2], T, S)).reshape(1, T, S)
         else:

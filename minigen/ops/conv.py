@@ -6,8 +6,11 @@ linear in the weight too, whose gradient is the third op. Each of the three is t
 other two, so three kernels give derivatives of every order.
 """
 
+from numbers import Integral
+
 from minigen import kernels
 from minigen.autodiff import op
+from minigen.operands import lifted
 from minigen.ops.reduce import sum
 
 __all__ = ["conv2d", "conv2d_weight", "conv_output_size", "conv_transpose2d",
@@ -44,6 +47,7 @@ def _conv2d_weight(gw, y, g, x, *, size, **kw):
             lambda: _conv_transpose2d(g, gw, None, size=x.shape[2:], **kw))
 
 
+@lifted("x", "w")
 def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
     """Convolution (in the field's sense: the filter is not flipped)
 
@@ -73,6 +77,7 @@ def conv2d_weight(g, x, size, stride=1, padding=0, dilation=1, groups=1):
                           groups=groups)
 
 
+@lifted("x", "w")
 def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     """Transposed convolution: multiplication by the transpose of the matrix that `conv2d` with the
     same options multiplies by.
@@ -84,6 +89,9 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, groups
     stride, padding, dilation, extra = (pair(n, v) for n, v in (
         ("stride", stride), ("padding", padding), ("dilation", dilation),
         ("output_padding", output_padding)))
+    if x.ndim != 4 or w.ndim != 4:
+        raise ValueError(f"conv_transpose2d: expected x (N, K, P, Q) and w (K, C/groups, R, S), "
+                         f"got {x.shape} and {w.shape}")
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
         raise ValueError(f"conv_transpose2d: output_padding {extra} must be smaller than stride "
                          f"{stride} or dilation {dilation}")
@@ -109,10 +117,11 @@ def conv_transpose_output_size(i, k, s=1, p=0, p_out=0, d=1):
 
 def pair(name, value):
     """`value` as (height, width)."""
-    h, w = value if isinstance(value, (tuple, list)) else (value, value)
-    if not (isinstance(h, int) and isinstance(w, int)) or min(h, w) < (name in _POSITIVE):
-        raise ValueError(f"{name} must be an integer or a pair of them, at least "
-                         f"{int(name in _POSITIVE)}, got {value!r}")
-    return h, w
+    least = int(name in _POSITIVE)
+    both = value if isinstance(value, (tuple, list)) else (value, value)
+    if len(both) != 2 or not all(isinstance(n, Integral) and n >= least for n in both):
+        raise ValueError(f"{name} must be an integer or a pair of them, at least {least}, "
+                         f"got {value!r}")
+    return int(both[0]), int(both[1])
 
 _POSITIVE = {"stride", "dilation", "kernel_size", "size", "scale_factor"}

@@ -1,8 +1,11 @@
 """Products of matrices and tensors."""
 
+import math
+
 from minigen import kernels
 from minigen.autodiff import op
-from minigen.ops.shape import broadcast_to, expand_dims, squeeze, swapaxes, transpose
+from minigen.operands import lifted
+from minigen.ops.shape import broadcast_to, expand_dims, reshape, squeeze, swapaxes, transpose
 from minigen.tensor import xp
 
 __all__ = ["einsum", "linear", "matmul"]
@@ -14,16 +17,21 @@ def _matmul(a, b): return kernels.matmul(a, b)
 def _matmul(g, y, a, b):
     return lambda: _matmul(g, swapaxes(b, -1, -2)), lambda: _matmul(swapaxes(a, -1, -2), g)
 
+@lifted("a", "b")
 def matmul(a, b):
     """The matrix product of (..., M, K) and (..., K, N), batch axes broadcast; a vector is a row on
     the left and a column on the right, as in NumPy."""
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError(f"matmul: needs at least one axis each, got {a.shape} and {b.shape}")
-    y = _matmul(expand_dims(a, 0) if a.ndim == 1 else a, expand_dims(b, 1) if b.ndim == 1 else b)
-    if b.ndim == 1:
-        y = squeeze(y, -1)
-    return squeeze(y, -2 + (b.ndim == 1)) if a.ndim == 1 else y
+    left = expand_dims(a, 0) if a.ndim == 1 else a
+    right = expand_dims(b, 1) if b.ndim == 1 else b
+    if a.ndim > 2 and right.ndim == 2:  # one product, also in the gradient of b
+        left = reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
+    y = _matmul(left, right)
+    lead, last = a.shape[:-1], b.shape[-1:] if b.ndim > 1 else ()
+    return reshape(y, (*lead, *last)) if right.ndim == 2 else squeeze(y, -2) if a.ndim == 1 else y
 
+@lifted("x", "weight")
 def linear(x, weight, bias=None):
     """x Wᵀ + b on the last axis; weight is (out, in)."""
     y = matmul(x, transpose(weight))
@@ -45,6 +53,7 @@ def _einsum_grad(g, out, other, theirs, x, mine):
     gx = _einsum(g, other, subscripts=f"{out},{theirs}->{kept}")
     return broadcast_to(expand_dims(gx, alone), shape=x.shape) if alone else gx
 
+@lifted("a", "b")
 def einsum(subscripts, a, b):
     """Einstein's sum of two operands, for example ``einsum("bij,bjk->bik", a, b)``. A letter may
     stand once in each operand."""

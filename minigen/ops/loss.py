@@ -3,11 +3,12 @@
 import numpy as np
 
 from minigen.autodiff import op
+from minigen.operands import lifted
 from minigen.ops.activation import logsigmoid, sigmoid
-from minigen.ops.math import abs, multiply, square
+from minigen.ops.math import abs, multiply, square, where
 from minigen.ops.reduce import log_softmax, mean, sum
-from minigen.ops.shape import getitem, squeeze, take_along_axis
-from minigen.tensor import Tensor, xp
+from minigen.ops.shape import astype, getitem, squeeze, take_along_axis
+from minigen.tensor import Tensor, as_array, xp
 
 __all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "dropout", "embedding", "l1_loss",
            "mse_loss", "one_hot"]
@@ -29,18 +30,21 @@ def _same_shape(name, x, targets):
                          "equal (nothing is broadcast in a loss)")
 
 
+@lifted("x", "targets")
 def mse_loss(x, targets, reduction="mean"):
     """(x − target)², its mean over all elements by default."""
     _same_shape("mse_loss", x, targets)
     return _reduce(square(x - targets), reduction)
 
 
+@lifted("x", "targets")
 def l1_loss(x, targets, reduction="mean"):
     """|x − target|, its mean over all elements by default."""
     _same_shape("l1_loss", x, targets)
     return _reduce(abs(x - targets), reduction)
 
 
+@lifted("x", "targets", "weight", "pos_weight")
 def binary_cross_entropy_with_logits(x, targets, weight=None, pos_weight=None, reduction="mean"):
     """−[w₊ t log σ(x) + (1 − t) log(1 − σ(x))] for logits x and targets t in [0, 1], without
     computing σ. `weight` multiplies each element, `pos_weight` (w₊) the positive term."""
@@ -48,6 +52,7 @@ def binary_cross_entropy_with_logits(x, targets, weight=None, pos_weight=None, r
     if pos_weight is None:
         loss = _bce(x, targets)
     else:
+        targets = targets if targets.dtype.kind == "f" else astype(targets, x.dtype)
         loss = -(pos_weight * targets * logsigmoid(x) + (1 - targets) * logsigmoid(-x))
     return _reduce(loss if weight is None else loss * weight, reduction)
 
@@ -56,7 +61,7 @@ def binary_cross_entropy_with_logits(x, targets, weight=None, pos_weight=None, r
 def _bce(x, t):
     """softplus(x) − t x = max(x, 0) − t x + log(1 + e^(−|x|))."""
     m = xp(x)
-    y = m.abs(x)
+    y = m.asarray(m.abs(x))
     m.log1p(m.exp(m.negative(y, out=y), out=y), out=y)
     y += m.maximum(x, 0)
     y -= t * x
@@ -74,9 +79,13 @@ def one_hot(indices, num_classes, dtype=np.float32):
     return Tensor(y)
 
 
+def _raw(a):
+    return a.data if isinstance(a, Tensor) else np.asarray(a) if isinstance(
+        a, (list, tuple, int)) else as_array(a)
+
+
 def _integers(name, indices, n):
-    a = indices.data if isinstance(indices, Tensor) else np.asarray(indices) if isinstance(
-        indices, (list, int)) else indices
+    a = _raw(indices)
     if a.dtype.kind not in "iu":
         raise TypeError(f"{name}: indices must be integers, got {a.dtype}")
     if a.size and (a.min() < 0 or a.max() >= n):
@@ -84,6 +93,7 @@ def _integers(name, indices, n):
     return a
 
 
+@lifted("logits", "weight")
 def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="mean",
                   label_smoothing=0.0):
     """−log softmax(logits)[target], classes on axis 1: logits are (N, C, ...), targets integers
@@ -94,37 +104,39 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
     """
     axis = 1 if logits.ndim > 1 else 0
     C = logits.shape[axis]
-    t = targets.data if isinstance(targets, Tensor) else np.asarray(targets)
-    w = None if weight is None else weight.data if isinstance(weight, Tensor) else weight
-    per_class = None if w is None else w.reshape([C if i == axis else 1
-                                                  for i in range(logits.ndim)])
+    t = _raw(targets)
+    w = None if weight is None else weight.data.astype(logits.dtype)
+    if w is not None and w.shape != (C,):
+        raise ValueError(f"cross_entropy: weight has shape {w.shape}, expected ({C},)")
     logp = log_softmax(logits, axis)
+    weighted = logp if w is None else logp * w.reshape([-1] + [1] * (logits.ndim - axis - 1))
     if t.dtype.kind == "f":
         _same_shape("cross_entropy", logits, t)
         p = targets * (1 - label_smoothing) + label_smoothing / C
-        nll = -sum((logp if w is None else logp * per_class) * p, axis)
-        return _reduce(nll, "sum") / (nll.size or 1) if reduction == "mean" else _reduce(
-            nll, reduction)
+        nll = -sum(weighted * p, axis)
+        return sum(nll) / nll.size if reduction == "mean" else _reduce(nll, reduction)
     expected = logits.shape[:axis] + logits.shape[axis + 1:]
     if t.shape != expected:
         raise ValueError(f"cross_entropy: logits {logits.shape} need integer targets of shape "
                          f"{expected}, got {t.shape}")
     counts = t != ignore_index
     t = _integers("cross_entropy", xp(t).where(counts, t, 0), C)
-    at = xp(t).expand_dims(t, axis)
-    scale = counts.astype(logits.dtype) if w is None else counts * w[t]
-    nll = -squeeze(take_along_axis(logp, indices=at, axis=axis), axis) * scale
+    nll = -squeeze(take_along_axis(weighted, xp(t).expand_dims(t, axis), axis), axis)
     if label_smoothing:
-        smooth = -sum(logp if w is None else logp * per_class, axis) * counts.astype(logits.dtype)
-        nll = (1 - label_smoothing) * nll + (label_smoothing / C) * smooth
-    return sum(nll) / scale.sum() if reduction == "mean" else _reduce(nll, reduction)
+        nll = (1 - label_smoothing) * nll - (label_smoothing / C) * sum(weighted, axis)
+    nll = where(counts, nll, 0.0)
+    if reduction == "mean":
+        return sum(nll) / (counts if w is None else w[t] * counts).sum()
+    return _reduce(nll, reduction)
 
 
+@lifted("weight")
 def embedding(indices, weight):
     """The rows of weight (V, D) at integer `indices` (...): (..., D)."""
     return getitem(weight, (_integers("embedding", indices, weight.shape[0]),))
 
 
+@lifted("x")
 def dropout(x, p=0.5, training=True, rng=None):
     """Each element 0 with probability p, else divided by 1 − p, so that the mean stays. `rng` is a
     numpy.random.Generator."""

@@ -51,10 +51,15 @@ def power(a, b):
     return xp(a, b).power(a, b)
 @power.vjp
 def power(g, y, a, b):
-    return (lambda: g * b * (a if b == 2 else power(a, b - 1)) if not isinstance(b, Tensor)
-            else g * where(b == 0, 0.0, b * power(a, b - 1)),
-            lambda: g * y * (log(where(a == 0, 1.0, a)) if isinstance(a, Tensor)
-                             else math.log(a or 1)))
+    def ga():
+        if isinstance(b, Tensor):
+            return g * where(b == 0, 0.0, b * power(a, b - 1))
+        return None if b == 0 else g * b * (a if b == 2 else power(a, b - 1))
+    def gb():
+        if isinstance(a, Tensor):
+            return g * y * log(where(a == 0, 1.0, a))
+        return g * y * (math.log(a or 1) if a >= 0 else math.nan)
+    return ga, gb
 
 @op
 def exp(x): return xp(x).exp(x)
@@ -165,8 +170,7 @@ def _where(g, y, a, b, *, condition):
 def where(condition, a, b):
     """a where `condition` holds, b elsewhere; the three broadcast together."""
     condition = condition.data if isinstance(condition, Tensor) else condition
-    if isinstance(condition, (bool, list)):
-        condition = np.asarray(condition)
+    condition = condition if hasattr(condition, "dtype") else np.asarray(condition)
     if condition.dtype != bool:
         raise TypeError(f"where: condition must be boolean, got {condition.dtype}: compare it, "
                         "for example x != 0")
@@ -186,12 +190,12 @@ def floor(x): return xp(x).floor(x)
 def ceil(x): return xp(x).ceil(x)
 
 @op
-def round(x): return xp(x).round(x)
+def round(x, *, decimals=0): return xp(x).round(x, decimals)
 
 def _comparison(name, symbol):
     def compare(a, b):
         a, b = (v.data if isinstance(v, Tensor) else v if isinstance(v, (int, float, np.generic))
-                else as_array(v) for v in (a, b))
+                else as_array(v, f"{name}: {key}: ") for key, v in (("a", a), ("b", b)))
         try:
             return Tensor(xp(a).asarray(getattr(xp(a, b), name)(a, b)))
         except ValueError as e:

@@ -8,9 +8,11 @@ import math
 
 from minigen import kernels
 from minigen.autodiff import op
+from minigen.operands import lifted
 from minigen.ops.math import sqrt
 from minigen.ops.reduce import mean, var
 from minigen.ops.shape import reshape
+from minigen.tensor import xp
 
 __all__ = ["batch_norm", "group_norm", "layer_norm"]
 
@@ -33,8 +35,8 @@ def _channels(x):
 
 @op
 def _batch_norm(x, weight, bias, *, eps):
-    y, *saved = kernels.batch_norm(_flat(x), weight, bias, eps)  # mean and 1/√(var + ε), (C,) each
-    return y.reshape(x.shape), saved
+    y, mean, _, rstd = kernels.batch_norm(_flat(x), weight, bias, eps)  # rstd = 1/√(var + ε)
+    return y.reshape(x.shape), (mean, rstd)  # (C,) each
 @_batch_norm.vjp
 def _batch_norm(g, y, x, weight, bias, *, eps):
     gx, gw, gb = kernels.batch_norm_backward(_flat(g.data), _flat(x.data), _data(weight), *y.saved)
@@ -73,10 +75,15 @@ def _layer_norm(g, y, x, weight, bias, *, axes, eps):
 def _layer_norm(x, weight, bias, *, axes, eps):
     return _affine(_standardise(x, tuple(range(-axes, 0)), eps), weight, bias, x.shape[-axes:])
 
+def _weight(weight, bias):
+    """Ones where there is a bias but no weight: the kernels have both or none."""
+    return weight if bias is None or weight is not None else xp(bias.data).ones_like(bias.data)
+
 def _data(t): return None if t is None else t.data
 def _raveled(*arrays): return [None if a is None else a.reshape(-1) for a in arrays]
 
 
+@lifted("x", "running_mean", "running_var", "weight", "bias")
 def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, training=False,
                momentum=0.1, eps=1e-5):
     """Each channel standardised over batch and positions: x is (N, C, ...), the others (C,).
@@ -88,24 +95,26 @@ def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, t
         if x.shape[0] * math.prod(x.shape[2:]) < 2:
             raise ValueError(f"batch_norm: more than one value per channel is needed in training, "
                              f"x is {x.shape}")
-        return _batch_norm(x, weight, bias, eps=eps)
+        return _batch_norm(x, _weight(weight, bias), bias, eps=eps)
     shape = _channels(x)
     y = (x - reshape(running_mean, shape)) / sqrt(reshape(running_var, shape) + eps)
     return _affine(y, weight, bias, shape)
 
 
+@lifted("x", "weight", "bias")
 def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
     """Each sample's channels, in `num_groups` groups, standardised over group and positions: x is
     (N, C, ...), weight and bias (C,) (Wu & He 2018)."""
     if x.shape[1] % num_groups:
         raise ValueError(f"group_norm: {num_groups} groups do not divide {x.shape[1]} channels")
-    return _group_norm(x, weight, bias, num_groups=num_groups, eps=eps)
+    return _group_norm(x, _weight(weight, bias), bias, num_groups=num_groups, eps=eps)
 
 
+@lifted("x", "weight", "bias")
 def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     """x standardised over its last axes, which must be `normalized_shape`; weight and bias have
     that shape (Ba, Kiros & Hinton 2016)."""
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if tuple(x.shape[-len(shape):]) != shape:
         raise ValueError(f"layer_norm: the last axes of x must be {shape}, x is {x.shape}")
-    return _layer_norm(x, weight, bias, axes=len(shape), eps=eps)
+    return _layer_norm(x, _weight(weight, bias), bias, axes=len(shape), eps=eps)

@@ -3,6 +3,7 @@ beside its transpose, which is its derivative and whose derivative it is."""
 
 from minigen import kernels
 from minigen.autodiff import op
+from minigen.operands import lifted
 from minigen.ops.conv import pair
 
 __all__ = ["avg_pool2d", "interpolate", "max_pool2d"]
@@ -78,6 +79,7 @@ def _window(kernel_size, stride, padding):
     return {"kernel_size": kernel_size, "stride": stride, "padding": padding}
 
 
+@lifted("x")
 def interpolate(x, size=None, scale_factor=None, mode="nearest"):
     """Up- or down-sampling to `size`, or by a whole `scale_factor`: (N, C, H, W) → (N, C, *size).
 
@@ -87,6 +89,8 @@ def interpolate(x, size=None, scale_factor=None, mode="nearest"):
     if (size is None) == (scale_factor is None):
         raise ValueError("interpolate: give either size or scale_factor")
     if size is None:
+        if x.ndim != 4:
+            raise ValueError(f"interpolate: expected x (N, C, H, W), got {x.shape}")
         size = (n * r for n, r in zip(x.shape[2:], pair("scale_factor", scale_factor), strict=True))
     size = pair("size", tuple(size) if not isinstance(size, int) else size)
     if mode == "nearest":

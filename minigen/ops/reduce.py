@@ -3,10 +3,20 @@
 import math
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from minigen.autodiff import op
+from minigen.operands import lifted
 from minigen.ops.math import exp, sqrt, where
-from minigen.ops.shape import broadcast_to, expand_dims, flip, reshape, take_along_axis
+from minigen.ops.shape import (
+    broadcast_to,
+    expand_dims,
+    flip,
+    reshape,
+    squeeze,
+    swapaxes,
+    take_along_axis,
+)
 from minigen.tensor import xp
 
 __all__ = ["argmax", "argmin", "argsort", "cumsum", "log_softmax", "logsumexp", "max", "mean",
@@ -36,40 +46,42 @@ def mean(x, *, axis=None, keepdims=False): return x.mean(axis, keepdims=keepdims
 def mean(g, y, x, *, axis=None, keepdims=False):
     return broadcast_to(_expand(g, x, axis, keepdims) / _count(x, axis), shape=x.shape)
 
+@lifted("x")
 def var(x, axis=None, ddof=0, keepdims=False):
     """Σ(x − x̄)² / (n − ddof), NumPy's variance."""
     d = x - mean(x, axis, keepdims=True)
     return sum(d * d, axis, keepdims) / (_count(x, axis) - ddof)
 
+@lifted("x")
 def std(x, axis=None, ddof=0, keepdims=False):
     """The square root of `var`."""
     return sqrt(var(x, axis, ddof, keepdims))
 
-def norm(x, axis=None, keepdims=False):
-    """‖x‖₂ = √Σx²."""
-    return sqrt(sum(x * x, axis, keepdims))
+@op
+def norm(x, *, axis=None, keepdims=False):
+    """‖x‖₂ = √Σx²; its gradient x / ‖x‖ is taken as 0 where x = 0, as in PyTorch."""
+    return xp(x).sqrt((x * x).sum(axis, keepdims=keepdims))
+@norm.vjp
+def norm(g, y, x, *, axis=None, keepdims=False):
+    return x * _expand(where(y == 0, 0.0, g / where(y == 0, 1.0, y)), x, axis, keepdims)
+
+@lifted("x")
+def prod(x, axis=None, keepdims=False):
+    """The product along one axis after the other."""
+    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
+    for i in axes:
+        x = _prod(x, axis=i)
+    return x if keepdims else squeeze(x, axes)
 
 @op
-def prod(x, *, axis=None, keepdims=False): return x.prod(axis, keepdims=keepdims)
-@prod.vjp
-def prod(g, y, x, *, axis=None, keepdims=False):
-    # Σ over the axis of the product of the others, made of ops so that zeros in x do no harm.
-    if axis is None:
-        return reshape(_others(reshape(x, (-1,)), 0), x.shape) * _expand(g, x, axis, keepdims)
-    return _others(x, axis) * _expand(g, x, axis, keepdims)
-
-def _others(x, axis):
-    """For each element the product of all others along the axis."""
+def _prod(x, *, axis): return x.prod(axis, keepdims=True)
+@_prod.vjp
+def _prod(g, y, x, *, axis):
+    # For each element the product of the others, made of ops so that zeros in x do no harm.
     n = x.shape[axis]
-    eye = np.eye(n, dtype=bool).reshape([n] + [n if i == axis % x.ndim else 1
-                                               for i in range(x.ndim)])
-    rows = prod(where(eye, 1.0, expand_dims(x, 0)), axis % x.ndim + 1)  # (n, *x without the axis)
-    return _moveaxis0(rows, axis % x.ndim)
-
-def _moveaxis0(x, axis):
-    order = list(range(1, x.ndim))
-    order.insert(axis, 0)
-    return x.transpose(order)
+    eye = np.eye(n, dtype=bool).reshape([n, *(n if i == axis else 1 for i in range(x.ndim))])
+    others = _prod(where(eye, 1.0, expand_dims(x, 0)), axis=axis + 1)  # (n, ..., 1, ...)
+    return g * swapaxes(others, 0, axis + 1)[0]
 
 @op
 def max(x, *, axis=None, keepdims=False):
@@ -100,9 +112,11 @@ def argsort(x, *, axis=-1): return xp(x).argsort(x, axis=axis, **_stable(x))
 
 def _stable(x): return {"kind": "stable"} if xp(x) is np else {}
 
+@lifted("x")
 def sort(x, axis=-1):
     """x sorted along the axis, smallest first."""
-    return take_along_axis(x, indices=argsort(x, axis), axis=axis)
+    x, axis = (reshape(x, -1), 0) if axis is None else (x, axis)
+    return take_along_axis(x, argsort(x, axis), axis)
 
 @op
 def cumsum(x, *, axis=None): return x.cumsum(axis)
@@ -123,7 +137,7 @@ def logsumexp(x, *, axis=None, keepdims=False):
 @logsumexp.vjp
 def logsumexp(g, y, x, *, axis=None, keepdims=False):
     # where every x is −∞, y is too: there e^(x − y) would be e^(−∞ + ∞)
-    lse = _expand(where(y > -math.inf, y, 0.0), x, axis, keepdims)
+    lse = _expand(where(y == -math.inf, 0.0, y), x, axis, keepdims)
     return _expand(g, x, axis, keepdims) * exp(x - lse)
 
 @op

@@ -3,8 +3,10 @@
 import math
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from minigen.autodiff import broadcast_to, op
+from minigen.operands import lifted
 from minigen.tensor import Tensor, xp
 
 __all__ = [
@@ -24,21 +26,23 @@ def reshape(x, *shape):
     ``x.reshape(2, 3)``."""
     return _reshape(x, shape=tuple(shape[0]) if len(shape) == 1 and np.ndim(shape[0]) else shape)
 
+@lifted("x")
 def flatten(x, start_dim=0):
     """The axes from `start_dim` on as one."""
     return reshape(x, (*x.shape[:start_dim], math.prod(x.shape[start_dim:])))
 
+@lifted("x")
 def expand_dims(x, axis):
     """A new axis of length 1 at each place in `axis`."""
-    axes = np.atleast_1d(axis)
-    axes = {int(a) % (x.ndim + len(axes)) for a in axes}
-    old = iter(x.shape)
-    return reshape(x, [1 if i in axes else next(old) for i in range(x.ndim + len(axes))])
+    ndim = x.ndim + np.size(axis)
+    axes, old = normalize_axis_tuple(axis, ndim), iter(x.shape)
+    return reshape(x, [1 if i in axes else next(old) for i in range(ndim)])
 
+@lifted("x")
 def squeeze(x, axis=None):
     """x without the axes in `axis`, which must have length 1; without all such by default."""
-    axes = {i for i, n in enumerate(x.shape) if n == 1} if axis is None else {
-        int(a) % x.ndim for a in np.atleast_1d(axis)}
+    axes = ([i for i, n in enumerate(x.shape) if n == 1] if axis is None else
+            normalize_axis_tuple(axis, x.ndim))
     if any(x.shape[i] != 1 for i in axes):
         raise ValueError(f"squeeze: axis {axis} of shape {x.shape} does not have length 1")
     return reshape(x, [n for i, n in enumerate(x.shape) if i not in axes])
@@ -54,16 +58,22 @@ def transpose(x, *axes):
     axes = axes[0] if len(axes) == 1 and (axes[0] is None or np.ndim(axes[0])) else axes or None
     return _transpose(x, axes=axes if axes is None else tuple(axes))
 
+@lifted("x")
 def swapaxes(x, axis1, axis2):
     """x with two axes exchanged."""
     axes = list(range(x.ndim))
-    axes[axis1], axes[axis2] = axes[axis2], axes[axis1]
+    i, j = normalize_axis_tuple((axis1, axis2), x.ndim, allow_duplicate=True)
+    axes[i], axes[j] = j, i
     return transpose(x, axes)
 
+@lifted("x")
 def moveaxis(x, source, destination):
-    """x with the axis `source` moved to the place `destination`."""
-    axes = [i for i in range(x.ndim) if i != source % x.ndim]
-    axes.insert(destination % x.ndim, source % x.ndim)
+    """x with the axis `source` moved to the place `destination`, or several."""
+    source = normalize_axis_tuple(source, x.ndim, "source")
+    destination = normalize_axis_tuple(destination, x.ndim, "destination")
+    axes = [i for i in range(x.ndim) if i not in source]
+    for place, axis in sorted(zip(destination, source, strict=True)):
+        axes.insert(place, axis)
     return transpose(x, axes)
 
 @op
@@ -97,13 +107,15 @@ def _concatenate(g, y, *xs, axis=0):
 
 def concatenate(arrays, axis=0):
     """The arrays joined along an existing axis."""
+    if axis is None:
+        arrays, axis = [reshape(x, -1) for x in arrays], 0
     return _concatenate(*arrays, axis=axis)
 
 def stack(arrays, axis=0):
     """The arrays joined along a new axis."""
-    return concatenate([expand_dims(x, axis) if isinstance(x, Tensor) else np.expand_dims(x, axis)
-                        for x in arrays], axis)
+    return concatenate([expand_dims(x, axis) for x in arrays], axis)
 
+@lifted("x")
 def split(x, indices_or_sections, axis=0):
     """A list of parts along the axis: so many equal ones, or cut at the given indices."""
     n, cuts = x.shape[axis], indices_or_sections
@@ -116,7 +128,7 @@ def split(x, indices_or_sections, axis=0):
             for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
 def _along(x, axis, index):
-    return tuple(index if i == axis % x.ndim else slice(None) for i in range(x.ndim))
+    return (*[slice(None)] * normalize_axis_index(axis, x.ndim), index)
 
 @op
 def _getitem(x, *, index): return x[index]
@@ -127,29 +139,46 @@ def _getitem(g, y, x, *, index): return _put(g, index=index, shape=x.shape)
 def _put(g, *, index, shape):
     """Zeros of `shape` with g added at the index: the transpose of taking it."""
     out = xp(g).zeros(shape, g.dtype)
-    if any(hasattr(i, "dtype") and i.dtype != bool for i in index):
-        xp(g).add.at(out, index, g)  # an integer index can name a place twice
-    else:
+    if not any(hasattr(i, "dtype") and i.dtype != bool for i in index):
         out[index] = g
+    elif len(index) == 1 and xp(g) is np:
+        return _add_rows(g, index[0], shape)
+    else:  # an integer index can name a place twice
+        places = xp(g).arange(out.size).reshape(shape)[index]
+        xp(g).add.at(out.reshape(-1), places.ravel(), g.ravel())
     return out
 @_put.vjp
 def _put(gg, y, g, *, index, shape): return getitem(gg, index)
 
+def _add_rows(g, rows, shape):
+    """`_put` along the first axis: g times a matrix with a single 1 per column, which takes a tenth
+    of the time of ``np.add.at``."""
+    from scipy.sparse import csr_array
+    rows = rows.ravel().astype(np.intp) % shape[0]
+    at = csr_array((np.ones(rows.size, g.dtype), rows, np.arange(rows.size + 1)),
+                   shape=(rows.size, shape[0]))
+    return (at.T @ g.reshape(rows.size, math.prod(shape[1:]))).reshape(shape)
+
 def getitem(x, index):
     """``x[index]`` with slices, integers, integer arrays, boolean masks, None and ``...``."""
     index = index if isinstance(index, tuple) else (index,)
-    return _getitem(x, index=tuple(
-        i.data if isinstance(i, Tensor) else np.asarray(i) if isinstance(i, (list, range)) else i
-        for i in index))
+    return _getitem(x, index=tuple(_integers(i) if isinstance(i, (Tensor, list, range)) else i
+                                   for i in index))
 
+def _integers(i):
+    return i.data if isinstance(i, Tensor) else i if hasattr(i, "dtype") else np.asarray(
+        i, None if np.size(i) else int)
+
+@lifted("x")
 def take(x, indices, axis=None):
     """The elements of x at integer `indices` along the axis (of the flat x by default)."""
-    x, axis = (reshape(x, (-1,)), 0) if axis is None else (x, axis)
-    indices = indices.data if isinstance(indices, Tensor) else np.asarray(indices)
-    return getitem(x, (*[slice(None)] * (axis % x.ndim), indices))
+    x, axis = (reshape(x, -1), 0) if axis is None else (x, axis)
+    return getitem(x, _along(x, axis, _integers(indices)))
 
 @op
-def take_along_axis(x, *, indices, axis=-1): return xp(x).take_along_axis(x, indices, axis)
+def take_along_axis(x, *, indices, axis=-1):
+    """The elements of x at integer `indices`, which have x's shape but for the length of `axis`."""
+    return xp(x).take_along_axis(x, indices, axis)
 @take_along_axis.vjp
 def take_along_axis(g, y, x, *, indices, axis=-1):
     return _add_along_axis(g, indices=indices, axis=axis, shape=x.shape)
@@ -158,18 +187,27 @@ def take_along_axis(g, y, x, *, indices, axis=-1):
 def _add_along_axis(g, *, indices, axis, shape):
     """Zeros of `shape` with g added at the indices: the transpose of `take_along_axis`."""
     out = xp(g).zeros(shape, g.dtype)
-    where = list(xp(g).indices(indices.shape, sparse=True))
+    where = list(xp(g).indices(g.shape, sparse=True))
     where[axis] = indices
-    xp(g).add.at(out, tuple(where), g)
+    where = tuple(xp(g).broadcast_arrays(*where))
+    places = xp(g).ravel_multi_index(where, shape, mode="wrap")
+    xp(g).add.at(out.reshape(-1), places.ravel(), g.ravel())
     return out
 @_add_along_axis.vjp
 def _add_along_axis(gg, y, g, *, indices, axis, shape):
     return take_along_axis(gg, indices=indices, axis=axis)
 
+@lifted("x")
 def pad(x, pad_width, mode="constant", constant_values=0.0):
     """x with borders, as NumPy's: `pad_width` is a number, one pair, or a pair for each axis; modes
     "constant", "edge", "reflect", "symmetric", "wrap"."""
-    pairs = np.broadcast_to(np.asarray(pad_width, dtype=int), (x.ndim, 2)).tolist()
+    width = np.asarray(pad_width)
+    if width.dtype.kind not in "iu" or (width < 0).any():
+        raise ValueError(f"pad: pad_width must be integers, none negative, got {pad_width}")
+    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
+        raise ValueError('pad: mode must be "constant", "edge", "reflect", "symmetric" or "wrap", '
+                         f"got {mode!r}")
+    pairs = np.broadcast_to(width, (x.ndim, 2)).tolist()
     if mode == "constant":
         return _pad(x, pairs=pairs, value=constant_values)
     for axis, (before, after) in enumerate(pairs):  # the other modes repeat elements of x
@@ -187,10 +225,14 @@ def _pad(x, *, pairs, value):
 def _pad(g, y, x, *, pairs, value):
     return getitem(g, tuple(slice(a, a + n) for n, (a, _) in zip(x.shape, pairs, strict=True)))
 
-def repeat(x, repeats, axis):
-    """Each slice along the axis `repeats` times in a row."""
+@lifted("x")
+def repeat(x, repeats, axis=None):
+    """Each slice along the axis `repeats` times in a row (each element of the flat x by default).
+    """
+    x, axis = (reshape(x, -1), 0) if axis is None else (x, axis)
     return take(x, np.repeat(np.arange(x.shape[axis]), repeats), axis)
 
+@lifted("x")
 def tile(x, reps):
     """x set side by side `reps` times along each axis."""
     reps = [1] * (x.ndim - len(np.atleast_1d(reps))) + np.atleast_1d(reps).tolist()
@@ -205,5 +247,5 @@ def _astype(x, *, dtype): return x.astype(dtype)
 def _astype(g, y, x, *, dtype): return _astype(g, dtype=x.dtype)
 
 def astype(x, dtype):
-    """x with another dtype."""
+    """A copy of x with another dtype."""
     return _astype(x, dtype=np.dtype(dtype))

@@ -94,11 +94,14 @@ def kl_to_prior(q):
     return -0.5 * sum(1 + q.logvar - square(q.mu) - exp(q.logvar), 1)  # eq: vae-kl-closed-form
 
 
-def fully_connected(shape, d_z, d_h=400, likelihood=Bernoulli, rng=None):
-    """The first paper's networks, one hidden layer each, for images of `shape` (C, H, W)."""
-    d_x = math.prod(shape)
+def fully_connected(shape, d_z, likelihood=Bernoulli, outputs=1, d_h=400, rng=None):
+    """The first paper's networks, one hidden layer each, for images of `shape` (C, H, W). `outputs`
+    is the number of parameters that `likelihood` needs for each value of the image."""
+    C, H, W = shape
+    d_x = C * H * W
     encoder = nn.Sequential(lambda x: x.reshape(len(x), d_x), nn.Linear(d_x, d_h, rng=rng), relu,
                             nn.Linear(d_h, 2 * d_z, rng=rng))
-    decoder = nn.Sequential(nn.Linear(d_z, d_h, rng=rng), relu, nn.Linear(d_h, d_x, rng=rng),
-                            lambda y: y.reshape(len(y), *shape))
+    decoder = nn.Sequential(nn.Linear(d_z, d_h, rng=rng), relu,
+                            nn.Linear(d_h, outputs * d_x, rng=rng),
+                            lambda y: y.reshape(len(y), outputs * C, H, W))
     return VAE(encoder, decoder, d_z, likelihood)

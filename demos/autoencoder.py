@@ -1,0 +1,78 @@
+"""Autoencoder: squeeze images through a few numbers, rebuild them, and put the encoder to work.
+
+    python demos/autoencoder.py                                offline, on drawn digits
+    python demos/autoencoder.py --data mnist --data-dir DIR    on MNIST (--download fetches it)
+    python demos/autoencoder.py --net single                   the one-hidden-layer network
+"""
+
+import copy
+
+import numpy as np
+
+from minigen import grad, nn, no_grad, optim, tensor, train
+from minigen.demo import Demo, cli
+from minigen.models.autoencoder.autoencoder import single_hidden
+from minigen.models.autoencoder.classifier import Classifier
+from minigen.models.autoencoder.conv_autoencoder import convolutional
+
+
+def flags(parser):
+    parser.add_argument("--latent", type=int, default=16, metavar="N", help="length of the code")
+    parser.add_argument("--net", choices=("conv", "single"), default="conv",
+                        help="four convolutions and back, or one hidden layer")
+    parser.add_argument("--labels", type=int, default=100, metavar="N",
+                        help="labelled images for the classifier on top of the encoder")
+
+
+def main(argv=None):
+    run = Demo("autoencoder", __doc__, argv, batch=128, flags=flags,
+               data=("glyphs", "mnist", "fashion-mnist", "scenes", "cifar10"),
+               steps={"glyphs": 600, "mnist": 2000, "fashion-mnist": 2000, "scenes": 600,
+                      "cifar10": 2000})
+    build = convolutional if run.args.net == "conv" else single_hidden
+    model = build(run.data.shape, run.args.latent)
+    nn.init(model, run.rng)
+    fresh = copy.deepcopy(model.encoder)  # the encoder before it has learned anything
+    opt = optim.Adam(nn.parameters(model), lr=1e-3)
+
+    def step(t, rng):
+        opt.lr = 1e-3 * optim.cosine(t, run.args.steps, floor=0.1)
+        return train.descend(opt, model.loss(tensor(run.batch(t) / np.float32(255))))
+
+    run.fit(step, model=model, opt=opt)
+
+    x_test = run.data.test_x / np.float32(255)
+    with no_grad():
+        x_hat = np.concatenate([model.reconstruct(x).numpy() for x in np.split(
+            x_test, range(500, len(x_test), 500))])
+        z = model.encode(x_test[:1000]).numpy()
+        run.picture("reconstructions", np.concatenate([x_test[:10], x_hat[:10]]))
+        # Codes drawn at random around those of real images: an autoencoder says nothing about which
+        # codes are likely, so many of these are no digits. That is what a VAE is for.
+        drawn = run.rng.normal(z.mean(0), z.std(0), (100, z.shape[1])).astype(np.float32)
+        run.picture("samples", model.decode(drawn))
+
+    run.finish({"test_squared_error": ((x_test - x_hat) ** 2).sum((1, 2, 3)).mean(),
+                f"classifier_accuracy@{run.args.labels}": accuracy(run, model.encoder),
+                f"classifier_accuracy_from_scratch@{run.args.labels}": accuracy(run, fresh)})
+
+
+def accuracy(run, encoder):
+    """The share of test images that a classifier on this encoder names rightly, after training both
+    on a few labelled images."""
+    n, steps = min(run.args.labels, len(run.data.train_x)), 4 if run.quick else 200
+    x, y = run.data.train_x[:n] / np.float32(255), run.data.train_y[:n]
+    model = Classifier(copy.deepcopy(encoder), run.args.latent, len(run.data.classes),
+                       np.random.default_rng(run.args.seed))
+    opt = optim.Adam(nn.parameters(model), lr=1e-3)
+    for t in range(steps):
+        few = np.random.default_rng((run.args.seed, t)).integers(0, n, 32)
+        opt.step(grad(model.loss(x[few], y[few]), opt.params))
+    with no_grad():
+        right = [model.predict(part / np.float32(255)).numpy() for part in np.split(
+            run.data.test_x, range(500, len(run.data.test_x), 500))]
+    return (np.concatenate(right) == run.data.test_y).mean()
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,73 @@
+"""Variational autoencoder: learn to draw digits, and see its latent space.
+
+    python demos/vae.py                                        offline, on drawn digits
+    python demos/vae.py --data mnist --data-dir DIR            on MNIST (--download fetches it)
+    python demos/vae.py --data mnist --latent 2                two dimensions: see manifold.png
+"""
+
+import numpy as np
+
+from minigen import metrics, nn, no_grad, optim, tensor, train
+from minigen.demo import Demo, cli
+from minigen.dist import Bernoulli
+from minigen.models.vae import conv_vae, gaussian_vae, latent, vae
+
+LIKELIHOODS = {  # and the number of parameters for each pixel
+    "bernoulli": (Bernoulli, 1),
+    "gaussian": (gaussian_vae.diagonal_normal, 2),
+    "l2": (gaussian_vae.half_normal, 1),
+}
+
+
+def flags(parser):
+    parser.add_argument("--latent", type=int, default=32, metavar="N", help="dimensions of z")
+    parser.add_argument("--net", choices=("conv", "mlp"), default="conv", help="the networks")
+    parser.add_argument("--decoder", choices=LIKELIHOODS, help="p(x|z): Bernoulli on binarised "
+                        "images, or normal (default: bernoulli for grey images, else gaussian)")
+
+
+def main(argv=None):
+    run = Demo("vae", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist", "scenes", "cifar10"),
+               steps={"glyphs": 1000, "mnist": 4000, "fashion-mnist": 4000, "scenes": 1000,
+                      "cifar10": 3000}, batch=128, flags=flags)
+    shape = run.data.shape
+    decoder = run.args.decoder or ("bernoulli" if shape[0] == 1 else "gaussian")
+    likelihood, outputs = LIKELIHOODS[decoder]
+    build = conv_vae.convolutional if run.args.net == "conv" else vae.fully_connected
+    model = build(shape, run.args.latent, likelihood, outputs)
+    nn.init(model, run.rng)
+    opt = optim.Adam(nn.parameters(model), lr=1e-3)
+
+    def observed(images, rng):
+        """What the model sees of uint8 images: zeros and ones, or values in [0, 1]."""
+        x = images / np.float32(255)
+        return metrics.binarise(x, rng) if decoder == "bernoulli" else x
+
+    def step(t, rng):
+        opt.lr = 1e-3 * optim.cosine(t, run.args.steps, floor=0.1)
+        loss, parts = model.loss(tensor(observed(run.batch(t), rng)), rng)
+        return train.descend(opt, loss, parts)
+
+    run.fit(step, model=model, opt=opt)
+
+    x_test = observed(run.data.test_x, np.random.default_rng(0))
+    few = x_test[:10]
+    run.picture("samples", model.generate(100, run.rng).mean)
+    with no_grad():
+        q = model.encode(few)
+        run.picture("reconstructions", np.concatenate([few, model.decode(q.mu).mean.numpy()]))
+        between = [latent.interpolation(a, b, 10) for a, b in zip(
+            q.mu.numpy()[:5], q.mu.numpy()[5:], strict=True)]
+        run.picture("interpolation", model.decode(np.concatenate(between)).mean)
+        walks = latent.traversal(q.mu.numpy()[0], np.linspace(-3, 3, 11, dtype=np.float32))
+        run.picture("traversals", model.decode(walks[:11 * 20]).mean, columns=11)
+        if run.args.latent == 2:
+            run.picture("manifold", model.decode(latent.manifold(20)).mean, columns=20)
+
+    neg_elbo, reconstruction, kl = metrics.neg_elbo(model, x_test)
+    run.finish({"test_neg_elbo_nats": neg_elbo, "test_reconstruction_nats": reconstruction,
+                "test_kl_nats": kl, "test_iw_nll_nats@50": metrics.iw_nll(model, x_test[:1000])})
+
+
+if __name__ == "__main__":
+    cli(main)

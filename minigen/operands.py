@@ -1,0 +1,69 @@
+"""What goes into an operation: conversion to tensors and one dtype, and calls put in words."""
+
+import functools
+import inspect
+
+import numpy as np
+
+from minigen.tensor import F64, Tensor, as_array
+
+OPERANDS = {Tensor, float, int, type(None)}  # what an op's inputs are, once converted
+
+
+def operand(a, name, i, inputs):
+    """The i-th input of the op `name` as a tensor or a Python number. NumPy's scalars and bools
+    count as Python numbers, so that none of them promotes a float32."""
+    if isinstance(a, (np.generic, bool)):
+        return a.item() if isinstance(a, np.generic) else int(a)
+    return Tensor(as_array(a, f"{name}: {[*inputs, i][min(i, len(inputs))]}: "))
+
+
+def one_dtype(parents, dtypes, name, inputs):
+    """Numbers alone are float32; integers and booleans take the float dtype they meet, and so does
+    a constant without axes; otherwise two float dtypes do not mix."""
+    tensors = [p for p in parents if type(p) is Tensor]
+    if not tensors:
+        return [p if p is None else Tensor(as_array(p)) for p in parents], {np.dtype(np.float32)}
+    floats = {p.dtype for p in tensors if p.dtype.kind == "f"}
+    if len(floats) > 1:
+        floats = {p.dtype for p in tensors if p.dtype.kind == "f" and (p.ndim or p.requires_grad)}
+        floats = floats or {F64}
+    if len(floats) > 1:
+        raise TypeError(f"{describe(name, parents, {}, inputs)}: all must have one float dtype: "
+                        "convert one with .astype(...)")
+    for dtype in floats:
+        parents = [Tensor(p.data.astype(dtype)) if type(p) is Tensor and p.dtype != dtype else p
+                   for p in parents]
+    return parents, floats or dtypes
+
+
+def describe(name, parents, kw, inputs):
+    """A call in words, for error messages: ``add(a: (2, 3) float32, b: (2,) float32)``."""
+    names = [*inputs, *range(len(inputs), len(parents))]
+    texts = [f"{n}: {p.shape} {p.dtype}" if type(p) is Tensor else f"{n}={p}"
+             for n, p in zip(names, parents, strict=True)]
+    return f"{name}({', '.join(texts + [f'{k}={_brief(v)}' for k, v in kw.items()])})"
+
+
+def _brief(v):
+    if type(v) is tuple:
+        return f"({', '.join(map(_brief, v))})"
+    return f"{v.dtype} {v.shape}" if hasattr(v, "shape") else repr(v)[:60]
+
+
+def lifted(*names):
+    """Let a function made of ops take what ops take: its arguments `names` become tensors."""
+    def wrap(f):
+        places = [(i, key) for i, key in enumerate(inspect.signature(f).parameters) if key in names]
+
+        @functools.wraps(f)
+        def call(*args, **kw):
+            args = list(args)
+            for i, key in places:
+                given, at = (args, i) if i < len(args) else (kw, key)
+                if i < len(args) or key in kw:
+                    if type(given[at]) is not Tensor and given[at] is not None:
+                        given[at] = Tensor(as_array(given[at], f"{f.__name__}: {key}: "))
+            return f(*args, **kw)
+        return call
+    return wrap

@@ -1,0 +1,121 @@
+"""The lecture's equations: what the slides state, and where the code computes and checks it.
+
+`equations.toml` is the catalogue; `equations()` reads it. A line of code that computes an equation
+ends in a comment ``eq: id``, and so does an assertion that verifies one; `scan()` finds both.
+``python -m minigen.lecture`` prints the index, shows an equation beside its code, and proves that
+its check can fail.
+"""
+
+import functools
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from minigen.lecture.tags import Scan, Spot, checkout, scan
+
+__all__ = ["Equation", "Erratum", "Lecture", "Place", "Scan", "Spot", "checkout", "equations",
+           "errata", "families", "lectures", "not_yet", "scan"]
+
+
+@dataclass(frozen=True)
+class Lecture:
+    """One of the five lectures, by its own title."""
+
+    title: str
+    course: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a lecture shows something: the lecture's number, the line of its text, the heading."""
+
+    lecture: int
+    line: int
+    heading: str
+
+    def __str__(self):
+        there = lectures()[self.lecture]
+        return f"“{there.title}” ({there.course}), under “{self.heading}”"
+
+
+@dataclass(frozen=True)
+class Erratum:
+    """A slide's mistake: what it prints, what is true, and the equations it concerns."""
+
+    number: int
+    equations: tuple
+    places: tuple
+    prints: str
+    true: str
+
+
+@dataclass(frozen=True)
+class Equation:
+    """An entry of the catalogue. The header of equations.toml says what its fields mean."""
+
+    id: str
+    family: str
+    status: str
+    places: tuple
+    latex: str
+    unicode: str
+    says: str
+    paper: str = ""
+
+    @property
+    def errata(self):
+        """The slides' mistakes about this equation."""
+        return [e for e in errata() if self.id in e.equations]
+
+    @property
+    def parts(self):
+        """The LaTeX cut into ``(is_formula, text)`` pairs."""
+        parts = enumerate(re.split(r"\$", self.latex))
+        return [(i % 2 == 1, text) for i, text in parts if text]
+
+
+@functools.cache
+def _catalogue():
+    text = Path(__file__).with_name("equations.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def _place(text):
+    where, heading = text.split(" ", 1)
+    lecture, line = where.split(":")
+    return Place(int(lecture), int(line), heading)
+
+
+def _entry(kind, row):
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
+                | {"places": tuple(_place(p) for p in row["places"])})
+
+
+@functools.cache
+def equations():
+    """Every equation that has an entry, by id, in the order of the slides."""
+    rows = [_entry(Equation, row) for row in _catalogue()["equation"]]
+    return {e.id: e for e in rows}
+
+
+@functools.cache
+def errata():
+    """The slides' mistakes, by number."""
+    return sorted((_entry(Erratum, row) for row in _catalogue()["erratum"]), key=lambda e: e.number)
+
+
+@functools.cache
+def lectures():
+    """The lectures, in order."""
+    return [Lecture(**row) for row in _catalogue()["lecture"]]
+
+
+def families():
+    """The title of each family of equations, by its name."""
+    return _catalogue()["family"]
+
+
+def not_yet():
+    """The family of each equation of the slides that has no entry yet, by id."""
+    return {id: family for family, ids in _catalogue()["not_yet"].items() for id in ids}

@@ -1,0 +1,187 @@
+"""python -m minigen.lecture list | show ID | prove [ID ...]: the equations beside their code."""
+
+import argparse
+import difflib
+import sys
+import textwrap
+
+from minigen.lecture import (
+    checkout,
+    equations,
+    families,
+    lectures,
+    not_yet,
+    scan,
+)
+from minigen.lecture.prove import prove
+
+
+def main(argv=None):
+    """Run the command line; gives the exit code."""
+    args = parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except FileNotFoundError as error:
+        return complain(error)
+    except BrokenPipeError:  # `list | head`
+        sys.stderr.close()
+        return 0
+
+
+def parser():
+    """The commands and their options."""
+    top = argparse.ArgumentParser(prog="python -m minigen.lecture", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="list | show | prove")
+    command = commands.add_parser("list", help="every equation with its lines of code and checks")
+    command.add_argument("--family", metavar="F", help="only one family: " + ", ".join(families()))
+    command.add_argument("--lecture", metavar="L", help="only one lecture: its number, from 0, or "
+                                                        "a part of its title")
+    command.add_argument("--missing", action="store_true", help="only those without a line of code "
+                                                                "or a check")
+    command.set_defaults(run=list_)
+    command = commands.add_parser("show", help="one equation, its code and its checks")
+    command.add_argument("id", metavar="ID")
+    command.set_defaults(run=show)
+    command = commands.add_parser("prove", help="alter the lines that compute an equation; the "
+                                                "tests tagged with it must fail")
+    command.add_argument("ids", metavar="ID", nargs="*", help="all that have a line, if not given")
+    command.add_argument("--workers", type=int, default=2, help="mutants tested at once")
+    command.set_defaults(run=prove_)
+    return top
+
+
+def complain(text):
+    """One line for the user; gives the exit code of a user's mistake."""
+    print(f"minigen.lecture: {text}", file=sys.stderr)
+    return 2
+
+
+def nearest(name, names, what):
+    """What to say when there is no such name."""
+    close = difflib.get_close_matches(name, names, 3, 0.5)
+    close = close or [other for other in names if name in other][:3]
+    hint = f"did you mean {' or '.join(close)}?" if close else "`list` prints them all"
+    return f"there is no {what} `{name}`; {hint}"
+
+
+def chosen_lecture(text):
+    """A lecture's number from what the user typed, None if there is none or more than one."""
+    if text.isdecimal():
+        return int(text) if int(text) < len(lectures()) else None
+    titles = [there.title.lower() for there in lectures()]
+    found = [i for i, title in enumerate(titles) if text.lower() == title] \
+        or [i for i, title in enumerate(titles) if text.lower() in title]
+    return found[0] if len(found) == 1 else None
+
+
+def list_(args):
+    """Print the index, family by family."""
+    if args.family is not None and args.family not in families():
+        return complain(nearest(args.family, list(families()), "family"))
+    lecture = None if args.lecture is None else chosen_lecture(args.lecture)
+    if args.lecture is not None and lecture is None:
+        titles = "; ".join(f"{i} “{there.title}”" for i, there in enumerate(lectures()))
+        return complain(f"there is no single lecture `{args.lecture}`; there are {titles}")
+    found, later = scan(), not_yet()
+    for family, title in families().items():
+        if args.family not in (None, family):
+            continue
+        rows = [e for e in equations().values() if e.family == family
+                and (lecture is None or lecture in [p.lecture for p in e.places])
+                and not (args.missing and found.code[e.id] and found.checks[e.id])]
+        rest = [id for id in later if later[id] == family and lecture is None]
+        if rows or rest and not args.missing:
+            print(f"\n{title} ({family})")
+        for e in rows:
+            print(f"  {e.id:<28} {e.status:<9} code  {where(found.code[e.id])}")
+            print(f"  {'':<28} {'':<9} check {where(found.checks[e.id])}")
+        if rest and not args.missing:
+            print(textwrap.fill(f"not yet ({len(rest)}): " + ", ".join(rest), 100,
+                                break_on_hyphens=False, initial_indent="  ",
+                                subsequent_indent="    "))
+    print("\n" + counts(found))
+    for problem in found.problems:
+        print(problem)
+    return 0
+
+
+def where(spots):
+    """File and line of each spot."""
+    return "  ".join(str(spot) for spot in spots) or "none"
+
+
+def counts(found):
+    """One line: how many equations are computed and checked, how many are not yet."""
+    own = [e for e in equations().values() if e.status == "added"]
+    done = [e for e in equations().values() if found.code[e.id] and found.checks[e.id]]
+    slides = len(equations()) - len(own)
+    return (f"{slides + len(not_yet())} equations on the slides: {slides} in the catalogue, "
+            f"{len(not_yet())} not yet; {len(own)} added. "
+            f"{len(done)} of the {len(equations())} are computed and checked.")
+
+
+def show(args):
+    """Print one equation, its source, its code and its checks."""
+    known = equations()
+    if args.id in not_yet():
+        print(f"{args.id} is on the slides ({families()[not_yet()[args.id]]}), but not yet here.")
+        return 0
+    if args.id not in known:
+        return complain(nearest(args.id, [*known, *not_yet()], "equation"))
+    e, found, root = known[args.id], scan(), checkout()
+    print(f"{e.id}: {families()[e.family]}, {e.status}\n")
+    print(textwrap.indent(e.unicode, "    ") + "\n")
+    print(textwrap.fill(e.says, 96))
+    for place in e.places:
+        print(f"  in {place}")
+    if e.paper:
+        print(f"  from {e.paper}")
+    for error in e.errata:
+        print(f"\nSlide error {error.number}")
+        for place in dict.fromkeys(map(str, error.places)):
+            print(f"  in {place}")
+        print(textwrap.fill(f"printed: {error.prints}", 96, initial_indent="  ",
+                            subsequent_indent="    "))
+        print(textwrap.fill(f"true: {error.true}", 96, initial_indent="  ",
+                            subsequent_indent="    "))
+        print(f"  shown by {where(found.errata[error.number])}")
+    for title, spots in (("Code", found.code[e.id]), ("Checks", found.checks[e.id])):
+        print(f"\n{title}" if spots else f"\n{title}: none")
+        for block in blocks(spots):
+            print(excerpt(root, *block))
+    return 0
+
+
+def blocks(spots):
+    """Spots of one function together: ``(path, name, first, last, tagged lines)``."""
+    together = {}
+    for spot in spots:
+        key = (spot.path, spot.name, spot.first, spot.last)
+        together.setdefault(key, []).append(spot.line)
+    return [(*key, lines) for key, lines in together.items()]
+
+
+def excerpt(root, path, name, first, last, lines):
+    """The lines of a function with their numbers, the tagged ones marked."""
+    source = (root / path).read_text(encoding="utf-8").splitlines()
+    head = f"  {path}:{first}" + (f"  {name.replace('::', '.')}" if name else "")
+    body = [f"  {'▶' if n in lines else ' '} {n:>4}  {source[n - 1]}".rstrip()
+            for n in range(first, last + 1)]
+    return "\n".join(["", head, *body])
+
+
+def prove_(args):
+    """Alter each tagged line in turn; exit code 1 if a check does not notice."""
+    found = scan()
+    for id in args.ids:
+        if id not in equations():
+            return complain(nearest(id, list(equations()), "equation"))
+    ids = args.ids or [id for id in equations() if found.code[id] and found.checks[id]]
+    survived = prove(ids, workers=max(1, args.workers))
+    print(f"{len(ids)} equations: " + ("every check can fail" if not survived else
+                                       f"{len(survived)} complaints"))
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

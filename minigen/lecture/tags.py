@@ -1,0 +1,157 @@
+"""Finding the tags: which lines compute an equation, which assertions verify it.
+
+A tag is the comment ``eq: id`` at the end of a line, with at most three ids separated by commas. In
+minigen/ and kernels/ the line computes the equation, in tests/ it belongs to an assertion. An
+assertion about a mistake of the slides carries ``slide error: number`` as well.
+"""
+
+import ast
+import io
+import re
+import tokenize
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MARK = re.compile(r"(?:#|//)\s*(eq|slide error):([^#]*)")
+ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+ASSERTING = re.compile(r"assert|check|close|equal|same|raises")
+CODE, TESTS = ("minigen", "kernels"), ("tests",)
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A tagged line, and the function or statement it stands in (lines first to last)."""
+
+    path: str
+    line: int
+    name: str
+    first: int
+    last: int
+
+    def __str__(self):
+        return f"{self.path}:{self.line}"
+
+
+@dataclass
+class Scan:
+    """All tags of a checkout: spots by id (code, checks) or by number (errata), and complaints."""
+
+    code: dict = field(default_factory=lambda: defaultdict(list))
+    checks: dict = field(default_factory=lambda: defaultdict(list))
+    errata: dict = field(default_factory=lambda: defaultdict(list))
+    problems: list = field(default_factory=list)
+
+
+def checkout():
+    """The root of the checkout this package runs from. Raises FileNotFoundError if it is installed
+    without one: tags are read from sources and tests."""
+    root = Path(__file__).resolve().parents[2]
+    if not all((root / part).exists() for part in ("kernels/conv2d.py", "tests", "pyproject.toml")):
+        raise FileNotFoundError(f"the tags are read from a checkout of minigen's repository, and "
+                                f"{root} is none: clone it and run this there")
+    return root
+
+
+def scan(root=None):
+    """Read every tag under minigen/, kernels/ and tests/ of a checkout."""
+    root, found = Path(root or checkout()), Scan()
+    for folders, spots in ((CODE, found.code), (TESTS, found.checks)):
+        for path in sorted(p for f in folders for p in (root / f).rglob("*")
+                           if p.suffix in (".py", ".cu", ".h")):
+            text = path.read_text(encoding="utf-8")
+            if MARK.search(text):
+                _read(path.relative_to(root).as_posix(), text, spots, found)
+    return found
+
+
+def _read(path, text, spots, found):
+    tree = ast.parse(text) if path.endswith(".py") else None
+    for line, comment in _comments(path, text):
+        for kind, body in MARK.findall(comment):
+            names = [name.strip() for name in body.split(",")]
+            spot = _spot(path, text, tree, line)
+            complaint = _complaint(kind, names, spot, text, tree, spots is found.checks)
+            if complaint:
+                found.problems.append(f"{path}:{line}: {complaint}")
+            elif kind == "eq":
+                for name in names:
+                    spots[name].append(spot)
+            else:
+                for name in names:
+                    found.errata[int(name)].append(spot)
+
+
+def _comments(path, text):
+    if path.endswith(".py"):
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.COMMENT:
+                yield token.start[0], token.string
+    else:
+        for number, line in enumerate(text.splitlines(), 1):
+            if "//" in line:
+                yield number, line[line.index("//"):]
+
+
+def _complaint(kind, names, spot, text, tree, testing):
+    source = text.splitlines()[spot.line - 1]
+    pattern = ID if kind == "eq" else re.compile(r"\d+")
+    if not all(pattern.fullmatch(name) for name in names):
+        return f"cannot read the tag `{kind}: {', '.join(names)}`: write ids separated by commas"
+    if len(names) > 3:
+        return f"{len(names)} ids on one line; at most three, the others belong on other lines"
+    if source.lstrip().startswith(("#", "//")):
+        return "the tag stands on a line without code; it belongs at the end of a line of code"
+    if kind == "slide error" and not testing:
+        return "`slide error` marks an assertion in tests/; in code there is only `eq`"
+    if testing and not spot.name.rpartition("::")[2].startswith("test"):
+        return "the tag is outside a test function; it belongs on an assertion inside one"
+    if testing and not _asserts(statement(tree, spot.line)):
+        return "the tagged line is no assertion; the tag belongs on the one that verifies"
+    return None
+
+
+def _asserts(node):
+    if isinstance(node, ast.With):
+        return any(_asserts(ast.Expr(item.context_expr)) for item in node.items)
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        return bool(ASSERTING.search(ast.unparse(node.value.func)))
+    return isinstance(node, ast.Assert)
+
+
+def statement(tree, line):
+    """The innermost statement that a line belongs to, None if there is none."""
+    found = None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt) and node.lineno <= line <= node.end_lineno:
+            if found is None or _size(node) <= _size(found):
+                found = node
+    return found
+
+
+def _size(node):
+    return node.end_lineno - node.lineno
+
+
+def _spot(path, text, tree, line):
+    if tree is None:
+        return Spot(path, line, "", *_block(text.splitlines(), line))
+    around = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))
+              and n.lineno <= line <= n.end_lineno]  # from the outermost to the innermost
+    functions = [n for n in around if isinstance(n, ast.FunctionDef)]
+    if path.startswith(TESTS):  # what pytest calls by name: the outermost function
+        around = around[:around.index(functions[0]) + 1] if functions else around
+        functions = functions[:1]
+    node = functions[-1] if functions else statement(tree, line) or tree.body[0]
+    first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+    return Spot(path, line, "::".join(n.name for n in around), first, node.end_lineno)
+
+
+def _block(lines, line):
+    """The lines around one without a blank line between: the best guess outside Python."""
+    first = last = line
+    while first > 1 and lines[first - 2].strip():
+        first -= 1
+    while last < len(lines) and lines[last].strip():
+        last += 1
+    return first, last

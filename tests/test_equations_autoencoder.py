@@ -5,7 +5,6 @@ import pytest
 
 import minigen
 from minigen import grad, nn, optim
-from minigen.data import glyphs
 from minigen.models.autoencoder.autoencoder import Autoencoder, single_hidden
 from minigen.models.autoencoder.classifier import Classifier
 from minigen.models.autoencoder.conv_autoencoder import LAYERS, convolutional
@@ -62,35 +61,39 @@ def test_four_layers_down_four_up(shape):
 
 
 def test_codes_help_a_classifier_with_few_labels():
-    """The encoder of an autoencoder that saw 2,000 images without labels, then 100 labelled ones:
-    better than the same network from new weights."""
-    data = glyphs.load(n_train=2000, n_test=500)
-    x, x_test = (a.astype(np.float32) / 255 for a in (data.train_x, data.test_x))
-    few_x, few_y = x[:100], data.train_y[:100]
+    """Three classes on a plane in 60 dimensions, with noise all around: an autoencoder finds the
+    plane from 2,000 points without labels, a network that sees only 15 labelled ones cannot."""
+    rng = np.random.default_rng(5)
+    plane = np.linalg.qr(rng.normal(size=(60, 2)))[0].T
+    centres = 6 * np.array([[0, 1], [0.87, -0.5], [-0.87, -0.5]])
 
-    def trained(encoder, seed):
-        model = Classifier(encoder, 16, 10, np.random.default_rng(seed))
-        opt = optim.Adam(nn.parameters(model), lr=2e-3)
-        for _ in range(40):
+    def points(n):
+        y = rng.integers(0, 3, n)
+        return (centres[y] @ plane + rng.normal(size=(n, 60))).astype(np.float32), y
+
+    (x, _), (few_x, few_y), (x_test, y_test) = points(2000), points(15), points(1000)
+    auto = Autoencoder(nn.Linear(60, 2, rng=rng), nn.Linear(2, 60, rng=rng))
+    opt = optim.Adam(nn.parameters(auto), lr=0.02)
+    for t in range(200):
+        opt.step(grad(auto.loss(x[t * 100 % 2000:][:100]), opt.params))
+
+    def trained(encoder):
+        model = Classifier(encoder, 2, 3, np.random.default_rng(6))
+        opt = optim.Adam(nn.parameters(model), lr=0.01)
+        for _ in range(150):
             opt.step(grad(model.loss(few_x, few_y), opt.params))
         return model
 
-    auto = convolutional((1, 28, 28), 16, np.random.default_rng(5))
-    fresh = convolutional((1, 28, 28), 16, np.random.default_rng(5)).encoder
-    opt = optim.Adam(nn.parameters(auto), lr=2e-3)
-    for t in range(100):
-        batch = np.random.default_rng((0, t)).integers(0, 2000, 64)
-        opt.step(grad(auto.loss(x[batch]), opt.params))
-
-    model = trained(auto.encoder, 6)
+    model = trained(auto.encoder)
     predicted = model.predict(x_test).numpy()
-    right = (predicted == data.test_y).mean()
-    baseline = (trained(fresh, 6).predict(x_test).numpy() == data.test_y).mean()
-    assert right > baseline and right > 0.5, (right, baseline)
-    # the same logits, layer by layer in NumPy
-    z = np.maximum(model.encoder(x_test).numpy(), 0)
+    right = (predicted == y_test).mean()
+    baseline = (trained(nn.Linear(60, 2, rng=rng)).predict(x_test).numpy() == y_test).mean()
+    assert right > 0.97 and right > baseline + 0.02, (right, baseline)
+    # the nearest centre, known here, is the best rule there is
+    best = (((x_test @ plane.T)[:, None] - centres) ** 2).sum(2).argmin(1)
+    assert (predicted == best).mean() > 0.97  # eq: supervised-map
+    z = x_test @ model.encoder.weight.numpy().T + model.encoder.bias.numpy()
     logits = z @ model.head.weight.numpy().T + model.head.bias.numpy()
-    assert np.allclose(model(x_test).numpy(), logits, atol=1e-4)  # eq: ae-downstream
-    assert np.array_equal(predicted, logits.argmax(1))  # eq: supervised-map
+    assert np.allclose(model(x_test).numpy(), logits, atol=1e-3)  # eq: ae-downstream
     p = minigen.exp(model.p_y_given_x(x_test).log_prob(predicted)).numpy()
     assert np.allclose(p, (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).max(1), atol=1e-4)

@@ -63,11 +63,14 @@ def prove(ids, root=None, workers=2, say=print):
         def attempt(job):
             _, spot, mutant, tests = job
             copy = copies.get()
+            path = copy / spot.path
+            original, times = path.read_bytes(), path.stat()
             try:
-                (copy / spot.path).write_text(mutant.text, encoding="utf-8")
+                path.write_text(mutant.text, encoding="utf-8")
                 return next(iter(_run(copy, tests).values()), None)
-            finally:
-                shutil.copy2(root / spot.path, copy / spot.path)
+            finally:  # the old time too, by which Numba knows the kernels it has compiled
+                path.write_bytes(original)
+                os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
                 copies.put(copy)
 
         noticed = {}

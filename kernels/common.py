@@ -6,6 +6,7 @@ Dimension letters: images N C H W, filters K D R S (D = C / groups), outputs P Q
 import functools
 import inspect
 import os
+import sys
 from contextlib import nullcontext
 
 import numba
@@ -31,6 +32,7 @@ class Kernel:
 
     def __init__(self, reference, shapes, check):
         functools.update_wrapper(self, reference)
+        self.__doc__ = sys.modules[reference.__module__].__doc__  # the file is about this kernel
         self.name, self.check = reference.__name__, check
         self.signature = inspect.signature(reference)
         words = {name: spec.split() for name, spec in shapes.items()}

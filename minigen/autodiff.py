@@ -94,6 +94,7 @@ def op(forward):
         call.unfused = f
         return call
 
+    call.__doc__ = forward.__doc__ or f"NumPy's `{name}`, for tensors, arrays and numbers."
     call.pull, call.unfused, call.vjp, call.composite = None, None, vjp, composite
     return call
 

@@ -49,7 +49,7 @@ class Mixture:
     def loss(self, x, rng=None):
         """−Σ_i log f(x⁽ⁱ⁾, W) / N, log f computed as such. Gradient descent on it brings p_model to
         p_data."""
-        return -sum(self.log_f(x)) / len(x)  # eq: mle-parametric, generative-goal
+        return -sum(self.log_f(x)) / len(x)  # eq: mle-parametric
 
     def log_prob(self, x):
         """log P_θ(x) of new data: the measure of a model with an explicit density."""
@@ -58,5 +58,5 @@ class Mixture:
     def sample(self, n, rng):
         """n draws x ~ P_θ(x): first the component, then the point. NumPy array (n,)."""
         k = Categorical(self.weight_logits[None] * np.ones((n, 1))).sample(rng).numpy()
-        sigma = np.exp(0.5 * self.logvar.numpy())
-        return self.mu.numpy()[k] + sigma[k] * rng.standard_normal(n)  # eq: model-sample
+        mu, sigma = self.mu.numpy()[k], np.exp(0.5 * self.logvar.numpy())[k]
+        return mu + sigma * rng.standard_normal(n)  # eq: model-sample, generative-goal

@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from minigen import nn, pictures
 from minigen.autodiff import grad
 from minigen.finite import finite, gradient_origin, origin
+from minigen.memory import keep_freed
 from minigen.optim import Optimizer, clip_grad_norm
 from minigen.progress import Progress, interrupts
 from minigen.tensor import Tensor
@@ -150,6 +151,7 @@ def fit(step, steps, *, seed, out, resume=False, config=None, **parts):
     stays. Ctrl-C ends the step, saves, and raises KeyboardInterrupt with a line that says so; a
     second one does not wait for the step.
     """
+    keep_freed()
     last, log = Path(out, "last.safetensors"), Path(out, "log.jsonl")
     config = config or {}
     done, before, began = 0, 0.0, time.perf_counter()

@@ -31,14 +31,26 @@ def matmul(a, b):
     lead, last = a.shape[:-1], b.shape[-1:] if b.ndim > 1 else ()
     return reshape(y, (*lead, *last)) if right.ndim == 2 else squeeze(y, -2) if a.ndim == 1 else y
 
+@op
+def _linear(x, w, b):
+    y = kernels.matmul(x, w.T)
+    if b is not None:
+        y += b
+    return y
+@_linear.vjp
+def _linear(g, y, x, w, b):  # gᵀx, not (xᵀg)ᵀ: the gradient lies in memory as the weight does
+    return lambda: _matmul(g, w), lambda: _matmul(transpose(g), x), g
+
 @lifted("x", "weight")
 def linear(x, weight, bias=None):
-    """x Wᵀ + b on the last axis; weight is (out, in)."""
+    """x Wᵀ + b on the last axis; weight is (out, in), bias (out,)."""
     if not x.ndim or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"linear: x is {x.shape}, weight {weight.shape} needs "
                          f"{weight.shape[-1]} on the last axis")
-    y = matmul(x, transpose(weight))
-    return y if bias is None else y + bias
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"linear: bias is {bias.shape}, expected {weight.shape[:1]}")
+    rows = reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+    return reshape(_linear(rows, weight, bias), (*x.shape[:-1], weight.shape[0]))
 
 @op
 def _einsum(a, b, *, subscripts): return xp(a, b).einsum(subscripts, a, b, optimize=True)

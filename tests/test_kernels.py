@@ -1,10 +1,6 @@
 """The kernels: how a version is picked and arguments are checked; then matrix products, optimisers
 and attention, each fast version against its reference, its derivative, and PyTorch."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -63,16 +59,15 @@ def test_named_arguments_and_strided_input():
     ("reference", "reference"), ("cpu", "cpu"), ("", "cpu"),
     ("tpu", "MINIGEN_KERNELS=tpu: matmul has reference, cpu"),
     ("cuda", "no CUDA version of matmul yet")])
-def test_a_version_can_be_forced(forced, said):
-    code = """if True:
-        import numpy as np
-        from minigen import kernels
-        for name in list(kernels.matmul.versions):
-            kernels.matmul.versions[name] = lambda a, b, name=name: print(name)
-        kernels.matmul(np.ones((2, 2)), np.ones((2, 2)))"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                          env={**os.environ, "MINIGEN_KERNELS": forced})
-    assert said in done.stdout + done.stderr
+def test_a_version_can_be_forced(forced, said, monkeypatch):
+    monkeypatch.setenv("MINIGEN_KERNELS", forced)
+    for name in list(kernels.matmul.versions):
+        monkeypatch.setitem(kernels.matmul.versions, name, lambda a, b, name=name: name)
+    try:
+        done = kernels.matmul(np.ones((2, 2)), np.ones((2, 2)))
+    except (NotImplementedError, ValueError) as error:
+        done = str(error)
+    assert said in done
 
 
 # ----------------------------------------------------------------------------------- matrix product

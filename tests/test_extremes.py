@@ -1,0 +1,94 @@
+"""Ops at the ends of their domain: infinite, huge, tied, not a number, empty, repeated."""
+
+import math
+
+import numpy as np
+import pytest
+from leaves import leaf
+
+import minigen as mg
+from minigen import grad, no_grad, tensor
+
+
+def values_and_slopes(f, *x):
+    with np.errstate(all="raise", under="ignore"):
+        x = leaf(*x)
+        y = f(x)
+        return y.numpy(), grad(y.sum(), x).numpy()
+
+
+INF, BIG = math.inf, 1e300
+
+
+@pytest.mark.parametrize("f, xs, ys, slopes", [
+    (mg.sigmoid, (-INF, -BIG, 0, BIG, INF), (0, 0, 0.5, 1, 1), (0, 0, 0.25, 0, 0)),
+    (mg.logsigmoid, (-BIG, BIG, INF), (-BIG, 0, 0), (1, 0, 0)),
+    (mg.softplus, (-INF, -BIG, BIG, INF), (0, 0, BIG, INF), (0, 0, 1, 1)),
+    (mg.tanh, (-INF, INF), (-1, 1), (0, 0)),
+    (mg.erf, (-1e100, 1e100), (-1, 1), (0, 0)),
+    (mg.elu, (-BIG, BIG), (-1, BIG), (0, 1)),
+    (mg.relu, (-INF, INF), (0, INF), (0, 1)),
+    (mg.logsumexp, (-INF, -INF), -INF, (0, 0)),
+    (mg.logsumexp, (1000, -INF, 1000), 1000 + math.log(2), (0.5, 0, 0.5)),
+    (mg.logsumexp, (-1000, -1000), -1000 + math.log(2), (0.5, 0.5)),
+    (lambda x: mg.softmax(x)[:1], (1e3, -INF, 1e3), (0.5,), (0.25, 0, -0.25)),
+    (lambda x: mg.log_softmax(x)[:1], (-1e4, 0), (-1e4,), (1, -1)),
+    (mg.norm, (0, 0), 0, (0, 0)),
+    (mg.abs, (-2, 0, 2), (2, 0, 2), (-1, 0, 1)),
+    (lambda x: x ** 2, (0, -3), (0, 9), (0, -6)),
+    (lambda x: x ** 0, (0, -3), (1, 1), (0, 0)),
+    (lambda x: x ** 1, (0, -3), (0, -3), (1, 1)),
+    (lambda x: mg.power(0.0, x), (1, 2), (0, 0), (0, 0)),
+    (lambda x: mg.power(x, np.array([2.0, 3.0])), (0, -2), (0, -8), (0, 12)),
+    (mg.max, (1, 3, 3), 3, (0, 0.5, 0.5)),
+    (mg.min, (1, 1, 3), 1, (0.5, 0.5, 0)),
+    (lambda x: mg.maximum(x, 0.0), (-1, 0, 1), (0, 0, 1), (0, 0.5, 1)),
+    (lambda x: mg.clip(x, 0, 1), (-1, 0, 1, 2), (0, 0, 1, 1), (0, 1, 1, 0)),
+    (mg.prod, (0, 2, 3), 0, (6, 0, 0)),
+    (mg.prod, (0, 0, 3), 0, (0, 0, 0)),
+    (lambda x: mg.binary_cross_entropy_with_logits(x, np.array([1, 0, 1]), reduction="sum"),
+     (BIG, -BIG, -1000), 1000, (0, 0, -1)),
+    (lambda x: mg.cross_entropy(x[None], [-100, 1][1:]), (-INF, 0), 0, (0, 0)),
+    (lambda x: mg.cross_entropy(x.reshape(2, 2), [-100, 1]), (-INF, 0, 0, 0), math.log(2),
+     (0, 0, 0.5, -0.5)),
+])
+def test_extremes(f, xs, ys, slopes):
+    y, slope = values_and_slopes(f, *xs)
+    np.testing.assert_allclose(y, ys, rtol=1e-12, atol=1e-300)
+    np.testing.assert_allclose(slope, slopes, rtol=1e-12, atol=1e-300)
+
+
+def test_nan_passes_through():
+    for f in (mg.relu, mg.sigmoid, mg.softplus, mg.max, mg.softmax, lambda x: mg.clip(x, 0, 1)):
+        assert np.isnan(f(tensor([math.nan, 1.0])).numpy()).any()
+
+
+@pytest.mark.parametrize("f", [
+    mg.exp, mg.sum, mg.cumsum, mg.relu, mg.flip, mg.sort, mg.transpose, mg.prod, mg.norm,
+    lambda x: x[:, :1], lambda x: x[[]], lambda x: x[x > 0], lambda x: x @ np.ones((3, 2)),
+    lambda x: mg.concatenate([x, x]), lambda x: mg.pad(x, 1), lambda x: mg.take(x, [], 0),
+    lambda x: mg.softmax(x), lambda x: mg.logsumexp(x, 1), lambda x: mg.max(x, 1),
+    lambda x: mg.tile(x, 2), lambda x: mg.repeat(x, 2, 1), lambda x: x[:, [0, 0]],
+    lambda x: mg.linear(x, np.ones((2, 3)))])
+def test_empty_arrays(f):
+    x = tensor(np.ones((0, 3)), requires_grad=True)
+    y = f(x)
+    assert grad(y.sum(), x).shape == (0, 3)
+    with no_grad():
+        assert f(x).shape == y.shape
+
+
+def test_empty_reductions_say_so():
+    for f in (mg.max, mg.min, mg.argmax):
+        with pytest.raises(ValueError, match=f"{f.__name__}\\(x: \\(0,\\) float64"):
+            f(np.ones(0))
+    assert mg.embedding(np.ones((0, 2), int), np.ones((3, 4))).shape == (0, 2, 4)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+def test_repeated_rows_add_up(dtype):
+    w, i = tensor(np.ones((300, 2)), requires_grad=True), np.array([[1, 255], [1, 1]], dtype)
+    g = grad(mg.embedding(i, w).sum(), w).numpy()
+    assert g[1, 0] == 3 and g[255, 1] == 1 and g.sum() == 8
+    g = grad(w[-i.astype(int)].sum(), w).numpy()
+    assert g[299, 0] == 3 and g[45, 1] == 1 and g.sum() == 8

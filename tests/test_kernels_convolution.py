@@ -1,0 +1,75 @@
+"""Every fast version of a convolution against its reference, its adjoint, and PyTorch."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kernel_checks import DTYPES, check, close, normal, pairs, same
+from minigen.kernels.columns import conv_size
+
+from minigen import kernels
+
+
+@st.composite
+def convolutions(draw):
+    """(x, w, b, g) with the options of a convolution of x that gives g's shape."""
+    groups = draw(st.integers(1, 3))
+    N, D, M = draw(st.integers(0, 9)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    kernel, stride, dilation = draw(pairs(1, 4)), draw(pairs(1, 3)), draw(pairs(1, 2))
+    padding, extra = draw(pairs(0, 4)), draw(pairs(0, 9))
+    if draw(st.booleans()):  # the usual one
+        kernel, stride, dilation, padding = (3, 3), (1, 1), (1, 1), (1, 1)
+    size = tuple(max(1, d * (k - 1) + 1 - 2 * p) + e
+                 for k, d, p, e in zip(kernel, dilation, padding, extra, strict=True))
+    rng, dtype = np.random.default_rng(draw(st.integers(0, 99))), draw(st.sampled_from(DTYPES))
+    out = conv_size(size, kernel, stride, padding, dilation)
+    return (normal(rng, dtype, N, D * groups, *size), normal(rng, dtype, M * groups, D, *kernel),
+            normal(rng, dtype, M * groups), normal(rng, dtype, N, M * groups, *out),
+            (stride, padding, dilation, groups))
+
+
+@check
+@given(convolutions())
+def test_convolutions(case):
+    x, w, b, g, options = case
+    y = same(kernels.conv2d, x, w, b, *options)
+    gx = same(kernels.conv_transpose2d, g, w, None, x.shape[2:], *options)
+    gw = same(kernels.conv2d_weight, g, x, w.shape[2:], *options)
+    y = y - b[:, None, None]
+    assert np.isclose(np.vdot(y, g), np.vdot(x, gx), rtol=1e-4, atol=1e-3)
+    assert np.isclose(np.vdot(y, g), np.vdot(w, gw), rtol=1e-4, atol=1e-3)
+    bias = np.arange(x.shape[1], dtype=x.dtype)
+    close(kernels.conv_transpose2d(g, w, bias, x.shape[2:], *options), gx + bias[:, None, None])
+
+
+@pytest.mark.parametrize("case", [
+    (5, 40, 30, 28, 3, 1, 1), (37, 32, 24, 7, 4, 2, 1), (2, 1, 8, 28, 5, 1, 2),
+    (1, 70, 5, 64, 3, 2, 1), (3, 8, 1, 28, 3, 1, 1), (33, 20, 12, 4, 1, 1, 0),
+    (2, 6, 4, 150, 3, 1, 1)])
+def test_convolutions_of_many_blocks(case):
+    N, C, K, size, kernel, stride, padding = case
+    rng = np.random.default_rng(0)
+    x, w = normal(rng, np.float32, N, C, size, size), normal(rng, np.float32, K, C, kernel, kernel)
+    options = (stride, stride), (padding, padding), (1, 1), 1
+    g = normal(rng, np.float32, *same(kernels.conv2d, x, w, None, *options).shape)
+    same(kernels.conv_transpose2d, g, w, None, x.shape[2:], *options)
+    same(kernels.conv2d_weight, g, x, w.shape[2:], *options)
+
+
+@pytest.mark.parity
+@check
+@given(convolutions())
+def test_convolutions_are_torchs(case):
+    torch = pytest.importorskip("torch")
+    x, w, b, g, (stride, padding, dilation, groups) = case
+    options = stride, padding, dilation, groups
+    if len(x) == 0:
+        return
+    tx, tw, tb, tg = (torch.tensor(a, dtype=torch.float64, requires_grad=True)
+                      for a in (x, w, b, g))
+    ty = torch.nn.functional.conv2d(tx, tw, tb, *options)
+    tgx, tgw = torch.autograd.grad(ty, (tx, tw), tg)
+    for ours, theirs in ((kernels.conv2d(x, w, b, *options), ty),
+                         (kernels.conv_transpose2d(g, w, None, x.shape[2:], *options), tgx),
+                         (kernels.conv2d_weight(g, x, w.shape[2:], *options), tgw)):
+        close(ours, theirs.detach().numpy().astype(x.dtype))

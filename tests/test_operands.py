@@ -1,0 +1,126 @@
+"""What an op takes: which dtypes meet, options and arrays by position and name, and what a wrong
+call is told."""
+
+import operator
+
+import numpy as np
+import pytest
+from leaves import BINARY, F32, F64, leaf
+
+import minigen as mg
+from minigen import grad, tensor
+
+# ------------------------------------------------------------------------------------------- dtypes
+
+@pytest.mark.parametrize("f", BINARY)
+@pytest.mark.parametrize("other", [2, 2.5, True, F64(2.5), F32(2), np.int64(2), np.array(2.5),
+                                   np.array(2), np.array([1, 2]), np.array([True, True])])
+def test_numbers_integers_and_bools_promote_nothing(f, other):
+    for dtype in (F32, F64):
+        x = leaf(1.5, 2.5, dtype=dtype)
+        y, z = f(x, other), f(other, x)
+        assert y.dtype == z.dtype == dtype
+        np.testing.assert_allclose(y.numpy(), f(x.numpy(), np.asarray(other).astype(dtype)), 1e-6)
+        np.testing.assert_allclose(z.numpy(), f(np.asarray(other).astype(dtype), x.numpy()), 1e-6)
+        assert grad(y.sum(), x).dtype == dtype and grad(z.sum(), x).dtype == dtype
+
+
+@pytest.mark.parametrize("f", BINARY + [operator.matmul])
+def test_float32_with_float64_raises(f):
+    name = {"sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "power"}.get(
+        f.__name__, f.__name__)
+    with pytest.raises(TypeError, match=rf"{name}\(a: \(1, 2\) float32, b: \(2, 2\) float64\)"):
+        f(leaf([1.0, 2.0], dtype=F32), np.ones((2, 2)))
+
+
+def test_integers_alone():
+    x = tensor(np.array([0, 255], np.uint8))
+    for y in (x / 255, mg.exp(x / 100), mg.sqrt(x), mg.mean(x), x.mean(), mg.std(x), mg.gelu(x),
+              mg.exp(2), mg.mse_loss(x, x), mg.sigmoid(1), x * 0.5, x * F64(0.5), F64(0.5) / x[1:]):
+        assert y.dtype == F32, y
+    assert (x + 0).dtype == np.uint8 and x.sum().dtype.kind == "u"
+    assert x.astype(F64).dtype == F64 and x.astype(F32).dtype == F32
+    assert tensor([1.0]).astype(F64).dtype == F64  # asked for: nothing narrows it again
+
+
+def test_options_promote_nothing():
+    x = leaf(1.0, 2.0, dtype=F32)
+    assert mg.clip(x, F64(0.5), np.array([1.5, 1.5])).dtype == F32
+    assert mg.leaky_relu(x, F64(0.5)).dtype == F32
+    assert mg.pad(x, 1, constant_values=F64(2)).dtype == F32
+
+
+# ---------------------------------------------------------------------------------- calls, messages
+
+def test_options_by_position_and_arrays_by_name():
+    x = tensor(np.arange(6.0).reshape(2, 3))
+    assert mg.sum(x, 1).shape == mg.sum(x, axis=1).shape == mg.sum(x=x, axis=1).shape == (2,)
+    assert mg.sum(x, 1, True).shape == (2, 1)
+    assert mg.multiply(b=x, a=x).shape == (2, 3) and mg.clip(x, 1, max=3).numpy().max() == 3
+    y = mg.conv2d(np.ones((1, 1, 3, 3)), w=np.ones((1, 1, 2, 2)), padding=1)
+    assert y.shape == (1, 1, 4, 4)
+
+
+x23, x4 = np.ones((2, 3)), np.ones(4)
+
+
+@pytest.mark.parametrize("call, error, words", [
+    (lambda: mg.exp(), TypeError, r"exp\(x\): missing a required argument: 'x'"),
+    (lambda: mg.multiply(x4), TypeError, r"multiply\(a, b\): missing a required argument: 'b'"),
+    (lambda: mg.exp(x4, x4), TypeError, r"exp\(x\): too many positional arguments"),
+    (lambda: mg.sum(x4, dim=0), TypeError, "sum.*unexpected keyword argument 'dim'"),
+    (lambda: mg.sum(x4, 0, dim=0), TypeError, "sum.*unexpected keyword argument 'dim'"),
+    (lambda: mg.sum(x4, 0, axis=0), TypeError, "sum.*multiple values for argument 'axis'"),
+    (lambda: mg.exp("abc"), TypeError, "exp: x: expected a tensor.*got str"),
+    (lambda: mg.exp(None), TypeError, r"exp\(x=None\)"),
+    (lambda: tensor(x4) + None, TypeError, r"add\(a: \(4,\) float64, b=None\)"),
+    (lambda: tensor(x4) + "a", TypeError, "add: b: expected.*got str"),
+    (lambda: tensor(x4) < "a", TypeError, "less: b: expected.*got str"),
+    (lambda: mg.gelu("abc"), TypeError, "gelu: x: expected a tensor.*got str"),
+    (lambda: mg.matmul(x23, object()), TypeError, "matmul: b: expected.*got object"),
+    (lambda: mg.concatenate([x4, None, "a"]), TypeError, "concatenate: 2: expected.*got str"),
+    (lambda: tensor(x23) + x4, ValueError,
+     r"add\(a: \(2, 3\) float64, b: \(4,\) float64\): .*broad"),
+    (lambda: mg.matmul(x23, x4), ValueError, r"matmul.*expected.*K.*3|matmul.*\(2, 3\).*\(4"),
+    (lambda: mg.matmul(x23, 2.0), ValueError, r"matmul: needs at least one axis each"),
+    (lambda: mg.where(x4, 1.0, 2.0), TypeError, "where: condition must be boolean, got float64"),
+    (lambda: mg.where(x4 > 0, x23, 2.0), ValueError, r"where\(.*condition=bool \(4,\)\)"),
+    (lambda: tensor(x23)[5], IndexError, r"getitem\(x: \(2, 3\) float64, index=\(5\)\)"),
+    (lambda: tensor(x23)[x4], IndexError, r"getitem\(.*index=\(float64 \(4,\)\)\)"),
+    (lambda: mg.sum(x4, 3), ValueError, r"sum\(x: \(4,\) float64, axis=3\): axis 3 is out of"),
+    (lambda: mg.expand_dims(x4, 5), ValueError, "axis 5 is out of bounds"),
+    (lambda: mg.take(x23, [0], 2), ValueError, "axis 2 is out of bounds"),
+    (lambda: mg.swapaxes(x23, 0, 2), ValueError, "axis 2 is out of bounds"),
+    (lambda: mg.squeeze(x23, 0), ValueError, r"squeeze: axis 0 of shape \(2, 3\)"),
+    (lambda: mg.reshape(x23, 4), ValueError, r"reshape\(x: \(2, 3\) float64, shape=\(4\)\)"),
+    (lambda: mg.concatenate([x23, x4]), ValueError, r"concatenate\(0: \(2, 3\) .*1: \(4,\)"),
+    (lambda: mg.split(x4, 3), ValueError, "split: axis 0 of length 4"),
+    (lambda: mg.pad(x4, 1, "mean"), ValueError, "pad: mode must be.*'mean'"),
+    (lambda: mg.pad(x4, -1), ValueError, "pad: pad_width"),
+    (lambda: mg.einsum("ii,i->i", x23, x4), ValueError, "einsum: a letter stands twice in 'ii'"),
+    (lambda: mg.einsum("ij,j->i", x23, x4), ValueError, "einsum.*subscripts='ij,j->i'"),
+    (lambda: mg.clip(x4, leaf(1.0)), TypeError, "clip has no derivative with respect to min"),
+    (lambda: mg.mse_loss(x4, x23), ValueError,
+     r"mse_loss: input has shape \(4,\), target \(2, 3\)"),
+    (lambda: mg.mse_loss(x4, x4, "avg"), ValueError, "reduction must be"),
+    (lambda: mg.cross_entropy(x23, [0, 3]), IndexError, "cross_entropy: indices.*0…2, got 0…3"),
+    (lambda: mg.cross_entropy(x23, [0]), ValueError,
+     r"integer targets of shape \(2,\), got \(1,\)"),
+    (lambda: mg.cross_entropy(x23, [0, 1], x4), ValueError, r"weight has shape \(4,\)"),
+    (lambda: mg.embedding(x4, x23), TypeError, "embedding: indices must be integers, got float64"),
+    (lambda: mg.embedding([-1], x23), IndexError, "embedding: indices must lie in 0…1, got -1…-1"),
+    (lambda: mg.dropout(x4), ValueError, "dropout: pass rng="),
+    (lambda: mg.conv2d(x23, x23), ValueError, r"conv2d: x has shape \(2, 3\), expected \(N, C"),
+    (lambda: mg.conv2d(np.ones((1, 2, 5, 5)), np.ones((1, 2, 3, 3)), stride=0), ValueError,
+     "stride"),
+    (lambda: mg.conv2d(np.ones((1, 2, 5, 5)), np.ones((1, 2, 3, 3)), padding=(1, 2, 3)), ValueError,
+     "padding must be an integer or a pair"),
+    (lambda: mg.conv_transpose2d(x23, x23), ValueError, r"conv_transpose2d: expected x \(N, K"),
+    (lambda: mg.layer_norm(x23, 4), ValueError, r"layer_norm: the last axes of x must be \(4,\)"),
+    (lambda: mg.scaled_dot_product_attention(x23, x23, x23, np.ones((5, 5), bool)), ValueError,
+     r"attn_mask \(5, 5\) to \(\.\.\., 2, 2\)"),
+])
+def test_wrong_calls_give_one_clear_line(call, error, words):
+    with pytest.raises(error, match=words) as e:
+        call()
+    assert "\n" not in str(e.value)

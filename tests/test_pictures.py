@@ -1,0 +1,46 @@
+"""Sheets of images, PNG files and curves."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import minigen as mg
+from minigen import data, pictures
+
+
+def test_grid():
+    x = np.zeros((5, 1, 2, 3))
+    x[0], x[1], x[4, 0, 1, 2] = 1, 0.5, 7
+    sheet = pictures.grid(x, columns=2, gap=1)
+    assert sheet.shape == (10, 9) and sheet.dtype == np.uint8
+    assert (sheet[1:3, 1:4] == 255).all() and (sheet[1:3, 5:8] == 128).all()
+    assert (sheet[0] == pictures.GREY).all() and (sheet[7:, 5:] == pictures.GREY).all()
+    assert sheet[8, 3] == 255 and (sheet[7, 1:4] == 0).all()
+    colour = pictures.grid(mg.tensor(np.arange(24, dtype=np.uint8).reshape(1, 3, 2, 4)), gap=0)
+    assert colour.shape == (2, 4, 3) and colour[1, 2].tolist() == [6, 14, 22]
+    for bad in (np.zeros((2, 28, 28)), np.zeros((2, 2, 4, 4)), np.zeros((0, 1, 4, 4)),
+                np.full((1, 1, 2, 2), np.nan)):
+        with pytest.raises(ValueError, match="grid: images"):
+            pictures.grid(bad)
+
+
+def test_png_is_small_and_sharp(tmp_path):
+    sheet = pictures.grid(data.load("glyphs", n_train=100, n_test=1).train_x)
+    pictures.save(tmp_path / "a.png", sheet)
+    assert (tmp_path / "a.png").stat().st_size < 100_000
+    back = np.asarray(Image.open(tmp_path / "a.png"))
+    zoom = back.shape[1] // sheet.shape[1]
+    assert zoom == 2 and np.array_equal(back, sheet.repeat(2, 0).repeat(2, 1))
+
+
+def test_curves(tmp_path):
+    lines = [{"step": t, "loss": 1 / t, "seconds": t} | ({"fid": t} if t % 50 == 0 else {})
+             for t in range(1, 201)]
+    pictures.curves(lines, tmp_path / "two.png")
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pictures.curves(tmp_path / "log.jsonl", tmp_path / "same.png")
+    assert (tmp_path / "two.png").read_bytes() == (tmp_path / "same.png").read_bytes()
+    assert Image.open(tmp_path / "two.png").size == (840, 280)  # two axes: time has none
+    pictures.curves([], tmp_path / "empty.png")

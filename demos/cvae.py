@@ -13,7 +13,7 @@ from minigen.models.vae.cvae import conditional
 
 def main(argv=None):
     run = Demo("cvae", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist"), batch=128,
-               steps={"glyphs": 1000, "mnist": 3000, "fashion-mnist": 3000},
+               steps={"glyphs": 1000, "mnist": 2500, "fashion-mnist": 2500},
                flags=lambda p: p.add_argument("--latent", type=int, default=16, metavar="N",
                                               help="dimensions of z"))
     classes = len(run.data.classes)

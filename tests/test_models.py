@@ -94,7 +94,7 @@ def test_fifty_adam_steps_of_the_conv_vae_equal_pytorchs():
     def mirror(net, reshape):
         twin = torch.nn.Sequential(*(
             make[type(layer).__name__](*layer.weight.shape) if hasattr(layer, "weight") else
-            torch.nn.ReLU() if layer is minigen.relu else reshape for layer in net)).double()
+            torch.nn.ELU() if layer is minigen.elu else reshape for layer in net)).double()
         twin.load_state_dict({k: torch.from_numpy(v) for k, v in nn.state_dict(net).items()})
         return twin
 

@@ -4,7 +4,8 @@ import math
 
 from minigen.autodiff import op
 from minigen.operands import lifted
-from minigen.ops.math import erf, exp, tanh, where
+from minigen.ops.math import erf, minimum, tanh, where
+from minigen.ops.shape import astype
 from minigen.tensor import xp
 
 __all__ = ["elu", "gelu", "leaky_relu", "logsigmoid", "relu", "sigmoid", "silu", "softplus"]
@@ -15,28 +16,33 @@ def relu(x):
     """max(x, 0)."""
     return xp(x).maximum(x, 0)
 @relu.vjp
-def relu(g, y, x): return g * (y > 0)  # a product: np.where takes 15 times as long
+def relu(g, y, x): return g * _positive(x)
+
+def _positive(x):
+    """1 where x > 0, else 0: a factor costs a fifteenth of what np.where does."""
+    return astype(x > 0, x.dtype)
 
 @op
 def leaky_relu(x, *, negative_slope=0.01):
     """x where x > 0, negative_slope · x elsewhere."""
-    return x * (negative_slope + (1 - negative_slope) * (x > 0)).astype(x.dtype)
+    return xp(x).where(x > 0, x, negative_slope * x)
 @leaky_relu.vjp
 def leaky_relu(g, y, x, *, negative_slope=0.01):
-    return g * (negative_slope + (1 - negative_slope) * (x > 0))
+    return g * (negative_slope + (1 - negative_slope) * _positive(x))
 
 @op
 def elu(x, *, alpha=1.0):
     """x where x > 0, α(e^x − 1) elsewhere."""
-    return xp(x).where(x > 0, x, alpha * xp(x).expm1(xp(x).minimum(x, 0)))
+    return xp(x).maximum(x, 0) + alpha * xp(x).expm1(xp(x).minimum(x, 0))
 @elu.vjp
-def elu(g, y, x, *, alpha=1.0): return where(x > 0, g, g * (alpha * exp(-relu(-x))))
+def elu(g, y, x, *, alpha=1.0):  # 1 where x > 0, α e^x = y + α elsewhere
+    return g * (minimum(y, 0.0) + (alpha + (1 - alpha) * _positive(x)))
 
 @op
 def sigmoid(x):
     """σ(x) = 1 / (1 + e^(−x))."""
-    e = xp(x).exp(-xp(x).abs(x))  # of −|x|, so that nothing overflows
-    return xp(x).where(x >= 0, 1, e) / (1 + e)
+    m = xp(x)  # e^min(x, 0) / (1 + e^−|x|): nothing overflows, and both tails are accurate
+    return m.exp(m.minimum(x, 0)) / (1 + m.exp(-m.abs(x)))
 @sigmoid.vjp
 def sigmoid(g, y, x): return g * (y * (1 - y))
 

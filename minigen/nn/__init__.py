@@ -30,10 +30,11 @@ from minigen.nn.parameters import (
     train,
     walk,
 )
+from minigen.nn.unet import UNet
 
 __all__ = [
     "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "Dropout", "EMA", "Embedding",
-    "GroupNorm", "LayerNorm", "Linear", "MultiheadAttention", "Sequential", "astype", "buffers",
-    "eval", "init", "initializers", "load", "load_arrays", "load_state_dict", "parameters", "save",
-    "save_arrays", "state_dict", "train", "walk",
+    "GroupNorm", "LayerNorm", "Linear", "MultiheadAttention", "Sequential", "UNet", "astype",
+    "buffers", "eval", "init", "initializers", "load", "load_arrays", "load_state_dict",
+    "parameters", "save", "save_arrays", "state_dict", "train", "walk",
 ]

@@ -7,13 +7,12 @@
 
 import numpy as np
 
-from minigen import metrics, nn, no_grad, optim, tensor, train
+from minigen import dist, metrics, nn, no_grad, optim, tensor, train
 from minigen.demo import Demo, cli
-from minigen.dist import Bernoulli
 from minigen.models.vae import conv_vae, gaussian_vae, latent, vae
 
 LIKELIHOODS = {  # and the number of parameters for each pixel
-    "bernoulli": (Bernoulli, 1),
+    "bernoulli": (dist.Bernoulli, 1),
     "gaussian": (gaussian_vae.diagonal_normal, 2),
     "l2": (gaussian_vae.half_normal, 1),
 }
@@ -59,8 +58,10 @@ def main(argv=None):
         between = [latent.interpolation(a, b, 10) for a, b in zip(
             q.mu.numpy()[:5], q.mu.numpy()[5:], strict=True)]
         run.picture("interpolation", model.decode(np.concatenate(between)).mean)
-        walks = latent.traversal(q.mu.numpy()[0], np.linspace(-3, 3, 11, dtype=np.float32))
-        run.picture("traversals", model.decode(walks[:11 * 20]).mean, columns=11)
+        # the ten dimensions that say most about an image, which is their mean KL to the prior
+        told = dist.kl(model.encode(x_test[:1000]), model.prior(len(x_test[:1000]))).mean(0).numpy()
+        walks = latent.traversal(q.mu.numpy()[0], np.argsort(-told)[:10], np.linspace(-3, 3, 11))
+        run.picture("traversals", model.decode(walks).mean, columns=11)
         if run.args.latent == 2:
             run.picture("manifold", model.decode(latent.manifold(20)).mean, columns=20)
 

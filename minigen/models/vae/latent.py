@@ -12,12 +12,12 @@ def manifold(n):
     return np.stack([np.tile(z, n), np.repeat(z[::-1], n)], axis=1)
 
 
-def traversal(z, values):
-    """Each latent dimension varied alone, the others held: z (d_z,) and `values` (V,) give
-    (d_z · V, d_z), one dimension after the other."""
-    rows = np.tile(z, (len(z), len(values), 1))
-    for k in range(len(z)):
-        rows[k, :, k] = values  # eq: vae-latent-traversal
+def traversal(z, dims, values):
+    """Each dimension k in `dims` varied alone, the others held: z (d_z,), K dims and V values give
+    (K · V, d_z), one dimension after the other."""
+    rows = np.tile(z, (len(dims), len(values), 1))
+    for row, k in zip(rows, dims, strict=True):
+        row[:, k] = values  # eq: vae-latent-traversal
     return rows.reshape(-1, len(z))
 
 

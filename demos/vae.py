@@ -19,7 +19,7 @@ LIKELIHOODS = {  # and the number of parameters for each pixel
 
 
 def flags(parser):
-    parser.add_argument("--latent", type=int, default=32, metavar="N", help="dimensions of z")
+    parser.add_argument("--latent", type=int, default=16, metavar="N", help="dimensions of z")
     parser.add_argument("--net", choices=("conv", "mlp"), default="conv", help="the networks")
     parser.add_argument("--decoder", choices=LIKELIHOODS, help="p(x|z): Bernoulli on binarised "
                         "images, or normal (default: bernoulli for grey images, else gaussian)")

@@ -27,7 +27,7 @@ def flags(parser):
 
 def main(argv=None):
     run = Demo("vae", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist", "scenes", "cifar10"),
-               steps={"glyphs": 1000, "mnist": 3000, "fashion-mnist": 3000, "scenes": 1000,
+               steps={"glyphs": 1000, "mnist": 2500, "fashion-mnist": 2500, "scenes": 1000,
                       "cifar10": 3000}, batch=128, flags=flags)
     shape = run.data.shape
     decoder = run.args.decoder or ("bernoulli" if shape[0] == 1 else "gaussian")

@@ -10,17 +10,18 @@ import copy
 import numpy as np
 
 from minigen import grad, nn, no_grad, optim, tensor, train
-from minigen.demo import Demo, cli
+from minigen.demo import Demo, at_least, cli
 from minigen.models.autoencoder.autoencoder import single_hidden
 from minigen.models.autoencoder.classifier import Classifier
 from minigen.models.autoencoder.conv_autoencoder import convolutional
 
 
 def flags(parser):
-    parser.add_argument("--latent", type=int, default=16, metavar="N", help="length of the code")
+    parser.add_argument("--latent", type=at_least(1), default=16, metavar="N",
+                        help="length of the code")
     parser.add_argument("--net", choices=("conv", "single"), default="conv",
                         help="four convolutions and back, or one hidden layer")
-    parser.add_argument("--labels", type=int, default=100, metavar="N",
+    parser.add_argument("--labels", type=at_least(1), default=100, metavar="N",
                         help="labelled images for the classifier on top of the encoder")
 
 
@@ -52,15 +53,16 @@ def main(argv=None):
         drawn = run.rng.normal(z.mean(0), z.std(0), (100, z.shape[1])).astype(np.float32)
         run.picture("samples", model.decode(drawn))
 
+    n = min(run.args.labels, len(run.data.train_x))
     run.finish({"test_squared_error": ((x_test - x_hat) ** 2).sum((1, 2, 3)).mean(),
-                f"classifier_accuracy@{run.args.labels}": accuracy(run, model.encoder),
-                f"classifier_accuracy_from_scratch@{run.args.labels}": accuracy(run, fresh)})
+                f"classifier_accuracy@{n}": accuracy(run, model.encoder, n),
+                f"classifier_accuracy_from_scratch@{n}": accuracy(run, fresh, n)})
 
 
-def accuracy(run, encoder):
+def accuracy(run, encoder, n):
     """The share of test images that a classifier on this encoder names rightly, after training both
-    on a few labelled images."""
-    n, steps = min(run.args.labels, len(run.data.train_x)), 4 if run.quick else 200
+    on n labelled images."""
+    steps = 4 if run.quick else 200
     x, y = run.data.train_x[:n] / np.float32(255), run.data.train_y[:n]
     model = Classifier(copy.deepcopy(encoder), run.args.latent, len(run.data.classes),
                        np.random.default_rng(run.args.seed))

@@ -7,14 +7,14 @@
 import numpy as np
 
 from minigen import metrics, nn, no_grad, optim, tensor, train
-from minigen.demo import Demo, cli
+from minigen.demo import Demo, at_least, cli
 from minigen.models.vae.cvae import conditional
 
 
 def main(argv=None):
     run = Demo("cvae", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist"), batch=128,
                steps={"glyphs": 1000, "mnist": 2500, "fashion-mnist": 2500},
-               flags=lambda p: p.add_argument("--latent", type=int, default=16, metavar="N",
+               flags=lambda p: p.add_argument("--latent", type=at_least(1), default=16, metavar="N",
                                               help="dimensions of z"))
     classes = len(run.data.classes)
     model = conditional(run.data.shape, run.args.latent, classes)

@@ -8,7 +8,7 @@
 import numpy as np
 
 from minigen import dist, metrics, nn, no_grad, optim, tensor, train
-from minigen.demo import Demo, cli
+from minigen.demo import Demo, at_least, cli
 from minigen.models.vae import conv_vae, gaussian_vae, latent, vae
 
 LIKELIHOODS = {  # and the number of parameters for each pixel
@@ -19,7 +19,8 @@ LIKELIHOODS = {  # and the number of parameters for each pixel
 
 
 def flags(parser):
-    parser.add_argument("--latent", type=int, default=16, metavar="N", help="dimensions of z")
+    parser.add_argument("--latent", type=at_least(1), default=16, metavar="N",
+                        help="dimensions of z")
     parser.add_argument("--net", choices=("conv", "mlp"), default="conv", help="the networks")
     parser.add_argument("--decoder", choices=LIKELIHOODS, help="p(x|z): Bernoulli on binarised "
                         "images, or normal (default: bernoulli for grey images, else gaussian)")
@@ -51,12 +52,13 @@ def main(argv=None):
 
     x_test = observed(run.data.test_x, np.random.default_rng(0))
     few = x_test[:10]
+    half = len(few) // 2
     run.picture("samples", model.generate(100, run.rng).mean)
     with no_grad():
         q = model.encode(few)
         run.picture("reconstructions", np.concatenate([few, model.decode(q.mu).mean.numpy()]))
         between = [latent.interpolation(a, b, 10) for a, b in zip(
-            q.mu.numpy()[:5], q.mu.numpy()[5:], strict=True)]
+            q.mu.numpy()[:half], q.mu.numpy()[half:2 * half], strict=True)]
         run.picture("interpolation", model.decode(np.concatenate(between)).mean)
         # the ten dimensions that say most about an image, which is their mean KL to the prior
         told = dist.kl(model.encode(x_test[:1000]), model.prior(len(x_test[:1000]))).mean(0).numpy()

@@ -11,6 +11,7 @@ from .conv2d import conv2d
 from .conv2d_weight import conv2d_weight
 from .conv_transpose2d import conv_transpose2d
 from .group_norm import group_norm, group_norm_backward
+from .keep import keep
 from .layer_norm import layer_norm, layer_norm_backward
 from .matmul import matmul
 from .optim import adam, rmsprop, sgd
@@ -25,7 +26,7 @@ from .upsample import (
 __all__ = [
     "adam", "attention", "attention_backward", "avg_pool2d", "avg_pool2d_transpose", "batch_norm",
     "batch_norm_backward", "conv2d", "conv2d_weight", "conv_transpose2d", "group_norm",
-    "group_norm_backward", "layer_norm", "layer_norm_backward", "matmul", "max_pool2d",
+    "group_norm_backward", "keep", "layer_norm", "layer_norm_backward", "matmul", "max_pool2d",
     "max_pool2d_at", "max_unpool2d", "rmsprop", "sgd", "upsample_bilinear",
     "upsample_bilinear_transpose", "upsample_nearest", "upsample_nearest_transpose",
 ]

@@ -3,17 +3,17 @@
     def main(argv=None):
         run = Demo("vae", __doc__, argv, data=("glyphs", "mnist"), batch=128,
                    steps={"glyphs": 1000, "mnist": 4000},
-                   flags=lambda p: p.add_argument("--latent", type=int, default=32))
-        model = ConvVAE(d_z=run.args.latent)
+                   flags=lambda p: p.add_argument("--latent", type=at_least(1), default=16))
+        model = convolutional(run.data.shape, run.args.latent)
         nn.init(model, run.rng)
         opt = optim.Adam(nn.parameters(model), lr=1e-3)
 
         def step(t, rng):
-            loss, parts = model.loss(binarise(run.batch(t), rng), rng)
+            loss, parts = model.loss(binarise(run.batch(t) / np.float32(255), rng), rng)
             return train.descend(opt, loss, parts)
 
         run.fit(step, model=model, opt=opt)
-        run.picture("samples", model.sample(100, run.rng))
+        run.picture("samples", model.generate(100, run.rng).mean)
         run.finish({"test_neg_elbo_nats": ...})
 
     if __name__ == "__main__":
@@ -53,6 +53,10 @@ def cli(main):
         main()
     except (UserError, data.DataError) as e:
         print(f"error: {e}", file=sys.stderr)
+        sys.exit(2)
+    except MemoryError as e:
+        print(f"error: not enough memory ({e}): smaller sizes or a smaller --batch need less",
+              file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as e:
         print(str(e) or "interrupted", file=sys.stderr)
@@ -104,7 +108,8 @@ class Demo:
             seconds = train.fit(step, self.args.steps, seed=self.args.seed, out=self.out,
                                 resume=self.args.resume, config=config, **parts)
         except KeyboardInterrupt as e:
-            again = shlex.join(["python", sys.argv[0], "--resume", "--out", str(self.out)])
+            where = ["--data-dir", self.args.data_dir] if self.args.data_dir else []
+            again = shlex.join(["python", sys.argv[0], "--resume", "--out", str(self.out), *where])
             raise KeyboardInterrupt(f"{e or 'interrupted'}; to go on: {again}") from None
         self.before = seconds - (time.perf_counter() - began)  # in earlier commands
 
@@ -136,11 +141,11 @@ class Demo:
         add("--data", choices=names, default=names[0], help="data set")
         add("--data-dir", metavar="DIR", help="folder of the data files (or set MINIGEN_DATA)")
         add("--download", action="store_true", help="fetch the data set if it is not there")
-        add("--steps", type=_at_least(1), metavar="N",
+        add("--steps", type=at_least(1), metavar="N",
             help=f"total steps (default: {_show(steps)})")
-        add("--batch", type=_at_least(1), metavar="N",
+        add("--batch", type=at_least(1), metavar="N",
             help=f"images a step (default: {_show(batch)})")
-        add("--seed", type=_at_least(0), default=0, metavar="N",
+        add("--seed", type=at_least(0), default=0, metavar="N",
             help="of weights, batches and noise")
         add("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
         add("--out", metavar="DIR",
@@ -176,6 +181,7 @@ class Demo:
         try:
             config = json.loads(path.read_text())
             system, options, versions = (config[k] for k in ("system", "options", "versions"))
+            options, versions = dict(**options), dict(**versions)
         except FileNotFoundError:
             raise UserError(f"--resume: there is no {path}; leave --resume out to start, or name "
                             "the run's folder with --out") from None
@@ -207,7 +213,8 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
-def _at_least(least):
+def at_least(least):
+    """For a flag's `type=`: a whole number, not below `least`."""
     def number(text):
         if not text.isdecimal() or int(text) < least:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")

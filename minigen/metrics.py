@@ -10,6 +10,8 @@ from minigen.tensor import no_grad, tensor
 
 def binarise(x, rng):
     """Images in [0, 1] as zeros and ones (float32): a pixel is 1 with its value as probability."""
+    if x.dtype.kind != "f":
+        raise TypeError(f"binarise: expected values in [0, 1], got {x.dtype}: divide by 255 first")
     return (rng.random(x.shape) < x).astype(np.float32)
 
 

@@ -23,8 +23,10 @@ class Optimizer:
     moments = ()  # the names of the arrays kept for each parameter
 
     def __init__(self, params, lr):
-        if not params:
-            raise ValueError(f"{type(self).__name__}: no parameters were given")
+        if not isinstance(params, (dict, list, tuple)) or not params:
+            raise ValueError(f"{type(self).__name__}: expected a dict or list of parameters "
+                             f"(nn.parameters(model)), got {type(params).__name__}"
+                             f"{' without any' if isinstance(params, (dict, list)) else ''}")
         if lr < 0:
             raise ValueError(f"{type(self).__name__}: lr must not be negative, got {lr}")
         self.params = params if isinstance(params, dict) else {str(i): p
@@ -32,6 +34,8 @@ class Optimizer:
         for key, p in self.params.items():
             if not (isinstance(p, Tensor) and p.requires_grad):
                 raise TypeError(f"{type(self).__name__}: {key} is not a tensor that requires grad")
+        if len({id(p) for p in self.params.values()}) < len(self.params):
+            raise ValueError(f"{type(self).__name__}: a parameter was given twice")
         self.lr, self.t = lr, 0
         self.state = {key: {name: xp(p.data).zeros_like(p.data) for name in self.moments}
                       for key, p in self.params.items()}
@@ -44,12 +48,15 @@ class Optimizer:
             odd = next(iter(grads.keys() ^ self.params.keys()))
             raise ValueError(f"{type(self).__name__}.step: gradients and parameters differ at "
                              f"{odd!r}")
+        for key, p in self.params.items():
+            g = grads[key]
+            if not isinstance(g, Tensor) or g.shape != p.shape or g.dtype != p.dtype:
+                came = f"{g.shape} {g.dtype}" if isinstance(g, Tensor) else f"a {type(g).__name__}"
+                raise ValueError(f"{type(self).__name__}.step: {key} is {p.shape} {p.dtype}, its "
+                                 f"gradient {came}: nothing was changed")
         self.t += 1
         for key, p in self.params.items():
             g = grads[key].data
-            if g.shape != p.shape or g.dtype != p.dtype:
-                raise ValueError(f"{type(self).__name__}.step: {key} is {p.shape} {p.dtype}, its "
-                                 f"gradient {g.shape} {g.dtype}")
             write(p, lambda a, g=g, key=key: self.update(a, g, **self.state[key]))
 
     def update(self, p, g):
@@ -135,7 +142,8 @@ def clip_grad_norm(grads, max_norm):
     """All gradients scaled by one factor, so that their joint norm √Σg² is at most `max_norm`.
     Returns the dict of gradients and the norm before."""
     total = math.sqrt(sum(float((g.data * g.data).sum()) for g in grads.values()))
-    factor = min(1.0, max_norm / (total + 1e-6))  # PyTorch's guard against division by 0
+    factor = max_norm / (total + 1e-6)  # PyTorch's guard against division by 0
+    factor = 1.0 if factor > 1 else factor  # NaN stays NaN
     return {key: Tensor(g.data * factor) for key, g in grads.items()}, total
 
 

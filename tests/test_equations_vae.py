@@ -136,8 +136,38 @@ def test_the_objective_is_the_sum_of_the_bounds(linear):
     x = RNG(16).normal(size=(8, 3))
     loss, parts = model.loss(x, RNG(17))
     each = model.elbo(x, RNG(17))[0].numpy()
-    assert loss.item() == pytest.approx(-sum(each) / 8)  # eq: vae-elbo-objective
+    assert loss.item() == pytest.approx(-sum(each) / 8)
     assert loss.item() == pytest.approx(parts["reconstruction"] + parts["kl"])
+
+
+def test_a_training_step_goes_down_the_slope_of_the_bound(linear):
+    """Encode, sample, decode, compare, written out in NumPy; its slope by finite differences; one
+    step of gradient descent."""
+    model, *_ = linear
+    x, rng_seed, params = RNG(16).normal(size=(8, 3)), 17, nn.parameters(model)
+    eps = RNG(rng_seed).standard_normal((8, 2))
+
+    def by_hand(w_e, b_e, w_d, b_d):
+        out = x @ w_e.T + b_e
+        mu, logvar = out[:, :2], out[:, 2:]
+        x_hat = (mu + np.exp(logvar / 2) * eps) @ w_d.T + b_d
+        log_p = stats.norm.logpdf(x, x_hat, 0.5 ** 0.5).sum(1)
+        kl = (np.exp(logvar) + mu ** 2 - 1 - logvar).sum(1) / 2
+        return -(log_p - kl).mean()
+
+    before = [p.numpy().copy() for p in params.values()]
+    loss, _ = model.loss(x, RNG(rng_seed))
+    assert loss.item() == pytest.approx(by_hand(*before))  # eq: vae-elbo-objective
+    optim.SGD(params, lr=0.1).step(grad(loss, params))
+    for i, (old, p) in enumerate(zip(before, params.values(), strict=True)):
+        for at in np.ndindex(old.shape):
+            ends = []
+            for h in (1e-5, -1e-5):
+                moved = [a.copy() for a in before]
+                moved[i][at] += h
+                ends.append(by_hand(*moved))
+            step = -0.1 * (ends[0] - ends[1]) / 2e-5
+            assert p.numpy()[at] - old[at] == pytest.approx(step, abs=1e-8)  # eq: vae-training-step
 
 
 def test_importance_weights_give_the_evidence(linear):

@@ -92,3 +92,26 @@ def test_repeated_rows_add_up(dtype):
     assert g[1, 0] == 3 and g[255, 1] == 1 and g.sum() == 8
     g = grad(w[-i.astype(int)].sum(), w).numpy()
     assert g[299, 0] == 3 and g[45, 1] == 1 and g.sum() == 8
+
+
+def test_an_infinite_cotangent_stops_at_a_closed_gate():
+    x = tensor(np.array([-1.0, 1.0]), requires_grad=True)
+    g = np.array([np.inf, 2.0])
+    for y in (mg.relu(x), mg.maximum(x, 0.0), mg.clip(x, 0.0, None), mg.where(x > 0, x, 0.0)):
+        np.testing.assert_array_equal(grad(y, x, cotangent=g).numpy(), [0, 2])
+    z = tensor(np.array([0.0, 4.0]), requires_grad=True)
+    with np.errstate(divide="ignore"):
+        slope = grad(mg.sqrt(mg.relu(z - 1)).sum(), z).numpy()
+    np.testing.assert_allclose(slope, [0, 0.5 / 3 ** 0.5])
+
+
+def test_repeated_places_in_an_index_add_up():
+    x = tensor(np.ones((2, 3)), requires_grad=True)
+    np.testing.assert_array_equal(grad(x[:, (1, 1)].sum(), x).numpy(), [[0, 2, 0]] * 2)
+    np.testing.assert_array_equal(grad(x[(0, 0), (1, 1)].sum(), x).numpy(),
+                                  [[0, 2, 0], [0, 0, 0]])
+
+
+def test_the_slope_of_a_constants_deviation_is_zero():
+    x = tensor(np.ones(3), requires_grad=True)
+    np.testing.assert_array_equal(grad(mg.std(x), x).numpy(), [0, 0, 0])

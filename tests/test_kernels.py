@@ -203,3 +203,13 @@ def test_attention_is_torchs(case):
     close(o, to.detach().numpy().astype(q.dtype))
     ours = kernels.attention_backward(g, o, lse, q, k, v, mask, is_causal, 0.4)
     close(ours, tuple(a.numpy().astype(q.dtype) for a in grads))
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (7,), (3, 50, 40), (300_000,)])
+def test_keep(shape):
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    mask = np.asarray(np.random.default_rng(1).random(shape) < 0.5)
+    x[~mask] = np.inf
+    assert_array_equal = np.testing.assert_array_equal
+    assert_array_equal(kernels.keep(x, mask), kernels.keep.reference(x, mask))
+    assert np.isfinite(kernels.keep(x, mask)).all()

@@ -86,6 +86,31 @@ def test_init_draws_everything_again():
         assert np.array_equal(value, nn.state_dict(b)[key]), key
 
 
+def test_init_gives_what_the_constructor_gives():
+    for make in (lambda rng: nn.Conv2d(2, 3, 3, rng=rng), lambda rng: nn.Embedding(4, 3, rng),
+                 lambda rng: nn.MultiheadAttention(8, 2, rng=rng)):
+        made, drawn = make(RNG(3)), make(RNG(4))
+        nn.init(drawn, RNG(3))
+        for key, value in nn.state_dict(made).items():
+            assert np.array_equal(value, nn.state_dict(drawn)[key]), key
+    assert not made.out_proj.bias.numpy().any()
+
+
+def test_sequential_slices_subclasses_and_functions_that_take_noise():
+    model = net(RNG(0))
+    x = RNG(1).random((2, 1, 4, 4), np.float32)
+    assert np.array_equal(model[:1](x).numpy(), model[0](x).numpy())
+    zeroed = nn.Sequential(minigen.dropout)(np.ones((1, 1000), np.float32), rng=RNG(0)).numpy()
+    assert 300 < (zeroed == 0).sum() < 700
+
+    class More(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Linear(2, 2))
+            self.extra = nn.Linear(2, 2)
+
+    assert list(nn.parameters(More())) == ["0.weight", "0.bias", "extra.weight", "extra.bias"]
+
+
 def test_train_and_eval_modes():
     model = net(RNG(0))
     x = RNG(3).random((8, 1, 4, 4), np.float32)
@@ -162,7 +187,7 @@ def test_adam_written_out():
 
 def test_optimisers_refuse_what_does_not_fit():
     p = {"w": tensor(np.ones(3, np.float32), requires_grad=True)}
-    with pytest.raises(ValueError, match="no parameters"):
+    with pytest.raises(ValueError, match="expected a dict or list .* got dict without any"):
         optim.Adam({}, 1e-3)
     with pytest.raises(TypeError, match="w is not a tensor that requires grad"):
         optim.Adam({"w": tensor(np.ones(3))})
@@ -170,6 +195,13 @@ def test_optimisers_refuse_what_does_not_fit():
         optim.Adam(p).step({"w": tensor(np.ones(3)), "v": tensor(np.ones(3))})
     with pytest.raises(ValueError, match=r"w is \(3,\) float32, its gradient \(2,\) float32"):
         optim.Adam(p).step({"w": tensor(np.ones(2, np.float32))})
+    with pytest.raises(ValueError, match="given twice"):
+        optim.SGD([p["w"], p["w"]])
+    both = {"a": tensor(np.ones(2), True), "b": tensor(np.ones(2), True)}
+    opt = optim.SGD(both, 0.1)
+    with pytest.raises(ValueError, match="b is .* its gradient a ndarray: nothing was changed"):
+        opt.step({"a": tensor(np.ones(2)), "b": np.ones(2)})
+    assert np.array_equal(both["a"].numpy(), [1, 1]) and opt.t == 0
     with pytest.raises(ValueError, match="betas"):
         optim.Adam(p, betas=(0.9, 1.0))
     with pytest.raises(ValueError, match="nesterov needs momentum"):
@@ -184,6 +216,8 @@ def test_clipping():
         0.8)
     same, _ = optim.clip_grad_norm(grads, 10.0)
     assert same["b"].item() == 4
+    grads["c"] = tensor(np.array(np.nan))
+    assert np.isnan(optim.clip_grad_norm(grads, 1.0)[0]["a"].numpy()).all()
     assert optim.clip_grad_value(grads, 2.0)["b"].item() == 2
 
 

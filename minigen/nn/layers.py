@@ -3,6 +3,7 @@ and initial distributions. A layer is a plain object; ``rng`` draws its first we
 
 import functools
 import inspect
+import types
 
 import numpy as np
 
@@ -97,6 +98,9 @@ class BatchNorm2d:
         initializers.constant(self.num_batches_tracked, 0)
 
     def __call__(self, x):
+        if x.ndim < 2 or x.shape[1] != self.running_mean.size:
+            raise ValueError(f"BatchNorm: x is {x.shape}, expected (N, {self.running_mean.size}, "
+                             "...)")
         y = ops.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
                            self.training, self.momentum, self.eps)
         if self.training:
@@ -169,10 +173,14 @@ class Embedding:
 
 class MultiheadAttention:
     """Several attentions side by side, each on its own projection of the inputs (Vaswani et al.
-    2017): query (N, T, D), key and value (N, S, D) → (N, T, D), PyTorch's batch_first=True."""
+    2017): query (N, T, D), key and value (N, S, D) → (N, T, D), PyTorch's batch_first=True.
 
-    def __init__(self, embed_dim, num_heads, bias=True, rng=None):
-        if embed_dim % num_heads:
+    `attn_mask` is that of `minigen.scaled_dot_product_attention`, boolean (True: may look) or
+    float; PyTorch's layer of this name means the opposite by a boolean one.
+    """
+
+    def __init__(self, embed_dim, num_heads, *, bias=True, rng=None):
+        if num_heads < 1 or embed_dim % num_heads:
             raise ValueError(f"MultiheadAttention: {num_heads} heads do not divide {embed_dim}")
         self.num_heads = num_heads
         self.in_proj_weight = initializers.empty(3 * embed_dim, embed_dim)
@@ -194,7 +202,8 @@ class MultiheadAttention:
             biases = [None] * 3 if self.in_proj_bias is None else ops.split(self.in_proj_bias, 3)
             q, k, v = (ops.linear(x, w, b) for x, w, b in zip(
                 (query, key, value), ops.split(self.in_proj_weight, 3), biases, strict=True))
-        o = ops.scaled_dot_product_attention(*map(self._heads, (q, k, v)), attn_mask, is_causal)
+        o = ops.scaled_dot_product_attention(*map(self._heads, (q, k, v)), attn_mask,
+                                             is_causal=is_causal)
         return self.out_proj(ops.reshape(ops.swapaxes(o, 1, 2), query.shape))
 
     def _heads(self, x):
@@ -206,6 +215,8 @@ class Dropout:
     """In training each element is 0 with probability p, the others are divided by 1 − p."""
 
     def __init__(self, p=0.5):
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: p must lie in [0, 1), got {p}")
         self.p, self.training = p, True
 
     def __call__(self, x, rng=None):
@@ -213,17 +224,24 @@ class Dropout:
 
 
 class Sequential(list):
-    """Layers and plain functions, one after the other. `rng` goes to those that take it."""
+    """Layers and plain functions, one after the other; a slice of it is one too. `rng` goes to
+    those that take it."""
 
     def __init__(self, *layers):
         super().__init__(layers)
 
+    def __getitem__(self, index):
+        found = super().__getitem__(index)
+        return Sequential(*found) if isinstance(index, slice) else found
+
     def __call__(self, x, rng=None):
         for layer in self:
-            x = layer(x, rng=rng) if _takes_rng(type(layer)) else layer(x)
+            plain = isinstance(layer, types.FunctionType)
+            x = layer(x, rng=rng) if _takes_rng(layer if plain else type(layer)) else layer(x)
         return x
 
 
 @functools.cache
 def _takes_rng(kind):
-    return "rng" in inspect.signature(kind.__call__).parameters
+    called = kind.__call__ if isinstance(kind, type) else kind
+    return "rng" in inspect.signature(called).parameters

@@ -28,8 +28,8 @@ def walk(model, prefix="", seen=None):
     if isinstance(model, Tensor):
         return
     items = enumerate(model) if isinstance(model, (list, tuple)) else (
-        model.items() if isinstance(model, dict) else getattr(model, "__dict__", {}).items())
-    for name, child in items:
+        model.items() if isinstance(model, dict) else ())
+    for name, child in (*items, *getattr(model, "__dict__", {}).items()):
         yield from walk(child, f"{prefix}.{name}" if prefix else str(name), seen)
 
 
@@ -111,10 +111,14 @@ def load(model, path):
 
 
 def init(model, rng):
-    """Draw all weights of all layers again, in walk order."""
-    for _, layer in walk(model):
-        if hasattr(layer, "init"):
+    """Draw all weights of all layers again, in walk order. A layer's own `init` answers for the
+    layers inside it."""
+    done = None
+    for key, layer in walk(model):
+        inside = done is not None and key.startswith(f"{done}." if done else "")
+        if hasattr(layer, "init") and not inside:
             layer.init(rng)
+            done = key
 
 
 def _set_training(model, training):

@@ -4,7 +4,7 @@ import math
 
 from minigen.autodiff import op
 from minigen.operands import lifted
-from minigen.ops.math import erf, minimum, tanh, where
+from minigen.ops.math import erf, keep, minimum, tanh, where
 from minigen.ops.shape import astype
 from minigen.tensor import xp
 
@@ -16,11 +16,7 @@ def relu(x):
     """max(x, 0)."""
     return xp(x).maximum(x, 0)
 @relu.vjp
-def relu(g, y, x): return g * _positive(x)
-
-def _positive(x):
-    """1 where x > 0, else 0: a factor costs a fifteenth of what np.where does."""
-    return astype(x > 0, x.dtype)
+def relu(g, y, x): return keep(g, mask=(x > 0).data)
 
 @op
 def leaky_relu(x, *, negative_slope=0.01):
@@ -28,7 +24,7 @@ def leaky_relu(x, *, negative_slope=0.01):
     return xp(x).where(x > 0, x, negative_slope * x)
 @leaky_relu.vjp
 def leaky_relu(g, y, x, *, negative_slope=0.01):
-    return g * (negative_slope + (1 - negative_slope) * _positive(x))
+    return g * (negative_slope + (1 - negative_slope) * astype(x > 0, x.dtype))
 
 @op
 def elu(x, *, alpha=1.0):
@@ -36,7 +32,7 @@ def elu(x, *, alpha=1.0):
     return xp(x).maximum(x, 0) + alpha * xp(x).expm1(xp(x).minimum(x, 0))
 @elu.vjp
 def elu(g, y, x, *, alpha=1.0):  # 1 where x > 0, α e^x = y + α elsewhere
-    return g * (minimum(y, 0.0) + (alpha + (1 - alpha) * _positive(x)))
+    return g * (minimum(y, 0.0) + (alpha + (1 - alpha) * astype(x > 0, x.dtype)))
 
 @op
 def sigmoid(x):

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from minigen import kernels
 from minigen.autodiff import op
 from minigen.tensor import Tensor, as_array, xp
 
@@ -141,31 +142,39 @@ def maximum(a, b):
     """The larger of a and b; where they are equal, each receives half of the gradient."""
     return xp(a, b).maximum(a, b)
 @maximum.vjp
-def maximum(g, y, a, b): return lambda: g * _share(a, y, b), lambda: g * _share(b, y, a)
+def maximum(g, y, a, b): return lambda: _share(g, a, y, b), lambda: _share(g, b, y, a)
 
 @op
 def minimum(a, b):
     """The smaller of a and b; where they are equal, each receives half of the gradient."""
     return xp(a, b).minimum(a, b)
 @minimum.vjp
-def minimum(g, y, a, b): return lambda: g * _share(a, y, b), lambda: g * _share(b, y, a)
+def minimum(g, y, a, b): return lambda: _share(g, a, y, b), lambda: _share(g, b, y, a)
 
-def _share(a, y, b):
-    """1 where y came from a, 1/2 where it came from both, 0 where it came from b."""
-    return where(a == b, 0.5, where(y == a, 1.0, 0.0)).data.astype(y.dtype)
+def _share(g, a, y, b):
+    """g where y came from a, half of it where it came from both, 0 where it came from b."""
+    half = (a == b).data * y.dtype.type(0.5)
+    return keep(g * (1 - half), mask=(y == a).data)
 
 @op
 def clip(x, *, min=None, max=None):
     """x limited to [min, max]; the gradient is passed inside, bounds included, and 0 outside."""
     return xp(x).clip(x, min, max)
 @clip.vjp
-def clip(g, y, x, **kw): return where(y == x, g, 0.0)
+def clip(g, y, x, **kw): return keep(g, mask=(y == x).data)
+
+@op
+def keep(x, *, mask):
+    """x where the boolean `mask` holds, 0 elsewhere."""
+    return kernels.keep(x, xp(x).broadcast_to(mask, x.shape))
+@keep.vjp
+def keep(g, y, x, *, mask): return keep(g, mask=mask)
 
 @op
 def _where(a, b, *, condition): return xp(condition).where(condition, a, b)
 @_where.vjp
 def _where(g, y, a, b, *, condition):
-    return lambda: where(condition, g, 0.0), lambda: where(condition, 0.0, g)
+    return lambda: keep(g, mask=condition), lambda: keep(g, mask=~condition)
 
 def where(condition, a, b):
     """a where `condition` holds, b elsewhere; the three broadcast together."""

@@ -7,7 +7,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from minigen.autodiff import op
 from minigen.operands import lifted
-from minigen.ops.math import exp, sqrt, where
+from minigen.ops.math import exp, where
 from minigen.ops.shape import (
     broadcast_to,
     expand_dims,
@@ -54,8 +54,9 @@ def var(x, axis=None, ddof=0, keepdims=False):
 
 @lifted("x")
 def std(x, axis=None, ddof=0, keepdims=False):
-    """The square root of `var`."""
-    return sqrt(var(x, axis, ddof, keepdims))
+    """The square root of `var`; its gradient is taken as 0 where all x are equal."""
+    d = x - mean(x, axis, keepdims=True)
+    return norm(d, axis=axis, keepdims=keepdims) / math.sqrt(_count(x, axis) - ddof)
 
 @op
 def norm(x, *, axis=None, keepdims=False):

@@ -29,6 +29,8 @@ def reshape(x, *shape):
 @lifted("x")
 def flatten(x, start_dim=0):
     """The axes from `start_dim` on as one."""
+    if not -x.ndim <= start_dim <= max(x.ndim - 1, 0):
+        raise ValueError(f"flatten: x is {x.shape}, it has no axis {start_dim}")
     return reshape(x, (*x.shape[:start_dim], math.prod(x.shape[start_dim:])))
 
 @lifted("x")
@@ -162,8 +164,8 @@ def _add_rows(g, rows, shape):
 def getitem(x, index):
     """``x[index]`` with slices, integers, integer arrays, boolean masks, None and ``...``."""
     index = index if isinstance(index, tuple) else (index,)
-    return _getitem(x, index=tuple(_integers(i) if isinstance(i, (Tensor, list, range)) else i
-                                   for i in index))
+    arrays = (Tensor, list, tuple, range)
+    return _getitem(x, index=tuple(_integers(i) if isinstance(i, arrays) else i for i in index))
 
 def _integers(i):
     return i.data if isinstance(i, Tensor) else i if hasattr(i, "dtype") else np.asarray(

@@ -47,8 +47,8 @@ def attention(q, k, v, mask, is_causal, scale):
     p = np.exp(s - top[..., None])
     total = p.sum(-1)
     with np.errstate(divide="ignore"):
-        lse = np.where(total > 0, top + np.log(total), -np.inf)
-    return p @ v / np.where(total > 0, total, 1)[..., None], lse
+        lse = np.where(total == 0, -np.inf, top + np.log(total))
+    return p @ v / np.where(total == 0, 1, total)[..., None], lse
 
 
 def _masked(s, mask, is_causal):
@@ -143,8 +143,13 @@ def _forward(q, k, v, mask, is_causal, scale, o, lse):
             for i in range(t1 - t0):
                 row = s[i, :s1 - s0]
                 new = max(top[i], _max(row, buffer))
-                if new == -np.inf:
-                    row[:] = 0
+                if new == -np.inf:  # nothing allowed so far, or nothing but NaN, which stays
+                    hidden = q.dtype.type(0)
+                    for j in range(len(row)):
+                        hidden = row[j] if row[j] != row[j] else hidden
+                        row[j] = 0
+                    total[i] += hidden
+                    out[i] += hidden
                     continue
                 shrink = np.exp(top[i] - new)
                 top[i], total[i] = new, shrink * total[i] + _exp(row, new)

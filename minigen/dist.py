@@ -20,7 +20,8 @@ from minigen.ops import (
     sum,
     take_along_axis,
 )
-from minigen.tensor import Tensor, xp
+from minigen.ops.loss import integers
+from minigen.tensor import Tensor, tensor, xp
 
 __all__ = ["Bernoulli", "Categorical", "Normal", "kl", "noise"]
 
@@ -30,11 +31,15 @@ def noise(rng, like):
     return Tensor(xp(like.data).asarray(rng.standard_normal(like.shape, like.dtype)))
 
 
+def _tensor(x):
+    return x if isinstance(x, Tensor) else tensor(x)
+
+
 class Normal:
     """N(μ, σ²) with diagonal covariance, given as μ and log σ² (tensors of one shape)."""
 
     def __init__(self, mu, logvar):
-        self.mu, self.logvar = mu, logvar
+        self.mu, self.logvar = _tensor(mu), _tensor(logvar)
 
     @property
     def mean(self):
@@ -59,7 +64,7 @@ class Bernoulli:
     """1 with probability σ(logits), else 0."""
 
     def __init__(self, logits):
-        self.logits = logits
+        self.logits = _tensor(logits)
 
     @property
     def mean(self):
@@ -79,7 +84,7 @@ class Categorical:
     """Class k with probability softmax(logits)ₖ, classes on the last axis."""
 
     def __init__(self, logits):
-        self.logits = logits
+        self.logits = _tensor(logits)
 
     @property
     def probs(self):
@@ -93,7 +98,7 @@ class Categorical:
 
     def log_prob(self, k):
         """log softmax(logits)ₖ for integers k."""
-        k = k.data if isinstance(k, Tensor) else np.asarray(k)
+        k = integers("Categorical.log_prob", k, self.logits.shape[-1])
         at = expand_dims(k, -1).data
         return squeeze(take_along_axis(log_softmax(self.logits, -1), indices=at, axis=-1), -1)
 

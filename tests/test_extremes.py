@@ -115,3 +115,10 @@ def test_repeated_places_in_an_index_add_up():
 def test_the_slope_of_a_constants_deviation_is_zero():
     x = tensor(np.ones(3), requires_grad=True)
     np.testing.assert_array_equal(grad(mg.std(x), x).numpy(), [0, 0, 0])
+
+
+@pytest.mark.parametrize("B, T, S, D", [(0, 3, 3, 4), (2, 0, 3, 4), (2, 3, 0, 4), (2, 3, 3, 0)])
+def test_attention_without_queries_keys_or_features(B, T, S, D):
+    y = mg.scaled_dot_product_attention(np.ones((B, T, D)), np.ones((B, S, D)), np.ones((B, S, 5)))
+    assert y.shape == (B, T, 5)
+    np.testing.assert_allclose(y.numpy(), float(S > 0))

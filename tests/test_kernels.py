@@ -213,3 +213,20 @@ def test_keep(shape):
     assert_array_equal = np.testing.assert_array_equal
     assert_array_equal(kernels.keep(x, mask), kernels.keep.reference(x, mask))
     assert np.isfinite(kernels.keep(x, mask)).all()
+
+
+@pytest.mark.parametrize("where", ["q", "k", "v", "mask", "row"])
+def test_attention_keeps_nan(where):
+    rng = np.random.default_rng(0)
+    arrays = {n: rng.standard_normal((2, T, 16)) for n, T in (("q", 70), ("k", 150), ("v", 150))}
+    mask = np.zeros((1, 70, 150))
+    if where in arrays:
+        arrays[where][0, 3, 5] = np.nan
+    else:
+        mask[0, 3, :150 if where == "row" else 1] = np.nan
+    (o, lse), (o_cpu, lse_cpu) = (f(*arrays.values(), mask, False, 0.25) for f in (
+        kernels.attention.reference, kernels.attention.cpu))
+    assert np.isnan(o).any()
+    np.testing.assert_array_equal(np.isnan(o_cpu), np.isnan(o))
+    np.testing.assert_allclose(o_cpu, o, atol=1e-12)
+    np.testing.assert_array_equal(np.isnan(lse_cpu), np.isnan(lse))

@@ -39,7 +39,7 @@ def _attention(q, k, v, *, mask, is_causal, scale):
 
 
 @lifted("q", "k", "v", "attn_mask")
-def scaled_dot_product_attention(q, k, v, attn_mask=None, is_causal=False, scale=None):
+def scaled_dot_product_attention(q, k, v, attn_mask=None, *, is_causal=False, scale=None):
     """For each query a mean of the values, weighted by softmax over the keys of q·k · scale.
 
     q is (..., T, D), k (..., S, D), v (..., S, E), the result (..., T, E); `scale` is 1/√D by
@@ -59,7 +59,8 @@ def scaled_dot_product_attention(q, k, v, attn_mask=None, is_causal=False, scale
             f"scaled_dot_product_attention: the leading axes of q {q.shape}, k {k.shape}, v "
             f"{v.shape} must broadcast, attn_mask {getattr(attn_mask, 'shape', '')} to (..., {T}, "
             f"{S})") from None
-    q, k, v = (reshape(broadcast_to(x, shape=(*lead, *x.shape[-2:])), (-1, *x.shape[-2:]))
+    B = math.prod(lead)
+    q, k, v = (reshape(broadcast_to(x, shape=(*lead, *x.shape[-2:])), (B, *x.shape[-2:]))
                for x in (q, k, v))
     mask = attn_mask if attn_mask is None else attn_mask.data
     if mask is not None:
@@ -69,8 +70,8 @@ def scaled_dot_product_attention(q, k, v, attn_mask=None, is_causal=False, scale
         if math.prod(mask.shape[:-2]) == 1:
             mask = xp(mask).broadcast_to(mask, (*mask.shape[:-2], T, S)).reshape(1, T, S)
         else:
-            mask = xp(mask).broadcast_to(mask, (*lead, T, S)).reshape(-1, T, S)
+            mask = xp(mask).broadcast_to(mask, (*lead, T, S)).reshape(B, T, S)
         mask = mask if mask.dtype == bool else mask.astype(q.dtype)
     y = _attention(q, k, v, mask=mask, is_causal=is_causal,
-                   scale=1 / math.sqrt(D) if scale is None else scale)
+                   scale=1 / math.sqrt(D or 1) if scale is None else scale)
     return reshape(y, (*lead, T, E))

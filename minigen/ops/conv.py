@@ -83,8 +83,8 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, groups
     same options multiplies by.
 
     x is (N, K, P, Q), w is (K, C/groups, R, S), b is (C,), the result (N, C, H, W). Its size is
-    `conv_transpose_output_size`; `output_padding` < max(stride, dilation) chooses among those that
-    the convolution maps to (P, Q).
+    `conv_transpose_output_size`; `output_padding` < stride chooses among those that the convolution
+    maps to (P, Q).
     """
     stride, padding, dilation, extra = (pair(n, v) for n, v in (
         ("stride", stride), ("padding", padding), ("dilation", dilation),
@@ -92,9 +92,9 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, groups
     if x.ndim != 4 or w.ndim != 4:
         raise ValueError(f"conv_transpose2d: expected x (N, K, P, Q) and w (K, C/groups, R, S), "
                          f"got {x.shape} and {w.shape}")
-    if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
+    if any(e >= s for e, s in zip(extra, stride, strict=True)):
         raise ValueError(f"conv_transpose2d: output_padding {extra} must be smaller than stride "
-                         f"{stride} or dilation {dilation}")
+                         f"{stride}")
     size = tuple(conv_transpose_output_size(i, k, s, p, e, d) for i, k, s, p, e, d in zip(
         x.shape[2:], w.shape[2:], stride, padding, extra, dilation, strict=True))
     return _conv_transpose2d(x, w, b, size=size, stride=stride, padding=padding,

@@ -73,7 +73,7 @@ def _bce(g, y, x, t):
 
 def one_hot(indices, num_classes, dtype=np.float32):
     """Integer classes (...) as vectors (..., num_classes) with a single 1: an untracked tensor."""
-    indices = _integers("one_hot", indices, num_classes)
+    indices = integers("one_hot", indices, num_classes)
     y = xp(indices).zeros((*indices.shape, num_classes), dtype)
     xp(y).put_along_axis(y, indices[..., None], 1, -1)
     return Tensor(y)
@@ -84,7 +84,8 @@ def _raw(a):
         a, (list, tuple, int)) else as_array(a)
 
 
-def _integers(name, indices, n):
+def integers(name, indices, n):
+    """`indices` as an array of integers in 0…n−1, or an error in the name of `name`."""
     a = _raw(indices)
     if a.dtype.kind not in "iu":
         raise TypeError(f"{name}: indices must be integers, got {a.dtype}")
@@ -120,7 +121,7 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
         raise ValueError(f"cross_entropy: logits {logits.shape} need integer targets of shape "
                          f"{expected}, got {t.shape}")
     counts = t != ignore_index
-    t = _integers("cross_entropy", xp(t).where(counts, t, 0), C)
+    t = integers("cross_entropy", xp(t).where(counts, t, 0), C)
     nll = -squeeze(take_along_axis(weighted, xp(t).expand_dims(t, axis), axis), axis)
     if label_smoothing:
         nll = (1 - label_smoothing) * nll - (label_smoothing / C) * sum(weighted, axis)
@@ -133,7 +134,7 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
 @lifted("weight")
 def embedding(indices, weight):
     """The rows of weight (V, D) at integer `indices` (...): (..., D)."""
-    return getitem(weight, (_integers("embedding", indices, weight.shape[0]),))
+    return getitem(weight, (integers("embedding", indices, weight.shape[0]),))
 
 
 @lifted("x")

@@ -53,11 +53,9 @@ def attention(q, k, v, mask, is_causal, scale):
 
 def _masked(s, mask, is_causal):
     """Scores s (B, T, S) with −∞ where attention is not allowed."""
-    if is_causal:
-        s = np.where(np.tri(*s.shape[1:], dtype=bool), s, -np.inf)
-    if mask is None:
-        return s
-    return np.where(mask, s, -np.inf) if mask.dtype == bool else s + mask
+    if mask is not None:
+        s = np.where(mask, s, -np.inf) if mask.dtype == bool else s + mask
+    return np.where(np.tri(*s.shape[1:], dtype=bool), s, -np.inf) if is_causal else s
 
 
 @attention.version("cpu")

@@ -27,7 +27,8 @@ __all__ = ["Bernoulli", "Categorical", "Normal", "kl", "noise"]
 
 
 def noise(rng, like):
-    """ε ~ N(0, I), of the shape, dtype and device of a tensor."""
+    """ε ~ N(0, I), of the shape, dtype and device of a tensor or an array."""
+    like = _tensor(like)
     return Tensor(xp(like.data).asarray(rng.standard_normal(like.shape, like.dtype)))
 
 

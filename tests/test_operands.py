@@ -9,6 +9,7 @@ from leaves import BINARY, F32, F64, leaf
 
 import minigen as mg
 from minigen import grad, tensor
+from minigen.tensor import xp
 
 # ------------------------------------------------------------------------------------------- dtypes
 
@@ -99,6 +100,8 @@ x23, x4 = np.ones((2, 3)), np.ones(4)
     (lambda: mg.pad(x4, -1), ValueError, "pad: pad_width"),
     (lambda: mg.einsum("ii,i->i", x23, x4), ValueError, "einsum: a letter stands twice in 'ii'"),
     (lambda: mg.einsum("ij,j->i", x23, x4), ValueError, "einsum.*subscripts='ij,j->i'"),
+    (lambda: mg.einsum("ij,jk->ik", x23[:, :1], x23), ValueError,
+     r"einsum\(a: \(2, 1\), b: \(2, 3\), subscripts='ij,jk->ik'\): 'j' has two lengths"),
     (lambda: mg.clip(x4, leaf(1.0)), TypeError, "clip has no derivative with respect to min"),
     (lambda: mg.mse_loss(x4, x23), ValueError,
      r"mse_loss: input has shape \(4,\), target \(2, 3\)"),
@@ -106,6 +109,8 @@ x23, x4 = np.ones((2, 3)), np.ones(4)
     (lambda: mg.cross_entropy(x23, [0, 3]), IndexError, "cross_entropy: indices.*0…2, got 0…3"),
     (lambda: mg.cross_entropy(x23, [0]), ValueError,
      r"integer targets of shape \(2,\), got \(1,\)"),
+    (lambda: mg.cross_entropy(x23, tensor([0, 1])), ValueError,
+     r"integer targets of shape \(2,\) or probabilities.*, got float32 \(2,\)"),
     (lambda: mg.cross_entropy(x23, [0, 1], x4), ValueError, r"weight has shape \(4,\)"),
     (lambda: mg.embedding(x4, x23), TypeError, "embedding: indices must be integers, got float64"),
     (lambda: mg.embedding([-1], x23), IndexError, "embedding: indices must lie in 0…1, got -1…-1"),
@@ -115,6 +120,14 @@ x23, x4 = np.ones((2, 3)), np.ones(4)
      "stride"),
     (lambda: mg.conv2d(np.ones((1, 2, 5, 5)), np.ones((1, 2, 3, 3)), padding=(1, 2, 3)), ValueError,
      "padding must be an integer or a pair"),
+    (lambda: mg.conv2d(np.ones((1, 0, 5, 5)), np.ones((2, 0, 3, 3))), ValueError,
+     "conv2d: 0 channels, 2 filters of 0 channels"),
+    (lambda: mg.conv_transpose2d(np.ones((1, 0, 5, 5)), np.ones((0, 2, 3, 3))), ValueError,
+     "conv_transpose2d: 2 channels, 0 filters of 2 channels"),
+    (lambda: mg.conv_transpose2d(np.ones((1, 1, 5, 5)), np.ones((1, 1, 3, 3)), output_padding=1,
+                                 dilation=2), ValueError,
+     r"output_padding \(1, 1\) must be smaller than stride \(1, 1\)"),
+    (lambda: mg.scaled_dot_product_attention(x23, x23, x23, None, True), TypeError, "positional"),
     (lambda: mg.conv_transpose2d(x23, x23), ValueError, r"conv_transpose2d: expected x \(N, K"),
     (lambda: mg.layer_norm(x23, 4), ValueError, r"layer_norm: the last axes of x must be \(4,\)"),
     (lambda: mg.scaled_dot_product_attention(x23, x23, x23, np.ones((5, 5), bool)), ValueError,
@@ -124,3 +137,16 @@ def test_wrong_calls_give_one_clear_line(call, error, words):
     with pytest.raises(error, match=words) as e:
         call()
     assert "\n" not in str(e.value)
+
+
+def test_distributions_of_arrays():
+    mu, logvar = np.ones((2, 3), F32), np.zeros((2, 3), F32)
+    z, eps = (f(np.random.default_rng(0)) for f in (
+        mg.dist.Normal(mu, logvar).sample, lambda rng: mg.dist.noise(rng, mu)))
+    assert z.dtype == F32
+    np.testing.assert_array_equal(z.numpy(), 1 + eps.numpy())
+    for k in ([0, 3], [-1, 0]):
+        with pytest.raises(IndexError, match="Categorical.log_prob: indices must lie in 0…2"):
+            mg.dist.Categorical(mu).log_prob(k)
+    with pytest.raises(TypeError, match="expected an array of NumPy or CuPy, got memoryview"):
+        xp(mu.data)

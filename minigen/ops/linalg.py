@@ -81,4 +81,9 @@ def einsum(subscripts, a, b):
     for letters in (*inputs.split(","), out):
         if len(set(letters)) != len(letters):
             raise ValueError(f"einsum: a letter stands twice in {letters!r}: take a diagonal first")
+    sizes = [(c, n) for letters, x in zip(inputs.split(","), (a, b), strict=True)
+             for c, n in zip(letters, x.shape, strict=False)]
+    if unequal := [c for c, n in sizes if n != dict(sizes)[c]]:  # a size of 1 is not broadcast
+        raise ValueError(f"einsum(a: {a.shape}, b: {b.shape}, subscripts={subscripts!r}): "
+                         f"{unequal[0]!r} has two lengths")
     return _einsum(a, b, subscripts=f"{inputs}->{out}")

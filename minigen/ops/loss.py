@@ -111,12 +111,15 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
         raise ValueError(f"cross_entropy: weight has shape {w.shape}, expected ({C},)")
     logp = log_softmax(logits, axis)
     weighted = logp if w is None else logp * w.reshape([-1] + [1] * (logits.ndim - axis - 1))
+    expected = logits.shape[:axis] + logits.shape[axis + 1:]
     if t.dtype.kind == "f":
-        _same_shape("cross_entropy", logits, t)
+        if t.shape != logits.shape:
+            raise ValueError(f"cross_entropy: logits {logits.shape} need integer targets of shape "
+                             f"{expected} or probabilities of their own shape, got {t.dtype} "
+                             f"{t.shape}")
         p = targets * (1 - label_smoothing) + label_smoothing / C
         nll = -sum(weighted * p, axis)
         return sum(nll) / nll.size if reduction == "mean" else _reduce(nll, reduction)
-    expected = logits.shape[:axis] + logits.shape[axis + 1:]
     if t.shape != expected:
         raise ValueError(f"cross_entropy: logits {logits.shape} need integer targets of shape "
                          f"{expected}, got {t.shape}")

@@ -94,7 +94,7 @@ class Tensor:
     def __bool__(self):
         if self.size != 1:
             raise ValueError(f"a tensor of shape {self.shape} is neither true nor false: "
-                             "use .any() or .all() of its .numpy()")
+                             "use .any() or .all()")
         return bool(self.data)
 
     def __float__(self):

@@ -377,6 +377,11 @@ UNTRACKED = {
     "less_equal": (lambda x: x <= 0, lambda x: x <= 0),
     "greater": (lambda x: x > 0, lambda x: x > 0),
     "greater_equal": (lambda x: x >= 0, lambda x: x >= 0),
+    "logical_and": (lambda x: (x > -1) & (x < 0.5), lambda x: (x > -1) & (x < 0.5)),
+    "logical_or": (lambda x: (x < -1) | (x > 0.5), lambda x: (x < -1) | (x > 0.5)),
+    "logical_not": (lambda x: ~(x > 0), lambda x: ~(x > 0)),
+    "any": (lambda x: (x > 1).any(-1), lambda x: (x > 1).any(-1)),
+    "all": (lambda x: (x < 1).all(0, keepdims=True), lambda x: (x < 1).all(0, keepdims=True)),
     "one_hot": (lambda x: mg.one_hot([2, 0], 3) + 0 * x.detach().sum(),
                 lambda x: np.eye(3)[[2, 0]]),
 }

@@ -84,6 +84,8 @@ x23, x4 = np.ones((2, 3)), np.ones(4)
      r"add\(a: \(2, 3\) float64, b: \(4,\) float64\): .*broad"),
     (lambda: mg.matmul(x23, x4), ValueError, r"matmul.*expected.*K.*3|matmul.*\(2, 3\).*\(4"),
     (lambda: mg.matmul(x23, 2.0), ValueError, r"matmul: needs at least one axis each"),
+    (lambda: tensor(x4) & (x4 > 0), TypeError, r"logical_and\(.*needs booleans: compare first"),
+    (lambda: ~tensor(x4), TypeError, r"logical_not\(x: \(4,\) float64\): needs booleans"),
     (lambda: mg.where(x4, 1.0, 2.0), TypeError, "where: condition must be boolean, got float64"),
     (lambda: mg.where(x4 > 0, x23, 2.0), ValueError, r"where\(.*condition=bool \(4,\)\)"),
     (lambda: tensor(x23)[5], IndexError, r"getitem\(x: \(2, 3\) float64, index=\(5\)\)"),

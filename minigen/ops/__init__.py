@@ -17,10 +17,10 @@ from minigen.tensor import Tensor
 __all__ = [name for module in (activation, attention, conv, linalg, loss, math, norms, pool, reduce,
                                shape) for name in module.__all__]
 
-for name in ("abs", "argmax", "argmin", "argsort", "astype", "clip", "cumsum", "exp", "expand_dims",
-             "flatten", "log", "logsumexp", "max", "mean", "min", "moveaxis", "norm", "prod",
-             "repeat", "reshape", "round", "sigmoid", "softmax", "sort", "sqrt", "squeeze", "std",
-             "sum", "swapaxes", "take", "tanh", "transpose", "var"):
+for name in ("abs", "all", "any", "argmax", "argmin", "argsort", "astype", "clip", "cumsum", "exp",
+             "expand_dims", "flatten", "log", "logsumexp", "max", "mean", "min", "moveaxis", "norm",
+             "prod", "repeat", "reshape", "round", "sigmoid", "softmax", "sort", "sqrt", "squeeze",
+             "std", "sum", "swapaxes", "take", "tanh", "transpose", "var"):
     setattr(Tensor, name, globals()[name])
 
 Tensor.__add__ = Tensor.__radd__ = add
@@ -35,4 +35,7 @@ Tensor.__eq__ = lambda a, b: NotImplemented if b is None or isinstance(b, str) e
 Tensor.__ne__ = lambda a, b: NotImplemented if b is None or isinstance(b, str) else not_equal(a, b)
 Tensor.__lt__, Tensor.__le__ = less, less_equal
 Tensor.__gt__, Tensor.__ge__ = greater, greater_equal
+Tensor.__and__ = Tensor.__rand__ = logical_and
+Tensor.__or__ = Tensor.__ror__ = logical_or
+Tensor.__invert__ = logical_not
 Tensor.T = property(transpose)

@@ -10,9 +10,9 @@ from minigen.tensor import Tensor, as_array, xp
 
 __all__ = [
     "abs", "add", "arctan", "ceil", "clip", "cos", "divide", "equal", "erf", "exp", "expm1",
-    "floor", "greater", "greater_equal", "less", "less_equal", "log", "log1p", "maximum", "minimum",
-    "multiply", "negative", "not_equal", "power", "reciprocal", "round", "sign", "sin", "sqrt",
-    "square", "subtract", "tan", "tanh", "where",
+    "floor", "greater", "greater_equal", "less", "less_equal", "log", "log1p", "logical_and",
+    "logical_not", "logical_or", "maximum", "minimum", "multiply", "negative", "not_equal", "power",
+    "reciprocal", "round", "sign", "sin", "sqrt", "square", "subtract", "tan", "tanh", "where",
 ]
 
 
@@ -219,3 +219,26 @@ less = _comparison("less", "<")
 less_equal = _comparison("less_equal", "<=")
 greater = _comparison("greater", ">")
 greater_equal = _comparison("greater_equal", ">=")
+
+def _booleans(*arrays):
+    for a in arrays:
+        if not (isinstance(a, int) or hasattr(a, "dtype") and a.dtype == bool):
+            raise TypeError("needs booleans: compare first, for example x > 0")
+
+@op
+def logical_and(a, b):
+    """Whether both hold, for booleans."""
+    _booleans(a, b)
+    return xp(a, b).logical_and(a, b)
+
+@op
+def logical_or(a, b):
+    """Whether one of them holds, for booleans."""
+    _booleans(a, b)
+    return xp(a, b).logical_or(a, b)
+
+@op
+def logical_not(x):
+    """Whether x does not hold, for booleans."""
+    _booleans(x)
+    return xp(x).logical_not(x)

@@ -19,8 +19,8 @@ from minigen.ops.shape import (
 )
 from minigen.tensor import xp
 
-__all__ = ["argmax", "argmin", "argsort", "cumsum", "log_softmax", "logsumexp", "max", "mean",
-           "min", "norm", "prod", "softmax", "sort", "std", "sum", "var"]
+__all__ = ["all", "any", "argmax", "argmin", "argsort", "cumsum", "log_softmax", "logsumexp", "max",
+           "mean", "min", "norm", "prod", "softmax", "sort", "std", "sum", "var"]
 
 
 def _expand(g, x, axis, keepdims):
@@ -101,6 +101,16 @@ def min(g, y, x, *, axis=None, keepdims=False): return _extreme(g, y, x, axis, k
 def _extreme(g, y, x, axis, keepdims):
     at = (x == _expand(y, x, axis, keepdims)).data
     return _expand(g, x, axis, keepdims) * (at / at.sum(axis, keepdims=True)).astype(x.dtype)
+
+@op
+def all(x, *, axis=None, keepdims=False):
+    """Whether none is zero (or False)."""
+    return x.all(axis, keepdims=keepdims)
+
+@op
+def any(x, *, axis=None, keepdims=False):
+    """Whether one is not zero (or True)."""
+    return x.any(axis, keepdims=keepdims)
 
 @op
 def argmax(x, *, axis=None): return x.argmax(axis)

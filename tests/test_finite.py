@@ -54,8 +54,8 @@ def mask(params, x):
 
 @pytest.mark.parametrize("loss, x, words", [
     (overflow, 100.0, ("the loss is inf", "from exp:", "12 of 12 values", "inputs reach 400")),
-    (huge_weight, 2.0, ("the loss is nan", "from matmul with parameter net.0.weight:", "12 of 12",
-                        "reach 2e+38")),
+    (huge_weight, 2.0, ("the loss is nan", "12 of 12", "reach 2e+38",
+                        "from linear with parameter net.0.weight and net.0.bias:")),
     (mask, 1.0, ("the loss is nan", "from log:", "4 of 12 values", "reach 1")),
     (twice, 100.0, ("the loss is nan", "from exp:")),
     (overflow, np.nan, ("an input of shape (4, 2) has 8 of 8 values",)),

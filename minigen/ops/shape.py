@@ -122,7 +122,7 @@ def split(x, indices_or_sections, axis=0):
     """A list of parts along the axis: so many equal ones, or cut at the given indices."""
     n, cuts = x.shape[axis], indices_or_sections
     if not np.ndim(cuts):
-        if n % cuts:
+        if cuts < 1 or n % cuts:
             raise ValueError(f"split: axis {axis} of length {n} does not divide into {cuts}")
         cuts = range(n // cuts, n, n // cuts)
     edges = [0, *cuts, n]

@@ -49,3 +49,10 @@ def linear(weight, bias, rng):
     kaiming_uniform(weight, rng)
     if bias is not None:
         uniform(bias, 1 / math.sqrt(fan_in(weight)), rng)
+
+
+def affine(weight, bias):
+    """What a norm's scale and shift start from, if it has them: 1 and 0."""
+    if weight is not None:
+        constant(weight, 1)
+        constant(bias, 0)

@@ -90,9 +90,7 @@ class BatchNorm2d:
         self.init(None)
 
     def init(self, rng):
-        if self.weight is not None:
-            initializers.constant(self.weight, 1)
-            initializers.constant(self.bias, 0)
+        initializers.affine(self.weight, self.bias)
         initializers.constant(self.running_mean, 0)
         initializers.constant(self.running_var, 1)
         initializers.constant(self.num_batches_tracked, 0)
@@ -130,9 +128,7 @@ class GroupNorm:
         self.init(None)
 
     def init(self, rng):
-        if self.weight is not None:
-            initializers.constant(self.weight, 1)
-            initializers.constant(self.bias, 0)
+        initializers.affine(self.weight, self.bias)
 
     def __call__(self, x):
         return ops.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
@@ -149,9 +145,7 @@ class LayerNorm:
         self.init(None)
 
     def init(self, rng):
-        if self.weight is not None:
-            initializers.constant(self.weight, 1)
-            initializers.constant(self.bias, 0)
+        initializers.affine(self.weight, self.bias)
 
     def __call__(self, x):
         return ops.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)

@@ -9,7 +9,7 @@ import copy
 
 import numpy as np
 
-from minigen import grad, nn, no_grad, optim, tensor, train
+from minigen import data, grad, nn, no_grad, optim, tensor, train
 from minigen.demo import Demo, at_least, cli
 from minigen.models.autoencoder.autoencoder import single_hidden
 from minigen.models.autoencoder.classifier import Classifier
@@ -44,8 +44,8 @@ def main(argv=None):
 
     x_test = run.data.test_x / np.float32(255)
     with no_grad():
-        x_hat = np.concatenate([model.reconstruct(x).numpy() for x in np.split(
-            x_test, range(500, len(x_test), 500))])
+        x_hat = np.concatenate([model.reconstruct(x).numpy()
+                                for x in data.in_order(x_test, batch_size=500)])
         z = model.encode(x_test[:1000]).numpy()
         run.picture("reconstructions", np.concatenate([x_test[:10], x_hat[:10]]))
         # Codes drawn at random around those of real images: an autoencoder says nothing about which
@@ -71,9 +71,9 @@ def accuracy(run, encoder, n):
         few = np.random.default_rng((run.args.seed, t)).integers(0, n, 32)
         opt.step(grad(model.loss(x[few], y[few]), opt.params))
     with no_grad():
-        right = [model.predict(part / np.float32(255)).numpy() for part in np.split(
-            run.data.test_x, range(500, len(run.data.test_x), 500))]
-    return (np.concatenate(right) == run.data.test_y).mean()
+        named = [model.predict(x / np.float32(255)).numpy()
+                 for x in data.in_order(run.data.test_x, batch_size=500)]
+    return (np.concatenate(named) == run.data.test_y).mean()
 
 
 if __name__ == "__main__":

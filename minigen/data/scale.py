@@ -1,0 +1,18 @@
+"""Images as bytes, in [0, 1] and in [−1, 1]: what files hold, what is shown, what tanh gives."""
+
+import numpy as np
+
+from minigen.tensor import Tensor, xp
+
+
+def signed(images):
+    """Bytes 0 … 255 to [−1, 1]: float32 of the same shape. TypeError if they are not uint8."""
+    if images.dtype != np.uint8:
+        raise TypeError(f"signed: expected uint8 images, got {images.dtype}")
+    return xp(images).asarray(images, np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def unsigned(x):
+    """[−1, 1] to [0, 1], values beyond clipped: an array like x, a tensor's values."""
+    x = x.data if isinstance(x, Tensor) else x
+    return (x.clip(-1, 1) + 1) / 2

@@ -4,7 +4,6 @@ import numpy as np
 
 from minigen import nn, no_grad, tensor
 from minigen.data import unsigned
-from minigen.tensor import write
 
 BATCH = 500
 

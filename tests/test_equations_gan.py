@@ -1,5 +1,5 @@
-"""Section "GAN": each equation by a second route: networks that are tables, or linear with gradients
-and Algorithm 1 written out in NumPy."""
+"""Section "GAN": each equation by a second route: networks that are tables, or linear, with both
+gradients and Algorithm 1 written out in NumPy."""
 
 import numpy as np
 import pytest

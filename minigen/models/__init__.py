@@ -15,4 +15,11 @@ MODELS = {
     "conv_vae": "minigen.models.vae.conv_vae:convolutional",
     "gaussian_vae": "minigen.models.vae.gaussian_vae:diagonal_normal",
     "cvae": "minigen.models.vae.cvae:conditional",
+    "gan": "minigen.models.gan.gan:GAN",
+    "equilibrium": "minigen.models.gan.equilibrium:optimal_discriminator",
+    "dcgan": "minigen.models.gan.dcgan:dcgan",
+    "cgan": "minigen.models.gan.cgan:conditional",
+    "lsgan": "minigen.models.gan.lsgan:LSGAN",
+    "wgan": "minigen.models.gan.wgan:WGAN",
+    "wgan_gp": "minigen.models.gan.wgan_gp:wgan_gp",
 }

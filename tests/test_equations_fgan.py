@@ -209,7 +209,7 @@ def test_an_unknown_divergence_is_named():
         players(FGAN, "kll")
 
 
-# --------------------------------------------------------------------- what the slide's table prints
+# ------------------------------------------------------------------- what the slide's table prints
 
 def test_pearsons_and_neymans_integrals_are_exchanged_on_the_slide():
     P, Q = p(X), q(X)

@@ -21,6 +21,8 @@ def relu(g, y, x): return keep(g, mask=(x > 0).data)
 @op
 def leaky_relu(x, *, negative_slope=0.01):
     """x where x > 0, negative_slope · x elsewhere."""
+    if 0 < negative_slope <= 1:  # the larger of the two lines; without branches, twice as fast
+        return xp(x).maximum(x, negative_slope * x)
     return xp(x).where(x > 0, x, negative_slope * x)
 @leaky_relu.vjp
 def leaky_relu(g, y, x, *, negative_slope=0.01):

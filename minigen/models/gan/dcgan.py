@@ -29,7 +29,7 @@ def generator(d_z, shape, width=WIDTH, rng=None):
         lambda z: z.reshape(*z.shape, 1, 1),
         nn.ConvTranspose2d(d_z, K2, quarter(H, W), bias=False), nn.BatchNorm2d(K2), relu,
         nn.ConvTranspose2d(K2, K1, 4, 2, 1, bias=False), nn.BatchNorm2d(K1), relu,
-        nn.ConvTranspose2d(K1, C, 4, 2, 1), tanh, rng=rng)
+        nn.ConvTranspose2d(K1, C, 4, 2, 1), tanh, rng=rng)  # eq: dcgan-guidelines
 
 
 def discriminator(shape, width=WIDTH, rng=None):
@@ -39,7 +39,8 @@ def discriminator(shape, width=WIDTH, rng=None):
     return Net(
         nn.Conv2d(C, K1, 4, 2, 1), leaky,
         nn.Conv2d(K1, K2, 4, 2, 1, bias=False), nn.BatchNorm2d(K2), leaky,
-        nn.Conv2d(K2, 1, quarter(H, W)), lambda a: a.flatten(1), rng=rng)
+        nn.Conv2d(K2, 1, quarter(H, W)), lambda a: a.flatten(1),
+        rng=rng)  # eq: dcgan-guidelines
 
 
 class Net(nn.Sequential):

@@ -1,4 +1,4 @@
-"""The generative adversarial network (Goodfellow et al. 2014): two networks play against each other.
+"""The generative adversarial network (Goodfellow et al. 2014): two networks play a game.
 
     x̃ = G(z),  z ~ p(z) = N(0, I)                             a sample
     D(x) = σ(a(x))                                            the probability that x is real

@@ -43,7 +43,7 @@ def coverage(modes, M, share=0.01):
         high_quality     the share of samples that are of some mode
         least_share      the share of the rarest mode
         kl_to_uniform    KL(shares of the modes ‖ uniform) in nats: 0 if all are equal, log M if
-                         there is one only (∞, if none at all)
+                         there is only one, or none
 
     ValueError for a mode out of range and for no samples.
     """
@@ -53,6 +53,6 @@ def coverage(modes, M, share=0.01):
                          + (f"{modes.min()} to {modes.max()}" if modes.size else "none"))
     shares = np.bincount(modes[modes >= 0], minlength=M) / modes.size
     kept = shares.sum()
-    p = shares[shares > 0] / kept if kept else np.array([np.inf])
+    p = shares[shares > 0] / kept if kept else np.ones(1)
     return {"modes_covered": int((shares >= share).sum()), "high_quality": float(kept),
             "least_share": float(shares.min()), "kl_to_uniform": float((p * np.log(p * M)).sum())}

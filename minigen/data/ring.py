@@ -1,5 +1,6 @@
 """A ring of normal distributions in the plane: the data on which a GAN's missing modes can be
-counted. It is drawn on demand, so it is no Dataset."""
+counted. It is drawn on demand,
+so it is no Dataset."""
 
 import numpy as np
 

@@ -4,15 +4,12 @@
     python demos/dcgan.py --data mnist --data-dir DIR          on MNIST (--download fetches it)
 """
 
-import numpy as np
-
-from minigen import nn, ruler
+from minigen import nn
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
 from minigen.models.gan.dcgan import adam, dcgan
-from minigen.models.gan.film import Film, show
+from minigen.models.gan.film import Film, gallery
 from minigen.models.gan.gan import algorithm_1
-from minigen.models.vae.latent import interpolation
 
 
 def flags(parser):
@@ -31,22 +28,9 @@ def main(argv=None):
     nn.init(model, run.rng)
     opt_d, opt_g = adam(nn.parameters(model.D)), adam(nn.parameters(model.G))
     film = Film(model.prior(10, run.rng), run.data.shape)
-    learn = algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),), run.args.k)
-
-    def step(t, rng):
-        film.take(t, model)
-        return learn(t, rng)
-
-    run.fit(step, model=model, opt_d=opt_d, opt_g=opt_g, film=film)
-
-    samples = show(model, model.prior(50 if run.quick else 5000, run.rng))
-    run.picture("samples", samples[:100])
-    run.picture("training", film.strip(run.args.steps, model))
-    ends = film.z.numpy().reshape(5, 2, -1)
-    run.picture("interpolation", show(model, np.concatenate([interpolation(a, b, 10)
-                                                             for a, b in ends])))
-    run.picture("nearest", ruler.nearest_pairs(samples, run.data))
-    run.finish(ruler.quality(samples, run.data))
+    step = algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),), run.args.k)
+    run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, film=film)
+    run.finish(gallery(run, model, film))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""What a generator draws: samples enough to be judged, and the same codes again and again as it
-learns."""
+"""What a generator draws: the pictures and numbers of a demo, and the same codes again and again
+as it learns."""
 
 import numpy as np
 
-from minigen import nn, no_grad, tensor
+from minigen import nn, no_grad, ruler, tensor
 from minigen.data import unsigned
+from minigen.models.vae.latent import interpolation
 from minigen.tensor import write
 
 TOGETHER = 500  # images
@@ -33,14 +34,31 @@ class Film:
         self.z, self.given = tensor(z), given
         self.frames = tensor(np.zeros((len(self.steps), len(z), *shape), np.float32))
 
-    def take(self, t, game):
-        """Draw a frame, if t steps have been done and that is one of `steps`."""
-        if t in self.steps:
-            x = show(game, self.z, *self.given)
-            write(self.frames, lambda a: a.__setitem__(self.steps.index(t), x))
+    def recording(self, step, game):
+        """The training step ``step(t, rng)``, before which a frame is drawn if it is due."""
+        def recorded(t, rng):
+            if t in self.steps:
+                x = show(game, self.z, *self.given)
+                write(self.frames, lambda a: a.__setitem__(self.steps.index(t), x))
+            return step(t, rng)
+
+        return recorded
 
     def strip(self, t, game):
         """The frames taken before step t, a row each, then one of G as it is now, in [0, 1]: an
         array (rows · n, C, H, W)."""
         done = [frame for s, frame in zip(self.steps, self.frames.numpy(), strict=True) if s < t]
         return np.concatenate([*done, show(game, self.z, *self.given)])
+
+
+def gallery(run, game, film):
+    """A demo's pictures (samples, training, interpolation between the film's codes, the training
+    images nearest to samples) and numbers: those of 5,000 samples, see `ruler.quality`."""
+    samples = show(game, game.prior(50 if run.quick else 5000, run.rng))
+    run.picture("samples", samples[:100])
+    run.picture("nearest", ruler.nearest_pairs(samples, run.data))
+    run.picture("training", film.strip(run.args.steps, game))
+    pairs = film.z.numpy().reshape(-1, 2, game.d_z)
+    run.picture("interpolation", show(game, np.concatenate([interpolation(*ends, 10)
+                                                            for ends in pairs])))
+    return ruler.quality(samples, run.data)

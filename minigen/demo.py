@@ -86,7 +86,7 @@ class Demo:
         self.rng = np.random.default_rng((self.args.seed, 0, INIT))
         self.xp = _device(self.args.device)
         print(f"{system}: {self.args.steps} steps of {self.args.batch} "
-              f"{'images' if self.args.data in data.NAMES else 'samples'}, seed "
+              f"{'samples' if _draws_itself(self.args) else 'images'}, seed "
               f"{self.args.seed}, results in {self.out}", flush=True)
         self.data = _load(self.args)
         if self.data:
@@ -236,9 +236,13 @@ def _show(default):
     return f"{default:,}"
 
 
+def _draws_itself(args):
+    """Whether the samples are the demo's own, not those of a data set."""
+    return args.data not in data.NAMES
+
+
 def _load(args):
-    """The data set, or None for samples that the demo draws itself."""
-    if args.data not in data.NAMES:
+    if _draws_itself(args):
         return None
     sizes = {k: QUICK[k] for k in ("n_train", "n_test") if args.quick}
     return data.load(args.data, args.data_dir, args.download, **sizes)

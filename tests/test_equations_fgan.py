@@ -7,8 +7,8 @@ and the bound with the best T, T = f′(p / q), against D_f, both by quadrature 
 import numpy as np
 import pytest
 
-from minigen import dist, grad, nn, sum, tensor
-from minigen.models.gan import divergences, gan
+from minigen import dist, grad, nn, optim, sum, tensor
+from minigen.models.gan import divergences, gan, normal_fit
 from minigen.models.gan.divergences import DIVERGENCES, conjugate, js_weighted
 from minigen.models.gan.fgan import FGAN, NonSaturatingFGAN
 
@@ -207,6 +207,47 @@ def test_the_value_and_both_generators_losses_by_hand(name):
 def test_an_unknown_divergence_is_named():
     with pytest.raises(ValueError, match="no divergence 'kll' .*reverse-kl"):
         players(FGAN, "kll")
+
+
+# ----------------------------------------------------------------- a normal fitted to a mixture
+
+def test_the_mixture_and_the_moments_that_kl_matches():
+    """argmin KL(p ‖ N(μ, σ²)) has the mean and the variance of p."""
+    x = normal_fit.sample(400_000, RNG(9))
+    assert x.shape == (400_000, 1) and x.dtype == np.float32
+    grid, dx = normal_fit.GRID, normal_fit.GRID[1] - normal_fit.GRID[0]
+    density = numpy(normal_fit.mixture(grid))
+    assert density.sum() * dx == pytest.approx(1)
+    mu, sigma, least = normal_fit.fit(DIVERGENCES["kl"])
+    assert mu == pytest.approx((grid * density).sum() * dx, abs=1e-3)
+    assert (x.mean(), x.std()) == pytest.approx((mu, sigma), abs=0.01)
+    assert least == pytest.approx(normal_fit.divergence(DIVERGENCES["kl"], mu, sigma))
+
+
+def test_each_divergence_has_its_own_best_normal():
+    fits = {name: normal_fit.fit(d) for name, d in DIVERGENCES.items()}
+    for name, (mu, sigma, least) in fits.items():
+        around = [normal_fit.divergence(DIVERGENCES[name], mu + a, sigma + b)
+                  for a in (-0.02, 0, 0.02) for b in (-0.02, 0, 0.02)]
+        assert min(around) == pytest.approx(least, abs=1e-6)
+    assert fits["gan"][:2] == pytest.approx(fits["js"][:2], abs=1e-3)  # they differ by log 4
+    assert fits["pearson-chi2"][0] < fits["kl"][0] < fits["js"][0] < fits["reverse-kl"][0]
+    assert fits["reverse-kl"][0] < fits["neyman-chi2"][0]
+
+
+def test_the_game_finds_the_normal_that_the_integral_names():
+    game = normal_fit.players("reverse-kl", d_h=16)
+    nn.init(game, RNG(10))
+    normal_fit.start(game)
+    assert normal_fit.found(game) == (0, 1)
+    opt_d, opt_g = (optim.Adam(nn.parameters(net), lr, betas=(0.5, 0.999))
+                    for net, lr in ((game.D, 5e-3), (game.G, 5e-3)))
+    for t in range(400):
+        rng, opt_g.lr = RNG((11, t)), 5e-3 * optim.cosine(t, 400, floor=0.05)
+        loss = game.d_loss(tensor(normal_fit.sample(256, rng)), rng)
+        opt_d.step(grad(loss, opt_d.params))
+        opt_g.step(grad(game.g_loss(256, rng), opt_g.params))
+    assert normal_fit.found(game) == pytest.approx((0.086, 1.092), abs=0.06)
 
 
 # ------------------------------------------------------------------- what the slide's table prints

@@ -1,10 +1,10 @@
 """A ring of normal distributions in the plane: the data on which a GAN's missing modes can be
-counted. It is drawn on demand,
-so it is no Dataset."""
+counted. It lies in [−1, 1]², as images do for a GAN. It is drawn on demand, so it is no Dataset.
+"""
 
 import numpy as np
 
-MODES, RADIUS, SIGMA = 8, 2.0, 0.1
+MODES, RADIUS, SIGMA = 8, 0.8, 0.04
 
 
 def centres(modes=MODES, radius=RADIUS):

@@ -22,4 +22,7 @@ MODELS = {
     "lsgan": "minigen.models.gan.lsgan:LSGAN",
     "wgan": "minigen.models.gan.wgan:WGAN",
     "wgan_gp": "minigen.models.gan.wgan_gp:wgan_gp",
+    "divergences": "minigen.models.gan.divergences:Divergence",
+    "fgan": "minigen.models.gan.fgan:FGAN",
+    "normal_fit": "minigen.models.gan.normal_fit:players",
 }

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from minigen import nn, optim, ruler, tensor, train
+from minigen import nn, optim, relu, ruler, tensor, train
 from minigen.coverage import coverage, likeliest_classes, nearest_modes
 from minigen.data import ring, signed
 from minigen.demo import Demo, cli
@@ -17,7 +17,7 @@ from minigen.models.gan import gan
 from minigen.models.gan.film import Film, show
 from minigen.models.gan.wgan_gp import WGANGP
 
-# The game, the steps of its discriminator and of its generator in each step, and Adam's β.
+# The game, the steps of its discriminator and of its generator in each step, Adam's β.
 GAMES = {
     # G runs to the point that is judged best now, and on, as soon as that is judged no more.
     "collapsing": (gan.GAN, 1, 5, (0.5, 0.999)),
@@ -25,33 +25,42 @@ GAMES = {
     # The critic takes the many steps, and its slope is held: G cannot outrun it.
     "wgan_gp": (partial(WGANGP, lam=0.1), 5, 1, (0.5, 0.9)),
 }
-LR = 1e-3
+LR_D, LR_G = 2e-3, 1e-3
 
 
 class Player:
     """A game with its optimisers and the film of its training."""
 
     def __init__(self, run, game, k, turns, betas):
-        on_ring = run.data is None
-        self.game = gan.fully_connected((2,) if on_ring else run.data.shape, d_z=2 if on_ring else
-                                        64, d_h=128 if on_ring else 256, game=game)
-        if on_ring:
-            self.game.D.insert(0, lambda x: 3 * x)  # modes at distances that D's first weights see
+        if run.data is None:
+            self.game, shape, n = on_the_plane(game), (2,), 4000
+        else:
+            shape, n = run.data.shape, 10
+            self.game = gan.fully_connected(shape, 64, game=game)
         nn.init(self.game, run.rng)
         self.k, self.turns = k, turns
-        self.opt_d, self.opt_g = (optim.Adam(nn.parameters(net), LR, betas)
-                                  for net in (self.game.D, self.game.G))
-        self.film = Film(self.game.prior(4000 if on_ring else 10, run.rng),
-                         (2,) if on_ring else run.data.shape)
+        self.opt_d = optim.Adam(nn.parameters(self.game.D), LR_D, betas)
+        self.opt_g = optim.Adam(nn.parameters(self.game.G), LR_G, betas)
+        self.film = Film(self.game.prior(n, run.rng), shape)
 
     def step(self, minibatch, n, slower, t, rng):
         """Algorithm 1 with the extra turns of G. `minibatch(i)` gives n samples."""
-        self.opt_d.lr = self.opt_g.lr = LR * slower
+        self.opt_d.lr, self.opt_g.lr = LR_D * slower, LR_G * slower
         learn = gan.algorithm_1(self.game, self.opt_d, self.opt_g, minibatch, self.k)
         numbers = self.film.recording(learn, self.game)(t, rng)
         for _ in range(self.turns - 1):
             train.descend(self.opt_g, self.game.g_loss(n, rng))
         return numbers
+
+
+def on_the_plane(game, d_h=128):
+    """Networks for points. They see the ring three times as large as it is: first weights are made
+    for inputs that lie about 1 apart."""
+    G = nn.Sequential(nn.Linear(2, d_h), relu, nn.Linear(d_h, d_h), relu, nn.Linear(d_h, 2),
+                      lambda x: x / 3)
+    D = nn.Sequential(lambda x: 3 * x, nn.Linear(2, d_h), gan.leaky, nn.Linear(d_h, d_h),
+                      gan.leaky, nn.Linear(d_h, 1))
+    return game(G, D, 2)
 
 
 def main(argv=None):

@@ -40,19 +40,21 @@ def test_dcgan_follows_the_guidelines():
     G, D = dcgan.generator(9, (3, 32, 32), 6, RNG(0)), dcgan.discriminator((3, 32, 32), 6, RNG(1))
     assert kinds(G) == [
         ("<lambda>",),
-        ("ConvTranspose2d", 9, 12, 8, 8), ("BatchNorm2d",), ("relu",),
+        ("ConvTranspose2d", 9, 24, 4, 4), ("BatchNorm2d",), ("relu",),
+        ("ConvTranspose2d", 24, 12, 4, 4), ("BatchNorm2d",), ("relu",),
         ("ConvTranspose2d", 12, 6, 4, 4), ("BatchNorm2d",), ("relu",),
         ("ConvTranspose2d", 6, 3, 4, 4), ("tanh",)]  # eq: dcgan-guidelines
     assert kinds(D) == [
         ("Conv2d", 6, 3, 4, 4), ("leaky",),
         ("Conv2d", 12, 6, 4, 4), ("BatchNorm2d",), ("leaky",),
-        ("Conv2d", 1, 12, 8, 8), ("<lambda>",)]  # eq: dcgan-guidelines
+        ("Conv2d", 24, 12, 4, 4), ("BatchNorm2d",), ("leaky",),
+        ("Conv2d", 1, 24, 4, 4), ("<lambda>",)]  # eq: dcgan-guidelines
     # every layer that changes the resolution is a strided convolution
     sizes, x = [], tensor(RNG(2).standard_normal((4, 9), np.float32))
     for layer in G:
         x = layer(x)
         sizes.append(x.shape[2:])
-    assert sizes == [(1, 1), *[(8, 8)] * 3, *[(16, 16)] * 3, *[(32, 32)] * 2]
+    assert sizes == [(1, 1), *[(4, 4)] * 3, *[(8, 8)] * 3, *[(16, 16)] * 3, *[(32, 32)] * 2]
     assert abs(x.numpy()).max() < 1 and D(x).shape == (4, 1)
     assert gan.leaky(tensor([-5.0, 5.0])).numpy().tolist() == [-1, 5]
     weights = np.concatenate([w.ravel() for net in (G, D) for w in nn.state_dict(net).values()
@@ -90,7 +92,7 @@ def test_dcgans_adam_has_its_momentum_lowered():
 
 def test_a_size_that_does_not_fit_is_refused():
     for build in (dcgan.generator, lambda d_z, shape: dcgan.discriminator(shape)):
-        with pytest.raises(ValueError, match="height and width must be divisible by 4, got 30×28"):
+        with pytest.raises(ValueError, match="divisible by 4 and at least 8, got 30×28"):
             build(5, (1, 30, 28))
 
 

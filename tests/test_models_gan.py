@@ -90,7 +90,7 @@ def mirrored(torch, net):
         if isinstance(ours, nn.ConvTranspose2d):
             C, K, *size = ours.weight.shape
             return torch.nn.ConvTranspose2d(C, K, size, options["stride"], options["padding"],
-                                            bias=ours.bias is not None)
+                                            options["output_padding"], bias=ours.bias is not None)
         if isinstance(ours, nn.BatchNorm2d):
             return torch.nn.BatchNorm2d(len(ours.weight))
         known = {minigen.relu: torch.nn.ReLU(), minigen.tanh: torch.nn.Tanh(),

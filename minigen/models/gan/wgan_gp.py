@@ -45,11 +45,13 @@ def penalty(D, x_hat, *given):
 def critic(shape, width=dcgan.WIDTH, rng=None):
     """DCGAN's discriminator without its batch norm: images of `shape` to numbers (N, 1)."""
     C, H, W = shape
-    K1, K2 = width, 2 * width
+    K1, K2, K3 = width, 2 * width, 4 * width
+    small, _ = dcgan.sizes(H, W)
     return nn.Sequential(
         nn.Conv2d(C, K1, 4, 2, 1, rng=rng), leaky,
         nn.Conv2d(K1, K2, 4, 2, 1, rng=rng), leaky,
-        nn.Conv2d(K2, 1, dcgan.quarter(H, W), rng=rng), lambda a: a.flatten(1))
+        nn.Conv2d(K2, K3, 4, 2, 1, rng=rng), leaky,
+        nn.Conv2d(K3, 1, small, rng=rng), lambda a: a.flatten(1))
 
 
 def wgan_gp(shape, d_z, width=dcgan.WIDTH, rng=None):

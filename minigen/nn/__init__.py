@@ -1,6 +1,7 @@
 """Neural networks: layers, and the functions that find, save, load and initialise their weights."""
 
 from minigen.nn import initializers
+from minigen.nn.labelled import Labelled
 from minigen.nn.layers import (
     BatchNorm1d,
     BatchNorm2d,
@@ -34,7 +35,7 @@ from minigen.nn.unet import UNet
 
 __all__ = [
     "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "Dropout", "EMA", "Embedding",
-    "GroupNorm", "LayerNorm", "Linear", "MultiheadAttention", "Sequential", "UNet", "astype",
-    "buffers", "eval", "init", "initializers", "load", "load_arrays", "load_state_dict",
+    "GroupNorm", "Labelled", "LayerNorm", "Linear", "MultiheadAttention", "Sequential", "UNet",
+    "astype", "buffers", "eval", "init", "initializers", "load", "load_arrays", "load_state_dict",
     "parameters", "save", "save_arrays", "state_dict", "train", "walk",
 ]

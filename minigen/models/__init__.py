@@ -15,4 +15,11 @@ MODELS = {
     "conv_vae": "minigen.models.vae.conv_vae:convolutional",
     "gaussian_vae": "minigen.models.vae.gaussian_vae:diagonal_normal",
     "cvae": "minigen.models.vae.cvae:conditional",
+    "decoding": "minigen.models.autoregressive.decoding:beam_search",
+    "rnn": "minigen.models.autoregressive.rnn:RNN",
+    "pixels": "minigen.models.autoregressive.pixels:PixelModel",
+    "pixelrnn": "minigen.models.autoregressive.pixelrnn:pixelrnn",
+    "pixelcnn": "minigen.models.autoregressive.pixelcnn:pixelcnn",
+    "gated_pixelcnn": "minigen.models.autoregressive.gated_pixelcnn:gated_pixelcnn",
+    "conditional_pixelcnn": "minigen.models.autoregressive.conditional_pixelcnn:conditional",
 }

@@ -35,7 +35,7 @@ from minigen.nn.unet import UNet
 
 __all__ = [
     "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "Dropout", "EMA", "Embedding",
-    "GroupNorm", "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention", "Sequential", "UNet", "astype",
-    "buffers", "eval", "init", "initializers", "load", "load_arrays", "load_state_dict",
-    "parameters", "save", "save_arrays", "state_dict", "train", "walk",
+    "GroupNorm", "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention", "Sequential",
+    "UNet", "astype", "buffers", "eval", "init", "initializers", "load", "load_arrays",
+    "load_state_dict", "parameters", "save", "save_arrays", "state_dict", "train", "walk",
 ]

@@ -11,7 +11,7 @@ are needed one after the other. With V = 2 the scores are (0, s), so that s is a
 import numpy as np
 
 from minigen import concatenate, cross_entropy, mean, nn, no_grad, sum, tensor
-from minigen.models.autoregressive.decoding import sample
+from minigen.models.autoregressive import decoding
 from minigen.nn.masked import Scan
 from minigen.tensor import Tensor, xp
 
@@ -24,8 +24,8 @@ def outputs(levels):
 class PixelModel:
     """Images of `shape` (C, H, W) whose values are integers 0 … levels − 1.
 
-    net(x, *given): images (N, C, H, W) scaled to [−1, 1] → (N, C · outputs(levels), H, W), colour by
-        colour, where no value may depend on its own place in x or a later one
+    net(x, *given): images (N, C, H, W) scaled to [−1, 1] → (N, C · outputs(levels), H, W), one
+        colour after the other; no value may depend on its own place in x or on a later one
     net(x, *given, at): the same at one place, that of the `Scan` at, for its pixel x (N, C, 1, 1)
 
     `given` is whatever else the network takes (a label: see conditional_pixelcnn.py).
@@ -46,7 +46,7 @@ class PixelModel:
         """log p_θ(x) of images x, integers (N, C, H, W), in nats: (N,). It is exact."""
         x = self._checked(x)
         N, C, H, W = x.shape
-        s = self.scores(self._scaled(x), *given).reshape(N * C, self.levels, H, W)
+        s = self.scores(tensor(self._scaled(x)), *given).reshape(N * C, self.levels, H, W)
         log_p = -cross_entropy(s, x.reshape(N * C, H, W), reduction="none")  # eq: pixel-softmax-256
         return sum(log_p.reshape(N, C * H * W), 1)  # eq: ar-model
 
@@ -54,11 +54,11 @@ class PixelModel:
         """−log p_θ, averaged over a batch of images: integers (N, C, H, W)."""
         return -mean(self.log_prob(x, *given))  # eq: pixelcnn-mle
 
-    def sample(self, n, rng, *given, choose=sample):
+    def sample(self, n, rng, *given, choose=decoding.sample):
         """n images: integers (n, C, H, W). `choose` as in `complete`."""
         return self.complete(np.zeros((n, *self.shape), int), False, rng, *given, choose=choose)
 
-    def complete(self, x, known, rng, *given, choose=sample):
+    def complete(self, x, known, rng, *given, choose=decoding.sample):
         """Images x, integers (N, C, H, W), of which only the values at `known` (booleans that
         broadcast to x) are kept; the others are drawn, each given all those before it.
 

@@ -12,7 +12,7 @@ f is the simplest recurrence there is, tanh(W h + E x + b), and g a softmax of a
 import numpy as np
 
 from minigen import cross_entropy, mean, nn, no_grad, stack, sum, tanh, tensor
-from minigen.models.autoregressive.decoding import beam_search, generate, sample
+from minigen.models.autoregressive import decoding
 from minigen.ops.loss import integers
 
 
@@ -60,12 +60,12 @@ class RNN:
             h = self.f(h, x)
             return self.g(h).numpy(), h
 
-    def sample(self, n, T, rng, choose=sample):
+    def sample(self, n, T, rng, choose=decoding.sample):
         """n sequences: integers (n, T). `choose`: a rule of decoding.py."""
-        return generate(self.step, *self.start(n), T, choose, rng)
+        return decoding.generate(self.step, *self.start(n), T, choose, rng)
 
     def most_probable(self, T, k):
         """The k sequences of length T that a beam of width k finds and their log p: (k, T), (k,).
         """
         h, x = self.start(1)
-        return beam_search(self.step, h, x[0], T, k)
+        return decoding.beam_search(self.step, h, x[0], T, k)

@@ -20,8 +20,8 @@ from scipy.special import log_softmax, softmax
 
 
 def temperature(s, tau):
-    """Scores at temperature τ > 0."""
-    if not tau > 0:
+    """Scores at temperature τ > 0: a number, or an array that broadcasts to s."""
+    if not np.all(np.asarray(tau) > 0):
         raise ValueError(f"temperature: tau must be positive, got {tau} (greedy is its limit at 0)")
     return s / tau  # eq: temperature-softmax
 

@@ -58,10 +58,10 @@ class GatedPixelCNN:
     def down(self, x, at, *given):
         """The vertical stack, for the image moved down by a row: what each layer says to the
         horizontal one, (N, 2h, H, W)."""
-        links = []
-        for layer in self.layers:
-            y = layer.vertical(x if layer.first else gate(y), at, *given)
+        y, links = self.layers[0].vertical(x, at, *given), []
+        for layer, after in zip(self.layers, [*self.layers[1:], None], strict=True):
             links.append(layer.link(y))
+            y = after and after.vertical(gate(y), at, *given)
         return links
 
     def __call__(self, x, *given, at=None):

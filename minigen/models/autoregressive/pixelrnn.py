@@ -17,7 +17,7 @@ Differs from the paper: one direction of its diagonal LSTM, one layer, grey imag
 
 import numpy as np
 
-from minigen import concatenate, nn, pad, relu, sigmoid, split, tanh, tensor
+from minigen import concatenate, nn, pad, relu, sigmoid, split, stack, tanh, tensor
 from minigen.models.autoregressive.pixels import PixelModel, outputs
 from minigen.tensor import xp
 
@@ -50,8 +50,8 @@ class DiagonalLSTM:
     def whole(self, x):
         """All places of images x (N, 1, H, W), an anti-diagonal at a time."""
         N, _, H, W = x.shape
-        values = np.moveaxis(neighbours(x.data), 0, 2)  # (H, W, N, 2)
-        h = c = tensor(xp(values).zeros((0, N, self.d_h), x.dtype))
+        values = neighbours(x).transpose(1, 2, 0, 3)  # (H, W, N, 2)
+        h = c = tensor(xp(x.data).zeros((0, N, self.d_h), x.dtype))
         states, places, first = [], [], 0
         for d in range(H + W - 1):  # eq: pixelrnn-steps
             i = np.arange(max(0, d - W + 1), min(H, d + 1))  # the rows that have a place on it
@@ -73,17 +73,18 @@ class DiagonalLSTM:
             zero = tensor(xp(at.x).zeros((N, self.d_h), at.x.dtype))
             at.kept[self] = [(zero, zero)] * (W + 1)  # the last one: the edge
         row = at.kept[self]  # (h, c) of this row as far as it is read, then of the row above
-        i, j = max(at.i - 1, 0), max(at.j - 1, 0)
-        values = neighbours(at.x[:, :, i:at.i + 1, j:at.j + 1])[:, -1, -1]
+        corner = at.x[:, :, max(at.i - 1, 0):at.i + 1, max(at.j - 1, 0):at.j + 1]
+        values = neighbours(tensor(corner))[:, -1, -1]
         row[at.j] = self.f(row[at.j - 1 if at.j else W], row[at.j][0], values)
         return self.g(row[at.j][0]).reshape(N, -1, 1, 1)
 
 
 def neighbours(x):
     """The values left of and above each place, 0 beyond the image: (N, 1, H, W) → (N, H, W, 2)."""
-    y = xp(x).zeros((*x[:, 0].shape, 2), x.dtype)
-    y[:, :, 1:, 0], y[:, 1:, :, 1] = x[:, 0, :, :-1], x[:, 0, :-1]
-    return y
+    none = (0, 0)
+    left = pad(x[:, 0, :, :-1], [none, none, (1, 0)])
+    above = pad(x[:, 0, :-1], [none, (1, 0), none])
+    return stack([left, above], axis=-1)
 
 
 def pixelrnn(shape, levels=2, d_h=64, rng=None):

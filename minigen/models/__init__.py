@@ -25,4 +25,11 @@ MODELS = {
     "divergences": "minigen.models.gan.divergences:Divergence",
     "fgan": "minigen.models.gan.fgan:FGAN",
     "normal_fit": "minigen.models.gan.normal_fit:players",
+    "decoding": "minigen.models.autoregressive.decoding:beam_search",
+    "rnn": "minigen.models.autoregressive.rnn:RNN",
+    "pixels": "minigen.models.autoregressive.pixels:PixelModel",
+    "pixelrnn": "minigen.models.autoregressive.pixelrnn:pixelrnn",
+    "pixelcnn": "minigen.models.autoregressive.pixelcnn:pixelcnn",
+    "gated_pixelcnn": "minigen.models.autoregressive.gated_pixelcnn:gated_pixelcnn",
+    "conditional_pixelcnn": "minigen.models.autoregressive.conditional_pixelcnn:conditional",
 }

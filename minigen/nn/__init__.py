@@ -15,6 +15,7 @@ from minigen.nn.layers import (
     MultiheadAttention,
     Sequential,
 )
+from minigen.nn.masked import MaskedConv2d
 from minigen.nn.parameters import (
     EMA,
     astype,
@@ -35,7 +36,8 @@ from minigen.nn.unet import UNet
 
 __all__ = [
     "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "Dropout", "EMA", "Embedding",
-    "GroupNorm", "Labelled", "LayerNorm", "Linear", "MultiheadAttention", "Sequential", "UNet",
-    "astype", "buffers", "eval", "init", "initializers", "load", "load_arrays", "load_state_dict",
-    "parameters", "save", "save_arrays", "state_dict", "train", "walk",
+    "GroupNorm", "Labelled", "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention",
+    "Sequential", "UNet", "astype", "buffers", "eval", "init", "initializers", "load",
+    "load_arrays", "load_state_dict", "parameters", "save", "save_arrays", "state_dict", "train",
+    "walk",
 ]

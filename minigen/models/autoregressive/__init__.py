@@ -1,0 +1,1 @@
+"""Autoregressive models: one value after the other, each given those before it."""

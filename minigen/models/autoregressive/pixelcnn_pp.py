@@ -82,7 +82,7 @@ class PixelCNNpp:
 
     def log_prob(self, x):
         """log p(x) of each image, exact, nats: (N,). x is (N, C, H, W), integers 0 … 255."""
-        return sum(self.mixture(x).log_prob(x), (1, 2))  # eq: ar-chain-rule
+        return sum(self.mixture(x).log_prob(x), (1, 2))
 
     def loss(self, x):
         """−log p(x), averaged over a batch."""

@@ -96,7 +96,8 @@ class PixelCNNpp:
         """x (N, C, H, W), integers 0 … 255, of which only the pixels at `known` are kept (booleans
         that broadcast to (H, W)); the others are drawn in order, given all those before.
 
-        A row of u is computed once, and of ul one pixel at a time: see `Place`.
+        A row of u is computed once, and of ul one pixel at a time, or a row that is known: see
+        `Place`.
         """
         N, (C, H, W) = len(x), self.shape
         known = np.broadcast_to(known, (H, W))
@@ -104,18 +105,28 @@ class PixelCNNpp:
         v = surround(rescale(x, dtype=self.last.weight.dtype))
         seen = np.zeros((N, 2 * C + 1, H + 1, W + 1), v.dtype)
         layers = {}
+
+        def look(i, j, a):  # at the pixels whose prediction was a, from (i, j)
+            to = j + a.shape[3]
+            pixels = self.inputs(v[:, :C, i + UP:i + UP + 1, j + SIDE:to + SIDE], a)
+            seen[:, :, i + 1:i + 2, j + 1:to + 1] = pixels
+
         with no_grad():
             for i in range(H):
                 self.rows(tensor(seen[:, :, i:i + 1, 1:]), Place(layers, (H, W), i))
+                if known[i].all():
+                    a = self.base.predict(v[:, :, i:i + UP + 1])
+                    look(i, 0, a)
+                    self.pixels(tensor(seen[:, :, i + 1:i + 2, :-1]), a, Place(layers, (H, W), i))
+                    continue
                 for j in range(W):
-                    at = Place(layers, (H, W), i, j)
                     a = self.base.predict(v[:, :, i:i + UP + 1, j:j + 2 * SIDE + 1])
-                    p = self.pixels(tensor(seen[:, :, i + 1:i + 2, j:j + 1]), a, at)
+                    p = self.pixels(tensor(seen[:, :, i + 1:i + 2, j:j + 1]), a,
+                                    Place(layers, (H, W), i, j))
                     if not known[i, j]:
                         x[:, :, i, j] = p.sample(rng)[:, :, 0, 0]
-                    pixel = rescale(x[:, :, i:i + 1, j:j + 1], dtype=v.dtype)
-                    v[:, :C, i + UP, j + SIDE] = pixel[:, :, 0, 0]
-                    seen[:, :, i + 1, j + 1] = self.inputs(pixel, a)[:, :, 0, 0]
+                        v[:, :C, i + UP, j + SIDE] = rescale(x[:, :, i, j], dtype=v.dtype)
+                    look(i, j, a)
         return x
 
 

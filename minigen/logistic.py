@@ -4,8 +4,8 @@
     P(x | μ, s) = σ((x + ½ − μ) / s) − σ((x − ½ − μ) / s)        for the levels x = 0 … L − 1
     the lowest level also takes the tail below it, the highest the tail above it
 
-Levels are rescaled to v = 2x / (L − 1) − 1 in [−1, 1], so ½ becomes h = 1 / (L − 1). The channels of
-a pixel share one choice k of the mixture, and the mean of each depends linearly on those before:
+Levels are rescaled to v = 2x / (L − 1) − 1 in [−1, 1], so ½ becomes h = 1 / (L − 1). The channels
+of a pixel share one choice k of the mixture; the mean of each depends linearly on those before:
 
     p(x) = Σ_k π_k Π_c P(x_c | μ_kc + Σ_{c'<c} coef_kcc' v_c', s_kc)
 """
@@ -126,8 +126,8 @@ def check_levels(who, x, levels=256):
     """x as an array of integers, all of them levels; else TypeError or ValueError."""
     x = x.data if isinstance(x, Tensor) else np.asarray(x)
     if x.dtype.kind not in "iu":
-        raise TypeError(f"{who}: expected integers 0 … {levels - 1}, got {x.dtype}: pass the images "
-                        "as they are in the file, not rescaled")
+        raise TypeError(f"{who}: expected integers 0 … {levels - 1}, got {x.dtype}: pass the "
+                        "images as they are in the file, not rescaled")
     if x.size and (x.min() < 0 or x.max() >= levels):
         raise ValueError(f"{who}: expected integers 0 … {levels - 1}, got values from {x.min()} to "
                          f"{x.max()}")

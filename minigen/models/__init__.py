@@ -15,4 +15,6 @@ MODELS = {
     "conv_vae": "minigen.models.vae.conv_vae:convolutional",
     "gaussian_vae": "minigen.models.vae.gaussian_vae:diagonal_normal",
     "cvae": "minigen.models.vae.cvae:conditional",
+    "linear_predictor": "minigen.models.autoregressive.linear_predictor:LinearPredictor",
+    "pixelcnn_pp": "minigen.models.autoregressive.pixelcnn_pp:PixelCNNpp",
 }

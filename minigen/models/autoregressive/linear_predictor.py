@@ -56,9 +56,11 @@ class LinearPredictor:
     def _scales(self, x):
         from scipy.optimize import minimize_scalar
         mean = self.mixture(x).mean(rescale(x, dtype=np.float32)).numpy()[:, 0]
-        return [minimize_scalar(lambda log_s: -log_bin(  # noqa: B023
-            x[:, c], mean[:, c], tensor([log_s])).numpy().mean(), bounds=(-7, 1)).x
-            for c in range(self.C)]
+
+        def most_likely(x, mean):
+            def nll(log_s): return -log_bin(x, mean, tensor([log_s])).numpy().mean()
+            return minimize_scalar(nll, bounds=(-7, 1)).x
+        return [most_likely(x[:, c], mean[:, c]) for c in range(self.C)]
 
     def context(self, v):
         """a: what the pixels before predict, (N, C, H, W), for v (N, C, H, W) in [−1, 1]."""

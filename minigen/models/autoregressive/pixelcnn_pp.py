@@ -1,17 +1,17 @@
 """PixelCNN++ (Salimans et al. 2017): whole pixels at a time, from what is above and to the left.
 
-    p(x) = Π_ij p(x_ij | rows above i, row i left of j)     each factor a mixture of discretised
-                                                            logistics over three colours: logistic.py
-    u_ij sees the rows above i, ul_ij also row i left of j: two streams, ul takes u in
-    h = conv(celu(x)) + 1×1(celu(u or a short cut))         celu(x) = elu([x, −x])
-    x ← x + a ⊙ σ(b),  (a, b) = conv(celu(h))               a block, of either stream
+    p(x) = Π_ij p(x_ij | the rows above i, row i to the left of j)
+           each factor a mixture of discretised logistics over three colours: logistic.py
+    two streams: u_ij sees the rows above i; ul_ij also row i to the left of j, and takes u in
+    a block of either: h = conv(celu(x)) + 1×1(celu(u, a short cut))    celu(x) = elu([x, −x])
+                       x ← x + a ⊙ σ(b),  (a, b) = conv(celu(h))
 
 Convolutions look up and left because images are shifted down and right by padding; no weight is
 masked. Each stream halves the image and doubles it again, with short cuts between equal sizes.
 
 Differs from the paper: the mixture describes (v − a) / s, where a and s are the prediction and the
-scale of a `LinearPredictor`, and the network sees this too. One that was never fitted predicts grey:
-then the model is the paper's. Also no dropout and no weight normalisation, K = 5, and small widths.
+scale of a `LinearPredictor`, and the network sees this too. With one that was never fitted, which
+predicts grey, it is the paper's. No dropout, no weight normalisation; K = 5; widths are small.
 """
 
 import numpy as np
@@ -49,16 +49,14 @@ class PixelCNNpp:
             nn.init(part, rng)
         K, (C, *_), s = self.K, self.shape, np.exp(self.base.log_s.data)
         c, before = np.tril_indices(C, -1)
-        start = [np.zeros(K + K * C), np.repeat(np.linspace(-1, 1, K), C),
+        start = [np.zeros(K + K * C), np.repeat(np.arange(K) / 2 - (K - 1) / 4, C),
                  np.tile(self.base.B.data * s[before] / s[c], K)]
         write(self.last.weight, lambda a: np.multiply(a, 0.1, out=a))
         write(self.last.bias, lambda a: np.copyto(a, np.concatenate(start)))
 
     def mixture(self, x):
         """p(x_ij | what comes before) for all pixels of x (N, C, H, W): a `LogisticMixture`."""
-        if x.shape[1:] != self.shape:
-            raise ValueError(f"PixelCNNpp: images of {x.shape[1:]}, expected {self.shape}")
-        v, at = rescale(check_levels("PixelCNNpp", x), dtype=self.last.weight.dtype), Whole()
+        v, at = rescale(self._checked(x), dtype=self.last.weight.dtype), Whole()
         a = self.base.context(v)
         seen = np.pad(self.inputs(v, a), ((0, 0), (0, 0), (1, 0), (1, 0)))
         self.rows(tensor(seen[:, :, :-1, 1:]), at)
@@ -100,8 +98,11 @@ class PixelCNNpp:
         `Place`.
         """
         N, (C, H, W) = len(x), self.shape
+        if np.ndim(known) > 2 or any(n not in (1, m) for n, m in zip(
+                np.shape(known)[::-1], (W, H), strict=False)):
+            raise ValueError(f"PixelCNNpp: known is {np.shape(known)}, expected {H, W}")
         known = np.broadcast_to(known, (H, W))
-        x = np.where(known, check_levels("PixelCNNpp", x), 0)
+        x = np.where(known, self._checked(x), 0)
         v = surround(rescale(x, dtype=self.last.weight.dtype))
         seen = np.zeros((N, 2 * C + 1, H + 1, W + 1), v.dtype)
         layers = {}
@@ -127,6 +128,12 @@ class PixelCNNpp:
                         x[:, :, i, j] = p.sample(rng)[:, :, 0, 0]
                         v[:, :C, i + UP, j + SIDE] = rescale(x[:, :, i, j], dtype=v.dtype)
                     look(i, j, a)
+        return x
+
+    def _checked(self, x):
+        x = check_levels("PixelCNNpp", x)
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"PixelCNNpp: images of {x.shape[1:]}, expected {self.shape}")
         return x
 
 

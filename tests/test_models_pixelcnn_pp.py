@@ -1,5 +1,8 @@
 """PixelCNN++: what may depend on what, pixels one by one as all at once, the start, bad input."""
 
+import importlib
+import json
+
 import numpy as np
 import pytest
 
@@ -122,3 +125,12 @@ def test_bad_input_is_one_line():
             assert "\n" not in str(e.value)
     with pytest.raises(ValueError, match="known"):
         model.complete(np.zeros((2, 3, 8, 8), int), np.zeros((3, 3), bool), RNG(0))
+
+
+def test_the_demo_from_nothing_on_grey_images(tmp_path):
+    module = importlib.import_module("demos.pixelcnn_pp")
+    module.main(["--quick", "--plain", "--data", "glyphs", "--out", str(tmp_path)])
+    assert (tmp_path / "completions.png").exists()
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert 8 > metrics["bits_per_dim"] > metrics["linear_predictor_bits_per_dim"] > 1
+    assert "linear_predictor_passed_after_steps" not in metrics

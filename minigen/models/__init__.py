@@ -32,4 +32,6 @@ MODELS = {
     "pixelcnn": "minigen.models.autoregressive.pixelcnn:pixelcnn",
     "gated_pixelcnn": "minigen.models.autoregressive.gated_pixelcnn:gated_pixelcnn",
     "conditional_pixelcnn": "minigen.models.autoregressive.conditional_pixelcnn:conditional",
+    "linear_predictor": "minigen.models.autoregressive.linear_predictor:LinearPredictor",
+    "pixelcnn_pp": "minigen.models.autoregressive.pixelcnn_pp:PixelCNNpp",
 }

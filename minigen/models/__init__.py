@@ -14,4 +14,7 @@ MODELS = {
     "conv_vae": "minigen.models.vae.conv_vae:convolutional",
     "gaussian_vae": "minigen.models.vae.gaussian_vae:diagonal_normal",
     "cvae": "minigen.models.vae.cvae:conditional",
+    "schedule": "minigen.models.diffusion.schedule:linear",
+    "denoiser": "minigen.models.diffusion.denoiser:denoiser",
+    "ddpm": "minigen.models.diffusion.ddpm:DDPM",
 }

@@ -17,4 +17,13 @@ MODELS = {
     "schedule": "minigen.models.diffusion.schedule:linear",
     "denoiser": "minigen.models.diffusion.denoiser:denoiser",
     "ddpm": "minigen.models.diffusion.ddpm:DDPM",
+    "improved_ddpm": "minigen.models.diffusion.improved_ddpm:ImprovedDDPM",
+    "ddim": "minigen.models.diffusion.ddim:DDIM",
+    "snr": "minigen.models.diffusion.snr:vlb_weight",
+    "frequency": "minigen.models.diffusion.frequency:drowns",
+    "exact": "minigen.models.diffusion.exact:Mixture",
+    "conditional": "minigen.models.diffusion.conditional:conditional",
+    "guidance": "minigen.models.diffusion.guidance:ClassifierFree",
+    "noisy_classifier": "minigen.models.diffusion.noisy_classifier:NoisyClassifier",
+    "threshold": "minigen.models.diffusion.threshold:dynamic",
 }

@@ -5,9 +5,9 @@ The network was taught q(x_t | x_0) only, and many chains have these marginals. 
     q_η(x_{t−1} | x_t, x_0) = N(√ᾱ_{t−1} x_0 + √(1 − ᾱ_{t−1} − σ_t²) ε, σ_t² I)
     ε = (x_t − √ᾱ_t x_0) / √(1 − ᾱ_t)        σ_t² = η² β̃_t
 
-with x̂_0 in the place of x_0. η = 1 is the DDPM's posterior. η = 0 adds no noise: the way from x_T to
-x_0 is a differential equation, solved in Euler steps, of which few are needed, and it can be gone
-in both directions. Fewer steps are a `respaced` schedule, here as there.
+with x̂_0 in the place of x_0. η = 1 is the DDPM's posterior. η = 0 adds no noise: the way from x_T
+to x_0 is a differential equation, solved in Euler steps, of which few are needed, and it can be
+gone in both directions. Fewer steps are a `respaced` schedule, here as there.
 """
 
 import numpy as np
@@ -33,8 +33,9 @@ class DDIM(DDPM):
         """q_η(x_{t−1} | x_t, x_0): a `Normal`; all of it is at its mean if η = 0 or t = 1."""
         s, at = self.schedule, self.schedule.at
         eps = (x_t - at(np.sqrt(s.alpha_bar), t, x_t) * x_0) / at(np.sqrt(1 - s.alpha_bar), t, x_t)
-        to_x_t = np.sqrt(np.maximum(1 - s.alpha_bar_before - self.sigma2, 0))
-        mu = at(np.sqrt(s.alpha_bar_before), t, x_t) * x_0 + at(to_x_t, t, x_t) * eps  # eq: ddim-step
+        a = at(np.sqrt(s.alpha_bar_before), t, x_t)
+        b = at(np.sqrt(np.maximum(1 - s.alpha_bar_before - self.sigma2, 0)), t, x_t)
+        mu = a * x_0 + b * eps  # eq: ddim-step
         with np.errstate(divide="ignore"):
             return Normal(mu, at(np.log(self.sigma2), t, x_t))
 

@@ -8,7 +8,8 @@ Noise makes each component another normal, so every density on the way is known,
 
 and with it what a perfect network says:
 
-    ε*(x_t, t) = E[ε | x_t] = −√(1 − ᾱ_t) ∇ log p(x_t) = √(1 − ᾱ_t) Σ_c p(c | x_t) (x_t − √ᾱ_t μ_c) / v_c
+    ε*(x_t, t) = E[ε | x_t] = −√(1 − ᾱ_t) ∇ log p(x_t)
+               = √(1 − ᾱ_t) Σ_c p(c | x_t) (x_t − √ᾱ_t μ_c) / v_c
 """
 
 import math

@@ -34,14 +34,19 @@ def radius(H, W):
     return np.rint(np.hypot(fy[:, None], fx)).astype(int)
 
 
+def radial_mean(values):
+    """The mean of `values` (..., H, W) over all directions, for |f| = 0, 1, … up to half of the
+    shorter side: (..., R)."""
+    H, W = values.shape[-2:]
+    r, R = radius(H, W).ravel(), min(H, W) // 2 + 1
+    rings = np.eye(r.max() + 1, dtype=values.dtype)[r][:, :R]  # (HW, R)
+    return values.reshape(*values.shape[:-2], H * W) @ (rings / rings.sum(0))
+
+
 def radial_spectrum(x):
-    """The mean of |F(x)|² over images (N, C, H, W), channels and directions, for |f| = 0, 1, …
-    up to the shorter side's half: (R,). White noise of variance 1 gives 1 everywhere."""
-    H, W = x.shape[-2:]
-    power = (np.abs(fourier(x)) ** 2).reshape(-1, H, W).mean(0)
-    r, last = radius(H, W), min(H, W) // 2
-    total = np.bincount(r.ravel(), power.ravel(), r.max() + 1)
-    return (total / np.bincount(r.ravel()))[:last + 1]
+    """The mean of |F(x)|² over images (N, C, H, W), channels and directions: (R,). White noise of
+    variance 1 gives 1 everywhere."""
+    return radial_mean(np.abs(fourier(x)) ** 2).mean((0, 1))
 
 
 def band(x, low, high):

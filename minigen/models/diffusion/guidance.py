@@ -13,7 +13,7 @@ Both because ε = −√(1 − ᾱ_t) ∇ log p(x_t), and ∇ log p(c | x_t) = �
 The samples follow p(x_t | c) p(c | x_t)^w, so ω = 1 + w; what is surely of class c gains, variety
 is lost. A guided network is called as any other: ``DDPM(ClassifierFree(net, 2.0), schedule)``.
 
-A conditional network is net(x_t, t, y), with labels y = 0 … `net.classes` − 1 and ∅ = `net.classes`.
+A conditional network is net(x_t, t, y), with labels y = 0 … `net.classes` − 1; ∅ is `net.classes`.
 """
 
 import math

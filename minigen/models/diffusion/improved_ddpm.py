@@ -5,7 +5,7 @@ between the two that are right for extreme data (β̃_t: one image only; β_t: w
 
     σ_t² = exp(v log β_t + (1 − v) log β̃_t)
 
-    L_hybrid = L_simple + λ L_vlb,  λ = 0.001        L_vlb = T · (the bound's term of t), bits per value
+    L_hybrid = L_simple + λ L_vlb,  λ = 0.001      L_vlb = T · (the bound's term of t), bits a value
 
 L_simple does not see σ_t, and L_vlb alone is noisy. So the mean is held fixed in L_vlb: the bound
 teaches the variances, L_simple the mean. β̃_1 = 0 is replaced by β̃_2.

@@ -10,8 +10,8 @@ from minigen.dist import noise
 
 
 class NoisyClassifier:
-    """Convolutions of stride 2, each told the time by AdaGN, then a linear layer: images (N, C, H, W)
-    of `shape` (C, H, W) and integers t (N,) → logits (N, classes)."""
+    """Convolutions of stride 2, each told the time by AdaGN, then a linear layer: images of `shape`
+    (C, H, W) and integers t (N,) → logits (N, classes)."""
 
     def __init__(self, shape, classes, widths=(32, 64, 64), D=64, rng=None):
         self.embed = nn.TimeEmbedding(nn.Sinusoidal(D // 2), D // 2, D, rng)

@@ -9,7 +9,7 @@ t and each |f|. The best is known, Wiener's gain, so spectra.png can show both.
 
 import numpy as np
 
-from minigen import data, mean, nn, optim, pictures, sigmoid, square, take, tensor, train
+from minigen import data, mean, nn, optim, pictures, square, take, tensor, train
 from minigen.demo import Demo, cli
 from minigen.models.diffusion import frequency, schedule
 
@@ -18,23 +18,23 @@ SHOWN = [1, 50, 150, 300, 500, 800]  # of these
 
 
 class Gains:
-    """g = σ(a), for every one of TIMES and every |f| = 0 … R − 1."""
+    """g for every one of TIMES and every |f| = 0 … R − 1."""
 
     def __init__(self, R):
-        self.a = tensor(np.zeros((len(TIMES), R), np.float32), requires_grad=True)
+        self.g = tensor(np.full((len(TIMES), R), 0.5, np.float32), requires_grad=True)
 
     def loss(self, signal, F_t, k, power):
         """|√ᾱ F(x_0) − g F(x_t)|² over the `power` of F(x_t), for transforms (N, C, H, W) at the
         times TIMES[k], k (N,)."""
-        g = sigmoid(take(self.a, k, axis=0))
+        g = take(self.g, k, axis=0)
         parts = (np.abs(signal) ** 2, (signal * F_t.conj()).real, np.abs(F_t) ** 2)
         a, b, c = (frequency.radial_mean(v).mean(1).astype(np.float32) for v in parts)  # (N, R)
         return mean((a - 2 * g * b + square(g) * c) / power[k])
 
     def denoise(self, x_t, k, alpha_bar):
-        """x̂_0 for images x_t (N, C, H, W) at the time TIMES[k]. The corners of the transform, beyond
-        the last |f|, have the gain of the last."""
-        g = sigmoid(self.a).numpy()[k]
+        """x̂_0 for images x_t (N, C, H, W) at the time TIMES[k]. The transform's corners, beyond the
+        last |f|, have the gain of the last."""
+        g = self.g.numpy()[k]
         r = np.minimum(frequency.radius(*x_t.shape[2:]), len(g) - 1)
         return np.fft.ifft2(g[r] * np.fft.fft2(x_t)).real / alpha_bar ** 0.5
 
@@ -53,7 +53,7 @@ def main(argv=None):
         return a ** 0.5 * x_0 + (1 - a) ** 0.5 * rng.standard_normal(x_0.shape)
 
     def step(t, rng):
-        opt.lr = 0.1 * optim.cosine(t, run.args.steps, floor=0.02)
+        opt.lr = 0.05 * optim.cosine(t, run.args.steps, floor=0.02)
         x_0, k = data.signed(run.batch(t)), rng.integers(0, len(TIMES), run.args.batch)
         signal = alpha_bar[k].reshape(-1, 1, 1, 1) ** 0.5 * frequency.fourier(x_0)
         F_t = frequency.fourier(noised(x_0, k, rng))
@@ -73,7 +73,7 @@ def main(argv=None):
 
     f, drowns = np.arange(1, len(P)), frequency.drowns(P, s)[1:]
     wiener = frequency.wiener(P, alpha_bar[:, None])
-    g = sigmoid(model.a).numpy()
+    g = model.g.numpy()
     shown = np.flatnonzero(np.isin(TIMES, SHOWN))
     with train.writing(run.out / "spectra.png"):
         pictures.lines(

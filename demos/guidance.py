@@ -16,7 +16,7 @@ import numpy as np
 from minigen import data, nn, optim, pictures, ruler, train
 from minigen.demo import Demo, at_least, cli
 from minigen.dist import noise
-from minigen.models.diffusion import schedule, threshold
+from minigen.models.diffusion import schedule, threshold, velocity
 from minigen.models.diffusion.conditional import conditional
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
@@ -46,16 +46,18 @@ def flags(parser):
 
 
 def main(argv=None):
-    run = Demo("guidance", __doc__, argv, data=("glyphs", "mnist"), batch=32, flags=flags,
-               steps={"glyphs": 400, "mnist": 1500})
+    run = Demo("guidance", __doc__, argv, data=("glyphs", "mnist"), batch=16, flags=flags,
+               steps={"glyphs": 900, "mnist": 3000})
     if run.args.sampling_steps > T:
         raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
                               f"{T} steps: give 1 to {T}")
     shape, K, small = run.data.shape, len(run.data.classes), (8, 8, 8)
     net = conditional(shape, K, small if run.quick else (16, 32, 32), D=64)
     classifier = NoisyClassifier(shape, K, small if run.quick else (32, 64, 64))
+    noise_schedule = schedule.linear(T)
     nn.init([net, classifier], run.rng)
-    model = DDPM(net, schedule.linear(T))
+    net = velocity.Velocity(net, noise_schedule)  # learns faster than a network of ε itself
+    model, w_t = DDPM(net, noise_schedule), velocity.weight(noise_schedule)
     opt = optim.Adam(nn.parameters(net), lr=2e-3)
     opt_c = optim.Adam(nn.parameters(classifier), lr=1e-3)
     ema = nn.EMA(opt.params, decay=0.995)
@@ -63,7 +65,7 @@ def main(argv=None):
     def step(t, rng):
         x_0, y = data.signed(run.batch(t)), run.data.train_y[run.indices(t)]
         opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, run.args.steps, floor=0.05)
-        loss, _ = model.loss(x_0, rng, drop_labels(y, K, rng))
+        loss, _ = model.loss(x_0, rng, drop_labels(y, K, rng), weight=w_t)
         numbers = train.descend(opt, loss, max_norm=1.0)
         loss = classifier.loss(model, x_0, y, rng)
         return numbers | train.descend(opt_c, loss, name="classifier_loss")

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from minigen import data, dist, grad, nn, optim, tensor
-from minigen.models.diffusion import ddim, frequency, improved_ddpm, snr
+from minigen.models.diffusion import ddim, frequency, improved_ddpm, snr, velocity
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
 from minigen.models.diffusion.exact import Mixture
@@ -191,6 +191,22 @@ def test_learnt_variances_find_the_best_ones():
     var_before, var = before * s2 + 1 - before, a * s2 + 1 - a
     best = var_before - (1 - beta) * var_before ** 2 / var
     assert np.exp(v.item()) == pytest.approx(best, rel=0.02)
+
+
+# ---------------------------------------------------------------------------------- velocity
+
+def test_a_network_of_the_velocity_gives_the_noise_and_its_loss():
+    s, rng = Schedule(BETA), RNG(24)
+    x_0, wrong = rng.normal(size=(2, 30, 3))
+    draws = RNG(25)
+    t, eps = draws.integers(1, 6, 30), draws.standard_normal(x_0.shape)
+    a, b = A[t][:, None] ** 0.5, (1 - A[t][:, None]) ** 0.5
+    x_t, v = a * x_0 + b * eps, a * eps - b * x_0
+    assert np.allclose(velocity.Velocity(lambda *_: tensor(v), s)(tensor(x_t), t).numpy(), eps)
+    model = DDPM(velocity.Velocity(lambda *_: tensor(v + wrong), s), s)
+    assert np.allclose(model.predict_x0(x_t, t, model.eps(x_t, t)).numpy(), x_0 - b * wrong)
+    loss, _ = model.loss(x_0, RNG(25), weight=velocity.weight(s))
+    assert loss.item() == pytest.approx((wrong ** 2).mean())
 
 
 # ---------------------------------------------------------------------------------- SNR

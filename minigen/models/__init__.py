@@ -20,6 +20,7 @@ MODELS = {
     "ddpm": "minigen.models.diffusion.ddpm:DDPM",
     "improved_ddpm": "minigen.models.diffusion.improved_ddpm:ImprovedDDPM",
     "ddim": "minigen.models.diffusion.ddim:DDIM",
+    "velocity": "minigen.models.diffusion.velocity:Velocity",
     "snr": "minigen.models.diffusion.snr:vlb_weight",
     "frequency": "minigen.models.diffusion.frequency:drowns",
     "exact": "minigen.models.diffusion.exact:Mixture",

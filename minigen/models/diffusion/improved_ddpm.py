@@ -36,9 +36,9 @@ class ImprovedDDPM(DDPM):
         """ε_θ and log σ_t², both of the shape of x_t."""
         at = self.schedule.at
         eps, v = split(DDPM.eps(self, x_t, t, *given), 2, axis=1)
-        v = (v + 1) / 2
-        logvar = v * at(self.log_beta, t, v) + (1 - v) * at(self.log_beta_tilde, t, v)
-        return eps, logvar  # eq: ddpm-learned-sigma
+        v, high, low = (v + 1) / 2, at(self.log_beta, t, v), at(self.log_beta_tilde, t, v)
+        logvar = v * high + (1 - v) * low  # eq: ddpm-learned-sigma
+        return eps, logvar
 
     def given_eps(self, eps):
         """The DDPM whose network says ε, whatever it is asked: for what follows from ε alone."""

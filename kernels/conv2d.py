@@ -41,7 +41,7 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
     y = np.empty((len(x), K, P, Q), x.dtype)
     bias = np.zeros(K, x.dtype) if b is None else b
     if winograd.fits(len(x), *w.shape[1::-1], (P, Q), (R, S), stride, dilation, groups):
-        winograd.conv2d(x, w, bias, padding, y)
+        winograd.conv2d(x, w, bias, stride, padding, y)
         return y
     with one_blas_thread():
         _columns(x, np.ascontiguousarray(w.transpose(0, 2, 3, 1)), bias, y, stride, padding,

@@ -37,7 +37,7 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
 def conv2d_weight(g, x, size, stride, padding, dilation, groups):
     (N, K, P, Q), D = g.shape, x.shape[1] // groups
     if winograd.fits(N, x.shape[1], K, (P, Q), size, stride, dilation, groups):
-        return winograd.conv2d_weight(g, x, padding)
+        return winograd.conv2d_weight(g, x, size, stride, padding)
     parts = np.zeros((chunks(N * P), K, *size, D), x.dtype)
     with one_blas_thread():
         _columns(g, x, parts, stride, padding, dilation, groups,

@@ -8,14 +8,16 @@
     size = (H, W) is one of the sizes which conv2d turns into (P, Q)
 
 2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast version: with stride 1 it
-is conv2d with the filters turned by 180° and their channels swapped, which reads where this writes.
-Otherwise each thread multiplies one image at a time, col = xᵀ·w (columns.py), and adds the columns
-to an image with its channels innermost, where S·D numbers are added in one go.
+is conv2d with the filters turned by 180° and their channels swapped, which reads where this writes;
+4×4 filters at stride 2 go Winograd's way (winograd.py). Otherwise each thread multiplies one image
+at a time, col = xᵀ·w (columns.py), and adds the columns to an image with its channels innermost,
+where S·D numbers are added in one go.
 """
 
 import numpy as np
 from numba import prange
 
+from . import winograd
 from .columns import channels_first, check_conv, col2im
 from .common import chunks, gemm, kernel, one_blas_thread, threaded
 from .conv2d import conv2d
@@ -52,6 +54,9 @@ def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
         return conv2d.cpu(x, w, b, stride, tuple(turned), dilation, groups)
     y = np.empty((N, D * groups, *size), x.dtype)
     bias = np.zeros(D * groups, x.dtype) if b is None else b
+    if winograd.fits(N, D, K, x.shape[2:], (R, S), stride, dilation, groups):
+        winograd.conv_transpose2d(x, w, bias, stride, padding, y)
+        return y
     threads = chunks(N * D * groups)
     blocks = threads if N * groups < threads and D % threads == 0 else 1  # of channels
     w = w.reshape(K, blocks, D // blocks, R, S).transpose(1, 0, 3, 4, 2)

@@ -1,9 +1,13 @@
 """Numbers by which models are compared, computed in the same way everywhere.
 
-All are in nats for each image, over held-out images; noise comes from ``default_rng(0)``.
+Likelihoods are in nats for each image, over held-out images; noise comes from ``default_rng(0)``.
+The scores of generated images look at them through a classifier: `minigen.ruler` has one.
 """
 
+import math
+
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from minigen.tensor import no_grad, tensor
 
@@ -34,3 +38,151 @@ def iw_nll(vae, x, *given, K=50, batch=500):
         y = (y[i:i + batch] for y in given)
         total -= vae.log_prob(tensor(x[i:i + batch]), rng, *y, K=K).numpy().sum(dtype=np.float64)
     return float(total / len(x))
+
+
+def nll(model, x, *given, batch=100):
+    """−log p(x) in nats, averaged over all images x, of a model that knows it exactly:
+    `model.log_prob(x, *given)` gives log p for each image of a batch."""
+    total = 0.0
+    for i in range(0, len(x), batch):
+        with no_grad():
+            log_p = model.log_prob(x[i:i + batch], *(y[i:i + batch] for y in given))
+        total -= log_p.numpy().sum(dtype=np.float64)
+    return float(total / len(x))
+
+
+def bits_per_dim(nats, dims):
+    """Nats for an image of `dims` numbers (C·H·W) as bits for each number: nats / (dims ln 2)."""
+    return nats / (dims * math.log(2))  # eq: bits-per-dim
+
+
+# ---------------------------------------------------------------------------------- sets of images
+
+def inception_score(p):
+    """How sure the labels of images are, and how varied (Salimans et al. 2016):
+
+        IS = exp(E_x KL(p(y|x) ‖ p(y)))        p(y) = E_x p(y|x)
+
+    p: p(y|x) of n images, (n, K). Between 1 (all alike) and K (each sure, all labels equally many).
+    """
+    p = _rows("inception_score", p)
+    if (p < 0).any() or not np.allclose(p.sum(1), 1, atol=1e-3):
+        raise ValueError("inception_score: rows of p must be probabilities that sum to one "
+                         "(softmax of the logits)")
+    ratio = np.divide(p, p.mean(0), out=np.ones_like(p), where=p > 0)  # 0 log 0 = 0
+    return float(np.exp((p * np.log(ratio)).sum(1).mean()))  # eq: inception-score
+
+
+def class_shares(p):
+    """The share of images whose most probable label is 0, 1, …: (K,), from p(y|x) (n, K)."""
+    p = _rows("class_shares", p)
+    return np.bincount(p.argmax(1), minlength=p.shape[1]) / len(p)
+
+
+def frechet_distance(a, b):
+    """The squared Fréchet distance of two normal distributions with the means and covariances of
+    features a (n, d) and b (m, d), n and m at least 2 (Heusel et al. 2017):
+
+        ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½)
+
+    With Σ = RᵀR, R from the QR decomposition of the centred features, tr Σ is the sum of R's
+    squares, and tr (Σ_a Σ_b)^½ the sum of the singular values of R_a R_bᵀ: no root is taken of a
+    matrix, and singular covariances (n ≤ d) do no harm.
+    """
+    a, b = _rows("frechet_distance", a), _rows("frechet_distance", b)
+    if a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise ValueError(f"frechet_distance: features are {a.shape} and {b.shape}, expected (n, d) "
+                         "and (m, d), n and m at least 2")
+    mu_a, mu_b = a.mean(0), b.mean(0)
+    R_a = np.linalg.qr((a - mu_a) / math.sqrt(len(a) - 1), mode="r")
+    R_b = np.linalg.qr((b - mu_b) / math.sqrt(len(b) - 1), mode="r")
+    root = np.linalg.svd(R_a @ R_b.T, compute_uv=False).sum()  # tr (Σ_a Σ_b)^½
+    traces = (R_a ** 2).sum() + (R_b ** 2).sum()
+    return float(max(((mu_a - mu_b) ** 2).sum() + traces - 2 * root, 0))  # eq: fid
+
+
+def nearest(images, train, block=2000):
+    """For each image (n, ...) the Euclidean distance to the nearest of `train` (m, ...) and its
+    index: float32 (n,), int64 (n,). Pixels are bytes or in [0, 1]; the distance is in the latter.
+    """
+    x = _unit(images)
+    if x.shape[1:] != train.shape[1:] or not len(train):
+        raise ValueError(f"nearest: images are {x.shape}, training images {train.shape}")
+    x = x.reshape(len(x), -1)
+    best, index = np.full(len(x), np.inf, np.float32), np.zeros(len(x), np.int64)
+    for i in range(0, len(train), block):
+        y = _unit(train[i:i + block]).reshape(-1, x.shape[1])
+        rest = (y * y).sum(1) - 2 * x @ y.T  # ‖x − y‖² − ‖x‖², (n, block)
+        j = rest.argmin(1)
+        closer = np.flatnonzero((least := rest[np.arange(len(x)), j]) < best)
+        best[closer], index[closer] = least[closer], i + j[closer]
+    y = _unit(train[index]).reshape(x.shape)
+    return np.sqrt(((x - y) ** 2).sum(1)), index  # eq: nearest-neighbour-check
+
+
+# ---------------------------------------------------------------------------------- pairs of images
+
+def psnr(x, y, peak):
+    """Peak signal-to-noise ratio of images x and y (N, C, H, W) in decibels, averaged over N:
+
+        10 log₁₀(peak² / MSE)
+
+    peak: the largest value a pixel can have, 1 or 255. Infinite if an image equals its partner.
+    """
+    x, y = _pair("psnr", x, y)
+    mse = ((x - y) ** 2).mean((1, 2, 3))
+    with np.errstate(divide="ignore"):
+        return float((10 * np.log10(peak ** 2 / mse)).mean())  # eq: psnr
+
+
+def ssim(x, y, peak):
+    """Structural similarity of images x and y (N, C, H, W), at most 1 (Wang et al. 2004):
+
+        (2 μ_x μ_y + c₁)(2 σ_xy + c₂) / ((μ_x² + μ_y² + c₁)(σ_x² + σ_y² + c₂))
+
+    c₁ = (0.01 peak)², c₂ = (0.03 peak)². Means and (co)variances are weighted by a Gaussian window
+    of 11×11 with σ = 1.5; averaged over all windows inside the image, channels and images. `peak`
+    is the largest value a pixel can have, 1 or 255.
+    """
+    x, y = _pair("ssim", x, y)
+    if min(x.shape[2:]) < 11:
+        raise ValueError(f"ssim: images are {x.shape}, smaller than the window of 11×11")
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    w = np.exp(-np.arange(-5, 6) ** 2 / (2 * 1.5 ** 2))
+    w /= w.sum()
+
+    def mean(a):  # in every window: rows, then columns
+        for axis in (2, 3):
+            a = sliding_window_view(a, 11, axis) @ w
+        return a
+
+    mu_x, mu_y = mean(x), mean(y)
+    var_x, var_y = mean(x * x) - mu_x ** 2, mean(y * y) - mu_y ** 2
+    cov = mean(x * y) - mu_x * mu_y
+    similar = (2 * mu_x * mu_y + c1) * (2 * cov + c2)  # eq: ssim
+    return float((similar / ((mu_x ** 2 + mu_y ** 2 + c1) * (var_x + var_y + c2))).mean())
+
+
+# ---------------------------------------------------------------------------------- what came
+
+def _unit(images):
+    """Bytes as float32 in [0, 1], floats as float32."""
+    x = tensor(images).numpy()
+    return x / np.float32(255) if x.dtype == np.uint8 else x.astype(np.float32)
+
+
+def _rows(name, a):
+    a = tensor(a).numpy().astype(np.float64)
+    if a.ndim != 2 or not a.size:
+        raise ValueError(f"{name}: expected one row for each image, (n, d), got {a.shape}")
+    if not np.isfinite(a).all():
+        raise ValueError(f"{name}: a value is not finite")
+    return a
+
+
+def _pair(name, x, y):
+    x, y = (tensor(a).numpy().astype(np.float64) for a in (x, y))
+    if x.ndim != 4 or x.shape != y.shape or not x.size:
+        raise ValueError(f"{name}: expected two sets of images of one shape (N, C, H, W), got "
+                         f"{x.shape} and {y.shape}")
+    return x, y

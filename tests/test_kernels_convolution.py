@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kernel_checks import DTYPES, check, close, normal, pairs, same
+from minigen.kernels import winograd
 from minigen.kernels.columns import conv_size
 
 from minigen import kernels
@@ -45,7 +46,8 @@ def test_convolutions(case):
 @pytest.mark.parametrize("case", [
     (5, 40, 30, 28, 3, 1, 1), (37, 32, 24, 7, 4, 2, 1), (2, 1, 8, 28, 5, 1, 2),
     (1, 70, 5, 64, 3, 2, 1), (3, 8, 1, 28, 3, 1, 1), (33, 20, 12, 4, 1, 1, 0),
-    (2, 6, 4, 150, 3, 1, 1)])
+    (2, 6, 4, 150, 3, 1, 1), (64, 32, 48, 14, 4, 2, 1), (5, 16, 20, 13, 4, 2, 2),
+    (3, 17, 16, 12, 4, 2, 3), (2, 16, 16, 11, 4, 2, 0)])
 def test_convolutions_of_many_blocks(case):
     N, C, K, size, kernel, stride, padding = case
     rng = np.random.default_rng(0)
@@ -54,6 +56,21 @@ def test_convolutions_of_many_blocks(case):
     g = normal(rng, np.float32, *same(kernels.conv2d, x, w, None, *options).shape)
     same(kernels.conv_transpose2d, g, w, None, x.shape[2:], *options)
     same(kernels.conv2d_weight, g, x, w.shape[2:], *options)
+
+
+@pytest.mark.parametrize("kernel, stride", [(3, 1), (4, 2)])
+def test_winograds_error_is_as_stated(kernel, stride):
+    rng = np.random.default_rng(0)
+    options = (stride, stride), (1, 1), (1, 1), 1
+    x, w = normal(rng, np.float64, 8, 128, 28, 28), normal(rng, np.float64, 64, 128, kernel, kernel)
+    g = kernels.conv2d.reference(x, w, None, *options)
+    assert winograd.fits(8, 128, 64, g.shape[2:], (kernel, kernel), *options[::2], 1)
+    for name, args in (("conv2d", (x, w, None)), ("conv_transpose2d", (g, w, None, (28, 28))),
+                       ("conv2d_weight", (g, x, (kernel, kernel)))):
+        single = [a.astype(np.float32) if isinstance(a, np.ndarray) else a for a in args]
+        exact = getattr(kernels, name).reference(*args, *options)
+        error = np.abs(getattr(kernels, name)(*single, *options) - exact).max()
+        assert 1e-8 < error / np.abs(exact).max() < 1e-5
 
 
 @pytest.mark.parity

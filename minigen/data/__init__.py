@@ -15,8 +15,8 @@ from .download import cache_folder
 from .download import fetch as _fetch
 from .scale import signed, unsigned
 
-__all__ = ["NAMES", "DataError", "Dataset", "batch_indices", "batches", "in_order", "load", "signed",
-           "unsigned"]
+__all__ = ["NAMES", "DataError", "Dataset", "batch_indices", "batches", "in_order", "load",
+           "signed", "unsigned"]
 
 DRAWN = {"glyphs": glyphs, "scenes": scenes}
 READ = {"mnist": mnist, "fashion-mnist": mnist, "cifar10": cifar10}

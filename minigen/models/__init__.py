@@ -9,6 +9,7 @@ MODELS = {
     "autoencoder": "minigen.models.autoencoder.autoencoder:single_hidden",
     "conv_autoencoder": "minigen.models.autoencoder.conv_autoencoder:convolutional",
     "classifier": "minigen.models.autoencoder.classifier:Classifier",
+    "lenet": "minigen.models.classifier.lenet:LeNet",
     "derivation": "minigen.models.vae.derivation:LatentModel",
     "vae": "minigen.models.vae.vae:fully_connected",
     "conv_vae": "minigen.models.vae.conv_vae:convolutional",

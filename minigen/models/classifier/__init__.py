@@ -1,0 +1,1 @@
+"""The classifier of digits by which generated images are measured."""

@@ -1,0 +1,48 @@
+"""LeNet: two convolutions, two poolings and two linear layers name a digit (LeCun et al. 1998).
+
+    h = f(x)                        p(y | x) = softmax(W h + b)
+    loss: −log p(y | x), averaged over a batch
+
+f's 64 numbers are the features of the Fréchet distance, p(y | x) is what the Inception Score looks
+at: see `minigen.ruler`.
+
+Differs from the paper: max-pooling and ReLU, which came later; three times the channels; one linear
+layer less; softmax in place of distances to drawn digits.
+"""
+
+from minigen import cross_entropy, max_pool2d, nn, relu, softmax
+
+CHANNELS = (16, 32)
+FEATURES = 64
+
+
+class LeNet:
+    """Images (N, 1, 28, 28) in [0, 1] to logits (N, classes)."""
+
+    def __init__(self, classes=10, rng=None):
+        K1, K2 = CHANNELS
+        self.body = nn.Sequential(
+            nn.Conv2d(1, K1, 5, rng=rng), relu, lambda h: max_pool2d(h, 2),     # (N, K1, 12, 12)
+            nn.Conv2d(K1, K2, 5, rng=rng), relu, lambda h: max_pool2d(h, 2),    # (N, K2, 4, 4)
+            lambda h: h.flatten(1),
+            nn.Linear(K2 * 4 * 4, FEATURES, rng=rng), relu,
+        )
+        self.head = nn.Linear(FEATURES, classes, rng=rng)
+
+    def features(self, x):
+        """h = f(x), what the last layer sees: (N, FEATURES)."""
+        if x.ndim != 4 or x.shape[1:] != (1, 28, 28):
+            raise ValueError(f"LeNet: images are {x.shape}, expected (N, 1, 28, 28)")
+        return self.body(x)
+
+    def __call__(self, x):
+        """Logits of p(y | x): (N, classes)."""
+        return self.head(self.features(x))
+
+    def probabilities(self, x):
+        """p(y | x): (N, classes), rows sum to one."""
+        return softmax(self(x), axis=1)
+
+    def loss(self, x, y):
+        """The mean of −log p(y | x) over a batch with integer labels y (N,)."""
+        return cross_entropy(self(x), y)

@@ -1,0 +1,141 @@
+"""The ruler: one fixed classifier by which generated digits are measured, so that the numbers of
+all models can be compared.
+
+    images = data.unsigned(generator.sample(5000, rng))
+    run.finish(ruler.quality(images, run.data))
+
+It is a LeNet, trained once on real images (mnist) or drawn ones (glyphs), and kept in
+minigen/rulers/. These commands made the weights:
+
+    python demos/classifier.py --data mnist
+    python demos/classifier.py --data glyphs
+    cp runs/classifier-*/lenet-*.safetensors minigen/rulers
+
+Scores of other classifiers (the papers use Inception v3) are not comparable with these.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from minigen import data, metrics, nn, no_grad
+from minigen.models.classifier.lenet import LeNet
+from minigen.tensor import tensor
+
+NAMES = ("mnist", "glyphs")
+NEAREST = 500  # images whose nearest training image is looked for
+
+
+def classify(images, name):
+    """p(y|x) of the ruler for data set `name` ("mnist" or "glyphs"): (n, 10), rows sum to one.
+
+    images: (n, 1, 28, 28), uint8, or floats in [0, 1]
+
+    ValueError for an unknown name, another shape, values beyond [0, 1] or not finite.
+    """
+    return _in_parts(_model(name).probabilities, _digits(images))
+
+
+def features(images, name):
+    """What the ruler's last layer sees of the images: (n, 64). Arguments as for `classify`."""
+    return _in_parts(_model(name).features, _digits(images))
+
+
+def quality(images, dataset):
+    """How good and how varied generated images are: a flat dict of numbers for metrics.json.
+
+    images: (n, C, H, W) like those of `dataset` (a `data.Dataset`), uint8 or floats in [0, 1],
+        n at least 2
+
+        inception_score_lenet@n         1 to 10, see `metrics.inception_score`
+        fid_lenet@n                     `metrics.frechet_distance` to n training images
+        real_inception_score_lenet@m    of m test images, m = n or as many as there are
+        real_fid_lenet@m                of m test images to the same training images
+        least_class_share               the share of the rarest digit among the images
+        nearest_train_distance          the mean distance to the nearest training image, of at most
+                                        500 images, and of as many test images: if samples are much
+        nearest_train_distance_of_test  nearer, they are copies
+
+    Which images are taken, where there are more, is drawn from default_rng(0). A data set without a
+    ruler has the last two numbers only; a line is printed that says so.
+
+    ValueError for another shape, values beyond [0, 1] or not finite.
+    """
+    x = _images(images, dataset.shape)
+    if len(x) < 2:
+        raise ValueError(f"quality: {len(x)} image came, a distribution needs at least 2")
+    numbers = {}
+    if dataset.name in NAMES:
+        numbers = _scores(x, dataset)
+    else:
+        print(f"no ruler for {dataset.name} (there are: {', '.join(NAMES)}): only the distances to "
+              "the nearest training images are computed", flush=True)
+    few = _some(x, NEAREST)
+    for key, some in (("", few), ("_of_test", _some(dataset.test_x, len(few)))):
+        numbers[f"nearest_train_distance{key}"] = float(
+            metrics.nearest(some, dataset.train_x)[0].mean())
+    return numbers
+
+
+def nearest_pairs(images, dataset, columns=10):
+    """The first `columns` images, and below each the training image nearest to it, for a picture of
+    `columns` a row: float32 (2 columns, C, H, W)."""
+    x = _images(images, dataset.shape)[:columns]
+    _, index = metrics.nearest(x, dataset.train_x)
+    return np.concatenate([x, dataset.train_x[index] / np.float32(255)])
+
+
+def _scores(x, dataset):
+    name, n = dataset.name, len(x)
+    train, test = _some(dataset.train_x, n), _some(dataset.test_x, n)
+    reference, p = features(train, name), classify(x, name)
+    def fid(images): return metrics.frechet_distance(features(images, name), reference)
+    return {
+        f"inception_score_lenet@{n}": metrics.inception_score(p),
+        f"fid_lenet@{n}": fid(x),
+        f"real_inception_score_lenet@{len(test)}": metrics.inception_score(classify(test, name)),
+        f"real_fid_lenet@{len(test)}": fid(test),
+        "least_class_share": float(metrics.class_shares(p).min()),
+    }
+
+
+def _some(x, n):
+    """n of the images, always the same ones; all, if there are no more."""
+    return x if len(x) <= n else x[np.random.default_rng(0).permutation(len(x))[:n]]
+
+
+@lru_cache
+def _model(name):
+    if name not in NAMES:
+        raise ValueError(f"ruler: there is none for {name!r} (there are: {', '.join(NAMES)})")
+    model = LeNet(rng=np.random.default_rng(0))
+    nn.load(model, Path(__file__).parent / "rulers" / f"lenet-{name}.safetensors")
+    return model
+
+
+def _in_parts(f, x):
+    with no_grad():
+        return np.concatenate([f(few).numpy() for few in data.in_order(x, batch_size=500)])
+
+
+def _digits(images):
+    return _images(images, (1, 28, 28))
+
+
+def _images(images, shape):
+    """Images (n, *shape) as float32 in [0, 1]."""
+    x = tensor(images).numpy()
+    if x.ndim != 4 or x.shape[1:] != tuple(shape) or not len(x):
+        raise ValueError(f"ruler: images have shape {x.shape}, expected (n, "
+                         f"{', '.join(map(str, shape))})")
+    if x.dtype == np.uint8:
+        return x / np.float32(255)
+    if x.dtype.kind != "f":
+        raise ValueError(f"ruler: images are {x.dtype}, expected uint8, or floats in [0, 1]")
+    if not np.isfinite(x).all():
+        raise ValueError("ruler: images are not finite")
+    if x.min() < -1e-3 or x.max() > 1 + 1e-3:
+        raise ValueError(f"ruler: images are in [{x.min():.3g}, {x.max():.3g}], expected [0, 1] "
+                         "(minigen.data.unsigned maps [−1, 1] to it)")
+    return x.astype(np.float32)

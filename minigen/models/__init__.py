@@ -18,4 +18,6 @@ MODELS = {
     "schedule": "minigen.models.diffusion.schedule:linear",
     "denoiser": "minigen.models.diffusion.denoiser:denoiser",
     "ddpm": "minigen.models.diffusion.ddpm:DDPM",
+    "hierarchical": "minigen.models.diffusion.hierarchical:elbo",
+    "empirical": "minigen.models.diffusion.empirical:Empirical",
 }

@@ -47,7 +47,7 @@ def flags(parser):
 
 def main(argv=None):
     run = Demo("guidance", __doc__, argv, data=("glyphs", "mnist"), batch=16, flags=flags,
-               steps={"glyphs": 900, "mnist": 3000})
+               steps={"glyphs": 800, "mnist": 3000})
     if run.args.sampling_steps > T:
         raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
                               f"{T} steps: give 1 to {T}")

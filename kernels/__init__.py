@@ -16,6 +16,7 @@ from .layer_norm import layer_norm, layer_norm_backward
 from .matmul import matmul
 from .optim import adam, rmsprop, sgd
 from .pool import avg_pool2d, avg_pool2d_transpose, max_pool2d, max_pool2d_at, max_unpool2d
+from .silu import silu, silu_backward
 from .upsample import (
     upsample_bilinear,
     upsample_bilinear_transpose,
@@ -27,6 +28,6 @@ __all__ = [
     "adam", "attention", "attention_backward", "avg_pool2d", "avg_pool2d_transpose", "batch_norm",
     "batch_norm_backward", "conv2d", "conv2d_weight", "conv_transpose2d", "group_norm",
     "group_norm_backward", "keep", "layer_norm", "layer_norm_backward", "matmul", "max_pool2d",
-    "max_pool2d_at", "max_unpool2d", "rmsprop", "sgd", "upsample_bilinear",
+    "max_pool2d_at", "max_unpool2d", "rmsprop", "sgd", "silu", "silu_backward", "upsample_bilinear",
     "upsample_bilinear_transpose", "upsample_nearest", "upsample_nearest_transpose",
 ]

@@ -1,4 +1,5 @@
-"""Pictures of what a model does: images side by side, and the curves of a training run. PNG."""
+"""Pictures of what a model does: images side by side, the curves of a training run (PNG), and
+change in time (GIF)."""
 
 import json
 from pathlib import Path
@@ -44,6 +45,21 @@ def save(path, picture, width=600):
     zoom = max(1, round(width / image.width))
     image = image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
     image.save(path, "PNG", optimize=True)
+
+
+def animate(path, frames, width=600, seconds=5.0):
+    """Write frames, each a picture as `save` takes, all of one size, as an animated GIF that lasts
+    about `seconds`, then rests on its last frame for two, and starts again."""
+    from PIL import Image
+    if not len(frames) or any(frame.shape != frames[0].shape for frame in frames):
+        raise ValueError(f"animate: expected one or more frames of one shape, got "
+                         f"{sorted({frame.shape for frame in frames})}")
+    zoom = max(1, round(width / frames[0].shape[1]))
+    first, *others = (Image.fromarray(frame).resize((frame.shape[1] * zoom, frame.shape[0] * zoom),
+                                                    Image.Resampling.NEAREST) for frame in frames)
+    each = max(20, round(1000 * seconds / len(frames)))  # ms; browsers show no less than 20
+    first.save(path, "GIF", save_all=True, append_images=others, loop=0,
+               duration=[each] * len(others) + [2000])
 
 
 def curves(log, path):

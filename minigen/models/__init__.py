@@ -18,6 +18,8 @@ MODELS = {
     "schedule": "minigen.models.diffusion.schedule:linear",
     "denoiser": "minigen.models.diffusion.denoiser:denoiser",
     "ddpm": "minigen.models.diffusion.ddpm:DDPM",
+    "hierarchical": "minigen.models.diffusion.hierarchical:elbo",
+    "empirical": "minigen.models.diffusion.empirical:Empirical",
     "improved_ddpm": "minigen.models.diffusion.improved_ddpm:ImprovedDDPM",
     "ddim": "minigen.models.diffusion.ddim:DDIM",
     "velocity": "minigen.models.diffusion.velocity:Velocity",

@@ -9,7 +9,7 @@ import math
 
 from minigen.nn import initializers
 from minigen.nn.layers import Conv2d, ConvTranspose2d, GroupNorm, Linear, MultiheadAttention
-from minigen.ops import concatenate, interpolate, relu, silu, split, swapaxes
+from minigen.ops import concatenate, relu, silu, split, swapaxes
 
 
 class UNet:
@@ -109,74 +109,53 @@ class ZeroConv2d(Conv2d):
 
 class TimeUNet:
     """The U-Net of diffusion models (Ho et al. 2020): residual blocks that are told the time,
-    self-attention at the lowest resolution, and channels side by side at each joint. An image
-    (N, C, H, W) and an embedding e (N, D) → (N, out_channels, H, W); H and W divisible by
-    2^(len(widths) − 1).
+    self-attention at the lowest resolution, and channels side by side at each joint. Images
+    (N, C, H, W) and embeddings e (N, D) → (N, out_channels, H, W); H and W divisible by
+    `factor` = 2^(len(widths) − 1).
 
-    widths: the channels at each resolution; blocks: residual blocks at each, on the way down
+    widths: the channels at each resolution; blocks: residual blocks at each, down and up again
+
+    Differs from the paper: one joint for each resolution, not for each block, which halves the
+    work.
     """
 
     def __init__(self, in_channels, out_channels, D, widths=(32, 64, 64), blocks=1, heads=1,
                  inject=AdaGN, rng=None):
+        def column(C, K):
+            return [ResidualBlock(C if i == 0 else K, K, D, inject, rng) for i in range(blocks)]
+
+        *upper, lowest = widths
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        self.factor = 2 ** len(upper)
         self.first = Conv2d(in_channels, widths[0], 3, padding=1, rng=rng)
-        self.down, self.up, joints, K = [], [], [widths[0]], widths[0]
-        for level, width in enumerate(widths):
-            if level:
-                self.down.append(Downsample(K, rng))
-                joints.append(K)
-            for _ in range(blocks):
-                self.down.append(ResidualBlock(K, width, D, inject, rng))
-                K = width
-                joints.append(K)
-        self.middle = [ResidualBlock(K, K, D, inject, rng), SelfAttention2d(K, heads, rng),
-                       ResidualBlock(K, K, D, inject, rng)]
-        for level, width in reversed(list(enumerate(widths))):
-            for _ in range(blocks + 1):
-                self.up.append(ResidualBlock(K + joints.pop(), width, D, inject, rng))
-                K = width
-            if level:
-                self.up.append(Upsample(K, rng))
-        self.norm = GroupNorm(groups(K), K)
-        self.last = ZeroConv2d(K, out_channels, 3, padding=1)
-        self.factor = 2 ** (len(widths) - 1)
+        self.encode = [column(K, K) for K in upper]
+        self.down = [Conv2d(a, b, 3, stride=2, padding=1, rng=rng) for a, b in pairs]
+        self.middle = [ResidualBlock(lowest, lowest, D, inject, rng),
+                       SelfAttention2d(lowest, heads, rng),
+                       ResidualBlock(lowest, lowest, D, inject, rng)]
+        self.up = [ConvTranspose2d(b, a, 4, stride=2, padding=1, rng=rng) for a, b in pairs]
+        self.decode = [column(2 * K, K) for K in upper]
+        self.norm = GroupNorm(groups(widths[0]), widths[0])
+        self.last = ZeroConv2d(widths[0], out_channels, 3, padding=1)
 
     def __call__(self, x, e):
         """ValueError if a side cannot be halved often enough."""
         if x.shape[2] % self.factor or x.shape[3] % self.factor:
             raise ValueError(f"TimeUNet: height and width must be divisible by {self.factor}, got "
                              f"{x.shape}")
-        h = self.first(x)
-        seen = [h]
-        for layer in self.down:
-            h = layer(h, e)
+        h, seen = self.first(x), []
+        for column, down in zip(self.encode, self.down, strict=True):
+            for block in column:
+                h = block(h, e)
             seen.append(h)
+            h = down(h)
         before, attention, after = self.middle
         h = after(attention(before(h, e)), e)
-        for layer in self.up:
-            if isinstance(layer, ResidualBlock):
-                h = concatenate([h, seen.pop()], axis=1)
-            h = layer(h, e)
+        for column, up in zip(self.decode[::-1], self.up[::-1], strict=True):
+            h = concatenate([up(h), seen.pop()], axis=1)
+            for block in column:
+                h = block(h, e)
         return self.last(silu(self.norm(h)))
-
-
-class Downsample:
-    """A convolution of stride 2, which needs no time: (N, C, H, W) → (N, C, H/2, W/2)."""
-
-    def __init__(self, channels, rng=None):
-        self.conv = Conv2d(channels, channels, 3, stride=2, padding=1, rng=rng)
-
-    def __call__(self, x, e):
-        return self.conv(x)
-
-
-class Upsample:
-    """Every pixel four times, then a convolution: (N, C, H, W) → (N, C, 2H, 2W)."""
-
-    def __init__(self, channels, rng=None):
-        self.conv = Conv2d(channels, channels, 3, padding=1, rng=rng)
-
-    def __call__(self, x, e):
-        return self.conv(interpolate(x, scale_factor=2))
 
 
 def groups(channels):

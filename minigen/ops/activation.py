@@ -2,6 +2,7 @@
 
 import math
 
+from minigen import kernels
 from minigen.autodiff import op
 from minigen.operands import lifted
 from minigen.ops.math import erf, keep, minimum, tanh, where
@@ -45,11 +46,13 @@ def sigmoid(g, y, x): return g * (y * (1 - y))
 @op
 def silu(x):
     """x σ(x), also called swish."""
-    return x * sigmoid(x).data
+    return kernels.silu(x)
 @silu.vjp
 def silu(g, y, x):
-    s = sigmoid(x)
-    return g * (s * (1 + x * (1 - s)))
+    return kernels.silu_backward(g.data, x.data)
+@silu.composite
+def silu(x):
+    return x * sigmoid(x)
 
 @lifted("x")
 def logsigmoid(x):

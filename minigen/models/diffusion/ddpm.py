@@ -25,7 +25,7 @@ import numpy as np
 
 from minigen import mean, nn, no_grad, square, sum, tensor
 from minigen.dist import DiscretisedNormal, Normal, kl, noise
-from minigen.models.diffusion.schedule import over
+from minigen.models.diffusion.schedule import log0, over
 from minigen.tensor import xp
 
 
@@ -54,7 +54,7 @@ class DDPM:
         """q(x_t | x_0), t steps at once: a `Normal`."""
         alpha_bar, at = self.schedule.alpha_bar, self.schedule.at
         mu = at(np.sqrt(alpha_bar), t, x_0) * tensor(x_0)
-        return Normal(mu, at(_log(1 - alpha_bar), t, x_0))  # eq: ddpm-q-kernel
+        return Normal(mu, at(log0(1 - alpha_bar), t, x_0))  # eq: ddpm-q-kernel
 
     def q_sample(self, x_0, t, eps):
         """x_t, t steps after x_0, by one draw ε ~ N(0, I) of its shape."""
@@ -68,7 +68,7 @@ class DDPM:
         on_x_0 = over(np.sqrt(s.alpha_bar_before) * s.beta, 1 - s.alpha_bar)
         on_x_t = over(np.sqrt(s.alpha) * (1 - s.alpha_bar_before), 1 - s.alpha_bar)
         mu = at(on_x_0, t, x_t) * tensor(x_0) + at(on_x_t, t, x_t) * tensor(x_t)
-        return Normal(mu, at(_log(s.beta_tilde), t, x_t))  # eq: ddpm-posterior
+        return Normal(mu, at(log0(s.beta_tilde), t, x_t))  # eq: ddpm-posterior
 
     # ------------------------------------------------------------------ training
 
@@ -110,7 +110,7 @@ class DDPM:
         a, b = 1 / np.sqrt(s.alpha), over(1 - s.alpha, np.sqrt(1 - s.alpha_bar))
         eps = self.eps(x_t, t, *given, threshold=threshold)
         mu = at(a, t, x_t) * (tensor(x_t) - at(b, t, x_t) * eps)
-        return Normal(mu, at(_log(self.sigma2), t, x_t))  # eq: ddpm-reverse-model
+        return Normal(mu, at(log0(self.sigma2), t, x_t))  # eq: ddpm-reverse-model
 
     def chain(self, x_T, rng, *given, threshold=None):
         """Algorithm 2 from x_T on: yields (t, x_t) for t = T − 1 … 0."""
@@ -155,7 +155,7 @@ class DDPM:
             p = self.p(x_1, 1, *given)
             first = -per_image(DiscretisedNormal(p.mu, p.logvar).log_prob(x_0))
             zeros = tensor(xp(x_0.data).zeros_like(x_0.data))
-            last = per_image(kl(self.q(x_0, s.T), Normal(zeros, zeros)))
+            last = per_image(kl(self.q(x_0, s.T), Normal(zeros, zeros)))  # eq: ddpm-terminal
             parts = {"L_T": last, "L_between": middle, "L_0": first}
             return last + middle + first, parts  # eq: ddpm-vlb
 
@@ -163,9 +163,3 @@ class DDPM:
 def per_image(values):
     """Pixels (N, ...) summed: (N,)."""
     return sum(values, tuple(range(1, values.ndim)))
-
-
-def _log(a):
-    """log a, −∞ at 0."""
-    with np.errstate(divide="ignore"):
-        return np.log(a)

@@ -80,6 +80,12 @@ def over(a, b):
     return np.divide(a, b, out=np.zeros_like(b), where=b > 0)
 
 
+def log0(a):
+    """log a, and −∞ at 0."""
+    with np.errstate(divide="ignore"):
+        return np.log(a)
+
+
 def linear(T=1000, first=1e-4, last=0.02):
     """β rises in a line (Ho et al. 2020). The ends are those of 1,000 steps; fewer steps each add
     more, β · 1000 / T, so that ᾱ_T stays small."""

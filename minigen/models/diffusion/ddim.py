@@ -15,6 +15,7 @@ import numpy as np
 from minigen import no_grad, tensor
 from minigen.dist import Normal
 from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.schedule import log0
 
 
 class DDIM(DDPM):
@@ -36,8 +37,7 @@ class DDIM(DDPM):
         a = at(np.sqrt(s.alpha_bar_before), t, x_t)
         b = at(np.sqrt(np.maximum(1 - s.alpha_bar_before - self.sigma2, 0)), t, x_t)
         mu = a * x_0 + b * eps  # eq: ddim-step
-        with np.errstate(divide="ignore"):
-            return Normal(mu, at(np.log(self.sigma2), t, x_t))
+        return Normal(mu, at(log0(self.sigma2), t, x_t))
 
     def p(self, x_t, t, *given, threshold=None):
         """p_θ(x_{t−1} | x_t): a `Normal`."""

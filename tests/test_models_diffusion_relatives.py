@@ -1,4 +1,4 @@
-"""The diffusion models' relatives learn, draw and refuse what they cannot do; their demos' flags."""
+"""The relatives of the diffusion model learn, draw and refuse what they cannot do; demo flags."""
 
 import importlib
 import json

@@ -10,8 +10,9 @@ were left out (c = ∅, 10% of the images), without:
     ε̃ = (1 + w) ε_θ(x_t, c) − w ε_θ(x_t, ∅)
 
 Both because ε = −√(1 − ᾱ_t) ∇ log p(x_t), and ∇ log p(c | x_t) = ∇ log p(x_t | c) − ∇ log p(x_t).
-The samples follow p(x_t | c) p(c | x_t)^w, so ω = 1 + w; what is surely of class c gains, variety
-is lost. A guided network is called as any other: ``DDPM(ClassifierFree(net, 2.0), schedule)``.
+They agree for ω = 1 + w: ε̃ is the noise in x_t if its density is p(x_t | c) p(c | x_t)^w. What is
+surely of class c gains, and variety is lost. A guided network is called as any other is:
+``DDPM(ClassifierFree(net, 2.0), schedule)``.
 
 A conditional network is net(x_t, t, y), with labels y = 0 … `net.classes` − 1; ∅ is `net.classes`.
 """

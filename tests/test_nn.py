@@ -67,6 +67,8 @@ def test_save_and_load(tmp_path):
         nn.load(nn.Linear(2, 2), tmp_path / "m.safetensors")
     with pytest.raises(FileNotFoundError, match="no such file"):
         nn.load(b, tmp_path / "nowhere")
+    (tmp_path / "other").touch()  # readable by whom any new file is
+    assert (tmp_path / "other").stat().st_mode == (tmp_path / "m.safetensors").stat().st_mode
 
 
 def test_loading_makes_old_graphs_stale():

@@ -72,11 +72,11 @@ def load_state_dict(model, arrays):
 def save_arrays(path, arrays, metadata=None):
     """Write arrays by name to a safetensors file: to a temporary name, then renamed, so that a file
     of that name is always whole. `metadata` is a dict of strings."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save  # save_file makes files that only their owner can read
     path = Path(path)
     part = path.with_name(path.name + ".part")
     try:
-        save_file({k: np.asarray(a, order="C") for k, a in arrays.items()}, part, metadata)
+        part.write_bytes(save({k: np.asarray(a, order="C") for k, a in arrays.items()}, metadata))
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -30,15 +30,18 @@ def main(argv=None):
     model = dcgan(run.data.shape, run.args.latent)
     nn.init(model, run.rng)
     opt_d, opt_g = adam(nn.parameters(model.D)), adam(nn.parameters(model.G))
+    ema = nn.EMA(nn.parameters(model.G), 0.999)
     film = Film(model.prior(10, run.rng), run.data.shape)
     play = algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),), run.args.k)
 
     def step(t, rng):
-        opt_d.lr = opt_g.lr = 1e-3 * optim.cosine(t, run.args.steps, floor=0.05)
+        opt_d.lr = opt_g.lr = 1e-3 * optim.cosine(t, run.args.steps, floor=0.1)
         return play(t, rng)
 
-    run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, film=film)
-    run.finish(gallery(run, model, film))
+    run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, ema=ema,
+            film=film)
+    with ema.applied():
+        run.finish(gallery(run, model, film))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Autoregressive models: one value after the other, each given those before it."""
+"""Autoregressive models of pixels and sequences, and how to decode them."""

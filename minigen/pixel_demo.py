@@ -38,13 +38,14 @@ def quantised(images, V, rng):
     return (images.astype(np.uint16) * V // 256).astype(np.uint8)
 
 
-def learn(run, model, lr, max_norm=None):
-    """Train with Adam, the learning rate falling from `lr` to 0 along a cosine."""
+def learn(run, model, lr, max_norm=None, given=lambda t: ()):
+    """Train with Adam, the learning rate falling from `lr` to 0 along a cosine. given(t): what the
+    model takes beside the images of batch t (a tuple)."""
     opt = optim.Adam(nn.parameters(model), lr)
 
     def step(t, rng):
         opt.lr = lr * optim.warmup(t, 50) * optim.cosine(t, run.args.steps)
-        loss = model.loss(quantised(run.batch(t), model.levels, rng))
+        loss = model.loss(quantised(run.batch(t), model.levels, rng), *given(t))
         return train.descend(opt, loss, max_norm=max_norm)
 
     run.fit(step, model=model, opt=opt)

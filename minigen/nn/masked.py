@@ -81,7 +81,7 @@ class MaskedConv2d(Conv2d):
         return conv2d(x, self.masked(), self.bias, **self.options)
 
 
-class Place:
+class PlaceBias:
     """A learnt number for every place and channel, added: (N, K, H, W) → the same shape. What is
     masked cannot see how far it is to the lower and the right border; this tells it."""
 

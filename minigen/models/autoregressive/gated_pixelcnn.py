@@ -14,7 +14,7 @@ tells the network where it is.
 
 from minigen import nn, pad, relu, sigmoid, split, tanh, tensor
 from minigen.models.autoregressive.pixels import PixelModel, outputs
-from minigen.nn.masked import MaskedConv2d, Place
+from minigen.nn.masked import MaskedConv2d, PlaceBias
 from minigen.tensor import xp
 
 
@@ -52,7 +52,7 @@ class GatedPixelCNN:
 
     def __init__(self, shape, levels=2, h=24, depth=5, rng=None):
         C, H, W = shape
-        self.place = Place(2 * h, H, W)
+        self.place = PlaceBias(2 * h, H, W)
         self.layers = [Layer(C, h, 7, C, True, rng),
                        *(Layer(h, h, 3, C, False, rng) for _ in range(depth))]
         self.head = MaskedConv2d(h, 2 * h, 1, "B", C, rng=rng)

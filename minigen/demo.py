@@ -122,6 +122,13 @@ class Demo:
         with writing(path):
             pictures.save(path, pictures.grid(images, columns))
 
+    def animation(self, name, frames, columns=10):
+        """Write <name>.gif: `frames` is a list of images (N, C, H, W) in [0, 1], each shown side by
+        side, `columns` a row."""
+        path = self.out / f"{name}.gif"
+        with writing(path):
+            pictures.animate(path, [pictures.grid(images, columns) for images in frames])
+
     def finish(self, metrics):
         """Print the numbers and write them to metrics.json, flat, after the steps and the images
         found, before the wall time of the whole command in seconds (training done by earlier

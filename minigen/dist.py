@@ -8,9 +8,13 @@ import math
 import numpy as np
 
 from minigen.ops import (
+    abs,
     binary_cross_entropy_with_logits,
     exp,
     expand_dims,
+    expm1,
+    log,
+    log_ndtr,
     log_softmax,
     sigmoid,
     softmax,
@@ -19,11 +23,12 @@ from minigen.ops import (
     squeeze,
     sum,
     take_along_axis,
+    where,
 )
 from minigen.ops.loss import integers
 from minigen.tensor import Tensor, tensor, xp
 
-__all__ = ["Bernoulli", "Categorical", "Normal", "kl", "noise"]
+__all__ = ["Bernoulli", "Categorical", "DiscretisedNormal", "Normal", "kl", "noise"]
 
 
 def noise(rng, like):
@@ -59,6 +64,24 @@ class Normal:
         """−½ [(x − μ)² / σ² + log σ² + log 2π]."""
         return -0.5 * (square(x - self.mu) * exp(-self.logvar) + self.logvar
                        + math.log(2 * math.pi))
+
+
+class DiscretisedNormal(Normal):
+    """N(μ, σ²) on the 256 levels −1, −1 + 2/255 … 1 of a byte in [−1, 1]: each has the probability
+    of the interval 1/255 to either side, the outermost ones all that lies beyond (Ho et al. 2020).
+    """
+
+    def log_prob(self, x):
+        """log ∫ N(u; μ, σ²) du over x's interval, a probability, for x on one of the levels."""
+        x, rsigma = _tensor(x), exp(-0.5 * self.logvar)
+        distance, half = (x - self.mu) * rsigma, rsigma * (1 / 255)
+        # log(Φ(high) − Φ(low)) on the side of the normal where both are small, so that neither
+        # rounds to 1
+        high, low = half - abs(distance), -half - abs(distance)
+        within = log_ndtr(high) + log(-expm1(log_ndtr(low) - log_ndtr(high)))
+        below, above = log_ndtr(distance + half), log_ndtr(half - distance)
+        edge = 1 - 1 / 255
+        return where(x.data < -edge, below, where(x.data > edge, above, within))
 
 
 class Bernoulli:

@@ -1,4 +1,5 @@
-"""Pictures of what a model does: images side by side, and the curves of a training run. PNG."""
+"""Pictures of what a model does: images side by side, the curves of a training run (PNG), and
+change in time (GIF)."""
 
 import json
 from pathlib import Path
@@ -46,6 +47,21 @@ def save(path, picture, width=600):
     image.save(path, "PNG", optimize=True)
 
 
+def animate(path, frames, width=600, seconds=5.0):
+    """Write frames, each a picture as `save` takes, all of one size, as an animated GIF that lasts
+    about `seconds`, then rests on its last frame for two, and starts again."""
+    from PIL import Image
+    if not len(frames) or any(frame.shape != frames[0].shape for frame in frames):
+        raise ValueError(f"animate: expected one or more frames of one shape, got "
+                         f"{sorted({frame.shape for frame in frames})}")
+    zoom = max(1, round(width / frames[0].shape[1]))
+    first, *others = (Image.fromarray(frame).resize((frame.shape[1] * zoom, frame.shape[0] * zoom),
+                                                    Image.Resampling.NEAREST) for frame in frames)
+    each = max(20, round(1000 * seconds / len(frames)))  # ms; browsers show no less than 20
+    first.save(path, "GIF", save_all=True, append_images=others, loop=0,
+               duration=[each] * len(others) + [2000])
+
+
 def curves(log, path):
     """Draw a run's log as PNG: each number on axes of its own, pale as logged and dark as a running
     mean over a fiftieth of the run.
@@ -72,4 +88,20 @@ def curves(log, path):
             axes.plot(steps[window - 1:], mean, color="C0")
         axes.set(title=name.replace("_", " "), xlabel="step")
         axes.grid(alpha=0.3)
+    figure.savefig(path, format="png")
+
+
+def lines(path, *panels):
+    """Draw curves as PNG, the panels side by side. A panel is a dict: `curves`, from a label to its
+    x and y (two sequences, or three: with a style, "o-" unless told), and whatever matplotlib's
+    `Axes.set` takes: title, xlabel, ylabel, xscale, yscale, ylim."""
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(4.6 * len(panels), 3.6), dpi=100, layout="constrained")
+    for k, panel in enumerate(panels):
+        axes, options = figure.add_subplot(1, len(panels), k + 1), dict(panel)
+        for label, (x, y, *style) in options.pop("curves").items():
+            axes.plot(x, y, *(style or ["o-"]), label=label, markersize=3)
+        axes.set(**options)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
     figure.savefig(path, format="png")

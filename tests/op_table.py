@@ -148,6 +148,7 @@ TABLE = [
     ("arctan", mg.arctan, (A,), np.arctan),
     ("tanh", mg.tanh, (A,), np.tanh),
     ("erf", mg.erf, (A,), scipy.special.erf),
+    ("log_ndtr", mg.log_ndtr, (A,), scipy.special.log_ndtr),
     ("abs", mg.abs, (APART,), np.abs),
     ("maximum", mg.maximum, (APART, APART[::-1] + 0.07), np.maximum),
     ("maximum", lambda x: mg.maximum(x, 0.0), (APART,), lambda x: np.maximum(x, 0)),

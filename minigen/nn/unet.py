@@ -5,8 +5,11 @@
 On the way down the image loses its detail; each joint brings back what the encoder saw there.
 """
 
-from minigen.nn.layers import Conv2d, ConvTranspose2d
-from minigen.ops import concatenate, relu
+import math
+
+from minigen.nn import initializers
+from minigen.nn.layers import Conv2d, ConvTranspose2d, GroupNorm, Linear, MultiheadAttention
+from minigen.ops import concatenate, relu, silu, split, swapaxes
 
 
 class UNet:
@@ -34,3 +37,127 @@ class UNet:
             d = concatenate([up(d), e.pop()], axis=1)  # eq: unet-skip
             d = relu(merge(d))
         return self.last(d)
+
+
+# ---------------------------------------------------------------------------------- with time
+
+class AddTime:
+    """Time enters a block by addition, the same at every place: GN(h + W e)."""
+
+    def __init__(self, channels, D, rng=None):
+        self.norm = GroupNorm(groups(channels), channels)
+        self.linear = Linear(D, channels, rng=rng)
+
+    def __call__(self, h, e):
+        """h (N, C, H, W) and an embedding e (N, D): (N, C, H, W)."""
+        b = self.linear(silu(e))[:, :, None, None]
+        return self.norm(h + b)  # eq: ddpm-time-injection
+
+
+class AdaGN:
+    """Time enters a block by adaptive group normalisation (Dhariwal & Nichol 2021):
+    y_s GN(h) + y_b, (y_s − 1, y_b) = W e."""
+
+    def __init__(self, channels, D, rng=None):
+        self.norm = GroupNorm(groups(channels), channels, affine=False)
+        self.linear = Linear(D, 2 * channels, rng=rng)
+
+    def __call__(self, h, e):
+        """h (N, C, H, W) and an embedding e (N, D): (N, C, H, W)."""
+        y_s, y_b = split(self.linear(silu(e))[:, :, None, None], 2, axis=1)
+        return (1 + y_s) * self.norm(h) + y_b  # eq: ddpm-time-injection
+
+
+class ResidualBlock:
+    """x + conv(silu(inject(conv(silu(GN(x))), e))): (N, C, H, W) → (N, K, H, W). `inject` is
+    AddTime or AdaGN. The last convolution starts at 0, and the block as the identity."""
+
+    def __init__(self, C, K, D, inject=AdaGN, rng=None):
+        self.norm = GroupNorm(groups(C), C)
+        self.first = Conv2d(C, K, 3, padding=1, rng=rng)
+        self.inject = inject(K, D, rng=rng)
+        self.second = ZeroConv2d(K, K, 3, padding=1)
+        self.skip = Conv2d(C, K, 1, rng=rng) if C != K else None
+
+    def __call__(self, x, e):
+        h = self.first(silu(self.norm(x)))
+        h = self.second(silu(self.inject(h, e)))
+        return (x if self.skip is None else self.skip(x)) + h
+
+
+class SelfAttention2d:
+    """x + attention of every place to every place: (N, C, H, W) → the same."""
+
+    def __init__(self, channels, heads=1, rng=None):
+        self.norm = GroupNorm(groups(channels), channels)
+        self.attention = MultiheadAttention(channels, heads, rng=rng)
+
+    def __call__(self, x):
+        N, C, H, W = x.shape
+        h = swapaxes(self.norm(x).reshape(N, C, H * W), 1, 2)  # (N, HW, C)
+        h = self.attention(h, h, h)
+        return x + swapaxes(h, 1, 2).reshape(N, C, H, W)
+
+
+class ZeroConv2d(Conv2d):
+    """A convolution that starts at 0."""
+
+    def init(self, rng):
+        initializers.constant(self.weight, 0)
+        initializers.constant(self.bias, 0)
+
+
+class TimeUNet:
+    """The U-Net of diffusion models (Ho et al. 2020): residual blocks that are told the time,
+    self-attention at the lowest resolution, and channels side by side at each joint. Images
+    (N, C, H, W) and embeddings e (N, D) → (N, out_channels, H, W); H and W divisible by
+    `factor` = 2^(len(widths) − 1).
+
+    widths: the channels at each resolution; blocks: residual blocks at each, down and up again
+
+    Differs from the paper: one joint for each resolution, not for each block, which halves the
+    work.
+    """
+
+    def __init__(self, in_channels, out_channels, D, widths=(32, 64, 64), blocks=1, heads=1,
+                 inject=AdaGN, rng=None):
+        def column(C, K):
+            return [ResidualBlock(C if i == 0 else K, K, D, inject, rng) for i in range(blocks)]
+
+        *upper, lowest = widths
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        self.factor = 2 ** len(upper)
+        self.first = Conv2d(in_channels, widths[0], 3, padding=1, rng=rng)
+        self.encode = [column(K, K) for K in upper]
+        self.down = [Conv2d(a, b, 3, stride=2, padding=1, rng=rng) for a, b in pairs]
+        self.middle = [ResidualBlock(lowest, lowest, D, inject, rng),
+                       SelfAttention2d(lowest, heads, rng),
+                       ResidualBlock(lowest, lowest, D, inject, rng)]
+        self.up = [ConvTranspose2d(b, a, 4, stride=2, padding=1, rng=rng) for a, b in pairs]
+        self.decode = [column(2 * K, K) for K in upper]
+        self.norm = GroupNorm(groups(widths[0]), widths[0])
+        self.last = ZeroConv2d(widths[0], out_channels, 3, padding=1)
+
+    def __call__(self, x, e):
+        """ValueError if a side cannot be halved often enough."""
+        if x.shape[2] % self.factor or x.shape[3] % self.factor:
+            raise ValueError(f"TimeUNet: height and width must be divisible by {self.factor}, got "
+                             f"{x.shape}")
+        h, seen = self.first(x), []
+        for column, down in zip(self.encode, self.down, strict=True):
+            for block in column:
+                h = block(h, e)
+            seen.append(h)
+            h = down(h)
+        before, attention, after = self.middle
+        h = after(attention(before(h, e)), e)
+        for column, up in zip(self.decode[::-1], self.up[::-1], strict=True):
+            h = concatenate([up(h), seen.pop()], axis=1)
+            for block in column:
+                h = block(h, e)
+        return self.last(silu(self.norm(h)))
+
+
+def groups(channels):
+    """How many groups a group normalisation has: at most 8, and a divisor."""
+    return math.gcd(channels, 8)

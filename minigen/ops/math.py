@@ -10,10 +10,10 @@ from minigen.tensor import Tensor, as_array, xp
 
 __all__ = [
     "abs", "add", "arctan", "ceil", "clip", "cos", "divide", "equal", "erf", "exp", "expm1",
-    "floor", "greater", "greater_equal", "less", "less_equal", "log", "log1p", "logical_and",
-    "logical_not", "logical_or", "maximum", "minimum", "multiply", "negative", "not_equal", "power",
-    "reciprocal", "round", "sign", "sin", "sqrt", "square", "subtract", "tan", "tanh", "where",
-    "wrightomega",
+    "floor", "greater", "greater_equal", "less", "less_equal", "log", "log1p", "log_ndtr",
+    "logical_and", "logical_not", "logical_or", "maximum", "minimum", "multiply", "negative",
+    "not_equal", "power", "reciprocal", "round", "sign", "sin", "sqrt", "square", "subtract",
+    "tan", "tanh", "where", "wrightomega",
 ]
 
 
@@ -144,6 +144,17 @@ def wrightomega(x):
     return m.exp(y)
 @wrightomega.vjp
 def wrightomega(g, y, x): return g * y / (1 + y)
+
+@op
+def log_ndtr(x):
+    """log Φ(x), the logarithm of the standard normal's distribution function."""
+    if xp(x) is np:
+        from scipy.special import log_ndtr
+    else:
+        from cupyx.scipy.special import log_ndtr
+    return log_ndtr(x)
+@log_ndtr.vjp
+def log_ndtr(g, y, x): return g * exp(-0.5 * x * x - y) * (1 / math.sqrt(2 * math.pi))
 
 @op
 def abs(x): return xp(x).abs(x)

@@ -1,0 +1,94 @@
+"""Denoising diffusion: learn to see the noise in an image, and draw by taking it away.
+
+    python demos/ddpm.py                                       offline, on drawn digits
+    python demos/ddpm.py --data mnist --data-dir DIR           on MNIST (--download fetches it)
+    python demos/ddpm.py --sampling-steps 1000                 every step of Algorithm 2
+
+forward.png and forward.gif show images drown in noise, reverse.png and reverse.gif how samples
+come out of it.
+"""
+
+import math
+
+import numpy as np
+
+from minigen import clip, data, nn, optim, ruler, train
+from minigen.demo import Demo, at_least, cli
+from minigen.models.diffusion import schedule
+from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.denoiser import denoiser
+
+T = 1000
+SCHEDULES = {"linear": schedule.linear, "cosine": schedule.cosine}
+
+
+def flags(parser):
+    parser.add_argument("--schedule", choices=SCHEDULES, default="linear", help="of the noise")
+    parser.add_argument("--sampling-steps", type=at_least(1), default=50, metavar="N",
+                        help=f"how many of the {T} steps a sample takes")
+
+
+def main(argv=None):
+    run = Demo("ddpm", __doc__, argv, batch=32, flags=flags,
+               data=("glyphs", "mnist", "fashion-mnist", "scenes", "cifar10"),
+               steps={"glyphs": 600, "mnist": 2000, "fashion-mnist": 2000, "scenes": 600,
+                      "cifar10": 2000})
+    if run.args.sampling_steps > T:
+        raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
+                              f"{T} steps: give 1 to {T}")
+    shape = run.data.shape
+    net = denoiser(shape, widths=(8, 8, 8) if run.quick else (32, 64, 64))
+    nn.init(net, run.rng)
+    model = DDPM(net, SCHEDULES[run.args.schedule](T))
+    opt = optim.Adam(nn.parameters(net), lr=2e-3)
+    ema = nn.EMA(opt.params, decay=0.995)
+
+    def step(t, rng):
+        opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, run.args.steps, floor=0.02)
+        loss, parts = model.loss(data.signed(run.batch(t)), rng)
+        return train.descend(opt, loss, parts, max_norm=1.0)
+
+    run.fit(step, model=model, opt=opt, ema=ema)
+
+    x_0 = data.signed(run.xp.asarray(run.data.test_x[:10]))
+    eps, times = run.rng.standard_normal(x_0.shape, np.float32), np.linspace(0, 1, 50) ** 2 * T
+    forward = [x_0, *(model.q_sample(x_0, max(1, round(t)), eps) for t in times[1:])]
+    filmed(run, "forward", forward)
+
+    few = schedule.respaced(model.schedule, 3 if run.quick else run.args.sampling_steps)
+    sampler = DDPM(net, few, sigma2=few.beta_tilde)  # β̃, because β is too wide for long steps
+    with ema.applied():
+        reverse = []
+        sampler.sample(10, shape, run.rng, threshold=within, keep=lambda t, x: reverse.append(x))
+        filmed(run, "reverse", reverse)
+        n = 20 if run.quick else 1000
+        samples = np.concatenate([
+            data.unsigned(sampler.sample(min(n, 100), shape, run.rng, threshold=within))
+            for _ in range(math.ceil(n / 100))])
+        run.picture("samples", samples[:100])
+        nats, count = [], 32 if run.quick else 256
+        for i in range(0, count, 64):
+            x = data.signed(run.xp.asarray(run.data.test_x[i:min(i + 64, count)]))
+            nats.append(model.bound(x, np.random.default_rng((0, i)))[0].numpy())
+    bits = np.concatenate(nats).astype(np.float64) / (math.prod(shape) * math.log(2))
+    run.finish({"bits_per_dim": bits.mean(),
+                "bits_per_dim_standard_error": bits.std(ddof=1) / math.sqrt(len(bits)),
+                **ruler.quality(samples, run.data)})
+
+
+def within(x_0):
+    """An estimate of an image, brought back to the values that images have."""
+    return clip(x_0, -1, 1)
+
+
+def filmed(run, name, frames):
+    """A GIF of the images (N, C, H, W) of all frames, and a picture of ten frames: an image's way
+    is a row."""
+    frames = [data.unsigned(x) for x in frames]
+    run.animation(name, frames, columns=5)
+    some = [frames[i] for i in np.linspace(0, len(frames) - 1, 10).round().astype(int)]
+    run.picture(name, np.stack(some, 1).reshape(-1, *frames[0].shape[1:]))
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,165 @@
+"""Denoising diffusion probabilistic models (Ho, Jain & Abbeel 2020).
+
+The forward process adds noise in T small steps; it is fixed (β, α, ᾱ: see schedule.py):
+
+    q(x_t | x_{t−1}) = N(√(1 − β_t) x_{t−1}, β_t I)         x_t = √(1 − β_t) x_{t−1} + √β_t ε
+    q(x_t | x_0)     = N(√ᾱ_t x_0, (1 − ᾱ_t) I)             x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε
+    q(x_{t−1} | x_t, x_0) = N(μ̃_t, β̃_t I)
+        μ̃_t = √ᾱ_{t−1} β_t / (1 − ᾱ_t) x_0 + √α_t (1 − ᾱ_{t−1}) / (1 − ᾱ_t) x_t
+        β̃_t = (1 − ᾱ_{t−1}) / (1 − ᾱ_t) β_t
+
+The reverse process is learnt, through a network ε_θ that tells the noise in x_t:
+
+    p(x_T) = N(0, I)        p_θ(x_{t−1} | x_t) = N(μ_θ(x_t, t), σ_t² I),  σ_t² = β_t
+    μ_θ(x_t, t) = 1/√α_t (x_t − (1 − α_t) / √(1 − ᾱ_t) ε_θ(x_t, t))
+
+    L_simple = E_{x_0, ε, t} ‖ε − ε_θ(√ᾱ_t x_0 + √(1 − ᾱ_t) ε, t)‖²,  t uniform on {1 … T}
+    −log p_θ(x_0) ≤ L_T + Σ_{t=2..T} L_{t−1} + L_0
+        L_{t−1} = KL(q(x_{t−1} | x_t, x_0) ‖ p_θ(x_{t−1} | x_t))
+        L_T = KL(q(x_T | x_0) ‖ p(x_T))        L_0 = −E log p_θ(x_0 | x_1)
+"""
+
+from itertools import chain, pairwise
+
+import numpy as np
+
+from minigen import mean, nn, no_grad, square, sum, tensor
+from minigen.dist import DiscretisedNormal, Normal, kl, noise
+from minigen.models.diffusion.schedule import log0, over
+from minigen.tensor import xp
+
+
+class DDPM:
+    """`net(x_t, t, *given)` estimates the noise in images x_t (N, C, H, W) at integers t (N,);
+    `schedule` is a Schedule; `sigma2` (T + 1,), the variances σ_t² of the reverse steps, is β
+    unless given: on few steps `schedule.beta_tilde`, the other bound on them, is better.
+
+    Images are in [−1, 1]. Methods take t (N,) or one t for all, and raise ValueError for a t that
+    is not one of 1 … T. A `threshold` is a function that corrects an estimate of x_0.
+    """
+
+    def __init__(self, net, schedule, sigma2=None):
+        self.net, self.schedule = net, schedule
+        self.sigma2 = schedule.beta if sigma2 is None else sigma2  # eq: ddpm-sigma-choice
+
+    # ------------------------------------------------------------------ the forward process
+
+    def q_step(self, x_prev, t, rng):
+        """x_t ~ q(x_t | x_{t−1}), one step."""
+        beta, at = self.schedule.beta, self.schedule.at
+        a, b = at(np.sqrt(1 - beta), t, x_prev), at(np.sqrt(beta), t, x_prev)
+        return a * tensor(x_prev) + b * noise(rng, x_prev)  # eq: ddpm-forward-sample
+
+    def q(self, x_0, t):
+        """q(x_t | x_0), t steps at once: a `Normal`."""
+        alpha_bar, at = self.schedule.alpha_bar, self.schedule.at
+        mu = at(np.sqrt(alpha_bar), t, x_0) * tensor(x_0)
+        return Normal(mu, at(log0(1 - alpha_bar), t, x_0))  # eq: ddpm-q-kernel
+
+    def q_sample(self, x_0, t, eps):
+        """x_t, t steps after x_0, by one draw ε ~ N(0, I) of its shape."""
+        alpha_bar, at = self.schedule.alpha_bar, self.schedule.at
+        a, b = at(np.sqrt(alpha_bar), t, x_0), at(np.sqrt(1 - alpha_bar), t, x_0)
+        return a * tensor(x_0) + b * eps  # eq: ddpm-q-sample
+
+    def q_posterior(self, x_t, x_0, t):
+        """q(x_{t−1} | x_t, x_0): a `Normal`; at t = 1 all its mass is at x_0 (log σ² = −∞)."""
+        s, at = self.schedule, self.schedule.at
+        on_x_0 = over(np.sqrt(s.alpha_bar_before) * s.beta, 1 - s.alpha_bar)
+        on_x_t = over(np.sqrt(s.alpha) * (1 - s.alpha_bar_before), 1 - s.alpha_bar)
+        mu = at(on_x_0, t, x_t) * tensor(x_0) + at(on_x_t, t, x_t) * tensor(x_t)
+        return Normal(mu, at(log0(s.beta_tilde), t, x_t))  # eq: ddpm-posterior
+
+    # ------------------------------------------------------------------ training
+
+    def loss(self, x_0, rng, *given, weight=None):
+        """L_simple of images x_0 (N, C, H, W), a mean over pixels too, and its parts (none). A
+        training step (Algorithm 1) is this and a step of the optimiser down its gradient.
+
+        weight: w_t (T + 1,), a factor for each t
+        """
+        x_0, s = tensor(x_0), self.schedule
+        t = rng.integers(1, s.T + 1, len(x_0))
+        eps = noise(rng, x_0)
+        error = square(eps - self.eps(self.q_sample(x_0, t, eps), t, *given))
+        if weight is not None:
+            error = s.at(weight, t, x_0) * error  # eq: ddpm-loss-weighting
+        return mean(error), {}  # eq: ddpm-loss-simple, ddpm-algorithm-1
+
+    def eps(self, x_t, t, *given, threshold=None):
+        """ε_θ(x_t, t), the noise that the network sees in x_t. With a `threshold`, the noise that
+        leaves the corrected estimate of x_0."""
+        x_t, t = tensor(x_t), np.broadcast_to(self.schedule.check(t), len(x_t))
+        eps = self.net(x_t, self.schedule.times[t], *given)
+        if threshold is None:
+            return eps
+        alpha_bar, at = self.schedule.alpha_bar, self.schedule.at
+        x_0 = threshold(self.predict_x0(x_t, t, eps))
+        return (x_t - at(np.sqrt(alpha_bar), t, x_t) * x_0) / at(np.sqrt(1 - alpha_bar), t, x_t)
+
+    def predict_x0(self, x_t, t, eps):
+        """x_0 as it must be if ε is the noise in x_t: `q_sample` turned around."""
+        alpha_bar, at = self.schedule.alpha_bar, self.schedule.at
+        return (x_t - at(np.sqrt(1 - alpha_bar), t, x_t) * eps) / at(np.sqrt(alpha_bar), t, x_t)
+
+    # ------------------------------------------------------------------ the reverse process
+
+    def p(self, x_t, t, *given, threshold=None):
+        """p_θ(x_{t−1} | x_t): a `Normal`."""
+        s, at = self.schedule, self.schedule.at
+        a, b = 1 / np.sqrt(s.alpha), over(1 - s.alpha, np.sqrt(1 - s.alpha_bar))
+        eps = self.eps(x_t, t, *given, threshold=threshold)
+        mu = at(a, t, x_t) * (tensor(x_t) - at(b, t, x_t) * eps)
+        return Normal(mu, at(log0(self.sigma2), t, x_t))  # eq: ddpm-reverse-model
+
+    def chain(self, x_T, rng, *given, threshold=None):
+        """Algorithm 2 from x_T on: yields (t, x_t) for t = T − 1 … 0."""
+        x = tensor(x_T)
+        for t in range(self.schedule.T, 0, -1):
+            with no_grad():
+                p = self.p(x, t, *given, threshold=threshold)
+                x = p.sample(rng) if t > 1 else p.mean  # eq: ddpm-algorithm-2
+            yield t - 1, x
+
+    def sample(self, n, shape, rng, *given, threshold=None, keep=None):
+        """n images of `shape` (C, H, W), by Algorithm 2.
+
+        keep: called with (t, x_t) for t = T … 0, so that the way can be seen
+        """
+        weight = next(iter(nn.parameters(self.net).values()), tensor(np.float32(0)))
+        x_T = noise(rng, xp(weight.data).empty((n, *shape), weight.dtype))
+        for t, x in chain([(self.schedule.T, x_T)],
+                          self.chain(x_T, rng, *given, threshold=threshold)):
+            if keep:
+                keep(t, x)
+        return x
+
+    # ------------------------------------------------------------------ the likelihood
+
+    def bound(self, x_0, rng, *given, draws=8):
+        """An upper bound on −log p_θ(x_0), nats per image (N,), untracked, and its parts (N,).
+        x_0 are bytes in [−1, 1]; p_θ(x_0 | x_1) is the normal's probability of their levels.
+
+        L_T is exact, L_0 takes one draw of x_1, and the sum over t = 2 … T between them is
+        estimated from `draws` values of t for each image, one from each of as many equal parts.
+        """
+        s, x_0, middle = self.schedule, tensor(x_0), 0.0
+        draws = min(draws, s.T - 1)
+        with no_grad():
+            for low, high in pairwise(np.linspace(2, s.T + 1, draws + 1)):
+                t = np.minimum(np.floor(rng.uniform(low, high, len(x_0))).astype(int), s.T)
+                x_t = self.q_sample(x_0, t, noise(rng, x_0))
+                q, p = self.q_posterior(x_t, x_0, t), self.p(x_t, t, *given)
+                middle = middle + (s.T - 1) / draws * per_image(kl(q, p))
+            x_1 = self.q_sample(x_0, 1, noise(rng, x_0))
+            p = self.p(x_1, 1, *given)
+            first = -per_image(DiscretisedNormal(p.mu, p.logvar).log_prob(x_0))
+            zeros = tensor(xp(x_0.data).zeros_like(x_0.data))
+            last = per_image(kl(self.q(x_0, s.T), Normal(zeros, zeros)))  # eq: ddpm-terminal
+            parts = {"L_T": last, "L_between": middle, "L_0": first}
+            return last + middle + first, parts  # eq: ddpm-vlb
+
+
+def per_image(values):
+    """Pixels (N, ...) summed: (N,)."""
+    return sum(values, tuple(range(1, values.ndim)))

@@ -1,0 +1,26 @@
+"""The network of the diffusion models: ε_θ(x_t, t), a U-Net that is told the time."""
+
+from minigen.nn.embedding import Sinusoidal, TimeEmbedding
+from minigen.nn.unet import AdaGN, TimeUNet
+
+
+class Denoiser:
+    """`unet(x, e)` is given the images and an embedding e (N, D) of their times, by `embed(t)`."""
+
+    def __init__(self, unet, embed):
+        self.unet, self.embed = unet, embed
+
+    def __call__(self, x_t, t):
+        """Images (N, C, H, W) and integers t (N,): (N, out_channels, H, W)."""
+        return self.unet(x_t, self.embed(t))
+
+
+def denoiser(shape, widths=(32, 64, 64), D=128, inject=AdaGN, outputs=1, rng=None):
+    """A Denoiser for images of `shape` (C, H, W), with `outputs` values for each of theirs (two
+    where the variance is learnt as well). ValueError if a side cannot be halved often enough."""
+    C, H, W = shape
+    unet = TimeUNet(C, outputs * C, D, widths, inject=inject, rng=rng)
+    if H % unet.factor or W % unet.factor:
+        raise ValueError(f"denoiser: height and width must be divisible by {unet.factor}, got "
+                         f"{H}×{W}")
+    return Denoiser(unet, TimeEmbedding(Sinusoidal(D // 2), D // 2, D, rng))

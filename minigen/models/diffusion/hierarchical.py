@@ -1,0 +1,59 @@
+"""A diffusion model is a hierarchical VAE (the slides' "Connection to VAEs").
+
+Its latent codes are the noisy images x_1 … x_T, each as large as the image; the encoder is fixed,
+and one network, told the time, decodes every level:
+
+    q(x_{1:T} | x_0) = Π_t q(x_t | x_{t−1}),   q(x_t | x_{t−1}) = N(√(1 − β_t) x_{t−1}, β_t I)
+    p_θ(x_{0:T}) = p(x_T) Π_t p_θ(x_{t−1} | x_t)
+
+    log p_θ(x_0) ≥ E_q[log p_θ(x_{0:T}) − log q(x_{1:T} | x_0)] = ELBO
+
+The bound of ddpm.py is this one, with all that is known in closed form taken out of the mean.
+`model` is a DDPM; a chain is the list x_0, x_1 … x_T, all (N, ...).
+"""
+
+import numpy as np
+
+from minigen import no_grad, tensor
+from minigen.dist import Normal
+from minigen.models.diffusion.ddpm import per_image
+from minigen.models.diffusion.schedule import log0
+from minigen.tensor import xp
+
+
+def q_step(model, x_prev, t):
+    """q(x_t | x_{t−1}): a `Normal`. (`model.q_step` draws from it.)"""
+    beta, at = model.schedule.beta, model.schedule.at
+    mu = at(np.sqrt(1 - beta), t, x_prev) * tensor(x_prev)
+    return Normal(mu, at(log0(beta), t, x_prev))  # eq: ddpm-forward-step
+
+
+def encode(model, x_0, rng):
+    """A chain from x_0 on, by the fixed encoder."""
+    chain = [tensor(x_0)]
+    for t in range(1, model.schedule.T + 1):
+        chain.append(model.q_step(chain[-1], t, rng))
+    return chain
+
+
+def log_q(model, chain):
+    """log q(x_{1:T} | x_0): (N,)."""
+    steps = zip(chain[:-1], chain[1:], strict=True)
+    log_qs = [per_image(q_step(model, a, t).log_prob(b)) for t, (a, b) in enumerate(steps, start=1)]
+    return sum(log_qs)  # eq: ddpm-forward-joint
+
+
+def log_p(model, chain, *given):
+    """log p_θ(x_{0:T}): (N,). The last factor, p_θ(x_0 | x_1), is a density here."""
+    zeros = tensor(xp(chain[-1].data).zeros_like(chain[-1].data))
+    steps = zip(chain[:-1], chain[1:], strict=True)
+    log_ps = [per_image(model.p(b, t, *given).log_prob(a)) for t, (a, b) in enumerate(steps, 1)]
+    log_p_T = per_image(Normal(zeros, zeros).log_prob(chain[-1]))
+    return log_p_T + sum(log_ps)  # eq: ddpm-reverse-model
+
+
+def elbo(model, x_0, rng, *given):
+    """The bound for each image (N,), untracked, estimated with one chain."""
+    with no_grad():
+        chain = encode(model, x_0, rng)
+        return log_p(model, chain, *given) - log_q(model, chain)  # eq: ddpm-hvae

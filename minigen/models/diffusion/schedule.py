@@ -1,0 +1,124 @@
+"""How much noise each step of a diffusion adds.
+
+    β_t in (0, 1)      the variance that step t adds, t = 1 … T
+    α_t = 1 − β_t      ᾱ_t = Π_{s≤t} α_s      ᾱ_0 = 1
+    SNR(t) = ᾱ_t / (1 − ᾱ_t)
+
+Arrays are float64 and of length T + 1, so that the index is t: no formula is shifted by one.
+"""
+
+import math
+
+import numpy as np
+
+from minigen.tensor import Tensor, xp
+
+
+class Schedule:
+    """β_1 … β_T (a sequence), and what follows from them.
+
+    Attributes: `T`; the arrays `beta`, `alpha`, `alpha_bar`, of length T + 1 (β_0 = 0); `times`,
+    the t that the network is told at each step: 1 … T, unless steps were left out (`respaced`).
+
+    Raises ValueError for a β that is not in (0, 1).
+    """
+
+    def __init__(self, beta, times=None):
+        beta = np.asarray(beta, np.float64)
+        if beta.ndim != 1 or not len(beta):
+            raise ValueError(f"Schedule: expected β_1 … β_T, got an array of shape {beta.shape}")
+        odd = np.flatnonzero(~((beta > 0) & (beta < 1)))
+        if len(odd):
+            raise ValueError(f"Schedule: β must lie in (0, 1), but β_{odd[0] + 1} is "
+                             f"{beta[odd[0]]:g} (T = {len(beta)})")
+        self.T = len(beta)
+        self.beta = np.concatenate([[0.0], beta])
+        self.alpha = 1 - self.beta
+        self.alpha_bar = np.cumprod(self.alpha)  # eq: ddpm-alpha-bar
+        self.times = np.arange(self.T + 1) if times is None else np.asarray(times)
+
+    @property
+    def alpha_bar_before(self):
+        """ᾱ_{t−1}: (T + 1,), with 1 at t = 0 as well."""
+        return np.concatenate([[1.0], self.alpha_bar[:-1]])
+
+    @property
+    def beta_tilde(self):
+        """β̃_t = (1 − ᾱ_{t−1}) / (1 − ᾱ_t) β_t, the variance of q(x_{t−1} | x_t, x_0): 0 at t = 1.
+        """
+        return over(1 - self.alpha_bar_before, 1 - self.alpha_bar) * self.beta
+
+    @property
+    def snr(self):
+        """ᾱ_t / (1 − ᾱ_t), infinite at t = 0."""
+        with np.errstate(divide="ignore"):
+            return self.alpha_bar / (1 - self.alpha_bar)  # eq: ddpm-snr
+
+    def at(self, values, t, like):
+        """The entries of `values` (T + 1,) at integers t (N,), 1 ≤ t ≤ T, or one t for all, as
+        (N, 1, …, 1), to be multiplied with `like` (N, ...): of its dtype, on its device.
+
+        Raises ValueError for a t that is not one of 1 … T.
+        """
+        t = self.check(t)
+        data = like.data if isinstance(like, Tensor) else like
+        picked = np.asarray(values)[t].astype(data.dtype).reshape(-1, *[1] * (data.ndim - 1))
+        return xp(data).asarray(picked)
+
+    def check(self, t):
+        """t as an array of integers. Raises ValueError unless all are among 1 … T."""
+        t = np.asarray(t.numpy() if isinstance(t, Tensor) else t)
+        if t.dtype.kind not in "iu" or t.size and not 1 <= t.min() <= t.max() <= self.T:
+            came = t.ravel()[(t.ravel() < 1) | (t.ravel() > self.T)] if t.dtype.kind in "iu" else t
+            raise ValueError(f"diffusion: t must be integers from 1 to T = {self.T}, got "
+                             f"{came.ravel()[0]}{f' ({t.dtype})' if t.dtype.kind == 'f' else ''}")
+        return t
+
+
+def over(a, b):
+    """a / b, and 0 where b is 0: at t = 0, which is no step."""
+    return np.divide(a, b, out=np.zeros_like(b), where=b > 0)
+
+
+def log0(a):
+    """log a, and −∞ at 0."""
+    with np.errstate(divide="ignore"):
+        return np.log(a)
+
+
+def linear(T=1000, first=1e-4, last=0.02):
+    """β rises in a line (Ho et al. 2020). The ends are those of 1,000 steps; fewer steps each add
+    more, β · 1000 / T, so that ᾱ_T stays small."""
+    _count("linear", T)
+    return Schedule(np.linspace(first, last, T) * (1000 / T))  # eq: ddpm-linear-schedule
+
+
+def cosine(T=1000, s=0.008, largest=0.999):
+    """ᾱ falls like a squared cosine (Nichol & Dhariwal 2021), more slowly at both ends:
+
+        ᾱ_t = f(t) / f(0),   f(t) = cos²((t/T + s) / (1 + s) · π/2),   β_t ≤ `largest`
+    """
+    _count("cosine", T)
+    f = np.cos((np.arange(T + 1) / T + s) / (1 + s) * math.pi / 2) ** 2  # eq: ddpm-cosine-schedule
+    return Schedule(np.minimum(1 - f[1:] / f[:-1], largest))
+
+
+def respaced(schedule, steps):
+    """The same diffusion in fewer, larger steps: a Schedule of `steps` times, evenly spaced from 1
+    to T, on which ᾱ is as before and β is what leads from one to the next (Nichol & Dhariwal 2021).
+    A network that was trained on `schedule` goes on being told its own times.
+
+    Raises ValueError unless 1 ≤ steps ≤ T.
+    """
+    if not 1 <= steps <= schedule.T:
+        raise ValueError(f"respaced: expected 1 to {schedule.T} steps, the T of the schedule, got "
+                         f"{steps}")
+    kept = np.rint(np.linspace(1, schedule.T, steps)).astype(int) if steps > 1 else [schedule.T]
+    kept = np.concatenate([[0], kept])
+    alpha_bar = schedule.alpha_bar[kept]
+    return Schedule(1 - alpha_bar[1:] / alpha_bar[:-1], schedule.times[kept])
+
+
+def _count(name, T):
+    if T != int(T) or T < 1:
+        raise ValueError(f"{name}: T must be a whole number of steps, at least 1, got {T}")

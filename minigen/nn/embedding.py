@@ -1,0 +1,57 @@
+"""Features of a time t, by which one network serves all times."""
+
+import math
+
+import numpy as np
+
+from minigen.nn import initializers
+from minigen.nn.layers import Linear, _rng
+from minigen.ops import concatenate, cos, silu, sin
+from minigen.tensor import tensor
+
+
+class Sinusoidal:
+    """sin(ω_i t) and cos(ω_i t), ω_i = 10000^(−i/(D/2)) (Vaswani et al. 2017): (N,) → (N, D), for
+    even D: waves from 2π to almost 10000 · 2π steps long."""
+
+    def __init__(self, D):
+        if D < 2 or D % 2:
+            raise ValueError(f"Sinusoidal: D must be even and at least 2, got {D}")
+        self.D = D
+
+    def __call__(self, t):
+        omega = 10000.0 ** (-np.arange(self.D // 2) / (self.D // 2))
+        angle = tensor(np.asarray(t, np.float64)[:, None] * omega)
+        return concatenate([sin(angle), cos(angle)], axis=1)  # eq: ddpm-time-embedding
+
+
+class RandomFourier:
+    """sin(2π ω_i t/T) and cos(2π ω_i t/T) with frequencies ω_i ~ N(0, scale²) that are drawn once
+    (Tancik et al. 2020): (N,) → (N, D), for even D."""
+
+    def __init__(self, D, T=1000, scale=16.0, rng=None):
+        if D < 2 or D % 2:
+            raise ValueError(f"RandomFourier: D must be even and at least 2, got {D}")
+        self.T, self.scale = T, scale
+        self.omega = tensor(np.empty(D // 2, np.float32))
+        self.init(_rng(rng))
+
+    def init(self, rng):
+        initializers.normal(self.omega, self.scale, rng)
+
+    def __call__(self, t):
+        omega = self.omega.numpy().astype(np.float64)
+        angle = tensor(np.asarray(t, np.float64)[:, None] * (2 * math.pi / self.T * omega))
+        return concatenate([sin(angle), cos(angle)], axis=1)  # eq: ddpm-time-embedding
+
+
+class TimeEmbedding:
+    """Features of t, then two linear layers: integers t (N,) → (N, D)."""
+
+    def __init__(self, features, D_in, D, rng=None):
+        self.features = features
+        self.first, self.second = Linear(D_in, D, rng=rng), Linear(D, D, rng=rng)
+
+    def __call__(self, t):
+        features = self.features(t).astype(self.first.weight.dtype)
+        return self.second(silu(self.first(features)))

@@ -1,0 +1,184 @@
+"""Diffusion models as wholes: they learn, refuse what cannot be, and train as PyTorch's do."""
+
+import re
+
+import numpy as np
+import pytest
+
+from minigen import data, grad, nn, optim, tensor
+from minigen.models.diffusion import schedule
+from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.denoiser import denoiser
+
+RNG = np.random.default_rng
+
+
+@pytest.mark.parametrize("inject", [nn.AdaGN, nn.AddTime])
+def test_a_small_model_learns_samples_and_scores(inject):
+    net = denoiser((1, 8, 8), widths=(8, 8), D=16, inject=inject)
+    nn.init(net, RNG(0))
+    model, images = DDPM(net, schedule.linear(100)), np.zeros((32, 1, 8, 8), np.uint8)
+    images[:, :, 2:6, 2:6] = 255
+    x_0 = data.signed(images)
+    assert model.loss(x_0, RNG(1))[0].item() == pytest.approx(1, abs=0.05)  # it starts at ε_θ = 0
+    before = model.bound(x_0, RNG(2))[0].numpy().mean()
+    opt = optim.Adam(nn.parameters(net), lr=3e-3)
+    for t in range(60):
+        loss, parts = model.loss(x_0, RNG((3, t)))
+        opt.step(grad(loss, opt.params))
+    assert loss.item() < 0.5 and parts == {}
+    bound, parts = model.bound(x_0, RNG(2))
+    assert bound.shape == (32,) and not bound.requires_grad and bound.numpy().mean() < before / 2
+    assert np.allclose(bound.numpy(), sum(part.numpy() for part in parts.values()), rtol=1e-5)
+    few = DDPM(net, schedule.respaced(model.schedule, 5))
+    x = few.sample(3, (1, 8, 8), RNG(4))
+    assert x.shape == (3, 1, 8, 8) and x.dtype == np.float32 and not x.requires_grad
+    assert np.array_equal(x.numpy(), few.sample(3, (1, 8, 8), RNG(4)).numpy())
+
+
+def test_every_weight_of_the_network_takes_part():
+    net = denoiser((3, 8, 8), widths=(8, 16, 16), D=16, outputs=2)
+    nn.init(net, RNG(0))
+    for p in nn.parameters(net).values():  # no longer 0 where it starts so
+        p.data[...] = RNG(p.size).normal(size=p.shape) / 10
+    y = net(RNG(1).normal(size=(2, 3, 8, 8)).astype(np.float32), np.array([1, 900]))
+    assert y.shape == (2, 6, 8, 8)
+    grads = grad((y * y).sum(), nn.parameters(net))
+    assert not [key for key, g in grads.items() if not np.abs(g.numpy()).max() > 0]
+
+
+X = np.zeros((2, 1, 8, 8), np.float32)
+MODEL = DDPM(lambda x_t, t: x_t, schedule.linear(50))
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: MODEL.q_sample(X, 0, X), "t must be integers from 1 to T = 50, got 0"),
+    (lambda: MODEL.p(X, 51), "t must be integers from 1 to T = 50, got 51"),
+    (lambda: MODEL.q(X, np.array([3, -1])), "from 1 to T = 50, got -1"),
+    (lambda: MODEL.q_step(X, 1.5, RNG(0)), "must be integers from 1 to T = 50, got 1.5 (float64)"),
+    (lambda: schedule.Schedule([0.1, 1.0]), "β must lie in (0, 1), but β_2 is 1 (T = 2)"),
+    (lambda: schedule.Schedule([0.0]), "but β_1 is 0"),
+    (lambda: schedule.Schedule([[0.1]]), "expected β_1 … β_T, got an array of shape (1, 1)"),
+    (lambda: schedule.linear(5), "β must lie in (0, 1), but β_2"),
+    (lambda: schedule.cosine(0), "T must be a whole number of steps, at least 1, got 0"),
+    (lambda: schedule.respaced(schedule.linear(50), 51), "expected 1 to 50 steps"),
+    (lambda: schedule.respaced(schedule.linear(50), 0), "expected 1 to 50 steps"),
+    (lambda: denoiser((1, 30, 28)), "height and width must be divisible by 4, got 30×28"),
+    (lambda: nn.TimeUNet(1, 1, 4, (8, 8))(X[:, :, :7], X[:, 0, 0, :4]), "divisible by 2, got (2,"),
+    (lambda: nn.Sinusoidal(5), "D must be even"),
+    (lambda: nn.RandomFourier(0), "D must be even"),
+], ids=str)
+def test_mistakes_are_one_clear_line(call, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as e:
+        call()
+    assert "\n" not in str(e.value)
+
+
+def torch_twin(torch, net, inject):
+    """The denoiser written in PyTorch, with the same names, so that weights can be copied."""
+    F, Module, ModuleList = torch.nn.functional, torch.nn.Module, torch.nn.ModuleList
+    norm = lambda C, affine=True: torch.nn.GroupNorm(8, C, affine=affine)
+
+    class Inject(Module):
+        def __init__(self, K, D):
+            super().__init__()
+            self.norm = norm(K, inject is nn.AddTime)
+            self.linear = torch.nn.Linear(D, K if inject is nn.AddTime else 2 * K)
+
+        def forward(self, h, e):
+            y = self.linear(F.silu(e))[:, :, None, None]
+            if inject is nn.AddTime:
+                return self.norm(h + y)
+            s, b = y.chunk(2, 1)
+            return self.norm(h) * (s + 1) + b
+
+    class Block(Module):
+        def __init__(self, C, K, D):
+            super().__init__()
+            self.norm, self.first = norm(C), torch.nn.Conv2d(C, K, 3, padding=1)
+            self.inject, self.second = Inject(K, D), torch.nn.Conv2d(K, K, 3, padding=1)
+            self.skip = torch.nn.Conv2d(C, K, 1) if C != K else torch.nn.Identity()
+
+        def forward(self, x, e):
+            h = self.inject(self.first(F.silu(self.norm(x))), e)
+            return self.skip(x) + self.second(F.silu(h))
+
+    class Attention(Module):
+        def __init__(self, C):
+            super().__init__()
+            self.norm = norm(C)
+            self.attention = torch.nn.MultiheadAttention(C, 1, batch_first=True)
+
+        def forward(self, x):
+            h = self.norm(x).flatten(2).transpose(1, 2)
+            h, _ = self.attention(h, h, h)
+            return x + h.transpose(1, 2).reshape(x.shape)
+
+    class Twin(Module):
+        def __init__(self, C, widths, D):
+            super().__init__()
+            conv, up = torch.nn.Conv2d, torch.nn.ConvTranspose2d
+            a, b = widths
+            self.unet = Module()
+            self.unet.first = conv(C, a, 3, padding=1)
+            self.unet.encode = ModuleList([ModuleList([Block(a, a, D)])])
+            self.unet.down = ModuleList([conv(a, b, 3, stride=2, padding=1)])
+            self.unet.middle = ModuleList([Block(b, b, D), Attention(b), Block(b, b, D)])
+            self.unet.up = ModuleList([up(b, a, 4, stride=2, padding=1)])
+            self.unet.decode = ModuleList([ModuleList([Block(2 * a, a, D)])])
+            self.unet.norm, self.unet.last = norm(a), conv(a, C, 3, padding=1)
+            self.embed = Module()
+            self.embed.first = torch.nn.Linear(D // 2, D)
+            self.embed.second = torch.nn.Linear(D, D)
+
+        def forward(self, x, t):
+            half = self.embed.first.in_features // 2
+            angle = t[:, None] * torch.exp(-np.log(10000) * torch.arange(half) / half)
+            e = torch.cat([angle.sin(), angle.cos()], 1)
+            e = self.embed.second(F.silu(self.embed.first(e)))
+            u = self.unet
+            before, attention, after = u.middle
+            seen = u.encode[0][0](u.first(x), e)
+            h = after(attention(before(u.down[0](seen), e)), e)
+            h = u.decode[0][0](torch.cat([u.up[0](h), seen], 1), e)
+            return u.last(F.silu(u.norm(h)))
+
+    twin = Twin(1, (8, 16), 16).double()
+    twin.load_state_dict({k: torch.from_numpy(v) for k, v in nn.state_dict(net).items()})
+    return twin
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("inject", [nn.AdaGN, nn.AddTime])
+def test_thirty_steps_of_algorithm_1_equal_pytorchs(inject):
+    """The same weights, data, times and noise, float64: loss and network written in PyTorch."""
+    torch = pytest.importorskip("torch")
+    net = denoiser((1, 8, 8), widths=(8, 16), D=16, inject=inject)
+    nn.init(net, RNG(0))
+    nn.astype(net, np.float64)
+    torch.set_default_dtype(torch.float64)
+    try:
+        twin = torch_twin(torch, net, inject)
+        model, alpha_bar = DDPM(net, schedule.linear(1000)), np.cumprod(
+            1 - np.linspace(1e-4, 0.02, 1000))
+        ours = optim.Adam(nn.parameters(net), lr=1e-3)
+        theirs = torch.optim.Adam(twin.parameters(), lr=1e-3)
+        for step in range(30):
+            x_0 = RNG((1, step)).uniform(-1, 1, (8, 1, 8, 8))
+            loss, _ = model.loss(tensor(x_0), RNG((2, step)))
+            ours.step(grad(loss, ours.params))
+
+            rng = RNG((2, step))
+            t, eps = rng.integers(1, 1001, 8), rng.standard_normal(x_0.shape)
+            a = alpha_bar[t - 1][:, None, None, None]
+            x_t = torch.from_numpy(np.sqrt(a) * x_0 + np.sqrt(1 - a) * eps)
+            expected = torch.nn.functional.mse_loss(twin(x_t, torch.from_numpy(t).double()),
+                                                    torch.from_numpy(eps))
+            theirs.zero_grad()
+            expected.backward()
+            theirs.step()
+            assert loss.item() == pytest.approx(expected.item(), rel=1e-8), step
+        for key, value in twin.state_dict().items():
+            assert np.allclose(nn.state_dict(net)[key], value.numpy(), rtol=1e-6, atol=1e-9)
+    finally:
+        torch.set_default_dtype(torch.float32)

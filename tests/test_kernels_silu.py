@@ -9,12 +9,12 @@ from minigen import kernels
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(), (0,), (7,), (3, 50, 40), (40_000,)])
+@pytest.mark.parametrize("shape", [(0,), (1,), (3, 50, 40), (40_000,)])
 def test_silu(shape, dtype):
     rng = np.random.default_rng(0)
-    x, g = (np.asarray(4 * normal(rng, dtype, *shape)) for _ in range(2))
+    x, g = (4 * normal(rng, dtype, *shape) for _ in range(2))
     y, gx = same(kernels.silu, x), same(kernels.silu_backward, g, x)
-    close(y, np.asarray(x * expit(x)))
+    close(y, x * expit(x))
     if dtype == np.float64 and x.size:
         slope, d = finite_difference(kernels.silu, x, g, rng)
         assert np.isclose(slope, np.vdot(gx, d), rtol=1e-6, atol=1e-6)

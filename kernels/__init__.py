@@ -5,6 +5,16 @@
     MINIGEN_KERNELS=reference                                    forces one, for reading and testing
 """
 
+from .activation import (
+    elu,
+    elu_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    silu,
+    silu_backward,
+)
 from .attention import attention, attention_backward
 from .batch_norm import batch_norm, batch_norm_backward
 from .conv2d import conv2d
@@ -16,7 +26,6 @@ from .layer_norm import layer_norm, layer_norm_backward
 from .matmul import matmul
 from .optim import adam, rmsprop, sgd
 from .pool import avg_pool2d, avg_pool2d_transpose, max_pool2d, max_pool2d_at, max_unpool2d
-from .silu import silu, silu_backward
 from .upsample import (
     upsample_bilinear,
     upsample_bilinear_transpose,
@@ -25,9 +34,11 @@ from .upsample import (
 )
 
 __all__ = [
-    "adam", "attention", "attention_backward", "avg_pool2d", "avg_pool2d_transpose", "batch_norm",
-    "batch_norm_backward", "conv2d", "conv2d_weight", "conv_transpose2d", "group_norm",
-    "group_norm_backward", "keep", "layer_norm", "layer_norm_backward", "matmul", "max_pool2d",
-    "max_pool2d_at", "max_unpool2d", "rmsprop", "sgd", "silu", "silu_backward", "upsample_bilinear",
-    "upsample_bilinear_transpose", "upsample_nearest", "upsample_nearest_transpose",
+    "adam", "attention", "attention_backward", "avg_pool2d", "avg_pool2d_transpose",
+    "batch_norm", "batch_norm_backward", "conv2d", "conv2d_weight", "conv_transpose2d", "elu",
+    "elu_backward", "group_norm", "group_norm_backward", "keep", "layer_norm",
+    "layer_norm_backward", "leaky_relu", "leaky_relu_backward", "matmul", "max_pool2d",
+    "max_pool2d_at", "max_unpool2d", "rmsprop", "sgd", "sigmoid", "sigmoid_backward", "silu",
+    "silu_backward", "upsample_bilinear", "upsample_bilinear_transpose", "upsample_nearest",
+    "upsample_nearest_transpose",
 ]

@@ -5,8 +5,7 @@ import math
 from minigen import kernels
 from minigen.autodiff import op
 from minigen.operands import lifted
-from minigen.ops.math import erf, keep, minimum, tanh, where
-from minigen.ops.shape import astype
+from minigen.ops.math import abs, erf, exp, expm1, keep, minimum, tanh, where
 from minigen.tensor import xp
 
 __all__ = ["elu", "gelu", "leaky_relu", "logsigmoid", "relu", "sigmoid", "silu", "softplus"]
@@ -22,37 +21,41 @@ def relu(g, y, x): return keep(g, mask=(x > 0).data)
 @op
 def leaky_relu(x, *, negative_slope=0.01):
     """x where x > 0, negative_slope · x elsewhere."""
-    return xp(x).where(x > 0, x, negative_slope * x)
+    return kernels.leaky_relu(x, negative_slope)
 @leaky_relu.vjp
 def leaky_relu(g, y, x, *, negative_slope=0.01):
-    return g * (negative_slope + (1 - negative_slope) * astype(x > 0, x.dtype))
+    return kernels.leaky_relu_backward(g.data, x.data, negative_slope)
+@leaky_relu.composite
+def leaky_relu(x, *, negative_slope=0.01): return where(x > 0, x, negative_slope * x)
 
 @op
 def elu(x, *, alpha=1.0):
-    """x where x > 0, α(e^x − 1) elsewhere."""
-    return xp(x).maximum(x, 0) + alpha * xp(x).expm1(xp(x).minimum(x, 0))
+    """x where x > 0, α(e^x − 1) elsewhere; α > 0."""
+    if alpha <= 0:
+        raise ValueError(f"elu: alpha must be positive, got {alpha}")
+    return kernels.elu(x, alpha)
 @elu.vjp
-def elu(g, y, x, *, alpha=1.0):  # 1 where x > 0, α e^x = y + α elsewhere
-    return g * (minimum(y, 0.0) + (alpha + (1 - alpha) * astype(x > 0, x.dtype)))
+def elu(g, y, x, *, alpha=1.0): return kernels.elu_backward(g.data, y.data, alpha)
+@elu.composite
+def elu(x, *, alpha=1.0): return relu(x) + alpha * expm1(minimum(x, 0.0))
 
 @op
 def sigmoid(x):
     """σ(x) = 1 / (1 + e^(−x))."""
-    m = xp(x)  # e^min(x, 0) / (1 + e^−|x|): nothing overflows, and both tails are accurate
-    return m.exp(m.minimum(x, 0)) / (1 + m.exp(-m.abs(x)))
+    return kernels.sigmoid(x)
 @sigmoid.vjp
-def sigmoid(g, y, x): return g * (y * (1 - y))
+def sigmoid(g, y, x): return kernels.sigmoid_backward(g.data, y.data)
+@sigmoid.composite
+def sigmoid(x): return exp(minimum(x, 0.0)) / (1 + exp(-abs(x)))
 
 @op
 def silu(x):
     """x σ(x), also called swish."""
     return kernels.silu(x)
 @silu.vjp
-def silu(g, y, x):
-    return kernels.silu_backward(g.data, x.data)
+def silu(g, y, x): return kernels.silu_backward(g.data, x.data)
 @silu.composite
-def silu(x):
-    return x * sigmoid(x)
+def silu(x): return x * sigmoid(x)
 
 @lifted("x")
 def logsigmoid(x):

@@ -1,0 +1,128 @@
+"""The non-linearities of neural networks, and their gradients, in one pass over memory
+
+    sigmoid      y = 1 / (1 + e^−x)                     gx = g · y (1 − y)
+    silu         y = x σ(x)                             gx = g · σ(x) (1 + x (1 − σ(x)))
+    elu          y = x where x > 0, else a (e^x − 1)    gx = g where x > 0, else g · (y + a)
+    leaky_relu   y = x where x > 0, else a x            gx = g where x > 0, else g · a
+
+    x, g, y, gx (...), a a number; elu's gradient is given y, whose sign is that of x for a > 0
+
+As chains of NumPy functions these take up to six passes over memory, and a choice by a mask without
+a pattern takes as long as ten more. Here each is one loop of vectors over each thread's part.
+"""
+
+import numpy as np
+from numba import prange
+from numba.extending import register_jitable
+
+from .common import chunks, kernel, threaded
+from .exponential import exp, expm1
+
+inlined = register_jitable(error_model="numpy", fastmath={"contract"})
+
+
+def pointwise(f):
+    """A function of arrays: y[i] = f(x[i], 1, a), the 1 being of x's type."""
+    f = inlined(f)
+
+    @threaded
+    def loop(x, one, a, y, chunks):
+        for chunk in prange(chunks):
+            for i in range(chunk * len(x) // chunks, (chunk + 1) * len(x) // chunks):
+                y[i] = f(x[i], one, a)
+
+    def run(x, a=1):
+        y = np.empty_like(x)
+        loop(x.ravel(), x.dtype.type(1), x.dtype.type(a), y.reshape(-1), chunks(1 + x.size // PART))
+        return y
+    return run
+
+
+def pointwise_backward(f):
+    """Likewise gx[i] = f(g[i], x[i], 1, a)."""
+    f = inlined(f)
+
+    @threaded
+    def loop(g, x, one, a, gx, chunks):
+        for chunk in prange(chunks):
+            for i in range(chunk * len(x) // chunks, (chunk + 1) * len(x) // chunks):
+                gx[i] = f(g[i], x[i], one, a)
+
+    def run(g, x, a=1):
+        gx = np.empty_like(x)
+        loop(g.ravel(), x.ravel(), x.dtype.type(1), x.dtype.type(a), gx.reshape(-1),
+             chunks(1 + x.size // PART))
+        return gx
+    return run
+
+
+PART = 1 << 14  # elements worth a thread of their own
+
+
+@pointwise
+def _sigmoid(x, one, a): return one / (one + exp(-x))
+@pointwise_backward
+def _sigmoid_backward(g, y, one, a): return g * (y * (one - y))
+
+@pointwise
+def _silu(x, one, a): return x / (one + exp(-x))
+@pointwise_backward
+def _silu_backward(g, x, one, a):
+    s = one / (one + exp(-x))
+    return g * (s * (one + x * (one - s)))
+
+@pointwise
+def _elu(x, one, a):
+    m = a * expm1(x)  # also where it is not wanted: a loop without branches
+    return x if x > 0 else m
+@pointwise_backward
+def _elu_backward(g, y, one, a): return g if y > 0 else g * (y + a)
+
+@pointwise
+def _leaky_relu(x, one, a): return x if x > 0 else a * x
+@pointwise_backward
+def _leaky_relu_backward(g, x, one, a): return g if x > 0 else g * a
+
+
+@kernel(x="...")
+def sigmoid(x):
+    return np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))  # nothing overflows
+@sigmoid.version("cpu")
+def sigmoid(x): return _sigmoid(x)
+
+@kernel(g="...", y="...")
+def sigmoid_backward(g, y): return g * (y * (1 - y))
+@sigmoid_backward.version("cpu")
+def sigmoid_backward(g, y): return _sigmoid_backward(g, y)
+
+@kernel(x="...")
+def silu(x): return x * sigmoid.reference(x)
+@silu.version("cpu")
+def silu(x): return _silu(x)
+
+@kernel(g="...", x="...")
+def silu_backward(g, x):
+    s = sigmoid.reference(x)
+    return g * (s * (1 + x * (1 - s)))
+@silu_backward.version("cpu")
+def silu_backward(g, x): return _silu_backward(g, x)
+
+@kernel(x="...")
+def elu(x, alpha): return np.maximum(x, 0) + alpha * np.expm1(np.minimum(x, 0))
+@elu.version("cpu")
+def elu(x, alpha): return _elu(x, alpha)
+
+@kernel(g="...", y="...")
+def elu_backward(g, y, alpha): return g * np.where(y > 0, y.dtype.type(1), y + alpha)
+@elu_backward.version("cpu")
+def elu_backward(g, y, alpha): return _elu_backward(g, y, alpha)
+
+@kernel(x="...")
+def leaky_relu(x, negative_slope): return np.where(x > 0, x, negative_slope * x)
+@leaky_relu.version("cpu")
+def leaky_relu(x, negative_slope): return _leaky_relu(x, negative_slope)
+
+@kernel(g="...", x="...")
+def leaky_relu_backward(g, x, negative_slope): return np.where(x > 0, g, negative_slope * g)
+@leaky_relu_backward.version("cpu")
+def leaky_relu_backward(g, x, negative_slope): return _leaky_relu_backward(g, x, negative_slope)

@@ -1,0 +1,51 @@
+"""The fused non-linearities against their references, and the exponential under them."""
+
+import numpy as np
+import pytest
+from kernel_checks import DTYPES, close, same
+from minigen.kernels.exponential import exp, expm1
+from numba import njit
+
+from minigen import kernels
+
+INF = np.inf
+ODD = (0.0, -0.0, 1e-8, -1e-8, 1e-30, 88.0, -88.0, 1e4, -1e4, INF, np.nan)
+
+
+def numbers(dtype, size=70_000):  # enough for two threads, and a rest
+    x = np.random.default_rng(0).normal(0, 4, size).astype(dtype)
+    x[:len(ODD)] = ODD
+    return x
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name, options", [("sigmoid", ()), ("silu", ()), ("elu", (1.0,)),
+                                           ("elu", (0.5,)), ("leaky_relu", (0.2,))])
+def test_activations(name, options, dtype):
+    x = numbers(dtype)
+    with np.errstate(all="ignore"):
+        y = same(getattr(kernels, name), x, *options)
+        g = np.random.default_rng(1).standard_normal(x.shape).astype(dtype)
+        at = y if name in ("sigmoid", "elu") else x
+        same(getattr(kernels, name + "_backward"), g, at, *options)
+        assert getattr(kernels, name)(x[:0], *options).shape == (0,)
+        close(getattr(kernels, name)(x[:60].reshape(3, 4, 5).T, *options),
+              y[:60].reshape(3, 4, 5).T.copy())
+
+
+@pytest.mark.parametrize("ours, true", [(exp, np.exp), (expm1, np.expm1)])
+def test_exponentials_are_as_exact_as_stated(ours, true):
+    @njit(error_model="numpy")
+    def each(x):
+        y = np.empty_like(x)
+        for i in range(len(x)):
+            y[i] = ours(x[i])
+        return y
+
+    x = np.concatenate([np.linspace(-87.3, 88.7, 1_000_000), np.linspace(-0.5, 0.5, 100_000),
+                        10.0 ** -np.arange(1, 30)]).astype(np.float32)
+    exact = true(x.astype(np.float64))
+    error = np.abs(each(x) / exact - 1)
+    assert 1e-8 < error[x < 88.3].max() < 1.5e-7 and error.max() < 5e-6
+    ends = each(np.array([-1e30, -INF, 89.0, INF, np.nan], np.float32))
+    np.testing.assert_allclose(ends, [true(-INF)] * 2 + [INF, INF, np.nan], atol=1.2e-38)

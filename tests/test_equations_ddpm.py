@@ -48,14 +48,21 @@ def test_training_finds_the_expected_noise():
     is E[ε | x_t] = √(1 − ᾱ_t) / (ᾱ_t/4 + 1 − ᾱ_t) x_t."""
     w = tensor(np.zeros(6), requires_grad=True)
     model = DDPM(lambda x_t, t: w[t].reshape(-1, 1) * x_t, SHORT)
-    opt = optim.Adam({"w": w}, lr=0.03)
+    opt, a = optim.SGD({"w": w}, lr=2.0), SHORT.alpha_bar
     for step in range(400):
-        opt.lr = 0.05 * optim.cosine(step, 400)
-        loss, _ = model.loss(0.5 * RNG((4, step)).normal(size=(500, 4)), RNG((5, step)))
+        opt.lr = 2.0 * optim.cosine(step, 400)
+        x_0, before = 0.5 * RNG((4, step)).normal(size=(500, 4)), w.numpy().copy()
+        loss, _ = model.loss(x_0, RNG((5, step)))
         opt.step(grad(loss, opt.params))
-    a = SHORT.alpha_bar[1:]
-    best = np.sqrt(1 - a) / (a / 4 + 1 - a)
-    assert np.allclose(w.numpy()[1:], best, atol=0.03)  # eq: ddpm-algorithm-1
+        if step < 3:  # the step itself: w_t ← w_t − lr ∂/∂w_t of the mean of (ε − w_t x_t)²
+            rng = RNG((5, step))
+            t, eps = rng.integers(1, 6, 500), rng.normal(size=(500, 4))
+            x_t = np.sqrt(a[t])[:, None] * x_0 + np.sqrt(1 - a[t])[:, None] * eps
+            slope = (-2 * (eps - before[t][:, None] * x_t) * x_t).sum(1) / 2000
+            after = before - opt.lr * np.bincount(t, slope, 6)
+            assert np.allclose(w.numpy(), after)  # eq: ddpm-algorithm-1
+    best = np.sqrt(1 - a[1:]) / (a[1:] / 4 + 1 - a[1:])
+    assert np.allclose(w.numpy()[1:], best, atol=0.03)
 
 
 def test_with_its_weight_the_error_is_a_term_of_the_bound():

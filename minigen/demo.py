@@ -68,7 +68,8 @@ class Demo:
 
     system: the demo's name; doc: its docstring, whose first line --help shows
     argv: the arguments; None: those of the process
-    data: the names of the data sets it takes, the default first
+    data: the names of the data sets it takes, the default first; a name that is not in data.NAMES
+        stands for samples that the demo draws itself: `run.data` is then None
     steps, batch: the defaults of --steps and --batch: a number, or a dict by data set
     flags: a function that adds the demo's own flags to an argparse parser
 
@@ -84,10 +85,12 @@ class Demo:
         self.out, self.quick = Path(self.args.out), self.args.quick
         self.rng = np.random.default_rng((self.args.seed, 0, INIT))
         self.xp = _device(self.args.device)
-        print(f"{system}: {self.args.steps} steps of {self.args.batch} images, seed "
+        print(f"{system}: {self.args.steps} steps of {self.args.batch} "
+              f"{'samples' if _draws_itself(self.args) else 'images'}, seed "
               f"{self.args.seed}, results in {self.out}", flush=True)
         self.data = _load(self.args)
-        print(self.data, flush=True)
+        if self.data:
+            print(self.data, flush=True)
         with writing(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
             TemporaryFile(dir=self.out).close()
@@ -130,8 +133,9 @@ class Demo:
         """Print the numbers and write them to metrics.json, flat, after the steps and the images
         found, before the wall time of the whole command in seconds (training done by earlier
         commands included). Numbers that are not finite are written as null."""
-        numbers = {"steps": self.args.steps, "train_images": len(self.data.train_x),
-                   "test_images": len(self.data.test_x),
+        found = {"train_images": len(self.data.train_x),
+                 "test_images": len(self.data.test_x)} if self.data else {}
+        numbers = {"steps": self.args.steps, **found,
                    **{key: float(value) for key, value in metrics.items()},
                    "seconds": round(self.before + time.perf_counter() - self.started, 1)}
         with writing(self.out / "metrics.json"):
@@ -239,7 +243,14 @@ def _show(default):
     return f"{default:,}"
 
 
+def _draws_itself(args):
+    """Whether the samples are the demo's own, not those of a data set."""
+    return args.data not in data.NAMES
+
+
 def _load(args):
+    if _draws_itself(args):
+        return None
     sizes = {k: QUICK[k] for k in ("n_train", "n_test") if args.quick}
     return data.load(args.data, args.data_dir, args.download, **sizes)
 

@@ -89,3 +89,19 @@ def curves(log, path):
         axes.set(title=name.replace("_", " "), xlabel="step")
         axes.grid(alpha=0.3)
     figure.savefig(path, format="png")
+
+
+def lines(path, *panels):
+    """Draw curves as PNG, the panels side by side. A panel is a dict: `curves`, from a label to its
+    x and y (two sequences, or three: with a style, "o-" unless told), and whatever matplotlib's
+    `Axes.set` takes: title, xlabel, ylabel, xscale, yscale, ylim."""
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(4.6 * len(panels), 3.6), dpi=100, layout="constrained")
+    for k, panel in enumerate(panels):
+        axes, options = figure.add_subplot(1, len(panels), k + 1), dict(panel)
+        for label, (x, y, *style) in options.pop("curves").items():
+            axes.plot(x, y, *(style or ["o-"]), label=label, markersize=3)
+        axes.set(**options)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.savefig(path, format="png")

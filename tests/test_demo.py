@@ -45,6 +45,13 @@ def test_quick_is_quick_and_has_its_own_folder(tmp_path, monkeypatch):
     assert numbers["train_images"] == 64 and numbers["test_images"] == 32
 
 
+def test_a_demo_may_draw_its_samples_itself(tmp_path, capsys):
+    run = Demo("x", "doc", ["--out", str(tmp_path)], data=("ring", "glyphs"), steps=5, batch=3)
+    run.finish({"modes": 8})
+    assert run.data is None and "5 steps of 3 samples" in capsys.readouterr().out
+    assert set(json.loads((tmp_path / "metrics.json").read_text())) == {"steps", "modes", "seconds"}
+
+
 # ----------------------------------------------------------------------------------------- mistakes
 
 @pytest.mark.parametrize("flags, words", [

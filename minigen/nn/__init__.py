@@ -2,6 +2,7 @@
 
 from minigen.nn import initializers
 from minigen.nn.embedding import RandomFourier, Sinusoidal, TimeEmbedding
+from minigen.nn.labelled import Labelled
 from minigen.nn.layers import (
     BatchNorm1d,
     BatchNorm2d,
@@ -15,6 +16,7 @@ from minigen.nn.layers import (
     MultiheadAttention,
     Sequential,
 )
+from minigen.nn.masked import MaskedConv2d
 from minigen.nn.parameters import (
     EMA,
     astype,
@@ -34,9 +36,10 @@ from minigen.nn.parameters import (
 from minigen.nn.unet import AdaGN, AddTime, ResidualBlock, SelfAttention2d, TimeUNet, UNet
 
 __all__ = [
-    "AdaGN", "AddTime", "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "Dropout", "EMA",
-    "Embedding", "GroupNorm", "LayerNorm", "Linear", "MultiheadAttention", "RandomFourier",
-    "ResidualBlock", "SelfAttention2d", "Sequential", "Sinusoidal", "TimeEmbedding", "TimeUNet",
-    "UNet", "astype", "buffers", "eval", "init", "initializers", "load", "load_arrays",
-    "load_state_dict", "parameters", "save", "save_arrays", "state_dict", "train", "walk",
+    "AdaGN", "AddTime", "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "Dropout",
+    "EMA", "Embedding", "GroupNorm", "Labelled", "LayerNorm", "Linear", "MaskedConv2d",
+    "MultiheadAttention", "RandomFourier", "ResidualBlock", "SelfAttention2d", "Sequential",
+    "Sinusoidal", "TimeEmbedding", "TimeUNet", "UNet", "astype", "buffers", "eval", "init",
+    "initializers", "load", "load_arrays", "load_state_dict", "parameters", "save", "save_arrays",
+    "state_dict", "train", "walk",
 ]

@@ -12,8 +12,8 @@ __all__ = [
     "abs", "add", "arctan", "ceil", "clip", "cos", "divide", "equal", "erf", "exp", "expm1",
     "floor", "greater", "greater_equal", "less", "less_equal", "log", "log1p", "log_ndtr",
     "logical_and", "logical_not", "logical_or", "maximum", "minimum", "multiply", "negative",
-    "not_equal", "power", "reciprocal", "round", "sign", "sin", "sqrt", "square", "subtract", "tan",
-    "tanh", "where",
+    "not_equal", "power", "reciprocal", "round", "sign", "sin", "sqrt", "square", "subtract",
+    "tan", "tanh", "where", "wrightomega",
 ]
 
 
@@ -132,6 +132,18 @@ def erf(x):
     return erf(x)
 @erf.vjp
 def erf(g, y, x): return g * (2 / math.sqrt(math.pi)) * exp(-x * x)
+
+@op
+def wrightomega(x):
+    """W(e^x), where W(a) is Lambert's function: the ω > 0 with ω + log ω = x. For x > 88 this is a
+    float32 and e^x is not."""
+    m = xp(x)
+    y = m.where(x < 1, x, m.log(m.maximum(x, 1)))  # log ω, by Newton's method on y + e^y = x
+    for _ in range(6):
+        y = y - (y + m.exp(y) - x) / (1 + m.exp(y))
+    return m.exp(y)
+@wrightomega.vjp
+def wrightomega(g, y, x): return g * y / (1 + y)
 
 @op
 def log_ndtr(x):

@@ -52,7 +52,7 @@ class Schedule:
     def snr(self):
         """ᾱ_t / (1 − ᾱ_t), infinite at t = 0."""
         with np.errstate(divide="ignore"):
-            return self.alpha_bar / (1 - self.alpha_bar)
+            return self.alpha_bar / (1 - self.alpha_bar)  # eq: ddpm-snr
 
     def at(self, values, t, like):
         """The entries of `values` (T + 1,) at integers t (N,), 1 ≤ t ≤ T, or one t for all, as

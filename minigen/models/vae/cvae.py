@@ -5,23 +5,9 @@
 Only the networks differ from the VAE's; the bound, sampling and everything else are vae.py's.
 """
 
-from minigen import broadcast_to, concatenate, one_hot
 from minigen.models.vae import conv_vae
 from minigen.models.vae.vae import VAE
-
-
-class Labelled:
-    """A network whose input, an image or a code, gets one more channel for each class: 1 in the
-    channel of the label, 0 in the others."""
-
-    def __init__(self, net, classes):
-        self.net, self.classes = net, classes
-
-    def __call__(self, x, y):
-        """x (N, C, ...) and integers y (N,), 0 ≤ y < classes."""
-        code = one_hot(y, self.classes, x.dtype).reshape(len(x), self.classes, *[1] * (x.ndim - 2))
-        code = broadcast_to(code, shape=(len(x), self.classes, *x.shape[2:]))
-        return self.net(concatenate([x, code], axis=1))  # eq: cvae-conditioning
+from minigen.nn import Labelled
 
 
 def conditional(shape, d_z, classes, rng=None):

@@ -22,6 +22,6 @@ def traversal(z, dims, values):
 
 
 def interpolation(z0, z1, n):
-    """n codes on the straight line from z0 to z1, ends included: (n, d_z)."""
-    t = np.linspace(0, 1, n, dtype=z0.dtype)[:, None]
-    return (1 - t) * z0 + t * z1
+    """n codes z(λ) on the straight line from z0 to z1, ends included: (n, d_z)."""
+    lam = np.linspace(0, 1, n, dtype=z0.dtype)[:, None]
+    return (1 - lam) * z0 + lam * z1  # eq: latent-interpolation

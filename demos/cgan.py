@@ -1,0 +1,50 @@
+"""Conditional GAN: a DCGAN that draws the digit you ask for.
+
+    python demos/cgan.py                                       offline, on drawn digits
+    python demos/cgan.py --data mnist --data-dir DIR           on MNIST (--download fetches it)
+"""
+
+import numpy as np
+
+from minigen import nn, ruler
+from minigen.data import signed
+from minigen.demo import Demo, at_least, cli
+from minigen.models.gan.cgan import conditional
+from minigen.models.gan.dcgan import adam
+from minigen.models.gan.film import Film, show
+from minigen.models.gan.gan import algorithm_1
+
+
+def main(argv=None):
+    run = Demo("cgan", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist"), batch=64,
+               steps={"glyphs": 1000, "mnist": 2000, "fashion-mnist": 2000},
+               flags=lambda p: p.add_argument("--latent", type=at_least(1), default=100,
+                                              metavar="N", help="dimensions of z"))
+    classes = len(run.data.classes)
+    all_y = np.arange(classes)
+    model = conditional(run.data.shape, run.args.latent, classes)
+    nn.init(model, run.rng)
+    opt_d, opt_g = adam(nn.parameters(model.D)), adam(nn.parameters(model.G))
+    film = Film(model.prior(classes, run.rng), run.data.shape, all_y)
+
+    def minibatch(i):
+        return signed(run.batch(i)), run.data.train_y[run.indices(i)]
+
+    step = algorithm_1(model, opt_d, opt_g, minibatch)
+    run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, film=film)
+
+    # a class for each row, a code for each column
+    z = model.prior(10, run.rng).numpy()
+    run.picture("samples", show(model, np.tile(z, (classes, 1)), np.repeat(all_y, 10)))
+    run.picture("training", film.strip(run.args.steps, model), columns=classes)
+    y = np.arange(50 if run.quick else 5000) % classes
+    samples = show(model, model.prior(len(y), run.rng), y)
+    numbers = ruler.quality(samples, run.data)
+    if run.data.name in ruler.NAMES:
+        drawn = ruler.classify(samples, run.data.name).argmax(1)
+        numbers["drawn_as_asked"] = (drawn == y).mean()
+    run.finish(numbers)
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,98 @@
+"""f-GAN: the same game for any of ten divergences, and what each of them prefers.
+
+    python demos/fgan.py                                       a normal fitted to a mixture
+    python demos/fgan.py --data glyphs --divergence jeffrey    offline, on drawn digits
+    python demos/fgan.py --data mnist --data-dir DIR           on MNIST (--download fetches it)
+"""
+
+import numpy as np
+
+from minigen import nn, optim, tensor, train
+from minigen.data import signed
+from minigen.demo import Demo, at_least, cli
+from minigen.models.gan import dcgan, gan, normal_fit
+from minigen.models.gan.divergences import DIVERGENCES
+from minigen.models.gan.fgan import NonSaturatingFGAN
+from minigen.models.gan.film import Film, gallery
+
+
+def flags(parser):
+    parser.add_argument("--divergence", choices=DIVERGENCES, default="kl",
+                        help="the divergence for images; the mixture is fitted with all of them")
+    parser.add_argument("--latent", type=at_least(1), default=100, metavar="N",
+                        help="dimensions of z, for images")
+
+
+def main(argv=None):
+    run = Demo("fgan", __doc__, argv, data=("mixture", "glyphs", "mnist", "fashion-mnist"),
+               steps={"mixture": 2000, "glyphs": 1000, "mnist": 2500, "fashion-mnist": 2500},
+               batch={"mixture": 512, "glyphs": 64, "mnist": 64, "fashion-mnist": 64}, flags=flags)
+    (draw_digits if run.data else fit_normals)(run)
+
+
+def fit_normals(run):
+    """A game for each divergence, all on the same samples."""
+    games = {name: normal_fit.players(name) for name in DIVERGENCES}
+    opt_d, opt_g = {}, {}
+    for name, game in games.items():
+        nn.init(game, run.rng)
+        normal_fit.start(game)
+        opt_d[name] = optim.Adam(nn.parameters(game.D), 3e-3, betas=(0.5, 0.999))
+        opt_g[name] = optim.Adam(nn.parameters(game.G), 5e-3, betas=(0.5, 0.999))
+
+    def step(t, rng):
+        slower = optim.cosine(t, run.args.steps, floor=0.02)
+        x, numbers = tensor(normal_fit.sample(run.args.batch, rng)), {}
+        for name, game in games.items():
+            opt_d[name].lr, opt_g[name].lr = 3e-3 * max(slower, 0.1), 5e-3 * slower
+            bound = train.descend(opt_d[name], game.d_loss(x, rng))["loss"]
+            train.descend(opt_g[name], game.g_loss(run.args.batch, rng))
+            numbers[name] = -bound
+        return numbers
+
+    run.fit(step, **games, **{f"{name} opt_d": opt for name, opt in opt_d.items()},
+            **{f"{name} opt_g": opt for name, opt in opt_g.items()})
+
+    numbers, fits = {}, {}
+    print(f"{'minimum of D_f, and f-GAN':<26}   μ*      μ       σ*      σ       D_f*    D_f")
+    for name, d in DIVERGENCES.items():
+        fits[name] = best, learned = normal_fit.fit(d)[:2], normal_fit.found(games[name])
+        pairs = {"mu": (best[0], learned[0]), "sigma": (best[1], learned[1]),
+                 "divergence": [normal_fit.divergence(d, *fit) for fit in fits[name]]}
+        print(f"{name:<26}", *(f"{value:7.3f}" for pair in pairs.values() for value in pair))
+        for key, (at_best, at_learned) in pairs.items():
+            numbers |= {f"{name}_{key}_direct": at_best, f"{name}_{key}": at_learned}
+    with train.writing(run.out / "samples.png"):
+        draw(fits, run.out / "samples.png")
+    run.finish(numbers)
+
+
+def draw(fits, path):
+    """A PNG with the mixture and both normals, those of the least D_f and of f-GAN, in a panel for
+    each divergence. `fits`: by name, two pairs (μ, σ)."""
+    from matplotlib.figure import Figure  # without pyplot: the caller's back end stays as it is
+    figure, x = Figure(figsize=(13, 5), dpi=100, layout="constrained"), np.linspace(-4.5, 4.5, 400)
+    for k, (name, (best, learned)) in enumerate(fits.items()):
+        axes = figure.add_subplot(2, 5, k + 1, title=name, yticks=[])
+        axes.fill_between(x, normal_fit.mixture(x).numpy(), color="0.85", label="data")
+        axes.plot(x, normal_fit.normal(x, *best).numpy(), "C0", label="least $D_f$")
+        axes.plot(x, normal_fit.normal(x, *learned).numpy(), "C3--", label="f-GAN")
+    figure.axes[0].legend(frameon=False, fontsize="small")
+    figure.savefig(path, format="png")
+
+
+def draw_digits(run):
+    """DCGAN's networks, with the divergence for its game."""
+    shape, d_z = run.data.shape, run.args.latent
+    model = NonSaturatingFGAN(dcgan.generator(d_z, shape), dcgan.discriminator(shape), d_z,
+                              run.args.divergence)
+    nn.init(model, run.rng)
+    opt_d, opt_g = dcgan.adam(nn.parameters(model.D)), dcgan.adam(nn.parameters(model.G))
+    film = Film(model.prior(10, run.rng), shape)
+    step = gan.algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),))
+    run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, film=film)
+    run.finish(gallery(run, model, film))
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,25 @@
+"""Gated PixelCNN: two stacks of gated convolutions, which see all that has been drawn.
+
+    python demos/gated_pixelcnn.py                             offline, on drawn digits
+    python demos/gated_pixelcnn.py --data mnist --data-dir DIR on MNIST (--download fetches it)
+"""
+
+from minigen import nn, pixel_demo
+from minigen.demo import Demo, cli
+from minigen.models.autoregressive.gated_pixelcnn import gated_pixelcnn
+
+
+def main(argv=None):
+    run = Demo("gated_pixelcnn", __doc__, argv, batch=16, flags=pixel_demo.flags,
+               data=("glyphs", "mnist", "fashion-mnist", "scenes", "cifar10"),
+               steps={"glyphs": 700, "mnist": 3000, "fashion-mnist": 3000, "scenes": 400,
+                      "cifar10": 2000})
+    size = {"h": 6, "depth": 1} if run.quick else {}
+    model = gated_pixelcnn(run.data.shape, pixel_demo.levels(run), **size)
+    nn.init(model, run.rng)
+    pixel_demo.learn(run, model, lr=2e-3)
+    pixel_demo.report(run, model)
+
+
+if __name__ == "__main__":
+    cli(main)

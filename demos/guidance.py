@@ -1,0 +1,128 @@
+"""Guidance: one diffusion model of all digits, asked for one of them, and asked ever more strongly.
+
+    python demos/guidance.py                                   offline, on drawn digits
+    python demos/guidance.py --data mnist --data-dir DIR       on MNIST (--download fetches it)
+    python demos/guidance.py --weight 4                        the guidance weight of samples.png
+
+guidance.png shows what a weight buys, images that a classifier recognises, and what it costs,
+variety. weights.png has the same noise under rising weights, thresholds.png what a large weight
+does to an image and two remedies, classifier_guidance.png the other kind of guidance.
+"""
+
+import argparse
+
+import numpy as np
+
+from minigen import data, nn, optim, pictures, ruler, train
+from minigen.demo import Demo, at_least, cli
+from minigen.dist import noise
+from minigen.models.diffusion import schedule, threshold, velocity
+from minigen.models.diffusion.conditional import conditional
+from minigen.models.diffusion.ddim import DDIM
+from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.guidance import ClassifierFree, ClassifierGuided, drop_labels
+from minigen.models.diffusion.noisy_classifier import NoisyClassifier
+
+T = 1000
+WEIGHTS = (0, 1, 2, 4, 8)
+THRESHOLDS = {"none": None, "static": threshold.static, "dynamic": threshold.dynamic(0.95)}
+
+
+def weight(text):
+    try:
+        w = float(text)
+    except ValueError:
+        w = -1.0
+    if not 0 <= w <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
+    return w
+
+
+def flags(parser):
+    parser.add_argument("--weight", type=weight, default=2.0, metavar="W",
+                        help="guidance weight of samples.png")
+    parser.add_argument("--sampling-steps", type=at_least(1), default=25, metavar="N",
+                        help=f"how many of the {T} steps a sample takes")
+
+
+def main(argv=None):
+    run = Demo("guidance", __doc__, argv, data=("glyphs", "mnist"), batch=16, flags=flags,
+               steps={"glyphs": 800, "mnist": 3000})
+    if run.args.sampling_steps > T:
+        raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
+                              f"{T} steps: give 1 to {T}")
+    shape, K, small = run.data.shape, len(run.data.classes), (8, 8, 8)
+    net = conditional(shape, K, small if run.quick else (16, 32, 32), D=64)
+    classifier = NoisyClassifier(shape, K, small if run.quick else (32, 64, 64))
+    noise_schedule = schedule.linear(T)
+    nn.init([net, classifier], run.rng)
+    net = velocity.Velocity(net, noise_schedule)  # learns faster than a network of ε itself
+    model, w_t = DDPM(net, noise_schedule), velocity.weight(noise_schedule)
+    opt = optim.Adam(nn.parameters(net), lr=2e-3)
+    opt_c = optim.Adam(nn.parameters(classifier), lr=1e-3)
+    ema = nn.EMA(opt.params, decay=0.995)
+
+    def step(t, rng):
+        x_0, y = data.signed(run.batch(t)), run.data.train_y[run.indices(t)]
+        opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, run.args.steps, floor=0.05)
+        loss, _ = model.loss(x_0, rng, drop_labels(y, K, rng), weight=w_t)
+        numbers = train.descend(opt, loss, max_norm=1.0)
+        loss = classifier.loss(model, x_0, y, rng)
+        return numbers | train.descend(opt_c, loss, name="classifier_loss")
+
+    run.fit(step, model=model, opt=opt, ema=ema, classifier=classifier, opt_c=opt_c)
+
+    each = 2 if run.quick else 10  # images of a class
+    y = np.repeat(np.arange(K), each)
+    x_T = noise(run.rng, run.xp.empty((len(y), *shape), np.float32))
+    steps = schedule.respaced(model.schedule, 3 if run.quick else run.args.sampling_steps)
+
+    def draw(net, some=slice(None), threshold=threshold.static):
+        """Images of the labels y[some], always from the same noise."""
+        x_0 = DDIM(net, steps).decode(x_T[some], y[some], threshold=threshold)
+        return data.unsigned(x_0)
+
+    numbers, drawn = {}, {}
+    with ema.applied():
+        for w in WEIGHTS:
+            drawn[w] = draw(ClassifierFree(net, w))
+            numbers |= {f"{key}@w={w}": v for key, v in fidelity(drawn[w], y, run).items()}
+        w = run.args.weight
+        run.picture("samples", drawn[w] if w in drawn else draw(ClassifierFree(net, w)), each)
+        first = slice(None, None, each)  # one of each class
+        run.picture("weights", np.concatenate([drawn[w][first] for w in WEIGHTS]), columns=K)
+        large = ClassifierFree(net, WEIGHTS[-1])
+        rows = {name: draw(large, first, rule) for name, rule in THRESHOLDS.items()}
+        run.picture("thresholds", np.concatenate(list(rows.values())), columns=K)
+        numbers |= {f"saturated_share@{name}": np.mean((x < 0.005) | (x > 0.995))
+                    for name, x in rows.items()}
+        x = draw(ClassifierGuided(net, classifier, model.schedule, omega=3.0))
+        run.picture("classifier_guidance", x, each)
+        numbers |= {f"{key}@classifier": v for key, v in fidelity(x, y, run).items()}
+
+    x_test, y_test = run.data.test_x[:1000] / np.float32(255), run.data.test_y[:1000]
+    real = {f"real_{key}": v for key, v in fidelity(x_test, y_test, run).items()}
+    with train.writing(run.out / "guidance.png"):
+        pictures.lines(run.out / "guidance.png", *(
+            {"title": title, "xlabel": "guidance weight w", "ylim": (0, None), "curves": {
+                "samples": (WEIGHTS, [numbers[f"{key}@w={w}"] for w in WEIGHTS]),
+                "test images": (WEIGHTS, [real[f"real_{key}"]] * len(WEIGHTS), "--")}}
+            for key, title in (("accuracy", "recognised as the class asked for"),
+                               ("diversity", "distance between images of a class"))))
+    run.finish(numbers | real)
+
+
+def fidelity(x, y, run):
+    """The share of images x (N, C, H, W) that the ruler takes for their class y, and their variety:
+    the mean distance (root mean square over pixels) between two images of one class."""
+    accuracy = np.mean(ruler.classify(x, run.data.name).argmax(1) == y)
+    flat, distances = x.reshape(len(x), -1), []
+    for k in np.unique(y):
+        some = flat[y == k]
+        i, j = np.triu_indices(len(some), 1)
+        distances.append(np.sqrt(((some[i] - some[j]) ** 2).mean(1)))
+    return {"accuracy": accuracy, "diversity": np.concatenate(distances).mean()}
+
+
+if __name__ == "__main__":
+    cli(main)

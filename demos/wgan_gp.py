@@ -1,0 +1,41 @@
+"""WGAN with gradient penalty: the critic measures a distance, and the generator shortens it.
+
+    python demos/wgan_gp.py                                    offline, on drawn digits
+    python demos/wgan_gp.py --data mnist --data-dir DIR        on MNIST (--download fetches it)
+"""
+
+from minigen import nn
+from minigen.data import signed
+from minigen.demo import Demo, at_least, cli
+from minigen.models.gan.film import Film, gallery
+from minigen.models.gan.gan import algorithm_1
+from minigen.models.gan.wgan_gp import adam, wgan_gp
+
+
+def flags(parser):
+    parser.add_argument("--latent", type=at_least(1), default=100, metavar="N",
+                        help="dimensions of z")
+    parser.add_argument("--width", type=at_least(1), default=32, metavar="N",
+                        help="channels at half the resolution; twice as many at a quarter of it")
+    parser.add_argument("--k", type=at_least(1), default=5, metavar="N",
+                        help="steps of the critic for one of the generator")
+
+
+def main(argv=None):
+    run = Demo("wgan_gp", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist", "scenes",
+                                               "cifar10"), batch=64, flags=flags,
+               steps={"glyphs": 400, "mnist": 1000, "fashion-mnist": 1000, "scenes": 400,
+                      "cifar10": 1000})
+    k = run.args.k
+    print(f"{k} critic steps for each of the generator's, {k * run.args.steps} in all", flush=True)
+    model = wgan_gp(run.data.shape, run.args.latent, run.args.width)
+    nn.init(model, run.rng)
+    opt_d, opt_g = adam(nn.parameters(model.D)), adam(nn.parameters(model.G))
+    film = Film(model.prior(10, run.rng), run.data.shape)
+    step = algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),), k)
+    run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, film=film)
+    run.finish(gallery(run, model, film) | {"critic_steps": k * run.args.steps})
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,1 @@
+"""Autoregressive models of pixels and sequences, and how to decode them."""

@@ -1,0 +1,32 @@
+"""The conditional PixelCNN (van den Oord et al. 2016, "Conditional image generation with PixelCNN
+decoders"): a label y is given to every gate.
+
+    p_θ(x | y) = Π_t p_θ(x_t | x_<t, y)        y = tanh(W_f ∗ x + V_f h) ⊙ σ(W_g ∗ x + V_g h)
+
+h is the label as a one-hot vector; V h is the same at every place. All else is gated_pixelcnn.py's.
+"""
+
+from minigen import nn, one_hot
+from minigen.models.autoregressive.gated_pixelcnn import gated_pixelcnn
+
+
+class Labelled:
+    """A convolution W of a layer, and its V: (N, C, H, W) and labels (N,) → W ∗ x + V h."""
+
+    def __init__(self, conv, classes, rng=None):
+        self.conv, self.classes = conv, classes
+        self.V = nn.Linear(classes, conv.weight.shape[0], bias=False, rng=rng)
+
+    def __call__(self, x, at, y):
+        h = one_hot(y, self.classes, x.dtype)
+        return self.conv(x, at) + self.V(h).reshape(len(x), -1, 1, 1)
+
+
+def conditional(shape, classes, levels=2, h=32, depth=6, rng=None):
+    """A class-conditional Gated PixelCNN: a `PixelModel` whose methods take the labels, integers
+    (N,), after x and rng, or n and rng: ``loss(x, y)``, ``sample(n, rng, y)``."""
+    model = gated_pixelcnn(shape, levels, h, depth, rng)
+    for layer in model.net.layers:
+        layer.vertical = Labelled(layer.vertical, classes, rng)
+        layer.horizontal = Labelled(layer.horizontal, classes, rng)
+    return model

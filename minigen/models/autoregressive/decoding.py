@@ -1,0 +1,95 @@
+"""Decoding: how to choose the next value w from the scores s that an autoregressive model gives.
+
+    P_t(w) = exp(s_w / τ) / Σ_w′ exp(s_w′ / τ)     temperature τ: above 1 flatter, below 1 sharper
+
+    greedy           w_t = argmax_w P_t(w)
+    basic sampling   w_t ~ P_t(w)
+    top-n            P_t restricted to the n most probable values
+    top-p            P_t restricted to the fewest values that together have probability p; the slide
+                     says "proportion of words", which would be top-n under another name
+    beam search      the k partial sequences of highest Σ_t log P_t(w_t) are kept
+
+Scores are arrays (..., V), any numbers whose softmax is P_t; −∞ is probability 0. `temperature`,
+`top_n` and `top_p` make scores of scores, `greedy` and `sample` choose:
+
+    choose = lambda s, rng: sample(top_p(temperature(s, 0.8), 0.9), rng)
+"""
+
+import numpy as np
+from scipy.special import log_softmax, softmax
+
+
+def temperature(s, tau):
+    """Scores at temperature τ > 0: a number, or an array that broadcasts to s."""
+    if not np.all(np.asarray(tau) > 0):
+        raise ValueError(f"temperature: tau must be positive, got {tau} (greedy is its limit at 0)")
+    return s / tau  # eq: temperature-softmax
+
+
+def top_n(s, n):
+    """Scores in which all but the n highest are −∞. Of equal ones the first are kept."""
+    if not 1 <= n <= s.shape[-1]:
+        raise ValueError(f"top_n: n must lie in 1…{s.shape[-1]}, got {n}")
+    return np.where(_rank(s) < n, s, -np.inf)  # eq: top-n-sampling
+
+
+def top_p(s, p):
+    """Scores in which all are −∞ but the fewest whose probabilities sum to p or more, 0 < p ≤ 1."""
+    if not 0 < p <= 1:
+        raise ValueError(f"top_p: p must lie in (0, 1], got {p}")
+    rank, probs = _rank(s), softmax(np.asarray(s, np.float64), -1)
+    ahead = np.cumsum(-np.sort(-probs, -1), -1) + np.sort(-probs, -1)  # of the more probable ones
+    return np.where(np.take_along_axis(ahead, rank, -1) < p, s, -np.inf)  # eq: top-p-sampling
+
+
+def _rank(s):
+    """The place of each score when they are sorted, the highest first."""
+    order = np.argsort(-s, -1, kind="stable")
+    return np.argsort(order, -1, kind="stable")
+
+
+def greedy(s, rng=None):
+    """The most probable value: integers (...)."""
+    return np.argmax(s, -1)  # eq: greedy-decode
+
+
+def sample(s, rng):
+    """A value drawn with the probabilities softmax(s): integers (...)."""
+    c = np.cumsum(softmax(np.asarray(s, np.float64), -1), -1)
+    u = rng.random((*c.shape[:-1], 1)) * c[..., -1:]
+    return (c <= u).sum(-1)  # eq: basic-sampling
+
+
+def generate(step, state, start, T, choose, rng):
+    """T values for each of N sequences: integers (N, T).
+
+    step(state, w): the values before, (N,), → the scores of the next, (N, V), and the new state
+    start: what stands before the first value, integers (N,)
+    choose(s, rng): integers (N,), for example `sample`
+    """
+    sequences = [np.asarray(start)]
+    for _ in range(T):
+        s, state = step(state, sequences[-1])
+        sequences.append(choose(s, rng))
+    return np.stack(sequences[1:], -1)
+
+
+def beam_search(step, state, start, T, k):
+    """The k most probable sequences of length T that a beam of width k finds, the best first:
+    integers (k, T), and their log-probabilities (k,). With k ≥ V^(T−1) they are the true ones.
+
+    step: as in `generate`, one row for each partial sequence; state: arrays whose first axis counts
+    rows, here 1, alone or in a tuple or list; start: what stands before the first value, an integer
+    """
+    if k < 1:
+        raise ValueError(f"beam_search: k must be at least 1, got {k}")
+    sequences, log_p, w = np.empty((1, 0), int), np.zeros(1), np.array([start])
+    for _ in range(T):
+        s, state = step(state, w)
+        total = log_p[:, None] + log_softmax(np.asarray(s, np.float64), -1)
+        best = np.argsort(-total, None, kind="stable")[:k]  # eq: beam-search
+        rows, w = np.divmod(best, total.shape[1])
+        sequences, log_p = np.column_stack([sequences[rows], w]), total.ravel()[best]
+        state = type(state)(a[rows] for a in state) if isinstance(state, (tuple, list)) \
+            else state[rows]
+    return sequences, log_p

@@ -1,0 +1,85 @@
+"""Gated PixelCNN (van den Oord et al. 2016, "Conditional image generation with PixelCNN decoders").
+
+    y = tanh(W_f ∗ x) ⊙ σ(W_g ∗ x)
+
+Two stacks of such layers read the image: the vertical one all the rows above the pixel, however far
+to the right; the horizontal one the pixel's row. In each layer the horizontal stack is told what
+the vertical one has found, never the other way round. Together they see all that has been read:
+there is no blind spot.
+
+Differs from the paper: the vertical stack reads the image moved down by one row, so that all its
+layers have the same mask; a number learnt for every place tells the network where it is.
+"""
+
+from minigen import nn, pad, relu, sigmoid, split, tanh, tensor
+from minigen.models.autoregressive.pixels import PixelModel, outputs
+from minigen.nn.masked import MaskedConv2d, Place
+from minigen.tensor import xp
+
+
+def gate(y, colours=1):
+    """W_f ∗ x and W_g ∗ x, side by side in the channels of each colour, to y: (N, 2h, H, W) →
+    (N, h, H, W)."""
+    N, K, H, W = y.shape
+    f, g = split(y.reshape(N * colours, K // colours, H, W), 2, axis=1)
+    y = tanh(f) * sigmoid(g)  # eq: gated-conv-layer
+    return y.reshape(N, K // 2, H, W)
+
+
+class Layer:
+    """One layer of both stacks, from C channels to h. The first reads the image; later ones, with
+    C = h, add to what the horizontal stack has so far."""
+
+    def __init__(self, C, h, size, colours, first, rng=None):
+        self.first, self.colours = first, colours
+        self.vertical = MaskedConv2d(C, 2 * h, size, "rows", rng=rng)
+        self.link = nn.Conv2d(2 * h, 2 * h, 1, rng=rng)
+        self.horizontal = MaskedConv2d(C, 2 * h, (1, size), "A" if first else "B", colours, rng=rng)
+        self.out = MaskedConv2d(h, h, 1, "B", colours, rng=rng)
+
+    def across(self, x, link, at, *given):
+        """The horizontal stack: x (N, C, H, W), and what the vertical one says (N, 2h, H, W)."""
+        y = self.out(gate(self.horizontal(x, at, *given) + link, self.colours), at)
+        return y if self.first else x + y
+
+
+class GatedPixelCNN:
+    """The network: images of `shape`, (N, C, H, W) → (N, C · outputs(levels), H, W).
+
+    h: channels of each stack, divisible by C; depth: layers after the first
+    """
+
+    def __init__(self, shape, levels=2, h=32, depth=6, rng=None):
+        C, H, W = shape
+        self.place = Place(2 * h, H, W)
+        self.layers = [Layer(C, h, 7, C, True, rng),
+                       *(Layer(h, h, 3, C, False, rng) for _ in range(depth))]
+        self.head = MaskedConv2d(h, 2 * h, 1, "B", C, rng=rng)
+        self.last = MaskedConv2d(2 * h, C * outputs(levels), 1, "B", C, rng=rng)
+
+    def down(self, x, at, *given):
+        """The vertical stack, for the image moved down by a row: what each layer says to the
+        horizontal one, (N, 2h, H, W)."""
+        y, links = self.place(self.layers[0].vertical(x, at, *given), at), []
+        for layer, after in zip(self.layers, [*self.layers[1:], None], strict=True):
+            links.append(layer.link(y))
+            y = after and after.vertical(gate(y), at, *given)
+        return links
+
+    def __call__(self, x, *given, at=None):
+        if at is None:
+            links = self.down(pad(x[:, :, :-1], [(0, 0), (0, 0), (1, 0), (0, 0)]), at, *given)
+        else:
+            if at.j == 0:  # a new row: for all its places at once
+                above = at.x[:, :, at.i - 1:at.i] if at.i else xp(at.x).zeros_like(at.x[:, :, :1])
+                at.kept[self] = self.down(tensor(above), at, *given)
+            links = [link[..., at.j:at.j + 1] for link in at.kept[self]]
+        for layer, link in zip(self.layers, links, strict=True):
+            x = layer.across(x, link, at, *given)
+        return self.last(relu(self.head(relu(x), at)), at)
+
+
+def gated_pixelcnn(shape, levels=2, h=32, depth=6, rng=None):
+    """A Gated PixelCNN for images of `shape` (C, H, W) with values 0 … levels − 1: a `PixelModel`.
+    """
+    return PixelModel(GatedPixelCNN(shape, levels, h, depth, rng), shape, levels)

@@ -1,0 +1,92 @@
+"""A linear predictor of pixels: the yardstick of the pixel models, fitted in seconds.
+
+    a_c(i, j) = w_c · (the pixels in the rows above and to the left of (i, j), within a window)
+    x̂_c = a_c + Σ_{c'<c} B_cc' (v_c' − a_c')            v: the pixel itself, in [−1, 1]
+    p(x_c | all before) = P(x_c | x̂_c, s_c)             the discretised logistic of logistic.py
+
+w and B by least squares, s_c by maximum likelihood. Regressing what a leaves of channel c on what
+it leaves of the channels before gives the same x̂ as one regression on everything.
+"""
+
+import numpy as np
+
+from minigen import conv2d, no_grad, sum, tensor
+from minigen.logistic import LogisticMixture, check_levels, log_bin, rescale
+from minigen.tensor import write
+
+UP, SIDE = 3, 3  # the window: rows above, columns to either side
+ENOUGH = 10_000  # images to fit to: that makes 100,000 equations for every unknown
+SCALE = 1_000    # images to fit the scales to
+
+
+class LinearPredictor:
+    """For images of C channels; `fit` it first, until then it predicts grey. Its arrays are
+    buffers: saved with a model that holds it, left alone by optimisers."""
+
+    def __init__(self, C):
+        self.C = C
+        # of the pixels, and of a channel of ones that tells the image from what lies around it
+        self.weight = tensor(np.zeros((C, C + 1, UP + 1, 2 * SIDE + 1), np.float32))
+        self.B = tensor(np.zeros(C * (C - 1) // 2, np.float32))  # in the order 10, 20, 21
+        self.log_s = tensor(np.full(C, -1, np.float32))
+
+    def fit(self, x):
+        """Fit to images x (N, C, H, W), integers 0 … 255; returns itself."""
+        x = check_levels("LinearPredictor", x[:ENOUGH])
+        seen = np.ones((self.C + 1, UP + 1, 2 * SIDE + 1), bool)
+        seen[:-1, UP, SIDE:] = seen[-1, UP, SIDE + 1:] = False  # the pixel and what comes after it
+        n, moments = np.count_nonzero(seen), 0.0
+        for i in range(0, len(x), 50):
+            v = rescale(x[i:i + 50], dtype=np.float32)
+            windows = np.lib.stride_tricks.sliding_window_view(
+                surround(v), seen.shape[1:], (2, 3)).transpose(0, 2, 3, 1, 4, 5)  # (N, H, W, ...)
+            rows = np.concatenate([windows[..., seen], v.transpose(0, 2, 3, 1)], -1)
+            rows = rows.reshape(-1, n + self.C)
+            moments = moments + (rows.T @ rows).astype(np.float64)
+        ridge = 1e-7 * np.trace(moments) * np.eye(n)  # images may be of one colour
+        w = np.linalg.solve(moments[:n, :n] + ridge, moments[:n, n:])  # (n, C)
+        rest = np.concatenate([-w, np.eye(self.C)])
+        S = rest.T @ moments @ rest + 1e-7 * np.eye(self.C)  # covariance of v − a, times pixels
+        B = [np.linalg.solve(S[:c, :c], S[:c, c]) for c in range(1, self.C)]
+        write(self.weight, lambda a: a.__setitem__((slice(None), seen), w.T))
+        write(self.B, lambda a: a.__setitem__(..., np.concatenate([[], *B])))
+        write(self.log_s, lambda a: a.__setitem__(..., self._scales(x[:SCALE])))
+        return self
+
+    def _scales(self, x):
+        from scipy.optimize import minimize_scalar
+        mean = self.mixture(x).mean(rescale(x, dtype=np.float32)).numpy()[:, 0]
+
+        def most_likely(x, mean):
+            def nll(log_s): return -log_bin(x, mean, tensor([log_s])).numpy().mean()
+            return minimize_scalar(nll, bounds=(-7, 1)).x
+        return [most_likely(x[:, c], mean[:, c]) for c in range(self.C)]
+
+    def context(self, v):
+        """a: what the pixels before predict, (N, C, H, W), for v (N, C, H, W) in [−1, 1]."""
+        return self.predict(surround(v))
+
+    def predict(self, surrounded):
+        """a, for `surround(v)` or a part of it: UP rows and 2 SIDE columns less than that has."""
+        with no_grad():
+            return conv2d(surrounded, self.weight).numpy()
+
+    def mixture(self, x):
+        """p(x) for integers x (N, C, H, W): a mixture of one component."""
+        def spread(t):  # (n,) → (N, 1, n, H, W)
+            return np.broadcast_to(t.data[:, None, None], (N, 1, t.size, H, W))
+        N, C, H, W = x.shape
+        v = rescale(check_levels("LinearPredictor", x), dtype=self.weight.dtype)
+        zeros = np.zeros((N, 1, C, H, W), v.dtype)
+        return LogisticMixture(zeros[:, :, 0], zeros, spread(self.log_s), spread(self.B),
+                               centre=self.context(v))
+
+    def log_prob(self, x):
+        """log p(x) of each image, nats: (N,). x is (N, C, H, W), integers 0 … 255."""
+        return sum(self.mixture(x).log_prob(x), (1, 2))
+
+
+def surround(v):
+    """v (N, C, H, W) with a channel of ones, and zeros around it as far as the window reaches."""
+    ones = np.ones_like(v[:, :1])
+    return np.pad(np.concatenate([v, ones], 1), ((0, 0), (0, 0), (UP, 0), (SIDE, SIDE)))

@@ -1,0 +1,196 @@
+"""PixelCNN++ (Salimans et al. 2017): whole pixels at a time, from what is above and to the left.
+
+    p(x) = Π_ij p(x_ij | the rows above i, row i to the left of j)
+           each factor a mixture of discretised logistics over three colours: logistic.py
+    two streams: u_ij sees the rows above i; ul_ij also row i to the left of j, and takes u in
+    a block of either: h = conv(celu(x)) + 1×1(celu(u, a short cut))    celu(x) = elu([x, −x])
+                       x ← x + a ⊙ σ(b),  (a, b) = conv(celu(h))
+
+Convolutions look up and left because images are shifted down and right by padding; no weight is
+masked. Each stream halves the image and doubles it again, with short cuts between equal sizes.
+
+Differs from the paper: the mixture describes (v − a) / s, where a and s are the prediction and the
+scale of a `LinearPredictor`, and the network sees this too. With one that was never fitted, which
+predicts grey, it is the paper's. No dropout, no weight normalisation; K = 5; widths are small.
+"""
+
+import numpy as np
+
+from minigen import concatenate, elu, mean, nn, no_grad, sigmoid, split, sum, tensor
+from minigen.logistic import LogisticMixture, check_levels, rescale
+from minigen.models.autoregressive.linear_predictor import SIDE, UP, LinearPredictor, surround
+from minigen.nn.shifted import Down, Place, Right, Whole
+from minigen.tensor import write
+
+
+class PixelCNNpp:
+    """Images of `shape` (C, H, W), values 0 … 255. A `width` and a `depth` (blocks on the way down,
+    and as many on the way up) for each size of the image, of which H and W must allow halving.
+    base: the `LinearPredictor` to start from; K: components of the mixture."""
+
+    def __init__(self, shape, base=None, widths=(32, 32, 32), depths=(1, 2, 2), K=5, rng=None):
+        (C, H, W), factor = shape, 2 ** (len(widths) - 1)
+        if H % factor or W % factor:
+            raise ValueError(f"PixelCNNpp: height and width must be divisible by {factor} to be "
+                             f"halved {len(widths) - 1} times, got {H}×{W}")
+        self.shape, self.K, self.base = tuple(shape), K, base or LinearPredictor(C)
+        D, width = 2 * C + 1, widths[0]
+        self.above = Down(D, width)
+        self.just_above, self.left = Down(D, width, 1), Right(D, width, 1)
+        self.u = Stream(Down, widths, depths, others=0)
+        self.ul = Stream(Right, widths, depths, others=1)
+        self.last = nn.Conv2d(2 * width, LogisticMixture.parameters(K, C), 1)
+        self.init(np.random.default_rng() if rng is None else rng)
+
+    def init(self, rng):
+        """Draw the weights; the last layer starts at the linear predictor, with scales around its
+        own."""
+        for part in (self.above, self.just_above, self.left, self.u, self.ul, self.last):
+            nn.init(part, rng)
+        K, (C, *_), s = self.K, self.shape, np.exp(self.base.log_s.data)
+        c, before = np.tril_indices(C, -1)
+        start = [np.zeros(K + K * C), np.repeat(np.arange(K) / 2 - (K - 1) / 4, C),
+                 np.tile(self.base.B.data * s[before] / s[c], K)]
+        write(self.last.weight, lambda a: np.multiply(a, 0.1, out=a))
+        write(self.last.bias, lambda a: np.copyto(a, np.concatenate(start)))
+
+    def mixture(self, x):
+        """p(x_ij | what comes before) for all pixels of x (N, C, H, W): a `LogisticMixture`."""
+        v, at = rescale(self._checked(x), dtype=self.last.weight.dtype), Whole()
+        a = self.base.context(v)
+        seen = np.pad(self.inputs(v, a), ((0, 0), (0, 0), (1, 0), (1, 0)))
+        self.rows(tensor(seen[:, :, :-1, 1:]), at)
+        return self.pixels(tensor(seen[:, :, 1:, :-1]), a, at)
+
+    def inputs(self, v, a):
+        """What the network sees of pixels v whose prediction was a: (N, 2 C + 1, H, W)."""
+        s = np.exp(self.base.log_s.data)[:, None, None]
+        return np.concatenate([v, (v - a) / (4 * s), np.ones_like(v[:, :1])], axis=1)
+
+    def rows(self, down, at):
+        """All that sees only the rows above, from the image shifted down."""
+        self.u(self.above(down, at), at)
+        at.put("just above", self.just_above(down, at))
+
+    def pixels(self, right, a, at):
+        """The stream ul, from the image shifted right, and the mixture in which it ends."""
+        ul = self.ul(self.left(right, at) + at.get("just above"), at)
+        return LogisticMixture.from_channels(self.last(concat_elu(ul)), a,
+                                             np.exp(self.base.log_s.data))
+
+    def log_prob(self, x):
+        """log p(x) of each image, exact, nats: (N,). x is (N, C, H, W), integers 0 … 255."""
+        return sum(self.mixture(x).log_prob(x), (1, 2))
+
+    def loss(self, x):
+        """−log p(x), averaged over a batch."""
+        return -mean(self.log_prob(x))
+
+    def sample(self, n, rng):
+        """n images: integers (n, C, H, W)."""
+        return self.complete(np.zeros((n, *self.shape), int), False, rng)
+
+    def complete(self, x, known, rng):
+        """x (N, C, H, W), integers 0 … 255, of which only the pixels at `known` are kept (booleans
+        that broadcast to (H, W)); the others are drawn in order, given all those before.
+
+        A row of u is computed once, and of ul one pixel at a time, or a row that is known: see
+        `Place`.
+        """
+        N, (C, H, W) = len(x), self.shape
+        if np.ndim(known) > 2 or any(n not in (1, m) for n, m in zip(
+                np.shape(known)[::-1], (W, H), strict=False)):
+            raise ValueError(f"PixelCNNpp: known is {np.shape(known)}, expected {H, W}")
+        known = np.broadcast_to(known, (H, W))
+        x = np.where(known, self._checked(x), 0)
+        v = surround(rescale(x, dtype=self.last.weight.dtype))
+        seen = np.zeros((N, 2 * C + 1, H + 1, W + 1), v.dtype)
+        layers = {}
+
+        def look(i, j, a):  # at the pixels whose prediction was a, from (i, j)
+            to = j + a.shape[3]
+            pixels = self.inputs(v[:, :C, i + UP:i + UP + 1, j + SIDE:to + SIDE], a)
+            seen[:, :, i + 1:i + 2, j + 1:to + 1] = pixels
+
+        with no_grad():
+            for i in range(H):
+                self.rows(tensor(seen[:, :, i:i + 1, 1:]), Place(layers, (H, W), i))
+                if known[i].all():
+                    a = self.base.predict(v[:, :, i:i + UP + 1])
+                    look(i, 0, a)
+                    self.pixels(tensor(seen[:, :, i + 1:i + 2, :-1]), a, Place(layers, (H, W), i))
+                    continue
+                for j in range(W):
+                    a = self.base.predict(v[:, :, i:i + UP + 1, j:j + 2 * SIDE + 1])
+                    p = self.pixels(tensor(seen[:, :, i + 1:i + 2, j:j + 1]), a,
+                                    Place(layers, (H, W), i, j))
+                    if not known[i, j]:
+                        x[:, :, i, j] = p.sample(rng)[:, :, 0, 0]
+                        v[:, :C, i + UP, j + SIDE] = rescale(x[:, :, i, j], dtype=v.dtype)
+                    look(i, j, a)
+        return x
+
+    def _checked(self, x):
+        x = check_levels("PixelCNNpp", x)
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"PixelCNNpp: images of {x.shape[1:]}, expected {self.shape}")
+        return x
+
+
+def concat_elu(x):
+    """elu of x and −x, side by side: nothing is lost where x is negative."""
+    return elu(concatenate([x, -x], axis=1))
+
+
+class Gated:
+    """A block. place: where in its stream; width: channels; short_cuts: how many others it takes
+    in, of as many channels."""
+
+    def __init__(self, place, conv, width, short_cuts):
+        self.place = place
+        self.first, self.second = conv(2 * width, width), conv(2 * width, 2 * width)
+        self.short = nn.Conv2d(2 * short_cuts * width, width, 1) if short_cuts else None
+
+    def init(self, rng):
+        for part in (self.first, self.second, self.short):
+            nn.init(part, rng)
+        write(self.second.conv.weight, lambda a: np.multiply(a, 0.1, out=a))
+
+    def __call__(self, x, short_cuts, at):
+        h = self.first(concat_elu(x), at)
+        if short_cuts:
+            h = h + self.short(concat_elu(concatenate(short_cuts, axis=1)))
+        a, b = split(self.second(concat_elu(h), at), 2, axis=1)
+        return x + a * sigmoid(b)
+
+
+class Stream:
+    """Blocks, half the size within, blocks again. others: 1 if it takes in the other stream."""
+
+    def __init__(self, conv, widths, depths, others, level=0):
+        (width, *smaller), (depth, *deeper) = widths, depths
+        self.others, self.inside = others, None
+        self.down = [Gated((level, "down", i), conv, width, others) for i in range(depth)]
+        self.up = [Gated((level, "up", i), conv, width, others + 1) for i in range(depth)]
+        if smaller:
+            self.halve = conv(width, smaller[0], stride=2)
+            self.inside = Stream(conv, smaller, deeper, others, level + 1)
+            self.double = nn.ConvTranspose2d(smaller[0], width, 2, stride=2)
+
+    def __call__(self, x, at):
+        kept = []
+        for block in self.down:
+            x = self._block(block, x, [], at)
+            kept.append(x)
+        if self.inside:
+            x = at.inside(self, x)
+        for block in self.up:
+            x = self._block(block, x, [kept.pop()], at)
+        return x
+
+    def _block(self, block, x, short_cuts, at):
+        if self.others:
+            return block(x, [at.get(block.place), *short_cuts], at)
+        x = block(x, short_cuts, at)
+        at.put(block.place, x)
+        return x

@@ -1,0 +1,102 @@
+"""Images value by value: what all autoregressive models of images have in common.
+
+    p_θ(x) = Π_t p_θ(x_t | x_1, …, x_{t−1})      t runs through the rows from the top, each row from
+                                                 the left, each pixel's colours: red, green, blue
+    p_θ(x_t = v | x_<t) = softmax(s_t)_v         v = 0 … V − 1, scores s_t from a network
+
+All factors for an image that is there are computed at once, so training is fast; to draw one, they
+are needed one after the other. With V = 2 the scores are (0, s), so that s is a Bernoulli's logit.
+"""
+
+import numpy as np
+
+from minigen import concatenate, cross_entropy, mean, nn, no_grad, sum, tensor
+from minigen.models.autoregressive import decoding
+from minigen.nn.masked import Scan
+from minigen.tensor import Tensor, xp
+
+
+def outputs(levels):
+    """How many numbers a network gives for each value of the image."""
+    return 1 if levels == 2 else levels
+
+
+class PixelModel:
+    """Images of `shape` (C, H, W) whose values are integers 0 … levels − 1.
+
+    net(x, *given): images (N, C, H, W) scaled to [−1, 1] → (N, C · outputs(levels), H, W), one
+        colour after the other; no value may depend on its own place in x or on a later one
+    net(x, *given, at): the same at one place, that of the `Scan` at, for its pixel x (N, C, 1, 1)
+
+    `given` is whatever else the network takes (a label: see conditional_pixelcnn.py).
+    """
+
+    def __init__(self, net, shape, levels=2):
+        self.net, self.shape, self.levels = net, tuple(shape), levels
+
+    def scores(self, x, *given, **at):
+        """s_t for every place of x, which the network sees: (N, C, V, H, W)."""
+        s = self.net(x, *given, **at)
+        s = s.reshape(len(x), x.shape[1], outputs(self.levels), *x.shape[2:])
+        if self.levels == 2:
+            s = concatenate([tensor(xp(s.data).zeros_like(s.data)), s], axis=2)
+        return s
+
+    def log_prob(self, x, *given):
+        """log p_θ(x) of images x, integers (N, C, H, W), in nats: (N,). It is exact."""
+        x = self._checked(x)
+        N, C, H, W = x.shape
+        s = self.scores(tensor(self._scaled(x)), *given).reshape(N * C, self.levels, H, W)
+        log_p = -cross_entropy(s, x.reshape(N * C, H, W), reduction="none")  # eq: pixel-softmax-256
+        return sum(log_p.reshape(N, C * H * W), 1)  # eq: ar-model
+
+    def loss(self, x, *given):
+        """−log p_θ, averaged over a batch of images: integers (N, C, H, W)."""
+        return -mean(self.log_prob(x, *given))  # eq: pixelcnn-mle
+
+    def sample(self, n, rng, *given, choose=decoding.sample):
+        """n images: integers (n, C, H, W). `choose` as in `complete`."""
+        return self.complete(np.zeros((n, *self.shape), int), False, rng, *given, choose=choose)
+
+    def complete(self, x, known, rng, *given, choose=decoding.sample):
+        """Images x, integers (N, C, H, W), of which only the values at `known` (booleans that
+        broadcast to x) are kept; the others are drawn, each given all those before it.
+
+        choose(s, rng): from the scores s (N, V) of a value the value (N,); see decoding.py
+
+        One place takes one look at the network's windows there, see `Scan`, not one pass through
+        all the image; it is called sequential and slow on the slides because places cannot be
+        drawn side by side.
+        """
+        known = np.broadcast_to(known, np.shape(x))
+        x = np.where(known, self._checked(x), 0)
+        C, H, W = self.shape
+        with no_grad():
+            at = Scan(self._scaled(x))
+            for at.i, at.j in np.ndindex(H, W):
+                for c in range(C):
+                    kept = known[:, c, at.i, at.j]
+                    if kept.all() and c < C - 1:
+                        continue
+                    s = self.scores(tensor(at.pixel()), *given, at=at)[:, c, :, 0, 0].numpy()
+                    if not kept.all():
+                        x[:, c, at.i, at.j] = np.where(kept, x[:, c, at.i, at.j], choose(s, rng))
+                        at.x[:, c, at.i, at.j] = self._scaled(x[:, c, at.i, at.j])
+                at.drawn()
+        return x
+
+    def _checked(self, x):
+        """x as an array of integers, or a ValueError."""
+        x = x.data if isinstance(x, Tensor) else np.asarray(x) if isinstance(x, list) else x
+        if x.shape[1:] != self.shape or x.dtype.kind not in "iu":
+            raise ValueError(f"images are {x.dtype} {x.shape}, expected integers (N, "
+                             f"{', '.join(map(str, self.shape))})")
+        if x.size and (x.min() < 0 or x.max() >= self.levels):
+            raise ValueError(f"images have values {x.min()}…{x.max()}, but this model's levels are "
+                             f"0…{self.levels - 1}: scale and round them first")
+        return x
+
+    def _scaled(self, x):
+        """Integers as floats in [−1, 1], of the network's dtype."""
+        dtype = next(iter(nn.parameters(self.net).values())).dtype
+        return x.astype(dtype) * dtype.type(2 / (self.levels - 1)) - dtype.type(1)

@@ -1,0 +1,27 @@
+"""Diffusion of images of a class: the network is told the label, or that there is none.
+
+    e = TimeEmbedding(t) + Embedding(y),    y = 0 … K − 1, and y = K for no label, ∅
+
+The label goes wherever the time goes, so the U-Net is the same.
+"""
+
+from minigen import nn
+from minigen.models.diffusion.denoiser import Denoiser, denoiser
+
+
+class ConditionalDenoiser(Denoiser):
+    """A Denoiser of `classes` labels; `embed` gives (N, D)."""
+
+    def __init__(self, unet, embed, classes, D, rng=None):
+        super().__init__(unet, embed)
+        self.label, self.classes = nn.Embedding(classes + 1, D, rng=rng), classes
+
+    def __call__(self, x_t, t, y):
+        """Images (N, C, H, W), integers t (N,) and labels y (N,), 0 ≤ y ≤ classes."""
+        return self.unet(x_t, self.embed(t) + self.label(y))
+
+
+def conditional(shape, classes, widths=(32, 64, 64), D=128, rng=None):
+    """A ConditionalDenoiser for images of `shape` (C, H, W): see `denoiser`."""
+    net = denoiser(shape, widths, D, rng=rng)
+    return ConditionalDenoiser(net.unet, net.embed, classes, D, rng)

@@ -1,0 +1,71 @@
+"""Denoising diffusion implicit models (Song, Meng & Ermon 2021): another way back for a DDPM.
+
+The network was taught q(x_t | x_0) only, and many chains have these marginals. One for each η:
+
+    q_η(x_{t−1} | x_t, x_0) = N(√ᾱ_{t−1} x_0 + √(1 − ᾱ_{t−1} − σ_t²) ε, σ_t² I)
+    ε = (x_t − √ᾱ_t x_0) / √(1 − ᾱ_t)        σ_t² = η² β̃_t
+
+with x̂_0 in the place of x_0. η = 1 is the DDPM's posterior. η = 0 adds no noise: the way from x_T
+to x_0 is a differential equation, solved in Euler steps, of which few are needed, and it can be
+gone in both directions. Fewer steps are a `respaced` schedule, here as there.
+"""
+
+import numpy as np
+
+from minigen import no_grad, tensor
+from minigen.dist import Normal
+from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.schedule import log0
+
+
+class DDIM(DDPM):
+    """A DDPM, already trained, whose reverse process is q_η with the network's x̂_0.
+
+    Raises ValueError for an η outside [0, 1].
+    """
+
+    def __init__(self, net, schedule, eta=0.0):
+        super().__init__(net, schedule)
+        if not 0 <= eta <= 1:
+            raise ValueError(f"ddim: η goes from 0, no noise, to 1, that of DDPM; got {eta}")
+        self.sigma2 = eta ** 2 * schedule.beta_tilde
+
+    def q_eta(self, x_t, x_0, t):
+        """q_η(x_{t−1} | x_t, x_0): a `Normal`; all of it is at its mean if η = 0 or t = 1."""
+        s, at = self.schedule, self.schedule.at
+        eps = (x_t - at(np.sqrt(s.alpha_bar), t, x_t) * x_0) / at(np.sqrt(1 - s.alpha_bar), t, x_t)
+        a = at(np.sqrt(s.alpha_bar_before), t, x_t)
+        b = at(np.sqrt(np.maximum(1 - s.alpha_bar_before - self.sigma2, 0)), t, x_t)
+        mu = a * x_0 + b * eps  # eq: ddim-step
+        return Normal(mu, at(log0(self.sigma2), t, x_t))
+
+    def p(self, x_t, t, *given, threshold=None):
+        """p_θ(x_{t−1} | x_t): a `Normal`."""
+        x_t = tensor(x_t)
+        eps = self.eps(x_t, t, *given, threshold=threshold)
+        return self.q_eta(x_t, self.predict_x0(x_t, t, eps), t)
+
+    def decode(self, x_T, *given, threshold=None):
+        """The images x_0 (N, ...) to which x_T leads when no noise is added, η = 0."""
+        x = tensor(x_T)
+        with no_grad():
+            for t in range(self.schedule.T, 0, -1):
+                x = self.p(x, t, *given, threshold=threshold).mean
+        return x
+
+    def encode(self, x_0, *given, rounds=3):
+        """The noise x_T from which `decode` comes to the images x_0 (N, ...), η = 0.
+
+        A step back is x_{t−1} = a x_t + b ε_θ(x_t, t). It is solved for x_t by `rounds` times
+        asking the network at the last guess, of which x_{t−1} is the first.
+        """
+        s, x = self.schedule, tensor(x_0)
+        a = np.sqrt(s.alpha_bar_before / s.alpha_bar)
+        b = np.sqrt(1 - s.alpha_bar_before) - a * np.sqrt(1 - s.alpha_bar)
+        with no_grad():
+            for t in range(1, s.T + 1):
+                x_t = x
+                for _ in range(rounds):
+                    x_t = (x - s.at(b, t, x) * self.eps(x_t, t, *given)) / s.at(a, t, x)
+                x = x_t
+        return x

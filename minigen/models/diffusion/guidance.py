@@ -1,0 +1,91 @@
+"""Guidance: draw images of a class c, more clearly so than the model's own samples of it.
+
+By a classifier (Dhariwal & Nichol 2021) that can read noisy images, trained apart:
+
+    ∇ log p(x_t) + ω ∇ log p(c | x_t)        as noise:  ε̃ = ε_θ(x_t) − ω √(1 − ᾱ_t) ∇ log p(c | x_t)
+
+Classifier-free (Ho & Salimans 2021), by one network that was trained with labels and, where they
+were left out (c = ∅, 10% of the images), without:
+
+    ε̃ = (1 + w) ε_θ(x_t, c) − w ε_θ(x_t, ∅)
+
+Both because ε = −√(1 − ᾱ_t) ∇ log p(x_t), and ∇ log p(c | x_t) = ∇ log p(x_t | c) − ∇ log p(x_t).
+They agree for ω = 1 + w: ε̃ is the noise in x_t if its density is p(x_t | c) p(c | x_t)^w. What is
+surely of class c gains, and variety is lost. A guided network is called as any other is:
+``DDPM(ClassifierFree(net, 2.0), schedule)``.
+
+A conditional network is net(x_t, t, y), with labels y = 0 … `net.classes` − 1; ∅ is `net.classes`.
+"""
+
+import math
+
+import numpy as np
+
+from minigen import grad, log_softmax, sum, take_along_axis, tensor
+from minigen.tensor import Tensor, track
+
+
+def drop_labels(y, classes, rng, p=0.1):
+    """Labels y (N,) of which each is left out (∅ = `classes`) with probability p, for training."""
+    return np.where(rng.random(len(y)) < p, classes, labels(y, classes))
+
+
+def labels(y, classes):
+    """y as an array of integers (N,). Raises ValueError for what is not a label."""
+    y = np.asarray(y.numpy() if isinstance(y, Tensor) else y)
+    if y.dtype.kind not in "iu" or y.size and not 0 <= y.min() <= y.max() < classes:
+        wrong = y[(y < 0) | (y >= classes)] if y.dtype.kind in "iu" else y
+        raise ValueError(f"guidance: labels are integers from 0 to {classes - 1}, got {wrong[0]}")
+    return y
+
+
+class ClassifierFree:
+    """ε̃ with weight w ≥ 0 from a conditional network `net`: itself a network of x_t, t, y.
+
+    Raises ValueError if `net` is not conditional, or for a weight below 0.
+    """
+
+    def __init__(self, net, w):
+        self.net, self.w, self.classes = net, weight(w), getattr(net, "classes", None)
+        if self.classes is None:
+            raise ValueError("guidance: a weight needs a conditional network, trained with labels "
+                             f"and without; this {type(net).__name__} has no classes")
+
+    def __call__(self, x_t, t, y):
+        given = self.net(x_t, t, labels(y, self.classes))
+        free = self.net(x_t, t, np.full(len(x_t), self.classes))
+        return (1 + self.w) * given - self.w * free  # eq: classifier-free-guidance
+
+
+class ClassifierGuided:
+    """ε̃ with weight ω ≥ 0 from a network `net` and a `classifier`, both called with x_t and t, the
+    classifier giving logits (N, classes), image by image. `schedule` is that of training.
+
+    A conditional `net` is asked without a label.
+    """
+
+    def __init__(self, net, classifier, schedule, omega):
+        self.net, self.classifier = net, classifier
+        self.schedule, self.omega = schedule, weight(omega)
+
+    def __call__(self, x_t, t, y):
+        classes = getattr(self.net, "classes", None)
+        free = () if classes is None else (np.full(len(x_t), classes),)
+        b = self.schedule.at(np.sqrt(1 - self.schedule.alpha_bar), t, x_t)
+        slope = log_prob_slope(self.classifier, x_t, t, y)
+        return self.net(x_t, t, *free) - self.omega * b * slope  # eq: classifier-guidance
+
+
+def log_prob_slope(classifier, x_t, t, y):
+    """∇ log p(y | x_t), of the shape of x_t. Each image's own: the classifier must not mix them."""
+    with track(True):
+        x = tensor(x_t, requires_grad=True)
+        logits = classifier(x, t)
+        y = labels(y, logits.shape[1])
+        return grad(sum(take_along_axis(log_softmax(logits, 1), indices=y[:, None], axis=1)), x)
+
+
+def weight(w):
+    if not (w >= 0 and math.isfinite(w)):
+        raise ValueError(f"guidance: a weight is a number from 0, none, upwards; got {w}")
+    return float(w)

@@ -1,0 +1,71 @@
+"""Improved DDPM (Nichol & Dhariwal 2021): the variances of the reverse process are learnt too.
+
+The network gives, for every pixel, ε_θ and a number v: how far, on a log scale, the variance lies
+between the two that are right for extreme data (β̃_t: one image only; β_t: white noise).
+
+    σ_t² = exp(v log β_t + (1 − v) log β̃_t)
+
+    L_hybrid = L_simple + λ L_vlb,  λ = 0.001      L_vlb = T · (the bound's term of t), bits a value
+
+L_simple does not see σ_t, and L_vlb alone is noisy. So the mean is held fixed in L_vlb: the bound
+teaches the variances, L_simple the mean. β̃_1 = 0 is replaced by β̃_2.
+"""
+
+import math
+
+import numpy as np
+
+from minigen import mean, split, square, tensor, where
+from minigen.dist import DiscretisedNormal, Normal, kl, noise
+from minigen.models.diffusion.ddpm import DDPM
+
+
+class ImprovedDDPM(DDPM):
+    """A DDPM whose `net` gives 2C channels for images of C: ε, then 2v − 1 (so that 0 is halfway).
+    """
+
+    def __init__(self, net, schedule, lam=0.001):
+        super().__init__(net, schedule)
+        beta, beta_tilde = schedule.beta[1:], schedule.beta_tilde[1:].copy()
+        beta_tilde[0] = beta_tilde[min(1, schedule.T - 1)] or beta[0]
+        self.log_beta, self.log_beta_tilde = (np.log(np.concatenate([[1], b]))
+                                              for b in (beta, beta_tilde))
+        self.lam = lam
+
+    def outputs(self, x_t, t, *given):
+        """ε_θ and log σ_t², both of the shape of x_t."""
+        at = self.schedule.at
+        eps, v = split(DDPM.eps(self, x_t, t, *given), 2, axis=1)
+        v, high, low = (v + 1) / 2, at(self.log_beta, t, v), at(self.log_beta_tilde, t, v)
+        logvar = v * high + (1 - v) * low  # eq: ddpm-learned-sigma
+        return eps, logvar
+
+    def given_eps(self, eps):
+        """The DDPM whose network says ε, whatever it is asked: for what follows from ε alone."""
+        return DDPM(lambda *_: eps, self.schedule)
+
+    def eps(self, x_t, t, *given, threshold=None):
+        """ε_θ(x_t, t), as in DDPM."""
+        eps, _ = self.outputs(x_t, t, *given)
+        return self.given_eps(eps).eps(x_t, t, threshold=threshold)
+
+    def p(self, x_t, t, *given, threshold=None):
+        """p_θ(x_{t−1} | x_t): a `Normal` with a variance for every pixel."""
+        eps, logvar = self.outputs(x_t, t, *given)
+        return Normal(self.given_eps(eps).p(x_t, t, threshold=threshold).mu, logvar)
+
+    def loss(self, x_0, rng, *given):
+        """L_hybrid of images x_0 (N, C, H, W), and its two parts."""
+        x_0, s = tensor(x_0), self.schedule
+        t = rng.integers(1, s.T + 1, len(x_0))
+        noised = noise(rng, x_0)
+        x_t = self.q_sample(x_0, t, noised)
+        eps, logvar = self.outputs(x_t, t, *given)
+        simple = mean(square(noised - eps))
+        p = Normal(self.given_eps(eps.detach()).p(x_t, t).mu, logvar)
+        first = -DiscretisedNormal(p.mu, p.logvar).log_prob(x_0)
+        is_first = (t == 1).reshape(-1, *[1] * (x_0.ndim - 1))
+        term = where(is_first, first, kl(self.q_posterior(x_t, x_0, t), p))
+        vlb = s.T * mean(term) / math.log(2)
+        hybrid = simple + self.lam * vlb  # eq: ddpm-learned-sigma
+        return hybrid, {"simple": simple.item(), "vlb_bits": vlb.item()}

@@ -1,0 +1,36 @@
+"""A classifier p(y | x_t, t) of noisy images, which guides a diffusion model (see guidance.py).
+
+One that was trained on clean images has never seen an x_t: its gradient there means nothing.
+
+    loss = −E log p(y | x_t, t),    x_t ~ q(x_t | x_0), t uniform on {1 … T}
+"""
+
+from minigen import cross_entropy, nn, silu, tensor
+from minigen.dist import noise
+
+
+class NoisyClassifier:
+    """Convolutions of stride 2, each told the time by AdaGN, then a linear layer: images of `shape`
+    (C, H, W) and integers t (N,) → logits (N, classes)."""
+
+    def __init__(self, shape, classes, widths=(32, 64, 64), D=64, rng=None):
+        self.embed = nn.TimeEmbedding(nn.Sinusoidal(D // 2), D // 2, D, rng)
+        pairs = zip((shape[0], *widths), widths, strict=False)
+        self.convs = [nn.Conv2d(C, K, 4, stride=2, padding=1, rng=rng) for C, K in pairs]
+        self.inject = [nn.AdaGN(K, D, rng) for K in widths]
+        _, H, W = shape
+        places = (H >> len(widths)) * (W >> len(widths))
+        self.last = nn.Linear(widths[-1] * places, classes, rng=rng)
+
+    def __call__(self, x_t, t):
+        h, e = x_t, self.embed(t)
+        for conv, inject in zip(self.convs, self.inject, strict=True):
+            h = silu(inject(conv(h), e))
+        return self.last(h.flatten(1))
+
+    def loss(self, ddpm, x_0, y, rng):
+        """The loss on images x_0 with labels y (N,), noised as a step of `ddpm` noises them."""
+        x_0 = tensor(x_0)
+        t = rng.integers(1, ddpm.schedule.T + 1, len(x_0))
+        x_t = ddpm.q_sample(x_0, t, noise(rng, x_0))
+        return cross_entropy(self(x_t, ddpm.schedule.times[t]), y)

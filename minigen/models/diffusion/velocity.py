@@ -1,0 +1,30 @@
+"""A network that gives the velocity v in the place of the noise (Salimans & Ho 2022).
+
+    v = √ᾱ_t ε − √(1 − ᾱ_t) x_0            ε = √ᾱ_t v + √(1 − ᾱ_t) x_t
+                                          x_0 = √ᾱ_t x_t − √(1 − ᾱ_t) v
+
+At small t v is the noise, at large t the image, each where it is hard to tell. Noise is not: at
+t = T, ε is x_t itself but for a trace of image, and what is wrong with ε by 1% is wrong with x̂_0 by
+more than its size. Training is by ‖v − v̂‖² = ‖ε − ε̂‖² / ᾱ_t: L_simple with the weights 1 / ᾱ_t.
+"""
+
+import numpy as np
+
+
+class Velocity:
+    """ε_θ(x_t, t) from a `net` that gives v and a `schedule`, that of training: to be used as any
+    other network is, in `DDPM(Velocity(net, schedule), schedule)`."""
+
+    def __init__(self, net, schedule):
+        self.net, self.schedule, self.classes = net, schedule, getattr(net, "classes", None)
+
+    def __call__(self, x_t, t, *given):
+        """Images (N, C, H, W) and integers t (N,): of the shape of x_t."""
+        at, alpha_bar = self.schedule.at, self.schedule.alpha_bar
+        a, b = at(np.sqrt(alpha_bar), t, x_t), at(np.sqrt(1 - alpha_bar), t, x_t)
+        return a * self.net(x_t, t, *given) + b * x_t
+
+
+def weight(schedule):
+    """w_t = 1 / ᾱ_t, with which DDPM's loss is the mean of ‖v − v̂‖²: (T + 1,)."""
+    return 1 / schedule.alpha_bar

@@ -1,0 +1,145 @@
+"""f-divergences: ten ways to compare two densities p and q, as f-GAN uses them (Nowozin, Cseke &
+Tomioka 2016).
+
+    D_f(P ‖ Q) = ∫ q(x) f(p(x) / q(x)) dx                 f convex
+    f*(t) = sup_u {ut − f(u)}                             its conjugate, so that f(u) ≥ ut − f*(t)
+    D_f(P ‖ Q) ≥ E_P[T(x)] − E_Q[f*(T(x))]                for any T; equal where T = f′(p / q)
+
+The right-hand side of the bound needs samples only, so T can be a network: T = g(V(x)), where V(x)
+is any real number and g keeps T where f* is finite.
+
+Where the slide's table differs from what its generators give, the integrals here are the true
+ones: those of Pearson's and Neyman's χ² are exchanged on the slide (as in the paper), its
+Jensen-Shannon integral is half of what its f gives, and its total variation has lost the bars of
+the absolute value.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minigen import abs, exp, expm1, log, mean, softplus, sqrt, square, sum, tanh, wrightomega
+from minigen.ops import max
+
+LOG2 = math.log(2)
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """One f-divergence. All functions work element by element, on tensors, arrays and numbers.
+
+    f(u): the generator, u = p / q > 0
+    integrand(p, q): q f(p / q), simplified: D_f is its integral
+    f_star(t): the conjugate, for t within `domain`
+    g(v): the output activation: any real v to a t within the domain, and growing with v
+    f_star_g(v): f*(g(v)), written so that no digits cancel where t comes near the domain's edge
+    """
+
+    f: Callable
+    integrand: Callable
+    f_star: Callable
+    domain: tuple[float, float]
+    g: Callable
+    f_star_g: Callable
+
+    def between(self, p, q, dx):
+        """D_f(P ‖ Q) by quadrature: p and q on a grid with cells of size dx. A scalar."""
+        return sum(self.integrand(p, q)) * dx
+
+    def bound(self, v_p, v_q):
+        """E_P[T] − E_Q[f*(T)] ≤ D_f(P ‖ Q) with T = g(v), estimated from the values v = V(x) at
+        samples of P and at samples of Q (of any shapes). A scalar."""
+        return mean(self.g(v_p)) - mean(self.f_star_g(v_q))  # eq: fgan-variational-bound
+
+
+def conjugate(f, t, u):
+    """f*(t) = sup_u {ut − f(u)} by its definition, over the grid u (M,), for t (...)."""
+    return max(u * t[..., None] - f(u), -1)  # eq: fgan-conjugate
+
+
+def jeffrey_conjugate(t):
+    """f* of f(u) = (u − 1) log u: its supremum lies at u = 1 / W(e^(1 − t)), Lambert's function."""
+    w = wrightomega(1 - t)
+    return w + 1 / w + t - 2  # eq: fgan-jeffrey
+
+
+def js_weighted(pi):
+    """The Jensen-Shannon divergence in which p has the weight π, 0 < π < 1, and q has 1 − π."""
+    if not 0 < pi < 1:
+        raise ValueError(f"js_weighted: the weight of p is {pi}, it must be between 0 and 1")
+
+    def mixed(p, q):
+        return pi * p + (1 - pi) * q
+
+    return Divergence(
+        f=lambda u: pi * u * log(u) - mixed(u, 1) * log(mixed(u, 1)),  # eq: fgan-js-weighted
+        integrand=lambda p, q: (pi * p * log(p / mixed(p, q))
+                                + (1 - pi) * q * log(q / mixed(p, q))),  # eq: fgan-js-weighted
+        f_star=lambda t: (1 - pi) * log((1 - pi) / (1 - pi * exp(t / pi))),  # eq: fgan-js-weighted
+        domain=(-math.inf, -pi * math.log(pi)),
+        g=lambda v: -pi * math.log(pi) - softplus(-v),
+        f_star_g=lambda v: (1 - pi) * (math.log(1 - pi) - log(-expm1(-softplus(-v) / pi))),
+    )
+
+
+REAL = (-math.inf, math.inf)
+DIVERGENCES = {
+    "total-variation": Divergence(
+        f=lambda u: 0.5 * abs(u - 1),  # eq: fgan-tv
+        integrand=lambda p, q: 0.5 * abs(p - q),  # eq: fgan-tv
+        f_star=lambda t: t,  # eq: fgan-tv
+        domain=(-0.5, 0.5), g=lambda v: 0.5 * tanh(v), f_star_g=lambda v: 0.5 * tanh(v),
+    ),
+    "kl": Divergence(
+        f=lambda u: u * log(u),  # eq: fgan-kl
+        integrand=lambda p, q: p * log(p / q),  # eq: fgan-kl
+        f_star=lambda t: exp(t - 1),  # eq: fgan-kl
+        domain=REAL, g=lambda v: v, f_star_g=lambda v: exp(v - 1),
+    ),
+    "reverse-kl": Divergence(
+        f=lambda u: -log(u),  # eq: fgan-reverse-kl
+        integrand=lambda p, q: q * log(q / p),  # eq: fgan-reverse-kl
+        f_star=lambda t: -1 - log(-t),  # eq: fgan-reverse-kl
+        domain=(-math.inf, 0), g=lambda v: -exp(-v), f_star_g=lambda v: v - 1,
+    ),
+    # The conjugate of (u − 1)² over all real u. Over u ≥ 0 it is −1 for t < −2, which is smaller:
+    # the bound holds there too.
+    "pearson-chi2": Divergence(
+        f=lambda u: square(u - 1),  # eq: fgan-pearson-chi2
+        integrand=lambda p, q: square(p - q) / q,  # eq: fgan-pearson-chi2
+        f_star=lambda t: square(t) / 4 + t,  # eq: fgan-pearson-chi2
+        domain=REAL, g=lambda v: v, f_star_g=lambda v: square(v) / 4 + v,
+    ),
+    "neyman-chi2": Divergence(
+        f=lambda u: square(1 - u) / u,  # eq: fgan-neyman-chi2
+        integrand=lambda p, q: square(p - q) / p,  # eq: fgan-neyman-chi2
+        f_star=lambda t: 2 - 2 * sqrt(1 - t),  # eq: fgan-neyman-chi2
+        domain=(-math.inf, 1), g=lambda v: -expm1(-v), f_star_g=lambda v: 2 - 2 * exp(-v / 2),
+    ),
+    "hellinger": Divergence(
+        f=lambda u: square(sqrt(u) - 1),  # eq: fgan-hellinger
+        integrand=lambda p, q: square(sqrt(p) - sqrt(q)),  # eq: fgan-hellinger
+        f_star=lambda t: t / (1 - t),  # eq: fgan-hellinger
+        domain=(-math.inf, 1), g=lambda v: -expm1(-v), f_star_g=lambda v: expm1(v),
+    ),
+    "jeffrey": Divergence(
+        f=lambda u: (u - 1) * log(u),  # eq: fgan-jeffrey
+        integrand=lambda p, q: (p - q) * log(p / q),  # eq: fgan-jeffrey
+        f_star=lambda t: jeffrey_conjugate(t),
+        domain=REAL, g=lambda v: v, f_star_g=lambda v: jeffrey_conjugate(v),
+    ),
+    "js": Divergence(
+        f=lambda u: u * log(u) - (u + 1) * log((1 + u) / 2),  # eq: fgan-js
+        integrand=lambda p, q: p * log(2 * p / (p + q)) + q * log(2 * q / (p + q)),  # eq: fgan-js
+        f_star=lambda t: -log(2 - exp(t)),  # eq: fgan-js
+        domain=(-math.inf, LOG2), g=lambda v: LOG2 - softplus(-v),
+        f_star_g=lambda v: softplus(v) - LOG2,
+    ),
+    "js-weighted": js_weighted(0.3),
+    "gan": Divergence(
+        f=lambda u: u * log(u) - (u + 1) * log(u + 1),  # eq: fgan-gan
+        integrand=lambda p, q: p * log(p / (p + q)) + q * log(q / (p + q)),  # eq: fgan-gan
+        f_star=lambda t: -log(1 - exp(t)),  # eq: fgan-gan
+        domain=(-math.inf, 0), g=lambda v: -softplus(-v), f_star_g=lambda v: softplus(v),
+    ),
+}

@@ -1,0 +1,50 @@
+"""f-GAN (Nowozin, Cseke & Tomioka 2016): a GAN for any f-divergence (divergences.py).
+
+    T(x) = g(V(x))                                        V is the network D: any real number
+    F(G, V) = E_{x~p_data}[T(x)] − E_{z~p}[f*(T(G(z)))] ≤ D_f(p_data ‖ p_G)
+
+    min_G max_V F:         V climbs to the divergence, G lowers it
+    instead, in practice:  max_G E_z[T(G(z))]             not saturating, for any f
+
+With the divergence called `gan`, F is the first GAN's value V(G, D), with D = σ(V).
+"""
+
+from minigen import mean
+from minigen.models.gan.divergences import DIVERGENCES
+from minigen.models.gan.gan import Game
+
+
+class FGAN(Game):
+    """The zero-sum game. `divergence` is one of DIVERGENCES or its name. ValueError for a name that
+    is not among them."""
+
+    def __init__(self, G, D, d_z, divergence="kl"):
+        super().__init__(G, D, d_z)
+        if isinstance(divergence, str) and divergence not in DIVERGENCES:
+            raise ValueError(f"FGAN: there is no divergence {divergence!r} "
+                             f"(there are: {', '.join(DIVERGENCES)})")
+        self.divergence = DIVERGENCES.get(divergence, divergence)
+
+    def value(self, x, rng, *given):
+        """F(G, V) on the real samples x and as many drawn ones: a scalar, at most D_f (but for the
+        samples' noise)."""
+        real, fake = self.judge(x, rng, *given)
+        return self.divergence.bound(real, fake)
+
+    def d_loss(self, x, rng, *given):
+        """−F."""
+        return -self.value(x, rng, *given)
+
+    def g_loss(self, n, rng, *given):
+        """−E_z[f*(T(G(z)))], the part of F that depends on G, on n samples."""
+        fake = self.D(self.generate(n, rng, *given), *given)
+        return -mean(self.divergence.f_star_g(fake))
+
+
+class NonSaturatingFGAN(FGAN):
+    """V as before, but G climbs E_z[T(G(z))]: generated samples are to be taken for real ones."""
+
+    def g_loss(self, n, rng, *given):
+        """−E_z[T(G(z))], on n samples."""
+        fake = self.D(self.generate(n, rng, *given), *given)
+        return -mean(self.divergence.g(fake))

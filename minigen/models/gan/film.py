@@ -1,0 +1,64 @@
+"""What a generator draws: the pictures and numbers of a demo, and the same codes again and again
+as it learns."""
+
+import numpy as np
+
+from minigen import nn, no_grad, ruler, tensor
+from minigen.data import unsigned
+from minigen.models.vae.latent import interpolation
+from minigen.tensor import write
+
+TOGETHER = 500  # images
+
+
+def show(game, z, *given):
+    """G(z) for codes z (n, d_z), in evaluation mode (batch norm uses its running statistics), from
+    [−1, 1] to [0, 1]: a NumPy array (n, C, H, W). `given` are arrays of n."""
+    z, x = tensor(z).data, []
+    nn.eval(game.G)
+    with no_grad():
+        for i in range(0, len(z), TOGETHER):
+            few = slice(i, i + TOGETHER)
+            x.append(game.G(tensor(z[few]), *(y[few] for y in given)).numpy())
+    nn.train(game.G)
+    return unsigned(np.concatenate(x))
+
+
+class Film:
+    """The codes z (n, d_z) drawn as images of `shape` after 0, 50, 100, 200, 400, ... steps. It is
+    a part of a training run, saved with it, so that a resumed run shows the same film."""
+
+    steps = (0, *(50 * 2 ** i for i in range(10)))
+
+    def __init__(self, z, shape, *given):
+        self.z, self.given = tensor(z), given
+        self.frames = tensor(np.zeros((len(self.steps), len(z), *shape), np.float32))
+
+    def recording(self, step, game):
+        """The training step ``step(t, rng)``, before which a frame is drawn if it is due."""
+        def recorded(t, rng):
+            if t in self.steps:
+                x = show(game, self.z, *self.given)
+                write(self.frames, lambda a: a.__setitem__(self.steps.index(t), x))
+            return step(t, rng)
+
+        return recorded
+
+    def strip(self, t, game):
+        """The frames taken before step t, a row each, then one of G as it is now, in [0, 1]: an
+        array (rows · n, C, H, W)."""
+        done = [frame for s, frame in zip(self.steps, self.frames.numpy(), strict=True) if s < t]
+        return np.concatenate([*done, show(game, self.z, *self.given)])
+
+
+def gallery(run, game, film):
+    """A demo's pictures (samples, training, interpolation between the film's codes, the training
+    images nearest to samples) and numbers: those of 5,000 samples, see `ruler.quality`."""
+    samples = show(game, game.prior(50 if run.quick else 5000, run.rng))
+    run.picture("samples", samples[:100])
+    run.picture("nearest", ruler.nearest_pairs(samples, run.data))
+    run.picture("training", film.strip(run.args.steps, game))
+    pairs = film.z.numpy().reshape(-1, 2, game.d_z)
+    run.picture("interpolation", show(game, np.concatenate([interpolation(*ends, 10)
+                                                            for ends in pairs])))
+    return ruler.quality(samples, run.data)

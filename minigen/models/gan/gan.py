@@ -1,0 +1,133 @@
+"""The generative adversarial network (Goodfellow et al. 2014): two networks play a game.
+
+    x̃ = G(z),  z ~ p(z) = N(0, I)                             a sample
+    D(x) = σ(a(x))                                            the probability that x is real
+    V(G, D) = E_{x~p_data}[log D(x)] + E_{z~p}[log(1 − D(G(z)))]
+
+    min_G max_D V(G, D):   D* = argmax_D V,   G* = argmin_G V = argmin_G E_z[log(1 − D(G(z)))]
+
+    instead, in practice:  max_G E_z[log D(G(z))]             not saturating where D is sure
+
+The network D gives the logit a, so log D = log σ(a) and log(1 − D) = log σ(−a) never overflow.
+
+Differs from the paper: leaky ReLU in place of maxout and dropout in D; images in [−1, 1] by tanh.
+"""
+
+import math
+
+from minigen import leaky_relu, logsigmoid, mean, nn, no_grad, relu, sigmoid, tanh, tensor
+from minigen.tensor import xp
+from minigen.train import descend
+
+
+class Game:
+    """Two networks, and how a sample is made. `G` maps codes z (N, d_z) to samples (N, ...), `D`
+    maps samples to one number each, (N,) or (N, 1). A subclass says what the players want of these
+    numbers: `d_loss(x, rng)` on real samples x, and `g_loss(n, rng)`, both means over a minibatch.
+
+    Whatever else both networks are given (a label: see cgan.py) follows as `*given`.
+    """
+
+    def __init__(self, G, D, d_z):
+        self.G, self.D, self.d_z = G, D, d_z
+
+    def prior(self, n, rng):
+        """n codes z ~ N(0, I): (n, d_z)."""
+        weight = next(iter(nn.parameters(self.G).values())).data
+        return tensor(xp(weight).asarray(rng.standard_normal((n, self.d_z), weight.dtype)))
+
+    def generate(self, n, rng, *given):
+        """n samples x̃ = G(z), to be differentiated: (n, ...)."""
+        z = self.prior(n, rng)
+        return self.G(z, *given)  # eq: gan-pushforward
+
+    def sample(self, n, rng, *given):
+        """n samples, untracked: (n, ...). The discriminator has no part."""
+        with no_grad():
+            return self.generate(n, rng, *given)
+
+    def judge(self, x, rng, *given):
+        """D of the real samples x and of as many drawn ones, with no way back into G.
+
+        ValueError if G draws another shape than that of x."""
+        x_fake = self.sample(len(x), rng, *given)
+        if x_fake.shape != x.shape:
+            raise ValueError(f"{type(self).__name__}: real samples are {x.shape}, G draws "
+                             f"{x_fake.shape}: build G and D for the shape of the data")
+        return self.D(x, *given), self.D(x_fake, *given)
+
+
+class GAN(Game):
+    """The zero-sum game: D climbs V, G goes down it. G's slope vanishes where D is sure."""
+
+    def value(self, x, rng, *given):
+        """V(G, D), estimated on the real samples x and as many drawn ones: a scalar in nats."""
+        real, fake = self.judge(x, rng, *given)
+        return mean(logsigmoid(real)) + mean(logsigmoid(-fake))  # eq: gan-value
+
+    def d_loss(self, x, rng, *given):
+        """−V: D's minibatch is the real samples x (N, ...) and N drawn ones."""
+        return -self.value(x, rng, *given)  # eq: gan-d-argmax, gan-d-minibatch-grad
+
+    def g_loss(self, n, rng, *given):
+        """E_z[log(1 − D(G(z)))], the part of V that depends on G, on n samples."""
+        fake = self.D(self.generate(n, rng, *given), *given)
+        return mean(logsigmoid(-fake))  # eq: gan-g-argmin, gan-g-minibatch-grad
+
+
+class NonSaturatingGAN(Game):
+    """Two different games: D as before, but G climbs E_z[log D(G(z))], with the same fixed point
+    and a slope that is largest where the samples are bad."""
+
+    value, d_loss = GAN.value, GAN.d_loss
+
+    def g_loss(self, n, rng, *given):
+        """−E_z[log D(G(z))], on n samples."""
+        fake = self.D(self.generate(n, rng, *given), *given)
+        return -mean(logsigmoid(fake))  # eq: gan-non-saturating, gan-g-minibatch-grad-ns
+
+
+def slopes(a):
+    """∂/∂a of log(1 − σ(a)) and of log σ(a), by the logit a of a sample. Of a bad one, a → −∞, the
+    first is 0 and the second 1."""
+    return -sigmoid(a), 1 - sigmoid(a)  # eq: gan-saturation-gradient
+
+
+def algorithm_1(game, opt_d, opt_g, minibatch, k=1):
+    """The training step of the paper's Algorithm 1: k steps of the discriminator, then one of the
+    generator. Returns the function ``step(t, rng)``, which gives both losses as numbers.
+
+    minibatch: a function of i = 0, 1, ... that gives the i-th minibatch of real data as a tuple:
+    the samples (m, ...), then what both networks are given beside them
+    opt_d, opt_g: optimisers of D's and of G's parameters
+
+    Neither step computes the other network's gradients. ValueError if k < 1.
+    """
+    if k < 1:
+        raise ValueError(f"algorithm_1: k is {k}, but D takes at least one step before each of G's")
+
+    def step(t, rng):
+        for i in range(k):  # eq: gan-algorithm-1
+            x, *given = minibatch(k * t + i)
+            loss = game.d_loss(x, rng, *given)  # eq: gan-two-minibatch-adam
+            numbers = descend(opt_d, loss, name="d_loss")
+        loss = game.g_loss(len(x), rng, *given)  # eq: gan-algorithm-improved
+        return numbers | descend(opt_g, loss, name="g_loss")
+
+    return step
+
+
+def fully_connected(shape, d_z, d_h=256, game=NonSaturatingGAN, rng=None):
+    """Networks of two hidden layers each, for samples of `shape` in [−1, 1]."""
+    d_x = math.prod(shape)
+    G = nn.Sequential(nn.Linear(d_z, d_h, rng=rng), relu, nn.Linear(d_h, d_h, rng=rng), relu,
+                      nn.Linear(d_h, d_x, rng=rng), tanh, lambda x: x.reshape(len(x), *shape))
+    D = nn.Sequential(lambda x: x.reshape(len(x), d_x),
+                      nn.Linear(d_x, d_h, rng=rng), leaky,
+                      nn.Linear(d_h, d_h, rng=rng), leaky, nn.Linear(d_h, 1, rng=rng))
+    return game(G, D, d_z)
+
+
+def leaky(x):
+    """Leaky ReLU with the slope 0.2 that the DCGAN paper uses."""
+    return leaky_relu(x, 0.2)

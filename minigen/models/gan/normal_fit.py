@@ -1,0 +1,74 @@
+"""The experiment of the f-GAN paper that can be checked: a normal is fitted to a mixture of two.
+
+    p(x) = ½ N(x; −1, 0.4²) + ½ N(x; 0.8, 1)            the data
+    q(x) = N(x; μ, σ²) = the law of G(z) = μ + σz        a normal cannot equal p
+    (μ*, σ*) = argmin D_f(p ‖ q)                          so each divergence has its own best one
+
+KL punishes missing data, so its q is wide; the reverse KL punishes drawing what is not there, and
+Neyman's χ² still more, so their q moves to where p's wide component is.
+"""
+
+import math
+
+import numpy as np
+
+from minigen import exp, nn, square, tanh
+from minigen.models.gan.fgan import FGAN
+
+WEIGHTS, MU, SIGMA = (0.5, 0.5), (-1.0, 0.8), (0.4, 1.0)
+GRID = np.linspace(-9, 9, 1801)
+
+
+def normal(x, mu, sigma):
+    """The density N(x; μ, σ²), element by element: a tensor."""
+    return exp(-square((x - mu) / sigma) / 2) / (sigma * math.sqrt(2 * math.pi))
+
+
+def mixture(x):
+    """The data's density p(x): a tensor like x."""
+    first, second = (w * normal(x, mu, sigma) for w, mu, sigma in
+                     zip(WEIGHTS, MU, SIGMA, strict=True))
+    return first + second
+
+
+def sample(n, rng):
+    """n samples of p: (n, 1), float32."""
+    k = rng.choice(len(WEIGHTS), n, p=WEIGHTS)
+    x = np.take(MU, k) + np.take(SIGMA, k) * rng.standard_normal(n)
+    return x[:, None].astype(np.float32)
+
+
+def divergence(d, mu, sigma):
+    """D_f(p ‖ N(μ, σ²)) of a `Divergence` by quadrature: a number."""
+    return d.between(mixture(GRID), normal(GRID, mu, sigma), GRID[1] - GRID[0]).item()
+
+
+def fit(d):
+    """The normal that minimises a `Divergence` directly, without samples or networks: μ*, σ* and
+    the least divergence."""
+    from scipy.optimize import minimize  # imported here: it loads slowly
+
+    def at(parameters):
+        return divergence(d, parameters[0], math.exp(parameters[1]))
+
+    with np.errstate(all="ignore"):  # far away some divergences are infinite
+        best = minimize(at, (0.0, 0.0), method="Nelder-Mead")
+    return best.x[0], math.exp(best.x[1]), best.fun
+
+
+def players(name, d_h=64):
+    """The f-GAN that fits the normal, from samples: G(z) = μ + σz, which starts at N(0, 1) after
+    `start`, and V with two hidden layers of tanh, as in the paper."""
+    V = nn.Sequential(nn.Linear(1, d_h), tanh, nn.Linear(d_h, d_h), tanh, nn.Linear(d_h, 1))
+    return FGAN(nn.Linear(1, 1), V, 1, name)
+
+
+def start(game):
+    """Set G to the standard normal, from which all divergences set out."""
+    nn.load_state_dict(game.G, {"weight": np.ones((1, 1), np.float32),
+                                "bias": np.zeros(1, np.float32)})
+
+
+def found(game):
+    """μ and σ of G."""
+    return game.G.bias.item(), abs(game.G.weight.item())

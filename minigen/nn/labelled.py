@@ -1,0 +1,17 @@
+"""A label beside the input: how a network is conditioned on a class."""
+
+from minigen.ops import broadcast_to, concatenate, one_hot
+
+
+class Labelled:
+    """A network whose input, an image or a code, gets one more channel for each class: 1 in the
+    channel of the label, 0 in the others."""
+
+    def __init__(self, net, classes):
+        self.net, self.classes = net, classes
+
+    def __call__(self, x, y):
+        """x (N, C, ...) and integers y (N,), 0 ≤ y < classes."""
+        code = one_hot(y, self.classes, x.dtype).reshape(len(x), self.classes, *[1] * (x.ndim - 2))
+        code = broadcast_to(code, shape=(len(x), self.classes, *x.shape[2:]))
+        return self.net(concatenate([x, code], axis=1))  # eq: cvae-conditioning, cgan-conditioning

@@ -1,0 +1,131 @@
+"""Masked convolution (van den Oord et al. 2016): an image is read like a page, row by row from the
+top, and each output sees only what has been read.
+
+A filter's places, as seen from its centre:
+
+    before the centre    the rows above it, and its own row to the left: seen
+    after the centre     not seen
+    the centre           mask A: not seen, for a layer that reads the image itself
+                         mask B: seen, for later layers, whose input there is a result already
+    mask "rows"          sees the rows above and all of the centre's row
+
+A pixel's colours are read one after the other: red, green, blue. Inputs and outputs then stand in
+as many equal groups of channels, one for each colour in this order, and at the centre a group sees
+those before it (A), or also itself (B).
+"""
+
+import numpy as np
+
+from minigen.nn import initializers
+from minigen.nn.layers import Conv2d
+from minigen.ops import conv2d
+from minigen.ops.conv import pair
+from minigen.tensor import tensor, xp
+
+
+def causal_mask(K, C, R, S, kind, colours=1):
+    """1 where a filter may look and 0 elsewhere: (K, C, R, S), float32."""
+    r, s = np.arange(R)[:, None] - R // 2, np.arange(S) - S // 2
+    k, c = np.arange(K)[:, None] * colours // K, np.arange(C) * colours // C  # groups
+    if kind == "rows":
+        M = np.broadcast_to(r <= 0, (K, C, R, S))
+    else:
+        centre = k > c if kind == "A" else k >= c
+        before = (r < 0) | (r == 0) & (s < 0)
+        M = before | (r == 0) & (s == 0) & centre[:, :, None, None]  # eq: masked-conv
+    return M.astype(np.float32)
+
+
+class MaskedConv2d(Conv2d):
+    """A convolution that sees what has been read: (N, in, H, W) → (N, out, H, W).
+
+    kernel_size: odd, a number or a pair; mask: "A", "B" or "rows"; colours: the number of groups
+    that the channels stand in. The mask is neither a parameter nor a buffer.
+
+    Where a filter is 0, Winograd's algorithm has terms that cancel: what is masked is without
+    effect up to rounding error, about 1e-6 in float32.
+    """
+
+    def __init__(self, in_channels, out_channels, kernel_size, mask="B", colours=1, bias=True,
+                 rng=None):
+        R, S = pair("kernel_size", kernel_size)
+        if mask not in ("A", "B", "rows"):
+            raise ValueError(f'MaskedConv2d: mask must be "A", "B" or "rows", got {mask!r}')
+        if R % 2 == 0 or S % 2 == 0:
+            raise ValueError(f"MaskedConv2d: kernel_size must be odd, so that there is a centre, "
+                             f"got {kernel_size}")
+        if in_channels % colours or out_channels % colours:
+            raise ValueError(f"MaskedConv2d: {colours} colours must divide in_channels "
+                             f"{in_channels} and out_channels {out_channels}")
+        super().__init__(in_channels, out_channels, (R, S), padding=(R // 2, S // 2), bias=bias,
+                         rng=rng)
+        self.kind, self.mask = mask, causal_mask(*self.weight.shape, mask, colours)
+
+    def masked(self):
+        """The weight, 0 where the filter must not look."""
+        return self.weight * xp(self.weight.data).asarray(self.mask, self.weight.dtype)
+
+    def __call__(self, x, at=None):
+        """at: a `Scan`; x is then a piece of a row, (N, in, 1, w), and so is the result."""
+        if at is not None:
+            return at.conv2d(self, x)
+        return conv2d(x, self.masked(), self.bias, **self.options)
+
+
+class Place:
+    """A learnt number for every place and channel, added: (N, K, H, W) → the same shape. What is
+    masked cannot see how far it is to the lower and the right border; this tells it."""
+
+    def __init__(self, K, H, W):
+        self.bias = initializers.empty(1, K, H, W)
+
+    def init(self, rng):
+        initializers.constant(self.bias, 0)
+
+    def __call__(self, x, at=None):
+        i, j = (0, 0) if at is None else (at.i, at.j)
+        return x + self.bias[:, :, i:i + x.shape[2], j:j + x.shape[3]]
+
+
+class Scan:
+    """Reading an image place by place, without computing anything twice.
+
+    What a masked convolution gives at one place needs a window of its input, and all of that but
+    the place itself was there before. So each layer's input is kept, and the layer computes one
+    pixel (or one row) at a time. Layers without a window (1×1, activations) need nothing kept.
+
+    x: the image (N, C, H, W), floats; who draws it writes into it
+    i, j: the row that is read now, and the column where the piece of it begins
+    kept: what a model itself wants to find again at the next place
+    """
+
+    def __init__(self, x):
+        self.x, self.i, self.j, self.kept = x, 0, 0, {}
+        self._layers = {}  # its input so far, with a border of zeros, and its weight
+
+    def conv2d(self, layer, x):
+        """The layer's output for its input x (N, C, 1, w) at row i from column j on."""
+        K, C, R, S = layer.weight.shape
+        if layer not in self._layers:
+            N, _, H, W = self.x.shape
+            seen = xp(self.x).zeros((N, C, H + R - 1, W + S - 1), self.x.dtype)
+            self._layers[layer] = seen, layer.masked().detach()
+        seen, weight = self._layers[layer]
+        self._write(seen, weight, x.data)
+        window = seen[:, :, self.i:self.i + R, self.j:self.j + x.shape[3] + S - 1]
+        return conv2d(tensor(window), weight, layer.bias)
+
+    def drawn(self):
+        """The pixel at (i, j) is now final in `x`: layers of mask A, which read the image, see it
+        as it is."""
+        for layer, (seen, weight) in self._layers.items():
+            if layer.kind == "A":
+                self._write(seen, weight, self.pixel())
+
+    def pixel(self):
+        """The pixel at (i, j): (N, C, 1, 1)."""
+        return self.x[:, :, self.i:self.i + 1, self.j:self.j + 1]
+
+    def _write(self, seen, weight, x):
+        top, left = self.i + weight.shape[2] // 2, self.j + weight.shape[3] // 2
+        seen[:, :, top:top + 1, left:left + x.shape[3]] = x

@@ -1,0 +1,87 @@
+"""What the demos of autoregressive image models share: levels, training, pictures and numbers.
+
+    samples.png        100 images
+    completions.png    a row for each test image: itself, its upper half, that half completed
+    temperature.png    a row for each temperature, from 0.5 to 1.2
+"""
+
+import time
+
+import numpy as np
+
+from minigen import metrics, nn, no_grad, optim, train
+from minigen.demo import at_least
+from minigen.models.autoregressive.decoding import sample, temperature
+from minigen.train import UserError
+
+TEMPERATURES = (0.5, 0.7, 0.85, 1.0, 1.2)
+
+
+def flags(parser):
+    """Add --levels."""
+    parser.add_argument("--levels", type=at_least(2), metavar="V", help="values of a pixel, 2 to "
+                        "256; 2: drawn anew at each use (default: 2 for grey images, else 256)")
+
+
+def levels(run):
+    """The number of values a pixel has in this run of a demo."""
+    V = run.args.levels or (2 if run.data.shape[0] == 1 else 256)
+    if V > 256:
+        raise UserError(f"--levels is {V}, but the images are bytes: at most 256")
+    return V
+
+
+def quantised(images, V, rng):
+    """uint8 images as integers 0 … V − 1; for V = 2 a pixel is 1 with its value as probability."""
+    if V == 2:
+        return metrics.binarise(images / np.float32(255), rng).astype(np.uint8)
+    return (images.astype(np.uint16) * V // 256).astype(np.uint8)
+
+
+def learn(run, model, lr, max_norm=None):
+    """Train with Adam, the learning rate falling from `lr` to 0 along a cosine."""
+    opt = optim.Adam(nn.parameters(model), lr)
+
+    def step(t, rng):
+        opt.lr = lr * optim.warmup(t, 50) * optim.cosine(t, run.args.steps)
+        loss = model.loss(quantised(run.batch(t), model.levels, rng))
+        return train.descend(opt, loss, max_norm=max_norm)
+
+    run.fit(step, model=model, opt=opt)
+
+
+def report(run, model):
+    """Draw the pictures, measure, and write metrics.json.
+
+    Sampling is timed for as many images as samples.png has; the naive way would be a pass through
+    the whole network for each value of the image: one such pass is timed.
+    """
+    V, n = model.levels, 4 if run.quick else 100
+    x_test = quantised(run.data.test_x, V, np.random.default_rng(0))
+
+    began = time.perf_counter()
+    x = model.sample(n, run.rng)
+    seconds = time.perf_counter() - began
+    with no_grad():
+        began = time.perf_counter()
+        model.log_prob(x)
+        naive = (time.perf_counter() - began) * x[0].size
+    run.picture("samples", x / (V - 1))
+
+    rows, each = (1, 2) if run.quick else (10, 8)
+    whole = x_test[:rows]
+    upper = np.arange(whole.shape[2])[:, None] < whole.shape[2] // 2
+    done = model.complete(np.repeat(whole, each, 0), upper, run.rng)
+    run.picture("completions", np.concatenate([
+        whole[:, None] / (V - 1), np.where(upper, whole / (V - 1), 0.5)[:, None],
+        done.reshape(rows, each, *model.shape) / (V - 1)], 1).reshape(-1, *model.shape), each + 2)
+
+    columns = 1 if run.quick else 10
+    taus = np.repeat(TEMPERATURES, columns)[:, None]
+    x = model.sample(len(taus), run.rng, choose=lambda s, rng: sample(temperature(s, taus), rng))
+    run.picture("temperature", x / (V - 1), columns)
+
+    nats = metrics.nll(model, x_test)
+    run.finish({"test_nll_nats": nats, "bits_per_dim": metrics.bits_per_dim(nats, x_test[0].size),
+                "sampling_seconds": seconds, "naive_sampling_seconds": naive,
+                "naive_sampling_ratio": naive / seconds})

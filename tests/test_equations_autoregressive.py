@@ -1,0 +1,293 @@
+"""Section "autoregressive models": each equation by a second route."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from minigen import grad, nn, no_grad, optim, tensor
+from minigen.models.autoregressive.conditional_pixelcnn import conditional
+from minigen.models.autoregressive.decoding import sample
+from minigen.models.autoregressive.gated_pixelcnn import gate, gated_pixelcnn
+from minigen.models.autoregressive.pixelcnn import pixelcnn
+from minigen.models.autoregressive.pixelrnn import pixelrnn
+from minigen.models.autoregressive.rnn import RNN
+
+RNG = np.random.default_rng
+
+
+def double(model, seed=0):
+    nn.init(model, RNG(seed))
+    nn.astype(model, np.float64)
+    return model
+
+
+def softmax(s, axis=-1):
+    return np.exp(s) / np.exp(s).sum(axis, keepdims=True)
+
+
+def sigma(a):
+    return 1 / (1 + np.exp(-a))
+
+
+def every_image(shape, V):
+    images = np.array(list(product(range(V), repeat=int(np.prod(shape)))))
+    return images.reshape(-1, *shape)
+
+
+# The chain rule ---------------------------------------------------------------------------------
+
+
+def test_the_recurrence_written_out():
+    model = double(RNN(3, 5))
+    E, W, b, U, c = (p.numpy() for p in nn.parameters(model).values())
+    x = np.array([2, 0, 1, 1])
+    h, last, log_p = np.zeros(5), 3, 0.0
+    for v in x:
+        h = np.tanh(W @ h + b + E[last])
+        log_p += np.log(softmax(U @ h + c)[v])
+        last = v
+    assert model.log_prob(x[None]).item() == pytest.approx(log_p)  # eq: ar-rnn-state
+
+
+def test_the_chain_rule_over_all_sequences():
+    V, T = 3, 4
+    model = double(RNN(V, 6))
+    model.out.weight.data *= 4
+    joint = np.exp(model.log_prob(every_image((T,), V)).numpy()).reshape([V] * T)
+    assert joint.sum() == pytest.approx(1)
+    # the conditionals that follow from the joint are those that the network gives
+    x, product_ = (1, 2, 0, 2), 1.0
+    h, last = model.start(1)
+    for t, v in enumerate(x):
+        s, h = model.step(h, last)
+        marginal = joint[x[:t]].reshape(V, -1).sum(1)
+        assert np.allclose(softmax(s)[0], marginal / marginal.sum())
+        product_ *= softmax(s)[0, v]
+        last = np.array([v])
+    assert joint[x] == pytest.approx(product_)  # eq: ar-chain-rule
+
+
+BUILD = {
+    "pixelrnn": lambda shape, V: pixelrnn(shape, V, 6),
+    "pixelcnn": lambda shape, V: pixelcnn(shape, V, 12, 2),
+    "gated_pixelcnn": lambda shape, V: gated_pixelcnn(shape, V, 24, 2),
+    "conditional_pixelcnn": lambda shape, V: conditional(shape, 3, V, 24, 2),
+}
+GIVEN = {"conditional_pixelcnn": 2}  # the label
+COLOUR = ("pixelcnn", "gated_pixelcnn", "conditional_pixelcnn")
+
+
+def given(name, n):
+    return (np.full(n, GIVEN[name]),) if name in GIVEN else ()
+
+
+@pytest.mark.parametrize("name, shape, V", [(name, (1, 2, 3), 2) for name in BUILD]
+                         + [(name, (3, 1, 2), 2) for name in COLOUR])
+def test_an_images_factors_multiply_to_a_distribution(name, shape, V):
+    model, every = double(BUILD[name](shape, V)), every_image(shape, V)
+    joint = np.exp(model.log_prob(every, *given(name, len(every))).numpy())
+    assert joint.sum() == pytest.approx(1)
+    # p(x_t | x_<t), from the network and from the joint, value by value in the order of reading
+    x = every[37 % len(every)]
+    before, log_p = np.ones(len(every), bool), 0.0
+    for i, j, c in np.ndindex(shape[1], shape[2], shape[0]):
+        s = model.scores(tensor(model._scaled(x[None])), *given(name, 1)).numpy()[0, c, :, i, j]
+        now = before & (every[:, c, i, j] == x[c, i, j])
+        assert softmax(s)[x[c, i, j]] == pytest.approx(joint[now].sum() / joint[before].sum())
+        before, log_p = now, log_p + np.log(softmax(s)[x[c, i, j]])
+    assert model.log_prob(x[None], *given(name, 1)).item() == pytest.approx(log_p)  # eq: ar-model
+
+
+def test_maximum_likelihood_finds_the_datas_distribution():
+    every = every_image((1, 2, 2), 2)
+    p_data = RNG(0).dirichlet(np.ones(16))
+    counts = 1 + np.rint(p_data * 400).astype(int)
+    data = np.repeat(every, counts, 0)
+    model = double(pixelcnn((1, 2, 2), 2, 16, 1))
+    nll = -(counts * model.log_prob(every).numpy()).sum() / counts.sum()
+    assert model.loss(data).item() == pytest.approx(nll)  # eq: pixelcnn-mle
+    opt = optim.Adam(nn.parameters(model), 0.02)
+    for _ in range(300):
+        opt.step(grad(model.loss(data), opt.params))
+    frequencies = counts / counts.sum()
+    assert np.allclose(np.exp(model.log_prob(every).numpy()), frequencies, atol=0.01)
+    entropy = -(frequencies * np.log(frequencies)).sum()  # no model does better
+    assert entropy <= model.loss(data).item() <= entropy + 0.005
+
+
+def test_each_colour_has_a_softmax_over_256_values():
+    model = double(pixelcnn((3, 2, 2), 256, 6, 1))
+    x = RNG(1).integers(0, 256, (1, 3, 2, 2))
+    for c in range(3):  # the last pixel's colours: vary one, add up what follows it
+        all_v = np.repeat(x, 256, 0)
+        all_v[:, c, 1, 1] = np.arange(256)
+        s = model.net(tensor(model._scaled(x))).numpy()[0].reshape(3, 256, 2, 2)[c, :, 1, 1]
+        p = np.exp(s) / sum(np.exp(w) for w in s)
+        joint = model.log_prob(all_v).numpy()
+        rest = np.zeros(256)  # later colours' factors differ too, so they are taken out
+        for later in range(c + 1, 3):
+            t = model.net(tensor(model._scaled(all_v))).numpy().reshape(256, 3, 256, 2, 2)
+            rest += np.log(softmax(t[:, later, :, 1, 1]))[:, x[0, later, 1, 1]]
+        assert np.allclose(softmax(joint - rest), p)
+        assert np.allclose(joint - rest - np.log(p), (joint - rest - np.log(p))[0])
+        here = joint[x[0, c, 1, 1]] - model.log_prob(x).item()
+        assert here == pytest.approx(0, abs=1e-9)
+    s = model.net(tensor(model._scaled(x))).numpy()[0].reshape(3, 256, 4)
+    by_hand = sum(np.log(softmax(s[c, :, q])[x[0, c].ravel()[q]]) for c in range(3)
+                  for q in range(4))
+    assert model.log_prob(x).item() == pytest.approx(by_hand)  # eq: pixel-softmax-256
+
+
+# What depends on what ---------------------------------------------------------------------------
+
+
+def dependence(f, shape, outputs=1):
+    """Whether output t depends on input u, by ∂out/∂in at random places: booleans (T, T), values
+    in the order of reading: row by row, pixel by pixel, red, green, blue."""
+    C, H, W = shape
+    x = tensor(RNG(2).normal(size=(6, *shape)), requires_grad=True)
+    y = f(x)
+    rows = []
+    for i, j, c in np.ndindex(H, W, C):
+        g = np.zeros(y.shape)
+        g[:, c * outputs:(c + 1) * outputs, i, j] = RNG(3).normal(size=(6, outputs))
+        found = grad(y, x, cotangent=g, allow_unused=True).numpy()
+        # Winograd's way to convolve cancels what is masked, to rounding error
+        rows.append((abs(found) > 1e-12).any(0).transpose(1, 2, 0).ravel())
+    return np.array(rows)
+
+
+def earlier(T):
+    return np.tri(T, k=-1, dtype=bool)
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("kind", ["A", "B"])
+def test_masks(kind, colours):
+    shape = (colours, 5, 6)
+    layer = double(nn.MaskedConv2d(colours, colours, 3, kind, colours))
+    place = np.array(list(np.ndindex(5, 6, colours)))[:, :2]
+    near = (abs(place[:, None] - place).max(2) <= 1)  # within the 3×3 window
+    expected = near & (earlier(len(near)) | (kind == "B") * np.eye(len(near), dtype=bool))
+    assert (dependence(layer, shape) == expected).all()  # eq: masked-conv
+
+
+def test_rows_mask_sees_the_row_and_those_above():
+    layer = double(nn.MaskedConv2d(1, 1, 3, "rows"))
+    place = np.array(list(np.ndindex(5, 6)))
+    off = place[:, None] - place
+    expected = (abs(off[..., 1]) <= 1) & (off[..., 0] >= 0) & (off[..., 0] <= 1)
+    assert (dependence(layer, (1, 5, 6)) == expected).all()
+
+
+@pytest.mark.parametrize("name, C", [*((name, 1) for name in BUILD), *((n, 3) for n in COLOUR)])
+def test_no_value_depends_on_later_ones(name, C):
+    shape, V = (C, 4, 5), 3
+    model = double(BUILD[name](shape, V))
+    found = dependence(lambda x: model.net(x, *given(name, 6)), shape, outputs=V)
+    assert not (found & ~earlier(len(found))).any()
+    if name in ("gated_pixelcnn", "conditional_pixelcnn"):  # and on all the earlier ones
+        assert (found == earlier(len(found))).all()
+    if name == "pixelrnn":  # all above and to the left
+        place = np.array(list(np.ndindex(4, 5)))
+        corner = (place[:, None] >= place).all(2) & earlier(20)
+        assert (found == corner).all()
+
+
+def test_the_blind_spot_of_plain_masks():
+    """Windows of 3×3 reach one place to the right with each row upwards. So what lies further right
+    in the rows above is not seen, however many layers there are; two stacks see it."""
+    H, W = 6, 9
+    plain = double(pixelcnn((1, H, W), 2, 12, 8))
+    gated = double(gated_pixelcnn((1, H, W), 2, 12, 8))
+    i, j = 5, 2
+    seen, all_seen = (dependence(m.net, (1, H, W))[i * W + j].reshape(H, W) for m in (plain, gated))
+    rows, columns = np.indices((H, W))
+    before = (rows < i) | (rows == i) & (columns < j)
+    # the first window, 7×7, looks three to the right at once; each of its rows then needs one more
+    reach = j + 3 + np.maximum(i - rows - 1, 0)
+    blind = before & (columns > reach)
+    assert blind.any() and not seen[blind].any()
+    assert (all_seen == before).all()
+
+
+def test_red_then_green_then_blue():
+    # the slide: "red, then blue, then green". Here, as in the paper: blue is given green
+    red, green, blue = range(3)
+    found = dependence(double(pixelcnn((3, 1, 1), 4, 12, 1)).net, (3, 1, 1), outputs=4)
+    assert found[green].tolist() == [True, False, False]
+    assert found[blue, green] and not found[green, blue]  # slide error: 16
+    assert not found[red].any()
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_the_gate(colours):
+    h, x = 6, RNG(4).normal(size=(2, 12, 3, 4))
+    groups = np.split(x, colours, axis=1)  # of each colour: W_f ∗ x, then W_g ∗ x
+    by_hand = np.concatenate([np.tanh(g[:, :h // colours]) * sigma(g[:, h // colours:])
+                              for g in groups], 1)
+    assert np.allclose(gate(tensor(x), colours).numpy(), by_hand)  # eq: gated-conv-layer
+
+
+# PixelRNN ---------------------------------------------------------------------------------------
+
+
+def test_the_diagonal_pass_equals_the_double_loop():
+    H, W, d = 4, 6, 5
+    model = double(pixelrnn((1, H, W), 3, d))
+    M, b = model.net.W.weight.numpy(), model.net.W.bias.numpy()
+    x = RNG(5).normal(size=(2, 1, H, W))
+    h, c = np.zeros((2, 2, H + 1, W + 1, d))  # a border of zeros above and on the left
+    by_hand = np.zeros((2, 3, H, W))
+    for n in range(2):
+        state, cell = h.copy()[0], c.copy()[0]
+        for i, j in np.ndindex(H, W):
+            left, above = state[i + 1, j], state[i, j + 1]
+            values = [x[n, 0, i, j - 1] if j else 0, x[n, 0, i - 1, j] if i else 0]
+            gates = M @ np.concatenate([left, above, values]) + b
+            I, F, O, G = np.split(gates, 4)
+            cell[i + 1, j + 1] = sigma(F) * cell[i + 1, j] + sigma(I) * np.tanh(G)
+            state[i + 1, j + 1] = sigma(O) * np.tanh(cell[i + 1, j + 1])
+            by_hand[n, :, i, j] = model.net.g(tensor(state[i + 1, j + 1])).numpy()
+    assert np.allclose(model.net(tensor(x)).numpy(), by_hand)  # eq: pixelrnn-recurrence
+
+
+@pytest.mark.parametrize("N", [3, 8])
+def test_training_takes_2n_minus_1_steps_and_sampling_n_squared(N):
+    model = double(pixelrnn((1, N, N), 2, 4))
+    calls, f = [], model.net.f
+
+    def counted(*args):
+        calls.append(1)
+        return f(*args)
+
+    model.net.f = counted
+    model.loss(np.zeros((2, 1, N, N), int))
+    assert len(calls) == 2 * N - 1  # eq: pixelrnn-steps
+    calls.clear()
+    model.sample(2, RNG(0))
+    assert len(calls) == N * N  # slide error: 15
+
+
+# Sampling ---------------------------------------------------------------------------------------
+
+
+def naive(model, n, rng, *given):
+    """One pass through the whole network for every value."""
+    C, H, W = model.shape
+    x = np.zeros((n, C, H, W), int)
+    with no_grad():
+        for i, j, c in np.ndindex(H, W, C):
+            s = model.scores(tensor(model._scaled(x)), *given).numpy()
+            x[:, c, i, j] = sample(s[:, c, :, i, j], rng)
+    return x
+
+
+@pytest.mark.parametrize("name, shape", [*((name, (1, 6, 5)) for name in BUILD),
+                                         *((name, (3, 4, 5)) for name in COLOUR)])
+def test_what_is_kept_gives_the_images_of_the_naive_loop(name, shape):
+    model = double(BUILD[name](shape, 4))
+    kept = model.sample(5, RNG(6), *given(name, 5))
+    assert np.array_equal(kept, naive(model, 5, RNG(6), *given(name, 5)))
+    assert len(np.unique(kept)) == 4

@@ -1,0 +1,83 @@
+"""Section "DCGAN": walks between codes and arithmetic with them, through a generator whose images
+are known functions of the code."""
+
+import numpy as np
+import pytest
+
+from minigen.data import glyphs
+from minigen.models.gan import latent
+
+RNG = np.random.default_rng
+F32 = np.float32
+
+
+def test_interpolation_moves_every_image_at_even_pace():
+    """Through a generator that is linear, G(z) = Wz, equal steps of λ are equal steps of pixels."""
+    W = RNG(0).normal(size=(12, 5)).astype(F32)
+    z1, z2 = RNG(1).standard_normal((2, 5), F32)
+    walk = latent.interpolation(z1, z2, 11)
+    x = walk @ W.T
+    for k, lam in enumerate(np.arange(11) / 10):
+        expected = W @ z1 + lam * (W @ z2 - W @ z1)
+        assert np.allclose(x[k], expected, atol=1e-5)  # eq: latent-interpolation
+    assert walk.dtype == F32 and np.array_equal(walk[0], z1) and np.array_equal(walk[-1], z2)
+
+
+def test_arithmetic_makes_the_missing_combination():
+    """A code that is digit ⊕ slant ⊕ the rest: slanted 7 − upright 7 + upright 1 is a slanted 1,
+    exactly, where the rest of each concept's three exemplars cancels."""
+    rng = RNG(2)
+    seven, one, slanted, upright = rng.normal(size=(4, 6))
+
+    def exemplars(digit, lean):
+        rest = rng.normal(size=(3, 4))
+        return np.concatenate([np.tile(np.concatenate([digit, lean]), (3, 1)),
+                               rest - rest.mean(0)], axis=1)
+
+    z = latent.arithmetic(exemplars(seven, slanted), exemplars(seven, upright),
+                          exemplars(one, upright))
+    expected = np.concatenate([one, slanted, np.zeros(4)])
+    assert np.allclose(z, expected, atol=1e-12)  # eq: latent-arithmetic
+
+
+def test_three_exemplars_leave_a_third_of_the_variance():
+    """Why the slide's single samples were unstable. What is not the concept is N(0, I) around it:
+    the result has variance 3 / n with n exemplars each; with n = 3 that of one natural code."""
+    z = RNG(3).standard_normal((3, 20_000, 3, 8))
+    for n in (1, 3):
+        results = np.stack([latent.arithmetic(a[:n], b[:n], c[:n])
+                            for a, b, c in zip(*z, strict=True)])
+        assert results.var() == pytest.approx(3 / n, rel=0.02)
+        assert np.allclose(results.mean(0), 0, atol=0.05)
+
+
+def test_slant_and_ink_of_known_shapes():
+    row, column = np.indices((28, 28))
+    for lean in (-0.5, 0.0, 0.8):
+        middle = 13.5 - lean * (row - 13.5)
+        bar = np.exp(-(column - middle) ** 2 / 4) * (np.abs(row - 13.5) < 10)
+        assert latent.slant(bar[None, None])[0] == pytest.approx(lean, abs=0.02)
+    half = np.zeros((1, 3, 4, 4))
+    half[:, :, :2] = 1
+    assert latent.ink(half) == pytest.approx(0.5)
+    assert latent.slant(0 * half) == 0
+
+
+def test_slant_orders_the_digits():
+    """The most slanted of the drawn ones lean to the right, the least to the left."""
+    ones = glyphs.load(n_train=2000, n_test=1)
+    ones = ones.train_x[ones.train_y == 1]
+    lean = latent.slant(ones)
+    low, high = latent.extremes(lean)
+    assert lean[low].max() < np.median(lean) < lean[high].min()
+    assert lean.max() > lean.min() + 0.3
+
+
+def test_mistakes_are_named():
+    z = np.zeros((3, 4))
+    with pytest.raises(ValueError, match=r"\(3, 4\), \(3, 4\), \(3, 5\); expected \(n, d_z\)"):
+        latent.arithmetic(z, z, np.zeros((3, 5)))
+    with pytest.raises(ValueError, match="expected"):
+        latent.arithmetic(z[0], z, z)
+    with pytest.raises(ValueError, match="5 images are too few for twice 3"):
+        latent.extremes(np.arange(5))

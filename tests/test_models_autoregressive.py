@@ -1,0 +1,182 @@
+"""The autoregressive models as wholes: they learn, draw, complete, refuse what they cannot read,
+and train as PyTorch does."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+from minigen import grad, metrics, nn, no_grad, optim
+from minigen.data import glyphs
+from minigen.models.autoregressive.conditional_pixelcnn import conditional
+from minigen.models.autoregressive.decoding import greedy, sample, temperature
+from minigen.models.autoregressive.gated_pixelcnn import gated_pixelcnn
+from minigen.models.autoregressive.pixelcnn import pixelcnn
+from minigen.models.autoregressive.pixelrnn import pixelrnn
+from minigen.models.autoregressive.rnn import RNN
+
+RNG = np.random.default_rng
+
+BUILD = {
+    "pixelrnn": lambda shape, V: pixelrnn(shape, V, 8),
+    "pixelcnn": lambda shape, V: pixelcnn(shape, V, 18, 2),
+    "gated_pixelcnn": lambda shape, V: gated_pixelcnn(shape, V, 18, 2),
+}
+
+
+def stripes(n, shape, V, rng):
+    """Images whose rows are of one value each: easy to learn."""
+    return np.broadcast_to(rng.integers(0, V, (n, *shape[:2], 1)), (n, *shape)).copy()
+
+
+def learn(model, batch, steps, lr=0.01):
+    opt, losses = optim.Adam(nn.parameters(model), lr), []
+    for t in range(steps):
+        loss = model.loss(*batch(RNG((0, t))))
+        losses.append(loss.item())
+        opt.step(grad(loss, opt.params))
+    return losses
+
+
+@pytest.mark.parametrize("name, shape, V", [*((name, (1, 6, 6), 2) for name in BUILD),
+                                            ("pixelcnn", (3, 5, 5), 4),
+                                            ("gated_pixelcnn", (3, 5, 5), 4)])
+def test_every_model_learns_draws_and_completes(name, shape, V):
+    model = BUILD[name](shape, V)
+    nn.init(model, RNG(0))
+    losses = learn(model, lambda rng: (stripes(16, shape, V, rng),), 120)
+    # only the first value of each row is uncertain: log V each
+    assert losses[-1] < losses[0] / 2 and losses[-1] > shape[0] * shape[1] * np.log(V) - 2
+    x = model.sample(20, RNG(1))
+    assert x.shape == (20, *shape) and x.dtype.kind == "i" and x.min() >= 0 and x.max() < V
+    flat = (x == x[..., :1]).mean()
+    assert flat > 0.8, flat
+    with no_grad():
+        log_p = model.log_prob(stripes(8, shape, V, RNG(2)))
+    assert log_p.shape == (8,) and log_p.dtype == np.float32
+
+    known = np.zeros((20, *shape), bool)
+    known[:, :, ::2, :2] = True  # a pattern with holes, that of each image its own
+    known[5] = True
+    done = model.complete(stripes(20, shape, V, RNG(3)), known, RNG(4))
+    assert (done[known] == stripes(20, shape, V, RNG(3))[known]).all()
+    assert (done == done[..., :1]).mean() > 0.7
+    bolder = model.sample(3, RNG(5), choose=lambda s, rng: sample(temperature(s, 0.1), rng))
+    best = model.sample(3, RNG(5), choose=greedy)
+    assert bolder.shape == best.shape and (best == best[:1]).all()
+
+
+def test_the_label_decides():
+    def batch(rng):
+        y = rng.integers(0, 3, 16)
+        return np.broadcast_to((y % 2)[:, None, None, None], (16, 1, 5, 5)), y
+
+    model = conditional((1, 5, 5), 3, 2, 16, 1)
+    nn.init(model, RNG(0))
+    assert learn(model, batch, 80)[-1] < 1
+    drawn = model.sample(30, RNG(1), np.repeat([0, 1, 2], 10)).reshape(3, -1).mean(1)
+    assert drawn[0] < 0.1 and drawn[1] > 0.9 and drawn[2] < 0.1
+    with pytest.raises(IndexError, match=r"0…2, got 3…3"):
+        model.sample(1, RNG(0), np.array([3]))
+
+
+def test_the_rnn_learns_to_count():
+    def batch(rng):
+        return ((rng.integers(0, 5, (16, 1)) + np.arange(6)) % 5,)
+
+    model = RNN(5, 16)
+    nn.init(model, RNG(0))
+    assert learn(model, batch, 150)[-1] == pytest.approx(np.log(5), abs=0.3)
+    drawn = model.sample(20, 6, RNG(1))
+    assert (np.diff(drawn, axis=1) % 5 == 1).mean() > 0.9
+    found, _ = model.most_probable(6, 5)
+    assert sorted(found[:, 0]) == list(range(5)) and (np.diff(found, axis=1) % 5 == 1).all()
+
+
+@pytest.mark.parametrize("x, says", [
+    (np.full((2, 1, 4, 4), 2), r"values 2…2, but this model's levels are 0…1"),
+    (np.full((2, 1, 4, 4), -1), r"values -1…-1, but this model's levels are 0…1"),
+    (np.zeros((2, 1, 4, 4)),
+     r"images are float64 \(2, 1, 4, 4\), expected integers \(N, 1, 4, 4\)"),
+    (np.zeros((2, 3, 4, 4), int), r"expected integers \(N, 1, 4, 4\)"),
+])
+def test_images_it_cannot_read_are_refused(x, says):
+    model = pixelcnn((1, 4, 4), 2, 4, 1)
+    for call in (model.loss, model.log_prob, lambda x: model.complete(x, True, RNG(0))):
+        with pytest.raises(ValueError, match=says) as e:
+            call(x)
+        assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("call, says", [
+    (lambda: nn.MaskedConv2d(1, 4, 3, "C"), 'mask must be "A", "B" or "rows", got \'C\''),
+    (lambda: nn.MaskedConv2d(1, 4, 4), "kernel_size must be odd"),
+    (lambda: nn.MaskedConv2d(3, 4, 3, "A", 3), "3 colours must divide in_channels 3 and out_cha"),
+    (lambda: pixelrnn((3, 4, 4)), r"grey images \(1, H, W\), got \(3, 4, 4\)"),
+    (lambda: RNN(3).log_prob(np.zeros(4, int)), r"sequences are \(4,\), expected \(N, T\)"),
+])
+def test_what_cannot_be_built_is_refused(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()
+
+
+def test_the_mask_is_neither_parameter_nor_buffer():
+    layer = nn.MaskedConv2d(2, 4, 3)
+    assert set(nn.state_dict(layer)) == {"weight", "bias"}
+    assert layer.mask.shape == layer.weight.shape
+
+
+def test_the_demo_in_colour_and_with_more_levels(tmp_path):
+    module = importlib.import_module("demos.pixelcnn")
+    module.main(["--quick", "--out", str(tmp_path / "a"), "--levels", "5"])
+    assert {"completions.png", "temperature.png"} <= {p.name for p in (tmp_path / "a").iterdir()}
+    found = json.loads((tmp_path / "a/metrics.json").read_text())
+    bits = metrics.bits_per_dim(found["test_nll_nats"], 28 * 28)
+    assert found["bits_per_dim"] == pytest.approx(bits) and bits < np.log2(5) + 1
+    with pytest.raises(ValueError, match="--levels is 300.*at most 256"):
+        module.main(["--quick", "--out", str(tmp_path / "b"), "--levels", "300"])
+
+
+@pytest.mark.parity
+def test_thirty_adam_steps_of_pixelcnn_equal_pytorchs():
+    """The same weights and data, float64; the network written in PyTorch from the formulas."""
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
+    model = pixelcnn((1, 14, 14), 2, 16, 3)
+    nn.init(model, RNG(0))
+    nn.astype(model, np.float64)
+    theirs = {k: torch.from_numpy(v).requires_grad_() for k, v in nn.state_dict(model).items()}
+
+    def conv(x, key, mask=None):
+        w = theirs[f"net.{key}.weight"]
+        if mask is not None:
+            flat = torch.ones(w.shape[2] * w.shape[3], dtype=torch.float64)
+            centre = len(flat) // 2
+            flat[centre + (mask == "B"):] = 0
+            w = w * flat.reshape(w.shape[2:])
+        return F.conv2d(x, w, theirs[f"net.{key}.bias"], padding=w.shape[2] // 2)
+
+    def network(x):
+        h = conv(x, "first", "A") + theirs["net.place.bias"]
+        for block in range(3):
+            h = h + conv(torch.relu(h), f"blocks.{block}", "B")
+        return conv(torch.relu(conv(torch.relu(h), "head")), "last")
+
+    ours = optim.Adam(nn.parameters(model), lr=2e-3)
+    opt = torch.optim.Adam(theirs.values(), lr=2e-3)
+    images = glyphs.load(n_train=64, n_test=1).train_x[:, :, ::2, ::2] / np.float32(255)
+    for t in range(30):
+        x = metrics.binarise(images[RNG((1, t)).integers(0, 64, 8)], RNG((2, t))).astype(np.uint8)
+        loss = model.loss(x)
+        ours.step(grad(loss, ours.params))
+        tx = torch.from_numpy(x.astype(np.float64))
+        expected = F.binary_cross_entropy_with_logits(network(2 * tx - 1), tx,
+                                                      reduction="sum") / len(x)
+        opt.zero_grad()
+        expected.backward()
+        opt.step()
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-8), t
+    for key, value in theirs.items():
+        found = nn.state_dict(model)[key]
+        assert np.allclose(found, value.detach().numpy(), rtol=1e-6, atol=1e-9)

@@ -1,0 +1,98 @@
+"""The relatives of the diffusion model learn, draw and refuse what they cannot do; demo flags."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+from minigen import grad, nn, optim
+from minigen.models.diffusion import velocity
+from minigen.models.diffusion.conditional import conditional
+from minigen.models.diffusion.ddim import DDIM
+from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.denoiser import denoiser
+from minigen.models.diffusion.guidance import ClassifierFree, drop_labels
+from minigen.models.diffusion.improved_ddpm import ImprovedDDPM
+from minigen.models.diffusion.schedule import linear, respaced
+from minigen.models.diffusion.threshold import dynamic
+from minigen.train import UserError
+
+RNG = np.random.default_rng
+SHAPE, WIDTHS = (1, 8, 8), (8, 16)
+
+
+def learnt(model, loss, steps=40):
+    """The first loss, of loss(rng), and the mean of the last five of so many steps of Adam."""
+    opt, losses = optim.Adam(nn.parameters(model), lr=5e-3), []
+    for t in range(steps):
+        value = loss(RNG((0, t)))
+        losses.append(value.item())
+        opt.step(grad(value, opt.params))
+    return losses[0], np.mean(losses[-5:])
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Stripes across (label 0) and upright (1), at random places."""
+    rng, x = RNG(0), np.empty((16, *SHAPE), np.float32)
+    y = np.arange(16) % 2
+    for n in range(16):
+        wave = np.sign(np.sin(np.arange(8) * np.pi / 2 + rng.integers(0, 4) * np.pi / 2 + 0.1))
+        x[n] = wave if y[n] else wave[:, None]
+    return x, y
+
+
+def test_a_conditional_model_learns_and_guidance_draws_what_is_asked_for(images):
+    x, y = images
+    s = linear(200)
+    net = velocity.Velocity(conditional(SHAPE, 2, WIDTHS, D=32, rng=RNG(1)), s)
+    model = DDPM(net, s)
+    first, last = learnt(model, lambda rng: model.loss(x, rng, drop_labels(y, 2, rng),
+                                                       weight=velocity.weight(s))[0], steps=100)
+    assert last < 0.75 * first
+    y = np.repeat([0, 1], 8)
+    drawn = DDIM(ClassifierFree(net, 2.0), respaced(s, 20)).sample(
+        16, SHAPE, RNG(2), y, threshold=dynamic(0.9)).numpy()
+    across, upright = (np.abs(np.diff(drawn, axis=k)).mean((1, 2, 3)) for k in (2, 3))
+    assert ((upright > across) == y).mean() > 0.8
+    with pytest.raises(ValueError, match="from 0 to 1, got 2"):
+        ClassifierFree(net, 2.0)(x, np.full(16, 3), np.full(16, 2))
+
+
+def test_a_model_with_learnt_variances_learns(images):
+    s = linear(100)
+    model = ImprovedDDPM(denoiser(SHAPE, WIDTHS, D=32, outputs=2, rng=RNG(3)), s)
+    first, last = learnt(model, lambda rng: model.loss(images[0], rng)[0])
+    assert last < 0.8 * first
+    loss, parts = model.loss(images[0], RNG(4))
+    assert set(parts) == {"simple", "vlb_bits"}
+    assert loss.item() == pytest.approx(parts["simple"] + 0.001 * parts["vlb_bits"], rel=1e-5)
+
+
+def test_guidance_without_a_conditional_network_is_refused():
+    with pytest.raises(ValueError, match="needs a conditional network.*Denoiser has no classes"):
+        ClassifierFree(denoiser(SHAPE, WIDTHS, D=16), 1.0)
+    s = linear(100)
+    with pytest.raises(ValueError, match="Velocity has no classes"):
+        ClassifierFree(velocity.Velocity(denoiser(SHAPE, WIDTHS, D=16), s), 1.0)
+
+
+@pytest.mark.parametrize("flags, says", [
+    (["--weight", "-1"], "not a number from 0"),
+    (["--weight", "much"], "not a number from 0"),
+    (["--sampling-steps", "1001"], "only 1000 steps: give 1 to 1000"),
+    (["--data", "cifar10"], "invalid choice"),
+])
+def test_the_guidance_demo_refuses(flags, says, tmp_path):
+    demo = importlib.import_module("demos.guidance")
+    with pytest.raises(UserError, match=says):
+        demo.main(["--quick", "--out", str(tmp_path), *flags])
+
+
+def test_the_frequency_demo_on_colour_images(tmp_path):
+    demo = importlib.import_module("demos.frequency")
+    demo.main(["--quick", "--data", "scenes", "--steps", "60", "--out", str(tmp_path)])
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (tmp_path / "spectra.png").exists()
+    assert metrics["drowns_at_t@f=1"] > metrics["drowns_at_t@f=16"] > 0

@@ -47,9 +47,9 @@ def fit_normals(run):
         x, numbers = tensor(normal_fit.sample(run.args.batch, rng)), {}
         for name, game in games.items():
             opt_d[name].lr, opt_g[name].lr = LR_D * max(slower, 0.1), LR_G * slower
-            bound = train.descend(opt_d[name], game.d_loss(x, rng))["loss"]
+            lost = train.descend(opt_d[name], normal_fit.d_loss(game, x, rng))
             train.descend(opt_g[name], game.g_loss(run.args.batch, rng))
-            numbers[name] = -bound
+            numbers[name] = -lost["loss"]
         return numbers
 
     run.fit(step, **games, **{f"{name} opt_d": opt for name, opt in opt_d.items()},

@@ -36,8 +36,8 @@ def main(argv=None):
     if run.args.sampling_steps > T:
         raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
                               f"{T} steps: give 1 to {T}")
-    shape = run.data.shape
-    net = denoiser(shape, widths=(8, 8, 8) if run.quick else (32, 64, 64))
+    shape, drawn = run.data.shape, run.data.name in ("glyphs", "scenes")
+    net = denoiser(shape, (8, 8, 8) if run.quick else (16, 32, 32) if drawn else (32, 64, 64))
     nn.init(net, run.rng)
     model = DDPM(net, SCHEDULES[run.args.schedule](T))
     opt = optim.Adam(nn.parameters(net), lr=2e-3)

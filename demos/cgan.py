@@ -2,11 +2,13 @@
 
     python demos/cgan.py                                       offline, on drawn digits
     python demos/cgan.py --data mnist --data-dir DIR           on MNIST (--download fetches it)
+
+Its networks and learning rate are those of demos/dcgan.py.
 """
 
 import numpy as np
 
-from minigen import nn, ruler
+from minigen import nn, optim, ruler
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
 from minigen.models.gan.cgan import conditional
@@ -16,9 +18,9 @@ from minigen.models.gan.gan import algorithm_1
 
 
 def main(argv=None):
-    run = Demo("cgan", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist"), batch=64,
-               steps={"glyphs": 1000, "mnist": 2000, "fashion-mnist": 2000},
-               flags=lambda p: p.add_argument("--latent", type=at_least(1), default=100,
+    run = Demo("cgan", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist"), batch=16,
+               steps={"glyphs": 3000, "mnist": 6000, "fashion-mnist": 6000},
+               flags=lambda p: p.add_argument("--latent", type=at_least(1), default=64,
                                               metavar="N", help="dimensions of z"))
     classes = len(run.data.classes)
     all_y = np.arange(classes)
@@ -30,7 +32,12 @@ def main(argv=None):
     def minibatch(i):
         return signed(run.batch(i)), run.data.train_y[run.indices(i)]
 
-    step = algorithm_1(model, opt_d, opt_g, minibatch)
+    play = algorithm_1(model, opt_d, opt_g, minibatch)
+
+    def step(t, rng):
+        opt_d.lr = opt_g.lr = 1e-3 * optim.cosine(t, run.args.steps, floor=0.05)
+        return play(t, rng)
+
     run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, film=film)
 
     # a class for each row, a code for each column

@@ -16,6 +16,7 @@ from minigen.models.gan.fgan import NonSaturatingFGAN
 from minigen.models.gan.film import Film, gallery
 
 LR_D, LR_G = 3e-3, 2e-3  # for the mixture
+LR_DIGITS = 1e-3
 
 
 def flags(parser):
@@ -27,8 +28,8 @@ def flags(parser):
 
 def main(argv=None):
     run = Demo("fgan", __doc__, argv, data=("mixture", "glyphs", "mnist", "fashion-mnist"),
-               steps={"mixture": 2000, "glyphs": 1000, "mnist": 2500, "fashion-mnist": 2500},
-               batch={"mixture": 512, "glyphs": 64, "mnist": 64, "fashion-mnist": 64}, flags=flags)
+               steps={"mixture": 2000, "glyphs": 3000, "mnist": 8000, "fashion-mnist": 8000},
+               batch={"mixture": 512, "glyphs": 16, "mnist": 16, "fashion-mnist": 16}, flags=flags)
     (draw_digits if run.data else fit_normals)(run)
 
 
@@ -47,9 +48,9 @@ def fit_normals(run):
         x, numbers = tensor(normal_fit.sample(run.args.batch, rng)), {}
         for name, game in games.items():
             opt_d[name].lr, opt_g[name].lr = LR_D * max(slower, 0.1), LR_G * slower
-            bound = train.descend(opt_d[name], game.d_loss(x, rng))["loss"]
+            lost = train.descend(opt_d[name], normal_fit.d_loss(game, x, rng))
             train.descend(opt_g[name], game.g_loss(run.args.batch, rng))
-            numbers[name] = -bound
+            numbers[name] = -lost["loss"]
         return numbers
 
     run.fit(step, **games, **{f"{name} opt_d": opt for name, opt in opt_d.items()},
@@ -91,7 +92,12 @@ def draw_digits(run):
     nn.init(model, run.rng)
     opt_d, opt_g = dcgan.adam(nn.parameters(model.D)), dcgan.adam(nn.parameters(model.G))
     film = Film(model.prior(10, run.rng), shape)
-    step = gan.algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),))
+    play = gan.algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),))
+
+    def step(t, rng):
+        opt_d.lr = opt_g.lr = LR_DIGITS * optim.cosine(t, run.args.steps, floor=0.05)
+        return play(t, rng)
+
     run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, film=film)
     run.finish(gallery(run, model, film))
 

@@ -25,7 +25,7 @@ GAMES = {
     # The critic takes the many steps, and its slope is held: G cannot outrun it.
     "wgan_gp": (partial(WGANGP, lam=0.1), 5, 1, (0.5, 0.9)),
 }
-LR_D, LR_G = 2e-3, 1e-3
+LR = {"ring": (2e-3, 1e-3), "glyphs": (2e-4, 2e-4), "mnist": (2e-4, 2e-4)}  # of D, of G
 
 
 class Player:
@@ -38,14 +38,15 @@ class Player:
             shape, n = run.data.shape, 10
             self.game = gan.fully_connected(shape, 64, game=game)
         nn.init(self.game, run.rng)
-        self.k, self.turns = k, turns
-        self.opt_d = optim.Adam(nn.parameters(self.game.D), LR_D, betas)
-        self.opt_g = optim.Adam(nn.parameters(self.game.G), LR_G, betas)
+        self.k, self.turns, self.lr = k, turns, LR[run.args.data]
+        self.opt_d, self.opt_g = (
+            optim.Adam(nn.parameters(net), lr, betas)
+            for net, lr in zip((self.game.D, self.game.G), self.lr, strict=True))
         self.film = Film(self.game.prior(n, run.rng), shape)
 
     def step(self, minibatch, n, slower, t, rng):
         """Algorithm 1 with the extra turns of G. `minibatch(i)` gives n samples."""
-        self.opt_d.lr, self.opt_g.lr = LR_D * slower, LR_G * slower
+        self.opt_d.lr, self.opt_g.lr = (slower * lr for lr in self.lr)
         learn = gan.algorithm_1(self.game, self.opt_d, self.opt_g, minibatch, self.k)
         numbers = self.film.recording(learn, self.game)(t, rng)
         for _ in range(self.turns - 1):

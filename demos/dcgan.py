@@ -7,6 +7,7 @@
 from minigen import nn
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
+from minigen.models.gan.analogy import leaning
 from minigen.models.gan.dcgan import adam, dcgan
 from minigen.models.gan.film import Film, gallery
 from minigen.models.gan.gan import algorithm_1
@@ -30,7 +31,7 @@ def main(argv=None):
     film = Film(model.prior(10, run.rng), run.data.shape)
     step = algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),), run.args.k)
     run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, film=film)
-    run.finish(gallery(run, model, film))
+    run.finish(gallery(run, model, film) | leaning(run, model))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from minigen.models.gan.divergences import DIVERGENCES
 from minigen.models.gan.fgan import NonSaturatingFGAN
 from minigen.models.gan.film import Film, gallery
 
+LR_D, LR_G = 3e-3, 2e-3  # for the mixture
+
 
 def flags(parser):
     parser.add_argument("--divergence", choices=DIVERGENCES, default="kl",
@@ -37,14 +39,14 @@ def fit_normals(run):
     for name, game in games.items():
         nn.init(game, run.rng)
         normal_fit.start(game)
-        opt_d[name] = optim.Adam(nn.parameters(game.D), 3e-3, betas=(0.5, 0.999))
-        opt_g[name] = optim.Adam(nn.parameters(game.G), 5e-3, betas=(0.5, 0.999))
+        opt_d[name] = optim.Adam(nn.parameters(game.D), LR_D, betas=(0.5, 0.999))
+        opt_g[name] = optim.Adam(nn.parameters(game.G), LR_G, betas=(0.5, 0.999))
 
     def step(t, rng):
         slower = optim.cosine(t, run.args.steps, floor=0.02)
         x, numbers = tensor(normal_fit.sample(run.args.batch, rng)), {}
         for name, game in games.items():
-            opt_d[name].lr, opt_g[name].lr = 3e-3 * max(slower, 0.1), 5e-3 * slower
+            opt_d[name].lr, opt_g[name].lr = LR_D * max(slower, 0.1), LR_G * slower
             bound = train.descend(opt_d[name], game.d_loss(x, rng))["loss"]
             train.descend(opt_g[name], game.g_loss(run.args.batch, rng))
             numbers[name] = -bound

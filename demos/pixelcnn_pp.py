@@ -29,7 +29,7 @@ def flags(parser):
 def main(argv=None):
     run = Demo("pixelcnn_pp", __doc__, argv, batch=16, flags=flags,
                data=("scenes", "cifar10", "glyphs", "mnist", "fashion-mnist"),
-               steps={"scenes": 250, "cifar10": 1000, "glyphs": 300, "mnist": 1000,
+               steps={"scenes": 200, "cifar10": 1000, "glyphs": 250, "mnist": 1000,
                       "fashion-mnist": 1000})
     side = 16 if run.quick else None
     train_x, test_x = (x[..., :side, :side] for x in (run.data.train_x, run.data.test_x))

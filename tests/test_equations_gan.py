@@ -182,7 +182,7 @@ def data(i):
 
 
 @pytest.mark.parametrize("kind", GAMES)
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("k", [3, 1])
 def test_algorithm_1_is_k_steps_of_the_discriminator_and_one_of_the_generator(linear, kind, k):
     G, D = linear
     hand = ByHand(G, D)

@@ -11,7 +11,7 @@ from minigen.models.autoregressive.pixelrnn import pixelrnn
 
 def main(argv=None):
     run = Demo("pixelrnn", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist"), batch=16,
-               steps={"glyphs": 500, "mnist": 1000, "fashion-mnist": 1000}, flags=pixel_demo.flags)
+               steps={"glyphs": 1000, "mnist": 2000, "fashion-mnist": 2000}, flags=pixel_demo.flags)
     model = pixelrnn(run.data.shape, pixel_demo.levels(run), 8 if run.quick else 64)
     nn.init(model, run.rng)
     pixel_demo.learn(run, model, lr=6e-3, max_norm=1.0)

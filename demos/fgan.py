@@ -20,7 +20,7 @@ LR_DIGITS = 1e-3
 
 
 def flags(parser):
-    parser.add_argument("--divergence", choices=DIVERGENCES, default="kl",
+    parser.add_argument("--divergence", choices=DIVERGENCES, default="js",
                         help="the divergence for images; the mixture is fitted with all of them")
     parser.add_argument("--latent", type=at_least(1), default=100, metavar="N",
                         help="dimensions of z, for images")
@@ -85,7 +85,8 @@ def draw(fits, path):
 
 
 def draw_digits(run):
-    """DCGAN's networks, with the divergence for its game."""
+    """DCGAN's networks and settings, with the divergence for its game. `js` gives DCGAN's own
+    losses up to constants."""
     shape, d_z = run.data.shape, run.args.latent
     model = NonSaturatingFGAN(dcgan.generator(d_z, shape), dcgan.discriminator(shape), d_z,
                               run.args.divergence)

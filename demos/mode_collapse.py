@@ -3,6 +3,9 @@
     python demos/mode_collapse.py                              offline, a ring of 8 normals
     python demos/mode_collapse.py --data glyphs                offline, drawn digits
     python demos/mode_collapse.py --data mnist --data-dir DIR  MNIST (--download fetches it)
+
+On the ring, turns that are balanced suffice to cover all modes. On digits, at these learning rates,
+only WGAN-GP covers them: the other two draw one image. (demos/gan.py takes smaller steps.)
 """
 
 from functools import partial
@@ -25,7 +28,7 @@ GAMES = {
     # The critic takes the many steps, and its slope is held: G cannot outrun it.
     "wgan_gp": (partial(WGANGP, lam=0.1), 5, 1, (0.5, 0.9)),
 }
-LR = {"ring": (2e-3, 1e-3), "glyphs": (2e-4, 2e-4), "mnist": (2e-4, 2e-4)}  # of D, of G
+LR_D, LR_G = 2e-3, 1e-3
 
 
 class Player:
@@ -38,15 +41,14 @@ class Player:
             shape, n = run.data.shape, 10
             self.game = gan.fully_connected(shape, 64, game=game)
         nn.init(self.game, run.rng)
-        self.k, self.turns, self.lr = k, turns, LR[run.args.data]
-        self.opt_d, self.opt_g = (
-            optim.Adam(nn.parameters(net), lr, betas)
-            for net, lr in zip((self.game.D, self.game.G), self.lr, strict=True))
+        self.k, self.turns = k, turns
+        self.opt_d = optim.Adam(nn.parameters(self.game.D), LR_D, betas)
+        self.opt_g = optim.Adam(nn.parameters(self.game.G), LR_G, betas)
         self.film = Film(self.game.prior(n, run.rng), shape)
 
     def step(self, minibatch, n, slower, t, rng):
         """Algorithm 1 with the extra turns of G. `minibatch(i)` gives n samples."""
-        self.opt_d.lr, self.opt_g.lr = (slower * lr for lr in self.lr)
+        self.opt_d.lr, self.opt_g.lr = LR_D * slower, LR_G * slower
         learn = gan.algorithm_1(self.game, self.opt_d, self.opt_g, minibatch, self.k)
         numbers = self.film.recording(learn, self.game)(t, rng)
         for _ in range(self.turns - 1):
@@ -66,7 +68,7 @@ def on_the_plane(game, d_h=128):
 
 def main(argv=None):
     run = Demo("mode_collapse", __doc__, argv, data=("ring", "glyphs", "mnist"),
-               steps={"ring": 1500, "glyphs": 1000, "mnist": 1500},
+               steps={"ring": 1500, "glyphs": 400, "mnist": 400},
                batch={"ring": 256, "glyphs": 64, "mnist": 64})
     players = {name: Player(run, *how) for name, how in GAMES.items()}
 

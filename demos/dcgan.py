@@ -10,6 +10,7 @@ throughout, because a few minutes allow only a few thousand steps.
 from minigen import nn, optim
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
+from minigen.models.gan.analogy import leaning
 from minigen.models.gan.dcgan import adam, dcgan
 from minigen.models.gan.film import Film, gallery
 from minigen.models.gan.gan import algorithm_1
@@ -41,7 +42,7 @@ def main(argv=None):
     run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, ema=ema,
             film=film)
     with ema.applied():
-        run.finish(gallery(run, model, film))
+        run.finish(gallery(run, model, film) | leaning(run, model))
 
 
 if __name__ == "__main__":

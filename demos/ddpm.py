@@ -12,9 +12,9 @@ import math
 
 import numpy as np
 
-from minigen import clip, data, nn, optim, ruler, train
+from minigen import data, metrics, nn, optim, ruler, train
 from minigen.demo import Demo, at_least, cli
-from minigen.models.diffusion import schedule
+from minigen.models.diffusion import schedule, threshold
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
 
@@ -36,8 +36,8 @@ def main(argv=None):
     if run.args.sampling_steps > T:
         raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
                               f"{T} steps: give 1 to {T}")
-    shape = run.data.shape
-    net = denoiser(shape, widths=(8, 8, 8) if run.quick else (32, 64, 64))
+    shape, drawn = run.data.shape, run.data.name in ("glyphs", "scenes")
+    net = denoiser(shape, (8, 8, 8) if run.quick else (16, 32, 32) if drawn else (32, 64, 64))
     nn.init(net, run.rng)
     model = DDPM(net, SCHEDULES[run.args.schedule](T))
     opt = optim.Adam(nn.parameters(net), lr=2e-3)
@@ -59,26 +59,23 @@ def main(argv=None):
     sampler = DDPM(net, few, sigma2=few.beta_tilde)  # β̃, because β is too wide for long steps
     with ema.applied():
         reverse = []
-        sampler.sample(10, shape, run.rng, threshold=within, keep=lambda t, x: reverse.append(x))
+        sampler.sample(10, shape, run.rng, threshold=threshold.static,
+                       keep=lambda t, x: reverse.append(x))
         filmed(run, "reverse", reverse)
         n = 20 if run.quick else 1000
+        print(f"drawing {n} images in {few.T} steps", flush=True)
         samples = np.concatenate([
-            data.unsigned(sampler.sample(min(n, 100), shape, run.rng, threshold=within))
+            data.unsigned(sampler.sample(min(n, 100), shape, run.rng, threshold=threshold.static))
             for _ in range(math.ceil(n / 100))])
         run.picture("samples", samples[:100])
         nats, count = [], 32 if run.quick else 256
         for i in range(0, count, 64):
             x = data.signed(run.xp.asarray(run.data.test_x[i:min(i + 64, count)]))
             nats.append(model.bound(x, np.random.default_rng((0, i)))[0].numpy())
-    bits = np.concatenate(nats).astype(np.float64) / (math.prod(shape) * math.log(2))
+    bits = metrics.bits_per_dim(np.concatenate(nats).astype(np.float64), math.prod(shape))
     run.finish({"bits_per_dim": bits.mean(),
                 "bits_per_dim_standard_error": bits.std(ddof=1) / math.sqrt(len(bits)),
                 **ruler.quality(samples, run.data)})
-
-
-def within(x_0):
-    """An estimate of an image, brought back to the values that images have."""
-    return clip(x_0, -1, 1)
 
 
 def filmed(run, name, frames):

@@ -15,9 +15,12 @@ from minigen.models.gan.divergences import DIVERGENCES
 from minigen.models.gan.fgan import NonSaturatingFGAN
 from minigen.models.gan.film import Film, gallery
 
+LR_D, LR_G = 3e-3, 2e-3  # for the mixture
+LR_DIGITS = 1e-3
+
 
 def flags(parser):
-    parser.add_argument("--divergence", choices=DIVERGENCES, default="kl",
+    parser.add_argument("--divergence", choices=DIVERGENCES, default="js",
                         help="the divergence for images; the mixture is fitted with all of them")
     parser.add_argument("--latent", type=at_least(1), default=100, metavar="N",
                         help="dimensions of z, for images")
@@ -25,8 +28,8 @@ def flags(parser):
 
 def main(argv=None):
     run = Demo("fgan", __doc__, argv, data=("mixture", "glyphs", "mnist", "fashion-mnist"),
-               steps={"mixture": 2000, "glyphs": 1000, "mnist": 2500, "fashion-mnist": 2500},
-               batch={"mixture": 512, "glyphs": 64, "mnist": 64, "fashion-mnist": 64}, flags=flags)
+               steps={"mixture": 2000, "glyphs": 3000, "mnist": 8000, "fashion-mnist": 8000},
+               batch={"mixture": 512, "glyphs": 16, "mnist": 16, "fashion-mnist": 16}, flags=flags)
     (draw_digits if run.data else fit_normals)(run)
 
 
@@ -37,17 +40,17 @@ def fit_normals(run):
     for name, game in games.items():
         nn.init(game, run.rng)
         normal_fit.start(game)
-        opt_d[name] = optim.Adam(nn.parameters(game.D), 3e-3, betas=(0.5, 0.999))
-        opt_g[name] = optim.Adam(nn.parameters(game.G), 5e-3, betas=(0.5, 0.999))
+        opt_d[name] = optim.Adam(nn.parameters(game.D), LR_D, betas=(0.5, 0.999))
+        opt_g[name] = optim.Adam(nn.parameters(game.G), LR_G, betas=(0.5, 0.999))
 
     def step(t, rng):
         slower = optim.cosine(t, run.args.steps, floor=0.02)
         x, numbers = tensor(normal_fit.sample(run.args.batch, rng)), {}
         for name, game in games.items():
-            opt_d[name].lr, opt_g[name].lr = 3e-3 * max(slower, 0.1), 5e-3 * slower
-            bound = train.descend(opt_d[name], game.d_loss(x, rng))["loss"]
+            opt_d[name].lr, opt_g[name].lr = LR_D * max(slower, 0.1), LR_G * slower
+            lost = train.descend(opt_d[name], normal_fit.d_loss(game, x, rng))
             train.descend(opt_g[name], game.g_loss(run.args.batch, rng))
-            numbers[name] = -bound
+            numbers[name] = -lost["loss"]
         return numbers
 
     run.fit(step, **games, **{f"{name} opt_d": opt for name, opt in opt_d.items()},
@@ -82,14 +85,20 @@ def draw(fits, path):
 
 
 def draw_digits(run):
-    """DCGAN's networks, with the divergence for its game."""
+    """DCGAN's networks and settings, with the divergence for its game. `js` gives DCGAN's own
+    losses up to constants."""
     shape, d_z = run.data.shape, run.args.latent
     model = NonSaturatingFGAN(dcgan.generator(d_z, shape), dcgan.discriminator(shape), d_z,
                               run.args.divergence)
     nn.init(model, run.rng)
     opt_d, opt_g = dcgan.adam(nn.parameters(model.D)), dcgan.adam(nn.parameters(model.G))
     film = Film(model.prior(10, run.rng), shape)
-    step = gan.algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),))
+    play = gan.algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),))
+
+    def step(t, rng):
+        opt_d.lr = opt_g.lr = LR_DIGITS * optim.cosine(t, run.args.steps, floor=0.05)
+        return play(t, rng)
+
     run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, film=film)
     run.finish(gallery(run, model, film))
 

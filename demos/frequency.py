@@ -54,7 +54,8 @@ def main(argv=None):
 
     def step(t, rng):
         opt.lr = 0.05 * optim.cosine(t, run.args.steps, floor=0.02)
-        x_0, k = data.signed(run.batch(t)), rng.integers(0, len(TIMES), run.args.batch)
+        x_0 = data.signed(run.data.train_x[run.indices(t)])
+        k = rng.integers(0, len(TIMES), len(x_0))
         signal = alpha_bar[k].reshape(-1, 1, 1, 1) ** 0.5 * frequency.fourier(x_0)
         F_t = frequency.fourier(noised(x_0, k, rng))
         return train.descend(opt, model.loss(signal, F_t, k, power))

@@ -12,12 +12,12 @@ from minigen.models.autoregressive.gated_pixelcnn import gated_pixelcnn
 def main(argv=None):
     run = Demo("gated_pixelcnn", __doc__, argv, batch=16, flags=pixel_demo.flags,
                data=("glyphs", "mnist", "fashion-mnist", "scenes", "cifar10"),
-               steps={"glyphs": 700, "mnist": 3000, "fashion-mnist": 3000, "scenes": 400,
-                      "cifar10": 2000})
+               steps={"glyphs": 700, "mnist": 2000, "fashion-mnist": 2000, "scenes": 400,
+                      "cifar10": 1500})
     size = {"h": 6, "depth": 1} if run.quick else {}
     model = gated_pixelcnn(run.data.shape, pixel_demo.levels(run), **size)
     nn.init(model, run.rng)
-    pixel_demo.learn(run, model, lr=2e-3)
+    pixel_demo.learn(run, model, lr=8e-3)
     pixel_demo.report(run, model)
 
 

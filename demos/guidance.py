@@ -5,8 +5,9 @@
     python demos/guidance.py --weight 4                        the guidance weight of samples.png
 
 guidance.png shows what a weight buys, images that a classifier recognises, and what it costs,
-variety. weights.png has the same noise under rising weights, thresholds.png what a large weight
-does to an image and two remedies, classifier_guidance.png the other kind of guidance.
+variety. weights.png has the same noise under rising weights; thresholds.png the largest without a
+threshold, with the static and with the dynamic one, which suits photographs better than digits:
+these are black and white by right. classifier_guidance.png is the other kind of guidance.
 """
 
 import argparse
@@ -24,8 +25,8 @@ from minigen.models.diffusion.guidance import ClassifierFree, ClassifierGuided, 
 from minigen.models.diffusion.noisy_classifier import NoisyClassifier
 
 T = 1000
-WEIGHTS = (0, 1, 2, 4, 8)
-THRESHOLDS = {"none": None, "static": threshold.static, "dynamic": threshold.dynamic(0.95)}
+WEIGHTS, OMEGA = (0, 1, 2, 4, 8), 5.0
+THRESHOLDS = {"none": None, "static": threshold.static, "dynamic": threshold.dynamic(0.9)}
 
 
 def weight(text):
@@ -59,14 +60,18 @@ def main(argv=None):
     net = velocity.Velocity(net, noise_schedule)  # learns faster than a network of ε itself
     model, w_t = DDPM(net, noise_schedule), velocity.weight(noise_schedule)
     opt = optim.Adam(nn.parameters(net), lr=2e-3)
-    opt_c = optim.Adam(nn.parameters(classifier), lr=1e-3)
+    opt_c = optim.Adam(nn.parameters(classifier), lr=2e-3)
     ema = nn.EMA(opt.params, decay=0.995)
 
     def step(t, rng):
         x_0, y = data.signed(run.batch(t)), run.data.train_y[run.indices(t)]
-        opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, run.args.steps, floor=0.05)
+        slower = optim.cosine(t, run.args.steps, floor=0.05)
+        opt.lr, opt_c.lr = 2e-3 * optim.warmup(t, 50) * slower, 2e-3 * slower
         loss, _ = model.loss(x_0, rng, drop_labels(y, K, rng), weight=w_t)
         numbers = train.descend(opt, loss, max_norm=1.0)
+        # the classifier costs little, and is given four times as many images
+        i = rng.integers(0, len(run.data.train_x), 4 * len(x_0))
+        x_0, y = data.signed(run.xp.asarray(run.data.train_x[i])), run.data.train_y[i]
         loss = classifier.loss(model, x_0, y, rng)
         return numbers | train.descend(opt_c, loss, name="classifier_loss")
 
@@ -94,14 +99,14 @@ def main(argv=None):
         large = ClassifierFree(net, WEIGHTS[-1])
         rows = {name: draw(large, first, rule) for name, rule in THRESHOLDS.items()}
         run.picture("thresholds", np.concatenate(list(rows.values())), columns=K)
-        numbers |= {f"saturated_share@{name}": np.mean((x < 0.005) | (x > 0.995))
-                    for name, x in rows.items()}
-        x = draw(ClassifierGuided(net, classifier, model.schedule, omega=3.0))
+        numbers |= {f"saturated_share@{name}": saturated(x) for name, x in rows.items()}
+        x = draw(ClassifierGuided(net, classifier, model.schedule, omega=OMEGA))
         run.picture("classifier_guidance", x, each)
         numbers |= {f"{key}@classifier": v for key, v in fidelity(x, y, run).items()}
 
     x_test, y_test = run.data.test_x[:1000] / np.float32(255), run.data.test_y[:1000]
     real = {f"real_{key}": v for key, v in fidelity(x_test, y_test, run).items()}
+    numbers |= {"real_saturated_share": saturated(x_test)}
     with train.writing(run.out / "guidance.png"):
         pictures.lines(run.out / "guidance.png", *(
             {"title": title, "xlabel": "guidance weight w", "ylim": (0, None), "curves": {
@@ -110,6 +115,11 @@ def main(argv=None):
             for key, title in (("accuracy", "recognised as the class asked for"),
                                ("diversity", "distance between images of a class"))))
     run.finish(numbers | real)
+
+
+def saturated(x):
+    """The share of pixels of images in [0, 1] that are black or white."""
+    return np.mean((x < 0.005) | (x > 0.995))
 
 
 def fidelity(x, y, run):

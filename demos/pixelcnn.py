@@ -13,12 +13,12 @@ from minigen.models.autoregressive.pixelcnn import pixelcnn
 def main(argv=None):
     run = Demo("pixelcnn", __doc__, argv, batch=16, flags=pixel_demo.flags,
                data=("glyphs", "mnist", "fashion-mnist", "scenes", "cifar10"),
-               steps={"glyphs": 1000, "mnist": 3000, "fashion-mnist": 3000, "scenes": 600,
+               steps={"glyphs": 1000, "mnist": 2000, "fashion-mnist": 2000, "scenes": 600,
                       "cifar10": 2000})
     size = {"h": 6, "depth": 1} if run.quick else {}
     model = pixelcnn(run.data.shape, pixel_demo.levels(run), **size)
     nn.init(model, run.rng)
-    pixel_demo.learn(run, model, lr=2e-3)
+    pixel_demo.learn(run, model, lr=4e-3)
     pixel_demo.report(run, model)
 
 

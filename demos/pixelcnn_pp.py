@@ -18,7 +18,7 @@ from minigen.demo import Demo, cli
 from minigen.models.autoregressive.linear_predictor import LinearPredictor
 from minigen.models.autoregressive.pixelcnn_pp import PixelCNNpp
 
-HELD_OUT, EVERY = 100, 50  # the test images of the running evaluation, the steps between two
+HELD_OUT, EVERY = 100, 100  # the test images of the running evaluation, the steps between two
 
 
 def flags(parser):
@@ -27,10 +27,10 @@ def flags(parser):
 
 
 def main(argv=None):
-    run = Demo("pixelcnn_pp", __doc__, argv, batch=16, flags=flags,
+    run = Demo("pixelcnn_pp", __doc__, argv, batch=8, flags=flags,
                data=("scenes", "cifar10", "glyphs", "mnist", "fashion-mnist"),
-               steps={"scenes": 250, "cifar10": 1000, "glyphs": 300, "mnist": 1000,
-                      "fashion-mnist": 1000})
+               steps={"scenes": 400, "cifar10": 2000, "glyphs": 500, "mnist": 2000,
+                      "fashion-mnist": 2000})
     side = 16 if run.quick else None
     train_x, test_x = (x[..., :side, :side] for x in (run.data.train_x, run.data.test_x))
     shape, colour = test_x.shape[1:], test_x.shape[1] == 3

@@ -11,10 +11,10 @@ from minigen.models.autoregressive.pixelrnn import pixelrnn
 
 def main(argv=None):
     run = Demo("pixelrnn", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist"), batch=16,
-               steps={"glyphs": 800, "mnist": 2000, "fashion-mnist": 2000}, flags=pixel_demo.flags)
+               steps={"glyphs": 1000, "mnist": 2000, "fashion-mnist": 2000}, flags=pixel_demo.flags)
     model = pixelrnn(run.data.shape, pixel_demo.levels(run), 8 if run.quick else 64)
     nn.init(model, run.rng)
-    pixel_demo.learn(run, model, lr=3e-3, max_norm=1.0)
+    pixel_demo.learn(run, model, lr=6e-3, max_norm=1.0)
     pixel_demo.report(run, model)
 
 

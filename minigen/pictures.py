@@ -47,7 +47,7 @@ def save(path, picture, width=600):
     image.save(path, "PNG", optimize=True)
 
 
-def animate(path, frames, width=600, seconds=5.0):
+def animate(path, frames, width=300, seconds=5.0):
     """Write frames, each a picture as `save` takes, all of one size, as an animated GIF that lasts
     about `seconds`, then rests on its last frame for two, and starts again."""
     from PIL import Image

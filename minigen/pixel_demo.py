@@ -38,13 +38,14 @@ def quantised(images, V, rng):
     return (images.astype(np.uint16) * V // 256).astype(np.uint8)
 
 
-def learn(run, model, lr, max_norm=None):
-    """Train with Adam, the learning rate falling from `lr` to 0 along a cosine."""
+def learn(run, model, lr, max_norm=None, given=lambda t: ()):
+    """Train with Adam, the learning rate falling from `lr` to 0 along a cosine. given(t): what the
+    model takes beside the images of batch t (a tuple)."""
     opt = optim.Adam(nn.parameters(model), lr)
 
     def step(t, rng):
         opt.lr = lr * optim.warmup(t, 50) * optim.cosine(t, run.args.steps)
-        loss = model.loss(quantised(run.batch(t), model.levels, rng))
+        loss = model.loss(quantised(run.batch(t), model.levels, rng), *given(t))
         return train.descend(opt, loss, max_norm=max_norm)
 
     run.fit(step, model=model, opt=opt)
@@ -53,8 +54,8 @@ def learn(run, model, lr, max_norm=None):
 def report(run, model):
     """Draw the pictures, measure, and write metrics.json.
 
-    Sampling is timed for as many images as samples.png has; the naive way would be a pass through
-    the whole network for each value of the image: one such pass is timed.
+    Sampling is timed for as many images as samples.png has. The naive way takes a pass through the
+    whole network for each value of an image: one such pass is timed, for at most 20 images.
     """
     V, n = model.levels, 4 if run.quick else 100
     x_test = quantised(run.data.test_x, V, np.random.default_rng(0))
@@ -64,8 +65,8 @@ def report(run, model):
     seconds = time.perf_counter() - began
     with no_grad():
         began = time.perf_counter()
-        model.log_prob(x)
-        naive = (time.perf_counter() - began) * x[0].size
+        model.log_prob(x[:20])
+        naive = (time.perf_counter() - began) * x[0].size * n / len(x[:20])
     run.picture("samples", x / (V - 1))
 
     rows, each = (1, 2) if run.quick else (10, 8)
@@ -81,7 +82,8 @@ def report(run, model):
     x = model.sample(len(taus), run.rng, choose=lambda s, rng: sample(temperature(s, taus), rng))
     run.picture("temperature", x / (V - 1), columns)
 
-    nats = metrics.nll(model, x_test)
+    batch = min(100, max(1, 20_000_000 // (x_test[0].size * V)))  # the scores take memory
+    nats = metrics.nll(model, x_test, batch=batch)
     run.finish({"test_nll_nats": nats, "bits_per_dim": metrics.bits_per_dim(nats, x_test[0].size),
                 "sampling_seconds": seconds, "naive_sampling_seconds": naive,
                 "naive_sampling_ratio": naive / seconds})

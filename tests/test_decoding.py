@@ -29,7 +29,7 @@ def probs(s):
 
 def frequencies(s, n=200_000):
     drawn = sample(np.tile(s, (n, 1)), RNG(0))
-    return np.bincount(drawn, minlength=len(s)) / n
+    return np.array([(drawn == w).mean() for w in range(len(s))])
 
 
 def entropy(p):

@@ -10,7 +10,7 @@ from minigen.models.autoregressive.conditional_pixelcnn import conditional
 from minigen.models.autoregressive.decoding import sample
 from minigen.models.autoregressive.gated_pixelcnn import gate, gated_pixelcnn
 from minigen.models.autoregressive.pixelcnn import pixelcnn
-from minigen.models.autoregressive.pixelrnn import pixelrnn
+from minigen.models.autoregressive.pixelrnn import anti_diagonals, pixelrnn
 from minigen.models.autoregressive.rnn import RNN
 
 RNG = np.random.default_rng
@@ -167,10 +167,14 @@ def earlier(T):
 def test_masks(kind, colours):
     shape = (colours, 5, 6)
     layer = double(nn.MaskedConv2d(colours, colours, 3, kind, colours))
+    by_hand = np.zeros(layer.weight.shape)
+    for k, c, r, s in np.ndindex(by_hand.shape):  # what a filter sees comes in order too
+        by_hand[k, c, r, s] = (r, s, c) < (1, 1, k + (kind == "B"))
+    assert np.array_equal(layer.mask, by_hand)  # eq: masked-conv
     place = np.array(list(np.ndindex(5, 6, colours)))[:, :2]
     near = (abs(place[:, None] - place).max(2) <= 1)  # within the 3×3 window
     expected = near & (earlier(len(near)) | (kind == "B") * np.eye(len(near), dtype=bool))
-    assert (dependence(layer, shape) == expected).all()  # eq: masked-conv
+    assert (dependence(layer, shape) == expected).all()
 
 
 def test_rows_mask_sees_the_row_and_those_above():
@@ -263,8 +267,10 @@ def test_training_takes_2n_minus_1_steps_and_sampling_n_squared(N):
         return f(*args)
 
     model.net.f = counted
+    there_are = len({i + j for i, j in np.ndindex(N, N)})
+    assert anti_diagonals(N, N) == there_are == 2 * N - 1  # eq: pixelrnn-steps
     model.loss(np.zeros((2, 1, N, N), int))
-    assert len(calls) == 2 * N - 1  # eq: pixelrnn-steps
+    assert len(calls) == 2 * N - 1
     calls.clear()
     model.sample(2, RNG(0))
     assert len(calls) == N * N  # slide error: 15

@@ -1,11 +1,14 @@
 """Section "DCGAN": walks between codes and arithmetic with them, through a generator whose images
 are known functions of the code."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from minigen.data import glyphs
-from minigen.models.gan import latent
+from minigen import tensor
+from minigen.data import glyphs, signed
+from minigen.models.gan import analogy, latent
 
 RNG = np.random.default_rng
 F32 = np.float32
@@ -71,6 +74,45 @@ def test_slant_orders_the_digits():
     low, high = latent.extremes(lean)
     assert lean[low].max() < np.median(lean) < lean[high].min()
     assert lean.max() > lean.min() + 0.3
+
+
+def test_exemplars_lean_and_belong_together():
+    rng = RNG(4)
+    digit, lean = rng.integers(-1, 9, 400), rng.normal(size=400)  # no nines
+    rows = analogy.exemplars(digit, lean)
+    assert len(rows) == 8  # neither 8, whose next is missing, nor 9
+    for k, (a, b, c) in enumerate(rows):
+        assert set(digit[a]) == set(digit[b]) == {k} and set(digit[c]) == {k + 1}
+        assert lean[a].min() >= np.sort(lean[digit == k])[-3]
+        assert lean[b].max() <= np.sort(lean[digit == k])[2]
+        assert lean[c].max() <= np.sort(lean[digit == k + 1])[2]
+
+
+def test_the_analogy_of_a_generator_that_has_a_code_for_slant(tmp_path):
+    """G looks the digit and the slant up in its code: every result leans as the aim does."""
+    data = glyphs.load(n_train=3000, n_test=1)
+    lean = latent.slant(data.train_x)
+
+    class Lookup:
+        d_z = 11
+
+        def prior(self, n, rng):
+            k = rng.integers(len(data.train_x), size=n)
+            return tensor(np.concatenate([np.eye(10)[data.train_y[k]], lean[k, None]], 1))
+
+    def G(z):
+        y, at = np.asarray(z.numpy()), []
+        for code, wanted in zip(y[:, :10].argmax(1), y[:, 10], strict=True):
+            own = np.flatnonzero(data.train_y == code)
+            at.append(own[np.abs(lean[own] - wanted).argmin()])
+        return tensor(signed(data.train_x[at]))
+
+    game, run = Lookup(), SimpleNamespace(data=data, rng=RNG(5), picture=lambda *a, **kw: None)
+    game.G = G
+    numbers = analogy.leaning(run, game, n=1000)
+    assert numbers["arithmetic_same_digit"] == 1
+    aim, after = numbers["arithmetic_slant_aim"], numbers["arithmetic_slant_after"]
+    assert after == pytest.approx(aim, abs=0.1) and after > numbers["arithmetic_slant_before"] + 0.3
 
 
 def test_mistakes_are_named():

@@ -35,6 +35,24 @@ def test_png_is_small_and_sharp(tmp_path):
     assert zoom == 2 and np.array_equal(back, sheet.repeat(2, 0).repeat(2, 1))
 
 
+def test_an_animation_shows_every_frame_and_rests_on_the_last(tmp_path):
+    rng = np.random.default_rng(0)
+    frames = [pictures.grid(rng.random((3, C, 8, 8)), columns=3) for C in (1, 1, 1, 1)]
+    pictures.animate(tmp_path / "a.gif", frames, width=64, seconds=1.0)
+    film = Image.open(tmp_path / "a.gif")
+    assert film.n_frames == 4 and film.size == (64, 24) and film.info["loop"] == 0
+    durations = []
+    for i, frame in enumerate(frames):
+        film.seek(i)
+        durations.append(film.info["duration"])
+        seen = np.asarray(film.convert("L"))[::2, ::2].astype(int)
+        assert np.abs(seen - frame).max() <= 1
+    assert durations == [250, 250, 250, 2000]
+    for bad in ([], [frames[0], frames[1][:-1]]):
+        with pytest.raises(ValueError, match="animate: expected one or more frames of one shape"):
+            pictures.animate(tmp_path / "b.gif", bad)
+
+
 def test_curves(tmp_path):
     lines = [{"step": t, "loss": 1 / t, "seconds": t} | ({"fid": t} if t % 50 == 0 else {})
              for t in range(1, 201)]

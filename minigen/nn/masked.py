@@ -57,9 +57,18 @@ class MaskedConv2d(Conv2d):
         if in_channels % colours or out_channels % colours:
             raise ValueError(f"MaskedConv2d: {colours} colours must divide in_channels "
                              f"{in_channels} and out_channels {out_channels}")
+        self.kind = mask
+        self.mask = causal_mask(out_channels, in_channels, R, S, mask, colours)
         super().__init__(in_channels, out_channels, (R, S), padding=(R // 2, S // 2), bias=bias,
                          rng=rng)
-        self.kind, self.mask = mask, causal_mask(*self.weight.shape, mask, colours)
+
+    def init(self, rng):
+        """U(−b, b), b = √(3/n), where a filter sees n numbers (on average): the outputs then vary
+        as much as the inputs. Gates need it: PyTorch's 1/√n lets what they pass fade away."""
+        n = max(1, self.mask.sum() / len(self.mask))
+        initializers.uniform(self.weight, (3 / n) ** 0.5, rng)
+        if self.bias is not None:
+            initializers.uniform(self.bias, n ** -0.5, rng)
 
     def masked(self):
         """The weight, 0 where the filter must not look."""
@@ -72,7 +81,7 @@ class MaskedConv2d(Conv2d):
         return conv2d(x, self.masked(), self.bias, **self.options)
 
 
-class Place:
+class PlaceBias:
     """A learnt number for every place and channel, added: (N, K, H, W) → the same shape. What is
     masked cannot see how far it is to the lower and the right border; this tells it."""
 

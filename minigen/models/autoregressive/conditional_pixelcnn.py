@@ -22,7 +22,7 @@ class Labelled:
         return self.conv(x, at) + self.V(h).reshape(len(x), -1, 1, 1)
 
 
-def conditional(shape, classes, levels=2, h=32, depth=6, rng=None):
+def conditional(shape, classes, levels=2, h=24, depth=5, rng=None):
     """A class-conditional Gated PixelCNN: a `PixelModel` whose methods take the labels, integers
     (N,), after x and rng, or n and rng: ``loss(x, y)``, ``sample(n, rng, y)``."""
     model = gated_pixelcnn(shape, levels, h, depth, rng)

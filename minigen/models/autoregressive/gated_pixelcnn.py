@@ -8,12 +8,13 @@ the vertical one has found, never the other way round. Together they see all tha
 there is no blind spot.
 
 Differs from the paper: the vertical stack reads the image moved down by one row, so that all its
-layers have the same mask; a number learnt for every place tells the network where it is.
+layers have the same mask, and is residual like the horizontal one; a number learnt for every place
+tells the network where it is.
 """
 
 from minigen import nn, pad, relu, sigmoid, split, tanh, tensor
 from minigen.models.autoregressive.pixels import PixelModel, outputs
-from minigen.nn.masked import MaskedConv2d, Place
+from minigen.nn.masked import MaskedConv2d, PlaceBias
 from minigen.tensor import xp
 
 
@@ -49,9 +50,9 @@ class GatedPixelCNN:
     h: channels of each stack, divisible by C; depth: layers after the first
     """
 
-    def __init__(self, shape, levels=2, h=32, depth=6, rng=None):
+    def __init__(self, shape, levels=2, h=24, depth=5, rng=None):
         C, H, W = shape
-        self.place = Place(2 * h, H, W)
+        self.place = PlaceBias(2 * h, H, W)
         self.layers = [Layer(C, h, 7, C, True, rng),
                        *(Layer(h, h, 3, C, False, rng) for _ in range(depth))]
         self.head = MaskedConv2d(h, 2 * h, 1, "B", C, rng=rng)
@@ -60,10 +61,12 @@ class GatedPixelCNN:
     def down(self, x, at, *given):
         """The vertical stack, for the image moved down by a row: what each layer says to the
         horizontal one, (N, 2h, H, W)."""
-        y, links = self.place(self.layers[0].vertical(x, at, *given), at), []
-        for layer, after in zip(self.layers, [*self.layers[1:], None], strict=True):
+        links = []
+        for layer in self.layers:
+            y = layer.vertical(x, at, *given)
+            y = self.place(y, at) if layer.first else y
             links.append(layer.link(y))
-            y = after and after.vertical(gate(y), at, *given)
+            x = gate(y) if layer.first else x + gate(y)
         return links
 
     def __call__(self, x, *given, at=None):
@@ -79,7 +82,7 @@ class GatedPixelCNN:
         return self.last(relu(self.head(relu(x), at)), at)
 
 
-def gated_pixelcnn(shape, levels=2, h=32, depth=6, rng=None):
+def gated_pixelcnn(shape, levels=2, h=24, depth=5, rng=None):
     """A Gated PixelCNN for images of `shape` (C, H, W) with values 0 … levels − 1: a `PixelModel`.
     """
     return PixelModel(GatedPixelCNN(shape, levels, h, depth, rng), shape, levels)

@@ -13,7 +13,7 @@ every place tells the network where it is, which the paper's fifteen layers see 
 
 from minigen import relu
 from minigen.models.autoregressive.pixels import PixelModel, outputs
-from minigen.nn.masked import MaskedConv2d, Place
+from minigen.nn.masked import MaskedConv2d, PlaceBias
 
 
 class PixelCNN:
@@ -25,7 +25,7 @@ class PixelCNN:
     def __init__(self, shape, levels=2, h=48, depth=6, rng=None):
         C, H, W = shape
         self.first = MaskedConv2d(C, h, 7, "A", C, rng=rng)
-        self.place = Place(h, H, W)
+        self.place = PlaceBias(h, H, W)
         self.blocks = [MaskedConv2d(h, h, 3, "B", C, rng=rng) for _ in range(depth)]
         self.head = MaskedConv2d(h, h, 1, "B", C, rng=rng)
         self.last = MaskedConv2d(h, C * outputs(levels), 1, "B", C, rng=rng)

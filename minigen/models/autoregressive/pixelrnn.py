@@ -53,7 +53,7 @@ class DiagonalLSTM:
         values = neighbours(x).transpose(1, 2, 0, 3)  # (H, W, N, 2)
         h = c = tensor(xp(x.data).zeros((0, N, self.d_h), x.dtype))
         states, places, first = [], [], 0
-        for d in range(H + W - 1):  # eq: pixelrnn-steps
+        for d in range(anti_diagonals(H, W)):
             i = np.arange(max(0, d - W + 1), min(H, d + 1))  # the rows that have a place on it
             # the one before with a row of zeros at each end: beyond the image there is no state
             h, c = (pad(a, [(1, 1), (0, 0), (0, 0)]) for a in (h, c))
@@ -77,6 +77,11 @@ class DiagonalLSTM:
         values = neighbours(tensor(corner))[:, -1, -1]
         row[at.j] = self.f(row[at.j - 1 if at.j else W], row[at.j][0], values)
         return self.g(row[at.j][0]).reshape(N, -1, 1, 1)
+
+
+def anti_diagonals(H, W):
+    """How many there are, x + y = 0, 1, …: the steps that a training pass takes one by one."""
+    return H + W - 1  # eq: pixelrnn-steps
 
 
 def neighbours(x):

@@ -100,7 +100,8 @@ class DDPM:
     def predict_x0(self, x_t, t, eps):
         """x_0 as it must be if ε is the noise in x_t: `q_sample` turned around."""
         alpha_bar, at = self.schedule.alpha_bar, self.schedule.at
-        return (x_t - at(np.sqrt(1 - alpha_bar), t, x_t) * eps) / at(np.sqrt(alpha_bar), t, x_t)
+        away = tensor(x_t) - at(np.sqrt(1 - alpha_bar), t, x_t) * eps
+        return away / at(np.sqrt(alpha_bar), t, x_t)
 
     # ------------------------------------------------------------------ the reverse process
 

@@ -1,6 +1,6 @@
 """The diffusion of a known, finite set of images, which can be reversed without learning.
 
-    q(x_0): one of K points, each as probable
+    q(x_0): one of K points, all equally probable
 
     q(x_t) = ∫ q(x_0) q(x_t | x_0) dx_0 = 1/K Σ_k q(x_t | x_0 = x^k)
     q(x_{t−1} | x_t) = q(x_{t−1}) q(x_t | x_{t−1}) / q(x_t)

@@ -99,8 +99,9 @@ def cosine(T=1000, s=0.008, largest=0.999):
         ᾱ_t = f(t) / f(0),   f(t) = cos²((t/T + s) / (1 + s) · π/2),   β_t ≤ `largest`
     """
     _count("cosine", T)
-    f = np.cos((np.arange(T + 1) / T + s) / (1 + s) * math.pi / 2) ** 2  # eq: ddpm-cosine-schedule
-    return Schedule(np.minimum(1 - f[1:] / f[:-1], largest))
+    f = np.cos((np.arange(T + 1) / T + s) / (1 + s) * math.pi / 2) ** 2
+    beta = np.minimum(1 - f[1:] / f[:-1], largest)  # eq: ddpm-cosine-schedule
+    return Schedule(beta)
 
 
 def respaced(schedule, steps):

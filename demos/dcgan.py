@@ -26,8 +26,8 @@ def flags(parser):
 def main(argv=None):
     run = Demo("dcgan", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist", "scenes",
                                              "cifar10"), batch=16, flags=flags,
-               steps={"glyphs": 3000, "mnist": 8000, "fashion-mnist": 8000, "scenes": 2500,
-                      "cifar10": 6000})
+               steps={"glyphs": 2200, "mnist": 5500, "fashion-mnist": 5500, "scenes": 2000,
+                      "cifar10": 4500})
     model = dcgan(run.data.shape, run.args.latent)
     nn.init(model, run.rng)
     opt_d, opt_g = adam(nn.parameters(model.D)), adam(nn.parameters(model.G))

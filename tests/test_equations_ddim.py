@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from minigen import dist, grad, nn, optim, tensor
+from minigen import data, dist, grad, nn, optim, tensor
 from minigen.models.diffusion import ddim, improved_ddpm, snr, velocity
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser

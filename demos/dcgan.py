@@ -26,20 +26,23 @@ def flags(parser):
 def main(argv=None):
     run = Demo("dcgan", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist", "scenes",
                                              "cifar10"), batch=16, flags=flags,
-               steps={"glyphs": 3000, "mnist": 8000, "fashion-mnist": 8000, "scenes": 2500,
-                      "cifar10": 6000})
+               steps={"glyphs": 2200, "mnist": 5500, "fashion-mnist": 5500, "scenes": 2000,
+                      "cifar10": 4500})
     model = dcgan(run.data.shape, run.args.latent)
     nn.init(model, run.rng)
     opt_d, opt_g = adam(nn.parameters(model.D)), adam(nn.parameters(model.G))
+    ema = nn.EMA(nn.parameters(model.G), 0.999)
     film = Film(model.prior(10, run.rng), run.data.shape)
     play = algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),), run.args.k)
 
     def step(t, rng):
-        opt_d.lr = opt_g.lr = 1e-3 * optim.cosine(t, run.args.steps, floor=0.05)
+        opt_d.lr = opt_g.lr = 1e-3 * optim.cosine(t, run.args.steps, floor=0.1)
         return play(t, rng)
 
-    run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, film=film)
-    run.finish(gallery(run, model, film) | leaning(run, model))
+    run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, ema=ema,
+            film=film)
+    with ema.applied():
+        run.finish(gallery(run, model, film) | leaning(run, model))
 
 
 if __name__ == "__main__":

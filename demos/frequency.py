@@ -3,8 +3,8 @@
     python demos/frequency.py                                  offline, on drawn digits
     python demos/frequency.py --data cifar10 --data-dir DIR    on photographs
 
-What is learnt is the smallest denoiser there is, √ᾱ_t F(x̂_0) = g F(x_t), with one number g for each
-t and each |f|. The best is known, Wiener's gain, so spectra.png can show both.
+What is learnt is the smallest denoiser there is, √ᾱ_t F(x̂_0) = g F(x_t), with one number g for
+each t and each |f|. The best is known, Wiener's gain, so spectra.png can show both.
 """
 
 import numpy as np
@@ -32,8 +32,8 @@ class Gains:
         return mean((a - 2 * g * b + square(g) * c) / power[k])
 
     def denoise(self, x_t, k, alpha_bar):
-        """x̂_0 for images x_t (N, C, H, W) at the time TIMES[k]. The transform's corners, beyond the
-        last |f|, have the gain of the last."""
+        """x̂_0 for images x_t (N, C, H, W) at the time TIMES[k]. The transform's corners, beyond
+        the last |f|, have the gain of the last."""
         g = self.g.numpy()[k]
         r = np.minimum(frequency.radius(*x_t.shape[2:]), len(g) - 1)
         return np.fft.ifft2(g[r] * np.fft.fft2(x_t)).real / alpha_bar ** 0.5

@@ -28,7 +28,7 @@ def flags(parser):
 def main(argv=None):
     run = Demo("wgan_gp", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist", "scenes",
                                                "cifar10"), batch=32, flags=flags,
-               steps={"glyphs": 800, "mnist": 2800, "fashion-mnist": 2800, "scenes": 700,
+               steps={"glyphs": 800, "mnist": 2700, "fashion-mnist": 2700, "scenes": 700,
                       "cifar10": 2000})
     k = run.args.k
     print(f"{k} critic steps for each of the generator's, {k * run.args.steps} in all", flush=True)

@@ -1,12 +1,12 @@
 """Section "Diffusion", other samplers and other views: DDIM, learnt variances, the signal-to-noise
-ratio, frequencies. Each equation by a second route."""
+ratio. Each equation by a second route."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from minigen import data, dist, grad, nn, optim, tensor
-from minigen.models.diffusion import ddim, frequency, improved_ddpm, snr, velocity
+from minigen import dist, grad, nn, optim, tensor
+from minigen.models.diffusion import ddim, improved_ddpm, snr, velocity
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
 from minigen.models.diffusion.exact import Mixture
@@ -251,66 +251,6 @@ def test_the_schedule_of_least_variance_gives_every_t_the_same_share():
     assert shares.std() < 1e-6 * shares.mean()
     plain = -np.diff(np.log1p(s2 * cosine(T).snr[1:])) / 2
     assert plain.std() > 0.2 * plain.mean()  # the cosine schedule's are unequal
-
-
-# ---------------------------------------------------------------------------------- frequencies
-
-def test_the_transform_of_x_t():
-    s = linear(1000)
-    x_0, eps = RNG(16).normal(size=(2, 3, 1, 8, 6))
-    for t in (1, 300, 1000):
-        x_t = DDPM(None, s).q_sample(x_0, t, eps).numpy()
-        F_t = frequency.fourier_q_sample(frequency.fourier(x_0), s.alpha_bar[t],
-                                         frequency.fourier(eps))
-        assert np.allclose(F_t, np.fft.fft2(x_t) / 48 ** 0.5)  # eq: ddpm-fourier
-
-
-def waves():
-    """3 cos(2π·2·x/16) + 0.5 cos(2π·6·x/16), 16×16: |F|² is (A/2)²·256 at ±f, so the mean over the
-    entries of a ring is twice that over their number."""
-    u = np.arange(16) * 2 * np.pi / 16
-    return np.broadcast_to(3 * np.cos(2 * u) + 0.5 * np.cos(6 * u), (1, 1, 16, 16))
-
-
-def test_radial_spectra_by_hand():
-    r = frequency.radius(16, 16)
-    P = frequency.radial_spectrum(waves())
-    assert P[2] == pytest.approx(2 * 1.5 ** 2 * 256 / (r == 2).sum())
-    assert P[6] == pytest.approx(2 * 0.25 ** 2 * 256 / (r == 6).sum())
-    assert np.abs(np.delete(P, [2, 6])).max() < 1e-12
-    white = frequency.radial_spectrum(RNG(17).normal(size=(500, 1, 16, 16)))
-    assert np.allclose(white, 1, atol=0.06)
-    x = RNG(18).normal(size=(2, 3, 16, 12))
-    assert np.allclose(frequency.band(x, 0, 3) + frequency.band(x, 3, 99), x)
-    assert np.allclose(frequency.band(waves(), 1, 4)[0, 0, 0],
-                       3 * np.cos(np.arange(16) * 4 * np.pi / 16))
-
-
-def test_when_a_frequency_drowns_by_hand_and_by_simulation():
-    """ᾱ_t P < 1 − ᾱ_t, that is ᾱ_t < 1 / (1 + P)."""
-    s, P = linear(200), np.array([100.0, 4.0, 0.1, 0.0])
-    expected = [int(np.argmax(s.alpha_bar < 1 / (1 + p))) for p in P]
-    assert frequency.drowns(P, s).tolist() == expected  # eq: ddpm-frequency-regimes
-    assert expected[0] > expected[1] > expected[2] > expected[3] == 1
-    assert frequency.drowns([1e12], s).tolist() == [201]
-    t, x_0 = 40, np.repeat(waves(), 4000, 0)
-    x_t = DDPM(None, s).q_sample(x_0, t, RNG(19).normal(size=x_0.shape)).numpy()
-    power, P = frequency.radial_spectrum(x_t), frequency.radial_spectrum(waves())
-    a = s.alpha_bar[t]
-    assert np.allclose(power, a * P + 1 - a, rtol=0.03)
-    # the best linear estimate of F(x_0), by least squares, at f = 2 across
-    F_0, F_t = (np.fft.fft2(x, norm="ortho")[:, 0, 0, 2] for x in (x_0, x_t))
-    # P is the ring's mean; here the frequency's own power counts
-    gain = (F_0 * F_t.conj()).sum().real / (np.abs(F_t) ** 2).sum() * a ** 0.5
-    assert frequency.wiener(np.abs(F_0[0]) ** 2, a) == pytest.approx(gain, rel=0.01)
-
-
-def test_fine_detail_of_drawn_digits_drowns_first():
-    x = data.signed(data.load("glyphs", n_train=200, n_test=1).train_x)
-    P = frequency.radial_spectrum(x)[1:]
-    t = frequency.drowns(P, linear(1000))
-    assert (np.diff(t) <= 0).all()  # eq: ddpm-frequency-regimes
-    assert t[0] > 400 and t[-1] < 120
 
 
 def test_models_of_the_mean_and_the_variance_are_listed_with_their_parameters():

@@ -2,7 +2,7 @@
 
 By a classifier (Dhariwal & Nichol 2021) that can read noisy images, trained apart:
 
-    ∇ log p(x_t) + ω ∇ log p(c | x_t)        as noise:  ε̃ = ε_θ(x_t) − ω √(1 − ᾱ_t) ∇ log p(c | x_t)
+    ∇ log p(x_t) + ω ∇ log p(c | x_t)      as noise:  ε̃ = ε_θ(x_t) − ω √(1 − ᾱ_t) ∇ log p(c | x_t)
 
 Classifier-free (Ho & Salimans 2021), by one network that was trained with labels and, where they
 were left out (c = ∅, 10% of the images), without:

@@ -30,8 +30,8 @@ def vlb_weight(schedule):
 
 
 def eps_weight(schedule):
-    """The bound's weight of ‖ε − ε̂‖², as x_0 − x̂_0 = (ε̂ − ε) / √SNR(t): (T + 1,). L_simple has 1 in
-    its place at every t, which gives large t, coarse content, more than the bound does."""
+    """The bound's weight of ‖ε − ε̂‖², as x_0 − x̂_0 = (ε̂ − ε) / √SNR(t): (T + 1,). L_simple has 1
+    in its place at every t, which gives large t, coarse content, more than the bound does."""
     with np.errstate(invalid="ignore"):
         weight = vlb_weight(schedule) / schedule.snr
     return np.where(np.arange(schedule.T + 1) > 1, weight, 0)

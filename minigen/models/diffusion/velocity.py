@@ -4,8 +4,8 @@
                                           x_0 = √ᾱ_t x_t − √(1 − ᾱ_t) v
 
 At small t v is the noise, at large t the image, each where it is hard to tell. Noise is not: at
-t = T, ε is x_t itself but for a trace of image, and what is wrong with ε by 1% is wrong with x̂_0 by
-more than its size. Training is by ‖v − v̂‖² = ‖ε − ε̂‖² / ᾱ_t: L_simple with the weights 1 / ᾱ_t.
+t = T, ε is x_t itself but for a trace of image, and what is wrong with ε by 1% is wrong with x̂_0
+by more than its size. Training is by ‖v − v̂‖² = ‖ε − ε̂‖² / ᾱ_t: L_simple with the weights 1 / ᾱ_t.
 """
 
 import numpy as np

@@ -17,6 +17,6 @@ def conditional(shape, d_z, classes, width=dcgan.WIDTH, rng=None):
     """A conditional GAN for images of `shape` (C, H, W): a `NonSaturatingGAN` whose methods take
     the labels last: ``d_loss(x, rng, y)``, ``g_loss(n, rng, y)``, ``sample(n, rng, y)``."""
     C, H, W = shape
-    G = Labelled(dcgan.generator(d_z + classes, shape, width, rng), classes)
+    G = Labelled(dcgan.generator(d_z + classes, shape, 2 * width, rng), classes)
     D = Labelled(dcgan.discriminator((C + classes, H, W), width, rng), classes)
     return NonSaturatingGAN(G, D, d_z)

@@ -14,7 +14,7 @@ import numpy as np
 
 from minigen import data, metrics, nn, optim, ruler, train
 from minigen.demo import Demo, at_least, cli
-from minigen.models.diffusion import schedule, threshold
+from minigen.models.diffusion import schedule, threshold, velocity
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
 
@@ -24,6 +24,8 @@ SCHEDULES = {"linear": schedule.linear, "cosine": schedule.cosine}
 
 def flags(parser):
     parser.add_argument("--schedule", choices=SCHEDULES, default="linear", help="of the noise")
+    parser.add_argument("--predict", choices=("noise", "velocity"), default="noise",
+                        help="what the network tells: ε, or v (velocity.py), which gives ε")
     parser.add_argument("--sampling-steps", type=at_least(1), default=50, metavar="N",
                         help=f"how many of the {T} steps a sample takes")
 
@@ -39,13 +41,16 @@ def main(argv=None):
     shape, drawn = run.data.shape, run.data.name in ("glyphs", "scenes")
     net = denoiser(shape, (8, 8, 8) if run.quick else (16, 32, 32) if drawn else (32, 64, 64))
     nn.init(net, run.rng)
-    model = DDPM(net, SCHEDULES[run.args.schedule](T))
+    noise_schedule, weight = SCHEDULES[run.args.schedule](T), None
+    if run.args.predict == "velocity":
+        net, weight = velocity.Velocity(net, noise_schedule), velocity.weight(noise_schedule)
+    model = DDPM(net, noise_schedule)
     opt = optim.Adam(nn.parameters(net), lr=2e-3)
     ema = nn.EMA(opt.params, decay=0.995)
 
     def step(t, rng):
         opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, run.args.steps, floor=0.02)
-        loss, parts = model.loss(data.signed(run.batch(t)), rng)
+        loss, parts = model.loss(data.signed(run.batch(t)), rng, weight=weight)
         return train.descend(opt, loss, parts, max_norm=1.0)
 
     run.fit(step, model=model, opt=opt, ema=ema)

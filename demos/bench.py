@@ -1,0 +1,214 @@
+"""minigen against PyTorch on the same cores: training steps, samples, ops, memory, imports.
+
+    python demos/bench.py                          all rows (about 20 minutes)
+    python demos/bench.py --only models            vae, dcgan, pixelcnn and ddpm
+    python demos/bench.py --json FILE              leave the numbers in a file
+    python demos/bench.py --quick                  a moment for each row: to see that it runs
+
+Each side runs in a process of its own with the same number of threads, from the same weights on the
+same batch in float32 (demos/side_by_side/ has both). The sides take turns, and the median of their
+rounds counts. A ratio is PyTorch's time over minigen's: above 1, minigen is faster. Needs
+`pip install torch`; nothing else may be running.
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from minigen.demo import at_least, cli
+from minigen.train import UserError, write_text
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = {"vae": "VAE", "dcgan": "DCGAN", "pixelcnn": "PixelCNN", "ddpm": "DDPM"}
+GROUPS = ("imports", "models", "ops")
+CLOSE = 1e-4  # to which the sides' first losses must agree, relatively
+
+
+class Side:
+    """A process that times what it is asked to: see side_by_side/worker.py."""
+
+    def __init__(self, name, module, shared, threads):
+        self.name, self.process = name, subprocess.Popen(
+            [sys.executable, "-m", "demos.side_by_side.worker", name, module, shared, str(threads)],
+            cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.about = self._answer()
+
+    def time(self, name, seconds):
+        self.process.stdin.write(f"{name} {seconds}\n")
+        self.process.stdin.flush()
+        return self._answer()["seconds"]
+
+    def _answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise UserError(f"the {self.name} side ended (exit code {self.process.wait()}): "
+                            "see its message above")
+        return json.loads(line)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=(*GROUPS, *MODELS), help="one part of the table")
+    parser.add_argument("--threads", type=at_least(1), default=os.cpu_count(), metavar="N",
+                        help="of each side (default: all cores)")
+    parser.add_argument("--rounds", type=at_least(1), default=7, metavar="N",
+                        help="turns of each side (default: 7)")
+    parser.add_argument("--json", metavar="FILE", help="also write the numbers to FILE")
+    parser.add_argument("--quick", action="store_true", help="one short round")
+    args = parser.parse_args(argv)
+    if importlib.util.find_spec("torch") is None:
+        raise UserError("PyTorch is not installed, so there is nothing to compare with: "
+                        "pip install torch")
+    if args.quick:
+        args.rounds = 1
+    about = machine(args.threads)
+    print("; ".join(f"{key} {value}" for key, value in about.items()), flush=True)
+    rows = [row for subject in subjects(args.only) for row in measure(subject, args)]
+    print(f"\n{markdown(rows)}\n\n" + "\n".join(f"{k}: {v}" for k, v in summary(rows).items()))
+    if args.json:
+        write_text(args.json, json.dumps({**about, "rows": rows, **summary(rows)}, indent=1) + "\n")
+    return rows
+
+
+def subjects(only):
+    if only in MODELS:
+        return [only]
+    return [s for group in GROUPS if only in (None, group)
+            for s in (MODELS if group == "models" else [group])]
+
+
+def measure(subject, args):
+    """The rows of a subject: dicts of `what` was timed, each side's milliseconds, and PyTorch's over
+    minigen's as `ratio`."""
+    if subject == "imports":
+        return [imports(args.rounds)]
+    seconds = 0.01 if args.quick else 1.0 if subject in MODELS else 0.2
+    with tempfile.TemporaryDirectory() as shared:
+        def side(name):
+            return Side(name, subject, shared, args.threads)
+
+        print(f"{subject}: compiling", flush=True)
+        with side("minigen"):  # fills the compile cache, which would count as memory
+            pass
+        with side("minigen") as ours, side("pytorch") as theirs:
+            rows = [timed(subject, name, [ours, theirs], seconds, args.rounds)
+                    for name in ours.about["names"] if name in theirs.about["names"]]
+            rows += alone(subject, ours, theirs, seconds, args.rounds)
+            if subject not in MODELS:
+                return rows
+            rows[0] |= agreement(ours.about["loss"], theirs.about["loss"])
+            if not args.quick:
+                with side("compiled") as compiled:
+                    rows[0]["compiled"] = 1e3 * statistics.median(
+                        compiled.time("train", seconds) for _ in range(args.rounds))
+        return [*rows, {"what": f"{MODELS[subject]}: memory of a training step, MiB",
+                        **ratio(ours.about["memory"], theirs.about["memory"])}]
+
+
+def timed(subject, name, sides, seconds, rounds):
+    """A row: the sides take turns, and the median of each is what counts."""
+    times = [[side.time(name, seconds) for side in sides] for _ in range(rounds)]
+    ours, theirs = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
+    what = f"{MODELS[subject]}: {name}" if subject in MODELS else name
+    print(f"  {what}: {ours:.3g} ms, PyTorch {theirs:.3g} ms", flush=True)
+    return {"what": what, **ratio(ours, theirs)}
+
+
+def alone(subject, ours, theirs, seconds, rounds):
+    """PixelCNN's sampler against the naive loop, PyTorch's and minigen's own."""
+    if subject != "pixelcnn":
+        return []
+    naive = next(name for name in ours.about["names"] if "naively" in name)
+    times = [[ours.time("sample", seconds), ours.time(naive, seconds), theirs.time(naive, seconds)]
+             for _ in range(rounds)]
+    cached, own, other = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
+    whole = 784 / int(naive.split()[0])
+    return [{"what": "PixelCNN: sample, against the naive loop of PyTorch",
+             **ratio(cached, whole * other)},
+            {"what": "PixelCNN: sample, against minigen's own naive loop",
+             **ratio(cached, whole * own)}]
+
+
+def imports(rounds):
+    """Seconds until the library is there, in a new process each time."""
+    def once(library):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", f"import {library}"], cwd=ROOT, env=environment(),
+                       check=True)
+        return 1e3 * (time.perf_counter() - began)
+
+    times = [(once("minigen"), once("torch")) for _ in range(rounds + 1)][1:]
+    ours, theirs = (statistics.median(column) for column in zip(*times, strict=True))
+    return {"what": "import", **ratio(ours, theirs)}
+
+
+def agreement(ours, theirs):
+    apart = abs(ours - theirs) / abs(theirs)
+    return {"losses": "agree" if apart <= CLOSE else f"DIFFER by {apart:.1e}"}
+
+
+def ratio(ours, theirs):
+    return {"minigen": ours, "pytorch": theirs, "ratio": theirs / ours}
+
+
+def summary(rows):
+    """Geometric means of the ratios."""
+    def mean(*ends):
+        found = [row["ratio"] for row in rows if row["what"].endswith(ends)]
+        return math.exp(statistics.fmean(map(math.log, found))) if found else None
+
+    convolutions = [row for row in rows if row["what"].startswith("conv")]
+    means = {"training steps, geometric mean": mean(": train"),
+             "sampling": mean(": sample")}
+    for way in ("forward", "forward + backward"):
+        found = [math.log(r["ratio"]) for r in convolutions if r["what"].endswith(f": {way}")]
+        means[f"convolutions, {way}"] = math.exp(statistics.fmean(found)) if found else None
+    return {key: round(value, 2) for key, value in means.items() if value}
+
+
+def markdown(rows):
+    lines = ["| | minigen | PyTorch | ratio | torch.compile | first losses |",
+             "|---|---|---|---|---|---|"]
+    for row in rows:
+        compiled = f"{row['compiled']:.3g}" if "compiled" in row else ""
+        lines.append(f"| {row['what']} | {row['minigen']:.3g} | {row['pytorch']:.3g} | "
+                     f"{row['ratio']:.2f} | {compiled} | {row.get('losses', '')} |")
+    return "\n".join(lines)
+
+
+def machine(threads):
+    """What the numbers depend on."""
+    cpu = platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    versions = {name: importlib.metadata.version(name) for name in ("numpy", "numba", "torch")}
+    return {"cpu": cpu, "threads": threads, "python": platform.python_version(), **versions}
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(
+        [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,168 @@
+"""The DDPM of demos/ddpm.py: a step on 32 digits, and 32 samples in 50 steps."""
+
+import itertools
+
+import numpy as np
+
+from demos.side_by_side import Noise, digits, leave, take
+
+BATCH, SAMPLES, WIDTHS, D = 32, 32, (32, 64, 64), 128
+
+
+def minigen(shared):
+    from minigen import data, nn, optim, train
+    from minigen.models.diffusion import schedule, threshold
+    from minigen.models.diffusion.ddpm import DDPM
+    from minigen.models.diffusion.denoiser import denoiser
+    shape = (1, 28, 28)
+    net = denoiser(shape, WIDTHS, D)
+    nn.init(net, np.random.default_rng(0))
+    for p in nn.parameters(net).values():  # blocks start as the identity: let them take part
+        p.data[...] += 0.02 * np.random.default_rng(p.size).standard_normal(p.shape, np.float32)
+    x = data.signed(digits(BATCH))
+    leave(shared, weights=nn.state_dict(net), batch={"x": x})
+    model, opt = DDPM(net, schedule.linear(1000)), optim.Adam(nn.parameters(net), lr=1e-3)
+    few = schedule.respaced(model.schedule, 50)
+    sampler = DDPM(net, few, sigma2=few.beta_tilde)
+    rngs = map(np.random.default_rng, itertools.count())
+
+    def step():
+        loss, parts = model.loss(x, next(rngs))
+        return train.descend(opt, loss, parts, max_norm=1.0)["loss"]
+
+    return {"train": step,
+            "sample": lambda: sampler.sample(SAMPLES, shape, next(rngs),
+                                             threshold=threshold.static)}
+
+
+def unet(shape, widths, D, add_time=False):
+    """The denoiser in PyTorch, with the same names, so that weights can be copied."""
+    import torch
+    from torch.nn import Conv2d, ConvTranspose2d, GroupNorm, Linear, Module, ModuleList
+    from torch.nn import functional as F
+
+    class Inject(Module):
+        def __init__(self, K):
+            super().__init__()
+            self.norm = GroupNorm(8, K, affine=add_time)
+            self.linear = Linear(D, K if add_time else 2 * K)
+
+        def forward(self, h, e):
+            y = self.linear(F.silu(e))[:, :, None, None]
+            if add_time:
+                return self.norm(h + y)
+            s, b = y.chunk(2, 1)
+            return self.norm(h) * (s + 1) + b
+
+    class Block(Module):
+        def __init__(self, C, K):
+            super().__init__()
+            self.norm, self.first = GroupNorm(8, C), Conv2d(C, K, 3, padding=1)
+            self.inject, self.second = Inject(K), Conv2d(K, K, 3, padding=1)
+            self.skip = Conv2d(C, K, 1) if C != K else torch.nn.Identity()
+
+        def forward(self, x, e):
+            h = self.inject(self.first(F.silu(self.norm(x))), e)
+            return self.skip(x) + self.second(F.silu(h))
+
+    class Attention(Module):
+        def __init__(self, C):
+            super().__init__()
+            self.norm = GroupNorm(8, C)
+            self.attention = torch.nn.MultiheadAttention(C, 1, batch_first=True)
+
+        def forward(self, x):
+            h = self.norm(x).flatten(2).transpose(1, 2)
+            h, _ = self.attention(h, h, h, need_weights=False)
+            return x + h.transpose(1, 2).reshape(x.shape)
+
+    class UNet(Module):
+        def __init__(self):
+            super().__init__()
+            *upper, low = widths
+            pairs = list(zip(widths[:-1], widths[1:], strict=True))
+            self.first = Conv2d(shape[0], widths[0], 3, padding=1)
+            self.encode = ModuleList(ModuleList([Block(K, K)]) for K in upper)
+            self.down = ModuleList(Conv2d(a, b, 3, 2, 1) for a, b in pairs)
+            self.middle = ModuleList([Block(low, low), Attention(low), Block(low, low)])
+            self.up = ModuleList(ConvTranspose2d(b, a, 4, 2, 1) for a, b in pairs)
+            self.decode = ModuleList(ModuleList([Block(2 * K, K)]) for K in upper)
+            self.norm = GroupNorm(8, widths[0])
+            self.last = Conv2d(widths[0], shape[0], 3, padding=1)
+
+        def forward(self, x, e):
+            h, seen = self.first(x), []
+            for (block,), down in zip(self.encode, self.down, strict=True):
+                seen.append(block(h, e))
+                h = down(seen[-1])
+            before, attention, after = self.middle
+            h = after(attention(before(h, e)), e)
+            for (block,), up in zip(list(self.decode)[::-1], list(self.up)[::-1], strict=True):
+                h = block(torch.cat([up(h), seen.pop()], 1), e)
+            return self.last(F.silu(self.norm(h)))
+
+    class TimeEmbedding(Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = Linear(D // 2, D), Linear(D, D)
+
+        def forward(self, t):
+            half = D // 4
+            angle = t[:, None] * torch.exp(-np.log(10000) * torch.arange(half) / half)
+            e = torch.cat([angle.sin(), angle.cos()], 1)
+            return self.second(F.silu(self.first(e)))
+
+    class Denoiser(Module):
+        def __init__(self):
+            super().__init__()
+            self.unet, self.embed = UNet(), TimeEmbedding()
+
+        def forward(self, x, t):
+            return self.unet(x, self.embed(t))
+
+    return Denoiser()
+
+
+def pytorch(shared, compile):
+    import torch
+    net = unet((1, 28, 28), WIDTHS, D)
+    net.load_state_dict(take(shared, "weights"))
+    x_0, noise = take(shared, "batch")["x"], Noise()
+    opt = torch.optim.Adam(net.parameters(), lr=1e-3)
+    beta = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    alpha_bar = torch.cumprod(1 - beta, 0)
+    network = compile(net)
+
+    def step():
+        if noise.rng:
+            t = torch.from_numpy(noise.rng.integers(1, 1001, BATCH))
+        else:
+            t = torch.randint(1, 1001, (BATCH,))
+        eps, a = noise(*x_0.shape), alpha_bar[t - 1].float()[:, None, None, None]
+        noise.free()
+        x_t = a.sqrt() * x_0 + (1 - a).sqrt() * eps
+        loss = torch.nn.functional.mse_loss(network(x_t, t.float()), eps)
+        opt.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        opt.step()
+        return loss.item()
+
+    kept = np.rint(np.linspace(1, 1000, 50)).astype(int)
+
+    @torch.no_grad()
+    def sample():
+        """Ancestral sampling with the variance β̃ and x̂_0 clipped to [−1, 1]."""
+        x = torch.randn(SAMPLES, 1, 28, 28)
+        for i in reversed(range(len(kept))):
+            a, before = alpha_bar[kept[i] - 1].item(), alpha_bar[kept[i - 1] - 1].item()
+            before = before if i else 1.0
+            eps = network(x, torch.full((SAMPLES,), float(kept[i])))
+            x_hat = ((x - (1 - a) ** 0.5 * eps) / a ** 0.5).clamp(-1, 1)
+            alpha, beta = a / before, 1 - a / before
+            x = (before ** 0.5 * beta * x_hat + alpha ** 0.5 * (1 - before) * x) / (1 - a)
+            if i:
+                x = x + ((1 - before) / (1 - a) * beta) ** 0.5 * torch.randn_like(x)
+        return x
+
+    return {"train": step, "sample": sample}

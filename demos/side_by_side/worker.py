@@ -1,0 +1,66 @@
+"""One side of a benchmark in a process of its own.
+
+    python -m demos.side_by_side.worker SIDE MODULE SHARED THREADS
+
+SIDE is minigen, pytorch or compiled (PyTorch with torch.compile). It answers each line of its
+input with a line of JSON: at the start what it has and how much memory that took; to
+``NAME SECONDS``, how many seconds a call of that function takes, a mean over about SECONDS.
+"""
+
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+
+
+def main(side, module, shared, threads, answers):
+    for library in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[library] = threads
+    if side == "minigen":
+        from minigen.memory import keep_freed
+        keep_freed()
+    else:
+        import torch
+        torch.set_num_threads(int(threads))
+    imported = peak()
+    build = getattr(importlib.import_module(f"demos.side_by_side.{module}"),
+                    "minigen" if side == "minigen" else "pytorch")
+    calls = build(shared) if side == "minigen" else build(
+        shared, torch.compile if side == "compiled" else lambda f: f)
+    first = {}
+    if "train" in calls:
+        first = {"loss": calls["train"]()}
+        for _ in range(4):
+            calls["train"]()
+        first["memory"] = peak() - imported
+    answer(answers, names=list(calls), **first)
+    for line in sys.stdin:
+        name, _, seconds = line.strip().rpartition(" ")
+        answer(answers, seconds=timed(calls[name], float(seconds)))
+
+
+def timed(call, seconds):
+    """Seconds a call, the mean of as many as fit in about `seconds`, after one to warm up."""
+    began = time.perf_counter()
+    call()
+    n = max(1, round(seconds / (time.perf_counter() - began)))
+    began = time.perf_counter()
+    for _ in range(n):
+        call()
+    return (time.perf_counter() - began) / n
+
+
+def peak():
+    """The most memory this process has had, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def answer(answers, **message):
+    print(json.dumps(message), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is not an answer
+    main(*sys.argv[1:], answers)

@@ -95,8 +95,8 @@ def subjects(only):
 
 
 def measure(subject, args):
-    """The rows of a subject: dicts of `what` was timed, each side's milliseconds, and PyTorch's over
-    minigen's as `ratio`."""
+    """The rows of a subject: dicts of `what` was timed, the milliseconds of each side, and `ratio`,
+    PyTorch's over minigen's."""
     if subject == "imports":
         return [imports(args.rounds)]
     seconds = 0.01 if args.quick else 1.0 if subject in MODELS else 0.2

@@ -69,6 +69,10 @@ def np_attention(q, k, v, mask=None, causal=False, scale=None):
     return np.where(blind, 0, scipy.special.softmax(np.where(blind, 0, s), -1)) @ v
 
 
+def np_silu(x):
+    return x * scipy.special.expit(x)
+
+
 def np_norm(x, axes, eps=1e-5):
     return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps)
 
@@ -168,7 +172,7 @@ TABLE = [
      lambda x: x * scipy.special.expit(2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x ** 3))),
     ("sigmoid", mg.sigmoid, (A,), scipy.special.expit),
     ("logsigmoid", mg.logsigmoid, (A,), lambda x: np.log(scipy.special.expit(x))),
-    ("silu", mg.silu, (A,), lambda x: x * scipy.special.expit(x)),
+    ("silu", mg.silu, (A,), np_silu),
     ("softplus", mg.softplus, (A,), lambda x: np.logaddexp(0, x)),
     ("softplus", lambda x: mg.softplus(x, 2.0, 1.0), (APART,),
      lambda x: np.where(2 * x > 1, x, np.logaddexp(0, 2 * x) / 2)),
@@ -354,6 +358,13 @@ TABLE = [
     ("layer_norm", lambda x, b: mg.layer_norm(x, (4,), bias=b), (CUBE, real(4)),
      lambda x, b: np_norm(x, -1) + b),
     ("group_norm", lambda x: mg.group_norm(x, 1), (IMAGE,), lambda x: np_norm(x, (1, 2, 3))),
+    ("group_norm", lambda x, w, b: mg.group_norm(x, 4, w, b), (IMAGE, real(2, 4), real(2, 4)),
+     lambda x, w, b: np_norm(x, (2, 3)) * w[..., None, None] + b[..., None, None]),
+    ("group_norm_silu", lambda x, w, b: mg.group_norm_silu(x, 4, w, b),
+     (IMAGE, real(2, 4), real(2, 4)),
+     lambda x, w, b: np_silu(np_norm(x, (2, 3)) * w[..., None, None] + b[..., None, None])),
+    ("group_norm_silu", lambda x: mg.group_norm_silu(x, 1), (IMAGE,),
+     lambda x: np_silu(np_norm(x, (1, 2, 3)))),
     ("layer_norm", lambda x, w, b: mg.layer_norm(x, 4, w, b), (CUBE, real(4), real(4)),
      lambda x, w, b: np_norm(x, -1) * w + b),
     ("layer_norm", lambda x, w: mg.layer_norm(x, (3, 4), w), (CUBE, real(3, 4)),

@@ -10,24 +10,46 @@ from minigen import kernels
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("shape", [(5, 6, 7), (1, 6, 50), (40, 6, 1)])
-@pytest.mark.parametrize("name", ["batch_norm", "group_norm", "layer_norm"])
+@pytest.mark.parametrize("name", ["batch_norm", "layer_norm"])
 def test_norms(name, shape, affine, dtype):
     rng, forward = np.random.default_rng(0), getattr(kernels, name)
-    shape = (shape[0] * shape[1], shape[2] + 1) if name == "layer_norm" else shape
-    groups = (3,) if name == "group_norm" else ()
-    x, g = 3 + normal(rng, dtype, *shape), normal(rng, dtype, *shape)
-    weight, bias = (normal(rng, dtype, shape[1]) if affine else None for _ in range(2))
-    _, mean, *_, rstd = same(forward, x, *groups, weight, bias, 1e-5)
-    assert rstd.dtype == mean.dtype == dtype
     backward = getattr(kernels, f"{name}_backward")
-    gx, gw, gb = fast = backward(g, x, *groups, weight, mean, rstd)
-    for a, b, c in zip(fast, backward(g, x, *groups, weight, mean, rstd),
-                       backward.reference(g, x, *groups, weight, mean, rstd), strict=True):
+    shape = (shape[0] * shape[1], shape[2] + 1) if name == "layer_norm" else shape
+    agrees(rng, dtype, shape, (shape[1],) if affine else None,
+           lambda x, w, b: same(forward, x, w, b, 1e-5),
+           lambda version, g, x, w, b, mean, rstd: version(backward)(g, x, w, mean, rstd))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("silu", [True, False])
+@pytest.mark.parametrize("samples", [None, 1, "all"])
+@pytest.mark.parametrize("shape", [(5, 6, 7), (1, 6, 50), (40, 6, 1)])
+def test_group_norm(shape, samples, silu, dtype):
+    rng = np.random.default_rng(0)
+    affine = None if samples is None else (1 if samples == 1 else shape[0], shape[1])
+    agrees(rng, dtype, shape, affine,
+           lambda x, w, b: same(kernels.group_norm, x, 3, w, b, 1e-5, silu),
+           lambda version, g, x, w, b, mean, rstd: (
+               version(kernels.group_norm_backward)(g, x, 3, w, b, mean, rstd, silu)))
+
+
+def agrees(rng, dtype, shape, affine, forward, backward):
+    """The fast versions equal the references, which equal finite differences; twice the same."""
+    x, g = 3 + normal(rng, dtype, *shape), normal(rng, dtype, *shape)
+    weight, bias = (normal(rng, dtype, *affine) if affine else None for _ in range(2))
+    _, mean, *_, rstd = forward(x, weight, bias)
+    assert rstd.dtype == mean.dtype == dtype
+    arrays = g, x, weight, bias, mean, rstd
+    gx, gw, gb = fast = backward(lambda kernel: kernel, *arrays)
+    for a, b, c in zip(fast, backward(lambda kernel: kernel, *arrays),
+                       backward(lambda kernel: kernel.reference, *arrays), strict=True):
         if affine or a is not None:
             close(a, c)
             assert a.tobytes() == b.tobytes()
+    if affine and affine[0] == 1:
+        gw, gb = gw.sum(0, keepdims=True), gb.sum(0, keepdims=True)
     if dtype == np.float64:
-        f = lambda x, w=weight, b=bias: forward(x, *groups, w, b, 1e-5)[0]
+        f = lambda x, w=weight, b=bias: forward(x, w, b)[0]
         slope, d = finite_difference(f, x, g, rng)
         assert np.isclose(slope, np.vdot(gx, d), rtol=1e-6, atol=1e-6)
         if affine:
@@ -40,7 +62,8 @@ def test_norms(name, shape, affine, dtype):
 def test_norms_are_accurate_far_from_zero():
     x = normal(np.random.default_rng(0), np.float32, 64, 4, 100) + np.float32(1000)
     exact = x.astype(np.float64)
-    for y in (kernels.batch_norm(x, None, None, 0)[2], kernels.group_norm(x, 4, None, None, 0)[2]):
+    for y in (kernels.batch_norm(x, None, None, 0)[2],
+              kernels.group_norm(x, 4, None, None, 0, False)[2]):
         axes = (0, 2) if y.ndim == 1 else 2
         var = exact.var(axes)
         assert np.allclose(y if y.ndim == 1 else 1 / np.square(y), var, rtol=1e-5)
@@ -54,7 +77,8 @@ def test_norms_are_torchs():
     tx, tw, tb = map(torch.tensor, (x, w, b))
     close(kernels.batch_norm(x, w, b, 1e-5)[0],
           F.batch_norm(tx, None, None, tw, tb, training=True).numpy())
-    close(kernels.group_norm(x, 2, w, b, 1e-5)[0], F.group_norm(tx, 2, tw, tb).numpy())
+    close(kernels.group_norm(x, 2, w[None], b[None], 1e-5, False)[0],
+          F.group_norm(tx, 2, tw, tb).numpy())
     rows = np.ascontiguousarray(x.swapaxes(1, 2)).reshape(-1, 6)
     close(kernels.layer_norm(rows, w, b, 1e-5)[0],
           F.layer_norm(torch.tensor(rows), (6,), tw, tb).numpy())

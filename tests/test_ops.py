@@ -85,8 +85,8 @@ def test_discrete_results_are_untracked(name):
         grad(y.sum(), x)
 
 
-FUSED = [row for row in TABLE if row[0] in ("layer_norm", "group_norm", "batch_norm",
-                                            "scaled_dot_product_attention")]
+FUSED = [row for row in TABLE if row[0] in ("layer_norm", "group_norm", "group_norm_silu",
+                                            "batch_norm", "scaled_dot_product_attention")]
 
 
 @pytest.mark.parametrize("name, f, arrays, expected", FUSED, ids=[

@@ -99,6 +99,8 @@ TABLE = [
      lambda x, w, b: F.batch_norm(x, t(MEAN), t(VAR), w, b), (IMAGE, real(4), real(4))),
     ("group_norm", lambda x, w, b: mg.group_norm(x, 2, w, b, 1e-3),
      lambda x, w, b: F.group_norm(x, 2, w, b, 1e-3), (IMAGE, real(4), real(4))),
+    ("group_norm_silu", lambda x, w, b: mg.group_norm_silu(x, 2, w, b),
+     lambda x, w, b: F.silu(F.group_norm(x, 2, w, b)), (IMAGE, real(4), real(4))),
     ("layer_norm", lambda x, w, b: mg.layer_norm(x, (4, 3), w, b),
      lambda x, w, b: F.layer_norm(x, (4, 3), w, b), (X, real(4, 3), real(4, 3))),
     ("attention", sdpa, F.scaled_dot_product_attention, QKV),

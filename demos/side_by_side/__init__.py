@@ -2,8 +2,8 @@
 
 Each module has two functions, `minigen(shared)` and `pytorch(shared, compile)`. Both give a dict of
 what is timed: names to functions without arguments. minigen's is called first and leaves the first
-weights and the batch in the folder `shared`; PyTorch's takes them from there. Each runs in a process
-of its own, so every import stands in the function of the side that needs it.
+weights and the batch in the folder `shared`; PyTorch's takes them from there. Each runs in its own
+process, so every import stands in the function of the side that needs it.
 
 The first call of "train" gives the loss, before the first update of the weights, with noise that is
 the same on both sides: NumPy's, seed 0. Later calls of PyTorch's draw its own.

@@ -22,7 +22,7 @@ CONV_TRANSPOSE2D = [
 ATTENTION = [64, 256, 1024]  # T, of 4 images of 4 heads of size 32
 NORMS = [("batch_norm", 16, 128, 14), ("group_norm", 32, 64, 28), ("layer_norm", 32, 64, 28)]
 ADAM = "Adam, a million parameters"
-CHAIN = 5000
+MILLION, CHAIN = [(100_000,)] * 10, 5000
 
 
 def table(ops):
@@ -33,14 +33,14 @@ def table(ops):
             name = (f"{op} {C}→{K} {size}×{size}{f'/{stride}' * (stride > 1)}, {H}×{H}, "
                     f"{N} images")
             filters = (K, C, size, size) if op == "conv2d" else (C, K, size, size)
-            rows[name] = (lambda x, w, b, f=getattr(ops, op), more=(stride, padding, *odd):
-                          f(x, w, b, *more)), [(N, C, H, H), filters, (K,)]
+            rows[name] = (lambda x, w, b, op=op, more=(stride, padding, *odd):
+                          getattr(ops, op)(x, w, b, *more)), [(N, C, H, H), filters, (K,)]
     for T in ATTENTION:
         rows[f"attention, T = {T}"] = ops.scaled_dot_product_attention, [(4, 4, T, 32)] * 3
     for name, N, C, H in NORMS:
         f = {"batch_norm": lambda x, w, b: ops.batch_norm(x, None, None, w, b, True),
              "group_norm": lambda x, w, b: ops.group_norm(x, 8, w, b),
-             "layer_norm": lambda x, w, b: ops.layer_norm(x, (C,), w, b)}[name]
+             "layer_norm": lambda x, w, b: ops.layer_norm(x, w.shape, w, b)}[name]
         shape = (N, H, H, C) if name == "layer_norm" else (N, C, H, H)
         rows[f"{name}, {'×'.join(map(str, shape))}"] = f, [shape, (C,), (C,)]
     return rows
@@ -65,7 +65,7 @@ def minigen(shared):
         calls[f"{name}: forward"] = forward
         calls[f"{name}: forward + backward"] = (
             lambda f=f, xs=xs, ones=ones: grad(f(*xs), xs, cotangent=ones))
-    params = {str(i): tensor(a, requires_grad=True) for i, a in enumerate(arrays([(100_000,)] * 10))}
+    params = {str(i): tensor(a, requires_grad=True) for i, a in enumerate(arrays(MILLION))}
     opt, grads = optim.Adam(params), {key: tensor(p.data) for key, p in params.items()}
     calls[ADAM] = calls[f"{ADAM}, fused"] = lambda: opt.step(grads)
     x = tensor(np.float32(1), requires_grad=True)
@@ -93,7 +93,7 @@ def pytorch(shared, compile):
         calls[f"{name}: forward + backward"] = (
             lambda f=f, xs=xs, ones=ones: torch.autograd.grad(f(*xs), xs, ones))
     for name, options in ((ADAM, {}), (f"{ADAM}, fused", {"fused": True})):
-        params = [torch.from_numpy(a).requires_grad_() for a in arrays([(100_000,)] * 10)]
+        params = [torch.from_numpy(a).requires_grad_() for a in arrays(MILLION)]
         for p in params:
             p.grad = p.detach().clone()
         calls[name] = torch.optim.Adam(params, **options).step

@@ -11,6 +11,7 @@ from minigen.nn.layers import (
     Dropout,
     Embedding,
     GroupNorm,
+    GroupNormSiLU,
     LayerNorm,
     Linear,
     MultiheadAttention,
@@ -37,9 +38,9 @@ from minigen.nn.unet import AdaGN, AddTime, ResidualBlock, SelfAttention2d, Time
 
 __all__ = [
     "AdaGN", "AddTime", "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "Dropout",
-    "EMA", "Embedding", "GroupNorm", "Labelled", "LayerNorm", "Linear", "MaskedConv2d",
-    "MultiheadAttention", "RandomFourier", "ResidualBlock", "SelfAttention2d", "Sequential",
-    "Sinusoidal", "TimeEmbedding", "TimeUNet", "UNet", "astype", "buffers", "eval", "init",
-    "initializers", "load", "load_arrays", "load_state_dict", "parameters", "save", "save_arrays",
-    "state_dict", "train", "walk",
+    "EMA", "Embedding", "GroupNorm", "GroupNormSiLU", "Labelled", "LayerNorm", "Linear",
+    "MaskedConv2d", "MultiheadAttention", "RandomFourier", "ResidualBlock", "SelfAttention2d",
+    "Sequential", "Sinusoidal", "TimeEmbedding", "TimeUNet", "UNet", "astype", "buffers", "eval",
+    "init", "initializers", "load", "load_arrays", "load_state_dict", "parameters", "save",
+    "save_arrays", "state_dict", "train", "walk",
 ]

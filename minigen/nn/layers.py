@@ -134,6 +134,13 @@ class GroupNorm:
         return ops.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
+class GroupNormSiLU(GroupNorm):
+    """`minigen.group_norm_silu` over (N, C, ...): the norm, then SiLU, in one pass."""
+
+    def __call__(self, x):
+        return ops.group_norm_silu(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
 class LayerNorm:
     """`minigen.layer_norm` over the last axes, of shape `normalized_shape`."""
 

@@ -8,8 +8,15 @@ On the way down the image loses its detail; each joint brings back what the enco
 import math
 
 from minigen.nn import initializers
-from minigen.nn.layers import Conv2d, ConvTranspose2d, GroupNorm, Linear, MultiheadAttention
-from minigen.ops import concatenate, relu, silu, split, swapaxes
+from minigen.nn.layers import (
+    Conv2d,
+    ConvTranspose2d,
+    GroupNorm,
+    GroupNormSiLU,
+    Linear,
+    MultiheadAttention,
+)
+from minigen.ops import concatenate, group_norm_silu, relu, silu, split, swapaxes
 
 
 class UNet:
@@ -42,10 +49,10 @@ class UNet:
 # ---------------------------------------------------------------------------------- with time
 
 class AddTime:
-    """Time enters a block by addition, the same at every place: GN(h + W e)."""
+    """Time enters a block by addition, the same at every place: silu(GN(h + W e))."""
 
     def __init__(self, channels, D, rng=None):
-        self.norm = GroupNorm(groups(channels), channels)
+        self.norm = GroupNormSiLU(groups(channels), channels)
         self.linear = Linear(D, channels, rng=rng)
 
     def __call__(self, h, e):
@@ -56,32 +63,31 @@ class AddTime:
 
 class AdaGN:
     """Time enters a block by adaptive group normalisation (Dhariwal & Nichol 2021):
-    y_s GN(h) + y_b, (y_s − 1, y_b) = W e."""
+    silu(y_s GN(h) + y_b), (y_s − 1, y_b) = W e."""
 
     def __init__(self, channels, D, rng=None):
-        self.norm = GroupNorm(groups(channels), channels, affine=False)
+        self.groups = groups(channels)
         self.linear = Linear(D, 2 * channels, rng=rng)
 
     def __call__(self, h, e):
         """h (N, C, H, W) and an embedding e (N, D): (N, C, H, W)."""
-        y_s, y_b = split(self.linear(silu(e))[:, :, None, None], 2, axis=1)
-        return (1 + y_s) * self.norm(h) + y_b  # eq: ddpm-time-injection
+        y_s, y_b = split(self.linear(silu(e)), 2, axis=1)
+        return group_norm_silu(h, self.groups, 1 + y_s, y_b)  # eq: ddpm-time-injection
 
 
 class ResidualBlock:
-    """x + conv(silu(inject(conv(silu(GN(x))), e))): (N, C, H, W) → (N, K, H, W). `inject` is
-    AddTime or AdaGN. The last convolution starts at 0, and the block as the identity."""
+    """x + conv(inject(conv(silu(GN(x))), e)): (N, C, H, W) → (N, K, H, W). `inject` is AddTime or
+    AdaGN. The last convolution starts at 0, and the block as the identity."""
 
     def __init__(self, C, K, D, inject=AdaGN, rng=None):
-        self.norm = GroupNorm(groups(C), C)
+        self.norm = GroupNormSiLU(groups(C), C)
         self.first = Conv2d(C, K, 3, padding=1, rng=rng)
         self.inject = inject(K, D, rng=rng)
         self.second = ZeroConv2d(K, K, 3, padding=1)
         self.skip = Conv2d(C, K, 1, rng=rng) if C != K else None
 
     def __call__(self, x, e):
-        h = self.first(silu(self.norm(x)))
-        h = self.second(silu(self.inject(h, e)))
+        h = self.second(self.inject(self.first(self.norm(x)), e))
         return (x if self.skip is None else self.skip(x)) + h
 
 
@@ -135,7 +141,7 @@ class TimeUNet:
                        ResidualBlock(lowest, lowest, D, inject, rng)]
         self.up = [ConvTranspose2d(b, a, 4, stride=2, padding=1, rng=rng) for a, b in pairs]
         self.decode = [column(2 * K, K) for K in upper]
-        self.norm = GroupNorm(groups(widths[0]), widths[0])
+        self.norm = GroupNormSiLU(groups(widths[0]), widths[0])
         self.last = ZeroConv2d(widths[0], out_channels, 3, padding=1)
 
     def __call__(self, x, e):
@@ -155,7 +161,7 @@ class TimeUNet:
             h = concatenate([up(h), seen.pop()], axis=1)
             for block in column:
                 h = block(h, e)
-        return self.last(silu(self.norm(h)))
+        return self.last(self.norm(h))
 
 
 def groups(channels):

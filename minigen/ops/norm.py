@@ -9,12 +9,13 @@ import math
 from minigen import kernels
 from minigen.autodiff import op
 from minigen.operands import lifted
+from minigen.ops.activation import sigmoid
 from minigen.ops.math import sqrt
 from minigen.ops.reduce import mean, var
 from minigen.ops.shape import reshape
 from minigen.tensor import xp
 
-__all__ = ["batch_norm", "group_norm", "layer_norm"]
+__all__ = ["batch_norm", "group_norm", "group_norm_silu", "layer_norm"]
 
 
 def _standardise(x, axes, eps):
@@ -46,18 +47,21 @@ def _batch_norm(x, weight, bias, *, eps):
     return _affine(_standardise(x, (0, *range(2, x.ndim)), eps), weight, bias, _channels(x))
 
 @op
-def _group_norm(x, weight, bias, *, num_groups, eps):
-    y, *saved = kernels.group_norm(_flat(x), num_groups, weight, bias, eps)  # (N, groups) each
-    return y.reshape(x.shape), saved
+def _group_norm(x, weight, bias, *, num_groups, eps, silu):
+    y, *saved = kernels.group_norm(_flat(x), num_groups, *_rows(weight, bias), eps, silu)
+    return y.reshape(x.shape), saved  # mean and rstd, (N, groups) each
 @_group_norm.vjp
-def _group_norm(g, y, x, weight, bias, *, num_groups, eps):
-    gx, gw, gb = kernels.group_norm_backward(_flat(g.data), _flat(x.data), num_groups,
-                                             _data(weight), *y.saved)
-    return gx.reshape(x.shape), gw, gb
+def _group_norm(g, y, x, weight, bias, *, num_groups, eps, silu):
+    weights = _rows(_data(weight), _data(bias))
+    gx, *of_each = kernels.group_norm_backward(_flat(g.data), _flat(x.data), num_groups, *weights,
+                                               *y.saved, silu)
+    return (gx.reshape(x.shape), *(v if v is None or weight.ndim == 2 else v.sum(0)
+                                   for v in of_each))
 @_group_norm.composite
-def _group_norm(x, weight, bias, *, num_groups, eps):
-    grouped = reshape(x, (x.shape[0], num_groups, -1))
-    return _affine(reshape(_standardise(grouped, 2, eps), x.shape), weight, bias, _channels(x))
+def _group_norm(x, weight, bias, *, num_groups, eps, silu):
+    grouped, shape = reshape(x, (x.shape[0], num_groups, -1)), (-1, *_channels(x)[1:])
+    h = _affine(reshape(_standardise(grouped, 2, eps), x.shape), weight, bias, shape)
+    return h * sigmoid(h) if silu else h
 
 @op
 def _layer_norm(x, weight, bias, *, axes, eps):
@@ -80,6 +84,7 @@ def _weight(weight, bias):
     return weight if bias is None or weight is not None else xp(bias.data).ones_like(bias.data)
 
 def _data(t): return None if t is None else t.data
+def _rows(*arrays): return [None if a is None else a.reshape(-1, a.shape[-1]) for a in arrays]
 def _raveled(*arrays): return [None if a is None else a.reshape(-1) for a in arrays]
 
 
@@ -104,10 +109,20 @@ def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, t
 @lifted("x", "weight", "bias")
 def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
     """Each sample's channels, in `num_groups` groups, standardised over group and positions: x is
-    (N, C, ...), weight and bias (C,) (Wu & He 2018)."""
+    (N, C, ...), weight and bias (C,), or (N, C) where each sample has its own (Wu & He 2018)."""
+    return _checked_group_norm(x, num_groups, weight, bias, eps, False)
+
+
+@lifted("x", "weight", "bias")
+def group_norm_silu(x, num_groups, weight=None, bias=None, eps=1e-5):
+    """silu(group_norm(x, ...)), in one pass over memory each way."""
+    return _checked_group_norm(x, num_groups, weight, bias, eps, True)
+
+
+def _checked_group_norm(x, num_groups, weight, bias, eps, silu):
     if x.shape[1] % num_groups:
         raise ValueError(f"group_norm: {num_groups} groups do not divide {x.shape[1]} channels")
-    return _group_norm(x, _weight(weight, bias), bias, num_groups=num_groups, eps=eps)
+    return _group_norm(x, _weight(weight, bias), bias, num_groups=num_groups, eps=eps, silu=silu)
 
 
 @lifted("x", "weight", "bias")

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from demos.side_by_side.ddpm import unet
 from minigen import data, grad, nn, optim, tensor
 from minigen.models.diffusion import schedule
 from minigen.models.diffusion.ddpm import DDPM
@@ -74,80 +75,6 @@ def test_mistakes_are_one_clear_line(call, message):
     assert "\n" not in str(e.value)
 
 
-def torch_twin(torch, net, inject):
-    """The denoiser written in PyTorch, with the same names, so that weights can be copied."""
-    F, Module, ModuleList = torch.nn.functional, torch.nn.Module, torch.nn.ModuleList
-    norm = lambda C, affine=True: torch.nn.GroupNorm(8, C, affine=affine)
-
-    class Inject(Module):
-        def __init__(self, K, D):
-            super().__init__()
-            self.norm = norm(K, inject is nn.AddTime)
-            self.linear = torch.nn.Linear(D, K if inject is nn.AddTime else 2 * K)
-
-        def forward(self, h, e):
-            y = self.linear(F.silu(e))[:, :, None, None]
-            if inject is nn.AddTime:
-                return self.norm(h + y)
-            s, b = y.chunk(2, 1)
-            return self.norm(h) * (s + 1) + b
-
-    class Block(Module):
-        def __init__(self, C, K, D):
-            super().__init__()
-            self.norm, self.first = norm(C), torch.nn.Conv2d(C, K, 3, padding=1)
-            self.inject, self.second = Inject(K, D), torch.nn.Conv2d(K, K, 3, padding=1)
-            self.skip = torch.nn.Conv2d(C, K, 1) if C != K else torch.nn.Identity()
-
-        def forward(self, x, e):
-            h = self.inject(self.first(F.silu(self.norm(x))), e)
-            return self.skip(x) + self.second(F.silu(h))
-
-    class Attention(Module):
-        def __init__(self, C):
-            super().__init__()
-            self.norm = norm(C)
-            self.attention = torch.nn.MultiheadAttention(C, 1, batch_first=True)
-
-        def forward(self, x):
-            h = self.norm(x).flatten(2).transpose(1, 2)
-            h, _ = self.attention(h, h, h)
-            return x + h.transpose(1, 2).reshape(x.shape)
-
-    class Twin(Module):
-        def __init__(self, C, widths, D):
-            super().__init__()
-            conv, up = torch.nn.Conv2d, torch.nn.ConvTranspose2d
-            a, b = widths
-            self.unet = Module()
-            self.unet.first = conv(C, a, 3, padding=1)
-            self.unet.encode = ModuleList([ModuleList([Block(a, a, D)])])
-            self.unet.down = ModuleList([conv(a, b, 3, stride=2, padding=1)])
-            self.unet.middle = ModuleList([Block(b, b, D), Attention(b), Block(b, b, D)])
-            self.unet.up = ModuleList([up(b, a, 4, stride=2, padding=1)])
-            self.unet.decode = ModuleList([ModuleList([Block(2 * a, a, D)])])
-            self.unet.norm, self.unet.last = norm(a), conv(a, C, 3, padding=1)
-            self.embed = Module()
-            self.embed.first = torch.nn.Linear(D // 2, D)
-            self.embed.second = torch.nn.Linear(D, D)
-
-        def forward(self, x, t):
-            half = self.embed.first.in_features // 2
-            angle = t[:, None] * torch.exp(-np.log(10000) * torch.arange(half) / half)
-            e = torch.cat([angle.sin(), angle.cos()], 1)
-            e = self.embed.second(F.silu(self.embed.first(e)))
-            u = self.unet
-            before, attention, after = u.middle
-            seen = u.encode[0][0](u.first(x), e)
-            h = after(attention(before(u.down[0](seen), e)), e)
-            h = u.decode[0][0](torch.cat([u.up[0](h), seen], 1), e)
-            return u.last(F.silu(u.norm(h)))
-
-    twin = Twin(1, (8, 16), 16).double()
-    twin.load_state_dict({k: torch.from_numpy(v) for k, v in nn.state_dict(net).items()})
-    return twin
-
-
 @pytest.mark.parity
 @pytest.mark.parametrize("inject", [nn.AdaGN, nn.AddTime])
 def test_thirty_steps_of_algorithm_1_equal_pytorchs(inject):
@@ -158,7 +85,8 @@ def test_thirty_steps_of_algorithm_1_equal_pytorchs(inject):
     nn.astype(net, np.float64)
     torch.set_default_dtype(torch.float64)
     try:
-        twin = torch_twin(torch, net, inject)
+        twin = unet((1, 8, 8), (8, 16), 16, add_time=inject is nn.AddTime).double()
+        twin.load_state_dict({k: torch.from_numpy(v) for k, v in nn.state_dict(net).items()})
         model, alpha_bar = DDPM(net, schedule.linear(1000)), np.cumprod(
             1 - np.linspace(1e-4, 0.02, 1000))
         ours = optim.Adam(nn.parameters(net), lr=1e-3)

@@ -48,11 +48,11 @@ def unet(shape, widths, D, add_time=False):
             self.linear = Linear(D, K if add_time else 2 * K)
 
         def forward(self, h, e):
-            y = self.linear(F.silu(e))[:, :, None, None]
+            y = self.linear(e)[:, :, None, None]
             if add_time:
-                return self.norm(h + y)
+                return F.silu(self.norm(h + y))
             s, b = y.chunk(2, 1)
-            return self.norm(h) * (s + 1) + b
+            return F.silu(self.norm(h) * (s + 1) + b)
 
     class Block(Module):
         def __init__(self, C, K):
@@ -63,7 +63,7 @@ def unet(shape, widths, D, add_time=False):
 
         def forward(self, x, e):
             h = self.inject(self.first(F.silu(self.norm(x))), e)
-            return self.skip(x) + self.second(F.silu(h))
+            return self.skip(x) + self.second(h)
 
     class Attention(Module):
         def __init__(self, C):
@@ -76,6 +76,18 @@ def unet(shape, widths, D, add_time=False):
             h, _ = self.attention(h, h, h, need_weights=False)
             return x + h.transpose(1, 2).reshape(x.shape)
 
+    class Mix(Module):
+        def __init__(self, C, H, W):
+            super().__init__()
+            self.norm, self.shape = GroupNorm(8, C), (16, H, W)
+            self.first, self.second = Conv2d(C, 16, 1), Conv2d(16, C, 1)
+            self.gather, self.scatter = Linear(16 * H * W, 512), Linear(512, 16 * H * W)
+            self.time = Linear(D, 512)
+
+        def forward(self, x, e):
+            h = F.silu(self.gather(self.first(self.norm(x)).flatten(1)) + self.time(e))
+            return x + self.second(self.scatter(h).unflatten(1, self.shape))
+
     class UNet(Module):
         def __init__(self):
             super().__init__()
@@ -85,18 +97,19 @@ def unet(shape, widths, D, add_time=False):
             self.encode = ModuleList(ModuleList([Block(K, K)]) for K in upper)
             self.down = ModuleList(Conv2d(a, b, 3, 2, 1) for a, b in pairs)
             self.middle = ModuleList([Block(low, low), Attention(low), Block(low, low)])
+            self.mix = Mix(low, shape[1] >> len(upper), shape[2] >> len(upper))
             self.up = ModuleList(ConvTranspose2d(b, a, 4, 2, 1) for a, b in pairs)
             self.decode = ModuleList(ModuleList([Block(2 * K, K)]) for K in upper)
             self.norm = GroupNorm(8, widths[0])
             self.last = Conv2d(widths[0], shape[0], 3, padding=1)
 
         def forward(self, x, e):
-            h, seen = self.first(x), []
+            h, e, seen = self.first(x), F.silu(e), []
             for (block,), down in zip(self.encode, self.down, strict=True):
                 seen.append(block(h, e))
                 h = down(seen[-1])
             before, attention, after = self.middle
-            h = after(attention(before(h, e)), e)
+            h = after(self.mix(attention(before(h, e)), e), e)
             for (block,), up in zip(list(self.decode)[::-1], list(self.up)[::-1], strict=True):
                 h = block(torch.cat([up(h), seen.pop()], 1), e)
             return self.last(F.silu(self.norm(h)))

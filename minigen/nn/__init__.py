@@ -34,13 +34,21 @@ from minigen.nn.parameters import (
     train,
     walk,
 )
-from minigen.nn.unet import AdaGN, AddTime, ResidualBlock, SelfAttention2d, TimeUNet, UNet
+from minigen.nn.unet import (
+    AdaGN,
+    AddTime,
+    DenseMixing,
+    ResidualBlock,
+    SelfAttention2d,
+    TimeUNet,
+    UNet,
+)
 
 __all__ = [
-    "AdaGN", "AddTime", "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "Dropout",
-    "EMA", "Embedding", "GroupNorm", "GroupNormSiLU", "Labelled", "LayerNorm", "Linear",
-    "MaskedConv2d", "MultiheadAttention", "RandomFourier", "ResidualBlock", "SelfAttention2d",
-    "Sequential", "Sinusoidal", "TimeEmbedding", "TimeUNet", "UNet", "astype", "buffers", "eval",
-    "init", "initializers", "load", "load_arrays", "load_state_dict", "parameters", "save",
-    "save_arrays", "state_dict", "train", "walk",
+    "AdaGN", "AddTime", "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d",
+    "DenseMixing", "Dropout", "EMA", "Embedding", "GroupNorm", "GroupNormSiLU", "Labelled",
+    "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention", "RandomFourier",
+    "ResidualBlock", "SelfAttention2d", "Sequential", "Sinusoidal", "TimeEmbedding", "TimeUNet",
+    "UNet", "astype", "buffers", "eval", "init", "initializers", "load", "load_arrays",
+    "load_state_dict", "parameters", "save", "save_arrays", "state_dict", "train", "walk",
 ]

@@ -47,6 +47,7 @@ class UNet:
 
 
 # ---------------------------------------------------------------------------------- with time
+# An embedding e reaches the blocks through one silu for all of them.
 
 class AddTime:
     """Time enters a block by addition, the same at every place: silu(GN(h + W e))."""
@@ -57,7 +58,7 @@ class AddTime:
 
     def __call__(self, h, e):
         """h (N, C, H, W) and an embedding e (N, D): (N, C, H, W)."""
-        b = self.linear(silu(e))[:, :, None, None]
+        b = self.linear(e)[:, :, None, None]
         return self.norm(h + b)  # eq: ddpm-time-injection
 
 
@@ -71,7 +72,7 @@ class AdaGN:
 
     def __call__(self, h, e):
         """h (N, C, H, W) and an embedding e (N, D): (N, C, H, W)."""
-        y_s, y_b = split(self.linear(silu(e)), 2, axis=1)
+        y_s, y_b = split(self.linear(e), 2, axis=1)
         return group_norm_silu(h, self.groups, 1 + y_s, y_b)  # eq: ddpm-time-injection
 
 
@@ -105,6 +106,26 @@ class SelfAttention2d:
         return x + swapaxes(h, 1, 2).reshape(N, C, H, W)
 
 
+class DenseMixing:
+    """x + C₂ W₂ silu(W₁ C₁ GN(x) + W e): from every place to every place, with a weight for each
+    pair, where a convolution has one for each distance: (N, C, H, W) → the same, H×W = `size`.
+
+    C₁, C₂: 1×1 convolutions to `channels` and back, C₂ from 0; W₁, W₂: to d_h numbers and back
+    """
+
+    def __init__(self, C, size, D, channels=16, d_h=512, rng=None):
+        self.norm = GroupNorm(groups(C), C)
+        self.first, self.second = Conv2d(C, channels, 1, rng=rng), ZeroConv2d(channels, C, 1)
+        self.shape = (channels, *size)
+        self.gather = Linear(math.prod(self.shape), d_h, rng=rng)
+        self.scatter = Linear(d_h, math.prod(self.shape), rng=rng)
+        self.time = Linear(D, d_h, rng=rng)
+
+    def __call__(self, x, e):
+        h = silu(self.gather(self.first(self.norm(x)).flatten(1)) + self.time(e))
+        return x + self.second(self.scatter(h).reshape(len(x), *self.shape))
+
+
 class ZeroConv2d(Conv2d):
     """A convolution that starts at 0."""
 
@@ -119,14 +140,15 @@ class TimeUNet:
     (N, C, H, W) and embeddings e (N, D) → (N, out_channels, H, W); H and W divisible by
     `factor` = 2^(len(widths) − 1).
 
-    widths: the channels at each resolution; blocks: residual blocks at each, down and up again
+    widths: the channels at each resolution; blocks: residual blocks at each, down and up again;
+    mix: what the lowest resolution goes through after the attention, mix(h, e), if anything
 
     Differs from the paper: one joint for each resolution, not for each block, which halves the
     work.
     """
 
     def __init__(self, in_channels, out_channels, D, widths=(32, 64, 64), blocks=1, heads=1,
-                 inject=AdaGN, rng=None):
+                 inject=AdaGN, mix=None, rng=None):
         def column(C, K):
             return [ResidualBlock(C if i == 0 else K, K, D, inject, rng) for i in range(blocks)]
 
@@ -139,6 +161,7 @@ class TimeUNet:
         self.middle = [ResidualBlock(lowest, lowest, D, inject, rng),
                        SelfAttention2d(lowest, heads, rng),
                        ResidualBlock(lowest, lowest, D, inject, rng)]
+        self.mix = mix
         self.up = [ConvTranspose2d(b, a, 4, stride=2, padding=1, rng=rng) for a, b in pairs]
         self.decode = [column(2 * K, K) for K in upper]
         self.norm = GroupNormSiLU(groups(widths[0]), widths[0])
@@ -149,14 +172,15 @@ class TimeUNet:
         if x.shape[2] % self.factor or x.shape[3] % self.factor:
             raise ValueError(f"TimeUNet: height and width must be divisible by {self.factor}, got "
                              f"{x.shape}")
-        h, seen = self.first(x), []
+        h, e, seen = self.first(x), silu(e), []
         for column, down in zip(self.encode, self.down, strict=True):
             for block in column:
                 h = block(h, e)
             seen.append(h)
             h = down(h)
         before, attention, after = self.middle
-        h = after(attention(before(h, e)), e)
+        h = attention(before(h, e))
+        h = after(h if self.mix is None else self.mix(h, e), e)
         for column, up in zip(self.decode[::-1], self.up[::-1], strict=True):
             h = concatenate([up(h), seen.pop()], axis=1)
             for block in column:

@@ -23,9 +23,9 @@ class NoisyClassifier:
         self.last = nn.Linear(widths[-1] * places, classes, rng=rng)
 
     def __call__(self, x_t, t):
-        h, e = x_t, self.embed(t)
+        h, e = x_t, silu(self.embed(t))
         for conv, inject in zip(self.convs, self.inject, strict=True):
-            h = silu(inject(conv(h), e))
+            h = inject(conv(h), e)
         return self.last(h.flatten(1))
 
     def loss(self, ddpm, x_0, y, rng):

@@ -24,10 +24,12 @@ import numpy as np
 from numba import prange
 
 from .columns import channels_first, channels_last, even
-from .common import chunks, compiled, gemm, one_blas_thread, threaded
+from .combination import combination
+from .common import chunks, compiled, threaded
 from .matmul import matmul
+from .product import product
 
-TILES = 96  # tiles in a block, at least: what makes the products efficient
+TILES = 24  # tiles in a block, at least: few, so that all of them stay in cache
 
 
 def toom_cook(r):
@@ -44,6 +46,8 @@ def toom_cook(r):
 
 
 MATRICES = {r: toom_cook(r) for r in (2, 3)}
+_combine = combination([M for AT, BT, _ in MATRICES.values() for M in (BT, AT, AT.T)])
+BT, AT, A, OTHERS = 0, 1, 2, 3  # which of the three of r = 2; those of r = 3 are OTHERS further
 PHASES = {((3, 3), (1, 1)): 1, ((4, 4), (2, 2)): 2}  # of filter and stride
 
 
@@ -54,91 +58,64 @@ def fits(N, C, K, out, kernel, stride, dilation, groups):
 
 
 def conv2d(x, w, b, stride, padding, y):
-    K, C = w.shape[:2]
-    AT, BT, GG = (M.astype(x.dtype) for M in MATRICES[w.shape[2] // stride[0]])
-    s = stride[0]
-    u = matmul.cpu(GG, _phases(w, s)).reshape(-1, s, K, s * C)
-    with one_blas_thread():
-        _conv2d(x, u, b, padding, (0, 0), y, BT, AT, 1, chunks(len(x)))
+    (K, C), s, r = w.shape[:2], stride[0], w.shape[2] // stride[0]
+    w = w.reshape(K, C, r, s, r, s).transpose(2, 4, 3, 5, 1, 0)  # (i, j), a, (b, c), k
+    u = _at_points(w, r).reshape(-1, s, s * C, K)
+    _conv2d(x, u, b, padding, (0, 0), y, r, 1, chunks(len(x)))
 
 
 def conv_transpose2d(x, w, b, stride, padding, y):
     """For stride 2: at stride 1 it is conv2d of the turned filters."""
-    K, C = w.shape[:2]
-    AT, BT, GG = (M.astype(x.dtype) for M in MATRICES[w.shape[2] // stride[0]])
-    s, r = stride[0], w.shape[2] // stride[0]
-    turned = _phases(w, s)[::-1].reshape(r * r, s, K, s * C).swapaxes(2, 3)
-    u = matmul.cpu(GG, np.ascontiguousarray(turned).reshape(r * r, -1))
-    with one_blas_thread():
-        _conv2d(x, u.reshape(-1, 1, s * s * C, K), b, (r - 1, r - 1), padding, y, BT, AT, s,
-                chunks(len(x)))
+    (K, C), s, r = w.shape[:2], stride[0], w.shape[2] // stride[0]
+    w = w.reshape(K, C, r, s, r, s)[:, :, ::-1, :, ::-1].transpose(2, 4, 0, 3, 5, 1)
+    u = _at_points(w, r).reshape(-1, 1, K, s * s * C)  # (i, j), k, (a, b, c)
+    _conv2d(x, u, b, (r - 1, r - 1), padding, y, r, s, chunks(len(x)))
 
 
 def conv2d_weight(g, x, size, stride, padding):
     K, C, s = g.shape[1], x.shape[1], stride[0]
-    r = size[0] // s
-    AT, BT, GG = (M.astype(x.dtype) for M in MATRICES[r])
+    r, GG = size[0] // s, MATRICES[size[0] // s][2].astype(x.dtype)
     parts = np.empty((chunks(len(x)), len(GG), s, K, s * C), x.dtype)
-    with one_blas_thread():
-        _weight(g, x, padding, BT, np.ascontiguousarray(AT.T), parts)
+    _weight(g, x, padding, r, parts)
     gw = matmul.cpu(GG.T, parts.sum(0).reshape(len(GG), -1)).reshape(r, r, s, K, s, C)
     return np.ascontiguousarray(gw.transpose(3, 5, 0, 2, 1, 4)).reshape(K, C, *size)
 
 
-def _phases(w, s):
-    """w (K, C, r·s, r·s) as (r², [a, k, b, c]): filters r×r of every phase (a, b)."""
-    K, C, R, S = w.shape
-    w = w.reshape(K, C, R // s, s, S // s, s).transpose(2, 4, 3, 0, 5, 1)
-    return np.ascontiguousarray(w).reshape(R * S // s ** 2, -1)
+def _at_points(w, r):
+    """G w Gᵀ of the filters w (r, r, …): (n², …)."""
+    w = np.ascontiguousarray(w).reshape(r * r, -1)
+    return matmul.cpu(MATRICES[r][2].astype(w.dtype), w)
 
 
 @compiled
-def _combine(M, x, at, step, y, to, stride, size):
-    """y_i = Σ_j M[i,j] · x_j, all of one size; x_j starts at + j·step, y_i at to + i·stride."""
-    a, b, c, d = x[at:], x[at + step:], x[at + 2 * step:], x[at + 3 * step:]
-    e, f = x[at + min(4, M.shape[1] - 1) * step:], x[at + min(5, M.shape[1] - 1) * step:]
-    for i in range(len(M)):
-        out = y[to + i * stride:]
-        p, q, r, s = M[i, 0], M[i, 1], M[i, 2], M[i, 3]
-        if M.shape[1] == 4:
-            for l in range(size):
-                out[l] = p * a[l] + q * b[l] + r * c[l] + s * d[l]
-        elif M.shape[1] == 5:
-            t = M[i, 4]
-            for l in range(size):
-                out[l] = p * a[l] + q * b[l] + r * c[l] + s * d[l] + t * e[l]
-        else:
-            t, u = M[i, 4], M[i, 5]
-            for l in range(size):
-                out[l] = p * a[l] + q * b[l] + r * c[l] + s * d[l] + t * e[l] + u * f[l]
+def _tiles(x, which, n, m, top, left, rows, columns, phases, image, half, v, tile, tiles):
+    """v[i, j, a, tile, (b, c)] = (M d Mᵀ)[i, j] for all tiles d of the phases (a, b) of one image
+    x (C, H, W), from `tile` on; M (n, m) is number `which`.
 
-
-@compiled
-def _tiles(x, M, top, left, rows, columns, phases, image, half, v, tile, tiles):
-    """v[i, tile, a, j, (b, c)] = (M d Mᵀ)[i, j] for all tiles d of the phases (a, b) of one image
-    x (C, H, W), from `tile` on.
-
-    Tiles are as large as M is wide, 4 apart; image and half are buffers.
+    Tiles are m×m, 4 apart; image and half are buffers.
     """
-    n, m = M.shape
     B, height, width = phases * len(x), 4 * rows + m - 4, 4 * columns + m - 4
     channels_last(x, top, left, (phases * height, phases * width), image)
     for h in range(phases * height):
         for t in range(columns):
-            _combine(M, image, (h * width + 4 * t) * B, B, half, (h * columns + t) * n * B, B, B)
+            _combine(which, image, (h * width + 4 * t) * B, B, half, (h * columns + t) * n * B, B,
+                     B)
     for r in range(rows):
         for t in range(columns):
             for a in range(phases):
-                to = ((tile + r * columns + t) * phases + a) * n * B
-                _combine(M, half, ((4 * r * phases + a) * columns + t) * n * B,
-                         phases * columns * n * B, v, to, tiles * phases * n * B, n * B)
+                at = ((4 * r * phases + a) * columns + t) * n * B
+                to = (a * tiles + tile + r * columns + t) * B
+                for j in range(n):
+                    _combine(which, half, at + j * B, phases * columns * n * B,
+                             v, to + j * phases * tiles * B, n * phases * tiles * B, B)
 
 
 @threaded
-def _conv2d(x, u, b, padding, crop, y, BT, AT, out, chunks):
-    """u (n², phases of x, K, B), B channels of x and K of y, those of its phases included, `out`
+def _conv2d(x, u, b, padding, crop, y, r, out, chunks):
+    """u (n², phases of x, B, K), B channels of x and K of y, those of its phases included, `out`
     each way; of y, made whole tiles at a time, `crop` is cut off above and to the left."""
-    (N, _, H, W), n, (_, phases, K, B) = y.shape, len(BT), u.shape
+    (N, _, H, W), n, (_, phases, B, K) = y.shape, r + 3, u.shape
+    which = OTHERS * (r - 2)
     rows, columns = (H + crop[0] - 1) // out // 4 + 1, (W + crop[1] - 1) // out // 4 + 1
     images = even(N, chunks, -(-TILES // (rows * columns)))
     tiles, items = images * rows * columns, -(-N // images)
@@ -151,30 +128,34 @@ def _conv2d(x, u, b, padding, crop, y, BT, AT, out, chunks):
         for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
             n0, n1 = item * images, min(N, (item + 1) * images)
             for i in range(n0, n1):
-                _tiles(x[i], BT, padding[0], padding[1], rows, columns, phases, image, half,
-                       v, (i - n0) * rows * columns, tiles)
+                _tiles(x[i], which + BT, n, n, padding[0], padding[1], rows, columns, phases,
+                       image, half, v, (i - n0) * rows * columns, tiles)
             for i in range(n):
                 for j in range(n):
                     for a in range(phases):
-                        gemm(False, True, (n1 - n0) * rows * columns, K, B,
-                             v[((i * tiles * phases + a) * n + j) * B:], phases * n * B,
-                             u[i * n + j, a], B, a > 0, m[(i * tiles * n + j) * K:], n * K)
+                        product((n1 - n0) * rows * columns, K, B,
+                                v[((i * n + j) * phases + a) * tiles * B:], B, 1,
+                                u[i * n + j, a].reshape(B * K), K, a > 0,
+                                m[(i * n + j) * tiles * K:], K)
             for i in range(n0, n1):
-                for r in range(rows):
+                for p in range(rows):
                     for t in range(columns):
-                        tile = ((i - n0) * rows + r) * columns + t
-                        _combine(AT, m, tile * n * K, tiles * n * K, half, 0, n * K, n * K)
+                        tile = ((i - n0) * rows + p) * columns + t
+                        for j in range(n):
+                            _combine(which + AT, m, (j * tiles + tile) * K, n * tiles * K,
+                                     half, j * K, n * K, K)
                         for h in range(4):
                             for a in range(out):
-                                to = (((4 * r + h) * out + a) * columns + t) * 4 * D
-                                _combine(AT, half, h * n * K + a * D, K, image, to, D, D)
+                                to = (((4 * p + h) * out + a) * columns + t) * 4 * D
+                                _combine(which + AT, half, h * n * K + a * D, K, image, to, D,
+                                         D)
                 channels_first(image, 4 * columns * out, crop[0], crop[1], b, y[i])
 
 
 @threaded
-def _weight(g, x, padding, BT, A, parts):
+def _weight(g, x, padding, r, parts):
     (N, K, P, Q), (chunks, _, phases, _, B) = g.shape, parts.shape
-    n, rows, columns = len(BT), -(-P // 4), -(-Q // 4)
+    n, which, rows, columns = r + 3, OTHERS * (r - 2), -(-P // 4), -(-Q // 4)
     images = even(N, chunks, -(-TILES // (rows * columns)))
     tiles, items = images * rows * columns, -(-N // images)
     height, width = 4 * rows + n - 4, 4 * columns + n - 4
@@ -190,13 +171,13 @@ def _weight(g, x, padding, BT, A, parts):
             n0, n1 = item * images, min(N, (item + 1) * images)
             for i in range(n0, n1):
                 tile = (i - n0) * rows * columns
-                _tiles(x[i], BT, padding[0], padding[1], rows, columns, phases, image, half,
-                       v, tile, tiles)
-                _tiles(g[i], A, 0, 0, rows, columns, 1, image, half, z, tile, tiles)
+                _tiles(x[i], which + BT, n, n, padding[0], padding[1], rows, columns, phases,
+                       image, half, v, tile, tiles)
+                _tiles(g[i], which + A, n, 4, 0, 0, rows, columns, 1, image, half, z, tile, tiles)
             for i in range(n):
                 for j in range(n):
                     for a in range(phases):
-                        gemm(True, False, K, B, (n1 - n0) * rows * columns,
-                             z[(i * tiles * n + j) * K:], n * K,
-                             v[((i * tiles * phases + a) * n + j) * B:], phases * n * B,
-                             item > first, parts[chunk, i * n + j, a], B)
+                        product(K, B, (n1 - n0) * rows * columns,
+                                z[(i * n + j) * tiles * K:], 1, K,
+                                v[((i * n + j) * phases + a) * tiles * B:], B,
+                                item > first, parts[chunk, i * n + j, a].reshape(K * B), B)

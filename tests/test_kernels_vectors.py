@@ -1,0 +1,51 @@
+"""The products and sums that are spelled out in vectors, against NumPy's."""
+
+import numpy as np
+import pytest
+from kernel_checks import DTYPES, close, normal
+from minigen.kernels.combination import combination
+from minigen.kernels.common import compiled
+from minigen.kernels.product import product
+
+MATRICES = [np.array([[1.0, 0, -2], [0, -1, 0.5]]), np.array([[-3.0], [1], [-1], [0.25]])]
+combine = combination(MATRICES)
+
+
+@compiled
+def multiply(m, n, k, a, row, column, b, ldb, add, c, ldc):
+    product(m, n, k, a, row, column, b, ldb, add, c, ldc)
+
+
+@compiled
+def sums(which, x, at, step, y, to, stride, size):
+    combine(which, x, at, step, y, to, stride, size)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("m, n, k", [(1, 1, 1), (7, 5, 3), (13, 70, 9), (6, 64, 4), (25, 47, 30),
+                                     (12, 112, 1), (0, 4, 3), (3, 0, 2), (5, 16, 0)])
+def test_product(m, n, k, dtype):
+    rng = np.random.default_rng(0)
+    a, b = normal(rng, dtype, m, k + 2), normal(rng, dtype, k, n + 1)
+    c = normal(rng, dtype, m, n + 3)
+    expected = a[:, :k] @ b[:, :n]
+    for add in (True, False):
+        for x, row, column in ((a, k + 2, 1), (a.T.copy(), 1, m)):
+            found = c.copy()
+            multiply(m, n, k, x.ravel(), row, column, b.ravel(), n + 1, add, found.reshape(-1),
+                     n + 3)
+            close(found[:, :n], expected + c[:, :n] if add else expected)
+            assert (found[:, n:] == c[:, n:]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 40])
+def test_combination(which, size, dtype):
+    rng, M = np.random.default_rng(0), MATRICES[which].astype(dtype)
+    x, y = normal(rng, dtype, 2 + M.shape[1] * 50), normal(rng, dtype, 3 + len(M) * 60)
+    expected = y.copy()
+    rows = expected[3:].reshape(len(M), 60)
+    rows[:, :size] = M @ x[2:].reshape(-1, 50)[:, :size]
+    sums(which, x, 2, 50, y, 3, 60, size)
+    close(y, expected)

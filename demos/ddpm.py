@@ -33,7 +33,7 @@ def flags(parser):
 def main(argv=None):
     run = Demo("ddpm", __doc__, argv, batch=32, flags=flags,
                data=("glyphs", "mnist", "fashion-mnist", "scenes", "cifar10"),
-               steps={"glyphs": 600, "mnist": 2000, "fashion-mnist": 2000, "scenes": 600,
+               steps={"glyphs": 600, "mnist": 3600, "fashion-mnist": 3600, "scenes": 600,
                       "cifar10": 2000})
     if run.args.sampling_steps > T:
         raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "

@@ -37,9 +37,10 @@ CLOSE = 1e-4  # to which the sides' first losses must agree, relatively
 class Side:
     """A process that times what it is asked to: see side_by_side/worker.py."""
 
-    def __init__(self, name, module, shared, threads):
+    def __init__(self, name, module, shared, threads, *sizes):
         self.name, self.process = name, subprocess.Popen(
-            [sys.executable, "-m", "demos.side_by_side.worker", name, module, shared, str(threads)],
+            [sys.executable, "-m", "demos.side_by_side.worker", name, module, shared,
+             *map(str, [threads, *sizes])],
             cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.about = self._answer()
 

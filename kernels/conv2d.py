@@ -9,15 +9,24 @@
 
 2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast version turns a block of
 images into columns (columns.py) inside the core's cache and multiplies there, each thread its own
-blocks: the product runs at the speed of BLAS and no large intermediate ever reaches memory.
+blocks: no large intermediate ever reaches memory.
 """
 
 import numpy as np
 from numba import prange
 
 from . import winograd
-from .columns import blocking, channels_last, check_conv, conv_size, im2col, windows
-from .common import chunks, gemm, kernel, one_blas_thread, threaded
+from .columns import (
+    blocking,
+    channels_first,
+    channels_last,
+    check_conv,
+    conv_size,
+    im2col,
+    windows,
+)
+from .common import chunks, kernel, threaded
+from .product import product
 
 
 def check(x, w, b, stride, padding, dilation, groups):
@@ -43,18 +52,17 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
     if winograd.fits(len(x), *w.shape[1::-1], (P, Q), (R, S), stride, dilation, groups):
         winograd.conv2d(x, w, bias, stride, padding, y)
         return y
-    with one_blas_thread():
-        _columns(x, np.ascontiguousarray(w.transpose(0, 2, 3, 1)), bias, y, stride, padding,
-                 dilation, groups, chunks(len(x) * P),
-                 *blocking(len(x), D * R * S, (P, Q), chunks(len(x) * P), x.itemsize))
+    w = w.reshape(groups, K // groups, D, R, S).transpose(0, 3, 4, 2, 1)
+    _columns(x, np.ascontiguousarray(w), bias, y, stride, padding, dilation, chunks(len(x) * P),
+             *blocking(len(x), D * R * S, (P, Q), chunks(len(x) * P), x.itemsize))
     return y
 
 
 @threaded
-def _columns(x, w, b, y, stride, padding, dilation, groups, chunks, images, rows):
-    N, K, P, Q = y.shape
-    R, S, D = w.shape[1:]
-    M, L, block = K // groups, D * R * S, images * rows * Q
+def _columns(x, w, b, y, stride, padding, dilation, chunks, images, rows):
+    """w (groups, R, S, D, M): a row of columns times the filters of a group is M outputs."""
+    (N, _, P, Q), (groups, R, S, D, M) = y.shape, w.shape
+    L, block = R * S * D, images * rows * Q
     pointwise = R * S == 1 and stride == (1, 1) and padding == (0, 0) and images == 1
     width, bands = (Q - 1) * stride[1] + (S - 1) * dilation[1] + 1, -(-P // rows)
     height = (rows - 1) * stride[0] + (R - 1) * dilation[0] + 1
@@ -62,26 +70,29 @@ def _columns(x, w, b, y, stride, padding, dilation, groups, chunks, images, rows
     for chunk in prange(chunks):
         image = np.empty(height * width * D, x.dtype)
         col = np.empty((block, L), x.dtype)
-        out = np.empty((M, block), x.dtype)
+        out = np.empty(block * M, x.dtype)
         for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
             n0, p0 = item // bands * images, item % bands * rows
             n1, p1 = min(n0 + images, N), min(p0 + rows, P)
             size = (p1 - p0) * Q
             for g in range(groups):
+                filters, bias = w[g].reshape(L * M), b[g * M:(g + 1) * M]
                 if pointwise:  # the image is its own column matrix
-                    gemm(False, False, M, size, L, w[g * M:], L, x[n0, g * D:, p0:], P * Q,
-                         0, out, block)
-                else:
-                    for n in range(n0, n1):
-                        channels_last(x[n, g * D:(g + 1) * D], padding[0] - p0 * stride[0],
-                                      padding[1], (height, width), image)
-                        im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
-                               col[(n - n0) * size:])
-                    gemm(False, True, M, (n1 - n0) * size, L, w[g * M:], L, col, L, 0, out, block)
-                for n in range(n0, n1):
+                    to = y[n0, g * M:(g + 1) * M].reshape(M * P * Q)[p0 * Q:]
+                    product(M, size, L, filters, 1, M,
+                            x[n0, g * D:(g + 1) * D].reshape(L * P * Q)[p0 * Q:], P * Q,
+                            False, to, P * Q)
                     for k in range(M):
-                        bias = b[g * M + k]
-                        to = y[n, g * M + k, p0:p1].reshape(size)
-                        this = out[k, (n - n0) * size:]
-                        for j in range(size):
-                            to[j] = this[j] + bias
+                        for j in range(k * P * Q, k * P * Q + size):
+                            to[j] += bias[k]
+                    continue
+                for n in range(n0, n1):
+                    channels_last(x[n, g * D:(g + 1) * D], padding[0] - p0 * stride[0],
+                                  padding[1], (height, width), image)
+                    im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
+                           col[(n - n0) * size:])
+                product((n1 - n0) * size, M, L, col.reshape(block * L), L, 1, filters, M,
+                        False, out, M)
+                for n in range(n0, n1):
+                    channels_first(out[(n - n0) * size * M:], Q, 0, 0, bias,
+                                   y[n, g * M:(g + 1) * M, p0:p1])

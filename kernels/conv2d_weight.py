@@ -16,7 +16,8 @@ from numba import prange
 
 from . import winograd
 from .columns import blocking, channels_last, check_conv, im2col, windows
-from .common import chunks, gemm, kernel, one_blas_thread, threaded
+from .common import chunks, kernel, threaded
+from .product import product
 
 
 def check(g, x, size, stride, padding, dilation, groups):
@@ -39,9 +40,8 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
     if winograd.fits(N, x.shape[1], K, (P, Q), size, stride, dilation, groups):
         return winograd.conv2d_weight(g, x, size, stride, padding)
     parts = np.zeros((chunks(N * P), K, *size, D), x.dtype)
-    with one_blas_thread():
-        _columns(g, x, parts, stride, padding, dilation, groups,
-                 *blocking(N, D * size[0] * size[1], (P, Q), len(parts), x.itemsize))
+    _columns(g, x, parts, stride, padding, dilation, groups,
+             *blocking(N, D * size[0] * size[1], (P, Q), len(parts), x.itemsize))
     return np.ascontiguousarray(parts.sum(0).transpose(0, 3, 1, 2))
 
 
@@ -71,5 +71,6 @@ def _columns(g, x, parts, stride, padding, dilation, groups, images, rows):
                         this = g[n, j * M + k, p0:p1].reshape(size)
                         for i in range(size):
                             to[i] = this[i]
-                gemm(False, False, M, L, (n1 - n0) * size, out, block, col, L,
-                     1, parts[chunk, j * M:], L)
+                product(M, L, (n1 - n0) * size, out.reshape(M * block), block, 1,
+                        col.reshape(block * L), L, True,
+                        parts[chunk, j * M:(j + 1) * M].reshape(M * L), L)

@@ -9,18 +9,21 @@
 
 2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast version: with stride 1 it
 is conv2d with the filters turned by 180° and their channels swapped, which reads where this writes;
-4×4 filters at stride 2 go Winograd's way (winograd.py). Otherwise each thread multiplies one image
-at a time, col = xᵀ·w (columns.py), and adds the columns to an image with its channels innermost,
-where S·D numbers are added in one go.
+4×4 filters at stride 2 go Winograd's way (winograd.py). Otherwise each thread multiplies a few
+images at a time, col = xᵀ·w (columns.py), and adds the columns to an image with its channels
+innermost, where S·D numbers are added in one go.
 """
 
 import numpy as np
 from numba import prange
 
 from . import winograd
-from .columns import channels_first, check_conv, col2im
-from .common import chunks, gemm, kernel, one_blas_thread, threaded
+from .columns import channels_first, check_conv, col2im, even
+from .common import chunks, kernel, threaded
 from .conv2d import conv2d
+from .product import product
+
+ROWS = 64  # pixels multiplied at a time, at least: they share one reading of the filters
 
 
 def check(x, w, b, size, stride, padding, dilation, groups):
@@ -60,24 +63,35 @@ def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
     threads = chunks(N * D * groups)
     blocks = threads if N * groups < threads and D % threads == 0 else 1  # of channels
     w = w.reshape(K, blocks, D // blocks, R, S).transpose(1, 0, 3, 4, 2)
-    with one_blas_thread():
-        _columns(x, np.ascontiguousarray(w), bias, y, stride, padding, dilation, groups, threads)
+    images = even(N, threads, -(-ROWS // (x.shape[2] * x.shape[3])))
+    _columns(x, np.ascontiguousarray(w), bias, y, stride, padding, dilation, groups, images,
+             threads)
     return y
 
 
 @threaded
-def _columns(x, w, b, y, stride, padding, dilation, groups, chunks):
+def _columns(x, w, b, y, stride, padding, dilation, groups, images, chunks):
     (N, K, P, Q), (H, W), (blocks, _, R, S, D) = x.shape, y.shape[2:], w.shape
-    M, L = K // groups, R * S * D
+    M, L, size = K // groups, R * S * D, P * Q
     height, width = H + 2 * padding[0], W + 2 * padding[1]
-    items = N * groups * blocks
+    items = -(-N // images) * groups * blocks
     for chunk in prange(chunks):
         image = np.empty(height * width * D, x.dtype)
-        col = np.empty((P * Q, L), x.dtype)
+        pixels = np.empty((images * size, M), x.dtype)
+        col = np.empty((images * size, L), x.dtype)
         for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
-            n, g, block = item // (groups * blocks), item // blocks % groups, item % blocks
-            gemm(True, False, P * Q, L, M, x[n, g * M:], P * Q, w[block, g * M:], L, 0, col, L)
-            image[:] = 0
-            col2im(col, (P, Q), (R, S), stride, dilation, image, width, D)
+            some, g, block = item // (groups * blocks), item // blocks % groups, item % blocks
+            n0, n1 = some * images, min((some + 1) * images, N)
+            for n in range(n0, n1):
+                for m in range(M):
+                    this = x[n, g * M + m].reshape(size)
+                    for i in range(size):
+                        pixels[(n - n0) * size + i, m] = this[i]
+            product((n1 - n0) * size, L, M, pixels.reshape(images * size * M), M, 1,
+                    w[block, g * M:(g + 1) * M].reshape(M * L), L, False,
+                    col.reshape(images * size * L), L)
             d = (g * blocks + block) * D
-            channels_first(image, width, padding[0], padding[1], b[d:], y[n, d:d + D])
+            for n in range(n0, n1):
+                image[:] = 0
+                col2im(col[(n - n0) * size:], (P, Q), (R, S), stride, dilation, image, width, D)
+                channels_first(image, width, padding[0], padding[1], b[d:], y[n, d:d + D])

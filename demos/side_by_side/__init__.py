@@ -1,7 +1,8 @@
 """The reference models and ops twice, in minigen and in PyTorch, as demos/bench.py times them.
 
 Each module has two functions, `minigen(shared)` and `pytorch(shared, compile)`. Both give a dict of
-what is timed: names to functions without arguments. minigen's is called first and leaves the first
+what is timed: names to functions without arguments. (minigen's of a model also takes the batch size
+and the side of the images, for demos/scaling.py.) minigen's is called first and leaves the first
 weights and the batch in the folder `shared`; PyTorch's takes them from there. Each runs in its own
 process, so every import stands in the function of the side that needs it.
 
@@ -27,10 +28,14 @@ def take(shared, name):
             for key, a in load_file(Path(shared) / f"{name}.safetensors").items()}
 
 
-def digits(n):
-    """n drawn digits, uint8 (n, 1, 28, 28)."""
+def digits(n, side=28):
+    """n drawn digits, uint8 (n, 1, side, side), repeated where they are too few or too small."""
+    import numpy as np
+
     from minigen.data import glyphs
-    return glyphs.load(n_train=n, n_test=1).train_x
+    x = glyphs.load(n_train=min(n, 256), n_test=1).train_x
+    return np.pad(x, ((0, n - len(x)), (0, 0), *[(0, max(0, side - 28))] * 2), "wrap")[
+        ..., :side, :side]
 
 
 class Noise:

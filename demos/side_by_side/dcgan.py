@@ -9,14 +9,14 @@ from demos.side_by_side import Noise, digits, leave, take
 BATCH, D_Z, SAMPLES = 16, 16, 100
 
 
-def minigen(shared):
+def minigen(shared, batch=BATCH, side=28):
     from minigen import data, nn
     from minigen.models.gan.dcgan import adam, dcgan
     from minigen.models.gan.film import show
     from minigen.models.gan.gan import algorithm_1
-    model = dcgan((1, 28, 28), D_Z)
+    model = dcgan((1, side, side), D_Z)
     nn.init(model, np.random.default_rng(0))
-    x = data.signed(digits(BATCH))
+    x = data.signed(digits(batch, side))
     leave(shared, weights=nn.state_dict(model), batch={"x": x})
     play = algorithm_1(model, adam(nn.parameters(model.D)), adam(nn.parameters(model.G)),
                        lambda i: (x,))

@@ -9,17 +9,17 @@ from demos.side_by_side import Noise, digits, leave, take
 BATCH, SAMPLES, WIDTHS, D = 32, 32, (32, 64, 64), 128
 
 
-def minigen(shared):
+def minigen(shared, batch=BATCH, side=28):
     from minigen import data, nn, optim, train
     from minigen.models.diffusion import schedule, threshold
     from minigen.models.diffusion.ddpm import DDPM
     from minigen.models.diffusion.denoiser import denoiser
-    shape = (1, 28, 28)
+    shape = (1, side, side)
     net = denoiser(shape, WIDTHS, D)
     nn.init(net, np.random.default_rng(0))
     for p in nn.parameters(net).values():  # blocks start as the identity: let them take part
         p.data[...] += 0.02 * np.random.default_rng(p.size).standard_normal(p.shape, np.float32)
-    x = data.signed(digits(BATCH))
+    x = data.signed(digits(batch, side))
     leave(shared, weights=nn.state_dict(net), batch={"x": x})
     model, opt = DDPM(net, schedule.linear(1000)), optim.Adam(nn.parameters(net), lr=1e-3)
     few = schedule.respaced(model.schedule, 50)

@@ -14,12 +14,12 @@ from demos.side_by_side import digits, leave, take
 BATCH, SAMPLES, PASSES = 16, 16, 28
 
 
-def minigen(shared):
+def minigen(shared, batch=BATCH, side=28):
     from minigen import nn, no_grad, optim, train
     from minigen.models.autoregressive.pixelcnn import pixelcnn
-    model = pixelcnn((1, 28, 28))
+    model = pixelcnn((1, side, side))
     nn.init(model, np.random.default_rng(0))
-    x = (digits(BATCH) > 127).astype(np.uint8)
+    x = (digits(batch, side) > 127).astype(np.uint8)
     leave(shared, weights=nn.state_dict(model.net), batch={"x": x.astype(np.float32)})
     opt = optim.Adam(nn.parameters(model), lr=1e-3)
     rngs = map(np.random.default_rng, itertools.count())

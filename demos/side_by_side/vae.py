@@ -9,12 +9,12 @@ from demos.side_by_side import Noise, digits, leave, take
 BATCH, D_Z, SAMPLES = 128, 16, 100
 
 
-def minigen(shared):
+def minigen(shared, batch=BATCH, side=28):
     from minigen import nn, optim, train
     from minigen.models.vae.conv_vae import convolutional
-    model = convolutional((1, 28, 28), D_Z)
+    model = convolutional((1, side, side), D_Z)
     nn.init(model, np.random.default_rng(0))
-    x = (digits(BATCH) > 127).astype(np.float32)
+    x = (digits(batch, side) > 127).astype(np.float32)
     leave(shared, weights=nn.state_dict(model), batch={"x": x})
     opt = optim.Adam(nn.parameters(model), lr=1e-3)
     rngs = map(np.random.default_rng, itertools.count())

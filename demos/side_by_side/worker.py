@@ -1,6 +1,6 @@
 """One side of a benchmark in a process of its own.
 
-    python -m demos.side_by_side.worker SIDE MODULE SHARED THREADS
+    python -m demos.side_by_side.worker SIDE MODULE SHARED THREADS [BATCH SIDE_LENGTH]
 
 SIDE is minigen, pytorch or compiled (PyTorch with torch.compile). It answers each line of its
 input with a line of JSON: at the start what it has and how much memory that took; to
@@ -15,7 +15,7 @@ import sys
 import time
 
 
-def main(side, module, shared, threads, answers):
+def main(answers, side, module, shared, threads, *sizes):
     for library in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[library] = threads
     if side == "minigen":
@@ -27,7 +27,7 @@ def main(side, module, shared, threads, answers):
     imported = peak()
     build = getattr(importlib.import_module(f"demos.side_by_side.{module}"),
                     "minigen" if side == "minigen" else "pytorch")
-    calls = build(shared) if side == "minigen" else build(
+    calls = build(shared, *map(int, sizes)) if side == "minigen" else build(
         shared, torch.compile if side == "compiled" else lambda f: f)
     first = {}
     if "train" in calls:
@@ -63,4 +63,4 @@ def answer(answers, **message):
 
 if __name__ == "__main__":
     answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is not an answer
-    main(*sys.argv[1:], answers)
+    main(answers, *sys.argv[1:])

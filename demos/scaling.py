@@ -1,0 +1,76 @@
+"""How minigen's training steps grow with the batch, the image and the threads.
+
+    python demos/scaling.py                        the table, and runs/scaling/scaling.png
+    python demos/scaling.py --quick                two small sizes, to see that it runs
+
+Each model of demos/bench.py, at its demo's size but for what is varied, in a process of its own
+for each number of threads. The time of one image is what counts: where it stops falling with the
+batch, the machine is full; where the second thread does not halve it, something else is.
+"""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+from demos.bench import MODELS, Side, machine
+from minigen import pictures
+from minigen.demo import cli
+from minigen.train import write_text, writing
+
+BATCHES, SIDES = (1, 4, 16, 64, 256), (16, 28, 48, 64)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", default="runs/scaling", metavar="DIR",
+                        help="folder of the table and the plot")
+    parser.add_argument("--quick", action="store_true", help="two small sizes of one model")
+    args = parser.parse_args(argv)
+    out = Path(args.out)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    models = ["vae"] if args.quick else MODELS
+    sizes = [(1, 28), (4, 28)] if args.quick else [
+        *((batch, 28) for batch in BATCHES), *((16, side) for side in SIDES if side != 28)]
+    threads = sorted({1, os.cpu_count()})
+    seconds = 0.01 if args.quick else 1.0
+    times = {(model, n, *size): step(model, n, *size, seconds)
+             for model in models for size in sizes for n in threads}
+    text = table(times, models, sizes, threads)
+    about = "; ".join(f"{key} {value}" for key, value in machine(max(threads)).items())
+    print(f"{about}\n\n{text}")
+    write_text(out / "scaling.md", f"{about}\n\n{text}\n")
+    batches = [batch for batch, side in sizes if side == 28]
+    panels = [{"title": MODELS[model], "xscale": "log", "yscale": "log", "xlabel": "images a step",
+               "ylabel": "milliseconds an image", "curves": {
+                   f"{n} thread{'s' * (n > 1)}": (
+                       batches, [1e3 * times[model, n, b, 28] / b for b in batches])
+                   for n in threads}} for model in models]
+    with writing(out / "scaling.png"):
+        pictures.lines(out / "scaling.png", *panels)
+
+
+def step(model, threads, batch, side, seconds):
+    """Seconds of a training step."""
+    with tempfile.TemporaryDirectory() as shared, Side("minigen", model, shared, threads, batch,
+                                                       side) as worker:
+        found = worker.time("train", seconds)
+    print(f"{MODELS[model]}: {batch} images of {side}×{side}, {threads} threads: "
+          f"{1e3 * found:.3g} ms", flush=True)
+    return found
+
+
+def table(times, models, sizes, threads):
+    """Milliseconds a step: a row for each size, a column for each model and number of threads."""
+    columns = [(model, n) for model in models for n in threads]
+    lines = ["| images | " + " | ".join(f"{MODELS[m]}, {n}" for m, n in columns) + " |",
+             "|---|" + "---|" * len(columns)]
+    for batch, side in sizes:
+        cells = " | ".join(f"{1e3 * times[model, n, batch, side]:.3g}" for model, n in columns)
+        lines.append(f"| {batch} of {side}×{side} | {cells} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli(main)

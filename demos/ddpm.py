@@ -33,13 +33,13 @@ def flags(parser):
 def main(argv=None):
     run = Demo("ddpm", __doc__, argv, batch=32, flags=flags,
                data=("glyphs", "mnist", "fashion-mnist", "scenes", "cifar10"),
-               steps={"glyphs": 600, "mnist": 3600, "fashion-mnist": 3600, "scenes": 600,
+               steps={"glyphs": 900, "mnist": 6200, "fashion-mnist": 6200, "scenes": 900,
                       "cifar10": 2000})
     if run.args.sampling_steps > T:
         raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
                               f"{T} steps: give 1 to {T}")
-    shape, drawn = run.data.shape, run.data.name in ("glyphs", "scenes")
-    net = denoiser(shape, (8, 8, 8) if run.quick else (16, 32, 32) if drawn else (32, 64, 64))
+    shape, natural = run.data.shape, run.data.name == "cifar10"
+    net = denoiser(shape, (8, 8, 8) if run.quick else (32, 64, 64) if natural else (16, 32, 64))
     nn.init(net, run.rng)
     noise_schedule, weight = SCHEDULES[run.args.schedule](T), None
     if run.args.predict == "velocity":

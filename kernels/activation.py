@@ -15,7 +15,7 @@ import numpy as np
 from numba import prange
 from numba.extending import register_jitable
 
-from .common import chunks, kernel, threaded
+from .common import chunks, empty, kernel, threaded
 from .exponential import exp, expm1
 
 inlined = register_jitable(error_model="numpy", fastmath={"contract"})
@@ -32,7 +32,7 @@ def pointwise(f):
                 y[i] = f(x[i], one, a)
 
     def run(x, a=1):
-        y = np.empty_like(x)
+        y = empty(x.shape, x.dtype)
         loop(x.ravel(), x.dtype.type(1), x.dtype.type(a), y.reshape(-1), chunks(1 + x.size // PART))
         return y
     return run
@@ -49,7 +49,7 @@ def pointwise_backward(f):
                 gx[i] = f(g[i], x[i], one, a)
 
     def run(g, x, a=1):
-        gx = np.empty_like(x)
+        gx = empty(x.shape, x.dtype)
         loop(g.ravel(), x.ravel(), x.dtype.type(1), x.dtype.type(a), gx.reshape(-1),
              chunks(1 + x.size // PART))
         return gx

@@ -21,7 +21,7 @@ import numba
 import numpy as np
 from numba import prange
 
-from .common import chunks, compiled, gemm, kernel, one_blas_thread, threaded
+from .common import chunks, compiled, empty, gemm, kernel, one_blas_thread, threaded
 
 ROWS, KEYS = 64, 128
 
@@ -61,7 +61,7 @@ def _masked(s, mask, is_causal):
 @attention.version("cpu")
 def attention(q, k, v, mask, is_causal, scale):
     (B, T), E = q.shape[:2], v.shape[2]
-    o, lse = np.empty((B, T, E), q.dtype), np.empty((B, T), q.dtype)
+    o, lse = empty((B, T, E), q.dtype), np.empty((B, T), q.dtype)
     with one_blas_thread():
         _forward(q, k, v, _added(mask, q), is_causal, q.dtype.type(scale), o, lse)
     return o, lse

@@ -14,7 +14,7 @@ every segment of L by Chan's update: one pass, as accurate as two. Threads take 
 import numpy as np
 from numba import prange
 
-from .common import chunks, kernel, threaded
+from .common import chunks, empty, kernel, threaded
 from .norm import moments, normalise, normalise_backward, scale_and_shift, sums_of
 
 
@@ -28,7 +28,7 @@ def batch_norm(x, weight, bias, eps):
 
 @batch_norm.version("cpu")
 def batch_norm(x, weight, bias, eps):
-    y, stats = np.empty_like(x), np.empty((3, x.shape[1]), x.dtype)
+    y, stats = empty(x.shape, x.dtype), np.empty((3, x.shape[1]), x.dtype)
     weight, bias = scale_and_shift(weight, bias, x.shape[1], x.dtype)
     _batch_norm(x, weight, bias, float(eps), chunks(x.shape[1]), y, stats)
     return y, *stats
@@ -67,7 +67,7 @@ def batch_norm_backward(g, x, weight, mean, rstd):
 
 @batch_norm_backward.version("cpu")
 def batch_norm_backward(g, x, weight, mean, rstd):
-    gx, sums = np.empty_like(x), np.empty((2, x.shape[1]), x.dtype)
+    gx, sums = empty(x.shape, x.dtype), np.empty((2, x.shape[1]), x.dtype)
     w = scale_and_shift(weight, None, x.shape[1], x.dtype)[0]
     _batch_norm_backward(g, x, w, mean, rstd, chunks(x.shape[1]), gx, sums)
     return (gx, None, None) if weight is None else (gx, *sums)

@@ -5,6 +5,7 @@ Dimension letters: images N C H W, filters K D R S (D = C / groups), outputs P Q
 
 import functools
 import inspect
+import math
 import os
 import sys
 from contextlib import nullcontext
@@ -123,6 +124,26 @@ class Kernel:
 def kernel(check=None, **shapes):
     """Make the decorated reference a Kernel."""
     return lambda reference: Kernel(reference, shapes, check)
+
+
+PAGE = 4096
+
+
+def empty(shape, dtype):
+    """An array whose numbers are not set yet, from the start of a page if it is large.
+
+    Of two arrays of whole pages, laid one behind the other, the second starts 16 bytes further
+    within its page. Its addresses then end in the 12 bits with which the next ones of the first
+    end, and the CPU, which compares no more, lets loads wait for stores that are not theirs:
+    group_norm_backward took 2.1 ms in place of 0.55. With both at the start this does not happen.
+    """
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if size < 4 * PAGE:
+        return np.empty(shape, dtype)
+    memory = np.empty(size + PAGE, np.uint8)
+    start = -memory.__array_interface__["data"][0] % PAGE
+    return memory[start:start + size].view(dtype).reshape(shape)
 
 
 # Threads. Numba's pool is the only one: the BLAS that compiled code calls runs at one thread.

@@ -25,7 +25,7 @@ from .columns import (
     im2col,
     windows,
 )
-from .common import chunks, kernel, threaded
+from .common import chunks, empty, kernel, threaded
 from .product import product
 
 
@@ -47,7 +47,7 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
 def conv2d(x, w, b, stride, padding, dilation, groups):
     K, D, R, S = w.shape
     P, Q = conv_size(x.shape[2:], (R, S), stride, padding, dilation)
-    y = np.empty((len(x), K, P, Q), x.dtype)
+    y = empty((len(x), K, P, Q), x.dtype)
     bias = np.zeros(K, x.dtype) if b is None else b
     if winograd.fits(len(x), *w.shape[1::-1], (P, Q), (R, S), stride, dilation, groups):
         winograd.conv2d(x, w, bias, stride, padding, y)

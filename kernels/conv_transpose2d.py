@@ -19,7 +19,7 @@ from numba import prange
 
 from . import winograd
 from .columns import channels_first, check_conv, col2im, even
-from .common import chunks, kernel, threaded
+from .common import chunks, empty, kernel, threaded
 from .conv2d import conv2d
 from .product import product
 
@@ -55,7 +55,7 @@ def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
         w = w.reshape(groups, K // groups, D, R, S)[..., ::-1, ::-1].swapaxes(1, 2)
         w = np.ascontiguousarray(w).reshape(groups * D, K // groups, R, S)
         return conv2d.cpu(x, w, b, stride, tuple(turned), dilation, groups)
-    y = np.empty((N, D * groups, *size), x.dtype)
+    y = empty((N, D * groups, *size), x.dtype)
     bias = np.zeros(D * groups, x.dtype) if b is None else b
     if winograd.fits(N, D, K, x.shape[2:], (R, S), stride, dilation, groups):
         winograd.conv_transpose2d(x, w, bias, stride, padding, y)

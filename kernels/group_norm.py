@@ -19,7 +19,7 @@ from numba import prange
 
 from .activation import silu as silu_kernel
 from .activation import silu_backward
-from .common import kernel, threaded
+from .common import empty, kernel, threaded
 from .exponential import exp
 from .norm import moments, normalise, normalise_backward, scale_and_shift, sums_of
 
@@ -54,7 +54,7 @@ def group_norm(x, num_groups, weight, bias, eps, silu):
 
 @group_norm.version("cpu")
 def group_norm(x, num_groups, weight, bias, eps, silu):
-    y, stats = np.empty_like(x), np.empty((2, len(x), num_groups), x.dtype)
+    y, stats = empty(x.shape, x.dtype), np.empty((2, len(x), num_groups), x.dtype)
     weight, bias = scale_and_shift(weight, bias, (1, x.shape[1]), x.dtype)
     _group_norm(x, weight, bias, float(eps), bool(silu), y, stats)
     return y, *stats
@@ -95,7 +95,7 @@ def group_norm_backward(g, x, num_groups, weight, bias, mean, rstd, silu):
 
 @group_norm_backward.version("cpu")
 def group_norm_backward(g, x, num_groups, weight, bias, mean, rstd, silu):
-    gx, sums = np.empty_like(x), np.empty((2, *x.shape[:2]), x.dtype)
+    gx, sums = empty(x.shape, x.dtype), np.empty((2, *x.shape[:2]), x.dtype)
     w, b = scale_and_shift(weight, bias, (1, x.shape[1]), x.dtype)
     _group_norm_backward(g, x, w, b, mean, rstd, bool(silu), gx, sums)
     return (gx, None, None) if weight is None else (gx, *sums)

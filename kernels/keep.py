@@ -10,7 +10,7 @@ branches at every element and takes fifteen times as long on a mask without a pa
 import numpy as np
 from numba import prange
 
-from .common import chunks, kernel, threaded
+from .common import chunks, empty, kernel, threaded
 
 
 @kernel(x="...", mask="... mask")
@@ -20,7 +20,7 @@ def keep(x, mask):
 
 @keep.version("cpu")
 def keep(x, mask):
-    y = np.empty_like(x)
+    y = empty(x.shape, x.dtype)
     _keep(x.ravel(), mask.ravel(), y.reshape(-1), chunks(1 + x.size // 65536))
     return y
 

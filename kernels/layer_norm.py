@@ -13,7 +13,7 @@ cache for both passes. Sums over the rows are kept by chunk.
 import numpy as np
 from numba import prange
 
-from .common import chunks, kernel, threaded
+from .common import chunks, empty, kernel, threaded
 from .norm import moments, normalise, normalise_backward, scale_and_shift
 
 
@@ -26,7 +26,7 @@ def layer_norm(x, weight, bias, eps):
 
 @layer_norm.version("cpu")
 def layer_norm(x, weight, bias, eps):
-    y, stats = np.empty_like(x), np.empty((2, len(x)), x.dtype)
+    y, stats = empty(x.shape, x.dtype), np.empty((2, len(x)), x.dtype)
     weight, bias = scale_and_shift(weight, bias, x.shape[1], x.dtype)
     _layer_norm(x, weight, bias, float(eps), chunks(len(x)), y, stats)
     return y, *stats
@@ -53,7 +53,7 @@ def layer_norm_backward(g, x, weight, mean, rstd):
 
 @layer_norm_backward.version("cpu")
 def layer_norm_backward(g, x, weight, mean, rstd):
-    gx, sums = np.empty_like(x), np.zeros((chunks(len(x)), 2, x.shape[1]))
+    gx, sums = empty(x.shape, x.dtype), np.zeros((chunks(len(x)), 2, x.shape[1]))
     w = scale_and_shift(weight, None, x.shape[1], x.dtype)[0]
     _layer_norm_backward(g, x, w, mean, rstd, gx, sums)
     return (gx, None, None) if weight is None else (gx, *sums.sum(0).astype(x.dtype))

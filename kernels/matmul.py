@@ -16,7 +16,7 @@ import numba
 import numpy as np
 from numba import prange
 
-from .common import gemm, kernel, one_blas_thread, threaded
+from .common import empty, gemm, kernel, one_blas_thread, threaded
 
 SMALL = 1 << 18  # M·N·K of the largest product that OpenBLAS leaves to one thread
 
@@ -41,7 +41,7 @@ def matmul(a, b):
     B = math.prod(lead)
     if B * M * N * K <= SMALL:
         return np.matmul(a, b)
-    y = np.empty((*lead, M, N), a.dtype)
+    y = empty((*lead, M, N), a.dtype)
     if b.ndim == 2 and a.flags.c_contiguous:  # the rows of all matrices are those of one
         a, out = a.reshape(B * M, K), y.reshape(1, B * M, N)
     else:

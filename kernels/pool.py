@@ -19,7 +19,7 @@ import numpy as np
 from numba import prange
 
 from .columns import conv_size, windows
-from .common import kernel, threaded
+from .common import empty, kernel, threaded
 
 
 def _check_pool(name, size, out, kernel_size, stride, padding):
@@ -72,7 +72,7 @@ def max_pool2d(x, kernel_size, stride, padding):
 @max_pool2d.version("cpu")
 def max_pool2d(x, kernel_size, stride, padding):
     shape = (*x.shape[:2], *conv_size(x.shape[2:], kernel_size, stride, padding))
-    y, index = np.empty(shape, x.dtype), np.empty(shape, np.int32)
+    y, index = empty(shape, x.dtype), np.empty(shape, np.int32)
     _max_pool2d(_planes(x), kernel_size, stride, padding, _planes(y), _planes(index))
     return y, index
 
@@ -112,7 +112,7 @@ def max_unpool2d(g, index, size):
 
 @max_unpool2d.version("cpu")
 def max_unpool2d(g, index, size):
-    y = np.empty((*g.shape[:2], *size), g.dtype)
+    y = empty((*g.shape[:2], *size), g.dtype)
     _max_unpool2d(_flat(g), _flat(index), _flat(y))
     return y
 
@@ -132,7 +132,7 @@ def max_pool2d_at(x, index):
 
 @max_pool2d_at.version("cpu")
 def max_pool2d_at(x, index):
-    y = np.empty(index.shape, x.dtype)
+    y = empty(index.shape, x.dtype)
     _max_pool2d_at(_flat(x), _flat(index), _flat(y))
     return y
 
@@ -152,7 +152,7 @@ def avg_pool2d(x, kernel_size, stride, padding):
 @avg_pool2d.version("cpu")
 def avg_pool2d(x, kernel_size, stride, padding):
     size = conv_size(x.shape[2:], kernel_size, stride, padding)
-    y = np.empty((*x.shape[:2], *size), x.dtype)
+    y = empty((*x.shape[:2], *size), x.dtype)
     _avg_pool2d(_planes(x), kernel_size, stride, padding, _planes(y))
     return y
 
@@ -183,7 +183,7 @@ def avg_pool2d_transpose(g, size, kernel_size, stride, padding):
 
 @avg_pool2d_transpose.version("cpu")
 def avg_pool2d_transpose(g, size, kernel_size, stride, padding):
-    y = np.empty((*g.shape[:2], *size), g.dtype)
+    y = empty((*g.shape[:2], *size), g.dtype)
     _avg_pool2d_transpose(_planes(g), kernel_size, stride, padding, _planes(y))
     return y
 

@@ -15,7 +15,7 @@ two entries, kept as (lo, hi, t), A[p,lo] = 1 − t, A[p,hi] = t. Threads take p
 import numpy as np
 from numba import prange
 
-from .common import kernel, threaded
+from .common import empty, kernel, threaded
 
 
 def nearest(n, m):
@@ -70,7 +70,7 @@ def upsample_nearest(x, size):
 
 @upsample_nearest.version("cpu")
 def upsample_nearest(x, size):
-    y = np.empty((*x.shape[:2], *size), x.dtype)
+    y = empty((*x.shape[:2], *size), x.dtype)
     h, w = (nearest(n, m) for n, m in zip(x.shape[2:], size, strict=True))
     _nearest(_planes(x), h, w, _planes(y))
     return y
@@ -94,7 +94,7 @@ def upsample_nearest_transpose(g, size):
 
 @upsample_nearest_transpose.version("cpu")
 def upsample_nearest_transpose(g, size):
-    y = np.empty((*g.shape[:2], *size), g.dtype)
+    y = empty((*g.shape[:2], *size), g.dtype)
     h, w = (nearest(n, m) for n, m in zip(size, g.shape[2:], strict=True))
     _nearest_transpose(_planes(g), h, w, _planes(y))
     return y
@@ -116,7 +116,7 @@ def upsample_bilinear(x, size):
 
 @upsample_bilinear.version("cpu")
 def upsample_bilinear(x, size):
-    y = np.empty((*x.shape[:2], *size), x.dtype)
+    y = empty((*x.shape[:2], *size), x.dtype)
     tables = (bilinear(n, m, x.dtype) for n, m in zip(x.shape[2:], size, strict=True))
     _bilinear(_planes(x), *tables, _planes(y))
     return y
@@ -141,7 +141,7 @@ def upsample_bilinear_transpose(g, size):
 
 @upsample_bilinear_transpose.version("cpu")
 def upsample_bilinear_transpose(g, size):
-    y = np.empty((*g.shape[:2], *size), g.dtype)
+    y = empty((*g.shape[:2], *size), g.dtype)
     tables = (bilinear(n, m, g.dtype) for n, m in zip(size, g.shape[2:], strict=True))
     _bilinear_transpose(_planes(g), *tables, _planes(y))
     return y

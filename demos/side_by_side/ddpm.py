@@ -6,7 +6,7 @@ import numpy as np
 
 from demos.side_by_side import Noise, digits, leave, take
 
-BATCH, SAMPLES, WIDTHS, D = 32, 32, (32, 64, 64), 128
+BATCH, SAMPLES, WIDTHS, D = 32, 32, (16, 32, 64), 128
 
 
 def minigen(shared, batch=BATCH, side=28):
@@ -79,10 +79,10 @@ def unet(shape, widths, D, add_time=False):
     class Mix(Module):
         def __init__(self, C, H, W):
             super().__init__()
-            self.norm, self.shape = GroupNorm(8, C), (16, H, W)
-            self.first, self.second = Conv2d(C, 16, 1), Conv2d(16, C, 1)
-            self.gather, self.scatter = Linear(16 * H * W, 512), Linear(512, 16 * H * W)
-            self.time = Linear(D, 512)
+            self.norm, self.shape = GroupNorm(8, C), (32, H, W)
+            self.first, self.second = Conv2d(C, 32, 1), Conv2d(32, C, 1)
+            self.gather, self.scatter = Linear(32 * H * W, 1024), Linear(1024, 32 * H * W)
+            self.time = Linear(D, 1024)
 
         def forward(self, x, e):
             h = F.silu(self.gather(self.first(self.norm(x)).flatten(1)) + self.time(e))

@@ -113,7 +113,7 @@ class DenseMixing:
     C₁, C₂: 1×1 convolutions to `channels` and back, C₂ from 0; W₁, W₂: to d_h numbers and back
     """
 
-    def __init__(self, C, size, D, channels=16, d_h=512, rng=None):
+    def __init__(self, C, size, D, channels=32, d_h=1024, rng=None):
         self.norm = GroupNorm(groups(C), C)
         self.first, self.second = Conv2d(C, channels, 1, rng=rng), ZeroConv2d(channels, C, 1)
         self.shape = (channels, *size)

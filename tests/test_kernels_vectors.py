@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from kernel_checks import DTYPES, close, normal
 from minigen.kernels.combination import combination
-from minigen.kernels.common import compiled
+from minigen.kernels.common import PAGE, compiled, empty
 from minigen.kernels.product import product
 
 MATRICES = [np.array([[1.0, 0, -2], [0, -1, 0.5]]), np.array([[-3.0], [1], [-1], [0.25]])]
@@ -49,3 +49,12 @@ def test_combination(which, size, dtype):
     rows[:, :size] = M @ x[2:].reshape(-1, 50)[:, :size]
     sums(which, x, 2, 50, y, 3, 60, size)
     close(y, expected)
+
+
+def test_large_results_start_a_page():
+    for shape in ((100, 200), (1, 3, 0), (7,), (64, 33, 5)):
+        for dtype in DTYPES:
+            a = empty(shape, dtype)
+            assert a.shape == shape and a.dtype == dtype and a.flags.c_contiguous
+            a[...] = 1  # ours to write
+            assert a.nbytes < 4 * PAGE or a.ctypes.data % PAGE == 0

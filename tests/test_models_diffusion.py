@@ -48,6 +48,24 @@ def test_every_weight_of_the_network_takes_part():
     assert not [key for key, g in grads.items() if not np.abs(g.numpy()).max() > 0]
 
 
+def test_dense_mixing_is_its_formula():
+    layer, rng = nn.DenseMixing(8, (2, 3), 5, channels=4, d_h=6), np.random.default_rng(0)
+    nn.astype(layer, np.float64)
+    for p in nn.parameters(layer).values():
+        p.data[...] = rng.normal(size=p.shape)
+    x, e = rng.normal(size=(7, 8, 2, 3)), rng.normal(size=(7, 5))
+    W = {key: p.numpy() for key, p in nn.parameters(layer).items()}
+    h = (x - x.mean((2, 3), keepdims=True)) / np.sqrt(x.var((2, 3), keepdims=True) + 1e-5)
+    h = h * W["norm.weight"][:, None, None] + W["norm.bias"][:, None, None]
+    h = np.einsum("kc,nchw->nkhw", W["first.weight"][..., 0, 0], h)
+    h = (h + W["first.bias"][:, None, None]).reshape(7, -1) @ W["gather.weight"].T
+    h = h + W["gather.bias"] + e @ W["time.weight"].T + W["time.bias"]
+    h = h / (1 + np.exp(-h)) @ W["scatter.weight"].T + W["scatter.bias"]
+    h = np.einsum("kc,nchw->nkhw", W["second.weight"][..., 0, 0], h.reshape(7, 4, 2, 3))
+    found = layer(tensor(x), tensor(e)).numpy()
+    assert np.allclose(found, x + h + W["second.bias"][:, None, None])
+
+
 X = np.zeros((2, 1, 8, 8), np.float32)
 MODEL = DDPM(lambda x_t, t: x_t, schedule.linear(50))
 

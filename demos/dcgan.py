@@ -26,7 +26,7 @@ def flags(parser):
 def main(argv=None):
     run = Demo("dcgan", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist", "scenes",
                                              "cifar10"), batch=16, flags=flags,
-               steps={"glyphs": 2200, "mnist": 8000, "fashion-mnist": 8000, "scenes": 2000,
+               steps={"glyphs": 2200, "mnist": 9500, "fashion-mnist": 9500, "scenes": 2000,
                       "cifar10": 4500})
     model = dcgan(run.data.shape, run.args.latent)
     nn.init(model, run.rng)

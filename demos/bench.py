@@ -84,7 +84,8 @@ def main(argv=None):
     rows = [row for subject in subjects(args.only) for row in measure(subject, args)]
     print(f"\n{markdown(rows)}\n\n" + "\n".join(f"{k}: {v}" for k, v in summary(rows).items()))
     if args.json:
-        write_text(Path(args.json), json.dumps({**about, "rows": rows, **summary(rows)}, indent=1) + "\n")
+        found = {**about, "rows": rows, **summary(rows)}
+        write_text(Path(args.json), json.dumps(found, indent=1) + "\n")
     return rows
 
 

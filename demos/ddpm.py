@@ -60,7 +60,7 @@ def main(argv=None):
     forward = [x_0, *(model.q_sample(x_0, max(1, round(t)), eps) for t in times[1:])]
     filmed(run, "forward", forward)
 
-    few = schedule.respaced(model.schedule, 3 if run.quick else run.args.sampling_steps)
+    few = schedule.respaced(model.schedule, 3 if run.quick else run.args.sampling_steps, power=1.5)
     sampler = DDPM(net, few, sigma2=few.beta_tilde)  # β̃, because β is too wide for long steps
     with ema.applied():
         reverse = []

@@ -129,6 +129,10 @@ def test_fewer_steps_are_the_same_diffusion():
     assert times == few.times[:0:-1].tolist()
     assert x.mean() == pytest.approx(0, abs=0.03) and x.var() == pytest.approx(1, abs=0.03)
     assert np.allclose(schedule.respaced(s, 1000).beta, s.beta)
+    times = schedule.respaced(s, 4, power=2).times
+    assert list(times) == [0, 1, 1 + 999 / 9, 1 + 999 * 4 / 9, 1000]
+    crowded = schedule.respaced(s, 1000, power=2)
+    assert crowded.T < 1000 and (np.diff(crowded.times) > 0).all() and crowded.times[-1] == 1000
 
 
 # ---------------------------------------------------------------------------------- the bound

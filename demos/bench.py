@@ -101,7 +101,7 @@ def measure(subject, args):
     PyTorch's over minigen's."""
     if subject == "imports":
         return [imports(args.rounds)]
-    seconds = 0.01 if args.quick else 1.0 if subject in MODELS else 0.2
+    seconds = 0.01 if args.quick else 0.5 if subject in MODELS else 0.1
     with tempfile.TemporaryDirectory() as shared:
         def side(name):
             return Side(name, subject, shared, args.threads)

@@ -1,6 +1,7 @@
 """The DDPM of demos/ddpm.py: a step on 32 digits, and 32 samples in 50 steps."""
 
 import itertools
+import math
 
 import numpy as np
 
@@ -121,7 +122,7 @@ def unet(shape, widths, D, add_time=False):
 
         def forward(self, t):
             half = D // 4
-            angle = t[:, None] * torch.exp(-np.log(10000) * torch.arange(half) / half)
+            angle = t[:, None] * torch.exp(-math.log(10000) * torch.arange(half) / half)
             e = torch.cat([angle.sin(), angle.cos()], 1)
             return self.second(F.silu(self.first(e)))
 

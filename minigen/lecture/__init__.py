@@ -48,6 +48,7 @@ class Erratum:
     places: tuple
     prints: str
     true: str
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Equation:
     unicode: str
     says: str
     paper: str = ""
+    shown: tuple = ()
 
     @property
     def errata(self):

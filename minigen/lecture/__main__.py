@@ -1,4 +1,5 @@
-"""python -m minigen.lecture list | show ID | prove [ID ...]: the equations beside their code."""
+"""python -m minigen.lecture list | show ID | prove [ID ...] | page --out DIR: the equations beside
+their code."""
 
 import argparse
 import difflib
@@ -14,6 +15,7 @@ from minigen.lecture import (
     scan,
 )
 from minigen.lecture.prove import prove
+from minigen.lecture.tags import blocks
 
 
 def main(argv=None):
@@ -31,7 +33,7 @@ def main(argv=None):
 def parser():
     """The commands and their options."""
     top = argparse.ArgumentParser(prog="python -m minigen.lecture", description=__doc__)
-    commands = top.add_subparsers(required=True, metavar="list | show | prove")
+    commands = top.add_subparsers(required=True, metavar="list | show | prove | page")
     command = commands.add_parser("list", help="every equation with its lines of code and checks")
     command.add_argument("--family", metavar="F", help="only one family: " + ", ".join(families()))
     command.add_argument("--lecture", metavar="L", help="only one lecture: its number, from 0, or "
@@ -47,6 +49,11 @@ def parser():
     command.add_argument("ids", metavar="ID", nargs="*", help="all that have a line, if not given")
     command.add_argument("--workers", type=int, default=2, help="mutants tested at once")
     command.set_defaults(run=prove_)
+    command = commands.add_parser("page", help="write a site: every equation beside its code")
+    command.add_argument("--out", metavar="DIR", required=True, help="the folder to write into")
+    command.add_argument("--runs", metavar="DIR", help="the folder of the demos' runs, whose "
+                                                       "pictures and numbers are shown")
+    command.set_defaults(run=page)
     return top
 
 
@@ -152,15 +159,6 @@ def show(args):
     return 0
 
 
-def blocks(spots):
-    """Spots of one function together: ``(path, name, first, last, tagged lines)``."""
-    together = {}
-    for spot in spots:
-        key = (spot.path, spot.name, spot.first, spot.last)
-        together.setdefault(key, []).append(spot.line)
-    return [(*key, lines) for key, lines in together.items()]
-
-
 def excerpt(root, path, name, first, last, lines):
     """The lines of a function with their numbers, the tagged ones marked."""
     source = (root / path).read_text(encoding="utf-8").splitlines()
@@ -181,6 +179,23 @@ def prove_(args):
     print(f"{len(ids)} equations: " + ("every check can fail" if not survived else
                                        f"{len(survived)} complaints"))
     return 1 if survived else 0
+
+
+def page(args):
+    """Write the site."""
+    try:
+        from minigen.lecture.page import build
+    except ModuleNotFoundError as error:
+        return complain(f"the page needs {error.name}: pip install 'minigen[lecture]'")
+    from minigen.lecture.runs import NoRuns
+    try:
+        pages = build(args.out, args.runs)
+    except NoRuns as error:
+        return complain(error)
+    except OSError as error:
+        return complain(f"--out {args.out} cannot be written ({error.strerror})")
+    print(f"{pages} pages; open {args.out}/index.html")
+    return 0
 
 
 if __name__ == "__main__":

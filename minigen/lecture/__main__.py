@@ -89,20 +89,21 @@ def list_(args):
     if args.lecture is not None and lecture is None:
         titles = "; ".join(f"{i} “{there.title}”" for i, there in enumerate(lectures()))
         return complain(f"there is no single lecture `{args.lecture}`; there are {titles}")
-    found, later = scan(), not_yet()
+    found = scan()
     for family, title in families().items():
         if args.family not in (None, family):
             continue
-        rows = [e for e in equations().values() if e.family == family
-                and (lecture is None or lecture in [p.lecture for p in e.places])
+        chosen = [e for e in equations().values() if e.family == family
+                  and (lecture is None or lecture in [p.lecture for p in e.places])]
+        rows = [e for e in chosen if e.built
                 and not (args.missing and found.code[e.id] and found.checks[e.id])]
-        rest = [id for id in later if later[id] == family and lecture is None]
-        if rows or rest and not args.missing:
+        rest = [e.id for e in chosen if not e.built]
+        if rows or rest:
             print(f"\n{title} ({family})")
         for e in rows:
             print(f"  {e.id:<28} {e.status:<9} code  {where(found.code[e.id])}")
             print(f"  {'':<28} {'':<9} check {where(found.checks[e.id])}")
-        if rest and not args.missing:
+        if rest:
             print(textwrap.fill(f"not yet ({len(rest)}): " + ", ".join(rest), 100,
                                 break_on_hyphens=False, initial_indent="  ",
                                 subsequent_indent="    "))
@@ -119,22 +120,19 @@ def where(spots):
 
 def counts(found):
     """One line: how many equations are computed and checked, how many are not yet."""
-    own = [e for e in equations().values() if e.status == "added"]
-    done = [e for e in equations().values() if found.code[e.id] and found.checks[e.id]]
-    slides = len(equations()) - len(own)
-    return (f"{slides + len(not_yet())} equations on the slides: {slides} in the catalogue, "
-            f"{len(not_yet())} not yet; {len(own)} added. "
-            f"{len(done)} of the {len(equations())} are computed and checked.")
+    slides = sum(e.status != "added" for e in equations().values())
+    built = [e.id for e in equations().values() if e.built]
+    done = [id for id in built if found.code[id] and found.checks[id]]
+    return (f"{slides} equations on the slides: {slides - len(not_yet())} built, "
+            f"{len(not_yet())} not yet; {len(equations()) - slides} added. "
+            f"{len(done)} of the {len(built)} built are computed and checked.")
 
 
 def show(args):
     """Print one equation, its source, its code and its checks."""
     known = equations()
-    if args.id in not_yet():
-        print(f"{args.id} is on the slides ({families()[not_yet()[args.id]]}), but not yet here.")
-        return 0
     if args.id not in known:
-        return complain(nearest(args.id, [*known, *not_yet()], "equation"))
+        return complain(nearest(args.id, list(known), "equation"))
     e, found, root = known[args.id], scan(), checkout()
     print(f"{e.id}: {families()[e.family]}, {e.status}\n")
     print(textwrap.indent(e.unicode, "    ") + "\n")
@@ -151,12 +149,22 @@ def show(args):
                             subsequent_indent="    "))
         print(textwrap.fill(f"true: {error.true}", 96, initial_indent="  ",
                             subsequent_indent="    "))
-        print(f"  shown by {where(found.errata[error.number])}")
+        print(f"  {evidence(error, found)}")
+    if not e.built:
+        print("\nNot yet: no code computes it so far.")
+        return 0
     for title, spots in (("Code", found.code[e.id]), ("Checks", found.checks[e.id])):
         print(f"\n{title}" if spots else f"\n{title}: none")
         for block in blocks(spots):
             print(excerpt(root, *block))
     return 0
+
+
+def evidence(error, found):
+    """What shows a slide's mistake."""
+    if found.errata[error.number]:
+        return f"shown by {where(found.errata[error.number])}"
+    return f"source: {error.source}" if error.source else "not yet shown"
 
 
 def excerpt(root, path, name, first, last, lines):

@@ -138,7 +138,7 @@ class Site:
     def card(self, e, here):
         """An equation with its code, its checks and what demos show of it."""
         return {"e": e, "formula": Markup(mixed(e.parts)),
-                "status": "not yet" if e.id in not_yet() else e.status,
+                "status": e.status if e.built else "not yet",
                 "elsewhere": places_of(p for p in e.places if lecture_page(p.lecture) != here),
                 "code": [self.block(*block) for block in blocks(self.found.code[e.id])],
                 "checks": [self.check(spot) for spot in self.found.checks[e.id]],
@@ -175,7 +175,7 @@ class Site:
 
     def counts(self, ids):
         """How many equations these are, and how many of them are not built."""
-        later = sum(id in not_yet() for id in ids)
+        later = len(not_yet().keys() & set(ids))
         return f"{len(ids)} equations" + f", {later} of them not yet" * bool(later)
 
     def added(self):
@@ -261,12 +261,10 @@ class Site:
 
     def index(self):
         """The map of the lecture, the lectures, and how far the families are built."""
-        rows = [{"title": title,
-                 "done": [{"id": e.id, "address": equation_address(e.id)}
-                          for e in equations().values()
-                          if e.family == family and e.id not in not_yet()],
-                 "later": [{"id": id, "address": equation_address(id)}
-                           for id, theirs in not_yet().items() if theirs == family]}
+        rows = [{"title": title, **{name: [
+            {"id": e.id, "address": equation_address(e.id)} for e in equations().values()
+            if e.family == family and e.built is built]
+            for name, built in (("done", True), ("later", False))}}
                 for family, title in families().items()]
         pages = [{"address": lecture_page(i), "title": there.title, "course": there.course,
                   "counts": self.counts([e.id for e in equations().values()

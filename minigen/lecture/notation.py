@@ -1,7 +1,6 @@
 """The notation (symbols in formulas and in code) and the map of the lecture, from notation.toml."""
 
 import functools
-import importlib
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,7 +63,7 @@ def map_of_models():
     families = {}
     for model, target in MODELS.items():
         module = target.partition(":")[0]
-        families.setdefault(module.split(".")[2], {})[model] = importlib.import_module(module)
+        families.setdefault(module.split(".")[2], {})[model] = module
     kinds = [_kind(row, families) for row in _file()["map"]]
     rest = Kind("Others", "Not on the map yet.", sorted(families.items()))
     return kinds + [rest] * bool(families)

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -14,11 +15,14 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage
          "--disable-background-networking", "--remote-debugging-pipe")
 
 
+SECONDS = 60  # that an answer may take
+
+
 class Browser:
     """One tab. `problems` collects what its console complains of."""
 
     def __init__(self, process, read, write):
-        self.process, self.read, self.write = process, read, write
+        self.process, self.read, self.write, self.unread = process, read, write, b""
         self.numbers, self.problems, self.loaded, self.session = itertools.count(1), [], False, None
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.send("Target.attachToTarget", targetId=target,
@@ -31,8 +35,7 @@ class Browser:
         number = next(self.numbers)
         message = {"id": number, "method": method, "params": params}
         message |= {"sessionId": self.session} if self.session else {}
-        self.write.write(json.dumps(message).encode() + b"\0")
-        self.write.flush()
+        os.write(self.write, json.dumps(message).encode() + b"\0")
         while (answer := self.receive()).get("id") != number:
             pass
         assert "error" not in answer, f"{method}: {answer}"
@@ -40,12 +43,13 @@ class Browser:
 
     def receive(self):
         """The next message; an event's complaint is kept."""
-        text = b""
-        while not text.endswith(b"\0"):
-            byte = self.read.read(1)
-            assert byte, "chromium has gone away"
-            text += byte
-        message = json.loads(text[:-1])
+        while b"\0" not in self.unread:
+            assert select.select([self.read], [], [], SECONDS)[0], f"nothing for {SECONDS} s"
+            some = os.read(self.read, 1 << 16)
+            assert some, "chromium has gone away"
+            self.unread += some
+        text, _, self.unread = self.unread.partition(b"\0")
+        message = json.loads(text)
         method, params = message.get("method"), message.get("params", {})
         if method == "Runtime.exceptionThrown":
             self.problems.append(params["exceptionDetails"]["exception"]["description"])
@@ -100,8 +104,9 @@ def browser():
         os.close(theirs_in)
         os.close(theirs_out)
         try:
-            with open(ours_in, "rb") as read, open(ours_out, "wb") as write:
-                yield Browser(process, read, write)
+            yield Browser(process, ours_in, ours_out)
         finally:
+            os.close(ours_in)
+            os.close(ours_out)
             process.terminate()
             process.wait()

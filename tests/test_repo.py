@@ -118,10 +118,15 @@ def test_the_catalogue_is_whole():
 
 
 def drawn(shown):
-    """Whether a demo draws the picture that an equation is said to be shown by."""
+    """Whether a demo draws the picture that an equation is said to be shown by, itself or by what
+    it imports."""
     demo, _, picture = shown.partition("/")
-    code = [ROOT / "demos" / f"{demo}.py", ROOT / "minigen" / "pixel_demo.py"]
-    return code[0].exists() and any(f'"{picture}"' in path.read_text("utf-8") for path in code)
+    tree = TREES.get(f"demos/{demo}.py", ast.Module([], []))
+    modules = [m for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+               for m in (node.module, *(f"{node.module}.{a.name}" for a in node.names))]
+    trees = [tree, *(TREES.get(f"{m.replace('.', '/')}.py", tree) for m in modules)]
+    return any(isinstance(node, ast.Constant) and node.value in (picture, f"{picture}.png")
+               for tree in trees for node in ast.walk(tree))
 
 
 # The files --------------------------------------------------------------------------------------

@@ -196,6 +196,7 @@ def page(args):
     except ModuleNotFoundError as error:
         return complain(f"the page needs {error.name}: pip install 'minigen[lecture]'")
     from minigen.lecture.runs import NoRuns
+    checkout()  # or else it says so
     try:
         pages = build(args.out, args.runs)
     except NoRuns as error:

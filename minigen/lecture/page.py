@@ -184,15 +184,18 @@ class Site:
 
     def index(self):
         """The map of the lecture, the lectures, and how far the families are built."""
-        rows = [{"title": title, **{name: [
-            {"id": e.id, "address": equation_address(e.id)} for e in equations().values()
-            if e.family == family and e.built is built]
-            for name, built in (("done", True), ("later", False))}}
+        members = {family: [e for e in equations().values() if e.family == family]
+                   for family in families()}
+        rows = [{"title": title, "counts": counts([e.id for e in members[family]]),
+                 "equations": [(e, equation_address(e.id)) for e in members[family]]}
                 for family, title in families().items()]
         pages = [{"address": lecture_page(i), "title": there.title, "course": there.course,
                   "counts": counts(self.places_in(i))} for i, there in enumerate(lectures())]
+        beside = [(ADDED, "Added equations", "on no slide, but needed"),
+                  (DERIVED, "Derivations", "each line of them a number"),
+                  (ERRATA, "Slide errors", "and the tests that show them")]
         self.write(INDEX, "index.html", "Generative models beside their code", families=rows,
-                   lectures=pages, map=map_of_models(), summary=self.sources.summary,
+                   lectures=pages, beside=beside, map=map_of_models(), summary=self.sources.summary,
                    module_path=module_path, file_page=file_page)
 
     def search(self):
@@ -205,7 +208,7 @@ class Site:
 def counts(ids):
     """How many equations these are, and how many of them are not built."""
     later = len(not_yet().keys() & set(ids))
-    return f"{len(ids)} equations" + f", {later} of them not yet" * bool(later)
+    return f"{len(ids)} equation" + "s" * (len(ids) != 1) + f", {later} not yet" * bool(later)
 
 
 def module_path(module):

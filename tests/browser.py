@@ -9,10 +9,10 @@ import shutil
 import subprocess
 import tempfile
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
-                None)
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-         "--disable-background-networking", "--remote-debugging-pipe")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+         "--no-first-run", "--disable-background-networking", "--remote-debugging-pipe")
 
 
 SECONDS = 60  # that an answer may take
@@ -23,7 +23,8 @@ class Browser:
 
     def __init__(self, process, read, write):
         self.process, self.read, self.write, self.unread = process, read, write, b""
-        self.numbers, self.problems, self.loaded, self.session = itertools.count(1), [], False, None
+        self.numbers, self.session = itertools.count(1), None
+        self.problems, self.loaded = [], False
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.send("Target.attachToTarget", targetId=target,
                                  flatten=True)["sessionId"]
@@ -63,7 +64,7 @@ class Browser:
     def open(self, address):
         """Go to an address and wait until it has loaded."""
         self.loaded = False
-        if "loaderId" in self.send("Page.navigate", url=address):  # not another place of the page
+        if "loaderId" in self.send("Page.navigate", url=address):  # not the same page
             self.wait()
 
     def wait(self):
@@ -99,7 +100,8 @@ def browser():
         command = ["bash", "-c", 'exec "$@" 3<&"$IN" 4>&"$OUT"', "-", CHROMIUM, *FLAGS,
                    f"--user-data-dir={profile}"]
         process = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out),
-                                   env=os.environ | {"IN": str(theirs_in), "OUT": str(theirs_out)},
+                                   env=os.environ | {"IN": f"{theirs_in}",
+                                                     "OUT": f"{theirs_out}"},
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(theirs_in)
         os.close(theirs_out)

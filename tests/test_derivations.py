@@ -16,7 +16,8 @@ DERIVATIONS = sorted(path.stem for path in FOLDER.glob("*.py"))
 @pytest.mark.parametrize("name", DERIVATIONS)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_each_line_is_as_derived(name, seed):
-    parts = importlib.import_module(f"demos.derivations.{name}").derive(np.random.default_rng(seed))
+    module = importlib.import_module(f"demos.derivations.{name}")
+    parts = module.derive(np.random.default_rng(seed))
     steps = [step for _, steps in parts for step in steps]
     assert [s.formula for s in steps if s.holds == bool(s.error)] == []
     assert {s.error for s in steps if s.error} <= {e.number for e in errata()}

@@ -1,4 +1,4 @@
-"""The site of the lecture: its formulas, its listings, its links, and how a browser shows it."""
+"""The site of the lecture: its formulas, its listings, its links, its answers to mistakes."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def pages(site):
     return {path.name: Page(path) for path in site.out.glob("*.html")}
 
 
-# Formulas ---------------------------------------------------------------------------------------
+# Formulas -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("latex, has", [
@@ -61,7 +61,7 @@ def test_every_formula_is_rendered():
         assert not re.search(r"\\|mathvariant|\$", mathml.mixed(e.parts)), e.id
 
 
-# Code -------------------------------------------------------------------------------------------
+# Code -----------------------------------------------------------------------------------------
 
 
 def test_code_is_marked_and_tags_are_links(tmp_path):
@@ -80,7 +80,7 @@ def test_names_in_code_stand_for_symbols():
     assert [symbol_of_name(name) for name in names] == ["x", "x", "ᾱ", "ᾱ", "α", None, None]
 
 
-# The site ---------------------------------------------------------------------------------------
+# The site -------------------------------------------------------------------------------------
 
 
 def test_it_is_written_quickly(site):
@@ -99,13 +99,14 @@ def test_every_equation_stands_beside_its_code(pages):
         for spot in found.code[id]:
             assert f'class="line hit" data-n="{spot.line}"' in article, spot
             assert f'href="{addresses.file_page(spot.path)}#L' in article, spot
-        assert article.count('class="line hit"') >= len({*found.code[id], *found.checks[id]}), id
+        tagged = {*found.code[id], *found.checks[id]}
+        assert article.count('class="line hit"') >= len(tagged), id
 
 
 def test_lectures_are_in_the_order_of_the_slides(pages):
     for i in range(len(lectures())):
-        ids = re.findall(r'<article class="equation" id="([^"]+)', pages[addresses.lecture_page(i)]
-                         .text)
+        text = pages[addresses.lecture_page(i)].text
+        ids = re.findall(r'<article class="equation" id="([^"]+)', text)
         lines = [next(p.line for p in equations()[id].places if p.lecture == i) for id in ids]
         assert lines == sorted(lines) and len(set(ids)) == len(ids)
 
@@ -134,7 +135,8 @@ def test_slide_errors_say_what_shows_them(pages):
     for e in errata():
         row = text.split(f'id="error-{e.number}"')[1].split("</article>")[0]
         tests = found.errata[e.number]
-        assert ("shown by a test" in row) == bool(tests) == ('class="line hit"' in row), e.number
+        assert ("shown by a test" in row) is bool(tests), e.number
+        assert ('class="line hit"' in row) is bool(tests), e.number
         assert bool(e.source) == ("Source:" in row), e.number
         assert ("not yet" in row) == (not tests and not e.source), e.number
 
@@ -149,7 +151,8 @@ def test_a_run_gives_its_pictures_and_numbers(pages, site):
 
 def test_derivations_show_both_sides(pages):
     text = pages["derivations.html"].text
-    assert text.count('class="derivation"') == 5 and "≠" in text and "errata.html#error-13" in text
+    assert text.count('class="derivation"') == 5
+    assert "≠" in text and "errata.html#error-13" in text
 
 
 def test_the_search_index_can_be_read(site):

@@ -5,12 +5,15 @@ from browser import CHROMIUM, browser
 
 from minigen.lecture import addresses
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt install chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt install chromium")
+
+UNRENDERED = r"""[...document.querySelectorAll("math")].filter(m => m.clientHeight < 5 ||
+    m.textContent.includes("\\") || m.querySelector("merror, [mathvariant]")).length"""
 
 
 @pytest.fixture(scope="module")
 def tab():
-    """One tab for all tests; whatever its console complains of fails the test that caused it."""
+    """One tab for all tests; what its console complains of fails the test that caused it."""
     with browser() as tab:
         yield tab
 
@@ -30,8 +33,9 @@ def here(tab):
 
 def test_from_the_index_to_an_equation_to_its_code(tab, site):
     tab.open(f"file://{site.out}/index.html")
-    tab.run("document.querySelector('summary:has(+ ul a[href$=\"#vae-kl-closed-form\"])').click()")
-    tab.follow("document.querySelector('a[href$=\"#vae-kl-closed-form\"]').click()")
+    link = "a[href$='#vae-kl-closed-form']"
+    tab.run(f'document.querySelector("summary:has(+ ul {link})").click()')
+    tab.follow(f'document.querySelector("{link}").click()')
     assert here(tab) == addresses.equation_address("vae-kl-closed-form")
     top = tab.run("document.getElementById('vae-kl-closed-form').getBoundingClientRect().top")
     assert 0 <= top < 200
@@ -62,7 +66,8 @@ def test_a_symbol_lights_up_in_formulas_and_in_code(tab, site):
     tab.open(f"file://{site.out}/{addresses.lecture_page(4)}")
     tab.run("document.querySelector('[data-choose=ᾱ]').click()")
     lit = "[...document.querySelectorAll('.lit')].map(use => use.textContent)"
-    assert {"α¯", "alpha_bar"} <= set(tab.run(lit)) <= {"α¯", "ᾱ", "alpha_bar", "alpha_bar_before"}
+    seen = set(tab.run(lit))
+    assert {"α¯", "alpha_bar"} <= seen <= {"α¯", "ᾱ", "alpha_bar", "alpha_bar_before"}
     colour = "getComputedStyle(document.querySelector('mover.lit')).backgroundColor"
     assert tab.run(colour) == "rgb(255, 216, 77)"
     assert "in formulas" in tab.run("document.querySelector('.chosen').textContent")
@@ -75,9 +80,7 @@ def test_every_page_fits_a_phone_and_makes_no_complaint(tab, site):
     for path in sorted(site.out.glob("*.html")):
         tab.open(f"file://{path}")
         assert tab.run("document.documentElement.scrollWidth") == 390, path.name
-        unrendered = "[...document.querySelectorAll('math')].filter(m => m.clientHeight < 5 || " \
-                     "m.textContent.includes('\\\\') || m.querySelector('merror')).length"
-        assert tab.run(unrendered) == 0, path.name
+        assert tab.run(UNRENDERED) == 0, path.name
         assert tab.problems == [], path.name
 
 

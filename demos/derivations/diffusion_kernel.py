@@ -2,8 +2,9 @@
 
     python demos/derivations/diffusion_kernel.py
 
-A step is x_t = √α_t x_{t−1} + √β_t ε, with α_t = 1 − β_t. Steps are put one into the other, their
-noises are added, and what comes out is q(x_t|x_0) = N(√ᾱ_t x_0, (1 − ᾱ_t) I) with ᾱ_t = α_1 … α_t.
+A step is x_t = √α_t x_{t−1} + √β_t ε, with α_t = 1 − β_t. Steps are put one into the other,
+their noises are added, and what comes out is q(x_t|x_0) = N(√ᾱ_t x_0, (1 − ᾱ_t) I) with
+ᾱ_t = α_1 … α_t.
 """
 
 import numpy as np
@@ -51,7 +52,8 @@ def derive(rng):
                  alpha[2] * beta[1] + beta[2], "=", 1 - alpha[2] * alpha[1]),
             Step("against 1 − ᾱ_2", alpha[2] * beta[1] + beta[2], "=", 1 - alpha_bar[2])]),
         (f"All {T} steps, t = 1 … {T}: one after the other, against the kernel (the code's)", [
-            Step("the mean, against √ᾱ_t x_0", np.array(mean[1:]), "=", kernel.mu.numpy()[:, 0]),
+            Step("the mean, against √ᾱ_t x_0", np.array(mean[1:]), "=",
+                 kernel.mu.numpy()[:, 0]),
             Step("the variance, against 1 − ᾱ_t", np.array(variance[1:]), "=",
                  np.exp(kernel.logvar.numpy()[:, 0]))]),
         (f"The density of x_{T} at five points: ∫ q(x_t|x_t₋₁) q(x_t₋₁|x_0) dx_t₋₁, t by t", [

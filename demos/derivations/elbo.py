@@ -2,8 +2,8 @@
 
     python demos/derivations/elbo.py
 
-z takes four values, x five; q(z|x) is any distribution. What the slides derive with ∫ and E is a
-sum here, so each line is a number, and so is each mistake.
+z takes four values, x five; q(z|x) is any distribution. What the slides derive with ∫ and E is
+a sum here, so each line is a number, and so is each mistake.
 """
 
 import numpy as np
@@ -38,16 +38,16 @@ def derive(rng):
         ("log p(x) = log Σ_z p(x|z) p(z), on the right, is each line of the derivation", [
             Step(line, value.item(), "=", log_p)
             for line, value in zip(LINES, derivation(model, q, x), strict=True)]),
-        ("A KL is never negative, so leaving out the second gives a bound; the gap is that KL", [
+        ("A KL is never negative: without the second there is a bound, with that KL as gap", [
             Step("E_q[log p(x|z)] − KL(q(z|x) ‖ p(z)), against log p(x)", bound, "≤", log_p),
             Step("log p(x) − bound, against KL(q(z|x) ‖ p(z|x))", log_p - bound, "=",
                  vi_objective(model, q, x).item()),
-            Step("with q(z|x) = p(z|x) the bound is tight", elbo(model, posterior, x).item(), "=",
-                 log_p)]),
+            Step("with q(z|x) = p(z|x) the bound is tight",
+                 elbo(model, posterior, x).item(), "=", log_p)]),
         ("What slides print", [
             Step("log p(x|z) − KL(q(z|x) ‖ q(z)), the prior replaced by q and no E, as a bound",
                  fits.max() - kl(q, q).item(), "≤", log_p, error=2),
-            Step("∫ p(z|x) p(x) dz as a way to p(x): it gives back whatever is put in, here 0.7",
+            Step("∫ p(z|x) p(x) dz as a way to p(x): it gives back what is put in, here 0.7",
                  posterior_integral(posterior, 0.7).item(), "=", p_x, error=3),
             Step("KL(p(z|x) ‖ q(z|x)) as what q minimises: the gap is the other direction",
                  kl(posterior, q).item(), "=", log_p - bound, error=4),

@@ -35,7 +35,7 @@ def derive(rng):
                  sum(d.integrand(tensor(p), tensor(q))).item(), "=", by_f(name)),
             Step("Σ p T − Σ q f*(T) with T = f′(p/q)", bound(d, best), "=", by_f(name)),
             Step("with another T", bound(d, other), "≤", by_f(name))]))
-    pearson, neyman = ((q - p) ** 2 / p).sum(), ((p - q) ** 2 / q).sum()  # as the slide has them
+    pearson, neyman = ((q - p) ** 2 / p).sum(), ((p - q) ** 2 / q).sum()  # as printed
     return [*parts, ("What the slide prints as D_f, against Σ q f(p/q) with its f", [
         Step("Pearson χ²: Σ (q − p)² / p", pearson, "=", by_f("pearson-chi2"), error=6),
         Step("Neyman χ²: Σ (p − q)² / q", neyman, "=", by_f("neyman-chi2"), error=6),

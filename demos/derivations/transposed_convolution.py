@@ -1,9 +1,9 @@
-"""The transposed convolution is multiplication by the transpose, and is what back-propagation does.
+"""The transposed convolution: multiplication by the transpose, and what back-propagation does.
 
     python demos/derivations/transposed_convolution.py
 
-A convolution of a 4×4 image with a 3×3 filter is a matrix C with 4 rows (outputs) and 16 columns
-(inputs). Small whole numbers, so that every digit can be checked by hand.
+A convolution of a 4×4 image with a 3×3 filter is a matrix C with 4 rows (outputs) and 16
+columns (inputs). Small whole numbers, so that every digit can be checked by hand.
 """
 
 import numpy as np
@@ -53,10 +53,12 @@ def derive(rng):
             Step("⟨C x, y⟩, against ⟨x, Cᵀ y⟩", (C @ x.ravel()) @ y.ravel(), "=",
                  x.ravel() @ (C.T @ y.ravel()))]),
         ("With stride 2: zeros between the inputs, and a convolution with the filter turned", [
-            Step("conv_transpose2d, against that", whole(conv_transpose2d(ty, tw, stride=2)), "=",
+            Step("conv_transpose2d, against that",
+                 whole(conv_transpose2d(ty, tw, stride=2)), "=",
                  whole(conv2d(around, flipped)))]),
         ("Sizes", [
-            Step("5×5, filter 3×3, stride 2: the slide's 2×2", conv_output_size(5, 3, s=2), "=", 2),
+            Step("5×5, filter 3×3, stride 2: the slide's 2×2",
+                 conv_output_size(5, 3, s=2), "=", 2),
             Step("2×2, filter 3×3, stride 1, transposed: the size that comes out",
                  conv_transpose_output_size(2, 3), "=", conv_transpose2d(ty, tw).shape[2]),
             Step("the slide's 3×3", 3, "=", conv_transpose2d(ty, tw).shape[2], error=1),

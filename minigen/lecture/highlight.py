@@ -22,8 +22,8 @@ ID = re.compile(r"[a-z0-9-]+")
 
 @functools.cache
 def highlighted(path, link):
-    """The lines of a source file as HTML. `link` gives the address of an equation by its id, None
-    for an id that has no page."""
+    """The lines of a source file as HTML. `link` gives the address of an equation by its id,
+    None for an id that has no page."""
     lexer = get_lexer_for_filename(path.name, stripnl=False)
     html = "".join(_token(kind, text, link)
                    for kind, text in lexer.get_tokens(path.read_text(encoding="utf-8")))

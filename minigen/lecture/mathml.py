@@ -1,8 +1,8 @@
 """LaTeX to MathML that a browser shows as it stands: no script, no network, no font of our own.
 
-latex2mathml does the reading. What it leaves undone is mended here: ``\\arg``, letters of other
-alphabets (MathML Core knows no ``mathvariant``, Unicode has the letters), names of several letters,
-and the space beside a function.
+latex2mathml does the reading. What it leaves undone is mended here: ``\\arg``, letters of
+other alphabets (MathML Core knows no ``mathvariant``, Unicode has the letters), names of
+several letters, and the space beside a function.
 """
 
 import re
@@ -28,8 +28,8 @@ SCRIPTS = ("msub", "msup", "msubsup", "munder", "munderover")
 
 
 def mixed(parts):
-    """HTML of a text with formulas: `parts` are ``(is_formula, text)`` pairs. A formula is cut at
-    its wide spaces, where a narrow screen may break the line."""
+    """HTML of a text with formulas: `parts` are ``(is_formula, text)`` pairs. A formula is cut
+    at its wide spaces, where a narrow screen may break the line."""
     return "".join(" ".join(map(formula, re.split(r"\\quad", text))) if is_formula
                    else escape(text) for is_formula, text in parts)
 
@@ -79,7 +79,7 @@ def _letter(variant, c):
 
 
 def _join(row, is_name):
-    """Make letters in a row one name: those set upright, and runs for which `is_name` says so."""
+    """Make letters in a row one name: those set upright, and runs that `is_name` accepts."""
     children, start = list(row), 0
     while start < len(children):
         end = start
@@ -110,7 +110,7 @@ def _argmax(row):
 
 
 def _space_functions(row):
-    """A thin space on both sides of a function's name, unless a bracket or an operator is there."""
+    """A thin space on both sides of a function's name, unless an operator is there."""
     if row.tag in SCRIPTS or row.tag in ("mfrac", "mover"):
         return
     children = list(row)

@@ -1,4 +1,4 @@
-"""The notation (symbols in formulas and in code) and the map of the lecture, from notation.toml."""
+"""The notation (symbols in formulas and code) and the lecture's map, from notation.toml."""
 
 import functools
 import tomllib
@@ -22,7 +22,7 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of models on the map: its families, as ``(title, {model: module})``, or its kinds."""
+    """A kind of models: its families, as ``(title, {model: module})``, or its kinds."""
 
     title: str
     says: str
@@ -70,6 +70,7 @@ def map_of_models():
 
 
 def _kind(row, families):
+    titles = row.get("families", {}).items()
     return Kind(row["title"], row["says"],
-                [(title, families.pop(name)) for name, title in row.get("families", {}).items()],
+                [(title, families.pop(name)) for name, title in titles],
                 [_kind(inner, families) for inner in row.get("kinds", ())])

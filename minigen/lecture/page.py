@@ -1,8 +1,8 @@
 """The site: every equation beside the code that computes it, written from the sources.
 
-`build` makes a folder of plain files: a page for each lecture in the order of its slides, one for
-each file that computes or checks an equation, the derivations, the slide errors, an index. The
-templates in site/ say how a page looks; this file says what stands on it.
+`build` makes a folder of plain files: a page for each lecture in the order of its slides, one
+for each file that computes or checks an equation, the derivations, the slide errors, an index.
+The templates in site/ say how a page looks; this file says what stands on it.
 """
 
 import json
@@ -37,8 +37,8 @@ SITE = Path(__file__).parent / "site"
 
 
 def build(out, runs=None):
-    """Write the site into the folder `out` and give the number of its pages. Pictures and numbers
-    are those of the demos' runs in the folder `runs`.
+    """Write the site into the folder `out` and give the number of its pages. Pictures and
+    numbers are those of the demos' runs in the folder `runs`.
 
     Raises FileNotFoundError without a checkout, NoRuns if `runs` holds none, OSError if `out`
     cannot be written."""
@@ -61,8 +61,9 @@ class Site:
     def __init__(self, out, runs):
         self.out, self.runs, self.found = out, runs, scan()
         self.sources, self.written = Sources(checkout()), 0
-        self.entries = [(e.id, f"{' '.join(e.unicode.split())} {e.says}", equation_address(e.id))
-                        for e in equations().values()]  # what the search box looks through
+        self.entries = [  # what the search box looks through
+            (e.id, f"{' '.join(e.unicode.split())} {e.says}", equation_address(e.id))
+            for e in equations().values()]
         self.templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(SITE), autoescape=True, trim_blocks=True,
             lstrip_blocks=True, undefined=jinja2.StrictUndefined)
@@ -95,7 +96,8 @@ class Site:
         address = Path("pictures", run.folder.name, source.name)
         (self.out / address).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, self.out / address)
-        return {"address": address.as_posix(), "name": name, "demo": run.system, "data": run.data}
+        return {"address": address.as_posix(), "name": name, "demo": run.system,
+                "data": run.data}
 
     def lectures(self):
         """A page for each lecture: its equations under the slides' headings."""
@@ -121,7 +123,7 @@ class Site:
                    lead="On no slide, but the code needs them: each with the paper it is from.")
 
     def derivations(self):
-        """The derivations, run; gives the derivation that shows a slide error, by its number."""
+        """The derivations, run; gives the one that shows a slide error, by its number."""
         programs = []
         for path in sorted(self.sources.root.glob("demos/derivations/*.py")):
             program = runpy.run_path(str(path))
@@ -130,8 +132,8 @@ class Site:
                              "parts": program["derive"](default_rng(0))})
             self.entries.append((path.stem, title, f"{DERIVED}#{path.stem}"))
         self.write(DERIVED, "derivations.html", "Derivations", programs=programs,
-                   lead="The slides' derivations as programs: each line is computed, and stands "
-                        "beside what it is to equal. Where a slide errs, the two differ.")
+                   lead="The slides' derivations as programs: each line is computed, and "
+                        "stands beside what it is to equal. Where a slide errs, they differ.")
         return {step.error: program for program in programs
                 for _, steps in program["parts"] for step in steps}
 
@@ -148,8 +150,8 @@ class Site:
             self.entries.append((f"slide error {e.number}", f"{e.prints} {e.true}",
                                  f"{ERRATA}#error-{e.number}"))
         self.write(ERRATA, "errata.html", "Slide errors", rows=rows,
-                   lead=f"{len(rows)} mistakes on the slides: what is printed, what is true, and "
-                        "the test that shows it or the publication that says it.")
+                   lead=f"{len(rows)} mistakes on the slides: what is printed, what is true, "
+                        "and the test that shows it or the publication that says it.")
 
     def files(self):
         """A page for each file of a model, and for each that computes or checks an equation."""
@@ -177,8 +179,8 @@ class Site:
                 "block": self.sources.part(path, first, after - 1, {s.line for s in inside})})
         demos, summary = self.sources.demos_of(path), self.sources.summary(path)
         runs = [run for run in self.runs if run.system in demos]
-        self.write(file_page(path), "file.html", path, symbols(), segments=segments, demos=demos,
-                   lead=summary, runs=runs,
+        self.write(file_page(path), "file.html", path, symbols(), segments=segments,
+                   lead=summary, demos=demos, runs=runs,
                    shown=[self.picture(run, name) for run in runs for name in run.pictures])
         self.entries.append((path, summary, file_page(path)))
 
@@ -195,12 +197,13 @@ class Site:
                   (DERIVED, "Derivations", "each line of them a number"),
                   (ERRATA, "Slide errors", "and the tests that show them")]
         self.write(INDEX, "index.html", "Generative models beside their code", families=rows,
-                   lectures=pages, beside=beside, map=map_of_models(), summary=self.sources.summary,
-                   module_path=module_path, file_page=file_page)
+                   lectures=pages, beside=beside, map=map_of_models(),
+                   summary=self.sources.summary, module_path=module_path, file_page=file_page)
 
     def search(self):
-        """What the search box looks through, as a script: a page opened as a file may load it."""
-        entries = [dict(zip(("name", "text", "address"), row, strict=True)) for row in self.entries]
+        """What the search box looks through, as a script: an opened file may load one."""
+        keys = ("name", "text", "address")
+        entries = [dict(zip(keys, row, strict=True)) for row in self.entries]
         text = json.dumps(entries, ensure_ascii=False, indent=0)
         (self.out / "search-index.js").write_text(f"const INDEX = {text};\n", encoding="utf-8")
 

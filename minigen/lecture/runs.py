@@ -23,7 +23,7 @@ class Run:
 
 
 def runs_in(folder):
-    """The runs with pictures in a folder, or the one run that it is; NoRuns if there is none."""
+    """The runs with pictures in a folder, or the run that it is; NoRuns if there is none."""
     folder = Path(folder)
     found = [_run(path.parent) for path in sorted([*folder.glob("config.json"),
                                                    *folder.glob("*/config.json")])]

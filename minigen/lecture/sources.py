@@ -18,8 +18,8 @@ INDENT = re.compile(" *")
 
 
 class Sources:
-    """The files of a checkout. A listing is a dict for the templates; its `rows` are (number, HTML,
-    whether the line is tagged), with None for the number where lines are left out."""
+    """The files of a checkout. A listing is a dict for the templates; its `rows` are (number,
+    HTML, whether the line is tagged), with None for the number where lines are left out."""
 
     def __init__(self, root):
         self.root = root
@@ -43,7 +43,7 @@ class Sources:
         """Lines of a file, moved to the left margin."""
         shown = range(first, last + 1)
         if len(shown) > LONG:
-            shown = sorted({n for hit in (first, *hits) for n in shown if abs(n - hit) <= AROUND})
+            shown = [n for n in shown if any(abs(n - hit) <= AROUND for hit in (first, *hits))]
         source = highlighted(self.root / path, equation_address)
         margin, rows, before = INDENT.match(source[first - 1])[0], [], first - 1
         for n in shown:

@@ -19,7 +19,7 @@ FALSE = {"=": "≠", "≤": ">", "<": "≥"}
 class Step:
     """One line: a formula and its value, the relation in which it is to stand to another value.
 
-    error: the slide's mistake that this line is, by its number: then the relation is not to hold
+    error: the slide's mistake that this line is, by number: then the relation is not to hold
     """
 
     formula: str
@@ -58,14 +58,15 @@ def _digits(value):
 
 
 def cli(doc, derive, argv=None):
-    """Print a derivation. `derive(rng)` gives pairs of a title and its steps. SystemExit(1) if a
-    line that is no mistake of the slides does not hold, or a mistake does."""
+    """Print a derivation. `derive(rng)` gives pairs of a title and its steps. SystemExit(1) if
+    a line that is no mistake of the slides does not hold, or a mistake does."""
     parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0, help="of the numbers it is computed on")
     parts = derive(np.random.default_rng(parser.parse_args(argv).seed))
     for title, steps in parts:
         print(f"\n{title}\n")
         print("\n".join(map(str, steps)))
-    wrong = [step.formula for _, steps in parts for step in steps if step.holds == bool(step.error)]
+    wrong = [step.formula for _, steps in parts for step in steps
+             if step.holds == bool(step.error)]
     if wrong:
         raise SystemExit("\nnot as derived: " + "; ".join(wrong))

@@ -3,7 +3,8 @@ people come to read; it is installed and imported as `minigen.kernels`."""
 
 from setuptools import find_packages, setup
 
-TEST = ["pytest>=8", "hypothesis>=6", "ruff>=0.6"]
+LECTURE = ["latex2mathml>=3.77,<4", "pygments>=2.17,<3", "jinja2>=3.1,<4"]
+TEST = ["pytest>=8", "hypothesis>=6", "ruff>=0.6"] + LECTURE
 
 setup(
     name="minigen",
@@ -16,7 +17,8 @@ setup(
     packages=find_packages(include=["minigen", "minigen.*"]) + ["minigen.kernels"],
     package_dir={"minigen.kernels": "kernels"},
     package_data={
-        "minigen": ["py.typed", "**/*.toml", "**/*.npz", "**/*.safetensors"],
+        "minigen": ["py.typed", "**/*.toml", "**/*.npz", "**/*.safetensors",
+                    "lecture/site/*"],
         "minigen.kernels": ["*.cu", "*.h"],
     },
     install_requires=[
@@ -41,7 +43,7 @@ setup(
             "nvidia-cuda-cccl",
         ],
         "mpi": ["mpi4py", "mpich"],
-        "lecture": ["latex2mathml", "pygments"],
+        "lecture": LECTURE,
         "test": TEST,
         "parity": TEST + ["torch"],
     },

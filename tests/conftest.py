@@ -1,8 +1,11 @@
 """Set-up for all tests."""
 
 import signal
+import time
+from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 # An assertion that fails within a shared helper module shows its values, as one in a test does.
 pytest.register_assert_rewrite("data_files", "kernel_checks", "tiny_demo")
@@ -10,3 +13,20 @@ pytest.register_assert_rewrite("data_files", "kernel_checks", "tiny_demo")
 # A shell that starts the tests in the background has them, and the programs they start, ignore
 # Ctrl-C, which some tests press.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The lecture's site, with one run of a demo: the folder `out`, written in `seconds`."""
+    from minigen.lecture.__main__ import main
+
+    runs, out = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("site")
+    run = runs / "vae-glyphs"
+    run.mkdir()
+    (run / "config.json").write_text('{"system": "vae", "options": {"data": "glyphs"}}')
+    (run / "metrics.json").write_text('{"test_neg_elbo_nats": 107.4}')
+    for name in ("samples", "manifold"):
+        Image.new("L", (8, 8)).save(run / f"{name}.png")
+    began = time.process_time()  # a busy machine does not count
+    assert main(["page", "--out", str(out), "--runs", str(runs)]) == 0
+    return SimpleNamespace(out=out, seconds=time.process_time() - began)

@@ -41,13 +41,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Erratum:
-    """A slide's mistake: what it prints, what is true, and the equations it concerns."""
+    """A slide's mistake: what it prints, what is true, and the equations it concerns. `source` is
+    the publication that shows it, if no test can."""
 
     number: int
     equations: tuple
     places: tuple
     prints: str
     true: str
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Equation:
     unicode: str
     says: str
     paper: str = ""
+    built: bool = True
+    shown: tuple = ()
 
     @property
     def errata(self):
@@ -94,7 +98,7 @@ def _entry(kind, row):
 
 @functools.cache
 def equations():
-    """Every equation that has an entry, by id, in the order of the slides."""
+    """Every equation, by id, in the order of the slides."""
     rows = [_entry(Equation, row) for row in _catalogue()["equation"]]
     return {e.id: e for e in rows}
 
@@ -117,5 +121,5 @@ def families():
 
 
 def not_yet():
-    """The family of each equation of the slides that has no entry yet, by id."""
-    return {id: family for family, ids in _catalogue()["not_yet"].items() for id in ids}
+    """The equations that no code computes yet: the family of each, by id."""
+    return {id: e.family for id, e in equations().items() if not e.built}

@@ -1,4 +1,5 @@
-"""python -m minigen.lecture list | show ID | prove [ID ...]: the equations beside their code."""
+"""python -m minigen.lecture list | show ID | prove [ID ...] | page --out DIR: the equations beside
+their code."""
 
 import argparse
 import difflib
@@ -14,6 +15,7 @@ from minigen.lecture import (
     scan,
 )
 from minigen.lecture.prove import prove
+from minigen.lecture.tags import blocks
 
 
 def main(argv=None):
@@ -31,7 +33,7 @@ def main(argv=None):
 def parser():
     """The commands and their options."""
     top = argparse.ArgumentParser(prog="python -m minigen.lecture", description=__doc__)
-    commands = top.add_subparsers(required=True, metavar="list | show | prove")
+    commands = top.add_subparsers(required=True, metavar="list | show | prove | page")
     command = commands.add_parser("list", help="every equation with its lines of code and checks")
     command.add_argument("--family", metavar="F", help="only one family: " + ", ".join(families()))
     command.add_argument("--lecture", metavar="L", help="only one lecture: its number, from 0, or "
@@ -47,6 +49,11 @@ def parser():
     command.add_argument("ids", metavar="ID", nargs="*", help="all that have a line, if not given")
     command.add_argument("--workers", type=int, default=2, help="mutants tested at once")
     command.set_defaults(run=prove_)
+    command = commands.add_parser("page", help="write a site: every equation beside its code")
+    command.add_argument("--out", metavar="DIR", required=True, help="the folder to write into")
+    command.add_argument("--runs", metavar="DIR", help="the folder of the demos' runs, whose "
+                                                       "pictures and numbers are shown")
+    command.set_defaults(run=page)
     return top
 
 
@@ -82,20 +89,21 @@ def list_(args):
     if args.lecture is not None and lecture is None:
         titles = "; ".join(f"{i} “{there.title}”" for i, there in enumerate(lectures()))
         return complain(f"there is no single lecture `{args.lecture}`; there are {titles}")
-    found, later = scan(), not_yet()
+    found = scan()
     for family, title in families().items():
         if args.family not in (None, family):
             continue
-        rows = [e for e in equations().values() if e.family == family
-                and (lecture is None or lecture in [p.lecture for p in e.places])
+        chosen = [e for e in equations().values() if e.family == family
+                  and (lecture is None or lecture in [p.lecture for p in e.places])]
+        rows = [e for e in chosen if e.built
                 and not (args.missing and found.code[e.id] and found.checks[e.id])]
-        rest = [id for id in later if later[id] == family and lecture is None]
-        if rows or rest and not args.missing:
+        rest = [e.id for e in chosen if not e.built]
+        if rows or rest:
             print(f"\n{title} ({family})")
         for e in rows:
             print(f"  {e.id:<28} {e.status:<9} code  {where(found.code[e.id])}")
             print(f"  {'':<28} {'':<9} check {where(found.checks[e.id])}")
-        if rest and not args.missing:
+        if rest:
             print(textwrap.fill(f"not yet ({len(rest)}): " + ", ".join(rest), 100,
                                 break_on_hyphens=False, initial_indent="  ",
                                 subsequent_indent="    "))
@@ -112,22 +120,19 @@ def where(spots):
 
 def counts(found):
     """One line: how many equations are computed and checked, how many are not yet."""
-    own = [e for e in equations().values() if e.status == "added"]
-    done = [e for e in equations().values() if found.code[e.id] and found.checks[e.id]]
-    slides = len(equations()) - len(own)
-    return (f"{slides + len(not_yet())} equations on the slides: {slides} in the catalogue, "
-            f"{len(not_yet())} not yet; {len(own)} added. "
-            f"{len(done)} of the {len(equations())} are computed and checked.")
+    slides = sum(e.status != "added" for e in equations().values())
+    built = [e.id for e in equations().values() if e.built]
+    done = [id for id in built if found.code[id] and found.checks[id]]
+    return (f"{slides} equations on the slides: {slides - len(not_yet())} built, "
+            f"{len(not_yet())} not yet; {len(equations()) - slides} added. "
+            f"{len(done)} of the {len(built)} built are computed and checked.")
 
 
 def show(args):
     """Print one equation, its source, its code and its checks."""
     known = equations()
-    if args.id in not_yet():
-        print(f"{args.id} is on the slides ({families()[not_yet()[args.id]]}), but not yet here.")
-        return 0
     if args.id not in known:
-        return complain(nearest(args.id, [*known, *not_yet()], "equation"))
+        return complain(nearest(args.id, list(known), "equation"))
     e, found, root = known[args.id], scan(), checkout()
     print(f"{e.id}: {families()[e.family]}, {e.status}\n")
     print(textwrap.indent(e.unicode, "    ") + "\n")
@@ -144,7 +149,10 @@ def show(args):
                             subsequent_indent="    "))
         print(textwrap.fill(f"true: {error.true}", 96, initial_indent="  ",
                             subsequent_indent="    "))
-        print(f"  shown by {where(found.errata[error.number])}")
+        print(f"  {evidence(error, found)}")
+    if not e.built:
+        print("\nNot yet: no code computes it so far.")
+        return 0
     for title, spots in (("Code", found.code[e.id]), ("Checks", found.checks[e.id])):
         print(f"\n{title}" if spots else f"\n{title}: none")
         for block in blocks(spots):
@@ -152,13 +160,11 @@ def show(args):
     return 0
 
 
-def blocks(spots):
-    """Spots of one function together: ``(path, name, first, last, tagged lines)``."""
-    together = {}
-    for spot in spots:
-        key = (spot.path, spot.name, spot.first, spot.last)
-        together.setdefault(key, []).append(spot.line)
-    return [(*key, lines) for key, lines in together.items()]
+def evidence(error, found):
+    """What shows a slide's mistake."""
+    if found.errata[error.number]:
+        return f"shown by {where(found.errata[error.number])}"
+    return f"source: {error.source}" if error.source else "not yet shown"
 
 
 def excerpt(root, path, name, first, last, lines):
@@ -181,6 +187,24 @@ def prove_(args):
     print(f"{len(ids)} equations: " + ("every check can fail" if not survived else
                                        f"{len(survived)} complaints"))
     return 1 if survived else 0
+
+
+def page(args):
+    """Write the site."""
+    try:
+        from minigen.lecture.page import build
+    except ModuleNotFoundError as error:
+        return complain(f"the page needs {error.name}: pip install 'minigen[lecture]'")
+    from minigen.lecture.runs import NoRuns
+    checkout()  # or else it says so
+    try:
+        pages = build(args.out, args.runs)
+    except NoRuns as error:
+        return complain(error)
+    except OSError as error:
+        return complain(f"--out {args.out} cannot be written ({error.strerror})")
+    print(f"{pages} pages; open {args.out}/index.html")
+    return 0
 
 
 if __name__ == "__main__":

@@ -119,6 +119,15 @@ def _asserts(node):
     return isinstance(node, ast.Assert)
 
 
+def blocks(spots):
+    """Spots of one function together: ``(path, name, first, last, tagged lines)``."""
+    together = {}
+    for spot in spots:
+        key = (spot.path, spot.name, spot.first, spot.last)
+        together.setdefault(key, []).append(spot.line)
+    return [(*key, lines) for key, lines in together.items()]
+
+
 def statement(tree, line):
     """The innermost statement that a line belongs to, None if there is none."""
     found = None

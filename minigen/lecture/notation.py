@@ -1,0 +1,76 @@
+"""The notation (symbols in formulas and code) and the lecture's map, from notation.toml."""
+
+import functools
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minigen.models import MODELS
+
+__all__ = ["Kind", "Symbol", "map_of_models", "symbol_of", "symbol_of_name", "symbols"]
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A symbol: its name, how formulas write it, what the code calls it, what it means."""
+
+    name: str
+    formula: tuple
+    code: tuple
+    means: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of models: its families, as ``(title, {model: module})``, or its kinds."""
+
+    title: str
+    says: str
+    families: list = field(default_factory=list)
+    kinds: list = field(default_factory=list)
+
+
+@functools.cache
+def _file():
+    text = Path(__file__).with_name("notation.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+@functools.cache
+def symbols():
+    """The symbols, in the order of the table."""
+    return [Symbol(**row | {"formula": tuple(row["formula"]), "code": tuple(row["code"])})
+            for row in _file()["symbol"]]
+
+
+@functools.cache
+def symbol_of(text):
+    """The name of the symbol that formulas write so, None if there is none."""
+    return next((s.name for s in symbols() if text in s.formula), None)
+
+
+@functools.cache
+def symbol_of_name(name):
+    """The name of the symbol that a name in the code stands for, by the longest one that fits:
+    ``x_t`` is x, ``alpha_bar_before`` is ᾱ. None if there is none."""
+    fits = [(len(code), s.name) for s in symbols() for code in s.code
+            if name == code or name.startswith(f"{code}_")]
+    return max(fits)[1] if fits else None
+
+
+def map_of_models():
+    """The kinds of models, with all of `minigen.models.MODELS`."""
+    families = {}
+    for model, target in MODELS.items():
+        module = target.partition(":")[0]
+        families.setdefault(module.split(".")[2], {})[model] = module
+    kinds = [_kind(row, families) for row in _file()["map"]]
+    rest = Kind("Others", "Not on the map yet.", sorted(families.items()))
+    return kinds + [rest] * bool(families)
+
+
+def _kind(row, families):
+    titles = row.get("families", {}).items()
+    return Kind(row["title"], row["says"],
+                [(title, families.pop(name)) for name, title in titles],
+                [_kind(inner, families) for inner in row.get("kinds", ())])

@@ -1,0 +1,219 @@
+"""The site: every equation beside the code that computes it, written from the sources.
+
+`build` makes a folder of plain files: a page for each lecture in the order of its slides, one
+for each file that computes or checks an equation, the derivations, the slide errors, an index.
+The templates in site/ say how a page looks; this file says what stands on it.
+"""
+
+import json
+import runpy
+import shutil
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+from numpy.random import default_rng
+
+from minigen.lecture import checkout, equations, errata, families, lectures, not_yet, scan
+from minigen.lecture.addresses import (
+    ADDED,
+    DERIVED,
+    ERRATA,
+    INDEX,
+    equation_address,
+    file_page,
+    lecture_page,
+    places_of,
+)
+from minigen.lecture.mathml import mixed
+from minigen.lecture.notation import map_of_models, symbols
+from minigen.lecture.runs import runs_in
+from minigen.lecture.sources import Sources
+from minigen.models import MODELS
+
+__all__ = ["build"]
+
+SITE = Path(__file__).parent / "site"
+
+
+def build(out, runs=None):
+    """Write the site into the folder `out` and give the number of its pages. Pictures and
+    numbers are those of the demos' runs in the folder `runs`.
+
+    Raises FileNotFoundError without a checkout, NoRuns if `runs` holds none, OSError if `out`
+    cannot be written."""
+    site = Site(Path(out), runs_in(runs) if runs else [])
+    site.out.mkdir(parents=True, exist_ok=True)
+    site.lectures()
+    site.added()
+    site.errata(site.derivations())
+    site.files()
+    site.index()
+    site.search()
+    for name in ("style.css", "page.js"):
+        shutil.copyfile(SITE / name, site.out / name)
+    return site.written
+
+
+class Site:
+    """What the pages are made of: the tags, the sources, the demos' runs."""
+
+    def __init__(self, out, runs):
+        self.out, self.runs, self.found = out, runs, scan()
+        self.sources, self.written = Sources(checkout()), 0
+        self.entries = [  # what the search box looks through
+            (e.id, f"{' '.join(e.unicode.split())} {e.says}", equation_address(e.id))
+            for e in equations().values()]
+        self.templates = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(SITE), autoescape=True, trim_blocks=True,
+            lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+        self.pages = [(INDEX, "Index"),
+                      *((lecture_page(i), there.title) for i, there in enumerate(lectures())),
+                      (ADDED, "Added equations"), (DERIVED, "Derivations"),
+                      (ERRATA, "Slide errors")]
+
+    def write(self, here, template, title, symbols=(), **what):
+        """Write one page; `symbols` is its notation table."""
+        html = self.templates.get_template(template).render(
+            here=here, title=title, pages=self.pages, symbols=symbols, **what)
+        (self.out / here).write_text(html, encoding="utf-8")
+        self.written += 1
+
+    def card(self, e, here):
+        """An equation with its code, its checks and what demos show of it."""
+        return {"e": e, "formula": Markup(mixed(e.parts)),
+                "status": e.status if e.built else "not yet",
+                "elsewhere": places_of(p for p in e.places if lecture_page(p.lecture) != here),
+                "code": self.sources.functions(self.found.code[e.id]),
+                "checks": [self.sources.check(spot) for spot in self.found.checks[e.id]],
+                "shown": [self.picture(run, name) for demo, name in
+                          (shown.split("/") for shown in e.shown) for run in self.runs
+                          if run.system == demo and name in run.pictures]}
+
+    def picture(self, run, name):
+        """A demo's picture, copied to the site."""
+        source = run.pictures[name]
+        address = Path("pictures", run.folder.name, source.name)
+        (self.out / address).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, self.out / address)
+        return {"address": address.as_posix(), "name": name, "demo": run.system,
+                "data": run.data}
+
+    def lectures(self):
+        """A page for each lecture: its equations under the slides' headings."""
+        for i, there in enumerate(lectures()):
+            here, sections = lecture_page(i), []
+            first = self.places_in(i)
+            for id, place in sorted(first.items(), key=lambda item: item[1].line):
+                if not sections or sections[-1][0] != place.heading:
+                    sections.append((place.heading, []))
+                sections[-1][1].append(self.card(equations()[id], here))
+            self.write(here, "lecture.html", there.title, symbols(), sections=sections,
+                       lead=f"{there.course}: {counts(first)}, in the order of the slides.")
+
+    def places_in(self, lecture):
+        """The equations of a lecture: the first place of each in it, by id."""
+        return {e.id: next(p for p in e.places if p.lecture == lecture)
+                for e in equations().values() if lecture in [p.lecture for p in e.places]}
+
+    def added(self):
+        """The equations that stand on no slide."""
+        cards = [self.card(e, ADDED) for e in equations().values() if not e.places]
+        self.write(ADDED, "lecture.html", "Added equations", symbols(), sections=[("", cards)],
+                   lead="On no slide, but the code needs them: each with the paper it is from.")
+
+    def derivations(self):
+        """The derivations, run; gives the one that shows a slide error, by its number."""
+        programs = []
+        for path in sorted(self.sources.root.glob("demos/derivations/*.py")):
+            program = runpy.run_path(str(path))
+            title, _, *says = program["__doc__"].strip().split("\n\n")
+            programs.append({"name": path.stem, "title": title, "says": says,
+                             "parts": program["derive"](default_rng(0))})
+            self.entries.append((path.stem, title, f"{DERIVED}#{path.stem}"))
+        self.write(DERIVED, "derivations.html", "Derivations", programs=programs,
+                   lead="The slides' derivations as programs: each line is computed, and "
+                        "stands beside what it is to equal. Where a slide errs, they differ.")
+        return {step.error: program for program in programs
+                for _, steps in program["parts"] for step in steps}
+
+    def errata(self, derived):
+        """The slides' mistakes, with the tests that show them."""
+        rows = []
+        for e in errata():
+            tests = self.sources.functions(self.found.errata[e.number])
+            rows.append({
+                "e": e, "tests": tests, "derived": derived.get(e.number),
+                "status": "shown by a test" if tests else "source" if e.source else "not yet",
+                "places": places_of(e.places),
+                "equations": [(id, equation_address(id)) for id in e.equations]})
+            self.entries.append((f"slide error {e.number}", f"{e.prints} {e.true}",
+                                 f"{ERRATA}#error-{e.number}"))
+        self.write(ERRATA, "errata.html", "Slide errors", rows=rows,
+                   lead=f"{len(rows)} mistakes on the slides: what is printed, what is true, "
+                        "and the test that shows it or the publication that says it.")
+
+    def files(self):
+        """A page for each file of a model, and for each that computes or checks an equation."""
+        tagged = {module_path(target.partition(":")[0]): {} for target in MODELS.values()}
+        for spots in (self.found.code, self.found.checks):
+            for id in equations():
+                for spot in spots[id]:
+                    tagged.setdefault(spot.path, {}).setdefault(spot, []).append(id)
+        for path, spots in tagged.items():
+            self.file(path, spots)
+
+    def file(self, path, tagged):
+        """One file, cut before each function that has a tag; beside it the tagged equations.
+        `tagged` gives the ids of each spot."""
+        cuts, segments = sorted({1, *(spot.first for spot in tagged)}), []
+        for first, after in zip(cuts, [*cuts[1:], self.sources.length(path) + 1], strict=True):
+            inside, by_id = [spot for spot in tagged if first <= spot.line < after], {}
+            for spot in sorted(inside, key=lambda spot: spot.line):
+                for id in tagged[spot]:
+                    by_id.setdefault(id, []).append(spot.line)
+            segments.append({
+                "tagged": [{"id": id, "lines": lines, "address": equation_address(id),
+                            "formula": Markup(mixed(equations()[id].parts))}
+                           for id, lines in by_id.items()],
+                "block": self.sources.part(path, first, after - 1, {s.line for s in inside})})
+        demos, summary = self.sources.demos_of(path), self.sources.summary(path)
+        runs = [run for run in self.runs if run.system in demos]
+        self.write(file_page(path), "file.html", path, symbols(), segments=segments,
+                   lead=summary, demos=demos, runs=runs,
+                   shown=[self.picture(run, name) for run in runs for name in run.pictures])
+        self.entries.append((path, summary, file_page(path)))
+
+    def index(self):
+        """The map of the lecture, the lectures, and how far the families are built."""
+        members = {family: [e for e in equations().values() if e.family == family]
+                   for family in families()}
+        rows = [{"title": title, "counts": counts([e.id for e in members[family]]),
+                 "equations": [(e, equation_address(e.id)) for e in members[family]]}
+                for family, title in families().items()]
+        pages = [{"address": lecture_page(i), "title": there.title, "course": there.course,
+                  "counts": counts(self.places_in(i))} for i, there in enumerate(lectures())]
+        beside = [(ADDED, "Added equations", "on no slide, but needed"),
+                  (DERIVED, "Derivations", "each line of them a number"),
+                  (ERRATA, "Slide errors", "and the tests that show them")]
+        self.write(INDEX, "index.html", "Generative models beside their code", families=rows,
+                   lectures=pages, beside=beside, map=map_of_models(),
+                   summary=self.sources.summary, module_path=module_path, file_page=file_page)
+
+    def search(self):
+        """What the search box looks through, as a script: an opened file may load one."""
+        keys = ("name", "text", "address")
+        entries = [dict(zip(keys, row, strict=True)) for row in self.entries]
+        text = json.dumps(entries, ensure_ascii=False, indent=0)
+        (self.out / "search-index.js").write_text(f"const INDEX = {text};\n", encoding="utf-8")
+
+
+def counts(ids):
+    """How many equations these are, and how many of them are not built."""
+    later = len(not_yet().keys() & set(ids))
+    return f"{len(ids)} equation" + "s" * (len(ids) != 1) + f", {later} not yet" * bool(later)
+
+
+def module_path(module):
+    """The file of a module."""
+    return f"{module.replace('.', '/')}.py"

@@ -1,0 +1,82 @@
+"""The source files as the site shows them: functions, single statements, whole files."""
+
+import ast
+import functools
+import re
+
+from markupsafe import Markup
+
+from minigen.lecture.addresses import equation_address, file_page
+from minigen.lecture.highlight import highlighted
+from minigen.lecture.tags import blocks, statement
+
+__all__ = ["Sources"]
+
+LONG = 30  # lines of a function that are shown whole
+AROUND = 6  # lines shown around a tag in a longer one
+INDENT = re.compile(" *")
+
+
+class Sources:
+    """The files of a checkout. A listing is a dict for the templates; its `rows` are (number,
+    HTML, whether the line is tagged), with None for the number where lines are left out."""
+
+    def __init__(self, root):
+        self.root = root
+        self.tree = functools.cache(self._tree)
+        self.imports = functools.cache(self._imports)
+
+    def _tree(self, path):
+        return ast.parse((self.root / path).read_text(encoding="utf-8"))
+
+    def functions(self, spots):
+        """The functions that hold tagged lines, a long one with gaps."""
+        return [self.listing(path, name, first, last, lines)
+                for path, name, first, last, lines in blocks(spots)]
+
+    def check(self, spot):
+        """The statement that a tag in a test stands on."""
+        node = statement(self.tree(spot.path), spot.line)
+        return self.listing(spot.path, spot.name, node.lineno, node.end_lineno, [spot.line])
+
+    def listing(self, path, name, first, last, hits):
+        """Lines of a file, moved to the left margin."""
+        shown = range(first, last + 1)
+        if len(shown) > LONG:
+            shown = [n for n in shown if any(abs(n - hit) <= AROUND for hit in (first, *hits))]
+        source = highlighted(self.root / path, equation_address)
+        margin, rows, before = INDENT.match(source[first - 1])[0], [], first - 1
+        for n in shown:
+            if n != before + 1:
+                rows.append((None, "", False))
+            rows.append((n, Markup(source[n - 1].replace(margin, "", 1)), n in hits))
+            before = n
+        return {"path": path, "name": name.replace("::", "."), "first": first, "last": last,
+                "line": hits[0], "rows": rows, "address": f"{file_page(path)}#L{hits[0]}"}
+
+    def part(self, path, first, last, hits):
+        """Lines of a file as they stand, but for blank ones at the end."""
+        source = highlighted(self.root / path, equation_address)
+        while last > first and not source[last - 1]:
+            last -= 1
+        return {"path": path, "first": first, "last": last,
+                "rows": [(n, Markup(source[n - 1]), n in hits) for n in range(first, last + 1)]}
+
+    def length(self, path):
+        """How many lines a file has."""
+        return len(highlighted(self.root / path, equation_address))
+
+    def summary(self, path):
+        """The first paragraph of a file's docstring."""
+        doc = ast.get_docstring(self.tree(path)) if path.endswith(".py") else ""
+        return " ".join((doc or "").partition("\n\n")[0].split())
+
+    def demos_of(self, path):
+        """The demos that import a file."""
+        module = path.removesuffix(".py").replace("/", ".")
+        return [demo.stem for demo in sorted(self.root.glob("demos/*.py"))
+                if module in self.imports(f"demos/{demo.name}")]
+
+    def _imports(self, path):
+        return {name for node in ast.walk(self.tree(path)) if isinstance(node, ast.ImportFrom)
+                for name in (node.module, *(f"{node.module}.{a.name}" for a in node.names))}

@@ -1,0 +1,72 @@
+"""A derivation as a program: each of its lines a number, beside the one it is to equal."""
+
+import argparse
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Step", "cli"]
+
+TOLERANCE = 1e-12  # of float64, after a few dozen operations
+TRUE = {"=": partial(np.isclose, rtol=TOLERANCE, atol=TOLERANCE),
+        "≤": np.less_equal, "<": np.less}
+FALSE = {"=": "≠", "≤": ">", "<": "≥"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line: a formula and its value, the relation in which it is to stand to another value.
+
+    error: the slide's mistake that this line is, by number: then the relation is not to hold
+    """
+
+    formula: str
+    value: Any
+    relation: str
+    other: Any
+    error: int = 0
+
+    @property
+    def holds(self):
+        """Whether the relation holds, in every component of an array."""
+        return bool(np.all(TRUE[self.relation](self.value, self.other)))
+
+    @property
+    def sides(self):
+        """What stands on the left, the sign between, what stands on the right, as text."""
+        sign = self.relation if self.holds else FALSE[self.relation]
+        return "\n".join(_digits(self.value)), sign, "\n".join(_digits(self.other))
+
+    def __str__(self):
+        head = f"slide error {self.error}: {self.formula}" if self.error else self.formula
+        left, sign, right = self.sides
+        left, right = left.split("\n"), right.split("\n")
+        width, rows = max(map(len, left)), len(left)
+        signs = [sign if i == (rows - 1) // 2 else " " for i in range(rows)]
+        return "\n".join([f"  {head}", *(f"    {a:<{width}}  {s}  {b}".rstrip() for a, s, b
+                                         in zip(left, signs, right, strict=True))])
+
+
+def _digits(value):
+    """The lines that show a number, a column or a matrix."""
+    value = np.asarray(value) + 0  # which has no −0
+    if value.ndim == 2:
+        return str(value).split("\n")
+    return [f"{v:.11g}" if value.dtype.kind == "f" else str(v) for v in value.reshape(-1)]
+
+
+def cli(doc, derive, argv=None):
+    """Print a derivation. `derive(rng)` gives pairs of a title and its steps. SystemExit(1) if
+    a line that is no mistake of the slides does not hold, or a mistake does."""
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    parser.add_argument("--seed", type=int, default=0, help="of the numbers it is computed on")
+    parts = derive(np.random.default_rng(parser.parse_args(argv).seed))
+    for title, steps in parts:
+        print(f"\n{title}\n")
+        print("\n".join(map(str, steps)))
+    wrong = [step.formula for _, steps in parts for step in steps
+             if step.holds == bool(step.error)]
+    if wrong:
+        raise SystemExit("\nnot as derived: " + "; ".join(wrong))

@@ -99,6 +99,8 @@ def test_every_equation_stands_beside_its_code(pages):
         for spot in found.code[id]:
             assert f'class="line hit" data-n="{spot.line}"' in article, spot
             assert f'href="{addresses.file_page(spot.path)}#L' in article, spot
+            file = pages[addresses.file_page(spot.path)].text
+            assert f'class="line hit" data-n="{spot.line}" id="L{spot.line}"' in file, spot
         tagged = {*found.code[id], *found.checks[id]}
         assert article.count('class="line hit"') >= len(tagged), id
 

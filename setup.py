@@ -19,7 +19,7 @@ setup(
     package_data={
         "minigen": ["py.typed", "**/*.toml", "**/*.npz", "**/*.safetensors",
                     "lecture/site/*"],
-        "minigen.kernels": ["*.cu", "*.h"],
+        "minigen.kernels": ["*.cu", "*.cuh", "*.h"],
     },
     install_requires=[
         "numpy>=2.0",

@@ -20,12 +20,15 @@ from .batch_norm import batch_norm, batch_norm_backward
 from .conv2d import conv2d
 from .conv2d_weight import conv2d_weight
 from .conv_transpose2d import conv_transpose2d
+from .cuda import precision
 from .group_norm import group_norm, group_norm_backward
 from .keep import keep
 from .layer_norm import layer_norm, layer_norm_backward
 from .matmul import matmul
 from .optim import adam, rmsprop, sgd
+from .philox import random_bits, random_normal, random_uniform
 from .pool import avg_pool2d, avg_pool2d_transpose, max_pool2d, max_pool2d_at, max_unpool2d
+from .softmax import log_softmax, softmax
 from .upsample import (
     upsample_bilinear,
     upsample_bilinear_transpose,
@@ -37,8 +40,9 @@ __all__ = [
     "adam", "attention", "attention_backward", "avg_pool2d", "avg_pool2d_transpose",
     "batch_norm", "batch_norm_backward", "conv2d", "conv2d_weight", "conv_transpose2d", "elu",
     "elu_backward", "group_norm", "group_norm_backward", "keep", "layer_norm",
-    "layer_norm_backward", "leaky_relu", "leaky_relu_backward", "matmul", "max_pool2d",
-    "max_pool2d_at", "max_unpool2d", "rmsprop", "sgd", "sigmoid", "sigmoid_backward", "silu",
-    "silu_backward", "upsample_bilinear", "upsample_bilinear_transpose", "upsample_nearest",
+    "layer_norm_backward", "leaky_relu", "leaky_relu_backward", "log_softmax", "matmul",
+    "max_pool2d", "max_pool2d_at", "max_unpool2d", "precision", "random_bits", "random_normal",
+    "random_uniform", "rmsprop", "sgd", "sigmoid", "sigmoid_backward", "silu", "silu_backward",
+    "softmax", "upsample_bilinear", "upsample_bilinear_transpose", "upsample_nearest",
     "upsample_nearest_transpose",
 ]

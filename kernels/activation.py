@@ -11,11 +11,14 @@ As chains of NumPy functions these take up to six passes over memory, and a choi
 a pattern takes as long as ten more. Here each is one loop of vectors over each thread's part.
 """
 
+import functools
+
 import numpy as np
 from numba import prange
 from numba.extending import register_jitable
 
 from .common import chunks, empty, kernel, threaded
+from .cuda import each, xp
 from .exponential import exp, expm1
 
 inlined = register_jitable(error_model="numpy", fastmath={"contract"})
@@ -126,3 +129,16 @@ def leaky_relu(x, negative_slope): return _leaky_relu(x, negative_slope)
 def leaky_relu_backward(g, x, negative_slope): return np.where(x > 0, g, negative_slope * g)
 @leaky_relu_backward.version("cpu")
 def leaky_relu_backward(g, x, negative_slope): return _leaky_relu_backward(g, x, negative_slope)
+
+
+def _launch(name, *args):
+    arrays = [x for x in args if hasattr(x, "shape")]
+    y = xp(arrays[0]).empty_like(arrays[0])
+    a = args[-1] if len(args) > len(arrays) else 0
+    each("activation.cu", name, y, arrays, (y.dtype.type(a),))
+    return y
+
+
+for _kernel in (sigmoid, sigmoid_backward, silu, silu_backward, elu, elu_backward, leaky_relu,
+                leaky_relu_backward):
+    _kernel.version("cuda")(functools.partial(_launch, _kernel.name))

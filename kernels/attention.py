@@ -17,11 +17,14 @@ ROWS × KEYS scores in cache. Forward, each row keeps the maximum and the sum so
 gathered is scaled down when the maximum grows; backward, p is made again from lse.
 """
 
+import math
+
 import numba
 import numpy as np
 from numba import prange
 
 from .common import chunks, compiled, empty, gemm, kernel, one_blas_thread, threaded
+from .cuda import blocks, factors, launch, per_output, xp
 
 ROWS, KEYS = 64, 128
 
@@ -161,6 +164,81 @@ def _forward(q, k, v, mask, is_causal, scale, o, lse):
                     out[i, e] /= total[i]
 
 
+@attention.version("numba_cuda")
+def attention(q, k, v, mask, is_causal, scale):
+    (B, T), S, E = q.shape[:2], *v.shape[1:]
+    s, lse, o = (xp(q).empty(shape, q.dtype) for shape in ((B, T, S), (B, T), (B, T, E)))
+    mask = xp(q).zeros((1, T, S), q.dtype) if mask is None else _cuda_mask(mask, q)
+    _score(s, q, k, mask, is_causal, scale)
+    _log_sum(lse, s)
+    _output(o, s, lse, v)
+    return o, lse
+
+
+@per_output
+def _score(i, q, k, mask, is_causal, scale):
+    (T, S), sum = mask.shape[1:], 0.0
+    n, t, j = i // (T * S), i // S % T, i % S
+    if is_causal and j > t:
+        return -math.inf
+    for d in range(q.shape[2]):
+        sum += q[n, t, d] * k[n, j, d]
+    return scale * sum + mask[n % mask.shape[0], t, j]
+
+
+@per_output
+def _log_sum(i, s):
+    n, t, top, sum = i // s.shape[1], i % s.shape[1], -math.inf, 0.0
+    for j in range(s.shape[2]):
+        top = max(top, s[n, t, j])
+    if top == -math.inf:
+        return top
+    for j in range(s.shape[2]):
+        sum += math.exp(s[n, t, j] - top)
+    return top + math.log(sum)
+
+
+@per_output
+def _output(i, s, lse, v):
+    (T, E), sum = (s.shape[1], v.shape[2]), 0.0
+    n, t, e = i // (T * E), i // E % T, i % E
+    if lse[n, t] == -math.inf:
+        return sum
+    for j in range(s.shape[2]):
+        sum += math.exp(s[n, t, j] - lse[n, t]) * v[n, j, e]
+    return sum
+
+
+@attention.version("cuda")
+def attention(q, k, v, mask, is_causal, scale):
+    (B, T), E = q.shape[:2], v.shape[2]
+    o, lse = xp(q).empty((B, T, E), q.dtype), xp(q).empty((B, T), q.dtype)
+    _launch("attention", T, 0, (q, k, v, _cuda_mask(mask, q), o, lse), q, v, mask, is_causal, scale)
+    return o, lse
+
+
+def _cuda_mask(mask, q):
+    return mask if mask is None or mask.dtype != bool else xp(q).where(
+        mask, q.dtype.type(0), q.dtype.type(-np.inf))
+
+
+def _launch(name, rows, backward, arrays, q, v, mask, is_causal, scale):
+    """Launch a kernel of attention.cu whose blocks share out `rows` queries or keys."""
+    (B, T, D), (S, E) = q.shape, v.shape[1:]
+    macros, itemsize = factors(q.dtype)
+    head = next((h for h in (16, 32, 64, 128) if h >= max(D, E)), math.inf)
+    if head * q.itemsize > 512:
+        raise ValueError(f"attention: heads of {max(D, E)} {q.dtype} numbers; on CUDA at most "
+                         f"{512 // q.itemsize}")
+    warps, others = 2 if head * itemsize > 256 else 4, 32
+    own = (1 + backward) * 16 * warps  # rows, as in the structs of attention.cu
+    numbers = (own + 2 * others) * (head + 16 // itemsize) + own * (others + 16 // itemsize)
+    step = T * v.shape[1] if mask is not None and len(mask) > 1 else 0
+    launch("attention.cu", name, B * blocks(rows, 16 * warps), 32 * warps,
+           (*arrays, T, S, D, E, np.int64(step), bool(is_causal), q.dtype.type(scale)),
+           numbers * itemsize, HEAD=head, **macros)
+
+
 @kernel(check_backward, g="B T E", o="B T E", lse="B T", q="B T D", k="B S D", v="B S E",
         mask="* T S mask or None")
 def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
@@ -179,6 +257,16 @@ def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
     with one_blas_thread():
         _backward(g, o, lse, q, k, v, _added(mask, q), is_causal, q.dtype.type(scale), gq, gk, gv)
     return gq.sum(0) if parts > 1 else gq[0], gk, gv
+
+
+@attention_backward.version("cuda")
+def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
+    gq, gk, gv = (xp(a).empty_like(a) for a in (q, k, v))
+    given = g, lse, (g * o).sum(-1), q, k, v, _cuda_mask(mask, q)
+    options = q, v, mask, is_causal, scale
+    _launch("attention_queries", q.shape[1], 1, (*given, gq), *options)
+    _launch("attention_keys", k.shape[1], 1, (*given, gk, gv), *options)
+    return gq, gk, gv
 
 
 @threaded

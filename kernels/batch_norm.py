@@ -15,7 +15,15 @@ import numpy as np
 from numba import prange
 
 from .common import chunks, empty, kernel, threaded
-from .norm import moments, normalise, normalise_backward, scale_and_shift, sums_of
+from .norm import (
+    launch_norm,
+    launch_norm_backward,
+    moments,
+    normalise,
+    normalise_backward,
+    scale_and_shift,
+    sums_of,
+)
 
 
 @kernel(x="N C L", weight="C or None", bias="C or None")
@@ -32,6 +40,11 @@ def batch_norm(x, weight, bias, eps):
     weight, bias = scale_and_shift(weight, bias, x.shape[1], x.dtype)
     _batch_norm(x, weight, bias, float(eps), chunks(x.shape[1]), y, stats)
     return y, *stats
+
+
+@batch_norm.version("cuda")
+def batch_norm(x, weight, bias, eps):
+    return launch_norm(x, None, weight, bias, eps)
 
 
 @threaded
@@ -71,6 +84,11 @@ def batch_norm_backward(g, x, weight, mean, rstd):
     w = scale_and_shift(weight, None, x.shape[1], x.dtype)[0]
     _batch_norm_backward(g, x, w, mean, rstd, chunks(x.shape[1]), gx, sums)
     return (gx, None, None) if weight is None else (gx, *sums)
+
+
+@batch_norm_backward.version("cuda")
+def batch_norm_backward(g, x, weight, mean, rstd):
+    return launch_norm_backward(g, x, None, weight, None, mean, rstd)
 
 
 @threaded

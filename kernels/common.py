@@ -65,7 +65,7 @@ class Kernel:
                 raise TypeError(f"{self.name}: {name} is a {type(a).__name__}, expected an array")
             if first is None:
                 first, device = (name, a.dtype), type(a)
-                if a.dtype not in (np.float32, np.float64):
+                if "int" not in words and a.dtype not in (np.float32, np.float64):
                     raise TypeError(f"{self.name}: {name} is {a.dtype}, "
                                     "expected float32 or float64")
             self._check_array(name, a, words, first, device)
@@ -113,7 +113,7 @@ class Kernel:
         version = forced or ("cpu" if numpy else "cuda")
         if version not in self.versions:
             if version == "cuda":
-                raise NotImplementedError(f"no CUDA version of {self.name} yet")
+                raise NotImplementedError(f"{self.name} has no CUDA version")
             raise ValueError(f"MINIGEN_KERNELS={forced}: {self.name} has "
                              f"{', '.join(self.versions)}")
         if not numpy and version in HOST:

@@ -26,6 +26,7 @@ from .columns import (
     windows,
 )
 from .common import chunks, empty, kernel, threaded
+from .cuda import launch_tiles, per_output, xp
 from .product import product
 
 
@@ -55,6 +56,43 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
     w = w.reshape(groups, K // groups, D, R, S).transpose(0, 3, 4, 2, 1)
     _columns(x, np.ascontiguousarray(w), bias, y, stride, padding, dilation, chunks(len(x) * P),
              *blocking(len(x), D * R * S, (P, Q), chunks(len(x) * P), x.itemsize))
+    return y
+
+
+@conv2d.version("numba_cuda")
+def conv2d(x, w, b, stride, padding, dilation, groups):
+    K = len(w)
+    P, Q = conv_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
+    y = xp(x).empty((len(x), K, P, Q), x.dtype)
+    _output(y, x, w, xp(x).zeros(K, x.dtype) if b is None else b, (K, P, Q), stride, padding,
+            dilation, groups)
+    return y
+
+
+@per_output
+def _output(i, x, w, b, size, stride, padding, dilation, groups):
+    K, P, Q = size
+    n, k, p, q = i // (K * P * Q), i // (P * Q) % K, i // Q % P, i % Q
+    C, H, W = x.shape[1:]
+    D, R, S = w.shape[1:]
+    sum = b[k]
+    for d in range(D):
+        for r in range(R):
+            for s in range(S):
+                h = p * stride[0] + r * dilation[0] - padding[0]
+                v = q * stride[1] + s * dilation[1] - padding[1]
+                if 0 <= h < H and 0 <= v < W:
+                    sum += w[k, d, r, s] * x[n, d + D * (k // (K // groups)), h, v]
+    return sum
+
+
+@conv2d.version("cuda")
+def conv2d(x, w, b, stride, padding, dilation, groups):
+    (N, C, H, W), (K, D, R, S) = x.shape, w.shape
+    P, Q = conv_size((H, W), (R, S), stride, padding, dilation)
+    y = xp(x).empty((N, K, P, Q), x.dtype)
+    launch_tiles("conv2d.cu", "conv2d", (K // groups, N * P * Q), groups, (
+        x, w, b, y, N, C, H, W, K, D, R, S, P, Q, *stride, *padding, *dilation, groups), x.dtype)
     return y
 
 

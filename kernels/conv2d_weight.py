@@ -17,6 +17,7 @@ from numba import prange
 from . import winograd
 from .columns import blocking, channels_last, check_conv, im2col, windows
 from .common import chunks, kernel, threaded
+from .cuda import FILL, blocks, launch_tiles, xp
 from .product import product
 
 
@@ -43,6 +44,19 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
     _columns(g, x, parts, stride, padding, dilation, groups,
              *blocking(N, D * size[0] * size[1], (P, Q), len(parts), x.itemsize))
     return np.ascontiguousarray(parts.sum(0).transpose(0, 3, 1, 2))
+
+
+@conv2d_weight.version("cuda")
+def conv2d_weight(g, x, size, stride, padding, dilation, groups):
+    (N, K, P, Q), (C, H, W), (R, S) = g.shape, x.shape[1:], size
+    M, D = K // groups, C // groups
+    tiles = blocks(M, 64) * blocks(D * R * S, 64) * groups
+    parts = max(1, min(FILL // tiles, blocks(N * P * Q, 256)))
+    gw = xp(x).empty((parts, K, D, R, S), x.dtype)
+    launch_tiles("conv2d_weight.cu", "conv2d_weight", (M, D * R * S), groups * parts,
+                 (g, x, gw, parts, N, C, H, W, K, D, R, S, P, Q, *stride, *padding, *dilation,
+                  groups), x.dtype)
+    return gw.sum(0)
 
 
 @threaded

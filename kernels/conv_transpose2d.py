@@ -21,6 +21,7 @@ from . import winograd
 from .columns import channels_first, check_conv, col2im, even
 from .common import chunks, empty, kernel, threaded
 from .conv2d import conv2d
+from .cuda import blocks, launch_tiles, per_output, xp
 from .product import product
 
 ROWS = 64  # pixels multiplied at a time, at least: they share one reading of the filters
@@ -66,6 +67,46 @@ def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
     images = even(N, threads, -(-ROWS // (x.shape[2] * x.shape[3])))
     _columns(x, np.ascontiguousarray(w), bias, y, stride, padding, dilation, groups, images,
              threads)
+    return y
+
+
+@conv_transpose2d.version("numba_cuda")
+def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
+    C = w.shape[1] * groups
+    y = xp(x).empty((len(x), C, *size), x.dtype)
+    _output(y, x, w, xp(x).zeros(C, x.dtype) if b is None else b, (C, *size), stride, padding,
+            dilation, groups)
+    return y
+
+
+@per_output
+def _output(i, x, w, b, size, stride, padding, dilation, groups):
+    C, H, W = size
+    n, c, h, v = i // (C * H * W), i // (H * W) % C, i // W % H, i % W
+    K, P, Q = x.shape[1:]
+    D, R, S = w.shape[1:]
+    M = K // groups
+    sum = b[c]
+    for k in range(c // D * M, (c // D + 1) * M):
+        for r in range(R):
+            for s in range(S):
+                p = h + padding[0] - r * dilation[0]  # p · stride, q · stride, where they are whole
+                q = v + padding[1] - s * dilation[1]
+                if p >= 0 and q >= 0 and p % stride[0] == 0 and q % stride[1] == 0:
+                    if p // stride[0] < P and q // stride[1] < Q:
+                        sum += w[k, c % D, r, s] * x[n, k, p // stride[0], q // stride[1]]
+    return sum
+
+
+@conv_transpose2d.version("cuda")
+def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
+    (N, K, P, Q), (D, R, S), (H, W) = x.shape, w.shape[1:], size
+    C, (sh, sw) = D * groups, stride
+    y = xp(x).empty((N, C, H, W), x.dtype)
+    launch_tiles("conv_transpose2d.cu", "conv_transpose2d",
+                 (D, N * blocks(H, sh) * blocks(W, sw)), groups * sh * sw,
+                 (x, w, b, y, N, C, H, W, K, D, R, S, P, Q, *stride, *padding, *dilation, groups),
+                 x.dtype)
     return y
 
 

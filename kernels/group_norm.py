@@ -21,7 +21,15 @@ from .activation import silu as silu_kernel
 from .activation import silu_backward
 from .common import empty, kernel, threaded
 from .exponential import exp
-from .norm import moments, normalise, normalise_backward, scale_and_shift, sums_of
+from .norm import (
+    launch_norm,
+    launch_norm_backward,
+    moments,
+    normalise,
+    normalise_backward,
+    scale_and_shift,
+    sums_of,
+)
 
 
 def _check_groups(name, x, num_groups, weight):
@@ -58,6 +66,12 @@ def group_norm(x, num_groups, weight, bias, eps, silu):
     weight, bias = scale_and_shift(weight, bias, (1, x.shape[1]), x.dtype)
     _group_norm(x, weight, bias, float(eps), bool(silu), y, stats)
     return y, *stats
+
+
+@group_norm.version("cuda")
+def group_norm(x, num_groups, weight, bias, eps, silu):
+    y, mean, _, rstd = launch_norm(x, num_groups, weight, bias, eps, silu)
+    return y, mean.reshape(len(x), num_groups), rstd.reshape(len(x), num_groups)
 
 
 @threaded
@@ -99,6 +113,11 @@ def group_norm_backward(g, x, num_groups, weight, bias, mean, rstd, silu):
     w, b = scale_and_shift(weight, bias, (1, x.shape[1]), x.dtype)
     _group_norm_backward(g, x, w, b, mean, rstd, bool(silu), gx, sums)
     return (gx, None, None) if weight is None else (gx, *sums)
+
+
+@group_norm_backward.version("cuda")
+def group_norm_backward(g, x, num_groups, weight, bias, mean, rstd, silu):
+    return launch_norm_backward(g, x, num_groups, weight, bias, mean, rstd, silu)
 
 
 @threaded

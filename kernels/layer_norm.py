@@ -14,7 +14,14 @@ import numpy as np
 from numba import prange
 
 from .common import chunks, empty, kernel, threaded
-from .norm import moments, normalise, normalise_backward, scale_and_shift
+from .norm import (
+    launch_norm,
+    launch_norm_backward,
+    moments,
+    normalise,
+    normalise_backward,
+    scale_and_shift,
+)
 
 
 @kernel(x="M D", weight="D or None", bias="D or None")
@@ -30,6 +37,12 @@ def layer_norm(x, weight, bias, eps):
     weight, bias = scale_and_shift(weight, bias, x.shape[1], x.dtype)
     _layer_norm(x, weight, bias, float(eps), chunks(len(x)), y, stats)
     return y, *stats
+
+
+@layer_norm.version("cuda")
+def layer_norm(x, weight, bias, eps):
+    y, mean, _, rstd = launch_norm(x[..., None], 1, weight, bias, eps)
+    return y[..., 0], mean, rstd
 
 
 @threaded
@@ -57,6 +70,13 @@ def layer_norm_backward(g, x, weight, mean, rstd):
     w = scale_and_shift(weight, None, x.shape[1], x.dtype)[0]
     _layer_norm_backward(g, x, w, mean, rstd, gx, sums)
     return (gx, None, None) if weight is None else (gx, *sums.sum(0).astype(x.dtype))
+
+
+@layer_norm_backward.version("cuda")
+def layer_norm_backward(g, x, weight, mean, rstd):
+    of_each = g[..., None], x[..., None], 1, weight, None, mean, rstd
+    gx, gw, gb = launch_norm_backward(*of_each, alike=True)
+    return gx[..., 0], gw, gb
 
 
 @threaded

@@ -7,7 +7,8 @@
 2·M·N·K FLOPs a matrix; at least every array once through memory. The fast version lets BLAS do the
 products and shares them out over Numba's threads: the matrices of a batch, or the rows or columns
 of one large product. Transposed views are read as they lie. Small products are np.matmul's: below
-SMALL OpenBLAS uses no threads, so that no second pool fights with Numba's.
+SMALL OpenBLAS uses no threads, so that no second pool fights with Numba's. On the device the tile
+loop of product.cuh does it, which needs no cuBLAS, so that it can be captured in a graph.
 """
 
 import math
@@ -17,6 +18,7 @@ import numpy as np
 from numba import prange
 
 from .common import empty, gemm, kernel, one_blas_thread, threaded
+from .cuda import launch_tiles, xp
 
 SMALL = 1 << 18  # M·N·K of the largest product that OpenBLAS leaves to one thread
 
@@ -66,6 +68,31 @@ def _matrices(x, lead):
     if x.strides[1] == x.itemsize and x.strides[2] >= rows * x.itemsize:
         return x.swapaxes(1, 2), True
     return np.ascontiguousarray(x), False
+
+
+@matmul.version("cuda")
+def matmul(a, b):
+    (M, K), N = a.shape[-2:], b.shape[-1]
+    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    y = xp(a).empty((*lead, M, N), a.dtype)
+    if b.ndim == 2 and a.flags.c_contiguous:  # the rows of all matrices are those of one
+        lead, M = (), math.prod(a.shape[:-1])
+        a = a.reshape(M, K)
+    a, b = (_matrices_as_they_lie(x, lead) for x in (a, b))
+    (an, ai, ak), (bn, bk, bj) = (
+        [n // x.itemsize if m > 1 else 0 for m, n in zip(x.shape, x.strides, strict=True)]
+        for x in (a, b))
+    launch_tiles("matmul.cu", "matmul", (M, N), math.prod(lead),
+                 (a, b, y, M, N, K, np.int64(an), ai, ak, np.int64(bn), bk, bj), a.dtype)
+    return y
+
+
+def _matrices_as_they_lie(x, lead):
+    """x as matrices (1 or B, rows, columns), with any strides that are not negative."""
+    if math.prod(x.shape[:-2]) > 1:
+        x = xp(x).broadcast_to(x, (*lead, *x.shape[-2:]))
+    x = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
+    return x if min(x.strides) >= 0 else xp(x).ascontiguousarray(x)
 
 
 @threaded

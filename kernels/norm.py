@@ -11,6 +11,7 @@ var are taken over:
 import numpy as np
 
 from .common import compiled
+from .cuda import FILL, blocks, launch, real, xp
 
 
 def scale_and_shift(weight, bias, size, dtype):
@@ -50,3 +51,50 @@ def sums_of(g, x, mean, rstd):
         gw += g[i] * (x[i] - mean)
         gb += g[i]
     return gw * rstd, gb
+
+
+def _layout(x, num_groups, weight):
+    """How the groups lie in x (N, C, L), for norm.cu: their number, then runs, step from run to
+    run, length of a run, step from group to group, groups of an image, channels of a group, numbers
+    of a channel, step from one sample's weights to the next. num_groups is None where all images
+    share the mean of a channel."""
+    N, C, L = x.shape
+    step = C if weight is not None and weight.ndim == 2 and len(weight) > 1 else 0
+    if num_groups is None:
+        return C, *map(np.int64, (N, C * L, L, L)), C, 1, L, step
+    M = C // num_groups
+    return N * num_groups, *map(np.int64, (1, 0, M * L, M * L)), num_groups, M, L, step
+
+
+def launch_norm(x, num_groups, weight, bias, eps, silu=False):
+    """y, mean, var, rstd of x (N, C, L), the last three one number for each group."""
+    count, *layout = _layout(x, num_groups, weight)
+    y, (mean, var, rstd) = xp(x).empty_like(x), xp(x).empty((3, count), x.dtype)
+    launch("norm.cu", "norm_forward", count, 256, (
+        x, weight, bias, y, mean, var, rstd, *layout, x.dtype.type(eps), bool(silu)),
+        **real(x.dtype))
+    return y, mean, var, rstd
+
+
+def launch_norm_backward(g, x, num_groups, weight, bias, mean, rstd, silu=False, alike=False):
+    """gx, gw, gb; the last two None without a weight. In group norm gw and gb are of each image; in
+    batch norm, and where all images are `alike`, of them all."""
+    (N, C, L), (count, *layout) = x.shape, _layout(x, num_groups, weight)
+    gx = xp(x).empty_like(x)
+    launch("norm.cu", "norm_backward", count, 256, (
+        g, x, weight, bias, mean, rstd, gx, *layout, bool(silu)), **real(x.dtype))
+    if weight is None:
+        return gx, None, None
+    if num_groups and not alike:
+        sums = xp(x).empty((2, N, C), x.dtype)
+        launch("norm.cu", "norm_channels", blocks(N * C, 8), 256, (
+            g, x, weight, bias, mean, rstd, sums, np.int64(N * C), C, *layout[5:], bool(silu)),
+            **real(x.dtype))
+        return gx, *sums
+    wide = blocks(C * L, 32)
+    parts = max(1, min(FILL // wide, blocks(N, 8)))
+    sums = xp(x).zeros((parts, 2, C, L), x.dtype)
+    launch("norm.cu", "norm_positions", (wide, parts), (32, 8), (
+        g, x, mean, rstd, sums, np.int64(N), np.int64(C * L), layout[5], L, num_groups or 0),
+        **real(x.dtype))
+    return gx, *sums.sum((0, 3))

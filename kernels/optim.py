@@ -21,6 +21,7 @@ import numpy as np
 from numba import prange
 
 from .common import chunks, compiled, kernel, threaded
+from .cuda import each
 
 ONE_THREAD = 1 << 14  # elements below which one thread is faster
 
@@ -38,12 +39,20 @@ def adam(p, g, m, v, lr, beta1, beta2, eps, weight_decay, decoupled, t):
     p -= lr / (1 - beta1**t) * m / (np.sqrt(v) / math.sqrt(1 - beta2**t) + eps)
 
 
-@adam.version("cpu")
-def adam(p, g, m, v, lr, beta1, beta2, eps, weight_decay, decoupled, t):
+def _adam_numbers(lr, beta1, beta2, eps, weight_decay, decoupled, t):
     decay, shrink = (0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1)
-    _run(_adam, _adam_threads, (p, g, m, v), (
-        decay, shrink, beta1, 1 - beta1, beta2, 1 - beta2, lr / (1 - beta1**t),
-        1 / math.sqrt(1 - beta2**t), eps))
+    return (decay, shrink, beta1, 1 - beta1, beta2, 1 - beta2, lr / (1 - beta1**t),
+            1 / math.sqrt(1 - beta2**t), eps)
+
+
+@adam.version("cpu")
+def adam(p, g, m, v, *options):
+    _run(_adam, _adam_threads, (p, g, m, v), _adam_numbers(*options))
+
+
+@adam.version("cuda")
+def adam(p, g, m, v, *options):
+    _launch("adam", (g, m, v, p), _adam_numbers(*options))
 
 
 @compiled
@@ -72,12 +81,21 @@ def sgd(p, g, buf, lr, momentum, dampening, weight_decay, nesterov, first):
     p -= lr * g
 
 
-@sgd.version("cpu")
-def sgd(p, g, buf, lr, momentum, dampening, weight_decay, nesterov, first):
+def _sgd_numbers(lr, momentum, dampening, weight_decay, nesterov, first):
     keep, take = (0, 1) if first else (momentum, 1 - dampening)
     from_g, from_buf = (1, momentum) if nesterov else (0, 1)
+    return lr, weight_decay, keep, take, from_g, from_buf
+
+
+@sgd.version("cpu")
+def sgd(p, g, buf, lr, momentum, *options):
     _run(_sgd, _sgd_threads, (p, g, g if buf is None else buf),
-         (lr, weight_decay, keep, take, from_g, from_buf), bool(momentum))
+         _sgd_numbers(lr, momentum, *options), bool(momentum))
+
+
+@sgd.version("cuda")
+def sgd(p, g, buf, lr, momentum, *options):
+    _launch("sgd", (g, buf, p), _sgd_numbers(lr, momentum, *options), bool(momentum))
 
 
 @compiled
@@ -116,6 +134,12 @@ def rmsprop(p, g, v, buf, lr, alpha, eps, weight_decay, momentum):
          (lr, alpha, 1 - alpha, eps, weight_decay, momentum), bool(momentum))
 
 
+@rmsprop.version("cuda")
+def rmsprop(p, g, v, buf, lr, alpha, eps, weight_decay, momentum):
+    _launch("rmsprop", (g, v, buf, p), (lr, alpha, 1 - alpha, eps, weight_decay, momentum),
+            bool(momentum))
+
+
 @compiled
 def _rmsprop(p, g, v, buf, lr, alpha, rest, eps, decay, keep, momentum):
     for i in range(len(p)):
@@ -143,3 +167,9 @@ def _run(one, threads, arrays, numbers, *flags):
         one(*arrays, *numbers, *flags)
     else:
         threads(chunks(arrays[0].size), *arrays, *numbers, *flags)
+
+
+def _launch(name, arrays, numbers, *flags):
+    """Launch a kernel of optim.cu, a thread an element; numbers in the arrays' dtype."""
+    *others, p = arrays
+    each("optim.cu", name, p, others, (*map(p.dtype.type, numbers), *flags))

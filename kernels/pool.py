@@ -15,11 +15,14 @@ R·S operations an output; x, y and index once through memory. The fast versions
 after the other, each thread its own, so that a plane stays in cache while its windows overlap.
 """
 
+import math
+
 import numpy as np
 from numba import prange
 
 from .columns import conv_size, windows
 from .common import empty, kernel, threaded
+from .cuda import each, xp
 
 
 def _check_pool(name, size, out, kernel_size, stride, padding):
@@ -77,6 +80,16 @@ def max_pool2d(x, kernel_size, stride, padding):
     return y, index
 
 
+@max_pool2d.version("cuda")
+def max_pool2d(x, kernel_size, stride, padding):
+    size = conv_size(x.shape[2:], kernel_size, stride, padding)
+    y = xp(x).empty((*x.shape[:2], *size), x.dtype)
+    index = xp(x).empty(y.shape, np.int32)
+    each("pool.cu", "max_pool2d", y, (x, index),
+         (*x.shape[2:], *size, *kernel_size, *stride, *padding))
+    return y, index
+
+
 def _planes(x):
     return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
@@ -117,6 +130,14 @@ def max_unpool2d(g, index, size):
     return y
 
 
+@max_unpool2d.version("cuda")
+def max_unpool2d(g, index, size):
+    y = xp(g).empty((*g.shape[:2], *size), g.dtype)
+    each("pool.cu", "max_unpool2d", y, (g, index.astype(np.int32, copy=False)),
+         (math.prod(size), math.prod(g.shape[2:])))
+    return y
+
+
 @threaded
 def _max_unpool2d(g, index, y):
     for n in prange(len(g)):
@@ -137,6 +158,14 @@ def max_pool2d_at(x, index):
     return y
 
 
+@max_pool2d_at.version("cuda")
+def max_pool2d_at(x, index):
+    y = xp(x).empty(index.shape, x.dtype)
+    each("pool.cu", "max_pool2d_at", y, (x, index.astype(np.int32, copy=False)),
+         (math.prod(x.shape[2:]), math.prod(index.shape[2:])))
+    return y
+
+
 @threaded
 def _max_pool2d_at(x, index, y):
     for n in prange(len(x)):
@@ -154,6 +183,14 @@ def avg_pool2d(x, kernel_size, stride, padding):
     size = conv_size(x.shape[2:], kernel_size, stride, padding)
     y = empty((*x.shape[:2], *size), x.dtype)
     _avg_pool2d(_planes(x), kernel_size, stride, padding, _planes(y))
+    return y
+
+
+@avg_pool2d.version("cuda")
+def avg_pool2d(x, kernel_size, stride, padding):
+    size = conv_size(x.shape[2:], kernel_size, stride, padding)
+    y = xp(x).empty((*x.shape[:2], *size), x.dtype)
+    each("pool.cu", "avg_pool2d", y, (x,), (*x.shape[2:], *size, *kernel_size, *stride, *padding))
     return y
 
 
@@ -185,6 +222,14 @@ def avg_pool2d_transpose(g, size, kernel_size, stride, padding):
 def avg_pool2d_transpose(g, size, kernel_size, stride, padding):
     y = empty((*g.shape[:2], *size), g.dtype)
     _avg_pool2d_transpose(_planes(g), kernel_size, stride, padding, _planes(y))
+    return y
+
+
+@avg_pool2d_transpose.version("cuda")
+def avg_pool2d_transpose(g, size, kernel_size, stride, padding):
+    y = xp(g).empty((*g.shape[:2], *size), g.dtype)
+    each("pool.cu", "avg_pool2d_transpose", y, (g,),
+         (*size, *g.shape[2:], *kernel_size, *stride, *padding))
     return y
 
 

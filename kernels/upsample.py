@@ -16,6 +16,7 @@ import numpy as np
 from numba import prange
 
 from .common import empty, kernel, threaded
+from .cuda import each, xp
 
 
 def nearest(n, m):
@@ -160,3 +161,17 @@ def _bilinear_transpose(g, rows, columns, y):
                 up[w1[q]] += (1 - t) * right
                 down[w0[q]] += t * left
                 down[w1[q]] += t * right
+
+
+def _launch(name, shape_of):
+    def run(x, size):
+        y = xp(x).empty((*x.shape[:2], *size), x.dtype)
+        each("upsample.cu", name, y, (x,), shape_of(tuple(x.shape[2:]), tuple(size)))
+        return y
+    return run
+
+
+for _kernel in (upsample_nearest, upsample_bilinear):
+    _kernel.version("cuda")(_launch(_kernel.name, lambda x, y: (*x, *y)))
+for _kernel in (upsample_nearest_transpose, upsample_bilinear_transpose):
+    _kernel.version("cuda")(_launch(_kernel.name, lambda g, y: (*y, *g)))

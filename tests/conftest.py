@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 # An assertion that fails within a shared helper module shows its values, as one in a test does.
-pytest.register_assert_rewrite("data_files", "kernel_checks", "tiny_demo")
+pytest.register_assert_rewrite("data_files", "cuda_checks", "kernel_checks", "tiny_demo")
 
 # A shell that starts the tests in the background has them, and the programs they start, ignore
 # Ctrl-C, which some tests press.
@@ -30,3 +30,18 @@ def site(tmp_path_factory):
     began = time.process_time()  # a busy machine does not count
     assert main(["page", "--out", str(out), "--runs", str(runs)]) == 0
     return SimpleNamespace(out=out, seconds=time.process_time() - began)
+
+
+def pytest_collection_modifyitems(items):
+    from cuda_checks import devices
+    gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if gpu and not devices():
+        for item in gpu:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session", params=["emulated", pytest.param("gpu", marks=pytest.mark.gpu)])
+def on(request):
+    """Where a CUDA kernel runs: in the emulator, or on a device (marked gpu)."""
+    from cuda_checks import Device, Emulated
+    return Device() if request.param == "gpu" else Emulated()

@@ -3,6 +3,7 @@
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
+from minigen.kernels.columns import conv_size
 
 DTYPES = (np.float32, np.float64)
 check = settings(derandomize=True, deadline=None, max_examples=40)
@@ -40,7 +41,56 @@ def normal(rng, dtype, *shape):
 pairs = lambda low, high: st.tuples(st.integers(low, high), st.integers(low, high))
 
 
+@st.composite
+def convolutions(draw):
+    """(x, w, b, g) with the options of a convolution of x that gives g's shape."""
+    groups = draw(st.integers(1, 3))
+    N, D, M = draw(st.integers(0, 9)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    kernel, stride, dilation = draw(pairs(1, 4)), draw(pairs(1, 3)), draw(pairs(1, 2))
+    padding, extra = draw(pairs(0, 4)), draw(pairs(0, 9))
+    if draw(st.booleans()):  # the usual one
+        kernel, stride, dilation, padding = (3, 3), (1, 1), (1, 1), (1, 1)
+    size = tuple(max(1, d * (k - 1) + 1 - 2 * p) + e
+                 for k, d, p, e in zip(kernel, dilation, padding, extra, strict=True))
+    rng, dtype = np.random.default_rng(draw(st.integers(0, 99))), draw(st.sampled_from(DTYPES))
+    out = conv_size(size, kernel, stride, padding, dilation)
+    return (normal(rng, dtype, N, D * groups, *size), normal(rng, dtype, M * groups, D, *kernel),
+            normal(rng, dtype, M * groups), normal(rng, dtype, N, M * groups, *out),
+            (stride, padding, dilation, groups))
+
+
 def finite_difference(f, x, g, rng, eps=1e-5):
     """⟨g, df⟩ along a random direction, and that direction."""
     d = normal(rng, x.dtype, *x.shape)
     return np.vdot(g, (f(x + eps * d) - f(x - eps * d)) / (2 * eps)), d
+
+
+@st.composite
+def pools(draw):
+    """An image and (kernel_size, stride, padding) that fit it; values repeat, so maxima tie."""
+    kernel, stride = draw(pairs(1, 4)), draw(pairs(1, 3))
+    padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
+    size = tuple(max(1, k - 2 * p) + draw(st.integers(0, 9))
+                 for k, p in zip(kernel, padding, strict=True))
+    rng, dtype = np.random.default_rng(draw(st.integers(0, 99))), draw(st.sampled_from(DTYPES))
+    x = normal(rng, dtype, draw(st.integers(0, 3)), draw(st.integers(1, 3)), *size).round()
+    if draw(st.booleans()):
+        x[rng.random(x.shape) < 0.1] = -np.inf
+    return x, kernel, stride, padding
+
+
+OPTIMISERS = {
+    "adam": (3, [(1e-2, 0.9, 0.99, 1e-8, 0.1, d) for d in (False, True)]),
+    "sgd": (2, [(1e-2, 0.0, 0.0, 0.1, False), (1e-2, 0.9, 0.1, 0.1, False),
+                (1e-2, 0.9, 0.0, 0.0, True)]),
+    "rmsprop": (3, [(1e-2, 0.99, 1e-8, 0.1, 0.9), (1e-2, 0.9, 1e-8, 0.0, 0.0)]),
+}
+
+
+def steps(kernel, options, states, p, grads):
+    """The parameter and states after a step for each gradient."""
+    p, states = p.copy(), [np.zeros_like(p) for _ in range(states - 1)]
+    for t, g in enumerate(grads, 1):
+        last = {"adam": (t,), "sgd": (t == 1,), "rmsprop": ()}[kernel.__name__]
+        kernel(p, g, *states, *options, *last)
+    return p, *states

@@ -3,30 +3,10 @@
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
-from kernel_checks import DTYPES, check, close, normal, pairs, same
+from kernel_checks import check, close, convolutions, normal, same
 from minigen.kernels import winograd
-from minigen.kernels.columns import conv_size
 
 from minigen import kernels
-
-
-@st.composite
-def convolutions(draw):
-    """(x, w, b, g) with the options of a convolution of x that gives g's shape."""
-    groups = draw(st.integers(1, 3))
-    N, D, M = draw(st.integers(0, 9)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
-    kernel, stride, dilation = draw(pairs(1, 4)), draw(pairs(1, 3)), draw(pairs(1, 2))
-    padding, extra = draw(pairs(0, 4)), draw(pairs(0, 9))
-    if draw(st.booleans()):  # the usual one
-        kernel, stride, dilation, padding = (3, 3), (1, 1), (1, 1), (1, 1)
-    size = tuple(max(1, d * (k - 1) + 1 - 2 * p) + e
-                 for k, d, p, e in zip(kernel, dilation, padding, extra, strict=True))
-    rng, dtype = np.random.default_rng(draw(st.integers(0, 99))), draw(st.sampled_from(DTYPES))
-    out = conv_size(size, kernel, stride, padding, dilation)
-    return (normal(rng, dtype, N, D * groups, *size), normal(rng, dtype, M * groups, D, *kernel),
-            normal(rng, dtype, M * groups), normal(rng, dtype, N, M * groups, *out),
-            (stride, padding, dilation, groups))
 
 
 @check

@@ -4,25 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from kernel_checks import DTYPES, check, close, normal, pairs, same
+from kernel_checks import DTYPES, check, close, normal, pairs, pools, same
 
 from minigen import kernels
 
 # -------------------------------------------------------------------------------------------- pools
-
-@st.composite
-def pools(draw):
-    """An image and (kernel_size, stride, padding) that fit it; values repeat, so maxima tie."""
-    kernel, stride = draw(pairs(1, 4)), draw(pairs(1, 3))
-    padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
-    size = tuple(max(1, k - 2 * p) + draw(st.integers(0, 9))
-                 for k, p in zip(kernel, padding, strict=True))
-    rng, dtype = np.random.default_rng(draw(st.integers(0, 99))), draw(st.sampled_from(DTYPES))
-    x = normal(rng, dtype, draw(st.integers(0, 3)), draw(st.integers(1, 3)), *size).round()
-    if draw(st.booleans()):
-        x[rng.random(x.shape) < 0.1] = -np.inf
-    return x, kernel, stride, padding
-
 
 @check
 @given(pools())

@@ -3,8 +3,9 @@
 import math
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
+from minigen import kernels
 from minigen.autodiff import op
 from minigen.operands import lifted
 from minigen.ops.math import exp, where
@@ -151,18 +152,21 @@ def logsumexp(g, y, x, *, axis=None, keepdims=False):
     lse = _expand(where(y == -math.inf, 0.0, y), x, axis, keepdims)
     return _expand(g, x, axis, keepdims) * exp(x - lse)
 
+def _middle(x, axis):
+    """x as (A, C, B), C along the axis."""
+    axis = normalize_axis_index(axis, x.ndim)
+    return x.reshape(math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1:]))
+
 @op
 def softmax(x, *, axis=-1):
     """e^x / Σ e^x along the axis."""
-    e = xp(x).exp(x - x.max(axis, keepdims=True))
-    return e / e.sum(axis, keepdims=True)
+    return kernels.softmax(_middle(x, axis)).reshape(x.shape)
 @softmax.vjp
 def softmax(g, y, x, *, axis=-1): return y * (g - sum(g * y, axis, keepdims=True))
 
 @op
 def log_softmax(x, *, axis=-1):
     """x − log Σ e^x along the axis."""
-    d = x - x.max(axis, keepdims=True)
-    return d - xp(x).log(xp(x).exp(d).sum(axis, keepdims=True))
+    return kernels.log_softmax(_middle(x, axis)).reshape(x.shape)
 @log_softmax.vjp
 def log_softmax(g, y, x, *, axis=-1): return g - exp(y) * sum(g, axis, keepdims=True)

@@ -1,0 +1,152 @@
+"""Starting a CUDA kernel of this folder: on the device for CuPy's arrays; for NumPy's, and then
+only when asked for by name (`kernels.conv2d.cuda(...)` or MINIGEN_KERNELS=cuda), on the CPU in the
+emulator (emulate.py), slowly, to be read, stepped through and tested without a GPU.
+
+A .cu file compiles as it stands: every macro has a default. Those that are set stand for the dtype
+(REAL) and for sizes that must be known at compile time; each set of them is compiled once, at its
+first use, by CuPy, which keeps the result in its own cache.
+"""
+
+import functools
+import os
+import re
+import sys
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+import numpy as np
+
+from . import emulate
+
+FOLDER = Path(__file__).parent
+STATIC_SHARED = 48 << 10  # bytes a block may have without asking
+FILL = 256  # blocks which keep a device busy
+
+# What the factors of float32 products are rounded to; sums are float32 always.
+PRECISIONS = ("fp32", "tf32", "bf16")
+_precision = ContextVar("precision")
+
+
+@contextmanager
+def precision(name):
+    """A context in which CUDA products of float32 arrays (matrix product, convolutions, attention)
+    take "fp32" factors (the default, or MINIGEN_PRECISION), or round them to "tf32" or "bf16" (to
+    2⁻¹¹ or 2⁻⁸ of their value) for the tensor cores. Sums stay float32."""
+    if name not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {name}")
+    token = _precision.set(name)
+    try:
+        yield
+    finally:
+        _precision.reset(token)
+
+
+def launch(file, name, grid, block, args, shared=0, **macros):
+    """Run the kernel `name` of `file`, with `block` threads, or a tuple, in each of `grid` blocks.
+
+    `args` are arrays, None (a null pointer), NumPy's typed scalars, ints (to the kernel: int) and
+    bools. `shared` bytes of dynamic shared memory. Macros: REAL="double", TILE=64.
+    """
+    grid, block = ((*n, 1, 1)[:3] if isinstance(n, tuple) else (n, 1, 1) for n in (grid, block))
+    if 0 in grid:
+        return
+    args = [np.bool_(a) if isinstance(a, bool) else np.int32(a) if isinstance(a, int) else a
+            for a in args]
+    first = next(a for a in args if hasattr(a, "ndim") and not np.isscalar(a))
+    defined = tuple(sorted((key, str(value)) for key, value in macros.items()))
+    if isinstance(first, np.ndarray):
+        return emulate.run(file, source(file), defined, name, grid, block, args, shared)
+    function = _function(file, name, defined, first.device.id)
+    if shared > STATIC_SHARED:
+        function.max_dynamic_shared_size_bytes = shared
+    function(grid, block, tuple(np.uint64(0) if a is None else a for a in args), shared_mem=shared)
+
+
+@functools.cache
+def _function(file, name, macros, device):
+    import cupy
+    return cupy.RawModule(code=source(file), options=options(macros)).get_function(name)
+
+
+def options(macros):
+    """What NVRTC is told, beside the architecture."""
+    return ("-std=c++17", *(f"-D{key}={value}" for key, value in macros))
+
+
+@functools.cache
+def source(file):
+    """The text of a file with its includes in place, as CuPy's cache, which knows a program by its
+    text, must see it; #line keeps the compilers' messages true."""
+    def read(name):
+        if name in seen:
+            return ""
+        seen.add(name)
+        text = (FOLDER / name).read_text(encoding="utf-8").replace("#pragma once\n", "\n")
+        parts = [f'#line 1 "{name}"\n']
+        for number, line in enumerate(text.splitlines(keepends=True), 1):
+            include = re.match(r'#include "(.+\.cuh)"', line)
+            parts.append(f'{read(include[1])}#line {number + 1} "{name}"\n' if include else line)
+        return "".join(parts)
+    seen = set()
+    return read(file)
+
+
+def real(dtype):
+    """The macro REAL for arrays of this dtype."""
+    return {"REAL": "float" if dtype == np.float32 else "double"}
+
+
+def each(file, name, y, before, after=()):
+    """Launch a kernel with one thread for each element of y: its arguments are the arrays `before`,
+    y, the number of elements, and `after`."""
+    launch(file, name, blocks(y.size, 256), 256, (*before, y, np.int64(y.size), *after),
+           **real(y.dtype))
+
+
+def per_output(element):
+    """A kernel in Python: run(y, *args) has thread i write y's i-th number, element(i, *args).
+    Numba compiles it at its first launch, or steps through it on the CPU where the variable
+    NUMBA_ENABLE_CUDASIM=1 was set before Python started."""
+    @functools.cache
+    def kernel():
+        from . import one_each
+        return one_each.kernel(element)
+
+    @functools.wraps(element)
+    def run(y, *args):
+        if y.size:
+            kernel()[blocks(y.size, 128), 128](y.reshape(-1), args)
+    return run
+
+
+def factors(dtype):
+    """The macros REAL and INPUT of mma.cuh for arrays of this dtype, and INPUT's bytes."""
+    if dtype == np.float64:
+        return {"REAL": "double", "INPUT": "double"}, 8
+    chosen = _precision.get(os.environ.get("MINIGEN_PRECISION", "fp32"))
+    if chosen not in PRECISIONS:
+        raise ValueError(f"MINIGEN_PRECISION={chosen}: expected one of {', '.join(PRECISIONS)}")
+    kind = "float" if chosen == "fp32" else chosen
+    return {"REAL": "float", "INPUT": kind}, 2 if kind == "bf16" else 4
+
+
+def launch_tiles(file, name, size, others, args, dtype):
+    """Launch a kernel made of product.cuh's tile loop, for `others` products of size (M, N)."""
+    if any(getattr(a, "size", 0) >= 2**31 for a in args):
+        raise ValueError(f"{name}: an array of 2³¹ elements or more")
+    count = lambda tile: blocks(size[0], tile) * blocks(size[1], tile) * others
+    tile = 128 if count(128) >= FILL else 64
+    macros, itemsize = factors(dtype)
+    shared = 4 * tile * (128 + 16) + 4 * 128 // itemsize * 16  # the struct Shared
+    launch(file, name, count(tile), 2 * tile, args, shared, TILE=tile, **macros)
+
+
+def xp(a):
+    """The module of an array: numpy or cupy."""
+    return np if isinstance(a, np.ndarray) else sys.modules["cupy"]
+
+
+def blocks(n, block):
+    """How many blocks of `block` cover n."""
+    return -(-n // block)

@@ -1,0 +1,99 @@
+"""The kernels of this folder on the CPU: g++ builds a .cu file, unchanged, with emulate.h into a
+program; a launch is a run of it, which reads the arrays and writes them back.
+
+With sanitize="address" or "thread" the program watches for indices out of bounds or for data races
+between the threads of a block. Programs are kept in the user's cache folder, each under the hash of
+all that went into it.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+import numpy as np
+
+FLAGS = ("-std=c++20", "-O1", "-g1", "-fno-strict-aliasing", "-Wall", "-Wno-unknown-pragmas")
+_sanitizer = ContextVar("sanitizer", default=None)
+
+
+@contextmanager
+def sanitized(by):
+    """A context in which emulated kernels run under the sanitizer "address" or "thread"."""
+    token = _sanitizer.set(by)
+    try:
+        yield
+    finally:
+        _sanitizer.reset(token)
+
+
+def run(file, text, macros, name, grid, block, args, shared):
+    """Run a kernel of the program `text`, which `file` holds, on NumPy arrays, which it writes in
+    place. RuntimeError if it hangs or a sanitizer finds something, with the report."""
+    arguments = [_bytes(a) if isinstance(a, np.ndarray) else a for a in args]
+    given = b"".join(np.int64(-1).tobytes() if a is None else np.int64(a.nbytes).tobytes()
+                     + a.tobytes() for a in arguments)
+    path = program(file, text, macros, _sanitizer.get())
+    done = subprocess.run([path, name, *map(str, (*grid, *block, shared))], input=given,
+                          capture_output=True, env=os.environ | {"ASAN_OPTIONS": "detect_leaks=0"})
+    if done.returncode:
+        report = done.stderr.decode(errors="replace").strip()
+        raise RuntimeError(f"{file}: {name}: exit status {done.returncode}\n{report}")
+    out = memoryview(done.stdout)
+    for a in arguments:
+        if isinstance(a, np.ndarray):
+            size = int(np.frombuffer(out[:8], np.int64)[0])  # 0 for what is const
+            a[:size] = np.frombuffer(out[8:8 + size], np.uint8)
+            out = out[8 + size:]
+
+
+def _bytes(a):
+    """All bytes from the first element of an array to its last, as they lie in memory."""
+    if any(n < 0 for n in a.strides):
+        raise ValueError("an array with a negative stride")
+    size = a.itemsize + sum((n - 1) * s for n, s in zip(a.shape, a.strides, strict=True))
+    if not a.size:
+        return np.empty(0, np.uint8)
+    return np.frombuffer((ctypes.c_char * size).from_address(a.ctypes.data), np.uint8)
+
+
+@functools.cache
+def program(file, text, macros, sanitizer):
+    """The path of the program made of a .cu file's text."""
+    compiler = shutil.which("g++")
+    if not compiler:
+        raise RuntimeError(f"{file} runs on the CPU only with g++: install it, or pass CuPy arrays")
+    header = Path(__file__).with_name("emulate.h")
+    flags = [*FLAGS, *(f"-D{key}={value}" for key, value in macros),
+             *([f"-fsanitize={sanitizer}"] if sanitizer else [])]
+    entries = ", ".join(f'{{"{name}", emulate::kernel({name})}}' for name in kernel_names(text))
+    code = (f'#include "{header.name}"\n{text}\n'
+            f"int main(int, char** argv) {{ return emulate::main(argv, {{{entries}}}); }}\n")
+    key = hashlib.sha256("\0".join([code, header.read_text(), *flags]).encode()).hexdigest()[:16]
+    path = cache_folder() / f"{Path(file).stem}-{key}"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(f".{os.getpid()}")
+        done = subprocess.run([compiler, *flags, "-x", "c++", f"-I{header.parent}", "-o", fresh,
+                               "-"], input=code, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"g++ does not compile {file}:\n{done.stderr}")
+        fresh.replace(path)
+    return path
+
+
+def cache_folder():
+    """Where compiled programs are kept."""
+    import pooch
+    return Path(pooch.os_cache("minigen")) / "emulated"
+
+
+def kernel_names(text):
+    """The kernels that a source defines."""
+    return re.findall(r"__global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(", text)

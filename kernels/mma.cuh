@@ -1,0 +1,187 @@
+/* Matrix products inside a warp, from shared memory: tensor cores for tf32 and bf16, plain
+   multiply-adds for float and double, behind one function.
+
+       multiply(c, a, b, K):   c[m][n] += Σ_{k<K} a(m, k) · b(n, k)       m < 16·I, n < 8·J
+
+   The sums c lie in the warp's registers, four in each lane for every 16 × 8 of them, where the
+   matrix instruction wants them: with g = lane / 4, t = lane % 4
+
+       c[i][j][e]  stands at row 16·i + g + 8·(e / 2), column 8·j + 2·t + e % 2
+
+   An instruction takes 32 bytes of k (8 tf32 or 16 bf16). In words of 4 bytes, word w of row r
+   of a is register 2·(w / 4) + r / 8 of lane 4·(r % 8) + w % 4, and word w of row n of b is
+   register w / 4 of lane 4·n + w % 4 (PTX manual, fragments of mma.m16n8k8 and mma.m16n8k16).
+   ldmatrix loads four 8 × 8 matrices of 2-byte elements, or what is the same, of 8 rows of 4
+   words; it can also transpose them, as elements. */
+#pragma once
+#include "real.cuh"
+
+#ifndef INPUT
+#define INPUT REAL  // what the factors of products are rounded to: REAL itself, tf32 or bf16
+#endif
+
+struct tf32 { unsigned bits; };        // a float with 10 bits of mantissa, error at most 2^-11
+struct bf16 { unsigned short bits; };  // the upper half of a float, 7 bits, error at most 2^-8
+typedef INPUT Input;
+
+template <class T> constexpr bool tensor = sizeof(T) < 4;
+template <> constexpr bool tensor<tf32> = true;
+template <class T> constexpr int CHUNK = 16 / sizeof(T);  // what is loaded and stored at once
+template <class T> struct alignas(16) Chunk { T v[CHUNK<T>]; };
+
+__device__ inline int lane() { return threadIdx.x % 32; }
+
+/* x as a factor of products, rounded to nearest. */
+__device__ inline void round_to(float& y, float x) { y = x; }
+__device__ inline void round_to(double& y, double x) { y = x; }
+#ifdef __CUDACC__
+__device__ inline void round_to(tf32& y, float x) {
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y.bits) : "f"(x));
+}
+__device__ inline void round_to(bf16& y, float x) {
+  unsigned two;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %1;" : "=r"(two) : "f"(x));
+  y.bits = two;
+}
+#define LDMATRIX(name)                                                           \
+  asm volatile(name ".shared.b16 {%0, %1, %2, %3}, [%4];"                        \
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])              \
+               : "r"((unsigned)__cvta_generic_to_shared(row)) : "memory")
+__device__ inline void ldmatrix(unsigned (&to)[4], const void* row) {
+  LDMATRIX("ldmatrix.sync.aligned.m8n8.x4");
+}
+__device__ inline void ldmatrix_transposed(unsigned (&to)[4], const void* row) {
+  LDMATRIX("ldmatrix.sync.aligned.m8n8.x4.trans");
+}
+#define MMA(name)                                                                      \
+  asm volatile(name " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                        \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
+template <class T>
+__device__ inline void mma(float (&c)[4], const unsigned (&a)[4], const unsigned* b) {
+  if constexpr (sizeof(T) == 4)
+    MMA("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32");
+  else
+    MMA("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32");
+}
+#else
+inline void round_to(tf32& y, float x) {  // ties away from zero
+  y.bits = std::bit_cast<unsigned>(x);
+  if (std::isfinite(x)) y.bits += 0x1000;
+  y.bits &= ~0x1fffu;
+}
+inline void round_to(bf16& y, float x) {  // ties to even
+  const unsigned bits = std::bit_cast<unsigned>(x);
+  y.bits = x != x ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+inline void ldmatrix(unsigned (&to)[4], const void* row) {
+  for (int i = 0; i < 4; i++)  // lane 8 i + r holds the address of row r of matrix i
+    to[i] = __shfl_sync(~0u, (const unsigned*)row, 8 * i + lane() / 4)[lane() % 4];
+}
+inline void ldmatrix_transposed(unsigned (&to)[4], const void* row) {
+  for (int i = 0; i < 4; i++) {
+    to[i] = 0;
+    for (int half = 0; half < 2; half++)
+      to[i] |= __shfl_sync(~0u, (const unsigned short*)row, 8 * i + lane() % 4 * 2 + half)[lane() / 4]
+          << 16 * half;
+  }
+}
+template <class T>
+inline void mma(float (&c)[4], const unsigned (&a)[4], const unsigned* b) {
+  auto& all = emulate::exchange(std::array<unsigned, 6>{a[0], a[1], a[2], a[3], b[0], b[1]});
+  auto value = [](unsigned bits) { return std::bit_cast<float>(bits); };
+  for (int e = 0; e < 4; e++)
+    for (int w = 0; w < 8; w++) {
+      const int r = lane() / 4 + e / 2 * 8, n = lane() % 4 * 2 + e % 2;
+      const unsigned x = all[r % 8 * 4 + w % 4][w / 4 * 2 + r / 8];
+      const unsigned y = all[n * 4 + w % 4][4 + w / 4];
+      if (sizeof(T) == 4)
+        c[e] += value(x & ~0x1fffu) * value(y & ~0x1fffu);  // the bits below are ignored
+      else
+        c[e] += value(x << 16) * value(y << 16) + value(x & ~0xffffu) * value(y & ~0xffffu);
+    }
+}
+#endif
+
+/* A matrix in shared memory: element (row, k) at row · pitch + k. A row begins at a multiple of
+   16 bytes; 16 bytes more than a power of two put 8 rows in different banks. */
+template <class T> struct Along {
+  const T* at;
+  int pitch;
+
+  __device__ void chunk(T (&to)[CHUNK<T>], int row, int k) const {
+    const Chunk<T> c = *(const Chunk<T>*)(at + row * pitch + k);
+#pragma unroll
+    for (int i = 0; i < CHUNK<T>; i++) to[i] = c.v[i];
+  }
+  __device__ void a(unsigned (&to)[4], int row, int k) const {  // 16 rows, 32 bytes
+    ldmatrix(to, at + (row + lane() % 16) * pitch + k + lane() / 16 * CHUNK<T>);
+  }
+  __device__ void b(unsigned (&to)[4], int row, int k) const {  // the same, for two columns of c
+    ldmatrix(to, at + (row + lane() % 8 + lane() / 16 * 8) * pitch + k
+                     + lane() / 8 % 2 * CHUNK<T>);
+  }
+};
+
+/* A matrix that lies transposed: element (row, k) at k · pitch + row. Only as b. */
+template <class T> struct Across {
+  const T* at;
+  int pitch;
+
+  __device__ void chunk(T (&to)[CHUNK<T>], int row, int k) const {
+#pragma unroll
+    for (int i = 0; i < CHUNK<T>; i++) to[i] = at[(k + i) * pitch + row];
+  }
+  __device__ void b(unsigned (&to)[4], int row, int k) const {
+    if constexpr (sizeof(T) == 2) {
+      ldmatrix_transposed(to, at + (k + lane() % 16) * pitch + row + lane() / 16 * 8);
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; i++)
+        to[i] = at[(k + lane() % 4 + i % 2 * 4) * pitch + row + lane() / 4 + i / 2 * 8].bits;
+    }
+  }
+};
+
+__device__ inline int row_of(int i, int e) { return 16 * i + lane() / 4 + e / 2 * 8; }
+__device__ inline int column_of(int j, int e) { return 8 * j + lane() % 4 * 2 + e % 2; }
+
+template <class T, int I, int J, template <class> class A, template <class> class B>
+__device__ inline void multiply(Real (&c)[I][J][4], A<T> a, B<T> b, int K) {
+  static_assert(J % 2 == 0);
+  if constexpr (tensor<T>) {
+#pragma unroll 2
+    for (int k = 0; k < K; k += 2 * CHUNK<T>) {
+      unsigned x[I][4], y[4];
+#pragma unroll
+      for (int i = 0; i < I; i++) a.a(x[i], 16 * i, k);
+#pragma unroll
+      for (int j = 0; j < J; j += 2) {
+        b.b(y, 8 * j, k);
+#pragma unroll
+        for (int i = 0; i < I; i++) {
+          mma<T>(c[i][j], x[i], y);
+          mma<T>(c[i][j + 1], x[i], y + 2);
+        }
+      }
+    }
+  } else {
+#pragma unroll 1
+    for (int k = 0; k < K; k += CHUNK<T>) {
+      T x[I][2][CHUNK<T>], y[2][CHUNK<T>];
+#pragma unroll
+      for (int i = 0; i < 2 * I; i++) a.chunk(x[i / 2][i % 2], row_of(i / 2, i % 2 * 2), k);
+#pragma unroll
+      for (int j = 0; j < J; j++) {
+        b.chunk(y[0], column_of(j, 0), k);
+        b.chunk(y[1], column_of(j, 1), k);
+#pragma unroll
+        for (int i = 0; i < I; i++)
+#pragma unroll
+          for (int e = 0; e < 4; e++)
+#pragma unroll
+            for (int l = 0; l < CHUNK<T>; l++) c[i][j][e] += x[i][e / 2][l] * y[e % 2][l];
+      }
+    }
+  }
+}

@@ -1,0 +1,18 @@
+"""The kernel around a formula in Python: thread i of the device writes the i-th number of y.
+
+Loaded at the first launch only: numba.cuda takes as long to load as all of minigen.
+"""
+
+from numba import cuda
+
+
+def kernel(element):
+    """A launchable kernel write(y, args): y[i] = element(i, *args) for every i."""
+    at = cuda.jit(device=True)(element)
+
+    @cuda.jit
+    def write(y, args):
+        i = cuda.grid(1)
+        if i < y.size:
+            y[i] = at(i, *args)
+    return write

@@ -1,0 +1,190 @@
+"""CUDA without a GPU: every kernel compiles for three generations of devices without spilling
+registers; the emulator does what CUDA says; and these checks can fail."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+from cuda_checks import Compiled, Emulated
+from minigen.kernels import cuda, emulate
+from minigen.kernels.common import Kernel
+
+from minigen import kernels
+
+FILES = sorted(path.name for path in cuda.FOLDER.glob("*.cu"))
+ARCHITECTURES = ("sm_80", "sm_90", "sm_120")
+SPILLED = 16  # bytes that a kernel may keep in memory for want of registers: four of them
+
+
+def variants(file):
+    """The sets of macros under which the kernels of a file are compiled."""
+    text = cuda.source(file)
+    inputs = ("REAL", "tf32", "bf16") if "ifndef INPUT" in text else ("REAL",)
+    sizes = [{macro: value} for macro, values in (("TILE", (64, 128)), ("HEAD", (16, 32, 64, 128)))
+             if f"ifndef {macro}" in text for value in values]
+    for factor in (*inputs, "double"):
+        real = "double" if factor == "double" else "float"
+        for size in sizes or [{}]:
+            if (real, size.get("HEAD")) == ("double", 128):
+                continue  # attention.cu has no registers for that, and says so
+            yield {"REAL": real, **size, **({"INPUT": factor} if len(inputs) > 1 else {})}
+
+
+def test_no_operation_is_without_a_cuda_version():
+    operations = [k for k in vars(kernels).values() if isinstance(k, Kernel)]
+    assert len(operations) > 30
+    assert [k.name for k in operations if "cuda" not in k.versions] == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_kernel_compiles_without_spilling(file):
+    jobs = [(arch, {}) for arch in ARCHITECTURES]  # as it stands; then each variant for one of them
+    jobs += zip(itertools.cycle(ARCHITECTURES), variants(file))
+    for arch, macros in jobs:
+        spilled = Compiled(file, arch, **macros).spilled
+        assert spilled and max(spilled.values()) <= SPILLED, (arch, macros, spilled)
+
+
+def test_spilling_is_seen(monkeypatch):
+    text = """extern "C" __global__ void __launch_bounds__(1024, 2) spilling(float* x) {
+        float a[48];
+        #pragma unroll
+        for (int i = 0; i < 48; i++) a[i] = x[i * 1024 + threadIdx.x];
+        for (int n = 0; n < 9; n++)
+            #pragma unroll
+            for (int i = 0; i < 48; i++) a[i] += a[47 - i] * a[i * 5 % 48];
+        #pragma unroll
+        for (int i = 0; i < 48; i++) x[i * 1024 + threadIdx.x] = a[i];
+    }"""
+    monkeypatch.setattr(cuda, "source", lambda file: text)
+    assert Compiled("spilling.cu", "sm_80").spilled["spilling"] > SPILLED
+
+
+# ------------------------------------------------------------------------------------- the emulator
+
+PRIMITIVES = """
+extern __shared__ char memory[];
+extern "C" __global__ void primitives(float* x, int* votes, unsigned long long* sum) {
+  __shared__ float turned[64];
+  float* copy = (float*)memory;
+  const int i = threadIdx.x + blockDim.x * threadIdx.y, n = blockDim.x * blockDim.y;
+  float* mine = x + blockIdx.x * n;
+  copy[i] = mine[i];
+  __syncthreads();
+  turned[i] = copy[n - 1 - i];
+  __syncthreads();
+  double y = turned[i ^ 1];
+  y += __shfl_xor_sync(~0u, y, 2) + 100 * __shfl_sync(~0u, y, 5);
+  votes[blockIdx.x * n + i] = __ballot_sync(~0u, i % 3 == 0) + __any_sync(~0u, i == 40)
+      + 2 * __all_sync(~0u, i < 32);
+  atomicAdd(sum, (unsigned long long)i);
+  mine[i] = y;
+}
+"""
+
+
+def run(text, name, grid, block, args, shared=0, by=None):
+    """Run a program's text in the emulator, under a sanitizer."""
+    Emulated()  # or skip
+    with pytest.MonkeyPatch.context() as patch, emulate.sanitized(by):
+        patch.setattr(cuda, "source", lambda file: text)
+        cuda.launch("text.cu", name, grid, block, args, shared)
+
+
+@pytest.mark.parametrize("by", [None, "address", "thread"])
+def test_the_emulator_does_what_cuda_says(by):
+    x, votes = np.arange(128, dtype=np.float32), np.zeros(128, np.int32)
+    total = np.zeros(1, np.int64)
+    run(PRIMITIVES, "primitives", 2, (16, 4), [x, votes, total], 256, by)
+    i = np.arange(64)
+    for half in (0, 64):
+        y = half + 63 - (i ^ 1)
+        y = y + y[i ^ 2] + 100 * y[i // 32 * 32 + 5]
+        np.testing.assert_array_equal(x[half:half + 64], y)
+        ballot = [sum(1 << j for j in range(32) if (w * 32 + j) % 3 == 0) for w in (0, 1)]
+        want = np.repeat([ballot[0] + 2, ballot[1] + 1], 32).astype(np.uint32).astype(np.int32)
+        np.testing.assert_array_equal(votes[half:half + 64], want)
+    assert total[0] == 2 * i.sum()
+
+
+def broken(text, at, by):
+    """The text with its `at`-th barrier removed, or the pattern `at` replaced."""
+    if isinstance(at, int):
+        spots = list(re.finditer(r"__syncthreads\(\);", text))
+        return text[:spots[at].start()] + text[spots[at].end():]
+    assert at in text
+    return text.replace(at, by, 1)
+
+
+@pytest.mark.parametrize("at, by, sanitizer, said", [
+    (0, "", "thread", "data race"), (1, "", "thread", "data race"),
+    ("copy[n - 1 - i]", "copy[n - i]", "address", "AddressSanitizer: use-after-poison"),
+    ("mine[i] = y", "mine[i + 1] = y", "address", "AddressSanitizer: heap-buffer-overflow"),
+    ("__syncthreads();", "if (i) __syncthreads();", None, "a barrier which not all threads reach"),
+    ("~0u, y, 2", "1u, y, 2", None, "a mask other than ~0u")])
+def test_what_the_emulator_must_see(at, by, sanitizer, said):
+    args = np.zeros(128, np.float32), np.zeros(128, np.int32), np.zeros(1, np.int64)
+    with pytest.raises(RuntimeError, match=said):
+        run(broken(PRIMITIVES, at, by), "primitives", 2, (16, 4), args, 256, sanitizer)
+
+
+def test_without_a_compiler(monkeypatch):
+    monkeypatch.setattr(emulate.shutil, "which", lambda name: None)
+    emulate.program.cache_clear()
+    with pytest.raises(RuntimeError, match="conv2d.cu runs on the CPU only with g..: install it"):
+        emulate.program("conv2d.cu", "", (), None)
+
+
+# ----------------------------------------------------------------------------------- the sanitizers
+
+def cases():
+    """A call of every kernel at a small shape with ragged edges."""
+    normal = lambda *shape: np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    x, w, g = normal(2, 3, 7, 9), normal(5, 3, 3, 3), normal(2, 5, 4, 5)
+    options = (2, 2), (1, 1), (1, 1), 1
+    yield "matmul", (normal(70, 41), normal(41, 67))
+    yield "conv2d", (x, w, normal(5), *options)
+    yield "conv_transpose2d", (g, w, None, (7, 9), *options)
+    yield "conv2d_weight", (g, x, (3, 3), *options)
+    q, k, v, go = normal(1, 70, 9), normal(1, 45, 9), normal(1, 45, 17), normal(1, 70, 17)
+    yield "attention", (q, k, v, normal(1, 70, 45), True, 0.3)
+    o, lse = kernels.attention.reference(q, k, v, None, True, 0.3)
+    yield "attention_backward", (go, o, lse.astype(np.float32), q, k, v, None, True, 0.3)
+    yield "batch_norm", (normal(5, 3, 70), None, None, 1e-5)
+    yield "group_norm_backward", (*normal(2, 2, 6, 70), 3, *normal(2, 2, 6), *normal(2, 2, 3),
+                                  True)
+    yield "silu_backward", tuple(normal(2, 300))
+    yield "avg_pool2d_transpose", (g, (7, 9), (3, 3), (2, 2), (1, 1))
+    y, index = kernels.max_pool2d.reference(x, (3, 2), (2, 2), (1, 1))
+    yield "max_pool2d", (x, (3, 2), (2, 2), (1, 1))
+    yield "max_unpool2d", (y, index, (7, 9))
+    yield "upsample_bilinear_transpose", (g, (7, 9))
+    yield "upsample_nearest", (g, (7, 9))
+    yield "log_softmax", (normal(5, 33, 1),)
+    yield "random_normal", (np.zeros(1001, np.float32), np.zeros(2, np.uint64))
+    yield "adam", (*normal(4, 300), 1e-2, 0.9, 0.99, 1e-8, 0.1, True, 3)
+
+
+@pytest.mark.parametrize("by", ["address", "thread"])
+@pytest.mark.parametrize("name, args", [*cases()], ids=lambda v: v if isinstance(v, str) else "")
+def test_no_kernel_races_or_leaves_its_arrays(name, args, by):
+    Emulated()
+    with emulate.sanitized(by), kernels.precision("tf32"):
+        getattr(kernels, name).cuda(*args)
+
+
+@pytest.mark.parametrize("name, at, by, sanitizer, said", [
+    ("conv2d", "__syncthreads();\n    fetch", "fetch", "thread", "data race"),
+    ("conv2d", "m < p.M && n < p.N", "m < p.M && n <= p.N", "address", "heap-buffer-overflow"),
+    ("attention", "__syncthreads();  // the keys before", "//", "thread", "data race"),
+    ("attention", "__syncwarp();", "//", "thread", "data race"),
+    ("batch_norm", "__syncthreads();  // the sum before", "//", "thread", "data race"),
+    ("batch_norm", "32] = x;\n  __syncthreads();", "32] = x;", "thread", "data race"),
+    ("attention", "column < width) to", "column <= width) to", "address", "heap-buffer-overflow")])
+def test_a_broken_kernel_is_caught(name, at, by, sanitizer, said, monkeypatch):
+    Emulated()
+    text = broken(cuda.source("norm.cu" if name == "batch_norm" else f"{name}.cu"), at, by)
+    monkeypatch.setattr(cuda, "source", lambda file: text)
+    with pytest.raises(RuntimeError, match=said), emulate.sanitized(sanitizer):
+        getattr(kernels, name).cuda(*dict(cases())[name])

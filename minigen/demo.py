@@ -38,7 +38,7 @@ from tempfile import TemporaryFile
 import numba
 import numpy as np
 
-from minigen import data, pictures, train
+from minigen import data, nn, pictures, train
 from minigen.train import UserError, write_text, writing
 
 QUICK = {"steps": 4, "batch": 8, "n_train": 64, "n_test": 32}
@@ -107,6 +107,8 @@ class Demo:
         """Train, or go on with --resume: see `train.fit`."""
         config = {"system": self.system, "options": self._options(), "versions": _versions()}
         began = time.perf_counter()
+        for part in parts.values():
+            nn.to(part, self.args.device)
         try:
             seconds = train.fit(step, self.args.steps, seed=self.args.seed, out=self.out,
                                 resume=self.args.resume, config=config, **parts)

@@ -31,6 +31,7 @@ from minigen.nn.parameters import (
     save,
     save_arrays,
     state_dict,
+    to,
     train,
     walk,
 )
@@ -50,5 +51,6 @@ __all__ = [
     "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention", "RandomFourier",
     "ResidualBlock", "SelfAttention2d", "Sequential", "Sinusoidal", "TimeEmbedding", "TimeUNet",
     "UNet", "astype", "buffers", "eval", "init", "initializers", "load", "load_arrays",
-    "load_state_dict", "parameters", "save", "save_arrays", "state_dict", "train", "walk",
+    "load_state_dict", "parameters", "save", "save_arrays", "state_dict", "to", "train",
+    "walk",
 ]

@@ -144,6 +144,24 @@ def astype(model, dtype):
             t.data = t.data.astype(dtype)
 
 
+def to(model, device):
+    """Move all that a model, an optimiser or an EMA holds to "cuda" or back to "cpu", in place:
+    tensors, and arrays in dicts (moments, averages). Plain arrays (noise schedules) stay: an op
+    copies what it needs of them."""
+    if device == "cuda":
+        import cupy
+        put = cupy.asarray
+    else:
+        put = lambda a: a if isinstance(a, np.ndarray) else a.get()
+    for _, part in walk(model):
+        if isinstance(part, Tensor) and put(part.data) is not part.data:
+            part.data, part.base = put(part.data), None
+            write(part, lambda a: None)  # what was computed from it elsewhere is stale
+        elif isinstance(part, dict):
+            part.update((key, put(a)) for key, a in part.items()
+                        if isinstance(a, np.ndarray) or hasattr(a, "get") and hasattr(a, "dtype"))
+
+
 class EMA:
     """An exponential moving average of parameters, θ̄ ← d θ̄ + (1 − d) θ, with the warm-up
     d = min(decay, (1 + t) / (10 + t)), so that the first values are soon forgotten.

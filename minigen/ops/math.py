@@ -195,7 +195,9 @@ def keep(x, *, mask):
 def keep(g, y, x, *, mask): return keep(g, mask=mask)
 
 @op
-def _where(a, b, *, condition): return xp(condition).where(condition, a, b)
+def _where(a, b, *, condition):
+    m = xp(condition, a, b)
+    return m.where(m.asarray(condition), a, b)
 @_where.vjp
 def _where(g, y, a, b, *, condition):
     return lambda: keep(g, mask=condition), lambda: keep(g, mask=~condition)

@@ -189,7 +189,8 @@ def take_along_axis(g, y, x, *, indices, axis=-1):
 def _add_along_axis(g, *, indices, axis, shape):
     """Zeros of `shape` with g added at the indices: the transpose of `take_along_axis`."""
     out = xp(g).zeros(shape, g.dtype)
-    where = list(xp(g).indices(g.shape, sparse=True))
+    where = [xp(g).arange(n).reshape([-1 if i == j else 1 for j in range(g.ndim)])
+             for i, n in enumerate(g.shape)]
     where[axis] = indices
     where = tuple(xp(g).broadcast_arrays(*where))
     places = xp(g).ravel_multi_index(where, shape, mode="wrap")

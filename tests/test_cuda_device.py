@@ -1,0 +1,133 @@
+"""Everything on the device equals everything on the CPU: on a stand-in for CuPy that refuses
+NumPy's arrays and runs kernels in the emulator, and, marked `gpu`, on CuPy and a device."""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scipy.special
+from cuda_checks import Emulated
+from minigen.kernels import cuda
+from op_table import TABLE
+
+import minigen as mg
+from minigen import grad, nn, optim, tensor
+from minigen.models.autoregressive.pixelcnn import pixelcnn
+from minigen.models.classifier.lenet import LeNet
+from minigen.models.diffusion import schedule
+from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.denoiser import denoiser
+from minigen.models.gan import dcgan, gan, wgan_gp
+from minigen.models.vae import conv_vae, vae
+
+
+@pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])
+def cupy(request, monkeypatch):
+    """The module `cupy`, or its stand-in."""
+    if request.param == "stand-in":
+        from stand_in import Module, call
+        Emulated()  # or skip
+        special = SimpleNamespace(erf=lambda x: call(scipy.special.erf, x),
+                                  log_ndtr=lambda x: call(scipy.special.log_ndtr, x))
+        for module, stands_in in (("cupy", Module("cupy")), ("cupyx", SimpleNamespace()),
+                                  ("cupyx.scipy", SimpleNamespace()),
+                                  ("cupyx.scipy.special", special)):
+            monkeypatch.setitem(sys.modules, module, stands_in)
+    cuda._function.cache_clear()
+    yield __import__("cupy")
+    cuda._function.cache_clear()
+
+
+@pytest.mark.parametrize("name, f, arrays, expected", TABLE, ids=[
+    f"{row[0]}-{i}" for i, row in enumerate(TABLE)])
+def test_every_op(cupy, name, f, arrays, expected):
+    def value_and_gradients(put):
+        xs = [tensor(put(a), requires_grad=True) for a in arrays]
+        y = f(*xs)
+        return [y.data] + [g.data for g in grad(mg.tanh(y).sum(), xs)]
+    for here, there in zip(value_and_gradients(np.asarray), value_and_gradients(cupy.asarray),
+                           strict=True):
+        assert type(there) is cupy.ndarray and there.dtype == here.dtype
+        np.testing.assert_allclose(cupy.asnumpy(there), here, rtol=1e-9, atol=1e-11)
+
+
+RNG = np.random.default_rng
+
+
+def learner(build, data):
+    """Two steps down a model's loss, from the same weights and noise on every device. SGD, because
+    Adam's first step has one size for all gradients, those that are but rounding included."""
+    def run(device, put):
+        model = build()
+        nn.init(model, RNG(0))
+        nn.to(model, device)
+        opt = optim.SGD(nn.parameters(model), 0.1, momentum=0.9)
+        for t in range(2):
+            loss, _ = model.loss(*map(put, data), rng=RNG((0, t)))
+            opt.step(grad(loss, opt.params))
+        return nn.state_dict(model)
+    return run
+
+
+def player(build):
+    """One step of a game of two networks."""
+    def run(device, put):
+        game = build()
+        nn.init(game, RNG(0))
+        nn.to(game, device)
+        opts = [optim.SGD(nn.parameters(net), 0.1) for net in (game.D, game.G)]
+        x = RNG(2).uniform(-1, 1, game.sample(4, RNG(1)).shape).astype(np.float32)
+        gan.algorithm_1(game, *opts, lambda i: (put(x),), k=1)(0, RNG((0, 0)))
+        return nn.state_dict(game)
+    return run
+
+
+class Classifier:
+    """LeNet with its loss in the form that `learner` takes."""
+
+    def __init__(self):
+        self.net = LeNet()
+
+    def loss(self, x, y, rng):
+        return mg.cross_entropy(self.net(x), y), {}
+
+
+class Pixels:
+    """PixelCNN, whose loss needs no noise."""
+
+    def __init__(self):
+        self.net = pixelcnn((1, 8, 8), 2, 12, 2)
+
+    def loss(self, x, rng):
+        return self.net.loss(x), {}
+
+
+IMAGES = (RNG(3).random((4, 1, 8, 8)) < 0.4).astype(np.float32)
+MODELS = {
+    "vae": learner(lambda: vae.fully_connected((1, 8, 8), 3), (IMAGES,)),
+    "conv_vae": learner(lambda: conv_vae.convolutional((1, 8, 8), 3), (IMAGES,)),
+    "pixelcnn": learner(Pixels, (IMAGES.astype(np.int64),)),
+    "ddpm": learner(lambda: DDPM(denoiser((1, 8, 8), widths=(8, 8), D=16), schedule.linear(50)),
+                    (2 * IMAGES - 1,)),
+    "lenet": learner(Classifier, (RNG(4).random((3, 1, 28, 28), np.float32), np.arange(3))),
+    "dcgan": player(lambda: dcgan.dcgan((1, 8, 8), 3, 4)),
+    "wgan_gp": player(lambda: wgan_gp.wgan_gp((1, 8, 8), 3, 4)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_kind_of_model_takes_a_step(cupy, name):
+    here, there = MODELS[name]("cpu", np.asarray), MODELS[name]("cuda", cupy.asarray)
+    for key, a in here.items():
+        np.testing.assert_allclose(there[key], a, rtol=1e-3, atol=1e-4, err_msg=key)
+
+
+def test_what_requires_grad_stays_where_it_was_put(cupy):
+    a, b = tensor([1.0, 2.0], requires_grad=True), tensor(cupy.asarray(np.ones(2, np.float32)))
+    with pytest.raises(TypeError, match="multiply.*: move the model with nn.to"):
+        a * b
+    nn.to([a], "cuda")
+    assert type((a * b).data) is cupy.ndarray
+    nn.to([a], "cpu")
+    assert type(a.data) is np.ndarray

@@ -1,0 +1,89 @@
+"""What the machine offers: versions, threads, compilers, CUDA's driver, devices and toolkit."""
+
+import ctypes
+import importlib
+import platform
+import shutil
+import site
+import subprocess
+from pathlib import Path
+
+import numba
+import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401  loads the library that compiled code calls
+import threadpoolctl
+
+from minigen.kernels import emulate
+
+
+def facts():
+    """Yield (name, what was found, the one command that mends it or None)."""
+    yield "python", f"{platform.python_version()} on {platform.machine()}", None
+    yield "numpy", np.__version__, None
+    yield "numba", f"{numba.__version__}, {numba.get_num_threads()} threads", None
+    for pool in threadpoolctl.threadpool_info():
+        if pool["user_api"] == "blas":
+            yield "blas", (f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} "
+                           f"threads, {Path(pool['filepath']).name}"), None
+    yield _compiler()
+    version, devices = driver()
+    extra = "cuda12" if version and version < (13, 0) else "cuda13"
+    mend = f"pip install 'minigen[{extra}]'"
+    yield ("driver", "none: no device can be used" if version is None else
+           f"for CUDA {version[0]}.{version[1]}", None)
+    for i, name in enumerate(devices):
+        yield f"device {i}", name, None
+    yield from _toolkit(mend if devices else "pip install 'minigen[nvrtc]'")
+    folder = emulate.cache_folder().parent
+    yield "cache", f"{folder}, {_size(folder)}", None
+    yield "cache", f"{Path.home() / '.cupy'}, {_size(Path.home() / '.cupy')}", None
+
+
+def driver():
+    """The CUDA version (major, minor) which the driver supports, None without one, and the names of
+    the devices."""
+    try:
+        cuda, number = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
+    except OSError:
+        return None, []
+    cuda.cuDriverGetVersion(ctypes.byref(number))
+    version = number.value // 1000, number.value % 1000 // 10
+    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(number)):
+        return version, []
+    names, text = [], ctypes.create_string_buffer(100)
+    for i in range(number.value):
+        cuda.cuDeviceGetName(text, len(text), i)
+        names.append(text.value.decode())
+    return version, names
+
+
+def _compiler():
+    path = shutil.which("g++")
+    if not path:
+        return "g++", "none: CUDA kernels cannot be emulated", "sudo apt-get install g++"
+    done = subprocess.run([path, "--version"], capture_output=True, text=True)
+    return "g++", done.stdout.partition("\n")[0], None
+
+
+def _toolkit(mend):
+    """CuPy, the compiler it calls, and the headers that CuPy's own kernels include."""
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError as e:
+        yield "cupy", f"none ({e})", mend
+        return
+    yield "cupy", cupy.__version__, None
+    try:
+        yield "nvrtc", "{}.{}".format(*cupy.cuda.nvrtc.getVersion()), None
+    except (ImportError, RuntimeError) as e:
+        yield "nvrtc", f"none ({e})", mend
+    roots = [Path(p) / "nvidia" for p in site.getsitepackages()]
+    roots += [Path(p) for p in (cupy.cuda.get_cuda_path(),) if p]
+    found = next((h for root in roots for h in sorted(root.rglob("cuda_fp16.h"))), None)
+    yield ("headers", str(found.parent), None) if found else ("headers", "none", mend)
+
+
+def _size(folder):
+    """How much lies in a folder, in words."""
+    files = [f.stat().st_size for f in folder.rglob("*") if f.is_file()]
+    return f"{len(files)} files, {sum(files) / 2**20:.1f} MiB"

@@ -1,0 +1,37 @@
+"""`python -m minigen info` says what is there, and how to mend what is not."""
+
+import sys
+
+import pytest
+
+from minigen import info
+from minigen.__main__ import main
+
+
+def printed(capsys):
+    main(["info"])
+    return capsys.readouterr().out
+
+
+def test_what_is_there_is_printed(capsys):
+    out = printed(capsys)
+    for name in ("python", "numpy", "numba", "blas", "g++", "driver", "cupy", "cache"):
+        assert f"\n{name} " in f"\n{out}", name
+
+
+def test_what_is_broken_comes_with_its_cure(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setattr(info.shutil, "which", lambda name: None)
+    for version, devices, extra in ((None, [], "nvrtc"), ((12, 4), ["a card"], "cuda12"),
+                                    ((13, 0), ["a card"], "cuda13")):
+        monkeypatch.setattr(info, "driver", lambda v=version, d=devices: (v, d))
+        out = printed(capsys)
+        assert f"mend it: pip install 'minigen[{extra}]'" in out
+        assert "mend it: sudo apt-get install g++" in out and out.count("mend it") == 2
+        assert ("a card" in out) == bool(devices)
+
+
+def test_other_commands_are_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["inform"])
+    assert "choose from" in capsys.readouterr().err

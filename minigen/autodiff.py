@@ -22,7 +22,7 @@ import inspect
 
 import numpy as np
 
-from minigen.operands import OPERANDS, describe, one_device, one_dtype, operand
+from minigen.operands import HOST, OPERANDS, describe, one_device, one_dtype, operand
 from minigen.tensor import FLOATS, Tensor, as_array, owner, track, tracking, xp
 
 
@@ -63,7 +63,7 @@ def op(forward):
         dtypes = {p.data.dtype for p in parents if type(p) is Tensor}
         if len(dtypes) != 1:
             parents, dtypes = one_dtype(parents, dtypes, name, inputs)
-        if any(type(p) is Tensor and type(p.data) is not np.ndarray for p in parents):
+        if {type(p.data) for p in parents if type(p) is Tensor} != HOST:
             parents, kw = one_device(parents, kw, name, inputs)
         try:
             y = forward(*[p.data if type(p) is Tensor else p for p in parents], **kw)

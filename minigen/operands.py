@@ -7,6 +7,7 @@ import numpy as np
 
 from minigen.tensor import F64, Tensor, as_array, xp
 
+HOST = {np.ndarray}  # the kind of array that needs no look at where it lies
 OPERANDS = {Tensor, float, int, type(None)}  # what an op's inputs are, once converted
 
 

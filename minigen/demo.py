@@ -84,7 +84,7 @@ class Demo:
         self.args = self._arguments(doc, argv, data, steps, batch, flags)
         self.out, self.quick = Path(self.args.out), self.args.quick
         self.rng = np.random.default_rng((self.args.seed, 0, INIT))
-        self.xp = _device(self.args.device)
+        self.xp, self.device = np, _device(self.args.device)
         print(f"{system}: {self.args.steps} steps of {self.args.batch} "
               f"{'samples' if _draws_itself(self.args) else 'images'}, seed "
               f"{self.args.seed}, results in {self.out}", flush=True)
@@ -100,13 +100,15 @@ class Demo:
         return data.batch_indices(len(self.data.train_x), self.args.batch, self.args.seed, t)
 
     def batch(self, t):
-        """The images of batch t: uint8 (batch, C, H, W), on the device."""
+        """The images of batch t: uint8 (batch, C, H, W), while training on the device."""
         return self.xp.asarray(self.data.train_x[self.indices(t)])
 
     def fit(self, step, **parts):
-        """Train, or go on with --resume: see `train.fit`."""
+        """Train on the device, or go on with --resume: see `train.fit`. Before and afterwards the
+        parts and the batches are in the CPU's memory: there pictures and numbers are made."""
         config = {"system": self.system, "options": self._options(), "versions": _versions()}
         began = time.perf_counter()
+        self.xp = self.device
         for part in parts.values():
             nn.to(part, self.args.device)
         try:
@@ -116,6 +118,9 @@ class Demo:
             where = ["--data-dir", self.args.data_dir] if self.args.data_dir else []
             again = shlex.join(["python", sys.argv[0], "--resume", "--out", str(self.out), *where])
             raise KeyboardInterrupt(f"{e or 'interrupted'}; to go on: {again}") from None
+        self.xp = np
+        for part in parts.values():
+            nn.to(part, "cpu")
         self.before = seconds - (time.perf_counter() - began)  # in earlier commands
 
     def picture(self, name, images, columns=10):

@@ -9,14 +9,14 @@ import math
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from minigen.tensor import no_grad, tensor
+from minigen.tensor import no_grad, tensor, xp
 
 
 def binarise(x, rng):
     """Images in [0, 1] as zeros and ones (float32): a pixel is 1 with its value as probability."""
     if x.dtype.kind != "f":
         raise TypeError(f"binarise: expected values in [0, 1], got {x.dtype}: divide by 255 first")
-    return (rng.random(x.shape) < x).astype(np.float32)
+    return (xp(x).asarray(rng.random(x.shape)) < x).astype(np.float32)
 
 
 def neg_elbo(vae, x, *given, batch=500):

@@ -1,6 +1,8 @@
 """Everything on the device equals everything on the CPU: on a stand-in for CuPy that refuses
 NumPy's arrays and runs kernels in the emulator, and, marked `gpu`, on CuPy and a device."""
 
+import importlib
+import json
 import sys
 from types import SimpleNamespace
 
@@ -131,3 +133,12 @@ def test_what_requires_grad_stays_where_it_was_put(cupy):
     assert type((a * b).data) is cupy.ndarray
     nn.to([a], "cpu")
     assert type(a.data) is np.ndarray
+
+
+def test_a_demo_trains_on_the_device(cupy, tmp_path):
+    module = importlib.import_module("demos.pixelcnn")
+    module.main(["--quick", "--device", "cuda", "--out", str(tmp_path / "cuda")])
+    module.main(["--quick", "--out", str(tmp_path / "cpu")])
+    there, here = (json.loads((tmp_path / name / "metrics.json").read_text())
+                   for name in ("cuda", "cpu"))
+    assert there["test_nll_nats"] == pytest.approx(here["test_nll_nats"], rel=1e-3)

@@ -63,7 +63,7 @@ def test_keep(on):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("affine", [True, False])
-@pytest.mark.parametrize("shape", [(5, 6, 7), (1, 6, 50), (40, 6, 1), (3, 6, 200)])
+@pytest.mark.parametrize("shape", [(2, 6, 7), (1, 6, 50), (9, 6, 1), (2, 6, 200)])
 @pytest.mark.parametrize("name", ["batch_norm", "group_norm", "layer_norm"])
 def test_norms(on, name, shape, affine, dtype):
     rng = np.random.default_rng(0)

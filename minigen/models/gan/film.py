@@ -6,7 +6,7 @@ import numpy as np
 from minigen import nn, no_grad, ruler, tensor
 from minigen.data import unsigned
 from minigen.models.vae.latent import interpolation
-from minigen.tensor import write
+from minigen.tensor import write, xp
 
 TOGETHER = 500  # images
 
@@ -39,7 +39,7 @@ class Film:
         def recorded(t, rng):
             if t in self.steps:
                 x = show(game, self.z, *self.given)
-                write(self.frames, lambda a: a.__setitem__(self.steps.index(t), x))
+                write(self.frames, lambda a: a.__setitem__(self.steps.index(t), xp(a).asarray(x)))
             return step(t, rng)
 
         return recorded

@@ -79,7 +79,7 @@ def main(argv=None):
                         "pip install torch")
     if args.quick:
         args.rounds = 1
-    about = machine(args.threads)
+    about = machine(args.threads, "torch")
     print("; ".join(f"{key} {value}" for key, value in about.items()), flush=True)
     rows = [row for subject in subjects(args.only) for row in measure(subject, args)]
     print(f"\n{markdown(rows)}\n\n" + "\n".join(f"{k}: {v}" for k, v in summary(rows).items()))
@@ -195,7 +195,7 @@ def markdown(rows):
     return "\n".join(lines)
 
 
-def machine(threads):
+def machine(threads, *libraries):
     """What the numbers depend on."""
     cpu = platform.processor()
     try:
@@ -203,7 +203,7 @@ def machine(threads):
         cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    versions = {name: importlib.metadata.version(name) for name in ("numpy", "numba", "torch")}
+    versions = {name: importlib.metadata.version(name) for name in ("numpy", "numba", *libraries)}
     return {"cpu": cpu, "threads": threads, "python": platform.python_version(), **versions}
 
 

@@ -12,6 +12,7 @@ the same on both sides: NumPy's, seed 0. Later calls of PyTorch's draw its own.
 
 from pathlib import Path
 
+import numpy as np
 from safetensors.numpy import load_file, save_file
 
 
@@ -30,8 +31,6 @@ def take(shared, name):
 
 def digits(n, side=28):
     """n drawn digits, uint8 (n, 1, side, side), repeated where they are too few or too small."""
-    import numpy as np
-
     from minigen.data import glyphs
     x = glyphs.load(n_train=min(n, 256), n_test=1).train_x
     return np.pad(x, ((0, n - len(x)), (0, 0), *[(0, max(0, side - 28))] * 2), "wrap")[
@@ -42,14 +41,12 @@ class Noise:
     """ε ~ N(0, I) as PyTorch tensors: the first draws are NumPy's, seed 0, until `free`."""
 
     def __init__(self):
-        import numpy as np
         self.rng = np.random.default_rng(0)
 
     def free(self):
         self.rng = None
 
     def __call__(self, *shape):
-        import numpy as np
         import torch
         if self.rng is None:
             return torch.randn(shape)

@@ -164,7 +164,7 @@ def evidence(error, found):
     """What shows a slide's mistake."""
     if found.errata[error.number]:
         return f"shown by {where(found.errata[error.number])}"
-    return f"source: {error.source}" if error.source else "not yet shown"
+    return f"source: {error.source}"
 
 
 def excerpt(root, path, name, first, last, lines):

@@ -144,7 +144,7 @@ class Site:
             tests = self.sources.functions(self.found.errata[e.number])
             rows.append({
                 "e": e, "tests": tests, "derived": derived.get(e.number),
-                "status": "shown by a test" if tests else "source" if e.source else "not yet",
+                "status": "shown by a test" if tests else "source",
                 "places": places_of(e.places),
                 "equations": [(id, equation_address(id)) for id in e.equations]})
             self.entries.append((f"slide error {e.number}", f"{e.prints} {e.true}",

@@ -1,0 +1,72 @@
+"""Slide errors in equations whose systems are not built yet: what is printed, what is true.
+
+The others stand with the equations they concern, under `# slide error: N` in the other test files.
+"""
+
+import numpy as np
+
+from minigen import grad, log_softmax, sum, tensor
+
+RNG = np.random.default_rng
+
+
+def sq_norm(a):
+    return sum(a * a)
+
+
+def test_the_printed_vqgan_objective_commits_twice():
+    """∂/∂E(x) of ‖sg[z_q] − E(x)‖² is 2 (E(x) − z_q); the printed sum has the term once more."""
+    rng = RNG(0)
+    z_q, E_x = tensor(rng.normal(size=(5, 3))), tensor(rng.normal(size=(5, 3)), requires_grad=True)
+    commitment = sq_norm(z_q.detach() - E_x)
+    L_VQ = sq_norm(E_x.detach() - z_q) + commitment  # without ‖x − x̂‖², in which no code differs
+    once, twice = grad(L_VQ, E_x), grad(L_VQ + commitment, E_x)
+    pull = 2 * (E_x.numpy() - z_q.numpy())
+    assert np.allclose(once.numpy(), pull)
+    assert np.allclose(twice.numpy(), 2 * pull)  # slide error: 5
+
+
+def test_with_the_printed_plus_the_discriminator_profits_from_believing_fakes():
+    """∂𝓛/∂D(x̂) of −½ log(1 − D) is ½ / (1 − D) > 0, so that descent lowers D; with a plus it
+    raises it, and the loss has no lower bound as D → 1."""
+    D = tensor(np.linspace(0.01, 0.99, 50), requires_grad=True)
+    true, printed = -0.5 * (1 - D).log(), 0.5 * (1 - D).log()
+    slope = 0.5 / (1 - D.numpy())
+    assert np.allclose(grad(sum(true), D).numpy(), slope) and (slope > 0).all()
+    assert np.allclose(grad(sum(printed), D).numpy(), -slope)  # slide error: 9
+    assert printed.numpy().argmin() == 49 and true.numpy().argmin() == 0
+
+
+def test_an_attack_is_added_to_the_image():
+    """d = η sign(w): each pixel moves by η, the score by η Σ|wᵢ|; w (x + b) * d is not near it."""
+    rng, eta = RNG(1), 0.01
+    w, x, b = rng.normal(size=784), rng.uniform(size=784), 0.3
+    d = eta * np.sign(w)
+    attacked = w @ (x + d) + b
+    assert np.isclose(attacked - (w @ x + b), w @ d) and np.isclose(w @ d, eta * abs(w).sum())
+    assert w @ d > 100 * abs(d).max()  # many changes too small to be seen add up
+    printed = w @ ((x + b) * d)
+    assert abs(printed - attacked) > 1 and not np.isclose(printed - w @ (x + b), w @ d)
+    assert not np.isclose(w @ (x + b), w @ x + b)  # slide error: 10
+
+
+def test_the_contrastive_loss_compares_the_pair_that_belongs_together():
+    """The loss with fᵢ·gᵢ above equals two cross-entropies of a batch, computed pair by pair; with
+    fᵢ·gⱼ, j another, the texts that belong to the images are made less probable."""
+    rng, N, tau = RNG(2), 6, 0.1
+    f, g = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in rng.normal(size=(2, N, 4)))
+
+    def loss(f, g, i, j):
+        """The printed formula as it stands: numerator fᵢ·gⱼ, sums over texts and over images."""
+        top = np.exp(f[i] @ g[j] / tau)
+        texts = np.sum([np.exp(f[i] @ g[k] / tau) for k in range(N)])
+        images = np.sum([np.exp(f[k] @ g[j] / tau) for k in range(N)])
+        return -np.log(top / texts) - np.log(top / images)
+
+    logits = tensor(f) @ tensor(g).T / tau
+    own = -sum((log_softmax(logits, 1) + log_softmax(logits, 0)) * tensor(np.eye(N))).item()
+    assert np.isclose(own, np.sum([loss(f, g, i, i) for i in range(N)]))
+    # where image and text agree, the right loss is nearly 0, the printed one, j ≠ i, is largest
+    right = np.sum([loss(f, f, i, i) for i in range(N)])
+    wrong = np.sum([loss(f, f, i, (i + 1) % N) for i in range(N)])
+    assert right < own < wrong  # slide error: 18

@@ -19,11 +19,13 @@ an op names its composite, the same function in ordinary ops, used by `grad` und
 
 import functools
 import inspect
+from operator import attrgetter
 
 import numpy as np
+from numpy import ndarray
 
-from minigen.operands import HOST, OPERANDS, describe, one_device, one_dtype, operand
-from minigen.tensor import FLOATS, Tensor, as_array, owner, track, tracking, xp
+from minigen.operands import NUMBERS, as_operands, describe
+from minigen.tensor import F32, FLOATS, Tensor, as_array, owner, track, tracking, xp
 
 
 def op(forward):
@@ -58,35 +60,43 @@ def op(forward):
                 kw[key] = value.data
             elif isinstance(value, np.generic):
                 kw[key] = value.item()
-        parents = [a if type(a) in OPERANDS else operand(a, name, i, inputs)
-                   for i, a in enumerate(args)]
-        dtypes = {p.data.dtype for p in parents if type(p) is Tensor}
-        if len(dtypes) != 1:
-            parents, dtypes = one_dtype(parents, dtypes, name, inputs)
-        if {type(p.data) for p in parents if type(p) is Tensor} != HOST:
-            parents, kw = one_device(parents, kw, name, inputs)
+        arrays, dtype, history = [], None, False
+        for a in args:  # mostly tensors of one dtype on the CPU, and numbers: then all is ready
+            if type(a) is Tensor:
+                history = history or a.requires_grad
+                a = a.data
+                if type(a) is not ndarray or (dtype is not None and a.dtype is not dtype):
+                    break
+                dtype = a.dtype
+            elif type(a) not in NUMBERS:
+                break
+            arrays.append(a)
+        if len(arrays) < len(args) or dtype is None:
+            args, kw = as_operands(args, kw, name, inputs)
+            arrays = [a.data if type(a) is Tensor else a for a in args]
+            kinds = [p.dtype for p in args if type(p) is Tensor]
+            dtype = next((kind for kind in kinds if kind in FLOATS), kinds[0] if kinds else F32)
+            history = any(type(p) is Tensor and p.requires_grad for p in args)
         try:
-            y = forward(*[p.data if type(p) is Tensor else p for p in parents], **kw)
+            y = forward(*arrays, **kw)
         except (IndexError, TypeError, ValueError) as e:
             text, known = str(e), (ValueError, TypeError, IndexError)
             if not text.startswith(name):
-                text = f"{describe(name, parents, kw, inputs)}: {text}"
+                text = f"{describe(name, args, kw, inputs)}: {text}"
             raise next(kind for kind in known if isinstance(e, kind))(text) from e
         y, saved = y if type(y) is tuple else (y, None)
-        if type(y) is not np.ndarray and isinstance(y, (np.generic, float, int)):
+        if type(y) is not ndarray and isinstance(y, (np.generic, float, int)):
             y = np.asarray(y)
-        if y.dtype not in dtypes and y.dtype.kind == "f" and "dtype" not in kw:
+        made, base = y.dtype, None
+        if made is not dtype and made.kind == "f" and made != dtype and "dtype" not in kw:
             # a float dtype in is the dtype out; integers alone make float32
-            y = y.astype(next(iter(FLOATS & dtypes), np.float32))
-        base = None
+            y = y.astype(dtype if dtype in FLOATS else F32)
         if y.base is not None:
-            base = next((owner(p) for p in parents if type(p) is Tensor
+            base = next((owner(p) for p in args if type(p) is Tensor
                          and xp(y).may_share_memory(y, p.data)), None)
-        if tracking() and y.dtype in FLOATS:
-            for p in parents:
-                if type(p) is Tensor and p.requires_grad:
-                    return Tensor(y, call, tuple(parents), kw, saved, base)
-        return Tensor(y, saved=saved, base=base)
+        if history and tracking() and y.dtype in FLOATS:
+            return Tensor(y, call, args, kw, saved, base)
+        return Tensor(y, None, (), None, saved, base)
 
     def vjp(f):
         call.pull = f
@@ -176,7 +186,7 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
                 if gp is None:
                     continue
                 gp = gp if type(gp) is Tensor else Tensor(as_array(gp))
-                if gp.shape != p.shape:
+                if gp.data.shape != p.data.shape:
                     try:
                         gp = sum_to(gp, shape=p.shape)
                     except (IndexError, ValueError):
@@ -198,11 +208,10 @@ def _paths(y, targets):
                 nodes.add(p)
                 stack.append(p)
     path, reached = [], nodes.intersection(targets)
-    for node in sorted(nodes, key=lambda n: n.stamp):  # creation order is a topological order
-        inputs = [p for p in node.parents if type(p) is Tensor]
-        if any(p in reached for p in inputs):
-            for p in inputs:
-                if owner(p).stamp > node.stamp:
+    for node in sorted(nodes, key=attrgetter("stamp")):  # creation order is a topological order
+        if not reached.isdisjoint(node.parents):
+            for p in node.parents:
+                if type(p) is Tensor and owner(p).stamp > node.stamp:
                     raise RuntimeError(
                         f"grad: stale graph: a tensor of shape {p.shape} was written (by an "
                         f"optimiser, EMA or load_state_dict) after {node.op.__name__} used it: "

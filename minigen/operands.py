@@ -7,8 +7,16 @@ import numpy as np
 
 from minigen.tensor import F64, Tensor, as_array, xp
 
-HOST = {np.ndarray}  # the kind of array that needs no look at where it lies
-OPERANDS = {Tensor, float, int, type(None)}  # what an op's inputs are, once converted
+NUMBERS = {float, int, type(None)}  # what an op's inputs are beside tensors, once converted
+
+
+def as_operands(args, kw, name, inputs):
+    """The inputs of a call as tensors of one dtype on one device, numbers and None, as a tuple; and
+    its options, on that device."""
+    parents = [a if type(a) is Tensor or type(a) in NUMBERS else operand(a, name, i, inputs)
+               for i, a in enumerate(args)]
+    parents, kw = one_device(one_dtype(parents, name, inputs), kw, name, inputs)
+    return tuple(parents), kw
 
 
 def operand(a, name, i, inputs):
@@ -19,12 +27,12 @@ def operand(a, name, i, inputs):
     return Tensor(as_array(a, f"{name}: {[*inputs, i][min(i, len(inputs))]}: "))
 
 
-def one_dtype(parents, dtypes, name, inputs):
+def one_dtype(parents, name, inputs):
     """Numbers alone are float32; integers and booleans take the float dtype they meet, and so does
     a constant without axes; otherwise two float dtypes do not mix."""
     tensors = [p for p in parents if type(p) is Tensor]
     if not tensors:
-        return [p if p is None else Tensor(as_array(p)) for p in parents], {np.dtype(np.float32)}
+        return [p if p is None else Tensor(as_array(p)) for p in parents]
     floats = {p.dtype for p in tensors if p.dtype.kind == "f"}
     if len(floats) > 1:
         floats = {p.dtype for p in tensors if p.dtype.kind == "f" and (p.ndim or p.requires_grad)}
@@ -35,7 +43,7 @@ def one_dtype(parents, dtypes, name, inputs):
     for dtype in floats:
         parents = [Tensor(p.data.astype(dtype)) if type(p) is Tensor and p.dtype != dtype else p
                    for p in parents]
-    return parents, floats or dtypes
+    return parents
 
 
 def one_device(parents, kw, name, inputs):

@@ -13,8 +13,8 @@ import numpy as np
 _tick = itertools.count(1).__next__  # one clock for nodes and for writes: see `write`
 _tracking = ContextVar("tracking", default=True)
 tracking = _tracking.get
-F64 = np.dtype(np.float64)
-FLOATS = {np.dtype(np.float32), F64}
+F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
+FLOATS = {F32, F64}
 
 
 def xp(*arrays):

@@ -204,8 +204,9 @@ def test_an_encoder_that_is_the_posterior_makes_one_sample_exact():
 def test_generated_images_follow_the_marginal(linear):
     model, W, b = linear
     p = model.generate(100_000, RNG(21))
-    mean = p.mean.numpy()
-    assert np.allclose(np.cov(mean.T), W @ W.T, atol=0.03)  # eq: vae-generate
+    mean, z = p.mean.numpy(), RNG(21).standard_normal((100_000, 2))
+    assert np.allclose(mean, z @ W.T + b)  # eq: vae-generate
+    assert np.allclose(np.cov(mean.T), W @ W.T, atol=0.03)
     x = model.sample(100_000, RNG(21)).numpy()
     covariance = W @ W.T + np.eye(3) / 2
     assert np.allclose(np.cov(x.T), covariance, atol=0.03)  # eq: vae-generative-process

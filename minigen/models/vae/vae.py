@@ -77,7 +77,8 @@ class VAE:
     def generate(self, n, rng, *given):
         """p(x | z) for n draws z ~ p(z): a distribution over images. The encoder has no part."""
         with no_grad():
-            return self.decode(self.prior(n).sample(rng), *given)  # eq: vae-generate
+            z = self.prior(n).sample(rng)  # eq: vae-generate
+            return self.decode(z, *given)
 
     def sample(self, n, rng, *given):
         """n images: z ~ p(z), then x ~ p(x | z)."""

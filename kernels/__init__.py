@@ -29,6 +29,7 @@ from .optim import adam, rmsprop, sgd
 from .philox import random_bits, random_normal, random_uniform
 from .pool import avg_pool2d, avg_pool2d_transpose, max_pool2d, max_pool2d_at, max_unpool2d
 from .softmax import log_softmax, softmax
+from .sums import channel_sum, square_sum
 from .upsample import (
     upsample_bilinear,
     upsample_bilinear_transpose,
@@ -38,11 +39,11 @@ from .upsample import (
 
 __all__ = [
     "adam", "attention", "attention_backward", "avg_pool2d", "avg_pool2d_transpose",
-    "batch_norm", "batch_norm_backward", "conv2d", "conv2d_weight", "conv_transpose2d", "elu",
-    "elu_backward", "group_norm", "group_norm_backward", "keep", "layer_norm",
+    "batch_norm", "batch_norm_backward", "channel_sum", "conv2d", "conv2d_weight",
+    "conv_transpose2d", "elu", "elu_backward", "group_norm", "group_norm_backward", "keep", "layer_norm",
     "layer_norm_backward", "leaky_relu", "leaky_relu_backward", "log_softmax", "matmul",
     "max_pool2d", "max_pool2d_at", "max_unpool2d", "precision", "random_bits", "random_normal",
     "random_uniform", "rmsprop", "sgd", "sigmoid", "sigmoid_backward", "silu", "silu_backward",
-    "softmax", "upsample_bilinear", "upsample_bilinear_transpose", "upsample_nearest",
+    "softmax", "square_sum", "upsample_bilinear", "upsample_bilinear_transpose", "upsample_nearest",
     "upsample_nearest_transpose",
 ]

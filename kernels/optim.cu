@@ -6,22 +6,23 @@
    the arrays, worked out on the host as optim.py's `cpu` versions do. */
 #include "real.cuh"
 
-extern "C" __global__ void adam(const Real* g, Real* m, Real* v, Real* p, long long n, Real decay,
-                                Real shrink, Real beta1, Real rest1, Real beta2, Real rest2,
-                                Real step, Real scale, Real eps) {
+extern "C" __global__ void adam(const Real* g, Real* m, Real* v, Real* p, long long n,
+                                Real factor, Real decay, Real shrink, Real beta1, Real rest1,
+                                Real beta2, Real rest2, Real step, Real scale, Real eps) {
   const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   if (i >= n) return;
-  const Real gi = g[i] + decay * p[i];
+  const Real gi = factor * g[i] + decay * p[i];
   m[i] = beta1 * m[i] + rest1 * gi;
   v[i] = beta2 * v[i] + rest2 * gi * gi;
   p[i] = shrink * p[i] - step * m[i] / (sqrt(v[i]) * scale + eps);
 }
 
-extern "C" __global__ void sgd(const Real* g, Real* buf, Real* p, long long n, Real lr, Real decay,
-                               Real keep, Real take, Real from_g, Real from_buf, bool momentum) {
+extern "C" __global__ void sgd(const Real* g, Real* buf, Real* p, long long n, Real factor,
+                               Real lr, Real decay, Real keep, Real take, Real from_g,
+                               Real from_buf, bool momentum) {
   const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   if (i >= n) return;
-  Real gi = g[i] + decay * p[i];
+  Real gi = factor * g[i] + decay * p[i];
   if (momentum) {
     buf[i] = (keep == 0 ? 0 : keep * buf[i]) + take * gi;  // the first time buf holds anything
     gi = from_g * gi + from_buf * buf[i];
@@ -29,12 +30,12 @@ extern "C" __global__ void sgd(const Real* g, Real* buf, Real* p, long long n, R
   p[i] -= lr * gi;
 }
 
-extern "C" __global__ void rmsprop(const Real* g, Real* v, Real* buf, Real* p, long long n, Real lr,
-                                   Real alpha, Real rest, Real eps, Real decay, Real keep,
-                                   bool momentum) {
+extern "C" __global__ void rmsprop(const Real* g, Real* v, Real* buf, Real* p, long long n,
+                                   Real factor, Real lr, Real alpha, Real rest, Real eps,
+                                   Real decay, Real keep, bool momentum) {
   const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   if (i >= n) return;
-  const Real gi = g[i] + decay * p[i];
+  const Real gi = factor * g[i] + decay * p[i];
   v[i] = alpha * v[i] + rest * gi * gi;
   Real u = gi / (sqrt(v[i]) + eps);
   if (momentum) {

@@ -1,5 +1,6 @@
 """The updates of the optimisers, in place, exactly PyTorch's
 
+    g ← factor·g, in all of them (of a gradient that is cut to a norm, without a pass of its own)
     adam     m ← β₁·m + (1 − β₁)·g,   v ← β₂·v + (1 − β₂)·g²
              p ← p − lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)            t = 1, 2, …
              before: g ← g + λ·p  (weight decay), or p ← p − lr·λ·p  (decoupled: AdamW)
@@ -27,7 +28,8 @@ ONE_THREAD = 1 << 14  # elements below which one thread is faster
 
 
 @kernel(p="... in place", g="...", m="... in place", v="... in place")
-def adam(p, g, m, v, lr, beta1, beta2, eps, weight_decay, decoupled, t):
+def adam(p, g, m, v, factor, lr, beta1, beta2, eps, weight_decay, decoupled, t):
+    g = factor * g
     if decoupled:
         p *= 1 - lr * weight_decay
     else:
@@ -39,9 +41,9 @@ def adam(p, g, m, v, lr, beta1, beta2, eps, weight_decay, decoupled, t):
     p -= lr / (1 - beta1**t) * m / (np.sqrt(v) / math.sqrt(1 - beta2**t) + eps)
 
 
-def _adam_numbers(lr, beta1, beta2, eps, weight_decay, decoupled, t):
+def _adam_numbers(factor, lr, beta1, beta2, eps, weight_decay, decoupled, t):
     decay, shrink = (0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1)
-    return (decay, shrink, beta1, 1 - beta1, beta2, 1 - beta2, lr / (1 - beta1**t),
+    return (factor, decay, shrink, beta1, 1 - beta1, beta2, 1 - beta2, lr / (1 - beta1**t),
             1 / math.sqrt(1 - beta2**t), eps)
 
 
@@ -56,52 +58,53 @@ def adam(p, g, m, v, *options):
 
 
 @compiled
-def _adam(p, g, m, v, decay, shrink, beta1, rest1, beta2, rest2, step, scale, eps):
+def _adam(p, g, m, v, factor, decay, shrink, beta1, rest1, beta2, rest2, step, scale, eps):
     for i in range(len(p)):
-        gi = g[i] + decay * p[i]
+        gi = factor * g[i] + decay * p[i]
         m[i] = beta1 * m[i] + rest1 * gi
         v[i] = beta2 * v[i] + rest2 * gi * gi
         p[i] = shrink * p[i] - step * m[i] / (np.sqrt(v[i]) * scale + eps)
 
 
 @threaded
-def _adam_threads(chunks, p, g, m, v, decay, shrink, beta1, rest1, beta2, rest2, step, scale, eps):
+def _adam_threads(chunks, p, g, m, v, factor, decay, shrink, beta1, rest1, beta2, rest2, step,
+                  scale, eps):
     for c in prange(chunks):
         i, j = c * len(p) // chunks, (c + 1) * len(p) // chunks
-        _adam(p[i:j], g[i:j], m[i:j], v[i:j], decay, shrink, beta1, rest1, beta2, rest2, step,
-              scale, eps)
+        _adam(p[i:j], g[i:j], m[i:j], v[i:j], factor, decay, shrink, beta1, rest1, beta2, rest2,
+              step, scale, eps)
 
 
 @kernel(p="... in place", g="...", buf="... in place or None")
-def sgd(p, g, buf, lr, momentum, dampening, weight_decay, nesterov, first):
-    g = g + weight_decay * p
+def sgd(p, g, buf, factor, lr, momentum, dampening, weight_decay, nesterov, first):
+    g = factor * g + weight_decay * p
     if momentum:
         buf[...] = g if first else momentum * buf + (1 - dampening) * g
         g = g + momentum * buf if nesterov else buf
     p -= lr * g
 
 
-def _sgd_numbers(lr, momentum, dampening, weight_decay, nesterov, first):
+def _sgd_numbers(factor, lr, momentum, dampening, weight_decay, nesterov, first):
     keep, take = (0, 1) if first else (momentum, 1 - dampening)
     from_g, from_buf = (1, momentum) if nesterov else (0, 1)
-    return lr, weight_decay, keep, take, from_g, from_buf
+    return factor, lr, weight_decay, keep, take, from_g, from_buf
 
 
 @sgd.version("cpu")
-def sgd(p, g, buf, lr, momentum, *options):
+def sgd(p, g, buf, factor, lr, momentum, *options):
     _run(_sgd, _sgd_threads, (p, g, g if buf is None else buf),
-         _sgd_numbers(lr, momentum, *options), bool(momentum))
+         _sgd_numbers(factor, lr, momentum, *options), bool(momentum))
 
 
 @sgd.version("cuda")
-def sgd(p, g, buf, lr, momentum, *options):
-    _launch("sgd", (g, buf, p), _sgd_numbers(lr, momentum, *options), bool(momentum))
+def sgd(p, g, buf, factor, lr, momentum, *options):
+    _launch("sgd", (g, buf, p), _sgd_numbers(factor, lr, momentum, *options), bool(momentum))
 
 
 @compiled
-def _sgd(p, g, buf, lr, decay, keep, take, from_g, from_buf, momentum):
+def _sgd(p, g, buf, factor, lr, decay, keep, take, from_g, from_buf, momentum):
     for i in range(len(p)):
-        gi = g[i] + decay * p[i]
+        gi = factor * g[i] + decay * p[i]
         if momentum:
             buf[i] = keep * buf[i] + take * gi
             gi = from_g * gi + from_buf * buf[i]
@@ -109,15 +112,15 @@ def _sgd(p, g, buf, lr, decay, keep, take, from_g, from_buf, momentum):
 
 
 @threaded
-def _sgd_threads(chunks, p, g, buf, lr, decay, keep, take, from_g, from_buf, momentum):
+def _sgd_threads(chunks, p, g, buf, factor, lr, decay, keep, take, from_g, from_buf, momentum):
     for c in prange(chunks):
         i, j = c * len(p) // chunks, (c + 1) * len(p) // chunks
-        _sgd(p[i:j], g[i:j], buf[i:j], lr, decay, keep, take, from_g, from_buf, momentum)
+        _sgd(p[i:j], g[i:j], buf[i:j], factor, lr, decay, keep, take, from_g, from_buf, momentum)
 
 
 @kernel(p="... in place", g="...", v="... in place", buf="... in place or None")
-def rmsprop(p, g, v, buf, lr, alpha, eps, weight_decay, momentum):
-    g = g + weight_decay * p
+def rmsprop(p, g, v, buf, factor, lr, alpha, eps, weight_decay, momentum):
+    g = factor * g + weight_decay * p
     v *= alpha
     v += (1 - alpha) * g * g
     u = g / (np.sqrt(v) + eps)
@@ -129,21 +132,21 @@ def rmsprop(p, g, v, buf, lr, alpha, eps, weight_decay, momentum):
 
 
 @rmsprop.version("cpu")
-def rmsprop(p, g, v, buf, lr, alpha, eps, weight_decay, momentum):
+def rmsprop(p, g, v, buf, factor, lr, alpha, eps, weight_decay, momentum):
     _run(_rmsprop, _rmsprop_threads, (p, g, v, g if buf is None else buf),
-         (lr, alpha, 1 - alpha, eps, weight_decay, momentum), bool(momentum))
+         (factor, lr, alpha, 1 - alpha, eps, weight_decay, momentum), bool(momentum))
 
 
 @rmsprop.version("cuda")
-def rmsprop(p, g, v, buf, lr, alpha, eps, weight_decay, momentum):
-    _launch("rmsprop", (g, v, buf, p), (lr, alpha, 1 - alpha, eps, weight_decay, momentum),
-            bool(momentum))
+def rmsprop(p, g, v, buf, factor, lr, alpha, eps, weight_decay, momentum):
+    _launch("rmsprop", (g, v, buf, p),
+            (factor, lr, alpha, 1 - alpha, eps, weight_decay, momentum), bool(momentum))
 
 
 @compiled
-def _rmsprop(p, g, v, buf, lr, alpha, rest, eps, decay, keep, momentum):
+def _rmsprop(p, g, v, buf, factor, lr, alpha, rest, eps, decay, keep, momentum):
     for i in range(len(p)):
-        gi = g[i] + decay * p[i]
+        gi = factor * g[i] + decay * p[i]
         v[i] = alpha * v[i] + rest * gi * gi
         u = gi / (np.sqrt(v[i]) + eps)
         if momentum:
@@ -153,10 +156,11 @@ def _rmsprop(p, g, v, buf, lr, alpha, rest, eps, decay, keep, momentum):
 
 
 @threaded
-def _rmsprop_threads(chunks, p, g, v, buf, lr, alpha, rest, eps, decay, keep, momentum):
+def _rmsprop_threads(chunks, p, g, v, buf, factor, lr, alpha, rest, eps, decay, keep, momentum):
     for c in prange(chunks):
         i, j = c * len(p) // chunks, (c + 1) * len(p) // chunks
-        _rmsprop(p[i:j], g[i:j], v[i:j], buf[i:j], lr, alpha, rest, eps, decay, keep, momentum)
+        _rmsprop(p[i:j], g[i:j], v[i:j], buf[i:j], factor, lr, alpha, rest, eps, decay, keep,
+                 momentum)
 
 
 def _run(one, threads, arrays, numbers, *flags):

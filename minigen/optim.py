@@ -13,7 +13,7 @@ import math
 from minigen import kernels
 from minigen.tensor import Tensor, write, xp
 
-__all__ = ["Adam", "AdamW", "Optimizer", "RMSprop", "SGD", "clip_grad_norm", "clip_grad_value",
+__all__ = ["Adam", "AdamW", "Optimizer", "RMSprop", "SGD", "clip_factor", "clip_grad_norm", "clip_grad_value",
            "cosine", "step_decay", "warmup"]
 
 
@@ -40,8 +40,8 @@ class Optimizer:
         self.state = {key: {name: xp(p.data).zeros_like(p.data) for name in self.moments}
                       for key, p in self.params.items()}
 
-    def step(self, grads):
-        """One step down the gradients: a dict (or list) like the parameters."""
+    def step(self, grads, factor=1.0):
+        """One step down `factor` times the gradients, a dict (or list) like the parameters."""
         if not isinstance(grads, dict):
             grads = dict(zip(self.params, grads, strict=True))
         if grads.keys() != self.params.keys():
@@ -57,10 +57,10 @@ class Optimizer:
         self.t += 1
         for key, p in self.params.items():
             g = grads[key].data
-            write(p, lambda a, g=g, key=key: self.update(a, g, **self.state[key]))
+            write(p, lambda a, g=g, key=key: self.update(a, g, factor, **self.state[key]))
 
-    def update(self, p, g):
-        """Write the array p in place, given the gradient g and the state's arrays."""
+    def update(self, p, g, factor):
+        """Write the array p in place, given the gradient factor · g and the state's arrays."""
         raise NotImplementedError
 
 
@@ -81,8 +81,8 @@ class SGD(Optimizer):
         self.weight_decay, self.nesterov = weight_decay, nesterov
         super().__init__(params, lr)
 
-    def update(self, p, g, b):
-        kernels.sgd(p, g, b, self.lr, self.momentum, self.dampening, self.weight_decay,
+    def update(self, p, g, factor, b):
+        kernels.sgd(p, g, b, factor, self.lr, self.momentum, self.dampening, self.weight_decay,
                     self.nesterov, self.t == 1)
 
 
@@ -98,8 +98,8 @@ class RMSprop(Optimizer):
         self.alpha, self.eps, self.weight_decay, self.momentum = alpha, eps, weight_decay, momentum
         super().__init__(params, lr)
 
-    def update(self, p, g, v, b):
-        kernels.rmsprop(p, g, v, b, self.lr, self.alpha, self.eps, self.weight_decay,
+    def update(self, p, g, factor, v, b):
+        kernels.rmsprop(p, g, v, b, factor, self.lr, self.alpha, self.eps, self.weight_decay,
                         self.momentum)
 
 
@@ -121,8 +121,8 @@ class Adam(Optimizer):
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         super().__init__(params, lr)
 
-    def update(self, p, g, m, v):
-        kernels.adam(p, g, m, v, self.lr, *self.betas, self.eps, self.weight_decay,
+    def update(self, p, g, factor, m, v):
+        kernels.adam(p, g, m, v, factor, self.lr, *self.betas, self.eps, self.weight_decay,
                      self.decoupled, self.t)
 
 
@@ -141,10 +141,15 @@ class AdamW(Adam):
 def clip_grad_norm(grads, max_norm):
     """All gradients scaled by one factor, so that their joint norm √Σg² is at most `max_norm`.
     Returns the dict of gradients and the norm before."""
-    total = math.sqrt(sum(float((g.data * g.data).sum()) for g in grads.values()))
-    factor = max_norm / (total + 1e-6)  # PyTorch's guard against division by 0
-    factor = 1.0 if factor > 1 else factor  # NaN stays NaN
+    total = math.sqrt(sum(kernels.square_sum(g.data) for g in grads.values()))
+    factor = clip_factor(total, max_norm)
     return {key: Tensor(g.data * factor) for key, g in grads.items()}, total
+
+
+def clip_factor(norm, max_norm):
+    """The factor ≤ 1 that makes a norm at most `max_norm`; NaN for NaN."""
+    factor = max_norm / (norm + 1e-6)  # PyTorch's guard against division by 0
+    return 1.0 if factor > 1 else factor
 
 
 def clip_grad_value(grads, max_value):

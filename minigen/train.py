@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError
 
-from minigen import nn, pictures
+from minigen import kernels, nn, pictures
 from minigen.autodiff import grad
 from minigen.finite import finite, gradient_origin, origin
 from minigen.memory import keep_freed
-from minigen.optim import Optimizer, clip_grad_norm
+from minigen.optim import Optimizer, clip_factor
 from minigen.progress import Progress, interrupts
 from minigen.tensor import Tensor
 
@@ -41,7 +41,7 @@ def descend(opt, loss, parts=None, name="loss", max_norm=None):
     """One step of the optimiser down the gradient of `loss`; returns the numbers to log: a dict of
     the loss under `name` and of `parts` (a dict of scalars, such as reconstruction and KL).
 
-    max_norm: the gradients' joint norm is limited to it (`optim.clip_grad_norm`).
+    max_norm: the gradients' joint norm is limited to it, as by `optim.clip_grad_norm`.
 
     FloatingPointError, and nothing has been written, if the loss or a gradient is not finite: it
     names the operation and the parameter. Checking costs one pass over the gradients.
@@ -50,13 +50,13 @@ def descend(opt, loss, parts=None, name="loss", max_norm=None):
     if not math.isfinite(value):
         raise FloatingPointError(f"the {name} is {value}: {origin(loss, opt.params)}")
     grads = grad(loss, opt.params)
-    for key, g in grads.items():
-        if not finite(g.data):
+    squares = {key: kernels.square_sum(g.data) for key, g in grads.items()}
+    for key, s in squares.items():
+        if not math.isfinite(s) and not finite(grads[key].data):  # or only its square is too large
             raise FloatingPointError(f"the {name} is {value:g} but its gradient by {key} is not "
                                      f"finite: {gradient_origin(loss, opt.params)}")
-    if max_norm is not None:
-        grads, _ = clip_grad_norm(grads, max_norm)
-    opt.step(grads)
+    norm = math.sqrt(sum(squares.values()))
+    opt.step(grads, 1.0 if max_norm is None else clip_factor(norm, max_norm))
     return {name: value} | {key: float(part) for key, part in (parts or {}).items()}
 
 

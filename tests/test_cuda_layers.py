@@ -56,6 +56,14 @@ def test_activations(on, name, options, dtype):
         same(on, getattr(kernels, f"{name}_backward"), x[::-1].copy(), at, *options)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums(on, dtype):
+    x = normal(np.random.default_rng(0), dtype, 3, 5, 1001)
+    same(on, kernels.channel_sum, x)
+    squares = on.run(kernels.square_sum, x)
+    close(np.asarray(squares, dtype), np.asarray(kernels.square_sum.reference(x), dtype))
+
+
 def test_keep(on):
     x, mask = np.array([1, np.inf, np.nan, -0.0], np.float32), np.array([True, False, False, True])
     same(on, kernels.keep, x, mask)

@@ -126,13 +126,13 @@ def test_optimisers_are_torchs(name):
         p, *grads = (normal(rng, np.float64, 50, 7) for _ in range(6))
         tp = torch.tensor(p, requires_grad=True)
         if name == "adam":
-            lr, beta1, beta2, eps, decay, decoupled = options
+            _, lr, beta1, beta2, eps, decay, decoupled = options
             make = torch.optim.AdamW if decoupled else torch.optim.Adam
             opt = make([tp], lr, (beta1, beta2), eps, decay)
         else:
-            opt = {"sgd": torch.optim.SGD, "rmsprop": torch.optim.RMSprop}[name]([tp], *options)
+            opt = {"sgd": torch.optim.SGD, "rmsprop": torch.optim.RMSprop}[name]([tp], *options[1:])
         for g in grads:
-            tp.grad = torch.tensor(g)
+            tp.grad = options[0] * torch.tensor(g)
             opt.step()
         ours = steps(getattr(kernels, name), options, states, p, grads)[0]
         assert np.allclose(ours, tp.detach().numpy(), rtol=1e-12, atol=1e-12)
@@ -140,8 +140,22 @@ def test_optimisers_are_torchs(name):
 
 def test_optimisers_write_through_views():
     p, g = np.ones((4, 6), np.float32), np.ones((6, 4), np.float32)
-    kernels.sgd(p.T, g, None, 1.0, 0.0, 0.0, 0.0, False, True)
+    kernels.sgd(p.T, g, None, 1.0, 1.0, 0.0, 0.0, 0.0, False, True)
     assert not p.any()
+
+
+# --------------------------------------------------------------------------------------------- sums
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(0, 3, 5), (3, 5, 7), (40, 3, 5000)])
+def test_sums(shape, dtype):
+    x = 1 + np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    exact = x.astype(np.longdouble)
+    y, s = kernels.channel_sum(x), kernels.square_sum(x)
+    rtol = 40 * float(np.finfo(dtype).eps)
+    assert y.dtype == dtype and np.allclose(y, exact.sum((0, 2)), rtol=rtol, atol=rtol)
+    assert s == pytest.approx(float((exact * exact).sum()), rel=rtol)
+    assert np.isnan(kernels.square_sum(np.array([np.nan, 1], dtype)))
 
 
 # ---------------------------------------------------------------------------------------- attention

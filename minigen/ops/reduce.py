@@ -18,7 +18,7 @@ from minigen.ops.shape import (
     swapaxes,
     take_along_axis,
 )
-from minigen.tensor import xp
+from minigen.tensor import FLOATS, xp
 
 __all__ = ["all", "any", "argmax", "argmin", "argsort", "cumsum", "log_softmax", "logsumexp", "max",
            "mean", "min", "norm", "prod", "softmax", "sort", "std", "sum", "var"]
@@ -36,7 +36,11 @@ def _count(x, axis):
     return math.prod(x.shape if axis is None else (x.shape[i] for i in np.atleast_1d(axis)))
 
 @op
-def sum(x, *, axis=None, keepdims=False): return x.sum(axis, keepdims=keepdims)
+def sum(x, *, axis=None, keepdims=False):
+    if axis == (0, *range(2, x.ndim)) and x.ndim > 2 and x.dtype in FLOATS:  # a bias's gradient
+        y = kernels.channel_sum(x.reshape(*x.shape[:2], -1))
+        return y.reshape(1, -1, *[1] * (x.ndim - 2)) if keepdims else y
+    return x.sum(axis, keepdims=keepdims)
 @sum.vjp
 def sum(g, y, x, *, axis=None, keepdims=False):
     return broadcast_to(_expand(g, x, axis, keepdims), shape=x.shape)

@@ -43,6 +43,6 @@ class ClippedRMSprop(RMSprop):
         super().__init__(params, lr)
         self.c = c
 
-    def update(self, p, g, v, b):
-        super().update(p, g, v, b)
+    def update(self, p, g, factor, v, b):
+        super().update(p, g, factor, v, b)
         p.clip(-self.c, self.c, out=p)

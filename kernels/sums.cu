@@ -1,0 +1,23 @@
+/* Sums of large arrays: the formulas stand in sums.py.
+
+   channel_sum: a block to a channel; its threads walk over the channel's numbers in all images, side
+   by side, and add their sums at the end. square_sum: a block to a part of the numbers, whose
+   sums are then few. One or two FLOPs a number, x once through memory. */
+#include "reduce.cuh"
+
+extern "C" __global__ void channel_sum(const Real* x, Real* y, int N, int C, int L) {
+  Real sum = 0;
+  for (long long i = threadIdx.x; i < (long long)N * L; i += blockDim.x)
+    sum += x[(i / L * C + blockIdx.x) * L + i % L];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) y[blockIdx.x] = sum;
+}
+
+extern "C" __global__ void square_sum(const Real* x, Real* parts, long long n, int part) {
+  const long long first = (long long)blockIdx.x * part;
+  Real sum = 0;
+  for (long long i = first + threadIdx.x; i < first + part && i < n; i += blockDim.x)
+    sum += x[i] * x[i];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) parts[blockIdx.x] = sum;
+}

@@ -1,0 +1,94 @@
+"""Sums of large arrays that every training step takes
+
+    channel_sum   y[c] = Σ_n Σ_l x[n,c,l]     x (N, C, L) → y (C,): the gradient of a bias
+    square_sum    s = Σ x²                     x (...) → a number: for the norm of gradients
+
+One or two FLOPs a number, and x once through memory, which is all of the time. NumPy's expressions
+are slower by what they do beside: x·x is an array, written and read again, and one thread adds.
+Parts of x are added in the order of their places, in at most 4,096 terms each, so that rounding
+stays small and every run gives the same bits.
+"""
+
+import numpy as np
+from numba import prange
+
+from .common import chunks, compiled, kernel, threaded
+from .cuda import blocks, launch, real, xp
+
+PART = 4096  # numbers that are added one to another; sums of parts are added in float64
+
+
+@kernel(x="N C L")
+def channel_sum(x):
+    return x.sum((0, 2))
+
+
+@channel_sum.version("cpu")
+def channel_sum(x):
+    parts = np.empty((chunks(len(x)), x.shape[1]))
+    _channel_sum(x, parts)
+    return parts.sum(0).astype(x.dtype)
+
+
+@channel_sum.version("cuda")
+def channel_sum(x):
+    (N, C, L), y = x.shape, xp(x).empty(x.shape[1], x.dtype)
+    launch("sums.cu", "channel_sum", C, 256, (x, y, N, C, L), **real(x.dtype))
+    return y
+
+
+@kernel(x="...")
+def square_sum(x):
+    return float((x * x).sum(dtype=np.float64))
+
+
+@square_sum.version("cpu")
+def square_sum(x):
+    x = x.reshape(-1)
+    if x.size <= PART:
+        return float(_squares(x))
+    parts = np.empty(-(-x.size // PART))
+    _square_sum(x, parts)
+    return float(parts.sum())
+
+
+@square_sum.version("cuda")
+def square_sum(x):
+    parts = xp(x).empty(blocks(x.size, PART), x.dtype)
+    launch("sums.cu", "square_sum", len(parts), 256, (x, parts, np.int64(x.size), PART),
+           **real(x.dtype))
+    return float(parts.sum(dtype=np.float64))
+
+
+@compiled
+def _sum(x):
+    total = x.dtype.type(0)
+    for i in range(len(x)):
+        total += x[i]
+    return total
+
+
+@compiled
+def _squares(x):
+    total = x.dtype.type(0)
+    for i in range(len(x)):
+        total += x[i] * x[i]
+    return total
+
+
+@threaded
+def _channel_sum(x, parts):
+    (N, C, L), (T, _) = x.shape, parts.shape
+    for t in prange(T):
+        for c in range(C):
+            parts[t, c] = 0
+        for n in range(t * N // T, (t + 1) * N // T):
+            for c in range(C):
+                for start in range(0, L, PART):
+                    parts[t, c] += _sum(x[n, c, start:start + PART])
+
+
+@threaded
+def _square_sum(x, parts):
+    for i in prange(len(parts)):
+        parts[i] = _squares(x[i * PART:(i + 1) * PART])

@@ -25,7 +25,7 @@ from .group_norm import group_norm, group_norm_backward
 from .keep import keep
 from .layer_norm import layer_norm, layer_norm_backward
 from .matmul import matmul
-from .optim import adam, rmsprop, sgd
+from .optim import adam, ema, rmsprop, sgd
 from .philox import random_bits, random_normal, random_uniform
 from .pool import avg_pool2d, avg_pool2d_transpose, max_pool2d, max_pool2d_at, max_unpool2d
 from .softmax import log_softmax, softmax
@@ -38,9 +38,9 @@ from .upsample import (
 )
 
 __all__ = [
-    "adam", "attention", "attention_backward", "avg_pool2d", "avg_pool2d_transpose",
-    "batch_norm", "batch_norm_backward", "channel_sum", "conv2d", "conv2d_weight",
-    "conv_transpose2d", "elu", "elu_backward", "group_norm", "group_norm_backward", "keep", "layer_norm",
+    "adam", "attention", "attention_backward", "avg_pool2d", "avg_pool2d_transpose", "batch_norm",
+    "batch_norm_backward", "channel_sum", "conv2d", "conv2d_weight", "conv_transpose2d", "elu",
+    "elu_backward", "ema", "group_norm", "group_norm_backward", "keep", "layer_norm",
     "layer_norm_backward", "leaky_relu", "leaky_relu_backward", "log_softmax", "matmul",
     "max_pool2d", "max_pool2d_at", "max_unpool2d", "precision", "random_bits", "random_normal",
     "random_uniform", "rmsprop", "sgd", "sigmoid", "sigmoid_backward", "silu", "silu_backward",

@@ -44,3 +44,8 @@ extern "C" __global__ void rmsprop(const Real* g, Real* v, Real* buf, Real* p, l
   }
   p[i] -= lr * u;
 }
+
+extern "C" __global__ void ema(const Real* p, Real* a, long long n, Real rest) {
+  const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+  if (i < n) a[i] += rest * (p[i] - a[i]);
+}

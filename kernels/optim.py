@@ -9,7 +9,9 @@
     rmsprop  g ← g + λ·p;   v ← α·v + (1 − α)·g²;   u = g / (√v + ε)
              buf ← μ·buf + u, p ← p − lr·buf;   without momentum p ← p − lr·u
 
-    p, g, m, v, buf all of one shape; buf may be None without momentum
+    ema      a ← d·a + (1 − d)·p, the moving average of a parameter
+
+    p, g, m, v, buf, a all of one shape; buf may be None without momentum
 
 About 10 FLOPs an element; adam moves 7 arrays (reads p, g, m, v, writes p, m, v), which is all of
 its time. The fast version is one pass; NumPy's dozen expressions make a dozen passes. Small
@@ -161,6 +163,34 @@ def _rmsprop_threads(chunks, p, g, v, buf, factor, lr, alpha, rest, eps, decay, 
         i, j = c * len(p) // chunks, (c + 1) * len(p) // chunks
         _rmsprop(p[i:j], g[i:j], v[i:j], buf[i:j], factor, lr, alpha, rest, eps, decay, keep,
                  momentum)
+
+
+@kernel(a="... in place", p="...")
+def ema(a, p, decay):
+    a += (1 - decay) * (p - a)
+
+
+@ema.version("cpu")
+def ema(a, p, decay):
+    _run(_ema, _ema_threads, (a, p), (1 - decay,))
+
+
+@ema.version("cuda")
+def ema(a, p, decay):
+    _launch("ema", (p, a), (1 - decay,))
+
+
+@compiled
+def _ema(a, p, rest):
+    for i in range(len(a)):
+        a[i] += rest * (p[i] - a[i])
+
+
+@threaded
+def _ema_threads(chunks, a, p, rest):
+    for c in prange(chunks):
+        i, j = c * len(p) // chunks, (c + 1) * len(p) // chunks
+        _ema(a[i:j], p[i:j], rest)
 
 
 def _run(one, threads, arrays, numbers, *flags):

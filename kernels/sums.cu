@@ -1,7 +1,7 @@
 /* Sums of large arrays: the formulas stand in sums.py.
 
-   channel_sum: a block to a channel; its threads walk over the channel's numbers in all images, side
-   by side, and add their sums at the end. square_sum: a block to a part of the numbers, whose
+   channel_sum: a block to a channel; its threads walk side by side over the channel's numbers in
+   all images, and add their sums at the end. square_sum: a block to a part of the numbers, whose
    sums are then few. One or two FLOPs a number, x once through memory. */
 #include "reduce.cuh"
 

@@ -13,8 +13,8 @@ import math
 from minigen import kernels
 from minigen.tensor import Tensor, write, xp
 
-__all__ = ["Adam", "AdamW", "Optimizer", "RMSprop", "SGD", "clip_factor", "clip_grad_norm", "clip_grad_value",
-           "cosine", "step_decay", "warmup"]
+__all__ = ["Adam", "AdamW", "Optimizer", "RMSprop", "SGD", "clip_factor", "clip_grad_norm",
+           "clip_grad_value", "cosine", "step_decay", "warmup"]
 
 
 class Optimizer:

@@ -84,6 +84,7 @@ OPTIMISERS = {
     "sgd": (2, [(0.3, 1e-2, 0.0, 0.0, 0.1, False), (1.0, 1e-2, 0.9, 0.1, 0.1, False),
                 (0.3, 1e-2, 0.9, 0.0, 0.0, True)]),
     "rmsprop": (3, [(0.3, 1e-2, 0.99, 1e-8, 0.1, 0.9), (1.0, 1e-2, 0.9, 1e-8, 0.0, 0.0)]),
+    "ema": (1, [(0.9,)]),
 }
 
 
@@ -91,6 +92,6 @@ def steps(kernel, options, states, p, grads):
     """The parameter and states after a step for each gradient."""
     p, states = p.copy(), [np.zeros_like(p) for _ in range(states - 1)]
     for t, g in enumerate(grads, 1):
-        last = {"adam": (t,), "sgd": (t == 1,), "rmsprop": ()}[kernel.__name__]
+        last = {"adam": (t,), "sgd": (t == 1,)}.get(kernel.__name__, ())
         kernel(p, g, *states, *options, *last)
     return p, *states

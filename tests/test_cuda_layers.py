@@ -26,7 +26,7 @@ def same(on, kernel, *args):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(), (3, 5), (257, 3), (0, 2)])
-@pytest.mark.parametrize("name", ["adam", "sgd", "rmsprop"])
+@pytest.mark.parametrize("name", OPTIMISERS)
 def test_optimisers(on, name, shape, dtype):
     rng, kernel = np.random.default_rng(0), getattr(kernels, name)
     states, cases = OPTIMISERS[name]

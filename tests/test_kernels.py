@@ -118,7 +118,7 @@ def test_optimisers(name, shape, dtype):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("name", ["adam", "sgd", "rmsprop"])
 def test_optimisers_are_torchs(name):
     torch = pytest.importorskip("torch")
     rng, (states, cases) = np.random.default_rng(0), OPTIMISERS[name]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minigen import kernels
 from minigen.tensor import Tensor, write, xp
 
 _LEAVES = (np.ndarray, np.generic, str, bytes, int, float, complex, type, types.FunctionType,
@@ -179,7 +180,7 @@ class EMA:
         self.t += 1
         d = min(self.decay, (1 + self.t) / (10 + self.t))
         for key, p in self.params.items():
-            self.average[key] += (1 - d) * (p.data - self.average[key])
+            kernels.ema(self.average[key], p.data, d)
 
     @contextlib.contextmanager
     def applied(self):

@@ -4,7 +4,7 @@ people come to read; it is installed and imported as `minigen.kernels`."""
 from setuptools import find_packages, setup
 
 LECTURE = ["latex2mathml>=3.77,<4", "pygments>=2.17,<3", "jinja2>=3.1,<4"]
-TEST = ["pytest>=8", "hypothesis>=6", "ruff>=0.6"] + LECTURE
+TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6", "ruff>=0.6"] + LECTURE
 
 setup(
     name="minigen",

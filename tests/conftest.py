@@ -1,5 +1,6 @@
 """Set-up for all tests."""
 
+import os
 import signal
 import time
 from types import SimpleNamespace
@@ -9,6 +10,11 @@ from PIL import Image
 
 # An assertion that fails within a shared helper module shows its values, as one in a test does.
 pytest.register_assert_rewrite("data_files", "cuda_checks", "kernel_checks", "tiny_demo")
+
+# Processes beside each other (pytest -n) share the cores: two threads each, so that threaded code
+# is tested as such, which sleep while they wait. Read when the libraries are loaded, after this.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ |= {"NUMBA_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
 
 # A shell that starts the tests in the background has them, and the programs they start, ignore
 # Ctrl-C, which some tests press.
@@ -30,6 +36,13 @@ def site(tmp_path_factory):
     began = time.process_time()  # a busy machine does not count
     assert main(["page", "--out", str(out), "--runs", str(runs)]) == 0
     return SimpleNamespace(out=out, seconds=time.process_time() - began)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file's tests stay in one process, so that what they share is compiled once."""
+    from xdist.scheduler import LoadFileScheduling
+    return LoadFileScheduling(config, log)
 
 
 def pytest_collection_modifyitems(items):

@@ -86,7 +86,7 @@ MODEL = DDPM(lambda x_t, t: x_t, schedule.linear(50))
     (lambda: nn.TimeUNet(1, 1, 4, (8, 8))(X[:, :, :7], X[:, 0, 0, :4]), "divisible by 2, got (2,"),
     (lambda: nn.Sinusoidal(5), "D must be even"),
     (lambda: nn.RandomFourier(0), "D must be even"),
-], ids=str)
+])
 def test_mistakes_are_one_clear_line(call, message):
     with pytest.raises(ValueError, match=re.escape(message)) as e:
         call()

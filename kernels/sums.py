@@ -5,8 +5,8 @@
 
 One or two FLOPs a number, and x once through memory, which is all of the time. NumPy's expressions
 are slower by what they do beside: x·x is an array, written and read again, and one thread adds.
-Parts of x are added in the order of their places, in at most 4,096 terms each, so that rounding
-stays small and every run gives the same bits.
+Parts of x are added in the order of their places, at most PART numbers each, so that rounding stays
+small and every run gives the same bits. Less than that is not worth waking the threads.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from numba import prange
 from .common import chunks, compiled, kernel, threaded
 from .cuda import blocks, launch, real, xp
 
-PART = 4096  # numbers that are added one to another; sums of parts are added in float64
+PART = 1 << 14  # numbers that are added one to another; sums of parts are added in float64
 
 
 @kernel(x="N C L")
@@ -25,6 +25,8 @@ def channel_sum(x):
 
 @channel_sum.version("cpu")
 def channel_sum(x):
+    if x.size <= PART:
+        return x.sum((0, 2))
     parts = np.empty((chunks(len(x)), x.shape[1]))
     _channel_sum(x, parts)
     return parts.sum(0).astype(x.dtype)

@@ -154,12 +154,16 @@ class Site:
                         "and the test that shows it or the publication that says it.")
 
     def files(self):
-        """A page for each file of a model, and for each that computes or checks an equation."""
+        """A page for each file of a model, and for each that computes or checks an equation or
+        shows a slide error."""
         tagged = {module_path(target.partition(":")[0]): {} for target in MODELS.values()}
         for spots in (self.found.code, self.found.checks):
             for id in equations():
                 for spot in spots[id]:
                     tagged.setdefault(spot.path, {}).setdefault(spot, []).append(id)
+        for spots in self.found.errata.values():
+            for spot in spots:
+                tagged.setdefault(spot.path, {}).setdefault(spot, [])
         for path, spots in tagged.items():
             self.file(path, spots)
 

@@ -19,9 +19,9 @@
     if __name__ == "__main__":
         cli(main)
 
-Every demo understands --data, --data-dir, --download, --steps, --batch, --seed, --device, --out,
---resume and --quick, and leaves in --out: config.json, log.jsonl, losses.png, its pictures,
-metrics.json and last.safetensors.
+Every demo understands --data, --data-dir, --download, --steps, --batch, --seed, --device,
+--precision, --out, --resume and --quick, and leaves in --out: config.json, log.jsonl, losses.png,
+its pictures, metrics.json and last.safetensors.
 """
 
 import argparse
@@ -38,11 +38,12 @@ from tempfile import TemporaryFile
 import numba
 import numpy as np
 
-from minigen import data, nn, pictures, train
+from minigen import data, kernels, nn, pictures, train
 from minigen.train import UserError, write_text, writing
 
 QUICK = {"steps": 4, "batch": 8, "n_train": 64, "n_test": 32}
-FREE = {"data_dir", "download", "out", "resume", "device"}  # may differ when a run is resumed
+# What may differ when a run is resumed.
+FREE = {"data_dir", "download", "out", "resume", "device", "precision"}
 INIT = 0x1417  # keeps the first weights' noise apart from that of step t, drawn from (seed, t)
 
 
@@ -113,7 +114,8 @@ class Demo:
             nn.to(part, self.args.device)
         try:
             seconds = train.fit(step, self.args.steps, seed=self.args.seed, out=self.out,
-                                resume=self.args.resume, config=config, **parts)
+                                resume=self.args.resume, config=config,
+                                precision=self.args.precision, **parts)
         except KeyboardInterrupt as e:
             where = ["--data-dir", self.args.data_dir] if self.args.data_dir else []
             again = shlex.join(["python", sys.argv[0], "--resume", "--out", str(self.out), *where])
@@ -166,6 +168,8 @@ class Demo:
         add("--seed", type=at_least(0), default=0, metavar="N",
             help="of weights, batches and noise")
         add("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
+        add("--precision", choices=kernels.PRECISIONS,
+            help="of the factors in a device's products; weights and sums stay float32")
         add("--out", metavar="DIR",
             help=f"folder of the results (default: runs/{self.system}-<data>)")
         add("--resume", action="store_true", help="go on with the run in --out; a finished run "

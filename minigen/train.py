@@ -133,7 +133,7 @@ def write_text(path, text):
 
 # ---------------------------------------------------------------------------------- the loop
 
-def fit(step, steps, *, seed, out, resume=False, config=None, **parts):
+def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **parts):
     """Train: call ``step(t, rng)`` for t = 0 … steps − 1; it returns the numbers to log, a dict of
     finite numbers. `parts` are all that the steps change, by name: models, optimisers, and EMAs,
     which are updated here after each step.
@@ -145,6 +145,8 @@ def fit(step, steps, *, seed, out, resume=False, config=None, **parts):
         log.jsonl          a line per step: the steps done, what `step` returned, the seconds spent
         losses.png         its curves
     resume: go on from last.safetensors; lines of the log that are later than it are dropped.
+    precision: "tf32" or "bf16" rounds the factors of a device's products (`kernels.precision`);
+        weights, gradients, sums and the optimiser stay float32
 
     Returns the seconds that training took, those of earlier commands included. UserError for a
     number that is not finite, an unfit checkpoint, a folder that cannot be written: the checkpoint
@@ -152,6 +154,10 @@ def fit(step, steps, *, seed, out, resume=False, config=None, **parts):
     second one does not wait for the step.
     """
     keep_freed()
+    tensors = [t for _, t in nn.walk(list(parts.values())) if isinstance(t, Tensor)]
+    if precision and any(isinstance(t.data, np.ndarray) for t in tensors):
+        raise UserError(f"precision {precision} is for the products of a device, and the model is "
+                        "on the CPU: leave it out, or train with --device cuda")
     last, log = Path(out, "last.safetensors"), Path(out, "log.jsonl")
     config = config or {}
     done, before, began = 0, 0.0, time.perf_counter()
@@ -177,13 +183,13 @@ def fit(step, steps, *, seed, out, resume=False, config=None, **parts):
         write_text(last.with_name("config.json"), json.dumps(config, indent=1) + "\n")
         write_text(log, _lines_until(done, log))
     saved, kept = save() if not resume else (began, f"{last} keeps step {done}")
-    tensors = [t for _, t in nn.walk(list(parts.values())) if isinstance(t, Tensor)]
     counted = [part for part in parts.values() if isinstance(part, (Optimizer, nn.EMA))]
 
     def version():  # changes with any write
         return [t.stamp for t in tensors] + [part.t for part in counted]
 
-    with Progress(done, steps) as progress, interrupts() as pressed, np.errstate(all="ignore"):
+    with (Progress(done, steps) as progress, interrupts() as pressed, np.errstate(all="ignore"),
+          kernels.precision(precision) if precision else contextlib.nullcontext()):
         if resume:
             progress.say(f"going on after step {done} of {steps}")
         while done < steps:

@@ -142,3 +142,7 @@ def test_a_demo_trains_on_the_device(cupy, tmp_path):
     there, here = (json.loads((tmp_path / name / "metrics.json").read_text())
                    for name in ("cuda", "cpu"))
     assert there["test_nll_nats"] == pytest.approx(here["test_nll_nats"], rel=1e-3)
+    module.main(["--quick", "--device", "cuda", "--precision", "bf16", "--out",
+                 str(tmp_path / "bf16")])
+    rounded = json.loads((tmp_path / "bf16" / "metrics.json").read_text())["test_nll_nats"]
+    assert rounded != there["test_nll_nats"] == pytest.approx(rounded, rel=1e-2)

@@ -111,6 +111,14 @@ def test_cuda_without_a_device(tmp_path, monkeypatch):
         go(tmp_path, "--device", "cuda")
 
 
+def test_precision_is_for_a_device(tmp_path):
+    go(tmp_path)
+    kept = (tmp_path / "last.safetensors").read_bytes()
+    with pytest.raises(UserError, match="bf16 is for the products of a device"):
+        go(tmp_path, "--precision", "bf16")
+    assert (tmp_path / "last.safetensors").read_bytes() == kept
+
+
 # ------------------------------------------------------------------------------------- the terminal
 
 def test_interrupt_elsewhere(capsys):

@@ -20,6 +20,7 @@ from .batch_norm import batch_norm, batch_norm_backward
 from .conv2d import conv2d
 from .conv2d_weight import conv2d_weight
 from .conv_transpose2d import conv_transpose2d
+from .cross_entropy import cross_entropy, cross_entropy_backward
 from .cuda import PRECISIONS, precision
 from .group_norm import group_norm, group_norm_backward
 from .keep import keep
@@ -40,10 +41,10 @@ from .upsample import (
 __all__ = [
     "PRECISIONS", "adam", "attention", "attention_backward", "avg_pool2d", "avg_pool2d_transpose",
     "batch_norm", "batch_norm_backward", "channel_sum", "conv2d", "conv2d_weight",
-    "conv_transpose2d", "elu", "elu_backward", "ema", "group_norm", "group_norm_backward", "keep",
-    "layer_norm", "layer_norm_backward", "leaky_relu", "leaky_relu_backward", "log_softmax",
-    "matmul", "max_pool2d", "max_pool2d_at", "max_unpool2d", "precision", "random_bits",
-    "random_normal", "random_uniform", "rmsprop", "sgd", "sigmoid", "sigmoid_backward", "silu",
-    "silu_backward", "softmax", "square_sum", "upsample_bilinear", "upsample_bilinear_transpose",
-    "upsample_nearest", "upsample_nearest_transpose",
+    "conv_transpose2d", "cross_entropy", "cross_entropy_backward", "elu", "elu_backward", "ema",
+    "group_norm", "group_norm_backward", "keep", "layer_norm", "layer_norm_backward", "leaky_relu",
+    "leaky_relu_backward", "log_softmax", "matmul", "max_pool2d", "max_pool2d_at", "max_unpool2d",
+    "precision", "random_bits", "random_normal", "random_uniform", "rmsprop", "sgd", "sigmoid",
+    "sigmoid_backward", "silu", "silu_backward", "softmax", "square_sum", "upsample_bilinear",
+    "upsample_bilinear_transpose", "upsample_nearest", "upsample_nearest_transpose",
 ]

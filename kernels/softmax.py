@@ -5,9 +5,9 @@
 
     x (A, C, B) → y (A, C, B);  the largest x[a,:,b] is taken out first, so that nothing overflows
 
-About 6 FLOPs and an exponential an element; x and y at least once through memory. Cross-entropy is
-made of log_softmax. On the CPU the exponential takes the time, and NumPy's passes will do; on the
-device each pass would be a launch and a trip through memory.
+About 6 FLOPs and an exponential an element; x and y at least once through memory. On the CPU the
+exponential takes the time, and NumPy's passes will do; on the device each pass would be a launch
+and a trip through memory. With integer targets see cross_entropy.py.
 """
 
 import numpy as np

@@ -64,6 +64,15 @@ def test_sums(on, dtype):
     close(np.asarray(squares, dtype), np.asarray(kernels.square_sum.reference(x), dtype))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(3, 7, 50), (4, 300, 1)])
+def test_cross_entropy(on, shape, dtype):
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(0, 9, shape).astype(dtype), rng.integers(0, shape[1], (shape[0], shape[2]))
+    _, lse = same(on, kernels.cross_entropy, x, t)
+    same(on, kernels.cross_entropy_backward, normal(rng, dtype, *t.shape), x, t, lse)
+
+
 def test_keep(on):
     x, mask = np.array([1, np.inf, np.nan, -0.0], np.float32), np.array([True, False, False, True])
     same(on, kernels.keep, x, mask)

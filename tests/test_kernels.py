@@ -158,6 +158,17 @@ def test_sums(shape, dtype):
     assert np.isnan(kernels.square_sum(np.array([np.nan, 1], dtype)))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(3, 7, 50), (4, 300, 1), (0, 3, 2), (2, 1, 3)])
+def test_cross_entropy(shape, dtype):
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(0, 9, shape).astype(dtype), rng.integers(0, shape[1], (shape[0], shape[2]))
+    for kernel, args in ((kernels.cross_entropy, (x, t)), (kernels.cross_entropy_backward, (
+            normal(rng, dtype, *t.shape), x, t, kernels.cross_entropy.reference(x, t)[1]))):
+        found, expected = kernel(*args), kernel.reference(*args)
+        close(np.asarray(found), np.asarray(expected))
+
+
 # ---------------------------------------------------------------------------------------- attention
 
 @st.composite

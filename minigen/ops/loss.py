@@ -1,7 +1,10 @@
 """Losses, embedding and dropout, with PyTorch's names and options."""
 
+import math
+
 import numpy as np
 
+from minigen import kernels
 from minigen.autodiff import op
 from minigen.operands import lifted
 from minigen.ops.activation import logsigmoid, sigmoid
@@ -94,6 +97,27 @@ def integers(name, indices, n):
     return a
 
 
+@op
+def _cross_entropy(x, *, t):
+    """−log softmax(x)[t] along axis 1, x (N, C, ...), integers t (N, ...)."""
+    y, lse = kernels.cross_entropy(*_flat(x, t))
+    return y.reshape(t.shape), lse
+@_cross_entropy.vjp
+def _cross_entropy(g, y, x, *, t):
+    x3, t2 = _flat(x.data, t)
+    gx = kernels.cross_entropy_backward(g.data.reshape(t2.shape), x3, t2, y.saved)
+    return gx.reshape(x.shape)
+@_cross_entropy.composite
+def _cross_entropy(x, *, t):
+    return -squeeze(take_along_axis(log_softmax(x, 1), xp(t).expand_dims(t, 1), 1), 1)
+
+
+def _flat(x, t):
+    """Logits (N, C, ...) and targets (N, ...) with the last axes as one."""
+    places = math.prod(x.shape[2:])
+    return x.reshape(*x.shape[:2], places), t.reshape(len(t), places)
+
+
 @lifted("logits", "weight")
 def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="mean",
                   label_smoothing=0.0):
@@ -109,8 +133,10 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
     w = None if weight is None else weight.data.astype(logits.dtype)
     if w is not None and w.shape != (C,):
         raise ValueError(f"cross_entropy: weight has shape {w.shape}, expected ({C},)")
-    logp = log_softmax(logits, axis)
-    weighted = logp if w is None else logp * w.reshape([-1] + [1] * (logits.ndim - axis - 1))
+
+    def weigh(logp):
+        return logp if w is None else logp * w.reshape([-1] + [1] * (logits.ndim - axis - 1))
+
     expected = logits.shape[:axis] + logits.shape[axis + 1:]
     if t.dtype.kind == "f":
         if t.shape != logits.shape:
@@ -118,15 +144,19 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
                              f"{expected} or probabilities of their own shape, got {t.dtype} "
                              f"{t.shape}")
         p = targets * (1 - label_smoothing) + label_smoothing / C
-        nll = -sum(weighted * p, axis)
+        nll = -sum(weigh(log_softmax(logits, axis)) * p, axis)
         return sum(nll) / nll.size if reduction == "mean" else _reduce(nll, reduction)
     if t.shape != expected:
         raise ValueError(f"cross_entropy: logits {logits.shape} need integer targets of shape "
                          f"{expected}, got {t.shape}")
     counts = t != ignore_index
     t = integers("cross_entropy", xp(t).where(counts, t, 0), C)
-    nll = -squeeze(take_along_axis(weighted, xp(t).expand_dims(t, axis), axis), axis)
-    if label_smoothing:
+    if w is None and not label_smoothing:
+        nll = _cross_entropy(logits, t=t) if axis else _cross_entropy(
+            logits.reshape(1, C), t=t.reshape(1)).reshape(())
+    else:
+        weighted = weigh(log_softmax(logits, axis))
+        nll = -squeeze(take_along_axis(weighted, xp(t).expand_dims(t, axis), axis), axis)
         nll = (1 - label_smoothing) * nll - (label_smoothing / C) * sum(weighted, axis)
     nll = where(counts, nll, 0.0)
     if reduction == "mean":

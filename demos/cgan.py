@@ -19,7 +19,7 @@ from minigen.models.gan.gan import algorithm_1
 
 def main(argv=None):
     run = Demo("cgan", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist"), batch=16,
-               steps={"glyphs": 2000, "mnist": 4500, "fashion-mnist": 4500},
+               steps={"glyphs": 1500, "mnist": 4500, "fashion-mnist": 4500},
                flags=lambda p: p.add_argument("--latent", type=at_least(1), default=64,
                                               metavar="N", help="dimensions of z"))
     classes = len(run.data.classes)

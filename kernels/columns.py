@@ -10,8 +10,9 @@ under one row of the filter lie together.
 """
 
 import numpy as np
+from numba import prange
 
-from .common import compiled
+from .common import compiled, threaded
 
 CACHE = 1 << 20  # bytes of columns a core works on at a time
 
@@ -90,6 +91,27 @@ def channels_first(image, width, top, left, b, y):
             this, to, bias = image[((h + top) * width + left) * C + c:], y[c, h], b[c]
             for w in range(W):
                 to[w] = this[w * C] + bias
+
+
+def filters_last(w, groups=1):
+    """Filters (K, D, R, S) as (groups, R, S, D, K / groups). Eight at a time: filters a power of
+    two apart share the cache's sets, and NumPy's copy takes as long as a small convolution."""
+    K, D, R, S = w.shape
+    turned = np.empty((groups, R, S, D, K // groups), w.dtype)
+    _filters_last(w.reshape(groups, K // groups, D, R * S),
+                  turned.reshape(groups, R * S, D, K // groups))
+    return turned
+
+
+@threaded
+def _filters_last(w, turned):
+    groups, M, D, T = w.shape
+    for item in prange(groups * D):
+        g, d = item // D, item % D
+        for k0 in range(0, M, 8):
+            for t in range(T):
+                for k in range(k0, min(k0 + 8, M)):
+                    turned[g, t, d, k] = w[g, k, d, t]
 
 
 @compiled

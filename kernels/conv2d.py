@@ -22,12 +22,15 @@ from .columns import (
     channels_last,
     check_conv,
     conv_size,
+    filters_last,
     im2col,
     windows,
 )
 from .common import chunks, empty, kernel, threaded
 from .cuda import launch_tiles, per_output, xp
 from .product import product
+
+DEPTH = 256  # terms of the product at a time: their filters stay in the core's cache
 
 
 def check(x, w, b, stride, padding, dilation, groups):
@@ -53,8 +56,7 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
     if winograd.fits(len(x), *w.shape[1::-1], (P, Q), (R, S), stride, dilation, groups):
         winograd.conv2d(x, w, bias, stride, padding, y)
         return y
-    w = w.reshape(groups, K // groups, D, R, S).transpose(0, 3, 4, 2, 1)
-    _columns(x, np.ascontiguousarray(w), bias, y, stride, padding, dilation, chunks(len(x) * P),
+    _columns(x, filters_last(w, groups), bias, y, stride, padding, dilation, chunks(len(x) * P),
              *blocking(len(x), D * R * S, (P, Q), chunks(len(x) * P), x.itemsize))
     return y
 
@@ -129,8 +131,9 @@ def _columns(x, w, b, y, stride, padding, dilation, chunks, images, rows):
                                   padding[1], (height, width), image)
                     im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
                            col[(n - n0) * size:])
-                product((n1 - n0) * size, M, L, col.reshape(block * L), L, 1, filters, M,
-                        False, out, M)
+                for l in range(0, L, DEPTH):
+                    product((n1 - n0) * size, M, min(DEPTH, L - l), col.reshape(block * L)[l:], L,
+                            1, filters[l * M:], M, l > 0, out, M)
                 for n in range(n0, n1):
                     channels_first(out[(n - n0) * size * M:], Q, 0, 0, bias,
                                    y[n, g * M:(g + 1) * M, p0:p1])

@@ -23,9 +23,9 @@ channels innermost, so that every step is a plain loop over many channels.
 import numpy as np
 from numba import prange
 
-from .columns import channels_first, channels_last, even
+from .columns import channels_first, channels_last, even, filters_last
 from .combination import combination
-from .common import chunks, compiled, threaded
+from .common import chunks, compiled, empty, threaded
 from .matmul import matmul
 from .product import product
 
@@ -59,7 +59,7 @@ def fits(N, C, K, out, kernel, stride, dilation, groups):
 
 def conv2d(x, w, b, stride, padding, y):
     (K, C), s, r = w.shape[:2], stride[0], w.shape[2] // stride[0]
-    w = w.reshape(K, C, r, s, r, s).transpose(2, 4, 3, 5, 1, 0)  # (i, j), a, (b, c), k
+    w = filters_last(w)[0].reshape(r, s, r, s, C, K).swapaxes(1, 2)  # (i, j), a, (b, c), k
     u = _at_points(w, r).reshape(-1, s, s * C, K)
     _conv2d(x, u, b, padding, (0, 0), y, r, 1, chunks(len(x)))
 
@@ -77,14 +77,37 @@ def conv2d_weight(g, x, size, stride, padding):
     r, GG = size[0] // s, MATRICES[size[0] // s][2].astype(x.dtype)
     parts = np.empty((chunks(len(x)), len(GG), s, K, s * C), x.dtype)
     _weight(g, x, padding, r, parts)
-    gw = matmul.cpu(GG.T, parts.sum(0).reshape(len(GG), -1)).reshape(r, r, s, K, s, C)
-    return np.ascontiguousarray(gw.transpose(3, 5, 0, 2, 1, 4)).reshape(K, C, *size)
+    gw = empty((K, C, r, s, r, s), x.dtype)
+    _from_points(parts, GG, gw)
+    return gw.reshape(K, C, *size)
 
 
 def _at_points(w, r):
     """G w Gᵀ of the filters w (r, r, …): (n², …)."""
     w = np.ascontiguousarray(w).reshape(r * r, -1)
     return matmul.cpu(MATRICES[r][2].astype(w.dtype), w)
+
+
+@threaded
+def _from_points(parts, GG, gw):
+    """gw[k, c, i, a, j, b] = Σ_{chunk,n} (G ⊗ G)[n, (i, j)] parts[chunk, n, a, k, (b, c)]."""
+    (chunks, points, phases, K, B), r, C = parts.shape, gw.shape[2], gw.shape[1]
+    for k in prange(K):
+        filters = np.empty((r * r, B), gw.dtype)
+        for a in range(phases):
+            filters[:] = 0
+            for chunk in range(chunks):
+                for n in range(points):
+                    part = parts[chunk, n, a, k]
+                    for t in range(r * r):
+                        factor, to = GG[n, t], filters[t]
+                        if factor != 0:
+                            for i in range(B):
+                                to[i] += factor * part[i]
+            for t in range(r * r):
+                for b in range(phases):
+                    for c in range(C):
+                        gw[k, c, t // r, a, t % r, b] = filters[t, b * C + c]
 
 
 @compiled

@@ -43,3 +43,11 @@ extern "C" __global__ void leaky_relu_backward(const Real* g, const Real* x, Rea
                                                Real a) {
   each(n, [=](long long i) { gx[i] = x[i] > 0 ? g[i] : g[i] * a; });
 }
+
+extern "C" __global__ void relu(const Real* x, Real* y, long long n, Real) {
+  each(n, [=](long long i) { y[i] = x[i] <= 0 ? 0 : x[i]; });
+}
+extern "C" __global__ void relu_backward(const Real* g, const Real* y, Real* gx, long long n,
+                                         Real) {
+  each(n, [=](long long i) { gx[i] = y[i] <= 0 ? 0 : g[i]; });
+}

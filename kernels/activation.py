@@ -4,6 +4,7 @@
     silu         y = x σ(x)                             gx = g · σ(x) (1 + x (1 − σ(x)))
     elu          y = x where x > 0, else a (e^x − 1)    gx = g where x > 0, else g · (y + a)
     leaky_relu   y = x where x > 0, else a x            gx = g where x > 0, else g · a
+    relu         y = x, but 0 where x ≤ 0               gx = g, but 0 where y ≤ 0
 
     x, g, y, gx (...), a a number; elu's gradient is given y, whose sign is that of x for a > 0
 
@@ -87,6 +88,12 @@ def _leaky_relu(x, one, a): return x if x > 0 else a * x
 def _leaky_relu_backward(g, x, one, a): return g if x > 0 else g * a
 
 
+@pointwise
+def _relu(x, one, a): return one - one if x <= 0 else x
+@pointwise_backward
+def _relu_backward(g, y, one, a): return one - one if y <= 0 else g
+
+
 @kernel(x="...")
 def sigmoid(x):
     return np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))  # nothing overflows
@@ -131,6 +138,17 @@ def leaky_relu_backward(g, x, negative_slope): return np.where(x > 0, g, negativ
 def leaky_relu_backward(g, x, negative_slope): return _leaky_relu_backward(g, x, negative_slope)
 
 
+@kernel(x="...")
+def relu(x): return np.maximum(x, 0)
+@relu.version("cpu")
+def relu(x): return _relu(x)
+
+@kernel(g="...", y="...")
+def relu_backward(g, y): return np.where(y <= 0, y.dtype.type(0), g)
+@relu_backward.version("cpu")
+def relu_backward(g, y): return _relu_backward(g, y)
+
+
 def _launch(name, *args):
     arrays = [x for x in args if hasattr(x, "shape")]
     y = xp(arrays[0]).empty_like(arrays[0])
@@ -140,5 +158,5 @@ def _launch(name, *args):
 
 
 for _kernel in (sigmoid, sigmoid_backward, silu, silu_backward, elu, elu_backward, leaky_relu,
-                leaky_relu_backward):
+                leaky_relu_backward, relu, relu_backward):
     _kernel.version("cuda")(functools.partial(_launch, _kernel.name))

@@ -20,7 +20,7 @@ def numbers(dtype, size=70_000):  # enough for two threads, and a rest
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name, options", [("sigmoid", ()), ("silu", ()), ("elu", (1.0,)),
-                                           ("elu", (0.5,)), ("leaky_relu", (0.2,))])
+                                           ("elu", (0.5,)), ("leaky_relu", (0.2,)), ("relu", ())])
 def test_activations(name, options, dtype):
     x = numbers(dtype)
     with np.errstate(all="ignore"):

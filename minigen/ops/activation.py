@@ -14,9 +14,11 @@ __all__ = ["elu", "gelu", "leaky_relu", "logsigmoid", "relu", "sigmoid", "silu",
 @op
 def relu(x):
     """max(x, 0)."""
-    return xp(x).maximum(x, 0)
+    return kernels.relu(x)
 @relu.vjp
-def relu(g, y, x): return keep(g, mask=(x > 0).data)
+def relu(g, y, x): return kernels.relu_backward(g.data, y.data)
+@relu.composite
+def relu(x): return keep(x, mask=~(x.data <= 0))
 
 @op
 def leaky_relu(x, *, negative_slope=0.01):

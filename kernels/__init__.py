@@ -32,7 +32,7 @@ from .optim import adam, ema, rmsprop, sgd
 from .philox import random_bits, random_normal, random_uniform
 from .pool import avg_pool2d, avg_pool2d_transpose, max_pool2d, max_pool2d_at, max_unpool2d
 from .softmax import log_softmax, softmax
-from .sums import channel_sum, square_sum
+from .sums import add, channel_sum, square_sum
 from .upsample import (
     upsample_bilinear,
     upsample_bilinear_transpose,
@@ -41,13 +41,13 @@ from .upsample import (
 )
 
 __all__ = [
-    "PRECISIONS", "adam", "attention", "attention_backward", "avg_pool2d", "avg_pool2d_transpose",
-    "batch_norm", "batch_norm_backward", "channel_sum", "conv2d", "conv2d_weight",
-    "conv_transpose2d", "cross_entropy", "cross_entropy_backward", "elu", "elu_backward", "ema",
-    "group_norm", "group_norm_backward", "keep", "layer_norm", "layer_norm_backward", "leaky_relu",
-    "leaky_relu_backward", "log_softmax", "matmul", "max_pool2d", "max_pool2d_at", "max_unpool2d",
-    "precision", "random_bits", "random_normal", "random_uniform", "relu", "relu_backward",
-    "rmsprop", "sgd", "sigmoid", "sigmoid_backward", "silu", "silu_backward", "softmax",
-    "square_sum", "upsample_bilinear", "upsample_bilinear_transpose", "upsample_nearest",
-    "upsample_nearest_transpose",
+    "PRECISIONS", "adam", "add", "attention", "attention_backward", "avg_pool2d",
+    "avg_pool2d_transpose", "batch_norm", "batch_norm_backward", "channel_sum", "conv2d",
+    "conv2d_weight", "conv_transpose2d", "cross_entropy", "cross_entropy_backward", "elu",
+    "elu_backward", "ema", "group_norm", "group_norm_backward", "keep", "layer_norm",
+    "layer_norm_backward", "leaky_relu", "leaky_relu_backward", "log_softmax", "matmul",
+    "max_pool2d", "max_pool2d_at", "max_unpool2d", "precision", "random_bits", "random_normal",
+    "random_uniform", "relu", "relu_backward", "rmsprop", "sgd", "sigmoid", "sigmoid_backward",
+    "silu", "silu_backward", "softmax", "square_sum", "upsample_bilinear",
+    "upsample_bilinear_transpose", "upsample_nearest", "upsample_nearest_transpose",
 ]

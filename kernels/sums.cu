@@ -2,7 +2,8 @@
 
    channel_sum: a block to a channel; its threads walk side by side over the channel's numbers in
    all images, and add their sums at the end. square_sum: a block to a part of the numbers, whose
-   sums are then few. One or two FLOPs a number, x once through memory. */
+   sums are then few. add: a thread a number. One or two FLOPs a number, every array once through
+   memory. */
 #include "reduce.cuh"
 
 extern "C" __global__ void channel_sum(const Real* x, Real* y, int N, int C, int L) {
@@ -20,4 +21,9 @@ extern "C" __global__ void square_sum(const Real* x, Real* parts, long long n, i
     sum += x[i] * x[i];
   sum = block_sum(sum);
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;
+}
+
+extern "C" __global__ void add(const Real* a, const Real* b, Real* y, long long n) {
+  const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+  if (i < n) y[i] = a[i] + b[i];
 }

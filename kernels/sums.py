@@ -2,9 +2,11 @@
 
     channel_sum   y[c] = Σ_n Σ_l x[n,c,l]     x (N, C, L) → y (C,): the gradient of a bias
     square_sum    s = Σ x²                     x (...) → a number: for the norm of gradients
+    add           y[i] = a[i] + b[i]           a, b, y (...): of what a short cut passes by
 
-One or two FLOPs a number, and x once through memory, which is all of the time. NumPy's expressions
-are slower by what they do beside: x·x is an array, written and read again, and one thread adds.
+One or two FLOPs a number, and each array once through memory, which is all of the time. NumPy's
+expressions are slower by what they do beside: x·x is an array, written and read again, and one
+thread adds.
 Parts of x are added in the order of their places, at most PART numbers each, so that rounding stays
 small and every run gives the same bits. Less than that is not worth waking the threads.
 """
@@ -12,8 +14,8 @@ small and every run gives the same bits. Less than that is not worth waking the 
 import numpy as np
 from numba import prange
 
-from .common import chunks, compiled, kernel, threaded
-from .cuda import blocks, launch, real, xp
+from .common import chunks, compiled, empty, kernel, threaded
+from .cuda import blocks, each, launch, real, xp
 
 PART = 1 << 14  # numbers that are added one to another; sums of parts are added in float64
 
@@ -60,6 +62,32 @@ def square_sum(x):
     launch("sums.cu", "square_sum", len(parts), 256, (x, parts, np.int64(x.size), PART),
            **real(x.dtype))
     return float(parts.sum(dtype=np.float64))
+
+
+@kernel(a="...", b="...")
+def add(a, b):
+    return a + b
+
+
+@add.version("cpu")
+def add(a, b):
+    y = empty(a.shape, a.dtype)
+    _add(a.reshape(-1), b.reshape(-1), y.reshape(-1), chunks(1 + a.size // PART))
+    return y
+
+
+@add.version("cuda")
+def add(a, b):
+    y = xp(a).empty_like(a)
+    each("sums.cu", "add", y, (a, b))
+    return y
+
+
+@threaded
+def _add(a, b, y, chunks):
+    for c in prange(chunks):
+        for i in range(c * len(a) // chunks, (c + 1) * len(a) // chunks):
+            y[i] = a[i] + b[i]
 
 
 @compiled

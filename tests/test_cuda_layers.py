@@ -60,6 +60,7 @@ def test_activations(on, name, options, dtype):
 def test_sums(on, dtype):
     x = normal(np.random.default_rng(0), dtype, 3, 5, 1001)
     same(on, kernels.channel_sum, x)
+    same(on, kernels.add, x, 2 * x)
     squares = on.run(kernels.square_sum, x)
     close(np.asarray(squares, dtype), np.asarray(kernels.square_sum.reference(x), dtype))
 

@@ -156,6 +156,7 @@ def test_sums(shape, dtype):
     assert y.dtype == dtype and np.allclose(y, exact.sum((0, 2)), rtol=rtol, atol=rtol)
     assert s == pytest.approx(float((exact * exact).sum()), rel=rtol)
     assert np.isnan(kernels.square_sum(np.array([np.nan, 1], dtype)))
+    assert np.array_equal(kernels.add(x, x[::-1]), x + x[::-1])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -29,18 +29,27 @@ def flags(parser):
 
 def main(argv=None):
     run = Demo("gan", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist"), batch=64,
-               steps={"glyphs": 6000, "mnist": 10000, "fashion-mnist": 10000}, flags=flags)
+               steps={"glyphs": 10000, "mnist": 15000, "fashion-mnist": 15000}, flags=flags)
     model = gan.fully_connected(run.data.shape, run.args.latent, game=LOSSES[run.args.loss])
     nn.init(model, run.rng)
     params_d, params_g = nn.parameters(model.D), nn.parameters(model.G)
     if run.args.loss == "wasserstein":
         opt_d, opt_g = ClippedRMSprop(params_d), optim.RMSprop(params_g, 5e-5)
     else:
-        opt_d, opt_g = adam(params_d), adam(params_g)
+        opt_d, opt_g = adam(params_d, 1e-3), adam(params_g, 1e-3)
+    ema, first = nn.EMA(params_g, 0.999), (opt_d.lr, opt_g.lr)
     film = Film(model.prior(10, run.rng), run.data.shape)
-    step = gan.algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),), run.args.k)
-    run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, film=film)
-    run.finish(gallery(run, model, film))
+    play = gan.algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),), run.args.k)
+
+    def step(t, rng):
+        fall = optim.cosine(t, run.args.steps, floor=0.05)
+        opt_d.lr, opt_g.lr = first[0] * fall, first[1] * fall
+        return play(t, rng)
+
+    run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, ema=ema,
+            film=film)
+    with ema.applied():
+        run.finish(gallery(run, model, film))
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def minigen(shared):
         calls[f"{name}: forward + backward"] = (
             lambda f=f, xs=xs, ones=ones: grad(f(*xs), xs, cotangent=ones))
     params = {str(i): tensor(a, requires_grad=True) for i, a in enumerate(arrays(MILLION))}
-    opt, grads = optim.Adam(params), {key: tensor(p.data) for key, p in params.items()}
+    opt, grads = optim.Adam(params), {key: tensor(p.data.copy()) for key, p in params.items()}
     calls[ADAM] = calls[f"{ADAM}, fused"] = lambda: opt.step(grads)
     x = tensor(np.float32(1), requires_grad=True)
 

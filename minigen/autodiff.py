@@ -46,7 +46,7 @@ def op(forward):
         except TypeError as e:
             raise TypeError(f"{name}{usual}: {e}") from None
         kw |= kw.pop(kinds.get(inspect.Parameter.VAR_KEYWORD), {})
-        return [kw.pop(key, default) for key, default in inputs.items()], kw
+        return tuple(kw.pop(key, default) for key, default in inputs.items()), kw
 
     @functools.wraps(forward)
     def call(*args, **kw):

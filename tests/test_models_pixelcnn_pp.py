@@ -10,6 +10,7 @@ from minigen import grad, nn, no_grad, optim
 from minigen.logistic import LogisticMixture
 from minigen.models.autoregressive.linear_predictor import LinearPredictor
 from minigen.models.autoregressive.pixelcnn_pp import PixelCNNpp
+from minigen.tensor import write
 
 RNG = np.random.default_rng
 
@@ -83,6 +84,16 @@ def test_pixel_by_pixel_with_memory_equals_passes_through_everything(C, widths, 
     done = model.complete(x[:2], known, RNG(4))
     assert (done == naive(model, x[:2], known, RNG(4))).all()
     assert (done[:, :, known] == x[:2][:, :, known]).all() and (done != x[:2]).any()
+
+
+def test_an_unlikely_pixel_does_not_shout():
+    """What the network sees stays in [−1, 1], however far a pixel is from its prediction, so that a
+    sample's odd pixel cannot call for ever odder ones."""
+    model = PixelCNNpp((3, 8, 8))
+    write(model.base.log_s, lambda log_s: np.copyto(log_s, -7))
+    v = RNG(5).uniform(-1, 1, (2, 3, 8, 8)).astype(np.float32)
+    seen = model.inputs(v, 5 * v[::-1])
+    assert abs(seen).max() == 1 and np.array_equal(seen[:, :3], v)
 
 
 def test_it_starts_at_the_linear_predictor():

@@ -5,21 +5,6 @@
    element; x comes from memory once, and from the cache once more, and gx is written once. */
 #include "reduce.cuh"
 
-struct Row {
-  bool whole;             // a warp to a row
-  long long row, begin;   // which, and where its first number lies
-  int first, step;        // the numbers that this thread looks at
-
-  __device__ Row(int C, int B) {
-    const long long thread = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-    whole = B == 1;
-    row = whole ? thread / 32 : thread;
-    begin = row / B * C * B + row % B;
-    first = whole ? threadIdx.x % 32 : 0;
-    step = whole ? 32 : 1;
-  }
-};
-
 extern "C" __global__ void cross_entropy(const Real* x, const long long* t, Real* y, Real* lse,
                                          long long rows, int C, int B) {
   const Row r(C, B);

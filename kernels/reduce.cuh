@@ -26,3 +26,20 @@ __device__ inline Real block_sum(Real x) {
   __syncthreads();
   return warp_sum(threadIdx.x % 32 < blockDim.x / 32 ? part[threadIdx.x % 32] : 0);
 }
+
+/* A row of an array (A, C, B), the C numbers under one a and b, and this thread's part of it: where
+   B = 1 they lie together, and a warp takes a row; else a thread takes one. */
+struct Row {
+  bool whole;             // a warp to a row
+  long long row, begin;   // which, and where its first number lies
+  int first, step;        // the numbers that this thread looks at
+
+  __device__ Row(int C, int B) {
+    const long long thread = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+    whole = B == 1;
+    row = whole ? thread / 32 : thread;
+    begin = row / B * C * B + row % B;
+    first = whole ? threadIdx.x % 32 : 0;
+    step = whole ? 32 : 1;
+  }
+};

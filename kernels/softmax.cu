@@ -7,23 +7,18 @@
 
 template <bool LOG>
 __device__ void softmax_of(const Real* x, Real* y, long long rows, int C, int B) {
-  const bool whole = B == 1;  // a warp to a row
-  const long long thread = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-  const long long row = whole ? thread / 32 : thread;
-  if (row >= rows) return;  // of a warp that shares a row all or none
-  const long long begin = row / B * C * B + row % B;
-  const int first = whole ? threadIdx.x % 32 : 0, step = whole ? 32 : 1;
-
+  const Row r(C, B);
+  if (r.row >= rows) return;  // of a warp that shares a row all or none
   Real top = -INFINITY, sum = 0;
-  for (int c = first; c < C; c += step) {
-    const Real here = x[begin + (long long)c * B];
+  for (int c = r.first; c < C; c += r.step) {
+    const Real here = x[r.begin + (long long)c * B];
     top = here != here || here > top ? here : top;
   }
-  if (whole) top = warp_max(top);
-  for (int c = first; c < C; c += step) sum += exp(x[begin + (long long)c * B] - top);
-  if (whole) sum = warp_sum(sum);
-  for (int c = first; c < C; c += step) {
-    const long long i = begin + (long long)c * B;
+  if (r.whole) top = warp_max(top);
+  for (int c = r.first; c < C; c += r.step) sum += exp(x[r.begin + (long long)c * B] - top);
+  if (r.whole) sum = warp_sum(sum);
+  for (int c = r.first; c < C; c += r.step) {
+    const long long i = r.begin + (long long)c * B;
     y[i] = LOG ? x[i] - top - log(sum) : exp(x[i] - top) / sum;
   }
 }

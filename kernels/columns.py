@@ -13,6 +13,7 @@ import numpy as np
 from numba import prange
 
 from .common import compiled, threaded
+from .transpose import BYTES, transpose
 
 CACHE = 1 << 20  # bytes of columns a core works on at a time
 
@@ -68,16 +69,24 @@ def channels_last(x, top, left, size, image):
     """Write x (C, H, W) to image (h, w, C), size = (h, w), with `top` rows of zeros above it and
     `left` columns to its left; a negative top leaves out rows."""
     (C, H, W), (h, w) = x.shape, size
-    j0, j1 = min(left, w), min(left + W, w)
-    for i in range(h):
+    i0, i1, j0, j1 = max(top, 0), min(top + H, h), min(left, w), min(left + W, w)
+    for i in range(h):  # zeros around it
         row = image[i * w * C:(i + 1) * w * C]
-        if i < top or i >= H + top:
-            row[:] = 0
-            continue
-        row[:j0 * C] = 0
+        row[:j0 * C if i0 <= i < i1 else w * C] = 0
         row[j1 * C:] = 0
-        for c in range(C):  # not innermost: planes a power of two apart share cache sets
-            to, this = row[j0 * C + c:], x[c, i - top]
+    whole = 0
+    if j1 - j0 == W:
+        planes, pixels = _places(x, i1 - i0, w, i0, j0, C)
+        zero = np.zeros(len(planes), x.dtype)
+        whole = C - C % len(planes) if len(pixels) >= len(planes) else 0
+        for p in range(0, len(pixels) if whole else 0, len(planes)):
+            p = min(p, len(pixels) - len(planes))
+            for c in range(0, whole, len(planes)):
+                start = c * planes[1] + (i0 - top) * W + p
+                transpose(x, start, planes, zero, 0, image, c, pixels[p:])
+    for c in range(whole, C):  # not innermost: planes a power of two apart share cache sets
+        for i in range(i0, i1):
+            to, this = image[(i * w + j0) * C + c:], x[c, i - top]
             for j in range(j1 - j0):
                 to[j * C] = this[j]
 
@@ -86,11 +95,32 @@ def channels_last(x, top, left, size, image):
 def channels_first(image, width, top, left, b, y):
     """y (C, H, W) from image (h, width, C) without its upper rows and left columns, plus b (C,)."""
     C, H, W = y.shape
-    for h in range(H):
-        for c in range(C):
+    planes, pixels = _places(y, H, width, top, left, C)
+    whole = C - C % len(planes) if len(pixels) >= len(planes) else 0
+    for p in range(0, len(pixels) if whole else 0, len(planes)):
+        p = min(p, len(pixels) - len(planes))
+        for c in range(0, whole, len(planes)):
+            transpose(image, c, pixels[p:], b, c, y, c * planes[1] + p, planes)
+    for c in range(whole, C):
+        for h in range(H):
             this, to, bias = image[((h + top) * width + left) * C + c:], y[c, h], b[c]
             for w in range(W):
                 to[w] = this[w * C] + bias
+
+
+@compiled
+def _places(x, H, width, top, left, C):
+    """For `transpose`: where LANES of the planes of x (C, …, W) start, and where the pixels of H
+    rows of x are in an image (h, width, C) that begins `top` rows above and `left` columns before.
+    """
+    planes = np.empty(BYTES // x.itemsize, np.intp)
+    for c in range(len(planes)):
+        planes[c] = c * (x.strides[0] // x.itemsize)
+    pixels = np.empty(H * x.shape[2], np.intp)
+    for i in range(H):
+        for j in range(x.shape[2]):
+            pixels[i * x.shape[2] + j] = ((i + top) * width + left + j) * C
+    return planes, pixels
 
 
 def filters_last(w, groups=1):

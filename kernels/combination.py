@@ -16,36 +16,40 @@ BYTES = 64  # of a vector; where the machine's are shorter, LLVM takes several
 
 
 def combination(matrices):
-    """``combine(which, x, at, step, y, to, stride, size)`` with M = matrices[which]: x_j starts at
-    x[at + j·step], y_i at y[to + i·stride]; x and y are flat arrays of one dtype, apart."""
+    """``combine(which, times, size, x, at, step, skip, y, to, stride, hop)``, M = matrices[which]:
+    x_j starts at x[at + j·step], y_i at y[to + i·stride]; all of it `times` over, each time `skip`
+    further in x and `hop` further in y. x and y are flat arrays of one dtype, apart."""
     @intrinsic
-    def combine(typing, which, x, at, step, y, to, stride, size):
+    def combine(typing, which, times, size, x, at, step, skip, y, to, stride, hop):
         index, item = types.intp, x.dtype
 
         def emit(context, builder, signature, args):
-            which, x, at, step, y, to, stride, size = args
+            which, times, size, x, at, step, skip, y, to, stride, hop = args
             x, y = (context.make_array(signature.args[i])(context, builder, a).data
-                    for i, a in ((1, x), (4, y)))
+                    for i, a in ((3, x), (7, y)))
             number, lanes = context.get_value_type(item), BYTES * 8 // item.bitwidth
             of = lambda n: ir.Constant(ir.IntType(64), n)
             whole = builder.sub(size, builder.srem(size, of(lanes)))
             for i, M in enumerate(matrices):
-                with builder.if_then(builder.icmp_signed("==", which, of(i))):
+                with (builder.if_then(builder.icmp_signed("==", which, of(i))),
+                      cgutils.for_range(builder, times) as loop):
+                    of_x = builder.gep(x, [builder.add(at, builder.mul(loop.index, skip))])
+                    of_y = builder.gep(y, [builder.add(to, builder.mul(loop.index, hop))])
                     for first, last, n in ((of(0), whole, lanes), (whole, size, 1)):
                         with cgutils.for_range_slice(builder, first, last, of(n)) as (l, _):
                             _vectors(builder, M, ir.VectorType(number, n), item.bitwidth // 8,
-                                     lambda j, l=l: _place(builder, x, at, j, step, l),
-                                     lambda i, l=l: _place(builder, y, to, i, stride, l))
+                                     _places(builder, of_x, step, l),
+                                     _places(builder, of_y, stride, l))
             return context.get_dummy_value()
 
-        return types.void(index, x, index, index, y, index, index, index), emit
+        return types.void(*[index] * 3, x, *[index] * 3, y, *[index] * 3), emit
     return combine
 
 
-def _place(builder, array, start, i, step, l):
-    """The address of array[start + i·step + l]."""
-    offset = builder.add(builder.add(start, l), builder.mul(ir.Constant(step.type, i), step))
-    return builder.gep(array, [offset])
+def _places(builder, array, step, l):
+    """The address of array[i·step + l], for a given i."""
+    return lambda i: builder.gep(array, [builder.add(builder.mul(ir.Constant(step.type, i), step),
+                                                     l)])
 
 
 def _vectors(builder, M, vector, align, x, y):

@@ -5,7 +5,8 @@
 A BLAS copies both matrices into an order of its own before it multiplies: for 96×64×64 it reaches
 half of its speed. Here they are read where they lie: C is computed in tiles of rows × vectors that
 stay in registers while p runs, at each step a row of B times one number of A for each row of the
-tile. The tiles are spelled out, because LLVM finds no such order by itself. 2·m·n·k FLOPs.
+tile. The tiles are spelled out, because LLVM finds no such order by itself; the last columns are
+a vector of which only some lanes are loaded and stored. 2·m·n·k FLOPs.
 """
 
 from llvmlite import binding, ir
@@ -14,8 +15,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 # bytes of a vector, vectors, rows of a tile, from wide to narrow: as many as there are registers.
-_WIDE = [(64, 4, 6), (64, 3, 8), (64, 2, 12), (64, 1, 12), (32, 1, 12), (16, 1, 12)]
-_NARROW = [(32, 2, 6), (32, 1, 12), (16, 1, 12)]
+_WIDE = [(64, 4, 6), (64, 3, 8), (64, 2, 12), (64, 1, 12)]
+_NARROW = [(32, 2, 6), (32, 1, 12)]
 TILES = _WIDE if binding.get_host_cpu_features().get("avx512f") else _NARROW
 
 
@@ -26,55 +27,98 @@ def product(typing, m, n, k, a, row, column, b, ldb, add, c, ldc):
     index, item = types.intp, a.dtype
 
     def emit(context, builder, signature, args):
-        m, n, k, a, row, column, b, ldb, add, c, ldc = args
-        a, b, c = (context.make_array(signature.args[i])(context, builder, array).data
-                   for i, array in ((3, a), (6, b), (9, c)))
-        number, size = context.get_value_type(item), item.bitwidth // 8
-        of = lambda i: ir.Constant(ir.IntType(64), i)
-        j = of(0)
-        for width, vectors, rows in [*TILES, (size, 1, 12)]:
-            columns = of(width // size * vectors)
-            last = builder.add(j, builder.mul(builder.sdiv(builder.sub(n, j), columns), columns))
-            with cgutils.for_range_slice(builder, j, last, columns) as (j0, _):
-                whole = builder.mul(builder.sdiv(m, of(rows)), of(rows))
-                for first, end, together in ((of(0), whole, rows), (whole, m, 1)):
-                    with cgutils.for_range_slice(builder, first, end, of(together)) as (i0, _):
-                        _tile(builder, ir.VectorType(number, width // size), size, together,
-                              vectors, k, (a, row, column), (b, ldb), add, (c, ldc), i0, j0)
-            j = last
+        data = lambda i: context.make_array(signature.args[i])(context, builder, args[i]).data
+        args = [*args[:3], data(3), *args[4:6], data(6), *args[7:9], data(9), args[10]]
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in args])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"product_{item}")
+        if function.is_declaration:  # once in a module, however many calls
+            function.linkage = "linkonce_odr"
+            function.attributes.add("noinline")
+            _define(function, context.get_value_type(item), item.bitwidth // 8)
+        builder.call(function, args)
         return context.get_dummy_value()
 
     return types.void(index, index, index, a, index, index, b, index, types.boolean, c, index), emit
 
 
-def _tile(builder, vector, size, rows, vectors, k, A, B, add, C, i0, j0):
+def _define(function, number, size):
+    """The body of `product` for numbers of `size` bytes."""
+    m, n, k, a, row, column, b, ldb, add, c, ldc = function.args
+    builder = ir.IRBuilder(function.append_basic_block())
+    of = lambda i: ir.Constant(ir.IntType(64), i)
+    j = of(0)
+    for width, vectors, rows in TILES:
+        vector = ir.VectorType(number, width // size)
+        columns = of(vector.count * vectors)
+        last = n  # the tiles of one vector leave out what is beyond n
+        if vectors > 1:
+            last = builder.sub(n, builder.srem(builder.sub(n, j), columns))
+        with cgutils.for_range_slice(builder, j, last, columns) as (j0, _):
+            access = _Access(builder, vector, size, builder.sub(n, j0) if vectors == 1 else None)
+            whole = builder.sub(m, builder.srem(m, of(rows)))
+            fours = builder.sub(m, builder.srem(builder.sub(m, whole), of(4)))
+            for first, end, together in ((of(0), whole, rows), (whole, fours, 4), (fours, m, 1)):
+                with cgutils.for_range_slice(builder, first, end, of(together)) as (i0, _):
+                    _tile(builder, access, vector, together, vectors, k, (a, row, column),
+                          (b, ldb), add, (c, ldc), i0, j0)
+        j = last
+    builder.ret_void()
+
+
+class _Access:
+    """Loads and stores of vectors, where `lanes` is given of so many numbers at most."""
+
+    def __init__(self, builder, vector, size, lanes):
+        self.builder, self.vector, self.align = builder, vector, ir.Constant(ir.IntType(32), size)
+        self.mask = ir.VectorType(ir.IntType(1), vector.count)
+        self.kept = ir.Constant(self.mask, [1] * vector.count)
+        if lanes is not None:
+            index = ir.VectorType(ir.IntType(64), vector.count)
+            numbers = ir.Constant(index, list(range(vector.count)))
+            self.kept = builder.icmp_signed("<", numbers, _repeated(builder, lanes, index))
+
+    def load(self, address):
+        return self._masked("load", self.vector, address, self.align, self.kept,
+                            ir.Constant(self.vector, [0.0] * self.vector.count))
+
+    def store(self, value, address):
+        self._masked("store", ir.VoidType(), value, address, self.align, self.kept)
+
+    def _masked(self, what, result, *args):
+        kind = "f32" if self.vector.element == ir.FloatType() else "f64"
+        function = cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(result, [a.type for a in args]),
+            f"llvm.masked.{what}.v{self.vector.count}{kind}.p0")
+        return self.builder.call(function, args)
+
+
+def _tile(builder, access, vector, rows, vectors, k, A, B, add, C, i0, j0):
     """C[i0 + r, j0 + …] for r < rows: sums are kept in registers."""
     (a, row, column), (b, ldb), (c, ldc) = A, B, C
     of = lambda i: ir.Constant(ir.IntType(64), i)
     at = lambda array, *terms: builder.gep(array, [_sum(builder, terms)])
     as_vector = lambda address: builder.bitcast(address, vector.as_pointer())
-    places = [[as_vector(at(c, builder.mul(builder.add(i0, of(r)), ldc), j0,
-                            of(v * vector.count))) for v in range(vectors)] for r in range(rows)]
-    sums = [[cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * vector.count))
-             for _ in range(vectors)] for _ in range(rows)]
+    places = [as_vector(at(c, builder.mul(builder.add(i0, of(r)), ldc), j0,
+                           of(v * vector.count))) for r in range(rows) for v in range(vectors)]
+    sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * vector.count))
+            for _ in places]
+    with builder.if_then(add):
+        for sum, place in zip(sums, places, strict=True):
+            builder.store(access.load(place), sum)
     with cgutils.for_range(builder, k) as loop:
         p = loop.index
-        of_b = [builder.load(as_vector(at(b, builder.mul(p, ldb), j0, of(v * vector.count))),
-                             align=size) for v in range(vectors)]
+        of_b = [access.load(as_vector(at(b, builder.mul(p, ldb), j0, of(v * vector.count))))
+                for v in range(vectors)]
         for r in range(rows):
             of_a = builder.load(at(a, builder.mul(builder.add(i0, of(r)), row),
                                    builder.mul(p, column)))
             factor = _repeated(builder, of_a, vector)
             for v in range(vectors):
-                term = builder.fmul(of_b[v], factor, flags=("contract",))
-                builder.store(builder.fadd(builder.load(sums[r][v]), term, flags=("contract",)),
-                              sums[r][v])
-    for r in range(rows):
-        for v in range(vectors):
-            with builder.if_then(add):
-                builder.store(builder.fadd(builder.load(sums[r][v]),
-                                           builder.load(places[r][v], align=size)), sums[r][v])
-            builder.store(builder.load(sums[r][v]), places[r][v], align=size)
+                sum, term = sums[r * vectors + v], builder.fmul(of_b[v], factor,
+                                                                flags=("contract",))
+                builder.store(builder.fadd(builder.load(sum), term, flags=("contract",)), sum)
+    for sum, place in zip(sums, places, strict=True):
+        access.store(builder.load(sum), place)
 
 
 def _sum(builder, terms):

@@ -112,25 +112,20 @@ def _from_points(parts, GG, gw):
 
 @compiled
 def _tiles(x, which, n, m, top, left, rows, columns, phases, image, half, v, tile, tiles):
-    """v[i, j, a, tile, (b, c)] = (M d Mᵀ)[i, j] for all tiles d of the phases (a, b) of one image
+    """v[i, a, tile, j, (b, c)] = (M d Mᵀ)[i, j] for all tiles d of the phases (a, b) of one image
     x (C, H, W), from `tile` on; M (n, m) is number `which`.
 
     Tiles are m×m, 4 apart; image and half are buffers.
     """
     B, height, width = phases * len(x), 4 * rows + m - 4, 4 * columns + m - 4
     channels_last(x, top, left, (phases * height, phases * width), image)
+    size = columns * n * B
     for h in range(phases * height):
-        for t in range(columns):
-            _combine(which, image, (h * width + 4 * t) * B, B, half, (h * columns + t) * n * B, B,
-                     B)
+        _combine(which, columns, B, image, h * width * B, B, 4 * B, half, h * size, B, n * B)
     for r in range(rows):
-        for t in range(columns):
-            for a in range(phases):
-                at = ((4 * r * phases + a) * columns + t) * n * B
-                to = (a * tiles + tile + r * columns + t) * B
-                for j in range(n):
-                    _combine(which, half, at + j * B, phases * columns * n * B,
-                             v, to + j * phases * tiles * B, n * phases * tiles * B, B)
+        for a in range(phases):
+            _combine(which, 1, size, half, (4 * r * phases + a) * size, phases * size, 0,
+                     v, (a * tiles + tile) * n * B + r * size, phases * tiles * n * B, 0)
 
 
 @threaded
@@ -142,12 +137,12 @@ def _conv2d(x, u, b, padding, crop, y, r, out, chunks):
     rows, columns = (H + crop[0] - 1) // out // 4 + 1, (W + crop[1] - 1) // out // 4 + 1
     images = even(N, chunks, -(-TILES // (rows * columns)))
     tiles, items = images * rows * columns, -(-N // images)
-    height, width, D = 4 * rows + n - 4, 4 * columns + n - 4, K // out
+    height, width, D, size = 4 * rows + n - 4, 4 * columns + n - 4, K // out, columns * n * K
     for chunk in prange(chunks):
         image = np.empty(height * width * max(phases * B, K), x.dtype)
-        half = np.empty(max(phases * height * columns * n * B, 4 * n * K), x.dtype)
-        v = np.empty(n * n * tiles * phases * B, x.dtype)
-        m = np.empty(n * n * tiles * K, x.dtype)
+        half = np.empty(columns * n * max(phases * height * B, 4 * rows * K), x.dtype)
+        v = np.empty(n * phases * tiles * n * B, x.dtype)
+        m = np.empty(n * tiles * n * K, x.dtype)
         for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
             n0, n1 = item * images, min(N, (item + 1) * images)
             for i in range(n0, n1):
@@ -157,21 +152,18 @@ def _conv2d(x, u, b, padding, crop, y, r, out, chunks):
                 for j in range(n):
                     for a in range(phases):
                         product((n1 - n0) * rows * columns, K, B,
-                                v[((i * n + j) * phases + a) * tiles * B:], B, 1,
+                                v[((i * phases + a) * tiles * n + j) * B:], n * B, 1,
                                 u[i * n + j, a].reshape(B * K), K, a > 0,
-                                m[(i * n + j) * tiles * K:], K)
+                                m[(i * tiles * n + j) * K:], n * K)
             for i in range(n0, n1):
+                _combine(which + AT, 1, rows * size, m, (i - n0) * rows * size, tiles * n * K, 0,
+                         half, 0, rows * size, 0)
                 for p in range(rows):
-                    for t in range(columns):
-                        tile = ((i - n0) * rows + p) * columns + t
-                        for j in range(n):
-                            _combine(which + AT, m, (j * tiles + tile) * K, n * tiles * K,
-                                     half, j * K, n * K, K)
-                        for h in range(4):
-                            for a in range(out):
-                                to = (((4 * p + h) * out + a) * columns + t) * 4 * D
-                                _combine(which + AT, half, h * n * K + a * D, K, image, to, D,
-                                         D)
+                    for h in range(4):
+                        for a in range(out):
+                            _combine(which + AT, columns, D, half,
+                                     (h * rows + p) * size + a * D, K, n * K, image,
+                                     ((4 * p + h) * out + a) * columns * 4 * D, D, 4 * D)
                 channels_first(image, 4 * columns * out, crop[0], crop[1], b, y[i])
 
 
@@ -185,8 +177,8 @@ def _weight(g, x, padding, r, parts):
     for chunk in prange(chunks):
         image = np.empty(height * width * max(phases * B, K), x.dtype)
         half = np.empty(height * columns * n * max(phases * B, K), x.dtype)
-        v = np.empty(n * n * tiles * phases * B, x.dtype)
-        z = np.empty(n * n * tiles * K, x.dtype)
+        v = np.empty(n * phases * tiles * n * B, x.dtype)
+        z = np.empty(n * tiles * n * K, x.dtype)
         first, last = chunk * items // chunks, (chunk + 1) * items // chunks
         if first == last:
             parts[chunk] = 0
@@ -201,6 +193,6 @@ def _weight(g, x, padding, r, parts):
                 for j in range(n):
                     for a in range(phases):
                         product(K, B, (n1 - n0) * rows * columns,
-                                z[(i * n + j) * tiles * K:], 1, K,
-                                v[((i * n + j) * phases + a) * tiles * B:], B,
+                                z[(i * tiles * n + j) * K:], 1, n * K,
+                                v[((i * phases + a) * tiles * n + j) * B:], n * B,
                                 item > first, parts[chunk, i * n + j, a].reshape(K * B), B)

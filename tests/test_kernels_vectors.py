@@ -6,6 +6,7 @@ from kernel_checks import DTYPES, close, normal
 from minigen.kernels.combination import combination
 from minigen.kernels.common import PAGE, compiled, empty
 from minigen.kernels.product import product
+from minigen.kernels.transpose import transpose
 
 MATRICES = [np.array([[1.0, 0, -2], [0, -1, 0.5]]), np.array([[-3.0], [1], [-1], [0.25]])]
 combine = combination(MATRICES)
@@ -17,13 +18,18 @@ def multiply(m, n, k, a, row, column, b, ldb, add, c, ldc):
 
 
 @compiled
-def sums(which, x, at, step, y, to, stride, size):
-    combine(which, x, at, step, y, to, stride, size)
+def sums(which, times, size, x, at, step, skip, y, to, stride, hop):
+    combine(which, times, size, x, at, step, skip, y, to, stride, hop)
+
+
+@compiled
+def turn(x, x0, at, b, b0, y, y0, to):
+    transpose(x, x0, at, b, b0, y, y0, to)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("m, n, k", [(1, 1, 1), (7, 5, 3), (13, 70, 9), (6, 64, 4), (25, 47, 30),
-                                     (12, 112, 1), (0, 4, 3), (3, 0, 2), (5, 16, 0)])
+                                     (12, 112, 1), (0, 4, 3), (3, 0, 2), (5, 16, 0), (23, 17, 5)])
 def test_product(m, n, k, dtype):
     rng = np.random.default_rng(0)
     a, b = normal(rng, dtype, m, k + 2), normal(rng, dtype, k, n + 1)
@@ -43,12 +49,22 @@ def test_product(m, n, k, dtype):
 @pytest.mark.parametrize("size", [0, 1, 15, 16, 40])
 def test_combination(which, size, dtype):
     rng, M = np.random.default_rng(0), MATRICES[which].astype(dtype)
-    x, y = normal(rng, dtype, 2 + M.shape[1] * 50), normal(rng, dtype, 3 + len(M) * 60)
+    x, y = normal(rng, dtype, 2, M.shape[1], 50), normal(rng, dtype, 2, len(M), 60)
     expected = y.copy()
-    rows = expected[3:].reshape(len(M), 60)
-    rows[:, :size] = M @ x[2:].reshape(-1, 50)[:, :size]
-    sums(which, x, 2, 50, y, 3, 60, size)
+    expected[:, :, 3:3 + size] = M @ x[:, :, 2:2 + size]
+    sums(which, 2, size, x.ravel(), 2, 50, M.shape[1] * 50, y.reshape(-1), 3, 60, len(M) * 60)
     close(y, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_transpose(dtype):
+    rng, lanes = np.random.default_rng(0), 64 // np.dtype(dtype).itemsize
+    x, b = normal(rng, dtype, lanes, lanes + 3), normal(rng, dtype, lanes + 1)
+    y = normal(rng, dtype, lanes, lanes + 2)
+    expected = y.copy()
+    expected[:, 1:-1] = (x[:, 2:-1] + b[1:]).T[::-1]
+    turn(x, 2, np.arange(lanes) * (lanes + 3), b, 1, y, 1, np.arange(lanes)[::-1] * (lanes + 2))
+    assert (y == expected).all()
 
 
 def test_large_results_start_a_page():

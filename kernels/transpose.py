@@ -1,0 +1,55 @@
+"""A block of a matrix transposed in registers, for compiled loops
+
+    y[y0 + to[j] + i] = x[x0 + at[i] + j] + b[b0 + j]        i, j < LANES
+
+A loop that moves one number at a time takes a cycle for each. Here LANES vectors are loaded, and
+log₂ LANES times those 1, 2, 4, … apart exchange half of their lanes: a quarter of a cycle each.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+BYTES = 64  # of a vector: LANES is BYTES // itemsize
+
+
+@intrinsic
+def transpose(typing, x, x0, at, b, b0, y, y0, to):
+    """x, b and y are arrays of one dtype, y apart from the others; offsets count from their first
+    numbers, whatever their shapes. at and to are flat arrays of LANES np.intp."""
+    index, item = types.intp, x.dtype
+
+    def emit(context, builder, signature, args):
+        x, at, b, y, to = (context.make_array(signature.args[i])(context, builder, args[i]).data
+                           for i in (0, 2, 3, 5, 7))
+        _, x0, _, _, b0, _, y0, _ = args
+        lanes, align = BYTES * 8 // item.bitwidth, item.bitwidth // 8
+        vector = ir.VectorType(context.get_value_type(item), lanes)
+        of = lambda i: ir.Constant(ir.IntType(64), i)
+        as_vector = lambda *place: builder.bitcast(builder.gep(place[0], [place[1]]),
+                                                   vector.as_pointer())
+        entry = lambda start, table, i: builder.add(
+            start, builder.load(builder.gep(table, [of(i)])))
+        bias = builder.load(as_vector(b, b0), align=align)
+        rows = [builder.fadd(builder.load(as_vector(x, entry(x0, at, i)), align=align), bias)
+                for i in range(lanes)]
+        for apart in (2 ** n for n in range(lanes.bit_length() - 1)):
+            for i in range(lanes):
+                if not i & apart:
+                    rows[i], rows[i + apart] = _exchange(builder, rows[i], rows[i + apart], apart)
+        for j in range(lanes):
+            builder.store(rows[j], as_vector(y, entry(y0, to, j)), align=align)
+        return context.get_dummy_value()
+
+    return types.void(x, index, at, b, index, y, index, to), emit
+
+
+def _exchange(builder, low, high, apart):
+    """low keeps its lanes l without the bit `apart` and takes the others from high, from lanes
+    l − apart; high takes low's lanes l + apart and keeps the others."""
+    lanes = range(low.type.count)
+    mask = lambda chosen: ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), chosen)
+    return (builder.shuffle_vector(low, high, mask(
+                [len(lanes) + l - apart if l & apart else l for l in lanes])),
+            builder.shuffle_vector(low, high, mask(
+                [len(lanes) + l if l & apart else l + apart for l in lanes])))

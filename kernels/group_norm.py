@@ -129,14 +129,13 @@ def _group_norm_backward(g, x, weight, bias, mean, rstd, silu, gx, sums):
         b, m, r, factors = n % len(weight), mean[n, group], rstd[n, group], np.empty(2, x.dtype)
         slope, shift = 0.0, 0.0
         for c in range(group * M, (group + 1) * M):
-            gh = g[n, c]
             if silu:
-                scale, gh = weight[b, c] * r, gx[n, c]
+                scale = weight[b, c] * r
                 for i in range(L):
                     h = (x[n, c, i] - m) * scale + bias[b, c]
                     s = one / (one + exp(-h))
-                    gh[i] = g[n, c, i] * (s * (one + h * (one - s)))
-            gw, gb = sums_of(gh, x[n, c], m, r)
+                    gx[n, c, i] = g[n, c, i] * (s * (one + h * (one - s)))
+            gw, gb = sums_of(gx[n, c] if silu else g[n, c], x[n, c], m, r)
             sums[0, n, c], sums[1, n, c] = gw, gb
             slope += weight[b, c] * gw
             shift += weight[b, c] * gb

@@ -4,11 +4,13 @@
 
     a (..., M, K), b (..., K, N) → y (..., M, N); leading dimensions broadcast, as np.matmul's do
 
-2·M·N·K FLOPs a matrix; at least every array once through memory. The fast version lets BLAS do the
-products and shares them out over Numba's threads: the matrices of a batch, or the rows or columns
-of one large product. Transposed views are read as they lie. Small products are np.matmul's: below
-SMALL OpenBLAS uses no threads, so that no second pool fights with Numba's. On the device the tile
-loop of product.cuh does it, which needs no cuBLAS, so that it can be captured in a graph.
+2·M·N·K FLOPs a matrix; at least every array once through memory. The fast version shares the
+products out over the threads: the matrices of a batch, or the rows or columns of one large product.
+Each thread lays out a part of b, DEPTH × COLUMNS, in its core's cache, and multiplies it with all
+rows of a (product.py), ROWS at a time. Transposed views are read as they lie. Small products are
+NumPy's: below SMALL its BLAS uses no threads, so that no second pool fights with Numba's. On the
+device the tile loop of product.cuh does it, which needs no cuBLAS, so that it can be captured in a
+graph.
 """
 
 import math
@@ -17,10 +19,13 @@ import numba
 import numpy as np
 from numba import prange
 
-from .common import empty, gemm, kernel, one_blas_thread, threaded
+from .common import empty, kernel, threaded
 from .cuda import launch_tiles, xp
+from .product import panel, product
 
 SMALL = 1 << 18  # M·N·K of the largest product that OpenBLAS leaves to one thread
+DEPTH, COLUMNS, ROWS = 128, 256, 48  # of a part of b; of a's rows that it is multiplied with
+PAD = 16  # numbers between the rows of that part: rows a power of two apart share cache sets
 
 
 def check(a, b):
@@ -50,9 +55,8 @@ def matmul(a, b):
         out = y.reshape(B, M, N)
     a, ta = _matrices(a, lead)
     b, tb = _matrices(b, lead)
-    parts = -(-2 * numba.get_num_threads() // len(out)) if len(out) < numba.get_num_threads() else 1
-    with one_blas_thread():
-        _products(a, ta, b, tb, out, min(parts, max(out.shape[1:])))
+    threads = numba.get_num_threads()
+    _products(a, ta, b, tb, out, 1 if len(out) >= threads else threads)
     return y
 
 
@@ -97,17 +101,23 @@ def _matrices_as_they_lie(x, lead):
 
 @threaded
 def _products(a, ta, b, tb, y, parts):
+    """ta, tb: a, b (1 or B, ..., ...) hold their matrices transposed."""
     B, M, N = y.shape
     K = b.shape[2] if tb else b.shape[1]
-    lda, ldb = a.strides[1] // a.itemsize, b.strides[1] // b.itemsize
+    lda, ld = a.strides[1] // a.itemsize, COLUMNS + PAD
     for item in prange(B * parts):
-        n, part = item // parts, item % parts
+        n, part, of_b = item // parts, item % parts, np.empty(DEPTH * ld, y.dtype)
         i0, i1, j0, j1 = 0, M, 0, N
         if M >= N:
             i0, i1 = part * M // parts, (part + 1) * M // parts
         else:
             j0, j1 = part * N // parts, (part + 1) * N // parts
-        ai, ak = (0, i0) if ta else (i0, 0)
-        bk, bj = (j0, 0) if tb else (0, j0)
-        gemm(ta, tb, i1 - i0, j1 - j0, K, a[n % len(a), ai:, ak:], lda,
-             b[n % len(b), bk:, bj:], ldb, 0, y[n, i0:, j0:], N)
+        this, that, to = a[n % len(a)], b[n % len(b)], y[n].reshape(M * N)
+        row, column = (1, lda) if ta else (lda, 1)
+        for j in range(j0, j1, COLUMNS):
+            for k in range(0, K, DEPTH):
+                width, depth = min(COLUMNS, j1 - j), min(DEPTH, K - k)
+                panel(that, tb, k, j, depth, width, of_b, ld)
+                for i in range(i0, i1, ROWS):
+                    product(min(ROWS, i1 - i), width, depth, this[k:, i:] if ta else this[i:, k:],
+                            row, column, of_b, ld, k > 0, to[i * N + j:], N)

@@ -6,13 +6,19 @@ A BLAS copies both matrices into an order of its own before it multiplies: for 9
 half of its speed. Here they are read where they lie: C is computed in tiles of rows × vectors that
 stay in registers while p runs, at each step a row of B times one number of A for each row of the
 tile. The tiles are spelled out, because LLVM finds no such order by itself; the last columns are
-a vector of which only some lanes are loaded and stored. 2·m·n·k FLOPs.
+a vector of which only some lanes are loaded and stored. 2·m·n·k FLOPs. Where B is large, or stored
+by columns, `panel` first lays out a part of it in the order in which it is read.
 """
+
+import numpy as np
 
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from .common import compiled
+from .transpose import BYTES, transpose
 
 # bytes of a vector, vectors, rows of a tile, from wide to narrow: as many as there are registers.
 _WIDE = [(64, 4, 6), (64, 3, 8), (64, 2, 12), (64, 1, 12)]
@@ -63,6 +69,32 @@ def _define(function, number, size):
                           (b, ldb), add, (c, ldc), i0, j0)
         j = last
     builder.ret_void()
+
+
+@compiled
+def panel(b, by_columns, p0, j0, k, n, to, ld):
+    """to[p·ld + j] = B[p0 + p, j0 + j], which is b[p0 + p, j0 + j], or b[j0 + j, p0 + p] if B is
+    stored by columns; p < k, j < n."""
+    lanes, stride = BYTES // b.itemsize, b.strides[0] // b.itemsize
+    if not by_columns:
+        for p in range(k):
+            row, this = to[p * ld:], b[p0 + p, j0:j0 + n]
+            for j in range(n):
+                row[j] = this[j]
+    elif min(k, n) < lanes:
+        for p in range(k):
+            for j in range(n):
+                to[p * ld + j] = b[j0 + j, p0 + p]
+    else:
+        zero = np.zeros(lanes, b.dtype)
+        columns, rows = np.empty(lanes, np.intp), np.empty(lanes, np.intp)
+        for i in range(lanes):
+            columns[i], rows[i] = i * stride, i * ld
+        for j in range(0, n, lanes):
+            j = min(j, n - lanes)
+            for p in range(0, k, lanes):
+                p = min(p, k - lanes)
+                transpose(b, (j0 + j) * stride + p0 + p, columns, zero, 0, to, p * ld + j, rows)
 
 
 class _Access:

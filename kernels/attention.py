@@ -14,7 +14,8 @@ With g = ∂/∂o, δ[t] = Σ_e g[t,e]·o[t,e] and ds = p ∘ (g·vᵀ − δ):
 2·B·T·S·(D + E) FLOPs forward, 2.5 times that backward; at least q, k, v, o once through memory.
 The fast versions (FlashAttention, arXiv:2205.14135) never hold s (T, S): they work on blocks of
 ROWS × KEYS scores in cache. Forward, each row keeps the maximum and the sum so far, and what it has
-gathered is scaled down when the maximum grows; backward, p is made again from lse.
+gathered is scaled down when the maximum grows; backward, p is made again from lse. On the CPU a
+block is sᵀ = k·qᵀ, so that maxima and sums over keys are those of whole vectors of rows.
 """
 
 import math
@@ -23,15 +24,12 @@ import numba
 import numpy as np
 from numba import prange
 
-from .common import chunks, compiled, empty, gemm, kernel, one_blas_thread, threaded
+from .common import chunks, compiled, empty, kernel, threaded
 from .cuda import blocks, factors, launch, per_output, xp
+from .exponential import LOWEST, exp
+from .product import panel, product
 
-ROWS, KEYS = 64, 128
-
-# exp x = 2ⁿ·exp r, n = ⌊x·log₂e + ½⌋, |r| ≤ ½ ln 2: in float32, seven terms of the series will do.
-LOG2E, LN2_HIGH, LN2_LOW, HALF = np.float32([1.44269504, 0.693359375, -2.12194440e-4, 0.5])
-C6, C5, C4, C3, C1 = np.float32([1 / 720, 1 / 120, 1 / 24, 1 / 6, 1])
-LOWEST, BIAS, SHIFT = np.float32(-87), np.int32(127), np.int32(23)
+ROWS, KEYS = 128, 128
 
 
 def check(q, k, v, mask, is_causal, scale):
@@ -65,8 +63,7 @@ def _masked(s, mask, is_causal):
 def attention(q, k, v, mask, is_causal, scale):
     (B, T), E = q.shape[:2], v.shape[2]
     o, lse = empty((B, T, E), q.dtype), np.empty((B, T), q.dtype)
-    with one_blas_thread():
-        _forward(q, k, v, _added(mask, q), is_causal, q.dtype.type(scale), o, lse)
+    _forward(q, k, v, _added(mask, q), is_causal, q.dtype.type(scale), o, lse)
     return o, lse
 
 
@@ -78,85 +75,69 @@ def _added(mask, q):
 
 
 @compiled
-def _scores(q, k, mask, n, rows, keys, is_causal, scale, s):
-    """s (ROWS, KEYS) for ranges of rows and keys of sequence n."""
+def _scores(q, k, mask, n, rows, keys, is_causal, scale, turned, s):
+    """sᵀ of ranges of keys and rows of sequence n, into s (KEYS, ROWS); turned (D·ROWS,) is a
+    buffer for qᵀ."""
     (t0, t1), (s0, s1), D = rows, keys, q.shape[2]
-    gemm(False, True, t1 - t0, s1 - s0, D, q[n, t0:], D, k[n, s0:], D, 0, s, s.shape[1])
-    for i in range(t1 - t0):
-        row = s[i, :s1 - s0]
-        for j in range(len(row)):
-            row[j] *= scale
+    panel(q[n], True, 0, t0, D, t1 - t0, turned, ROWS)
+    for i in range(D * ROWS):
+        turned[i] *= scale
+    product(s1 - s0, t1 - t0, D, k[n, s0:], D, 1, turned, ROWS, False, s, ROWS)
+    for j in range(s1 - s0):
         if len(mask):
-            extra = mask[n % len(mask), t0 + i, s0:]
-            for j in range(len(row)):
-                row[j] += extra[j]
+            for i in range(t1 - t0):
+                s[j, i] += mask[n % len(mask), t0 + i, s0 + j]
         if is_causal:
-            row[max(0, t0 + i + 1 - s0):] = -np.inf
+            s[j, :max(0, s0 + j - t0)] = -np.inf
 
 
 @compiled
 def _exp(row, shift):
-    """row ← exp(row − shift) and its sum, for row ≤ shift; in float32 with vector instructions,
-    which NumPy's exp does not become when compiled."""
-    sum = row.dtype.type(0)
-    for j in range(len(row)):
-        if row.itemsize == 4:
-            x = np.float32(row[j] - shift)
-            n = np.floor(x * LOG2E + HALF)
-            r = x - n * LN2_HIGH - n * LN2_LOW
-            series = C1 + r * (C1 + r * (HALF + r * (C3 + r * (C4 + r * (C5 + r * C6)))))
-            power = np.int32((np.int32(n) + BIAS) << SHIFT).view(np.float32)
-            row[j] = np.float32(0) if x < LOWEST else series * power
-        else:
-            row[j] = np.exp(row[j] - shift)
-        sum += row[j]
-    return sum
+    """row ← exp(row − shift), and 0 where exp would not reach it."""
+    for i in range(len(row)):
+        x = row[i] - shift[i]
+        row[i] = row.dtype.type(0) if x < LOWEST else exp(x)
 
 
 @compiled
-def _max(row, buffer):
-    """The maximum by halves, which are compared with vector instructions. NaN is passed over."""
-    n = len(row)
-    for j in range(n):
-        buffer[j] = row[j]
-    while n > 1:
-        half = (n + 1) // 2
-        for j in range(n - half):
-            buffer[j] = max(buffer[j], buffer[j + half])
-        n = half
-    return buffer[0]
+def _gather(s, keys, top, total, out):
+    """One step of the softmax over blocks of keys: s (keys, rows) becomes exp(s − top), with top
+    the maximum so far; total and out, which was gathered with the old one, shrink."""
+    shift = top.copy()
+    for j in range(keys):
+        row = s[j, :len(top)]
+        for i in range(len(top)):
+            shift[i] = max(shift[i], row[i])  # NaN is passed over
+    for i in range(len(top)):
+        top[i], old = shift[i], top[i]
+        shift[i] = shift[i] if shift[i] > -np.inf else 0  # nothing allowed so far
+        shrink = np.exp(old - shift[i])
+        total[i] *= shrink
+        for e in range(out.shape[1]):
+            out[i, e] *= shrink
+    for j in range(keys):
+        row = s[j, :len(top)]
+        _exp(row, shift)
+        for i in range(len(top)):
+            total[i] += row[i]
 
 
 @threaded
 def _forward(q, k, v, mask, is_causal, scale, o, lse):
-    (B, T, E), S = o.shape, k.shape[1]
+    (B, T, E), (S, D) = o.shape, k.shape[1:]
     blocks = -(-T // ROWS)
     for item in prange(B * blocks):
         n, t0 = item // blocks, item % blocks * ROWS
         t1 = min(t0 + ROWS, T)
-        s, buffer = np.empty((ROWS, KEYS), q.dtype), np.empty(KEYS, q.dtype)
+        s, turned = np.empty((KEYS, ROWS), q.dtype), np.zeros(D * ROWS, q.dtype)
+        top, total = np.full(t1 - t0, -np.inf, q.dtype), np.zeros(t1 - t0, q.dtype)
         out = o[n, t0:t1]
-        top, total = np.full(ROWS, -np.inf, q.dtype), np.zeros(ROWS, q.dtype)
         out[:] = 0
         for s0 in range(0, min(S, t1) if is_causal else S, KEYS):
             s1 = min(s0 + KEYS, S)
-            _scores(q, k, mask, n, (t0, t1), (s0, s1), is_causal, scale, s)
-            for i in range(t1 - t0):
-                row = s[i, :s1 - s0]
-                new = max(top[i], _max(row, buffer))
-                if new == -np.inf:  # nothing allowed so far, or nothing but NaN, which stays
-                    hidden = q.dtype.type(0)
-                    for j in range(len(row)):
-                        hidden = row[j] if row[j] != row[j] else hidden
-                        row[j] = 0
-                    total[i] += hidden
-                    out[i] += hidden
-                    continue
-                shrink = np.exp(top[i] - new)
-                top[i], total[i] = new, shrink * total[i] + _exp(row, new)
-                for e in range(E):
-                    out[i, e] *= shrink
-            gemm(False, False, t1 - t0, E, s1 - s0, s, KEYS, v[n, s0:], E, 1, out, E)
+            _scores(q, k, mask, n, (t0, t1), (s0, s1), is_causal, scale, turned, s)
+            _gather(s, s1 - s0, top, total, out)
+            product(t1 - t0, E, s1 - s0, s, 1, ROWS, v[n, s0:], E, True, out, E)
         for i in range(t1 - t0):
             lse[n, t0 + i] = top[i] + np.log(total[i])
             if total[i] > 0:
@@ -254,8 +235,7 @@ def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
     threads = numba.get_num_threads()  # with fewer sequences than that, their keys are shared out
     parts = 1 if B >= threads else chunks(-(-S // KEYS))
     gq, gk, gv = np.zeros((parts, *q.shape), q.dtype), np.zeros_like(k), np.zeros_like(v)
-    with one_blas_thread():
-        _backward(g, o, lse, q, k, v, _added(mask, q), is_causal, q.dtype.type(scale), gq, gk, gv)
+    _backward(g, o, lse, q, k, v, _added(mask, q), is_causal, q.dtype.type(scale), gq, gk, gv)
     return gq.sum(0) if parts > 1 else gq[0], gk, gv
 
 
@@ -275,26 +255,25 @@ def _backward(g, o, lse, q, k, v, mask, is_causal, scale, gq, gk, gv):
     for item in prange(B * parts):
         n, part = item // parts, item % parts
         begin, end = part * S // parts, (part + 1) * S // parts
-        p, ds = np.empty((ROWS, KEYS), q.dtype), np.empty((ROWS, KEYS), q.dtype)
-        delta = np.zeros(T, q.dtype)
+        p, ds = np.empty((KEYS, ROWS), q.dtype), np.empty((KEYS, ROWS), q.dtype)
+        turned = np.zeros(max(D, E) * ROWS, q.dtype)
+        delta, shift = np.zeros(T, q.dtype), np.empty(T, q.dtype)
         for t in range(T):
+            shift[t] = lse[n, t] if lse[n, t] != -np.inf else np.inf  # p = 0: it looked nowhere
             for e in range(E):
                 delta[t] += g[n, t, e] * o[n, t, e]
         for s0 in range(begin, end, KEYS):
             s1 = min(s0 + KEYS, end)
             for t0 in range(s0 // ROWS * ROWS if is_causal else 0, T, ROWS):
                 t1 = min(t0 + ROWS, T)
-                _scores(q, k, mask, n, (t0, t1), (s0, s1), is_causal, scale, p)
-                gemm(False, True, t1 - t0, s1 - s0, E, g[n, t0:], E, v[n, s0:], E, 0, ds, KEYS)
-                for i in range(t1 - t0):
-                    row, slope = p[i, :s1 - s0], ds[i, :s1 - s0]
-                    if lse[n, t0 + i] == -np.inf:
-                        row[:] = 0
-                    else:
-                        _exp(row, lse[n, t0 + i])
-                    for j in range(len(row)):
-                        slope[j] = row[j] * (slope[j] - delta[t0 + i]) * scale
-                gemm(True, False, s1 - s0, E, t1 - t0, p, KEYS, g[n, t0:], E, 1, gv[n, s0:], E)
-                gemm(True, False, s1 - s0, D, t1 - t0, ds, KEYS, q[n, t0:], D, 1, gk[n, s0:], D)
-                gemm(False, False, t1 - t0, D, s1 - s0, ds, KEYS, k[n, s0:], D, 1,
-                     gq[part, n, t0:], D)
+                _scores(q, k, mask, n, (t0, t1), (s0, s1), is_causal, scale, turned, p)
+                panel(g[n], True, 0, t0, E, t1 - t0, turned, ROWS)
+                product(s1 - s0, t1 - t0, E, v[n, s0:], E, 1, turned, ROWS, False, ds, ROWS)
+                for j in range(s1 - s0):
+                    row, slope = p[j, :t1 - t0], ds[j]
+                    _exp(row, shift[t0:])
+                    for i in range(len(row)):
+                        slope[i] = row[i] * (slope[i] - delta[t0 + i]) * scale
+                product(s1 - s0, E, t1 - t0, p, ROWS, 1, g[n, t0:], E, True, gv[n, s0:], E)
+                product(s1 - s0, D, t1 - t0, ds, ROWS, 1, q[n, t0:], D, True, gk[n, s0:], D)
+                product(t1 - t0, D, s1 - s0, ds, 1, ROWS, k[n, s0:], D, True, gq[part, n, t0:], D)

@@ -1,4 +1,4 @@
-"""What the kernels share: the callable that checks and picks, threads, the matrix product.
+"""What the kernels share: the callable that checks and picks, arrays, threads.
 
 Dimension letters: images N C H W, filters K D R S (D = C / groups), outputs P Q, sequences B T D.
 """
@@ -8,11 +8,10 @@ import inspect
 import math
 import os
 import sys
-from contextlib import nullcontext
 
 import numba
 import numpy as np
-from numba import njit, types
+from numba import njit
 
 SEEN = 4096  # kinds and shapes of arguments that a kernel remembers to have checked
 HOST = ("reference", "cpu")  # versions on NumPy arrays; the others take CuPy arrays
@@ -165,7 +164,7 @@ def empty(shape, dtype):
     return memory[start:start + size].view(dtype).reshape(shape)
 
 
-# Threads. Numba's pool is the only one: the BLAS that compiled code calls runs at one thread.
+# Threads. Numba's pool is the only one: compiled code calls no BLAS, which would have its own.
 
 # Sums may be reordered, so that they use vector instructions; NaN and infinity keep their meaning.
 _flags = {"cache": True, "nogil": True, "error_model": "numpy",
@@ -180,43 +179,7 @@ def threaded(function):
         False), **_flags)(function)
 
 
-@functools.cache
-def _blas_limit():
-    import scipy.linalg.cython_blas  # noqa: F401  loads the library that numba calls
-    from threadpoolctl import ThreadpoolController
-
-    blas = ThreadpoolController().select(user_api="blas")
-    own = [lib for lib in blas.lib_controllers if "scipy.libs" in lib.filepath]
-    for lib in own:
-        lib.set_num_threads(1)  # SciPy's own copy: for good, NumPy's stays as it is
-    return nullcontext if own else functools.partial(blas.limit, limits=1)
-
-
-def one_blas_thread():
-    """A context in which the products inside compiled loops do not start threads of their own."""
-    return _blas_limit()()
-
-
 def chunks(items):
     """Into how many chunks a threaded loop is cut: partial sums are indexed by chunk and added in
     order, so that results are equal bit for bit from run to run at one number of threads."""
     return max(1, min(items, numba.get_num_threads()))
-
-
-# The product behind np.dot in compiled code, with what np.dot leaves out: strides and beta.
-_xxgemm = types.ExternalFunction("numba_xxgemm", types.int32(
-    types.int8, types.int8, types.int8, types.intp, types.intp, types.intp,
-    types.voidptr, types.voidptr, types.intp, types.voidptr, types.intp,
-    types.voidptr, types.voidptr, types.intp))
-
-
-@compiled
-def gemm(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc):
-    """C = A B + beta C for row-major A (m, k), B (k, n), C (m, n) that start where the arrays
-    a, b, c start and whose rows lie lda, ldb, ldc apart; with ta (tb) A (B) is stored transposed.
-    """
-    kind = ord("s") if c.itemsize == 4 else ord("d")
-    scale = np.empty(2, c.dtype)
-    scale[0], scale[1] = 1, beta
-    _xxgemm(kind, ord("t") if tb else ord("n"), ord("t") if ta else ord("n"), n, m, k,
-            scale.ctypes, b.ctypes, ldb, a.ctypes, lda, scale[1:].ctypes, c.ctypes, ldc)

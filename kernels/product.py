@@ -11,7 +11,6 @@ by columns, `panel` first lays out a part of it in the order in which it is read
 """
 
 import numpy as np
-
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils

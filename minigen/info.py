@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numba
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401  loads the library that compiled code calls
 import threadpoolctl
 
 from minigen.kernels import emulate

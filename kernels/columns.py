@@ -12,10 +12,12 @@ under one row of the filter lie together.
 import numpy as np
 from numba import prange
 
-from .common import compiled, threaded
+from .common import compiled, empty, threaded
 from .transpose import BYTES, transpose
 
 CACHE = 1 << 20  # bytes of columns a core works on at a time
+FEW = 16  # channels or filters
+CHANNELS = 8  # of filters whose order a thread changes at a time
 
 
 def conv_size(size, kernel, stride, padding, dilation=(1, 1)):
@@ -124,24 +126,76 @@ def _places(x, H, width, top, left, C):
 
 
 def filters_last(w, groups=1):
-    """Filters (K, D, R, S) as (groups, R, S, D, K / groups). Eight at a time: filters a power of
-    two apart share the cache's sets, and NumPy's copy takes as long as a small convolution."""
+    """Filters (K, D, R, S) as (groups, R, S, D, K / groups)."""
     K, D, R, S = w.shape
     turned = np.empty((groups, R, S, D, K // groups), w.dtype)
     _filters_last(w.reshape(groups, K // groups, D, R * S),
-                  turned.reshape(groups, R * S, D, K // groups))
+                  turned.reshape(groups, R * S * D, K // groups))
     return turned
+
+
+def filters_first(parts):
+    """The sum of parts (chunks, groups, R, S, D, M) as filters (groups·M, D, R, S)."""
+    chunks, groups, R, S, D, M = parts.shape
+    w = empty((groups * M, D, R, S), parts.dtype)
+    _filters_first(parts.reshape(chunks, groups, R * S * D, M), w.reshape(groups, M, D, R * S))
+    return w
 
 
 @threaded
 def _filters_last(w, turned):
     groups, M, D, T = w.shape
-    for item in prange(groups * D):
-        g, d = item // D, item % D
-        for k0 in range(0, M, 8):
-            for t in range(T):
-                for k in range(k0, min(k0 + 8, M)):
-                    turned[g, t, d, k] = w[g, k, d, t]
+    blocks = -(-D // CHANNELS)
+    for item in prange(groups * blocks):
+        g, d0 = item // blocks, item % blocks * CHANNELS
+        d1 = min(d0 + CHANNELS, D)
+        filters, rows, zero = _filter_places(w[g], d0, d1)
+        whole = M - M % len(filters) if len(rows) >= len(filters) else 0
+        for k in range(0, whole, len(filters)):
+            for j in range(0, len(rows), len(filters)):
+                j = min(j, len(rows) - len(filters))
+                transpose(w[g], k * D * T + d0 * T + j, filters, zero, 0, turned[g], k, rows[j:])
+        for k in range(whole, M):
+            for d in range(d0, d1):
+                for t in range(T):
+                    turned[g, t * D + d, k] = w[g, k, d, t]
+
+
+@threaded
+def _filters_first(parts, w):
+    (chunks, groups, _, M), (D, T) = parts.shape, w.shape[2:]
+    blocks = -(-D // CHANNELS)
+    for item in prange(groups * blocks):
+        g, d0 = item // blocks, item % blocks * CHANNELS
+        d1 = min(d0 + CHANNELS, D)
+        filters, rows, zero = _filter_places(w[g], d0, d1)
+        for chunk in range(1, chunks):
+            for row in rows:
+                sum, part = parts[0, g, row // M], parts[chunk, g, row // M]
+                for k in range(M):
+                    sum[k] += part[k]
+        whole = M - M % len(filters) if len(rows) >= len(filters) else 0
+        for k in range(0, whole, len(filters)):
+            for j in range(0, len(rows), len(filters)):
+                j = min(j, len(rows) - len(filters))
+                transpose(parts[0, g], k, rows[j:], zero, 0, w[g], k * D * T + d0 * T + j, filters)
+        for k in range(whole, M):
+            for d in range(d0, d1):
+                for t in range(T):
+                    w[g, k, d, t] = parts[0, g, t * D + d, k]
+
+
+@compiled
+def _filter_places(w, d0, d1):
+    """For `transpose`: where LANES filters of w (M, D, T) start, where their numbers from channel
+    d0 to d1 are among filters (T, D, M), and LANES zeros."""
+    (M, D, T), lanes = w.shape, BYTES // w.itemsize
+    filters, rows = np.empty(lanes, np.intp), np.empty((d1 - d0) * T, np.intp)
+    for k in range(lanes):
+        filters[k] = k * D * T
+    for j in range(len(rows)):
+        rows[j] = (j % T * D + d0 + j // T) * M
+    return filters, rows, np.zeros(lanes, w.dtype)
 
 
 @compiled
@@ -158,6 +212,45 @@ def im2col(image, width, channels, out, kernel, stride, dilation, col):
                     this = image[((p * sh + r * dh) * width + q * sw + s * dw) * channels:]
                     for i in range(run):
                         to[i] = this[i]
+
+
+def few(D, M, Q):
+    """Whether rows of pixels make better vectors than channels."""
+    return min(D, M) < FEW <= 2 * Q
+
+
+@compiled
+def by_columns(x, top, left, sw, height, width, image):
+    """Every sw-th column of x (D, H, W) as an image of its own, so that the pixels which one number
+    of a filter meets lie together: image (D, sw, height, width), which is a flat array, has
+    [d, a, h, v] = x[d, top + h, v·sw + a − left], 0 outside."""
+    D, H, W = x.shape
+    for d in range(D):
+        for a in range(sw):
+            v0 = min(width, max(0, -((a - left) // sw)))
+            v1 = max(v0, min(width, -((a - left - W) // sw)))
+            for h in range(height):
+                row = image[((d * sw + a) * height + h) * width:][:width]
+                if not 0 <= top + h < H:
+                    row[:] = 0
+                    continue
+                for v in range(v0):
+                    row[v] = 0
+                for v in range(v0, v1):
+                    row[v] = x[d, top + h, v * sw + a - left]
+                for v in range(v1, width):
+                    row[v] = 0
+
+
+@compiled
+def taps(D, R, S, sw, dilation, height, width):
+    """Where, in images that `by_columns` makes of D channels, the first of the pixels is which the
+    number (d, r, s) of a filter meets."""
+    starts = np.empty(D * R * S, np.intp)
+    for l in range(len(starts)):
+        d, h, v = l // (R * S), l // S % R * dilation[0], l % S * dilation[1]
+        starts[l] = ((d * sw + v % sw) * height + h) * width + v // sw
+    return starts
 
 
 @compiled

@@ -18,15 +18,18 @@ from numba import prange
 from . import winograd
 from .columns import (
     blocking,
+    by_columns,
     channels_first,
     channels_last,
     check_conv,
     conv_size,
+    few,
     filters_last,
     im2col,
+    taps,
     windows,
 )
-from .common import chunks, empty, kernel, threaded
+from .common import chunks, compiled, empty, kernel, threaded
 from .cuda import launch_tiles, per_output, xp
 from .product import product
 
@@ -56,8 +59,15 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
     if winograd.fits(len(x), *w.shape[1::-1], (P, Q), (R, S), stride, dilation, groups):
         winograd.conv2d(x, w, bias, stride, padding, y)
         return y
-    _columns(x, filters_last(w, groups), bias, y, stride, padding, dilation, chunks(len(x) * P),
-             *blocking(len(x), D * R * S, (P, Q), chunks(len(x) * P), x.itemsize))
+    threads = chunks(len(x) * P)
+    images, rows = blocking(len(x), D * R * S, (P, Q), threads, x.itemsize)
+    if (R, S, *stride, *padding) == (1, 1, 1, 1, 0, 0):
+        _pointwise(x, w, bias, y, groups, threads, rows)
+    elif few(D, K // groups, Q):
+        _rows(x, w, bias, y, stride, padding, dilation, groups, threads)
+    else:
+        _columns(x, filters_last(w, groups), bias, y, stride, padding, dilation, threads, images,
+                 rows)
     return y
 
 
@@ -99,11 +109,55 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
 
 
 @threaded
+def _pointwise(x, w, b, y, groups, chunks, rows):
+    """1×1 filters at stride 1: an image is its own colᵀ; `rows` rows of it at a time."""
+    (N, K, P, Q), D = y.shape, w.shape[1]
+    M, bands = K // groups, -(-P // rows)
+    for chunk in prange(chunks):
+        for item in range(chunk * N * bands // chunks, (chunk + 1) * N * bands // chunks):
+            n, p0 = item // bands, item % bands * rows
+            p1 = min(p0 + rows, P)
+            for g in range(groups):
+                to = y[n, g * M:(g + 1) * M, p0:p1]
+                _fill(to, b[g * M:])
+                product(M, (p1 - p0) * Q, D, w[g * M:], D, 1, x[n, g * D:, p0:], P * Q, True, to,
+                        P * Q)
+
+
+@threaded
+def _rows(x, w, b, y, stride, padding, dilation, groups, chunks):
+    """For few channels or filters: a row of y is w times rows of x, read where they lie."""
+    (N, K, P, Q), (_, D, R, S), (sh, sw) = y.shape, w.shape, stride
+    M, L, bands = K // groups, D * R * S, -(-chunks // max(N, 1))
+    rows = -(-P // bands)
+    height, width = (rows - 1) * sh + (R - 1) * dilation[0] + 1, Q + (S - 1) * dilation[1] // sw
+    starts = taps(D, R, S, sw, dilation, height, width)
+    for chunk in prange(chunks):
+        image = np.empty(D * sw * height * width, x.dtype)
+        for item in range(chunk * N * bands // chunks, (chunk + 1) * N * bands // chunks):
+            n, p0 = item // bands, item % bands * rows
+            for g in range(groups):
+                by_columns(x[n, g * D:(g + 1) * D], p0 * sh - padding[0], padding[1], sw, height,
+                           width, image)
+                for p in range(p0, min(p0 + rows, P)):
+                    to = y[n, g * M:(g + 1) * M, p]
+                    _fill(to, b[g * M:])
+                    product(M, Q, L, w[g * M:], L, 1, image[(p - p0) * sh * width:], starts, True,
+                            to, P * Q)
+
+
+@compiled
+def _fill(y, b):
+    """y[k] = b[k] everywhere."""
+    for k in range(len(y)):
+        y[k] = b[k]
+
+
+@threaded
 def _columns(x, w, b, y, stride, padding, dilation, chunks, images, rows):
     """w (groups, R, S, D, M): a row of columns times the filters of a group is M outputs."""
     (N, _, P, Q), (groups, R, S, D, M) = y.shape, w.shape
     L, block = R * S * D, images * rows * Q
-    pointwise = R * S == 1 and stride == (1, 1) and padding == (0, 0) and images == 1
     width, bands = (Q - 1) * stride[1] + (S - 1) * dilation[1] + 1, -(-P // rows)
     height = (rows - 1) * stride[0] + (R - 1) * dilation[0] + 1
     items = -(-N // images) * bands
@@ -117,15 +171,6 @@ def _columns(x, w, b, y, stride, padding, dilation, chunks, images, rows):
             size = (p1 - p0) * Q
             for g in range(groups):
                 filters, bias = w[g].reshape(L * M), b[g * M:(g + 1) * M]
-                if pointwise:  # the image is its own column matrix
-                    to = y[n0, g * M:(g + 1) * M].reshape(M * P * Q)[p0 * Q:]
-                    product(M, size, L, filters, 1, M,
-                            x[n0, g * D:(g + 1) * D].reshape(L * P * Q)[p0 * Q:], P * Q,
-                            False, to, P * Q)
-                    for k in range(M):
-                        for j in range(k * P * Q, k * P * Q + size):
-                            to[j] += bias[k]
-                    continue
                 for n in range(n0, n1):
                     channels_last(x[n, g * D:(g + 1) * D], padding[0] - p0 * stride[0],
                                   padding[1], (height, width), image)

@@ -15,10 +15,22 @@ import numpy as np
 from numba import prange
 
 from . import winograd
-from .columns import blocking, channels_last, check_conv, im2col, windows
-from .common import chunks, kernel, threaded
+from .columns import (
+    blocking,
+    by_columns,
+    channels_last,
+    check_conv,
+    few,
+    filters_first,
+    im2col,
+    taps,
+    windows,
+)
+from .common import chunks, empty, kernel, threaded
 from .cuda import FILL, blocks, launch_tiles, xp
 from .product import product
+
+ROWS = 48  # of gw at a time: they are written one after another
 
 
 def check(g, x, size, stride, padding, dilation, groups):
@@ -40,10 +52,14 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
     (N, K, P, Q), D = g.shape, x.shape[1] // groups
     if winograd.fits(N, x.shape[1], K, (P, Q), size, stride, dilation, groups):
         return winograd.conv2d_weight(g, x, size, stride, padding)
-    parts = np.zeros((chunks(N * P), K, *size, D), x.dtype)
-    _columns(g, x, parts, stride, padding, dilation, groups,
+    if few(D, K // groups, Q):
+        parts = np.zeros((chunks(N), groups, D * size[0] * size[1], K // groups), x.dtype)
+        _rows(g, x, parts, size, stride, padding, dilation)
+        return np.ascontiguousarray(parts.sum(0).swapaxes(1, 2)).reshape(K, D, *size)
+    parts = empty((chunks(N * P), groups, *size, D, K // groups), x.dtype)
+    _columns(g, x, parts, stride, padding, dilation,
              *blocking(N, D * size[0] * size[1], (P, Q), len(parts), x.itemsize))
-    return np.ascontiguousarray(parts.sum(0).transpose(0, 3, 1, 2))
+    return filters_first(parts)
 
 
 @conv2d_weight.version("cuda")
@@ -60,31 +76,60 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
 
 
 @threaded
-def _columns(g, x, parts, stride, padding, dilation, groups, images, rows):
-    (N, K, P, Q), (chunks, _, R, S, D) = g.shape, parts.shape
-    M, L, block = K // groups, D * R * S, images * rows * Q
+def _rows(g, x, parts, kernel, stride, padding, dilation):
+    """For few channels or filters: gwᵀ (L, M) is a sum over rows of x, read where they lie, times
+    rows of g."""
+    (N, _, P, Q), (R, S), (sh, sw) = g.shape, kernel, stride
+    chunks, groups, L, M = parts.shape
+    D = L // (R * S)
+    height, width = (P - 1) * sh + (R - 1) * dilation[0] + 1, Q + (S - 1) * dilation[1] // sw
+    starts = taps(D, R, S, sw, dilation, height, width)
+    for chunk in prange(chunks):
+        image = np.empty(D * sw * height * width, x.dtype)
+        out = np.empty(P * Q * M, x.dtype)
+        for n in range(chunk * N // chunks, (chunk + 1) * N // chunks):
+            for j in range(groups):
+                gw = parts[chunk, j].reshape(L * M)
+                by_columns(x[n, j * D:(j + 1) * D], -padding[0], padding[1], sw, height, width,
+                           image)
+                channels_last(g[n, j * M:(j + 1) * M], 0, 0, (P, Q), out)
+                for p in range(P):
+                    product(L, M, Q, image[p * sh * width:], starts, 1, out[p * Q * M:], M, True,
+                            gw, M)
+
+
+@threaded
+def _columns(g, x, parts, stride, padding, dilation, images, rows):
+    (N, _, P, Q), (chunks, groups, R, S, D, M) = g.shape, parts.shape
+    L, block = R * S * D, images * rows * Q
     width, bands = (Q - 1) * stride[1] + (S - 1) * dilation[1] + 1, -(-P // rows)
     height = (rows - 1) * stride[0] + (R - 1) * dilation[0] + 1
-    items = -(-N // images) * bands
+    items, pointwise = -(-N // images) * bands, R * S * stride[0] * stride[1] == 1 and (
+        padding[0] == padding[1] == 0)
     for chunk in prange(chunks):
         image = np.empty(height * width * D, x.dtype)
         col = np.empty((block, L), x.dtype)
-        out = np.empty((M, block), x.dtype)
-        for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
+        out = np.empty(block * M, x.dtype)
+        first, last = chunk * items // chunks, (chunk + 1) * items // chunks
+        if first == last:
+            parts[chunk] = 0
+        for item in range(first, last):
             n0, p0 = item // bands * images, item % bands * rows
             n1, p1 = min(n0 + images, N), min(p0 + rows, P)
             size = (p1 - p0) * Q
             for j in range(groups):
                 for n in range(n0, n1):
-                    channels_last(x[n, j * D:(j + 1) * D], padding[0] - p0 * stride[0], padding[1],
-                                  (height, width), image)
-                    im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
-                           col[(n - n0) * size:])
-                    for k in range(M):
-                        to = out[k, (n - n0) * size:]
-                        this = g[n, j * M + k, p0:p1].reshape(size)
-                        for i in range(size):
-                            to[i] = this[i]
-                product(M, L, (n1 - n0) * size, out.reshape(M * block), block, 1,
-                        col.reshape(block * L), L, True,
-                        parts[chunk, j * M:(j + 1) * M].reshape(M * L), L)
+                    if pointwise:  # the image is its own column matrix
+                        channels_last(x[n, j * D:(j + 1) * D], -p0, 0, (p1 - p0, Q),
+                                      col.reshape(block * L)[(n - n0) * size * L:])
+                    else:
+                        channels_last(x[n, j * D:(j + 1) * D], padding[0] - p0 * stride[0],
+                                      padding[1], (height, width), image)
+                        im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
+                               col[(n - n0) * size:])
+                    channels_last(g[n, j * M:(j + 1) * M], -p0, 0, (p1 - p0, Q),
+                                  out[(n - n0) * size * M:])
+                gw = parts[chunk, j].reshape(L * M)
+                for l in range(0, L, ROWS):
+                    product(min(ROWS, L - l), M, (n1 - n0) * size, col.reshape(block * L)[l:], 1,
+                            L, out, M, item > first, gw[l * M:], M)

@@ -28,29 +28,39 @@ TILES = _WIDE if binding.get_host_cpu_features().get("avx512f") else _NARROW
 @intrinsic
 def product(typing, m, n, k, a, row, column, b, ldb, add, c, ldc):
     """C = A B, or C + A B where `add`: A[i,p] is a[i·row + p·column], B[p,j] is b[p·ldb + j] and
-    C[i,j] is c[i·ldc + j]; a, b, c are flat arrays of one dtype, c apart from the others."""
+    C[i,j] is c[i·ldc + j]; a, b, c are arrays of one dtype, c apart from the others; their offsets
+    count from their first numbers, whatever their shapes. Of rows that lie at odd places, row (m,)
+    or ldb (k,) may be the array of their offsets, np.intp: A[i,p] is a[row[i] + p·column] then."""
     index, item = types.intp, a.dtype
+    tables = isinstance(row, types.Array), isinstance(ldb, types.Array)
 
     def emit(context, builder, signature, args):
         data = lambda i: context.make_array(signature.args[i])(context, builder, args[i]).data
-        args = [*args[:3], data(3), *args[4:6], data(6), *args[7:9], data(9), args[10]]
+        args = [data(i) if isinstance(kind, types.Array) else value
+                for i, (kind, value) in enumerate(zip(signature.args, args, strict=True))]
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in args])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"product_{item}")
+        name = f"product_{item}_{tables[0]:d}{tables[1]:d}"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
         if function.is_declaration:  # once in a module, however many calls
             function.linkage = "linkonce_odr"
             function.attributes.add("noinline")
-            _define(function, context.get_value_type(item), item.bitwidth // 8)
+            _define(function, context.get_value_type(item), item.bitwidth // 8, tables)
         builder.call(function, args)
         return context.get_dummy_value()
 
-    return types.void(index, index, index, a, index, index, b, index, types.boolean, c, index), emit
+    row, ldb = (kind if table else index for kind, table in zip((row, ldb), tables, strict=True))
+    return types.void(index, index, index, a, row, index, b, ldb, types.boolean, c, index), emit
 
 
-def _define(function, number, size):
-    """The body of `product` for numbers of `size` bytes."""
+def _define(function, number, size, tables):
+    """The body of `product` for numbers of `size` bytes; row or ldb are arrays if `tables` says."""
     m, n, k, a, row, column, b, ldb, add, c, ldc = function.args
     builder = ir.IRBuilder(function.append_basic_block())
     of = lambda i: ir.Constant(ir.IntType(64), i)
+    of_row, of_ldb = (
+        (lambda i, offsets=offsets: builder.load(builder.gep(offsets, [i]))) if table else
+        (lambda i, apart=offsets: builder.mul(i, apart))
+        for offsets, table in zip((row, ldb), tables, strict=True))
     j = of(0)
     for width, vectors, rows in TILES:
         vector = ir.VectorType(number, width // size)
@@ -64,8 +74,8 @@ def _define(function, number, size):
             fours = builder.sub(m, builder.srem(builder.sub(m, whole), of(4)))
             for first, end, together in ((of(0), whole, rows), (whole, fours, 4), (fours, m, 1)):
                 with cgutils.for_range_slice(builder, first, end, of(together)) as (i0, _):
-                    _tile(builder, access, vector, together, vectors, k, (a, row, column),
-                          (b, ldb), add, (c, ldc), i0, j0)
+                    _tile(builder, access, vector, together, vectors, k, (a, of_row, column),
+                          (b, of_ldb), add, (c, ldc), i0, j0)
         j = last
     builder.ret_void()
 
@@ -125,7 +135,7 @@ class _Access:
 
 def _tile(builder, access, vector, rows, vectors, k, A, B, add, C, i0, j0):
     """C[i0 + r, j0 + …] for r < rows: sums are kept in registers."""
-    (a, row, column), (b, ldb), (c, ldc) = A, B, C
+    (a, of_row, column), (b, of_ldb), (c, ldc) = A, B, C
     of = lambda i: ir.Constant(ir.IntType(64), i)
     at = lambda array, *terms: builder.gep(array, [_sum(builder, terms)])
     as_vector = lambda address: builder.bitcast(address, vector.as_pointer())
@@ -136,13 +146,14 @@ def _tile(builder, access, vector, rows, vectors, k, A, B, add, C, i0, j0):
     with builder.if_then(add):
         for sum, place in zip(sums, places, strict=True):
             builder.store(access.load(place), sum)
+    starts = [of_row(builder.add(i0, of(r))) for r in range(rows)]
     with cgutils.for_range(builder, k) as loop:
         p = loop.index
-        of_b = [access.load(as_vector(at(b, builder.mul(p, ldb), j0, of(v * vector.count))))
+        first = of_ldb(p)
+        of_b = [access.load(as_vector(at(b, first, j0, of(v * vector.count))))
                 for v in range(vectors)]
         for r in range(rows):
-            of_a = builder.load(at(a, builder.mul(builder.add(i0, of(r)), row),
-                                   builder.mul(p, column)))
+            of_a = builder.load(at(a, starts[r], builder.mul(p, column)))
             factor = _repeated(builder, of_a, vector)
             for v in range(vectors):
                 sum, term = sums[r * vectors + v], builder.fmul(of_b[v], factor,

@@ -24,7 +24,7 @@ import numba
 import numpy as np
 from numba import prange
 
-from .common import chunks, compiled, empty, kernel, threaded
+from .common import buffer, chunks, compiled, empty, kernel, threaded
 from .cuda import blocks, factors, launch, per_output, xp
 from .exponential import LOWEST, exp
 from .product import panel, product
@@ -80,8 +80,9 @@ def _scores(q, k, mask, n, rows, keys, is_causal, scale, turned, s):
     buffer for qᵀ."""
     (t0, t1), (s0, s1), D = rows, keys, q.shape[2]
     panel(q[n], True, 0, t0, D, t1 - t0, turned, ROWS)
-    for i in range(D * ROWS):
-        turned[i] *= scale
+    for d in range(D):
+        for i in range(d * ROWS, d * ROWS + t1 - t0):
+            turned[i] *= scale
     product(s1 - s0, t1 - t0, D, k[n, s0:], D, 1, turned, ROWS, False, s, ROWS)
     for j in range(s1 - s0):
         if len(mask):
@@ -129,7 +130,7 @@ def _forward(q, k, v, mask, is_causal, scale, o, lse):
     for item in prange(B * blocks):
         n, t0 = item // blocks, item % blocks * ROWS
         t1 = min(t0 + ROWS, T)
-        s, turned = np.empty((KEYS, ROWS), q.dtype), np.zeros(D * ROWS, q.dtype)
+        s, turned = buffer(KEYS * ROWS, q).reshape(KEYS, ROWS), buffer(D * ROWS, q)
         top, total = np.full(t1 - t0, -np.inf, q.dtype), np.zeros(t1 - t0, q.dtype)
         out = o[n, t0:t1]
         out[:] = 0
@@ -255,8 +256,9 @@ def _backward(g, o, lse, q, k, v, mask, is_causal, scale, gq, gk, gv):
     for item in prange(B * parts):
         n, part = item // parts, item % parts
         begin, end = part * S // parts, (part + 1) * S // parts
-        p, ds = np.empty((KEYS, ROWS), q.dtype), np.empty((KEYS, ROWS), q.dtype)
-        turned = np.zeros(max(D, E) * ROWS, q.dtype)
+        p, ds = (buffer(KEYS * ROWS, q).reshape(KEYS, ROWS),
+                 buffer(KEYS * ROWS, q).reshape(KEYS, ROWS))
+        turned = buffer(max(D, E) * ROWS, q)
         delta, shift = np.zeros(T, q.dtype), np.empty(T, q.dtype)
         for t in range(T):
             shift[t] = lse[n, t] if lse[n, t] != -np.inf else np.inf  # p = 0: it looked nowhere

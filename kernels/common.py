@@ -13,6 +13,7 @@ import numba
 import numpy as np
 from numba import njit
 
+LINE = 64  # bytes of a line of the cache
 SEEN = 4096  # kinds and shapes of arguments that a kernel remembers to have checked
 HOST = ("reference", "cpu")  # versions on NumPy arrays; the others take CuPy arrays
 
@@ -170,6 +171,15 @@ def empty(shape, dtype):
 _flags = {"cache": True, "nogil": True, "error_model": "numpy",
           "fastmath": {"reassoc", "contract", "nsz"}}
 compiled = njit(**_flags)
+
+
+@compiled
+def buffer(size, like):
+    """`size` numbers of the dtype of `like`, not set yet, from the start of a cache line: vectors
+    of 64 bytes that lie across two lines take twice as long."""
+    numbers = np.empty(size + LINE // like.itemsize, like.dtype)
+    start = -numbers.ctypes.data % LINE // like.itemsize
+    return numbers[start:start + size]
 
 
 def threaded(function):

@@ -29,7 +29,7 @@ from .columns import (
     taps,
     windows,
 )
-from .common import chunks, compiled, empty, kernel, threaded
+from .common import buffer, chunks, compiled, empty, kernel, threaded
 from .cuda import launch_tiles, per_output, xp
 from .product import product
 
@@ -133,7 +133,7 @@ def _rows(x, w, b, y, stride, padding, dilation, groups, chunks):
     height, width = (rows - 1) * sh + (R - 1) * dilation[0] + 1, Q + (S - 1) * dilation[1] // sw
     starts = taps(D, R, S, sw, dilation, height, width)
     for chunk in prange(chunks):
-        image = np.empty(D * sw * height * width, x.dtype)
+        image = buffer(D * sw * height * width, x)
         for item in range(chunk * N * bands // chunks, (chunk + 1) * N * bands // chunks):
             n, p0 = item // bands, item % bands * rows
             for g in range(groups):
@@ -162,9 +162,9 @@ def _columns(x, w, b, y, stride, padding, dilation, chunks, images, rows):
     height = (rows - 1) * stride[0] + (R - 1) * dilation[0] + 1
     items = -(-N // images) * bands
     for chunk in prange(chunks):
-        image = np.empty(height * width * D, x.dtype)
-        col = np.empty((block, L), x.dtype)
-        out = np.empty(block * M, x.dtype)
+        image = buffer(height * width * D, x)
+        col = buffer(block * L, x).reshape(block, L)
+        out = buffer(block * M, x)
         for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
             n0, p0 = item // bands * images, item % bands * rows
             n1, p1 = min(n0 + images, N), min(p0 + rows, P)

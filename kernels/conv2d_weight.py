@@ -26,7 +26,7 @@ from .columns import (
     taps,
     windows,
 )
-from .common import chunks, empty, kernel, threaded
+from .common import buffer, chunks, empty, kernel, threaded
 from .cuda import FILL, blocks, launch_tiles, xp
 from .product import product
 
@@ -85,8 +85,8 @@ def _rows(g, x, parts, kernel, stride, padding, dilation):
     height, width = (P - 1) * sh + (R - 1) * dilation[0] + 1, Q + (S - 1) * dilation[1] // sw
     starts = taps(D, R, S, sw, dilation, height, width)
     for chunk in prange(chunks):
-        image = np.empty(D * sw * height * width, x.dtype)
-        out = np.empty(P * Q * M, x.dtype)
+        image = buffer(D * sw * height * width, x)
+        out = buffer(P * Q * M, x)
         for n in range(chunk * N // chunks, (chunk + 1) * N // chunks):
             for j in range(groups):
                 gw = parts[chunk, j].reshape(L * M)
@@ -107,9 +107,9 @@ def _columns(g, x, parts, stride, padding, dilation, images, rows):
     items, pointwise = -(-N // images) * bands, R * S * stride[0] * stride[1] == 1 and (
         padding[0] == padding[1] == 0)
     for chunk in prange(chunks):
-        image = np.empty(height * width * D, x.dtype)
-        col = np.empty((block, L), x.dtype)
-        out = np.empty(block * M, x.dtype)
+        image = buffer(height * width * D, x)
+        col = buffer(block * L, x).reshape(block, L)
+        out = buffer(block * M, x)
         first, last = chunk * items // chunks, (chunk + 1) * items // chunks
         if first == last:
             parts[chunk] = 0

@@ -18,11 +18,11 @@ import numpy as np
 from numba import prange
 
 from . import winograd
-from .columns import channels_first, check_conv, col2im, even
-from .common import chunks, empty, kernel, threaded
+from .columns import channels_first, channels_last, check_conv, col2im, even
+from .common import buffer, chunks, empty, kernel, threaded
 from .conv2d import conv2d
 from .cuda import blocks, launch_tiles, per_output, xp
-from .product import product
+from .matmul import PANEL, multiply
 
 ROWS = 64  # pixels multiplied at a time, at least: they share one reading of the filters
 
@@ -117,20 +117,17 @@ def _columns(x, w, b, y, stride, padding, dilation, groups, images, chunks):
     height, width = H + 2 * padding[0], W + 2 * padding[1]
     items = -(-N // images) * groups * blocks
     for chunk in prange(chunks):
-        image = np.empty(height * width * D, x.dtype)
-        pixels = np.empty((images * size, M), x.dtype)
-        col = np.empty((images * size, L), x.dtype)
+        image = buffer(height * width * D, x)
+        pixels, of_w = buffer(images * size * M, x).reshape(images * size, M), buffer(PANEL, x)
+        col = buffer(images * size * L, x).reshape(images * size, L)
         for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
             some, g, block = item // (groups * blocks), item // blocks % groups, item % blocks
             n0, n1 = some * images, min((some + 1) * images, N)
             for n in range(n0, n1):
-                for m in range(M):
-                    this = x[n, g * M + m].reshape(size)
-                    for i in range(size):
-                        pixels[(n - n0) * size + i, m] = this[i]
-            product((n1 - n0) * size, L, M, pixels.reshape(images * size * M), M, 1,
-                    w[block, g * M:(g + 1) * M].reshape(M * L), L, False,
-                    col.reshape(images * size * L), L)
+                channels_last(x[n, g * M:(g + 1) * M], 0, 0, (P, Q),
+                              pixels[(n - n0) * size:].reshape((images - n + n0) * size * M))
+            multiply(pixels, False, w[block, g * M:(g + 1) * M].reshape(M, L), False,
+                     0, (n1 - n0) * size, 0, L, col.reshape(images * size * L), L, of_w)
             d = (g * blocks + block) * D
             for n in range(n0, n1):
                 image[:] = 0

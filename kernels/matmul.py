@@ -19,13 +19,14 @@ import numba
 import numpy as np
 from numba import prange
 
-from .common import empty, kernel, threaded
+from .common import buffer, compiled, empty, kernel, threaded
 from .cuda import launch_tiles, xp
 from .product import panel, product
 
 SMALL = 1 << 18  # M·N·K of the largest product that OpenBLAS leaves to one thread
 DEPTH, COLUMNS, ROWS = 128, 256, 48  # of a part of b; of a's rows that it is multiplied with
 PAD = 16  # numbers between the rows of that part: rows a power of two apart share cache sets
+PANEL = DEPTH * (COLUMNS + PAD)
 
 
 def check(a, b):
@@ -101,23 +102,27 @@ def _matrices_as_they_lie(x, lead):
 
 @threaded
 def _products(a, ta, b, tb, y, parts):
-    """ta, tb: a, b (1 or B, ..., ...) hold their matrices transposed."""
     B, M, N = y.shape
-    K = b.shape[2] if tb else b.shape[1]
-    lda, ld = a.strides[1] // a.itemsize, COLUMNS + PAD
     for item in prange(B * parts):
-        n, part, of_b = item // parts, item % parts, np.empty(DEPTH * ld, y.dtype)
+        n, part, of_b = item // parts, item % parts, buffer(PANEL, y)
         i0, i1, j0, j1 = 0, M, 0, N
         if M >= N:
             i0, i1 = part * M // parts, (part + 1) * M // parts
         else:
             j0, j1 = part * N // parts, (part + 1) * N // parts
-        this, that, to = a[n % len(a)], b[n % len(b)], y[n].reshape(M * N)
-        row, column = (1, lda) if ta else (lda, 1)
-        for j in range(j0, j1, COLUMNS):
-            for k in range(0, K, DEPTH):
-                width, depth = min(COLUMNS, j1 - j), min(DEPTH, K - k)
-                panel(that, tb, k, j, depth, width, of_b, ld)
-                for i in range(i0, i1, ROWS):
-                    product(min(ROWS, i1 - i), width, depth, this[k:, i:] if ta else this[i:, k:],
-                            row, column, of_b, ld, k > 0, to[i * N + j:], N)
+        multiply(a[n % len(a)], ta, b[n % len(b)], tb, i0, i1, j0, j1, y[n].reshape(M * N), N, of_b)
+
+
+@compiled
+def multiply(a, ta, b, tb, i0, i1, j0, j1, y, ldy, of_b):
+    """y[i·ldy + j] = (a b)[i, j] for i0 ≤ i < i1 and j0 ≤ j < j1; a and b are stored transposed
+    where ta and tb say so; of_b (PANEL,) is a buffer."""
+    K, lda = b.shape[1] if tb else b.shape[0], a.strides[0] // a.itemsize
+    row, column = (1, lda) if ta else (lda, 1)
+    for j in range(j0, j1, COLUMNS):
+        for k in range(0, K, DEPTH):
+            width, depth = min(COLUMNS, j1 - j), min(DEPTH, K - k)
+            panel(b, tb, k, j, depth, width, of_b, COLUMNS + PAD)
+            for i in range(i0, i1, ROWS):
+                product(min(ROWS, i1 - i), width, depth, a[k:, i:] if ta else a[i:, k:], row,
+                        column, of_b, COLUMNS + PAD, k > 0, y[i * ldy + j:], ldy)

@@ -25,7 +25,7 @@ from numba import prange
 
 from .columns import channels_first, channels_last, even, filters_last
 from .combination import combination
-from .common import chunks, compiled, empty, threaded
+from .common import buffer, chunks, compiled, empty, threaded
 from .matmul import matmul
 from .product import product
 
@@ -139,10 +139,10 @@ def _conv2d(x, u, b, padding, crop, y, r, out, chunks):
     tiles, items = images * rows * columns, -(-N // images)
     height, width, D, size = 4 * rows + n - 4, 4 * columns + n - 4, K // out, columns * n * K
     for chunk in prange(chunks):
-        image = np.empty(height * width * max(phases * B, K), x.dtype)
-        half = np.empty(columns * n * max(phases * height * B, 4 * rows * K), x.dtype)
-        v = np.empty(n * phases * tiles * n * B, x.dtype)
-        m = np.empty(n * tiles * n * K, x.dtype)
+        image = buffer(height * width * max(phases * B, K), x)
+        half = buffer(columns * n * max(phases * height * B, 4 * rows * K), x)
+        v = buffer(n * phases * tiles * n * B, x)
+        m = buffer(n * tiles * n * K, x)
         for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
             n0, n1 = item * images, min(N, (item + 1) * images)
             for i in range(n0, n1):
@@ -175,10 +175,10 @@ def _weight(g, x, padding, r, parts):
     tiles, items = images * rows * columns, -(-N // images)
     height, width = 4 * rows + n - 4, 4 * columns + n - 4
     for chunk in prange(chunks):
-        image = np.empty(height * width * max(phases * B, K), x.dtype)
-        half = np.empty(height * columns * n * max(phases * B, K), x.dtype)
-        v = np.empty(n * phases * tiles * n * B, x.dtype)
-        z = np.empty(n * tiles * n * K, x.dtype)
+        image = buffer(height * width * max(phases * B, K), x)
+        half = buffer(height * columns * n * max(phases * B, K), x)
+        v = buffer(n * phases * tiles * n * B, x)
+        z = buffer(n * tiles * n * K, x)
         first, last = chunk * items // chunks, (chunk + 1) * items // chunks
         if first == last:
             parts[chunk] = 0

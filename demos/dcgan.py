@@ -25,9 +25,9 @@ def flags(parser):
 
 def main(argv=None):
     run = Demo("dcgan", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist", "scenes",
-                                             "cifar10"), batch=16, flags=flags,
-               steps={"glyphs": 2200, "mnist": 9500, "fashion-mnist": 9500, "scenes": 2000,
-                      "cifar10": 4500})
+                                             "cifar10"), batch=32, flags=flags,
+               steps={"glyphs": 2200, "mnist": 8200, "fashion-mnist": 8200, "scenes": 1300,
+                      "cifar10": 3000})
     model = dcgan(run.data.shape, run.args.latent)
     nn.init(model, run.rng)
     opt_d, opt_g = adam(nn.parameters(model.D)), adam(nn.parameters(model.G))

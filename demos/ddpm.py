@@ -33,7 +33,7 @@ def flags(parser):
 def main(argv=None):
     run = Demo("ddpm", __doc__, argv, batch=32, flags=flags,
                data=("glyphs", "mnist", "fashion-mnist", "scenes", "cifar10"),
-               steps={"glyphs": 550, "mnist": 6200, "fashion-mnist": 6200, "scenes": 400,
+               steps={"glyphs": 550, "mnist": 7800, "fashion-mnist": 7800, "scenes": 400,
                       "cifar10": 2000})
     if run.args.sampling_steps > T:
         raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "

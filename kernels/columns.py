@@ -6,17 +6,19 @@ with zeros outside the image: a convolution is then one matrix product, w (K, R�
 matrix of a whole batch is R·S times the input and would go to memory and back; so the kernels
 build it for a few images, or rows of one, at a time, in a buffer that stays in the core's own
 cache. They build it from an image with its channels innermost, (h, w, C), where the S·D numbers
-under one row of the filter lie together.
+under one row of the filter lie together. Vectors run along channels then; where there are few, they
+run along rows of pixels, and no columns are needed: the pixels that one number of a filter meets
+(`taps`) lie together in the image.
 """
 
 import numpy as np
 from numba import prange
 
-from .common import compiled, empty, threaded
-from .transpose import BYTES, transpose
+from .common import LINE, compiled, empty, threaded
+from .transpose import transpose
 
 CACHE = 1 << 20  # bytes of columns a core works on at a time
-FEW = 16  # channels or filters
+FEW = 16  # channels or filters: with fewer, vectors run along the pixels
 CHANNELS = 8  # of filters whose order a thread changes at a time
 
 
@@ -115,7 +117,7 @@ def _places(x, H, width, top, left, C):
     """For `transpose`: where LANES of the planes of x (C, …, W) start, and where the pixels of H
     rows of x are in an image (h, width, C) that begins `top` rows above and `left` columns before.
     """
-    planes = np.empty(BYTES // x.itemsize, np.intp)
+    planes = np.empty(LINE // x.itemsize, np.intp)
     for c in range(len(planes)):
         planes[c] = c * (x.strides[0] // x.itemsize)
     pixels = np.empty(H * x.shape[2], np.intp)
@@ -189,7 +191,7 @@ def _filters_first(parts, w):
 def _filter_places(w, d0, d1):
     """For `transpose`: where LANES filters of w (M, D, T) start, where their numbers from channel
     d0 to d1 are among filters (T, D, M), and LANES zeros."""
-    (M, D, T), lanes = w.shape, BYTES // w.itemsize
+    (M, D, T), lanes = w.shape, LINE // w.itemsize
     filters, rows = np.empty(lanes, np.intp), np.empty((d1 - d0) * T, np.intp)
     for k in range(lanes):
         filters[k] = k * D * T

@@ -12,7 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-BYTES = 64  # of a vector; where the machine's are shorter, LLVM takes several
+from .common import LINE
 
 
 def combination(matrices):
@@ -27,7 +27,7 @@ def combination(matrices):
             which, times, size, x, at, step, skip, y, to, stride, hop = args
             x, y = (context.make_array(signature.args[i])(context, builder, a).data
                     for i, a in ((3, x), (7, y)))
-            number, lanes = context.get_value_type(item), BYTES * 8 // item.bitwidth
+            number, lanes = context.get_value_type(item), LINE * 8 // item.bitwidth
             of = lambda n: ir.Constant(ir.IntType(64), n)
             whole = builder.sub(size, builder.srem(size, of(lanes)))
             for i, M in enumerate(matrices):

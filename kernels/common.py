@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numba import njit
 
-LINE = 64  # bytes of a line of the cache
+LINE = 64  # bytes of a line of the cache and of a vector: of shorter ones LLVM takes several
 SEEN = 4096  # kinds and shapes of arguments that a kernel remembers to have checked
 HOST = ("reference", "cpu")  # versions on NumPy arrays; the others take CuPy arrays
 

@@ -7,9 +7,11 @@
     x (N, C, H, W), w (K, D, R, S), b (K,) or None → y (N, K, P, Q);  D = C / groups
     P = (H + 2·padding − dilation·(R − 1) − 1) // stride + 1, Q likewise
 
-2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast version turns a block of
-images into columns (columns.py) inside the core's cache and multiplies there, each thread its own
-blocks: no large intermediate ever reaches memory.
+2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. Fast versions, chosen by shape:
+Winograd's (winograd.py) for 3×3 filters, and 4×4 ones at stride 2; a plain product for 1×1 ones;
+with few channels or filters, rows of y as products with rows of x, which need no columns; else a
+block of images is turned into columns (columns.py) inside the core's cache and multiplied there,
+each thread its own blocks: no large intermediate ever reaches memory.
 """
 
 import numpy as np
@@ -17,6 +19,7 @@ from numba import prange
 
 from . import winograd
 from .columns import (
+    FEW,
     blocking,
     by_columns,
     channels_first,
@@ -61,7 +64,7 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
         return y
     threads = chunks(len(x) * P)
     images, rows = blocking(len(x), D * R * S, (P, Q), threads, x.itemsize)
-    if (R, S, *stride, *padding) == (1, 1, 1, 1, 0, 0):
+    if (R, S, *stride, *padding) == (1, 1, 1, 1, 0, 0) and P * Q >= FEW:
         _pointwise(x, w, bias, y, groups, threads, rows)
     elif few(D, K // groups, Q):
         _rows(x, w, bias, y, stride, padding, dilation, groups, threads)

@@ -6,9 +6,10 @@
     k < K, d < D, r < R, s < S;  x is zero outside [0, H) × [0, W)
     g (N, K, P, Q), x (N, C, H, W) → gw (K, D, R, S);  D = C / groups, size = (R, S)
 
-2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast version: gw = g·col over
-blocks of images in the core's cache (columns.py); every chunk of the batch adds to a gradient of
-its own, and these are added at the end, in order.
+2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast versions, chosen as for
+conv2d: Winograd's, or gwᵀ = colᵀ·g over blocks of images in the core's cache (columns.py), or, with
+few channels or filters, over rows of x as they lie. Every chunk of the batch adds to a gradient of
+its own; these are added at the end, in order.
 """
 
 import numpy as np

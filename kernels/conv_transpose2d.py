@@ -10,8 +10,8 @@
 2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast version: with stride 1 it
 is conv2d with the filters turned by 180° and their channels swapped, which reads where this writes;
 4×4 filters at stride 2 go Winograd's way (winograd.py). Otherwise each thread multiplies a few
-images at a time, col = xᵀ·w (columns.py), and adds the columns to an image with its channels
-innermost, where S·D numbers are added in one go.
+images at a time, col = xᵀ·w (columns.py, matmul.py), and adds the columns to an image with its
+channels innermost, where S·D numbers are added in one go.
 """
 
 import numpy as np

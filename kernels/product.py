@@ -16,8 +16,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .common import compiled
-from .transpose import BYTES, transpose
+from .common import LINE, compiled
+from .transpose import transpose
 
 # bytes of a vector, vectors, rows of a tile, from wide to narrow: as many as there are registers.
 _WIDE = [(64, 4, 6), (64, 3, 8), (64, 2, 12), (64, 1, 12)]
@@ -84,7 +84,7 @@ def _define(function, number, size, tables):
 def panel(b, by_columns, p0, j0, k, n, to, ld):
     """to[p·ld + j] = B[p0 + p, j0 + j], which is b[p0 + p, j0 + j], or b[j0 + j, p0 + p] if B is
     stored by columns; p < k, j < n."""
-    lanes, stride = BYTES // b.itemsize, b.strides[0] // b.itemsize
+    lanes, stride = LINE // b.itemsize, b.strides[0] // b.itemsize
     if not by_columns:
         for p in range(k):
             row, this = to[p * ld:], b[p0 + p, j0:j0 + n]

@@ -1,6 +1,6 @@
 """A block of a matrix transposed in registers, for compiled loops
 
-    y[y0 + to[j] + i] = x[x0 + at[i] + j] + b[b0 + j]        i, j < LANES
+    y[y0 + to[j] + i] = x[x0 + at[i] + j] + b[b0 + j]        i, j < LANES = LINE / itemsize
 
 A loop that moves one number at a time takes a cycle for each. Here LANES vectors are loaded, and
 log₂ LANES times those 1, 2, 4, … apart exchange half of their lanes: a quarter of a cycle each.
@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-BYTES = 64  # of a vector: LANES is BYTES // itemsize
+from .common import LINE
 
 
 @intrinsic
@@ -23,7 +23,7 @@ def transpose(typing, x, x0, at, b, b0, y, y0, to):
         x, at, b, y, to = (context.make_array(signature.args[i])(context, builder, args[i]).data
                            for i in (0, 2, 3, 5, 7))
         _, x0, _, _, b0, _, y0, _ = args
-        lanes, align = BYTES * 8 // item.bitwidth, item.bitwidth // 8
+        lanes, align = LINE * 8 // item.bitwidth, item.bitwidth // 8
         vector = ir.VectorType(context.get_value_type(item), lanes)
         of = lambda i: ir.Constant(ir.IntType(64), i)
         as_vector = lambda *place: builder.bitcast(builder.gep(place[0], [place[1]]),

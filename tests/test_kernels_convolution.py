@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from hypothesis import given
-from kernel_checks import check, close, convolutions, normal, same
+from kernel_checks import DTYPES, check, close, convolutions, normal, same
 from minigen.kernels import winograd
 
 from minigen import kernels
@@ -34,6 +34,19 @@ def test_convolutions_of_many_blocks(case):
     x, w = normal(rng, np.float32, N, C, size, size), normal(rng, np.float32, K, C, kernel, kernel)
     options = (stride, stride), (padding, padding), (1, 1), 1
     g = normal(rng, np.float32, *same(kernels.conv2d, x, w, None, *options).shape)
+    same(kernels.conv_transpose2d, g, w, None, x.shape[2:], *options)
+    same(kernels.conv2d_weight, g, x, w.shape[2:], *options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("C, K, groups", [(1, 20, 1), (40, 3, 1), (6, 40, 2), (34, 34, 2)])
+@pytest.mark.parametrize("kernel, stride, dilation", [
+    ((1, 1), (1, 1), (1, 1)), ((3, 5), (1, 1), (1, 1)), ((3, 3), (2, 3), (1, 2)),
+    ((4, 2), (1, 2), (2, 3))])
+def test_convolutions_of_few_channels(C, K, groups, kernel, stride, dilation, dtype):
+    rng, options = np.random.default_rng(0), (stride, (0, 3), dilation, groups)
+    x, w = normal(rng, dtype, 3, C, 21, 37), normal(rng, dtype, K, C // groups, *kernel)
+    g = normal(rng, dtype, *same(kernels.conv2d, x, w, normal(rng, dtype, K), *options).shape)
     same(kernels.conv_transpose2d, g, w, None, x.shape[2:], *options)
     same(kernels.conv2d_weight, g, x, w.shape[2:], *options)
 

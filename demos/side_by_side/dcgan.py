@@ -1,4 +1,4 @@
-"""The DCGAN of demos/dcgan.py: a step of both players on 16 digits, and 100 samples."""
+"""The DCGAN of demos/dcgan.py: a step of both players on 32 digits, and 100 samples."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from demos.side_by_side import Noise, digits, leave, take
 
-BATCH, D_Z, SAMPLES = 16, 16, 100
+BATCH, D_Z, SAMPLES = 32, 16, 100
 
 
 def minigen(shared, batch=BATCH, side=28):

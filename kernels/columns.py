@@ -245,14 +245,16 @@ def by_columns(x, top, left, sw, height, width, image):
 
 
 @compiled
-def taps(D, R, S, sw, dilation, height, width):
-    """Where, in images that `by_columns` makes of D channels, the first of the pixels is which the
-    number (d, r, s) of a filter meets."""
-    starts = np.empty(D * R * S, np.intp)
+def taps(D, R, S, stride, dilation, P, Q):
+    """The height and width of the images that `by_columns` makes for P×Q output pixels, and where
+    in them, of D channels, the first of the pixels is which number (d, r, s) of a filter meets."""
+    sw, starts = stride[1], np.empty(D * R * S, np.intp)
+    height = (P - 1) * stride[0] + (R - 1) * dilation[0] + 1
+    width = Q + (S - 1) * dilation[1] // sw
     for l in range(len(starts)):
         d, h, v = l // (R * S), l // S % R * dilation[0], l % S * dilation[1]
         starts[l] = ((d * sw + v % sw) * height + h) * width + v // sw
-    return starts
+    return height, width, starts
 
 
 @compiled

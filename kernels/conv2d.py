@@ -133,8 +133,7 @@ def _rows(x, w, b, y, stride, padding, dilation, groups, chunks):
     (N, K, P, Q), (_, D, R, S), (sh, sw) = y.shape, w.shape, stride
     M, L, bands = K // groups, D * R * S, -(-chunks // max(N, 1))
     rows = -(-P // bands)
-    height, width = (rows - 1) * sh + (R - 1) * dilation[0] + 1, Q + (S - 1) * dilation[1] // sw
-    starts = taps(D, R, S, sw, dilation, height, width)
+    height, width, starts = taps(D, R, S, stride, dilation, rows, Q)
     for chunk in prange(chunks):
         image = buffer(D * sw * height * width, x)
         for item in range(chunk * N * bands // chunks, (chunk + 1) * N * bands // chunks):

@@ -83,8 +83,7 @@ def _rows(g, x, parts, kernel, stride, padding, dilation):
     (N, _, P, Q), (R, S), (sh, sw) = g.shape, kernel, stride
     chunks, groups, L, M = parts.shape
     D = L // (R * S)
-    height, width = (P - 1) * sh + (R - 1) * dilation[0] + 1, Q + (S - 1) * dilation[1] // sw
-    starts = taps(D, R, S, sw, dilation, height, width)
+    height, width, starts = taps(D, R, S, stride, dilation, P, Q)
     for chunk in prange(chunks):
         image = buffer(D * sw * height * width, x)
         out = buffer(P * Q * M, x)
@@ -105,8 +104,8 @@ def _columns(g, x, parts, stride, padding, dilation, images, rows):
     L, block = R * S * D, images * rows * Q
     width, bands = (Q - 1) * stride[1] + (S - 1) * dilation[1] + 1, -(-P // rows)
     height = (rows - 1) * stride[0] + (R - 1) * dilation[0] + 1
-    items, pointwise = -(-N // images) * bands, R * S * stride[0] * stride[1] == 1 and (
-        padding[0] == padding[1] == 0)
+    items = -(-N // images) * bands
+    pointwise = R * S * stride[0] * stride[1] == 1 and padding[0] == padding[1] == 0
     for chunk in prange(chunks):
         image = buffer(height * width * D, x)
         col = buffer(block * L, x).reshape(block, L)

@@ -1,6 +1,7 @@
 """The updates of the optimisers, in place, exactly PyTorch's
 
-    g ← factor·g, in all of them (of a gradient that is cut to a norm, without a pass of its own)
+    now = (factor, lr, t), in all of them: the numbers that change from step to step
+    g ← factor·g  (a gradient is cut to a norm without a pass of its own); NaN: nothing is written
     adam     m ← β₁·m + (1 − β₁)·g,   v ← β₂·v + (1 − β₂)·g²
              p ← p − lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)            t = 1, 2, …
              before: g ← g + λ·p  (weight decay), or p ← p − lr·λ·p  (decoupled: AdamW)
@@ -11,7 +12,8 @@
 
     ema      a ← d·a + (1 − d)·p, the moving average of a parameter
 
-    p, g, m, v, buf, a all of one shape; buf may be None without momentum
+    p, g, m, v, buf, a all of one shape; buf may be None without momentum. On a device `now` and d
+    are arrays of float64, so that a recorded launch (minigen/recorded.py) finds the new numbers.
 
 About 10 FLOPs an element; adam moves 7 arrays (reads p, g, m, v, writes p, m, v), which is all of
 its time. The fast version is one pass; NumPy's dozen expressions make a dozen passes. Small
@@ -24,13 +26,16 @@ import numpy as np
 from numba import prange
 
 from .common import chunks, compiled, kernel, threaded
-from .cuda import each
+from .cuda import each, xp
 
 ONE_THREAD = 1 << 14  # elements below which one thread is faster
 
 
 @kernel(p="... in place", g="...", m="... in place", v="... in place")
-def adam(p, g, m, v, factor, lr, beta1, beta2, eps, weight_decay, decoupled, t):
+def adam(p, g, m, v, now, beta1, beta2, eps, weight_decay, decoupled):
+    factor, lr, t = now
+    if factor != factor:
+        return
     g = factor * g
     if decoupled:
         p *= 1 - lr * weight_decay
@@ -43,7 +48,8 @@ def adam(p, g, m, v, factor, lr, beta1, beta2, eps, weight_decay, decoupled, t):
     p -= lr / (1 - beta1**t) * m / (np.sqrt(v) / math.sqrt(1 - beta2**t) + eps)
 
 
-def _adam_numbers(factor, lr, beta1, beta2, eps, weight_decay, decoupled, t):
+def _adam_numbers(now, beta1, beta2, eps, weight_decay, decoupled):
+    factor, lr, t = now
     decay, shrink = (0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1)
     return (factor, decay, shrink, beta1, 1 - beta1, beta2, 1 - beta2, lr / (1 - beta1**t),
             1 / math.sqrt(1 - beta2**t), eps)
@@ -56,7 +62,7 @@ def adam(p, g, m, v, *options):
 
 @adam.version("cuda")
 def adam(p, g, m, v, *options):
-    _launch("adam", (g, m, v, p), _adam_numbers(*options))
+    _launch("adam", (g, m, v, p), *options)
 
 
 @compiled
@@ -78,29 +84,33 @@ def _adam_threads(chunks, p, g, m, v, factor, decay, shrink, beta1, rest1, beta2
 
 
 @kernel(p="... in place", g="...", buf="... in place or None")
-def sgd(p, g, buf, factor, lr, momentum, dampening, weight_decay, nesterov, first):
+def sgd(p, g, buf, now, momentum, dampening, weight_decay, nesterov):
+    factor, lr, t = now
+    if factor != factor:
+        return
     g = factor * g + weight_decay * p
     if momentum:
-        buf[...] = g if first else momentum * buf + (1 - dampening) * g
+        buf[...] = g if t == 1 else momentum * buf + (1 - dampening) * g
         g = g + momentum * buf if nesterov else buf
     p -= lr * g
 
 
-def _sgd_numbers(factor, lr, momentum, dampening, weight_decay, nesterov, first):
-    keep, take = (0, 1) if first else (momentum, 1 - dampening)
+def _sgd_numbers(now, momentum, dampening, weight_decay, nesterov):
+    factor, lr, t = now
+    keep, take = (0, 1) if t == 1 else (momentum, 1 - dampening)
     from_g, from_buf = (1, momentum) if nesterov else (0, 1)
     return factor, lr, weight_decay, keep, take, from_g, from_buf
 
 
 @sgd.version("cpu")
-def sgd(p, g, buf, factor, lr, momentum, *options):
+def sgd(p, g, buf, now, momentum, *options):
     _run(_sgd, _sgd_threads, (p, g, g if buf is None else buf),
-         _sgd_numbers(factor, lr, momentum, *options), bool(momentum))
+         _sgd_numbers(now, momentum, *options), bool(momentum))
 
 
 @sgd.version("cuda")
-def sgd(p, g, buf, factor, lr, momentum, *options):
-    _launch("sgd", (g, buf, p), _sgd_numbers(factor, lr, momentum, *options), bool(momentum))
+def sgd(p, g, buf, *options):
+    _launch("sgd", (g, buf, p), *options)
 
 
 @compiled
@@ -121,7 +131,10 @@ def _sgd_threads(chunks, p, g, buf, factor, lr, decay, keep, take, from_g, from_
 
 
 @kernel(p="... in place", g="...", v="... in place", buf="... in place or None")
-def rmsprop(p, g, v, buf, factor, lr, alpha, eps, weight_decay, momentum):
+def rmsprop(p, g, v, buf, now, alpha, eps, weight_decay, momentum):
+    factor, lr, _ = now
+    if factor != factor:
+        return
     g = factor * g + weight_decay * p
     v *= alpha
     v += (1 - alpha) * g * g
@@ -134,15 +147,15 @@ def rmsprop(p, g, v, buf, factor, lr, alpha, eps, weight_decay, momentum):
 
 
 @rmsprop.version("cpu")
-def rmsprop(p, g, v, buf, factor, lr, alpha, eps, weight_decay, momentum):
+def rmsprop(p, g, v, buf, now, alpha, eps, weight_decay, momentum):
+    factor, lr, _ = now
     _run(_rmsprop, _rmsprop_threads, (p, g, v, g if buf is None else buf),
          (factor, lr, alpha, 1 - alpha, eps, weight_decay, momentum), bool(momentum))
 
 
 @rmsprop.version("cuda")
-def rmsprop(p, g, v, buf, factor, lr, alpha, eps, weight_decay, momentum):
-    _launch("rmsprop", (g, v, buf, p),
-            (factor, lr, alpha, 1 - alpha, eps, weight_decay, momentum), bool(momentum))
+def rmsprop(p, g, v, buf, *options):
+    _launch("rmsprop", (g, v, buf, p), *options)
 
 
 @compiled
@@ -177,7 +190,7 @@ def ema(a, p, decay):
 
 @ema.version("cuda")
 def ema(a, p, decay):
-    _launch("ema", (p, a), (1 - decay,))
+    _launch("ema", (p, a), decay)
 
 
 @compiled
@@ -194,7 +207,10 @@ def _ema_threads(chunks, a, p, rest):
 
 
 def _run(one, threads, arrays, numbers, *flags):
-    """Call `one`, or `threads` with a number of chunks, on flat arrays; numbers in their dtype."""
+    """Call `one`, or `threads` with a number of chunks, on flat arrays; numbers in their dtype, the
+    first of them the factor."""
+    if numbers[0] != numbers[0]:
+        return
     arrays = [a.reshape(-1) for a in arrays]
     numbers = [arrays[0].dtype.type(x) for x in numbers]
     if arrays[0].size < ONE_THREAD:
@@ -203,7 +219,8 @@ def _run(one, threads, arrays, numbers, *flags):
         threads(chunks(arrays[0].size), *arrays, *numbers, *flags)
 
 
-def _launch(name, arrays, numbers, *flags):
-    """Launch a kernel of optim.cu, a thread an element; numbers in the arrays' dtype."""
+def _launch(name, arrays, now, *options):
+    """Launch a kernel of optim.cu, a thread an element. Options are bools and numbers."""
     *others, p = arrays
-    each("optim.cu", name, p, others, (*map(p.dtype.type, numbers), *flags))
+    options = (x if isinstance(x, bool) else np.float64(x) for x in options)
+    each("optim.cu", name, p, others, (xp(p).asarray(now, np.float64), *options))

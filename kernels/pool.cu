@@ -45,7 +45,9 @@ extern "C" __global__ void max_unpool2d(const Real* g, const int* index, Real* y
 extern "C" __global__ void max_pool2d_at(const Real* x, const int* index, Real* y, long long n,
                                          int HW, int PQ) {
   const long long i = index_of_thread();
-  if (i < n) y[i] = x[i / PQ * HW + index[i]];
+  if (i >= n) return;
+  const bool inside = 0 <= index[i] && index[i] < HW;
+  y[i] = inside ? x[i / PQ * HW + index[i]] : Real(NAN);
 }
 
 extern "C" __global__ void avg_pool2d(const Real* x, Real* y, long long n, WINDOW) {

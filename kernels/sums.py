@@ -1,7 +1,8 @@
 """Sums of large arrays that every training step takes
 
     channel_sum   y[c] = Σ_n Σ_l x[n,c,l]     x (N, C, L) → y (C,): the gradient of a bias
-    square_sum    s = Σ x²                     x (...) → a number: for the norm of gradients
+    square_sum    s = Σ x²                     x (...) → a number, on a device an array of no axes:
+                                               for the norm of gradients
     add           y[i] = a[i] + b[i]           a, b, y (...): of what a short cut passes by
 
 One or two FLOPs a number, and each array once through memory, which is all of the time. NumPy's
@@ -61,7 +62,7 @@ def square_sum(x):
     parts = xp(x).empty(blocks(x.size, PART), x.dtype)
     launch("sums.cu", "square_sum", len(parts), 256, (x, parts, np.int64(x.size), PART),
            **real(x.dtype))
-    return float(parts.sum(dtype=np.float64))
+    return parts.sum(dtype=np.float64)
 
 
 @kernel(a="...", b="...")

@@ -26,7 +26,7 @@ from minigen.ops import (
     where,
 )
 from minigen.ops.loss import integers
-from minigen.tensor import Tensor, tensor, xp
+from minigen.tensor import Tensor, placed, tensor
 
 __all__ = ["Bernoulli", "Categorical", "DiscretisedNormal", "Normal", "kl", "noise"]
 
@@ -34,7 +34,7 @@ __all__ = ["Bernoulli", "Categorical", "DiscretisedNormal", "Normal", "kl", "noi
 def noise(rng, like):
     """ε ~ N(0, I), of the shape, dtype and device of a tensor or an array."""
     like = _tensor(like)
-    return Tensor(xp(like.data).asarray(rng.standard_normal(like.shape, like.dtype)))
+    return Tensor(placed(rng.standard_normal(like.shape, like.dtype), like.data))
 
 
 def _tensor(x):

@@ -25,7 +25,7 @@ from minigen.ops import (
     split,
     sum,
 )
-from minigen.tensor import Tensor, tensor
+from minigen.tensor import Tensor, as_array, readable, tensor
 
 __all__ = ["LogisticMixture", "check_levels", "log_bin", "rescale"]
 
@@ -124,11 +124,11 @@ def rescale(x, levels=256, dtype=np.float64):
 
 def check_levels(who, x, levels=256):
     """x as an array of integers, all of them levels; else TypeError or ValueError."""
-    x = x.data if isinstance(x, Tensor) else np.asarray(x)
+    x = x.data if isinstance(x, Tensor) else as_array(x)
     if x.dtype.kind not in "iu":
         raise TypeError(f"{who}: expected integers 0 … {levels - 1}, got {x.dtype}: pass the "
                         "images as they are in the file, not rescaled")
-    if x.size and (x.min() < 0 or x.max() >= levels):
+    if x.size and readable(x) and (x.min() < 0 or x.max() >= levels):
         raise ValueError(f"{who}: expected integers 0 … {levels - 1}, got values from {x.min()} to "
                          f"{x.max()}")
     return x

@@ -5,7 +5,7 @@ import inspect
 
 import numpy as np
 
-from minigen.tensor import F64, Tensor, as_array, xp
+from minigen.tensor import F64, Tensor, as_array, placed, xp
 
 NUMBERS = {float, int, type(None)}  # what an op's inputs are beside tensors, once converted
 
@@ -49,21 +49,21 @@ def one_dtype(parents, name, inputs):
 def one_device(parents, kw, name, inputs):
     """Constants that meet a tensor on the device (indices, masks, targets, noise, plain arrays) are
     copied to it, as a number's dtype follows the tensor's; a tensor with history is not."""
-    m = xp(*(p.data for p in parents if type(p) is Tensor))
+    like = next((p.data for p in parents if type(p) is Tensor and xp(p.data) is not np), None)
 
     def there(a):
         if type(a) is tuple:
             return tuple(map(there, a))
         if type(a) is not Tensor:
-            return m.asarray(a) if isinstance(a, np.ndarray) else a
+            return placed(a, like) if isinstance(a, np.ndarray) else a
         if not isinstance(a.data, np.ndarray):
             return a
         if a.requires_grad:
             raise TypeError(f"{describe(name, parents, {}, inputs)}: all that requires grad must "
                             "be on one device: move the model with nn.to")
-        return Tensor(m.asarray(a.data))
+        return Tensor(placed(a.data, like))
 
-    if m is np:
+    if like is None:
         return parents, kw
     return [there(p) for p in parents], {key: there(value) for key, value in kw.items()}
 

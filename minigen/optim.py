@@ -10,8 +10,10 @@ that key, `opt.t` counts steps, and `opt.lr` may be set between steps (see the s
 
 import math
 
+import numpy as np
+
 from minigen import kernels
-from minigen.tensor import Tensor, write, xp
+from minigen.tensor import Tensor, recording, write, xp
 
 __all__ = ["Adam", "AdamW", "Optimizer", "RMSprop", "SGD", "clip_factor", "clip_grad_norm",
            "clip_grad_value", "cosine", "step_decay", "warmup"]
@@ -36,7 +38,7 @@ class Optimizer:
                 raise TypeError(f"{type(self).__name__}: {key} is not a tensor that requires grad")
         if len({id(p) for p in self.params.values()}) < len(self.params):
             raise ValueError(f"{type(self).__name__}: a parameter was given twice")
-        self.lr, self.t = lr, 0
+        self.lr, self.t, self.now = lr, 0, None
         self.state = {key: {name: xp(p.data).zeros_like(p.data) for name in self.moments}
                       for key, p in self.params.items()}
 
@@ -54,13 +56,30 @@ class Optimizer:
                 came = f"{g.shape} {g.dtype}" if isinstance(g, Tensor) else f"a {type(g).__name__}"
                 raise ValueError(f"{type(self).__name__}.step: {key} is {p.shape} {p.dtype}, its "
                                  f"gradient {came}: nothing was changed")
+        recording().uses(self) if recording() else self.place()
         self.t += 1
+        now = self.now
+        if now is None:
+            now = (factor, self.lr, self.t)
+        else:
+            now[0] = factor
+            now[2] += 1
         for key, p in self.params.items():
             g = grads[key].data
-            write(p, lambda a, g=g, key=key: self.update(a, g, factor, **self.state[key]))
+            write(p, lambda a, g=g, key=key: self.update(a, g, now, **self.state[key]))
 
-    def update(self, p, g, factor):
-        """Write the array p in place, given the gradient factor · g and the state's arrays."""
+    def place(self):
+        """Put lr and t, on a device, where its kernels find them: now (factor, lr, t)."""
+        a = next(iter(self.params.values())).data
+        if isinstance(a, np.ndarray):
+            self.now = None
+        else:
+            self.now = xp(a).zeros(3) if self.now is None else self.now
+            self.now[...] = xp(a).asarray(np.array([1.0, self.lr, self.t]))
+
+    def update(self, p, g, now):
+        """Write the array p in place, given its gradient and now = (factor, lr, t); further
+        arguments are the state's arrays."""
         raise NotImplementedError
 
 
@@ -81,9 +100,8 @@ class SGD(Optimizer):
         self.weight_decay, self.nesterov = weight_decay, nesterov
         super().__init__(params, lr)
 
-    def update(self, p, g, factor, b):
-        kernels.sgd(p, g, b, factor, self.lr, self.momentum, self.dampening, self.weight_decay,
-                    self.nesterov, self.t == 1)
+    def update(self, p, g, now, b):
+        kernels.sgd(p, g, b, now, self.momentum, self.dampening, self.weight_decay, self.nesterov)
 
 
 class RMSprop(Optimizer):
@@ -98,9 +116,8 @@ class RMSprop(Optimizer):
         self.alpha, self.eps, self.weight_decay, self.momentum = alpha, eps, weight_decay, momentum
         super().__init__(params, lr)
 
-    def update(self, p, g, factor, v, b):
-        kernels.rmsprop(p, g, v, b, factor, self.lr, self.alpha, self.eps, self.weight_decay,
-                        self.momentum)
+    def update(self, p, g, now, v, b):
+        kernels.rmsprop(p, g, v, b, now, self.alpha, self.eps, self.weight_decay, self.momentum)
 
 
 class Adam(Optimizer):
@@ -121,9 +138,8 @@ class Adam(Optimizer):
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         super().__init__(params, lr)
 
-    def update(self, p, g, factor, m, v):
-        kernels.adam(p, g, m, v, factor, self.lr, *self.betas, self.eps, self.weight_decay,
-                     self.decoupled, self.t)
+    def update(self, p, g, now, m, v):
+        kernels.adam(p, g, m, v, now, *self.betas, self.eps, self.weight_decay, self.decoupled)
 
 
 class AdamW(Adam):
@@ -149,7 +165,7 @@ def clip_grad_norm(grads, max_norm):
 def clip_factor(norm, max_norm):
     """The factor ≤ 1 that makes a norm at most `max_norm`; NaN for NaN."""
     factor = max_norm / (norm + 1e-6)  # PyTorch's guard against division by 0
-    return 1.0 if factor > 1 else factor
+    return xp(factor).minimum(factor, 1.0)
 
 
 def clip_grad_value(grads, max_value):

@@ -13,6 +13,8 @@ import numpy as np
 _tick = itertools.count(1).__next__  # one clock for nodes and for writes: see `write`
 _tracking = ContextVar("tracking", default=True)
 tracking = _tracking.get
+_recording = ContextVar("recording", default=None)
+recording = _recording.get  # a step that is being recorded (recorded.py), or None
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 FLOATS = {F32, F64}
 
@@ -26,6 +28,19 @@ def xp(*arrays):
             import cupy
             return cupy
     return np
+
+
+def placed(a, like):
+    """The array `a` where the array `like` lies."""
+    m = xp(like)
+    if recording() and m is not np and isinstance(a, np.ndarray):
+        return recording().constant(a, m)
+    return m.asarray(a)
+
+
+def readable(a):
+    """Whether the host can look at the array's values: not on a device while a step is recorded."""
+    return recording() is None or isinstance(a, np.ndarray)
 
 
 class Tensor:
@@ -52,10 +67,12 @@ class Tensor:
 
     def item(self):
         """The value of a tensor of one element, as a Python number."""
+        _check_readable(self.data)
         return self.data.item()
 
     def numpy(self):
         """The values as a NumPy array; on the CPU it shares this tensor's memory."""
+        _check_readable(self.data)
         return self.data if isinstance(self.data, np.ndarray) else self.data.get()
 
     def detach(self):
@@ -117,6 +134,12 @@ class Tensor:
         return f"tensor({values}, shape={self.shape}, dtype={self.dtype}{tail})"
 
 
+def _check_readable(a):
+    if not readable(a):
+        raise TypeError("a step that is recorded was about to read a number of the device, which "
+                        "it would never look at again: compute with the tensor itself")
+
+
 def tensor(a, requires_grad=False):
     """A tensor from an array, a Python list (float32), a number, or anything with ``__array__`` or
     DLPack (PyTorch, JAX, CuPy), taken without a copy. With ``requires_grad=True`` the array is
@@ -162,16 +185,28 @@ def write(t, update):
                         f"{t.op.__name__}")
     update(t.data)
     owner(t).stamp = _tick()
+    if recording():
+        recording().written[t] = t.data
 
 
 @contextlib.contextmanager
-def track(on):
-    """A context in which history is kept, or not."""
-    token = _tracking.set(on)
+def during(variable, value):
+    """A context in which a context variable has this value."""
+    token = variable.set(value)
     try:
         yield
     finally:
-        _tracking.reset(token)
+        variable.reset(token)
+
+
+def track(on):
+    """A context in which history is kept, or not."""
+    return during(_tracking, on)
+
+
+def record(by):
+    """A context in which what happens on a device is recorded `by` a recorded.Recorded."""
+    return during(_recording, by)
 
 
 def no_grad():

@@ -28,7 +28,7 @@ from minigen.finite import finite, gradient_origin, origin
 from minigen.memory import keep_freed
 from minigen.optim import Optimizer, clip_factor
 from minigen.progress import Progress, interrupts
-from minigen.tensor import Tensor
+from minigen.tensor import Tensor, readable
 
 SAVE_EVERY = 30  # seconds between checkpoints
 
@@ -44,20 +44,25 @@ def descend(opt, loss, parts=None, name="loss", max_norm=None):
     max_norm: the gradients' joint norm is limited to it, as by `optim.clip_grad_norm`.
 
     FloatingPointError, and nothing has been written, if the loss or a gradient is not finite: it
-    names the operation and the parameter. Checking costs one pass over the gradients.
+    names the operation and the parameter. Checking costs one pass over the gradients. A step that
+    is recorded (recorded.py) is not written either, and its numbers are tensors.
     """
-    value = loss.item()
-    if not math.isfinite(value):
-        raise FloatingPointError(f"the {name} is {value}: {origin(loss, opt.params)}")
+    seen, parts = readable(loss.data), parts or {}
+    if seen and not math.isfinite(loss.item()):
+        raise FloatingPointError(f"the {name} is {loss.item()}: {origin(loss, opt.params)}")
     grads = grad(loss, opt.params)
-    squares = {key: kernels.square_sum(g.data) for key, g in grads.items()}
-    for key, s in squares.items():
-        if not math.isfinite(s) and not finite(grads[key].data):  # or only its square is too large
-            raise FloatingPointError(f"the {name} is {value:g} but its gradient by {key} is not "
-                                     f"finite: {gradient_origin(loss, opt.params)}")
-    norm = math.sqrt(sum(squares.values()))
-    opt.step(grads, 1.0 if max_norm is None else clip_factor(norm, max_norm))
-    return {name: value} | {key: float(part) for key, part in (parts or {}).items()}
+    norm = sum(kernels.square_sum(g.data) for g in grads.values()) ** 0.5
+    factor = 1.0 if max_norm is None else clip_factor(norm, max_norm)
+    if seen and not math.isfinite(norm):
+        for key, g in grads.items():
+            if not finite(g.data):  # not only its square is too large
+                raise FloatingPointError(
+                    f"the {name} is {loss.item():g} but its gradient by {key} is not finite: "
+                    f"{gradient_origin(loss, opt.params)}")
+    if not seen:
+        factor = factor + 0 * (loss.data + norm)  # NaN, and nothing is written, or as it was
+    opt.step(grads, factor)
+    return {key: float(x) if seen else x for key, x in {name: loss, **parts}.items()}
 
 
 # ---------------------------------------------------------------------------------- checkpoints

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from types import SimpleNamespace
 
@@ -58,3 +59,18 @@ def on(request):
     """Where a CUDA kernel runs: in the emulator, or on a device (marked gpu)."""
     from cuda_checks import Device, Emulated
     return Device() if request.param == "gpu" else Emulated()
+
+
+@pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])
+def cupy(request, monkeypatch):
+    """The module `cupy`, or its stand-in."""
+    from minigen.kernels import cuda
+    if request.param == "stand-in":
+        from cuda_checks import Emulated
+        from stand_in import modules
+        Emulated()  # or skip
+        for name, module in modules().items():
+            monkeypatch.setitem(sys.modules, name, module)
+    cuda._function.cache_clear()
+    yield __import__("cupy")
+    cuda._function.cache_clear()

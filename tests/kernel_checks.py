@@ -92,6 +92,8 @@ def steps(kernel, options, states, p, grads):
     """The parameter and states after a step for each gradient."""
     p, states = p.copy(), [np.zeros_like(p) for _ in range(states - 1)]
     for t, g in enumerate(grads, 1):
-        last = {"adam": (t,), "sgd": (t == 1,)}.get(kernel.__name__, ())
-        kernel(p, g, *states, *options, *last)
+        if kernel.__name__ == "ema":
+            kernel(p, g, *options)
+        else:
+            kernel(p, g, *states, (*options[:2], t), *options[2:])
     return p, *states

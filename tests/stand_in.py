@@ -1,13 +1,20 @@
 """A stand-in for CuPy, for machines without a device: arrays that live in NumPy's memory but, like
 CuPy's, refuse to be mixed with NumPy's, in a module that knows the functions CuPy knows; kernels
-run in the emulator. So what fails on a device because an array was left on the host fails here."""
+run in the emulator. So what fails on a device because an array was left on the host fails here.
 
+While a stream captures, work is noted and then undone: a graph's launch does it, on the arrays that
+were there. Reading an array or copying one from the host then fails, as on a device."""
+
+import contextlib
+import functools
 import inspect
 import operator
 import re
 import types
+from types import MappingProxyType
 
 import numpy as np
+import scipy.special
 from minigen.kernels import emulate
 
 try:
@@ -38,13 +45,13 @@ class ndarray:
     __dlpack_device__ = lambda self: (2, 0)  # of CUDA, in DLPack's numbering
 
     def get(self):
-        return self.a.copy()
+        return read(self).copy()
 
     def item(self, *args):
-        return self.a.item(*args)
+        return read(self).item(*args)
 
     def __setitem__(self, index, value):
-        self.a[unwrap(index)] = unwrap(value)
+        do(self.a.__setitem__, (unwrap(index), unwrap(value)), writes=[self.a])
 
     def __len__(self):
         return len(self.a)
@@ -53,11 +60,11 @@ class ndarray:
         return (self[i] for i in range(len(self)))
 
     def __bool__(self):
-        return bool(self.a)
+        return bool(read(self))
 
-    __float__ = lambda self: float(self.a)
-    __int__ = lambda self: int(self.a)
-    __index__ = lambda self: operator.index(self.a)
+    __float__ = lambda self: float(read(self))
+    __int__ = lambda self: int(read(self))
+    __index__ = lambda self: operator.index(read(self))
     __hash__ = None
 
 
@@ -70,7 +77,7 @@ def _operator(name):
 
 def _in_place(name):
     def run(self, other):
-        getattr(self.a, name)(unwrap(other))
+        do(getattr(self.a, name), (unwrap(other),), writes=[self.a])
         return self
     return run
 
@@ -103,7 +110,65 @@ def wrap(x):
 
 
 def call(f, *args, **kw):
-    return wrap(f(*map(unwrap, args), **{key: unwrap(value) for key, value in kw.items()}))
+    out = kw.get("out")
+    return wrap(do(f, [*map(unwrap, args)], {key: unwrap(value) for key, value in kw.items()},
+                   [out.a] if isinstance(out, ndarray) else ()))
+
+
+tape = None  # what a stream captures: calls, and what the arrays they wrote held before
+
+
+def do(f, args, kw=MappingProxyType({}), writes=()):
+    """f(*args, **kw), which writes the arrays `writes`; noted if a stream is capturing."""
+    if tape is not None:
+        tape.undo += [(a, a.copy()) for a in writes if a.flags.writeable]
+    result = f(*args, **kw)
+    if isinstance(result, np.generic):
+        result = np.asarray(result)  # which a replay can write
+    if tape is not None:
+        tape.calls.append((f, args, kw, result))
+    return result
+
+
+def read(array):
+    if tape is not None:
+        raise RuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream "
+                           "is capturing")
+    return array.a
+
+
+class Graph:
+    """What a stream has captured."""
+
+    def __init__(self):
+        self.calls, self.undo = [], []
+
+    def launch(self):
+        for f, args, kw, made in self.calls:
+            result = f(*args, **kw)
+            for old, new in zip(*(r if type(r) is tuple else (r,) for r in (made, result)),
+                                strict=True):
+                if isinstance(old, np.ndarray) and not np.may_share_memory(old, new):
+                    old[...] = new
+
+
+class Stream:
+    def __init__(self, non_blocking):
+        assert non_blocking  # work of the default stream cannot be captured
+
+    synchronize = __enter__ = lambda self: None
+    __exit__ = lambda self, *_: None
+
+    def begin_capture(self):
+        global tape
+        tape = Graph()
+
+    def end_capture(self):
+        global tape
+        graph, tape = tape, None
+        for a, before in reversed(graph.undo):
+            a[...] = before
+        return graph
 
 
 class Ufunc:
@@ -130,7 +195,8 @@ class RawModule:
         def launch(grid, block, args, shared_mem=0):
             assert shared_mem <= getattr(launch, "max_dynamic_shared_size_bytes", 48 << 10)
             args = [None if type(a) is np.uint64 and a == 0 else a for a in map(unwrap, args)]
-            emulate.run(self.file, self.code, self.macros, name, grid, block, args, shared_mem)
+            do(emulate.run, (self.file, self.code, self.macros, name, grid, block, args,
+                             shared_mem), writes=[a for a in args if isinstance(a, np.ndarray)])
         return launch
 
 
@@ -138,12 +204,24 @@ class Module(types.ModuleType):
     """The module itself, put in the place of `cupy` among the loaded ones."""
 
     ndarray, RawModule = ndarray, RawModule
-    cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(getDeviceCount=lambda: 1))
+    cuda = types.SimpleNamespace(
+        runtime=types.SimpleNamespace(getDeviceCount=lambda: 1), Stream=Stream,
+        MemoryPool=lambda: types.SimpleNamespace(malloc=None),
+        using_allocator=lambda malloc: contextlib.nullcontext(),
+        get_current_stream=lambda: Stream(True))
 
     def asarray(self, a, dtype=None):
-        return ndarray(np.array(a.a if isinstance(a, ndarray) else a, dtype))
+        if isinstance(a, ndarray) and dtype in (None, a.dtype):
+            return a
+        return self.array(a, dtype)
 
-    array = asarray
+    def array(self, a, dtype=None):
+        if isinstance(a, ndarray):
+            return call(np.array, a, dtype)
+        if tape is not None:
+            raise RuntimeError("a copy from the host while a stream is capturing")
+        return ndarray(np.array(a, dtype))
+
     from_dlpack = lambda self, a: a
 
     def asnumpy(self, a):
@@ -164,3 +242,11 @@ class Module(types.ModuleType):
                 inspect.signature(theirs).bind(*args, **kw)  # TypeError for an unknown option
             return call(function, *args, **kw)
         return run
+
+
+def modules():
+    """What is put in the place of CuPy's modules: a dict by name."""
+    special = types.SimpleNamespace(erf=functools.partial(call, scipy.special.erf),
+                                    log_ndtr=functools.partial(call, scipy.special.log_ndtr))
+    return {"cupy": Module("cupy"), "cupyx": types.SimpleNamespace(),
+            "cupyx.scipy": types.SimpleNamespace(), "cupyx.scipy.special": special}

@@ -168,7 +168,7 @@ def cases():
     yield "random_normal", (np.zeros(1001, np.float32), np.zeros(2, np.uint64))
     yield "channel_sum", (normal(3, 5, 70),)
     yield "square_sum", (normal(5000),)
-    yield "adam", (*normal(4, 300), 0.5, 1e-2, 0.9, 0.99, 1e-8, 0.1, True, 3)
+    yield "adam", (*normal(4, 300), np.array([0.5, 1e-2, 3]), 0.9, 0.99, 1e-8, 0.1, True)
 
 
 @pytest.mark.parametrize("by", ["address", "thread"])

@@ -3,14 +3,9 @@ NumPy's arrays and runs kernels in the emulator, and, marked `gpu`, on CuPy and 
 
 import importlib
 import json
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import scipy.special
-from cuda_checks import Emulated
-from minigen.kernels import cuda
 from op_table import TABLE
 
 import minigen as mg
@@ -22,23 +17,6 @@ from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
 from minigen.models.gan import dcgan, gan, wgan_gp
 from minigen.models.vae import conv_vae, vae
-
-
-@pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])
-def cupy(request, monkeypatch):
-    """The module `cupy`, or its stand-in."""
-    if request.param == "stand-in":
-        from stand_in import Module, call
-        Emulated()  # or skip
-        special = SimpleNamespace(erf=lambda x: call(scipy.special.erf, x),
-                                  log_ndtr=lambda x: call(scipy.special.log_ndtr, x))
-        for module, stands_in in (("cupy", Module("cupy")), ("cupyx", SimpleNamespace()),
-                                  ("cupyx.scipy", SimpleNamespace()),
-                                  ("cupyx.scipy.special", special)):
-            monkeypatch.setitem(sys.modules, module, stands_in)
-    cuda._function.cache_clear()
-    yield __import__("cupy")
-    cuda._function.cache_clear()
 
 
 @pytest.mark.parametrize("name, f, arrays, expected", TABLE, ids=[

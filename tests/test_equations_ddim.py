@@ -156,8 +156,8 @@ def test_the_hybrid_loss_from_its_terms():
             term = 0.5 * (np.log(var / tilde) + (tilde + (q - mu) ** 2) / var - 1)
         simple.append(((eps[n] - eps_hat[n]) ** 2).mean())
         bits.append(5 * term.mean() / np.log(2))
-    assert parts["simple"] == pytest.approx(np.mean(simple))
-    assert parts["vlb_bits"] == pytest.approx(np.mean(bits))
+    assert parts["simple"].item() == pytest.approx(np.mean(simple))
+    assert parts["vlb_bits"].item() == pytest.approx(np.mean(bits))
     expected = np.mean(simple) + 0.25 * np.mean(bits)
     assert loss.item() == pytest.approx(expected)  # eq: ddpm-learned-sigma
 

@@ -140,7 +140,7 @@ def test_optimisers_are_torchs(name):
 
 def test_optimisers_write_through_views():
     p, g = np.ones((4, 6), np.float32), np.ones((6, 4), np.float32)
-    kernels.sgd(p.T, g, None, 1.0, 1.0, 0.0, 0.0, 0.0, False, True)
+    kernels.sgd(p.T, g, None, (1.0, 1.0, 1), 0.0, 0.0, 0.0, False)
     assert not p.any()
 
 

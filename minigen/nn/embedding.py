@@ -7,7 +7,7 @@ import numpy as np
 from minigen.nn import initializers
 from minigen.nn.layers import Linear, _rng
 from minigen.ops import concatenate, cos, silu, sin
-from minigen.tensor import tensor
+from minigen.tensor import as_array, placed, tensor
 
 
 class Sinusoidal:
@@ -21,7 +21,8 @@ class Sinusoidal:
 
     def __call__(self, t):
         omega = 10000.0 ** (-np.arange(self.D // 2) / (self.D // 2))
-        angle = tensor(np.asarray(t, np.float64)[:, None] * omega)
+        t = as_array(t)
+        angle = tensor(t.astype(np.float64)[:, None] * placed(omega, t))
         return concatenate([sin(angle), cos(angle)], axis=1)  # eq: ddpm-time-embedding
 
 
@@ -40,8 +41,8 @@ class RandomFourier:
         initializers.normal(self.omega, self.scale, rng)
 
     def __call__(self, t):
-        omega = self.omega.numpy().astype(np.float64)
-        angle = tensor(np.asarray(t, np.float64)[:, None] * (2 * math.pi / self.T * omega))
+        omega = self.omega.data.astype(np.float64)
+        angle = tensor(placed(as_array(t), omega)[:, None] * (2 * math.pi / self.T * omega))
         return concatenate([sin(angle), cos(angle)], axis=1)  # eq: ddpm-time-embedding
 
 

@@ -20,7 +20,7 @@ from minigen.nn import initializers
 from minigen.nn.layers import Conv2d
 from minigen.ops import conv2d
 from minigen.ops.conv import pair
-from minigen.tensor import tensor, xp
+from minigen.tensor import placed, tensor, xp
 
 
 def causal_mask(K, C, R, S, kind, colours=1):
@@ -72,7 +72,7 @@ class MaskedConv2d(Conv2d):
 
     def masked(self):
         """The weight, 0 where the filter must not look."""
-        return self.weight * xp(self.weight.data).asarray(self.mask, self.weight.dtype)
+        return self.weight * placed(self.mask.astype(self.weight.dtype), self.weight.data)
 
     def __call__(self, x, at=None):
         """at: a `Scan`; x is then a piece of a row, (N, in, 1, w), and so is the result."""

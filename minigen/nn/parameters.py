@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from minigen import kernels
-from minigen.tensor import Tensor, write, xp
+from minigen.tensor import Tensor, recording, write, xp
 
 _LEAVES = (np.ndarray, np.generic, str, bytes, int, float, complex, type, types.FunctionType,
            types.ModuleType, types.BuiltinFunctionType, type(None), np.random.Generator)
@@ -172,15 +172,29 @@ class EMA:
     """
 
     def __init__(self, params, decay=0.999):
-        self.params, self.decay, self.t = params, decay, 0
+        self.params, self.decay, self.t, self.now = params, decay, 0, None
         self.average = {key: p.data.copy() for key, p in params.items()}
 
     def update(self):
         """Take in the parameters as they are now."""
+        recording().uses(self) if recording() else self.place()
         self.t += 1
-        d = min(self.decay, (1 + self.t) / (10 + self.t))
+        t = self.t
+        if self.now is not None:
+            self.now += 1
+            t = self.now
+        d = xp(t).minimum(self.decay, (1 + t) / (10 + t))
         for key, p in self.params.items():
             kernels.ema(self.average[key], p.data, d)
+
+    def place(self):
+        """Put t, on a device, where a recorded update finds it: now (1,)."""
+        a = next(iter(self.params.values())).data
+        if isinstance(a, np.ndarray):
+            self.now = None
+        else:
+            self.now = xp(a).zeros(1) if self.now is None else self.now
+            self.now[...] = self.t
 
     @contextlib.contextmanager
     def applied(self):

@@ -11,7 +11,7 @@ from minigen.ops.activation import logsigmoid, sigmoid
 from minigen.ops.math import abs, multiply, square, where
 from minigen.ops.reduce import log_softmax, mean, sum
 from minigen.ops.shape import astype, getitem, squeeze, take_along_axis
-from minigen.tensor import Tensor, as_array, xp
+from minigen.tensor import Tensor, as_array, placed, readable, xp
 
 __all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "dropout", "embedding", "l1_loss",
            "mse_loss", "one_hot"]
@@ -92,7 +92,7 @@ def integers(name, indices, n):
     a = _raw(indices)
     if a.dtype.kind not in "iu":
         raise TypeError(f"{name}: indices must be integers, got {a.dtype}")
-    if a.size and (a.min() < 0 or a.max() >= n):
+    if a.size and readable(a) and (a.min() < 0 or a.max() >= n):
         raise IndexError(f"{name}: indices must lie in 0…{n - 1}, got {a.min()}…{a.max()}")
     return a
 
@@ -181,4 +181,4 @@ def dropout(x, p=0.5, training=True, rng=None):
     if rng is None:
         raise ValueError("dropout: pass rng=numpy.random.default_rng(seed): noise is an argument")
     keep = rng.random(x.shape, dtype=np.float32) >= p
-    return multiply(x, xp(x.data).asarray(keep.astype(x.dtype) / np.asarray(1 - p, x.dtype)))
+    return multiply(x, placed(keep.astype(x.dtype) / x.dtype.type(1 - p), x.data))

@@ -18,6 +18,8 @@ Scores are arrays (..., V), any numbers whose softmax is P_t; −∞ is probabil
 import numpy as np
 from scipy.special import log_softmax, softmax
 
+from minigen.tensor import as_array, placed
+
 
 def temperature(s, tau):
     """Scores at temperature τ > 0: a number, or an array that broadcasts to s."""
@@ -55,8 +57,9 @@ def greedy(s, rng=None):
 
 def sample(s, rng):
     """A value drawn with the probabilities softmax(s): integers (...)."""
-    c = np.cumsum(softmax(np.asarray(s, np.float64), -1), -1)
-    u = rng.random((*c.shape[:-1], 1)) * c[..., -1:]
+    s = as_array(s).astype(np.float64)
+    c = np.cumsum(np.exp(s - s.max(-1, keepdims=True)), -1)  # of what softmax divides by its sum
+    u = placed(rng.random((*c.shape[:-1], 1)), c) * c[..., -1:]
     return (c <= u).sum(-1)  # eq: basic-sampling
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from minigen import concatenate, cross_entropy, mean, nn, no_grad, sum, tensor
 from minigen.models.autoregressive import decoding
 from minigen.nn.masked import Scan
-from minigen.tensor import Tensor, xp
+from minigen.tensor import Tensor, placed, readable, xp
 
 
 def outputs(levels):
@@ -55,7 +55,7 @@ class PixelModel:
         return -mean(self.log_prob(x, *given))  # eq: pixelcnn-mle
 
     def sample(self, n, rng, *given, choose=decoding.sample):
-        """n images: integers (n, C, H, W). `choose` as in `complete`."""
+        """n images: integers (n, C, H, W), where the network is. `choose` as in `complete`."""
         return self.complete(np.zeros((n, *self.shape), int), False, rng, *given, choose=choose)
 
     def complete(self, x, known, rng, *given, choose=decoding.sample):
@@ -69,7 +69,8 @@ class PixelModel:
         drawn side by side.
         """
         known = np.broadcast_to(known, np.shape(x))
-        x = np.where(known, self._checked(x), 0)
+        weight = next(iter(nn.parameters(self.net).values())).data
+        x = placed(np.where(known, self._checked(x), 0), weight).copy()
         C, H, W = self.shape
         with no_grad():
             at = Scan(self._scaled(x))
@@ -78,9 +79,10 @@ class PixelModel:
                     kept = known[:, c, at.i, at.j]
                     if kept.all() and c < C - 1:
                         continue
-                    s = self.scores(tensor(at.pixel()), *given, at=at)[:, c, :, 0, 0].numpy()
+                    s = self.scores(tensor(at.pixel()), *given, at=at)[:, c, :, 0, 0].data
                     if not kept.all():
-                        x[:, c, at.i, at.j] = np.where(kept, x[:, c, at.i, at.j], choose(s, rng))
+                        drawn, here = choose(s, rng), x[:, c, at.i, at.j]
+                        x[:, c, at.i, at.j] = xp(x).where(placed(kept, x), here, drawn)
                         at.x[:, c, at.i, at.j] = self._scaled(x[:, c, at.i, at.j])
                 at.drawn()
         return x
@@ -91,7 +93,7 @@ class PixelModel:
         if x.shape[1:] != self.shape or x.dtype.kind not in "iu":
             raise ValueError(f"images are {x.dtype} {x.shape}, expected integers (N, "
                              f"{', '.join(map(str, self.shape))})")
-        if x.size and (x.min() < 0 or x.max() >= self.levels):
+        if x.size and readable(x) and (x.min() < 0 or x.max() >= self.levels):
             raise ValueError(f"images have values {x.min()}…{x.max()}, but this model's levels are "
                              f"0…{self.levels - 1}: scale and round them first")
         return x

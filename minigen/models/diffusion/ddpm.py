@@ -89,13 +89,13 @@ class DDPM:
     def eps(self, x_t, t, *given, threshold=None):
         """ε_θ(x_t, t), the noise that the network sees in x_t. With a `threshold`, the noise that
         leaves the corrected estimate of x_0."""
-        x_t, t = tensor(x_t), np.broadcast_to(self.schedule.check(t), len(x_t))
-        eps = self.net(x_t, self.schedule.times[t], *given)
+        x_t, s, t = tensor(x_t), self.schedule, self.schedule.check(t)
+        t = xp(t).broadcast_to(t, len(x_t))
+        eps = self.net(x_t, s.pick(s.times, t), *given)
         if threshold is None:
             return eps
-        alpha_bar, at = self.schedule.alpha_bar, self.schedule.at
-        x_0 = threshold(self.predict_x0(x_t, t, eps))
-        return (x_t - at(np.sqrt(alpha_bar), t, x_t) * x_0) / at(np.sqrt(1 - alpha_bar), t, x_t)
+        x_0, at = threshold(self.predict_x0(x_t, t, eps)), s.at
+        return (x_t - at(np.sqrt(s.alpha_bar), t, x_t) * x_0) / at(np.sqrt(1 - s.alpha_bar), t, x_t)
 
     def predict_x0(self, x_t, t, eps):
         """x_0 as it must be if ε is the noise in x_t: `q_sample` turned around."""

@@ -22,7 +22,7 @@ import math
 import numpy as np
 
 from minigen import grad, log_softmax, sum, take_along_axis, tensor
-from minigen.tensor import Tensor, track
+from minigen.tensor import Tensor, readable, track
 
 
 def drop_labels(y, classes, rng, p=0.1):
@@ -32,6 +32,8 @@ def drop_labels(y, classes, rng, p=0.1):
 
 def labels(y, classes):
     """y as an array of integers (N,). Raises ValueError for what is not a label."""
+    if isinstance(y, Tensor) and not readable(y.data):
+        return y.data
     y = np.asarray(y.numpy() if isinstance(y, Tensor) else y)
     if y.dtype.kind not in "iu" or y.size and not 0 <= y.min() <= y.max() < classes:
         wrong = y[(y < 0) | (y >= classes)] if y.dtype.kind in "iu" else y

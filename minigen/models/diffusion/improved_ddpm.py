@@ -68,4 +68,4 @@ class ImprovedDDPM(DDPM):
         term = where(is_first, first, kl(self.q_posterior(x_t, x_0, t), p))
         vlb = s.T * mean(term) / math.log(2)
         hybrid = simple + self.lam * vlb  # eq: ddpm-learned-sigma
-        return hybrid, {"simple": simple.item(), "vlb_bits": vlb.item()}
+        return hybrid, {"simple": simple, "vlb_bits": vlb}

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from minigen.tensor import Tensor, xp
+from minigen.tensor import Tensor, placed, readable
 
 
 class Schedule:
@@ -60,14 +60,21 @@ class Schedule:
 
         Raises ValueError for a t that is not one of 1 … T.
         """
-        t = self.check(t)
         data = like.data if isinstance(like, Tensor) else like
-        picked = np.asarray(values)[t].astype(data.dtype).reshape(-1, *[1] * (data.ndim - 1))
-        return xp(data).asarray(picked)
+        picked = self.pick(values, self.check(t)).astype(data.dtype)
+        return placed(picked.reshape(-1, *[1] * (data.ndim - 1)), data)
+
+    def pick(self, values, t):
+        """The entries of `values` (T + 1,) at integers t (N,) that `check` gave, where t lies."""
+        return placed(np.asarray(values), t)[t]
 
     def check(self, t):
-        """t as an array of integers. Raises ValueError unless all are among 1 … T."""
-        t = np.asarray(t.numpy() if isinstance(t, Tensor) else t)
+        """t as an array of integers. Raises ValueError unless all are among 1 … T: what cannot be
+        read, because the step is being recorded, is taken as it is."""
+        t = t.data if isinstance(t, Tensor) else t
+        if not readable(t):
+            return t
+        t = t.get() if hasattr(t, "get") else np.asarray(t)
         if t.dtype.kind not in "iu" or t.size and not 1 <= t.min() <= t.max() <= self.T:
             came = t.ravel()[(t.ravel() < 1) | (t.ravel() > self.T)] if t.dtype.kind in "iu" else t
             raise ValueError(f"diffusion: t must be integers from 1 to T = {self.T}, got "

@@ -16,7 +16,7 @@ Differs from the paper: leaky ReLU in place of maxout and dropout in D; images i
 import math
 
 from minigen import leaky_relu, logsigmoid, mean, nn, no_grad, relu, sigmoid, tanh, tensor
-from minigen.tensor import xp
+from minigen.tensor import placed
 from minigen.train import descend
 
 
@@ -34,7 +34,7 @@ class Game:
     def prior(self, n, rng):
         """n codes z ~ N(0, I): (n, d_z)."""
         weight = next(iter(nn.parameters(self.G).values())).data
-        return tensor(xp(weight).asarray(rng.standard_normal((n, self.d_z), weight.dtype)))
+        return tensor(placed(rng.standard_normal((n, self.d_z), weight.dtype), weight))
 
     def generate(self, n, rng, *given):
         """n samples x̃ = G(z), to be differentiated: (n, ...)."""

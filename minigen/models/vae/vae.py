@@ -12,10 +12,9 @@
 
 import math
 
-import numpy as np
-
 from minigen import exp, logsumexp, mean, nn, no_grad, relu, split, square, stack, sum, tensor
 from minigen.dist import Bernoulli, Normal
+from minigen.tensor import xp
 
 
 class VAE:
@@ -31,8 +30,8 @@ class VAE:
 
     def prior(self, n):
         """p(z) for n codes: a `Normal` over (n, d_z)."""
-        dtype = next(iter(nn.parameters(self.decoder).values())).dtype
-        zeros = tensor(np.zeros((n, self.d_z), dtype))
+        weight = next(iter(nn.parameters(self.decoder).values())).data
+        zeros = tensor(xp(weight).zeros((n, self.d_z), weight.dtype))
         return Normal(mu=zeros, logvar=zeros)  # eq: vae-gaussian-prior
 
     def encode(self, x, *given):
@@ -54,11 +53,11 @@ class VAE:
         return reconstruction - kl, reconstruction, kl  # eq: vae-elbo
 
     def loss(self, x, rng, *given):
-        """−ELBO, averaged over a batch, and its parts as numbers. A training step is this (encode,
+        """−ELBO, averaged over a batch, and its parts, scalars. A training step is this (encode,
         sample, decode, compare), back-propagation, and a step of the optimiser."""
         elbo, reconstruction, kl = self.elbo(x, rng, *given)
         loss = -mean(elbo)  # eq: vae-elbo-objective, vae-training-step
-        return loss, {"reconstruction": -mean(reconstruction).item(), "kl": mean(kl).item()}
+        return loss, {"reconstruction": -mean(reconstruction), "kl": mean(kl)}
 
     def log_prob(self, x, rng, *given, K=50):
         """log p_θ(x), approached from below by K weighted samples (Burda et al. 2016): (N,),

@@ -1,0 +1,73 @@
+"""Random numbers that are drawn where they are needed.
+
+    rng = Philox((seed, t), "cuda")
+    eps = rng.standard_normal((64, 1, 28, 28), np.float32)       an array of the device
+
+NumPy's generators draw on the host; on a device each draw is then a copy. This one has those of
+their methods that the models call, and draws by kernels.philox: on the CPU it gives the same
+integers. Its count lies beside the numbers, so that a recorded step (recorded.py) draws anew each
+time it is replayed.
+"""
+
+import math
+
+import numpy as np
+
+from minigen import kernels
+from minigen.tensor import recording
+
+
+class Philox:
+    """Philox 4×32 (Salmon et al. 2011), seeded as `numpy.random.default_rng` is, by integers.
+
+    Attributes: `t`, how many times four numbers were drawn; `state`, the key and t beside the
+    numbers, (2,) uint64.
+    """
+
+    def __init__(self, seed, device="cpu"):
+        if device == "cuda":
+            import cupy
+        self.xp = cupy if device == "cuda" else np
+        self.state = self.xp.zeros(2, np.uint64)
+        self.seed(seed)
+
+    def seed(self, seed):
+        """Begin anew with another seed, in place."""
+        (self.key,) = np.random.SeedSequence(seed).generate_state(1, np.uint64)
+        self.t = 0
+        self.place()
+
+    def place(self):
+        """Put key and t where the kernels find them."""
+        self.state[...] = self.xp.asarray(np.array([self.key, self.t], np.uint64))
+
+    def standard_normal(self, size=(), dtype=np.float64):
+        """N(0, 1)."""
+        return self._draw(kernels.random_normal, size, dtype)
+
+    def random(self, size=(), dtype=np.float64):
+        """Uniform on [0, 1), multiples of 2⁻²⁴."""
+        return self._draw(kernels.random_uniform, size, dtype)
+
+    def uniform(self, low=0.0, high=1.0, size=()):
+        """Uniform between `low` and `high`."""
+        return low + (high - low) * self.random(size)
+
+    def integers(self, low, high=None, size=()):
+        """Integers from low to high − 1 (of one argument: from 0), int64. The range is at most 2³²:
+        their probabilities differ by at most 2⁻³²."""
+        low, high = (0, low) if high is None else (low, high)
+        if not 0 < high - low <= 2**32:
+            raise ValueError(f"integers: expected low < high, at most 2³² apart, got {low}, {high}")
+        bits = self._draw(kernels.random_bits, size, np.uint32).astype(np.uint64)
+        return low + (bits * np.uint64(high - low) >> np.uint64(32)).astype(np.int64)
+
+    def _draw(self, kernel, size, dtype):
+        if recording():
+            recording().uses(self)
+        y = self.xp.empty(size, dtype)
+        kernel(y.reshape(-1), self.state)
+        draws = math.ceil(y.size / 4)
+        self.state[1:] += np.uint64(draws)
+        self.t += draws
+        return y

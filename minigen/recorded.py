@@ -1,0 +1,132 @@
+"""Steps of a device that are recorded once, as a CUDA graph, and replayed.
+
+    noise = Philox(0, "cuda")
+    step = Recorded(lambda x: train.descend(opt, *model.loss(x, noise), max_norm=1.0))
+    numbers = step(x)                                   {"loss": 0.31, ...}
+
+    draw = Recorded(lambda: sampler.sample(64, shape, noise))
+    images = draw()
+
+A small model's kernels take less time than Python needs to start them. The first call runs as ever,
+in memory of its own; the second is recorded while it starts its kernels; every other one starts the
+whole recording at once, with the same results. What makes that right:
+
+- An argument's array is copied over the first call's.
+- Whatever changes from call to call lies on the device, where the recording finds it: the learning
+  rate and t of an optimiser, t of an EMA, the count of a random.Philox (`place`).
+- Arrays that the step takes from the host (a noise schedule) are copied once. They must be the same
+  in the second call as in the first (TypeError), so noise of the host's is noticed.
+- Nothing is read: `descend` lets a loss that is not finite keep the optimiser from writing.
+- All other decisions are those of the second call: `training`, a precision, how many steps.
+"""
+
+import contextlib
+
+import numpy as np
+
+from minigen.tensor import Tensor, as_array, record, write
+
+
+class Recorded:
+    """`function(*arrays)` on a device, recorded. It returns tensors, which the next call writes
+    anew, or a dict of scalars, as a training step does, which become numbers.
+
+    Raises TypeError for arrays of another shape or dtype than the first call's, for one of the host
+    that is not as it was, and for parameters that were moved since. If a number is not finite the
+    step, which wrote nothing, is done again unrecorded, where `descend` says what went wrong.
+    """
+
+    def __init__(self, function):
+        self.function, self.inputs, self.result, self.graph = function, None, None, None
+        self.parts = {}  # what counts steps or draws, and its count before this call
+        self.constants, self.written = [], {}
+
+    def __call__(self, *inputs):
+        import cupy
+        inputs = [as_array(x.data if isinstance(x, Tensor) else x) for x in inputs]
+        if self.inputs is None:
+            self.inputs = [cupy.array(x) for x in inputs]
+            self.stream = cupy.cuda.Stream(non_blocking=True)
+            self.pool = cupy.cuda.MemoryPool()
+        self._take(inputs, cupy)
+        self.parts = {part: part.t for part in self.parts}
+        for part in self.parts:
+            part.place()
+        run = self._run if self.result is None else self._replay if self.graph else self._record
+        run(cupy)
+        if not isinstance(self.result, dict):
+            return self.result
+        numbers = {key: float(x.data) for key, x in self.result.items()}
+        if not np.isfinite(list(numbers.values())).all():
+            for part, part.t in self.parts.items():
+                part.place()
+            return self.function(*self.inputs)
+        return numbers
+
+    def _take(self, inputs, cupy):
+        """Copy this call's arrays over those of the first."""
+        kinds = [[(a.shape, str(a.dtype)) for a in arrays] for arrays in (self.inputs, inputs)]
+        if kinds[0] != kinds[1]:
+            raise TypeError(f"a step recorded with {kinds[0]} was given {kinds[1]}: calls of other "
+                            "shapes than the first's need a Recorded of their own")
+        for a, x in zip(self.inputs, inputs, strict=True):
+            a[...] = cupy.asarray(x)
+
+    @contextlib.contextmanager
+    def _recording(self, cupy):
+        """A context in which memory is the recording's own and nothing can be read."""
+        self.next, self.written = 0, {}
+        cupy.cuda.get_current_stream().synchronize()
+        with record(self), cupy.cuda.using_allocator(self.pool.malloc), self.stream:
+            yield
+        self.stream.synchronize()
+
+    def _run(self, cupy):
+        self.constants, self.parts = [], {}
+        with self._recording(cupy):
+            self.result = self.function(*self.inputs)
+
+    def _record(self, cupy):
+        with self._recording(cupy):
+            self.stream.begin_capture()
+            try:
+                self.result = self.function(*self.inputs)
+            except BaseException:
+                with contextlib.suppress(Exception):  # that the recording is useless is known
+                    self.stream.end_capture()
+                raise
+            self.graph = self.stream.end_capture()
+        self.steps = {part: part.t - t for part, t in self.parts.items()}
+        self.graph.launch()
+
+    def _replay(self, cupy):
+        for t, a in self.written.items():
+            if t.data is not a:
+                raise TypeError("a parameter or buffer was moved since the step was recorded: make "
+                                "a new Recorded")
+            write(t, lambda a: None)  # what was computed from it before is stale
+        self.graph.launch()
+        for part, steps in self.steps.items():
+            part.t += steps
+
+    def uses(self, part):
+        """The step changes an optimiser, an EMA or a generator."""
+        if part not in self.parts:
+            if self.result is not None:
+                raise TypeError(f"a step that is recorded came upon {type(part).__name__}, which "
+                                "its first call did not use")
+            self.parts[part] = part.t
+            part.place()
+
+    def constant(self, a, m):
+        """The copy on the device of an array of the host: the i-th that the step asks for is the
+        one the first call asked for."""
+        i, kind = self.next, (a.shape, a.dtype, a.tobytes())
+        self.next += 1
+        if self.result is None and i == len(self.constants):
+            self.constants.append((kind, m.asarray(a)))
+        if i == len(self.constants) or self.constants[i][0] != kind:
+            raise TypeError(f"a step that is recorded took an array {a.shape} {a.dtype} from the "
+                            "host which is not what it was at the first call: make it an argument, "
+                            "or draw it from a random.Philox of the device")
+        return self.constants[i][1]

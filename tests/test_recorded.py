@@ -1,0 +1,164 @@
+"""Recorded steps do what the same calls do unrecorded: on a stand-in whose streams capture, and,
+marked `gpu`, on CuPy and a device."""
+
+import numpy as np
+import pytest
+
+import minigen as mg
+from minigen import nn, optim
+from minigen.models.autoregressive.pixelcnn import pixelcnn
+from minigen.models.diffusion import schedule, threshold
+from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.denoiser import denoiser
+from minigen.models.gan import dcgan, gan
+from minigen.models.vae import conv_vae
+from minigen.random import Philox
+from minigen.recorded import Recorded
+from minigen.train import descend
+
+IMAGES = (np.random.default_rng(3).random((3, 3, 1, 8, 8)) < 0.4).astype(np.float32)
+
+
+def diffusion():
+    return DDPM(denoiser((1, 8, 8), widths=(8, 8), D=16), schedule.linear(50))
+
+
+def learner(model, opt, rng):
+    return lambda x: descend(opt, *model.loss(2 * x - 1, rng), max_norm=0.5)
+
+
+def reader(model, opt, rng):
+    return lambda x: descend(opt, model.loss(x.astype(np.int64)))
+
+
+def player(game, opt, rng):
+    opt_g = optim.SGD(nn.parameters(game.G), 0.01)
+    return lambda x: gan.algorithm_1(game, opt, opt_g, lambda i: (2 * x - 1,), k=2)(0, rng)
+
+
+MODELS = {
+    "vae": (lambda: conv_vae.convolutional((1, 8, 8), 3), learner),
+    "ddpm": (diffusion, learner),
+    "pixelcnn": (lambda: pixelcnn((1, 8, 8), 2, 12, 2), reader),
+    "dcgan": (lambda: dcgan.dcgan((1, 8, 8), 3, 4), player),
+}
+
+
+def trained(name, recorded, device="cuda"):
+    """Three steps of a model: its weights and averages, what each step said, how often Python went
+    through the step, and the counts of the optimiser and the noise."""
+    build, make = MODELS[name]
+    model, rng = build(), Philox(5, device)
+    nn.init(model, np.random.default_rng(0))
+    nn.to(model, device)
+    opt = optim.Adam(nn.parameters(getattr(model, "D", model)))
+    ema, step, seen = nn.EMA(opt.params), make(model, opt, rng), []
+
+    def whole(x):
+        numbers = step(x)
+        ema.update()
+        seen.append(x)
+        return numbers
+
+    call = Recorded(whole) if recorded else whole
+    said = []
+    for t, x in enumerate(IMAGES):
+        opt.lr = 0.01 / (t + 1)
+        said.append(call(rng.xp.asarray(x)))
+    average = {key: rng.xp.asarray(a) for key, a in ema.average.items()}
+    return (nn.state_dict(model), {key: mg.tensor(a).numpy() for key, a in average.items()}, said,
+            len(seen), (opt.t, ema.t, rng.t))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_training_steps(cupy, name):
+    weights, averages, said, _, counts = trained(name, recorded=False)
+    replayed = trained(name, recorded=True)
+    for one, other in zip((weights, averages), replayed, strict=False):
+        for key, a in one.items():
+            np.testing.assert_array_equal(other[key], a, err_msg=key)
+    assert replayed[2:] == (said, 2, counts)
+    assert not np.array_equal(averages[next(iter(averages))], weights[next(iter(weights))])
+    here, *_, on_cpu = trained(name, recorded=False, device="cpu")
+    assert on_cpu == counts
+    for key, a in here.items():
+        np.testing.assert_allclose(weights[key], a, rtol=1e-2, atol=3e-3, err_msg=key)
+
+
+def drawn_back(model, rng):
+    few = schedule.respaced(model.schedule, 2)
+    sampler = DDPM(model.net, few, sigma2=few.beta_tilde)
+    return sampler.sample(2, (1, 8, 8), rng, threshold=threshold.static)
+
+
+@pytest.mark.parametrize("build, sample", [
+    (diffusion, drawn_back),
+    (lambda: pixelcnn((1, 3, 3), 4, 12, 1), lambda model, rng: model.sample(6, rng)),
+    (lambda: dcgan.dcgan((1, 8, 8), 3, 4), lambda game, rng: game.sample(2, rng)),
+    (lambda: conv_vae.convolutional((1, 8, 8), 3), lambda model, rng: model.generate(2, rng).mean),
+], ids=["ddpm", "pixelcnn", "dcgan", "vae"])
+def test_sampling_loops(cupy, build, sample):
+    model = build()
+    nn.init(model, np.random.default_rng(0))
+    nn.to(model, "cuda")
+
+    def three(wrap):
+        rng = Philox(1, "cuda")
+        draw = wrap(lambda: sample(model, rng))
+        return [mg.tensor(draw()).numpy().copy() for _ in range(3)]
+
+    images = three(lambda f: f)
+    np.testing.assert_array_equal(three(Recorded), images)
+    assert not np.array_equal(images[1], images[2])
+
+
+def linear(cupy):
+    w = mg.tensor(np.ones((3, 2), np.float32), requires_grad=True)
+    nn.to([w], "cuda")
+    return w, optim.SGD([w], 0.1)
+
+
+def test_what_a_recording_cannot_do_is_said(cupy):
+    w, opt = linear(cupy)
+    x, rng = np.ones((4, 3), np.float32), np.random.default_rng(0)
+
+    def noisy(x):
+        return descend(opt, mg.mean((x @ w) * rng.random((4, 2), np.float32)))
+
+    step = Recorded(noisy)
+    step(x)
+    with pytest.raises(TypeError, match=r"an array \(4, 2\) float32 from the host"):
+        step(x)
+    with pytest.raises(TypeError, match="about to read a number of the device"):
+        Recorded(lambda x: {"loss": mg.mean(x @ w).item()})(x)
+
+    calls = []
+    step = Recorded(lambda x: calls.append(descend(opt, mg.mean(x @ w))) or calls[-1])
+    for _ in range(3):
+        step(x)
+    with pytest.raises(TypeError, match=r"recorded with \[\(\(4, 3\), .*given \[\(\(2, 3\)"):
+        step(x[:2])
+    loss = mg.mean(mg.square(mg.tensor(cupy.asarray(x)) @ w))
+    step(x)
+    with pytest.raises(RuntimeError, match="written"):
+        mg.grad(loss, [w])
+    nn.to([w], "cpu")
+    with pytest.raises(TypeError, match="was moved since"):
+        step(x)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_number_that_is_not_finite_writes_nothing_and_is_explained(cupy):
+    w, opt = linear(cupy)
+    rng = Philox(0, "cuda")
+    step = Recorded(lambda x: descend(opt, mg.mean(mg.log(x @ w) + rng.random((4, 2)).astype(
+        np.float32))))
+    x = np.ones((4, 3), np.float32)
+    for bad in range(4):  # in the first call, in the recorded one, in replays
+        before, t = w.numpy().copy(), opt.t
+        with pytest.raises(FloatingPointError, match="the loss is nan: .* come from log"):
+            step(-x)
+        np.testing.assert_array_equal(w.numpy(), before)
+        assert opt.t == t == bad
+        assert np.isfinite(step(x)["loss"])
+        assert opt.t == t + 1 and not np.array_equal(w.numpy(), before)

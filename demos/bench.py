@@ -2,6 +2,7 @@
 
     python demos/bench.py                          all rows (about 20 minutes)
     python demos/bench.py --only models            vae, dcgan, pixelcnn and ddpm
+    python demos/bench.py --device cuda            models and kernels on a CUDA device (8 minutes)
     python demos/bench.py --json FILE              leave the numbers in a file
     python demos/bench.py --quick                  a moment for each row: to see that it runs
 
@@ -9,6 +10,10 @@ Each side runs in a process of its own with the same number of threads, from the
 same batch in float32 (demos/side_by_side/ has both). The sides take turns, and the median of their
 rounds counts. A ratio is PyTorch's time over minigen's: above 1, minigen is faster. Needs
 `pip install torch`; nothing else may be running.
+
+On a device factors of the models' products are rounded to TF32 on both sides, "recorded" is minigen
+with recorded steps, and a kernel's rate stands beside what PyTorch's product of its precision, or
+its copy, reaches there.
 """
 
 import argparse
@@ -25,22 +30,25 @@ import tempfile
 import time
 from pathlib import Path
 
-from minigen.demo import at_least, cli
+from demos.side_by_side.kernels import ceilings, precision, table
+from minigen import info
+from minigen.demo import at_least, cli, module
 from minigen.train import UserError, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = {"vae": "VAE", "dcgan": "DCGAN", "pixelcnn": "PixelCNN", "ddpm": "DDPM"}
-GROUPS = ("imports", "models", "ops")
+GROUPS = {"cpu": ("imports", "models", "ops"), "cuda": ("models", "kernels")}
+UNITS = {"TFLOP/s": 1e12, "GB/s": 1e9}
 CLOSE = 1e-4  # to which the sides' first losses must agree, relatively
 
 
 class Side:
     """A process that times what it is asked to: see side_by_side/worker.py."""
 
-    def __init__(self, name, module, shared, threads, *sizes):
+    def __init__(self, name, module, shared, threads, device="cpu", *sizes):
         self.name, self.process = name, subprocess.Popen(
             [sys.executable, "-m", "demos.side_by_side.worker", name, module, shared,
-             *map(str, [threads, *sizes])],
+             *map(str, [threads, device, *sizes])],
             cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.about = self._answer()
 
@@ -66,22 +74,29 @@ class Side:
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=(*GROUPS, *MODELS), help="one part of the table")
+    parser.add_argument("--only", choices=("imports", "models", "ops", "kernels", *MODELS),
+                        help="one part of the table")
+    parser.add_argument("--device", choices=GROUPS, default="cpu", help="where to compute")
     parser.add_argument("--threads", type=at_least(1), default=os.cpu_count(), metavar="N",
                         help="of each side (default: all cores)")
-    parser.add_argument("--rounds", type=at_least(1), default=7, metavar="N",
-                        help="turns of each side (default: 7)")
+    parser.add_argument("--rounds", type=at_least(1), metavar="N",
+                        help="turns of each side (default: 7, on a device 5)")
     parser.add_argument("--json", metavar="FILE", help="also write the numbers to FILE")
     parser.add_argument("--quick", action="store_true", help="one short round")
     args = parser.parse_args(argv)
     if importlib.util.find_spec("torch") is None:
         raise UserError("PyTorch is not installed, so there is nothing to compare with: "
                         "pip install torch")
+    args.rounds = args.rounds or {"cpu": 7, "cuda": 5}[args.device]
     if args.quick:
         args.rounds = 1
     about = machine(args.threads, "torch")
+    if args.device == "cuda":
+        module(args.device)
+        about["device"] = info.driver()[1][0]
     print("; ".join(f"{key} {value}" for key, value in about.items()), flush=True)
-    rows = [row for subject in subjects(args.only) for row in measure(subject, args)]
+    rows = [row for subject in subjects(args.only, GROUPS[args.device])
+            for row in measure(subject, args)]
     print(f"\n{markdown(rows)}\n\n" + "\n".join(f"{k}: {v}" for k, v in summary(rows).items()))
     if args.json:
         found = {**about, "rows": rows, **summary(rows)}
@@ -89,10 +104,12 @@ def main(argv=None):
     return rows
 
 
-def subjects(only):
+def subjects(only, groups):
     if only in MODELS:
         return [only]
-    return [s for group in GROUPS if only in (None, group)
+    if only not in (None, *groups):
+        raise UserError(f"--only {only} is not measured there: one of {', '.join(groups)}")
+    return [s for group in groups if only in (None, group)
             for s in (MODELS if group == "models" else [group])]
 
 
@@ -104,8 +121,11 @@ def measure(subject, args):
     seconds = 0.01 if args.quick else 0.5 if subject in MODELS else 0.1
     with tempfile.TemporaryDirectory() as shared:
         def side(name):
-            return Side(name, subject, shared, args.threads)
+            return Side(name, subject, shared, args.threads, args.device)
 
+        if subject == "kernels":
+            with side("minigen") as ours, side("pytorch") as theirs:
+                return rates(ours, theirs, seconds, args.rounds)
         print(f"{subject}: compiling", flush=True)
         with side("minigen"):  # fills the compile cache, which would count as memory
             pass
@@ -120,6 +140,8 @@ def measure(subject, args):
                 with side("compiled") as compiled:
                     rows[0]["compiled"] = 1e3 * statistics.median(
                         compiled.time("train", seconds) for _ in range(args.rounds))
+            if args.device == "cuda":
+                return [*rows, *recorded(subject, rows, side, seconds, args.rounds)]
         return [*rows, {"what": f"{MODELS[subject]}: memory of a training step, MiB",
                         **ratio(ours.about["memory"], theirs.about["memory"])}]
 
@@ -131,6 +153,34 @@ def timed(subject, name, sides, seconds, rounds):
     what = f"{MODELS[subject]}: {name}" if subject in MODELS else name
     print(f"  {what}: {ours:.3g} ms, PyTorch {theirs:.3g} ms", flush=True)
     return {"what": what, **ratio(ours, theirs)}
+
+
+def recorded(subject, rows, side, seconds, rounds):
+    """The rows of training and sampling once more, with minigen's steps recorded."""
+    found = []
+    with side("recorded") as ours:
+        for row in rows:
+            name = row["what"].removeprefix(f"{MODELS[subject]}: ")
+            if name in ("train", "sample"):
+                times = [ours.time(name, seconds) for _ in range(rounds)]
+                found.append({"what": f"{MODELS[subject]}: {name}, recorded",
+                              **ratio(1e3 * statistics.median(times), row["pytorch"])})
+    return found
+
+
+def rates(ours, theirs, seconds, rounds):
+    """The rows of the kernels, with what they reach in a second and that by the ceiling."""
+    def best(unit):
+        return ceilings()[unit][1] / min(theirs.time(unit, seconds) for _ in range(rounds))
+
+    rows, tops = [], {unit: best(unit) for unit in ceilings()}
+    for name, (_, work, unit, *_) in table().items():
+        row = timed("kernels", name, [ours, theirs], seconds, rounds)
+        rate = 1e3 * work / row["minigen"]
+        top = tops[unit if unit in tops else f"{unit}, {precision(name)}"]
+        rows.append(row | {"rate": f"{rate / UNITS[unit]:.3g} {unit}, {rate / top:.0%} of "
+                                   f"{top / UNITS[unit]:.3g}"})
+    return rows
 
 
 def alone(subject, ours, theirs, seconds, rounds):
@@ -186,12 +236,13 @@ def summary(rows):
 
 
 def markdown(rows):
-    lines = ["| | minigen | PyTorch | ratio | torch.compile | first losses |",
+    lines = ["| | minigen | PyTorch | ratio | torch.compile | first losses; rate of the kernel |",
              "|---|---|---|---|---|---|"]
     for row in rows:
         compiled = f"{row['compiled']:.3g}" if "compiled" in row else ""
         lines.append(f"| {row['what']} | {row['minigen']:.3g} | {row['pytorch']:.3g} | "
-                     f"{row['ratio']:.2f} | {compiled} | {row.get('losses', '')} |")
+                     f"{row['ratio']:.2f} | {compiled} | "
+                     f"{row.get('losses', row.get('rate', ''))} |")
     return "\n".join(lines)
 
 

@@ -53,8 +53,9 @@ def main(argv=None):
 
 def step(model, threads, batch, side, seconds):
     """Seconds of a training step."""
-    with tempfile.TemporaryDirectory() as shared, Side("minigen", model, shared, threads, batch,
-                                                       side) as worker:
+    sizes = "cpu", batch, side
+    with tempfile.TemporaryDirectory() as shared, Side("minigen", model, shared, threads,
+                                                       *sizes) as worker:
         found = worker.time("train", seconds)
     print(f"{MODELS[model]}: {batch} images of {side}×{side}, {threads} threads: "
           f"{1e3 * found:.3g} ms", flush=True)

@@ -85,7 +85,7 @@ class Demo:
         self.args = self._arguments(doc, argv, data, steps, batch, flags)
         self.out, self.quick = Path(self.args.out), self.args.quick
         self.rng = np.random.default_rng((self.args.seed, 0, INIT))
-        self.xp, self.device = np, _device(self.args.device)
+        self.xp, self.device = np, module(self.args.device)
         print(f"{system}: {self.args.steps} steps of {self.args.batch} "
               f"{'samples' if _draws_itself(self.args) else 'images'}, seed "
               f"{self.args.seed}, results in {self.out}", flush=True)
@@ -266,9 +266,9 @@ def _load(args):
     return data.load(args.data, args.data_dir, args.download, **sizes)
 
 
-def _device(name):
+def module(device):
     """numpy for "cpu", cupy for "cuda"; UserError if there is no CuPy or no device."""
-    if name == "cpu":
+    if device == "cpu":
         return np
     try:
         import cupy

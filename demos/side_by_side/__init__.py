@@ -1,15 +1,18 @@
 """The reference models and ops twice, in minigen and in PyTorch, as demos/bench.py times them.
 
-Each module has two functions, `minigen(shared)` and `pytorch(shared, compile)`. Both give a dict of
-what is timed: names to functions without arguments. (minigen's of a model also takes the batch size
-and the side of the images, for demos/scaling.py.) minigen's is called first and leaves the first
-weights and the batch in the folder `shared`; PyTorch's takes them from there. Each runs in its own
-process, so every import stands in the function of the side that needs it.
+Each module has two functions, `minigen(shared, on)` and `pytorch(shared, compile)`. Both give a
+dict of what is timed: names to functions without arguments. (minigen's of a model also takes the
+batch size and the side of the images, for demos/scaling.py.) minigen's is called first and leaves
+the first weights and the batch in the folder `shared`; PyTorch's takes them from there. Each runs
+in its own process, so every import stands in the function of the side that needs it. PyTorch's side
+computes on its default device.
 
 The first call of "train" gives the loss, before the first update of the weights, with noise that is
-the same on both sides: NumPy's, seed 0. Later calls of PyTorch's draw its own.
+the same on both sides: NumPy's, seed 0. Later calls of PyTorch's draw its own, and so do
+minigen's on a device.
 """
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +28,38 @@ def leave(shared, **parts):
 def take(shared, name):
     """What the other side left under `name`: a dict of PyTorch tensors."""
     import torch
-    return {key: torch.from_numpy(a)
+    return {key: torch.from_numpy(a).to(torch.get_default_device())
             for key, a in load_file(Path(shared) / f"{name}.safetensors").items()}
+
+
+class On:
+    """Where minigen's side computes: on the CPU or a CUDA device, there recorded or not."""
+
+    def __init__(self, device="cpu", recorded=False):
+        self.device, self.recorded = device, recorded
+
+    def put(self, a):
+        """An array of the host, where the side computes."""
+        if self.device == "cpu":
+            return a
+        import cupy
+        return cupy.asarray(a)
+
+    def step(self, function):
+        """The function, or its recording."""
+        if not self.recorded:
+            return function
+        from minigen.recorded import Recorded
+        return Recorded(function)
+
+    def noises(self):
+        """An endless iterator of generators. The first draws NumPy's numbers, seed 0, unless they
+        are to be recorded."""
+        if self.device == "cpu":
+            return map(np.random.default_rng, itertools.count())
+        from minigen.random import Philox
+        first = [] if self.recorded else [np.random.default_rng(0)]
+        return itertools.chain(first, itertools.repeat(Philox(0, self.device)))
 
 
 def digits(n, side=28):
@@ -50,4 +83,5 @@ class Noise:
         import torch
         if self.rng is None:
             return torch.randn(shape)
-        return torch.from_numpy(self.rng.standard_normal(shape, np.float32))
+        return torch.from_numpy(self.rng.standard_normal(shape, np.float32)).to(
+            torch.get_default_device())

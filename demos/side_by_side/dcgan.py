@@ -1,7 +1,5 @@
 """The DCGAN of demos/dcgan.py: a step of both players on 32 digits, and 100 samples."""
 
-import itertools
-
 import numpy as np
 
 from demos.side_by_side import Noise, digits, leave, take
@@ -9,24 +7,30 @@ from demos.side_by_side import Noise, digits, leave, take
 BATCH, D_Z, SAMPLES = 32, 16, 100
 
 
-def minigen(shared, batch=BATCH, side=28):
+def minigen(shared, on, batch=BATCH, side=28):
     from minigen import data, nn
     from minigen.models.gan.dcgan import adam, dcgan
-    from minigen.models.gan.film import show
     from minigen.models.gan.gan import algorithm_1
     model = dcgan((1, side, side), D_Z)
     nn.init(model, np.random.default_rng(0))
     x = data.signed(digits(batch, side))
     leave(shared, weights=nn.state_dict(model), batch={"x": x})
-    play = algorithm_1(model, adam(nn.parameters(model.D)), adam(nn.parameters(model.G)),
-                       lambda i: (x,))
-    rngs = map(np.random.default_rng, itertools.count())
+    nn.to(model, on.device)
+    opts, rngs = [adam(nn.parameters(net)) for net in (model.D, model.G)], on.noises()
+    play = on.step(lambda x: algorithm_1(model, *opts, lambda i: (x,))(0, next(rngs)))
+    images = on.put(x)
 
     def step():
-        numbers = play(0, next(rngs))
+        numbers = play(images)
         return numbers["d_loss"] + numbers["g_loss"]
 
-    return {"train": step, "sample": lambda: show(model, model.prior(SAMPLES, next(rngs)))}
+    def draw():
+        nn.eval(model.G)
+        images = model.sample(SAMPLES, next(rngs))
+        nn.train(model.G)
+        return images
+
+    return {"train": step, "sample": on.step(draw)}
 
 
 def pytorch(shared, compile):

@@ -1,6 +1,5 @@
 """The DDPM of demos/ddpm.py: a step on 32 digits, and 32 samples in 50 steps."""
 
-import itertools
 import math
 
 import numpy as np
@@ -10,7 +9,7 @@ from demos.side_by_side import Noise, digits, leave, take
 BATCH, SAMPLES, WIDTHS, D = 32, 32, (16, 32, 64), 128
 
 
-def minigen(shared, batch=BATCH, side=28):
+def minigen(shared, on, batch=BATCH, side=28):
     from minigen import data, nn, optim, train
     from minigen.models.diffusion import schedule, threshold
     from minigen.models.diffusion.ddpm import DDPM
@@ -22,18 +21,15 @@ def minigen(shared, batch=BATCH, side=28):
         p.data[...] += 0.02 * np.random.default_rng(p.size).standard_normal(p.shape, np.float32)
     x = data.signed(digits(batch, side))
     leave(shared, weights=nn.state_dict(net), batch={"x": x})
+    nn.to(net, on.device)
     model, opt = DDPM(net, schedule.linear(1000)), optim.Adam(nn.parameters(net), lr=1e-3)
     few = schedule.respaced(model.schedule, 50)
     sampler = DDPM(net, few, sigma2=few.beta_tilde)
-    rngs = map(np.random.default_rng, itertools.count())
-
-    def step():
-        loss, parts = model.loss(x, next(rngs))
-        return train.descend(opt, loss, parts, max_norm=1.0)["loss"]
-
-    return {"train": step,
-            "sample": lambda: sampler.sample(SAMPLES, shape, next(rngs),
-                                             threshold=threshold.static)}
+    rngs, images = on.noises(), on.put(x)
+    learn = on.step(lambda x: train.descend(opt, *model.loss(x, next(rngs)), max_norm=1.0))
+    return {"train": lambda: learn(images)["loss"],
+            "sample": on.step(lambda: sampler.sample(SAMPLES, shape, next(rngs),
+                                                     threshold=threshold.static))}
 
 
 def unet(shape, widths, D, add_time=False):
@@ -149,7 +145,7 @@ def pytorch(shared, compile):
 
     def step():
         if noise.rng:
-            t = torch.from_numpy(noise.rng.integers(1, 1001, BATCH))
+            t = torch.tensor(noise.rng.integers(1, 1001, BATCH))
         else:
             t = torch.randint(1, 1001, (BATCH,))
         eps, a = noise(*x_0.shape), alpha_bar[t - 1].float()[:, None, None, None]
@@ -162,14 +158,14 @@ def pytorch(shared, compile):
         opt.step()
         return loss.item()
 
-    kept = np.rint(np.linspace(1, 1000, 50)).astype(int)
+    kept, remains = np.rint(np.linspace(1, 1000, 50)).astype(int), alpha_bar.tolist()
 
     @torch.no_grad()
     def sample():
         """Ancestral sampling with the variance β̃ and x̂_0 clipped to [−1, 1]."""
         x = torch.randn(SAMPLES, 1, 28, 28)
         for i in reversed(range(len(kept))):
-            a, before = alpha_bar[kept[i] - 1].item(), alpha_bar[kept[i - 1] - 1].item()
+            a, before = remains[kept[i] - 1], remains[kept[i - 1] - 1]
             before = before if i else 1.0
             eps = network(x, torch.full((SAMPLES,), float(kept[i])))
             x_hat = ((x - (1 - a) ** 0.5 * eps) / a ** 0.5).clamp(-1, 1)

@@ -5,8 +5,6 @@ network for each pixel, is what PyTorch's side does, and minigen's for compariso
 as long as any other, so 28 of the 784 are timed.
 """
 
-import itertools
-
 import numpy as np
 
 from demos.side_by_side import digits, leave, take
@@ -14,25 +12,24 @@ from demos.side_by_side import digits, leave, take
 BATCH, SAMPLES, PASSES = 16, 16, 28
 
 
-def minigen(shared, batch=BATCH, side=28):
+def minigen(shared, on, batch=BATCH, side=28):
     from minigen import nn, no_grad, optim, train
     from minigen.models.autoregressive.pixelcnn import pixelcnn
     model = pixelcnn((1, side, side))
     nn.init(model, np.random.default_rng(0))
     x = (digits(batch, side) > 127).astype(np.uint8)
     leave(shared, weights=nn.state_dict(model.net), batch={"x": x.astype(np.float32)})
-    opt = optim.Adam(nn.parameters(model), lr=1e-3)
-    rngs = map(np.random.default_rng, itertools.count())
-
-    def step():
-        return train.descend(opt, model.loss(x))["loss"]
+    nn.to(model, on.device)
+    opt, rngs, images = optim.Adam(nn.parameters(model), lr=1e-3), on.noises(), on.put(x)
+    learn = on.step(lambda x: train.descend(opt, model.loss(x)))
 
     def naive():
         with no_grad():
             for _ in range(PASSES):
-                model.log_prob(x[:SAMPLES])
+                model.log_prob(images[:SAMPLES])
 
-    return {"train": step, "sample": lambda: model.sample(SAMPLES, next(rngs)),
+    return {"train": lambda: learn(images)["loss"],
+            "sample": on.step(lambda: model.sample(SAMPLES, next(rngs))),
             f"{PASSES} pixels naively": naive}
 
 

@@ -1,7 +1,5 @@
 """The convolutional VAE of demos/vae.py: a step on 128 digits, and 100 samples."""
 
-import itertools
-
 import numpy as np
 
 from demos.side_by_side import Noise, digits, leave, take
@@ -9,21 +7,18 @@ from demos.side_by_side import Noise, digits, leave, take
 BATCH, D_Z, SAMPLES = 128, 16, 100
 
 
-def minigen(shared, batch=BATCH, side=28):
+def minigen(shared, on, batch=BATCH, side=28):
     from minigen import nn, optim, train
     from minigen.models.vae.conv_vae import convolutional
     model = convolutional((1, side, side), D_Z)
     nn.init(model, np.random.default_rng(0))
     x = (digits(batch, side) > 127).astype(np.float32)
     leave(shared, weights=nn.state_dict(model), batch={"x": x})
-    opt = optim.Adam(nn.parameters(model), lr=1e-3)
-    rngs = map(np.random.default_rng, itertools.count())
-
-    def step():
-        loss, parts = model.loss(x, next(rngs))
-        return train.descend(opt, loss, parts)["loss"]
-
-    return {"train": step, "sample": lambda: model.generate(SAMPLES, next(rngs)).mean}
+    nn.to(model, on.device)
+    opt, rngs, images = optim.Adam(nn.parameters(model), lr=1e-3), on.noises(), on.put(x)
+    learn = on.step(lambda x: train.descend(opt, *model.loss(x, next(rngs))))
+    return {"train": lambda: learn(images)["loss"],
+            "sample": on.step(lambda: model.generate(SAMPLES, next(rngs)).mean)}
 
 
 def pytorch(shared, compile):

@@ -1,10 +1,11 @@
 """One side of a benchmark in a process of its own.
 
-    python -m demos.side_by_side.worker SIDE MODULE SHARED THREADS [BATCH SIDE_LENGTH]
+    python -m demos.side_by_side.worker SIDE MODULE SHARED THREADS DEVICE [BATCH SIDE_LENGTH]
 
-SIDE is minigen, pytorch or compiled (PyTorch with torch.compile). It answers each line of its
-input with a line of JSON: at the start what it has and how much memory that took; to
-``NAME SECONDS``, how many seconds a call of that function takes, a mean over about SECONDS.
+SIDE is minigen, recorded (minigen with recorded steps), pytorch or compiled (PyTorch with
+torch.compile). It answers each line of its input with a line of JSON: at the start what it has and
+how much memory that took; to ``NAME SECONDS``, how many seconds a call of that function takes, a
+mean over about SECONDS. On a device (cuda) products of float32 round their factors to TF32.
 """
 
 import importlib
@@ -15,21 +16,21 @@ import sys
 import time
 from pathlib import Path
 
+from demos.side_by_side import On
 
-def main(answers, side, module, shared, threads, *sizes):
+
+def main(answers, side, module, shared, threads, device, *sizes):
     for library in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[library] = threads
-    if side == "minigen":
-        from minigen.memory import keep_freed
-        keep_freed()
+    ours = side in ("minigen", "recorded")
+    wait = (minigen if ours else pytorch)(int(threads), device)
+    imported = peak()
+    module = importlib.import_module(f"demos.side_by_side.{module}")
+    if ours:
+        calls = module.minigen(shared, On(device, side == "recorded"), *map(int, sizes))
     else:
         import torch
-        torch.set_num_threads(int(threads))
-    imported = peak()
-    build = getattr(importlib.import_module(f"demos.side_by_side.{module}"),
-                    "minigen" if side == "minigen" else "pytorch")
-    calls = build(shared, *map(int, sizes)) if side == "minigen" else build(
-        shared, torch.compile if side == "compiled" else lambda f: f)
+        calls = module.pytorch(shared, torch.compile if side == "compiled" else lambda f: f)
     first = {}
     if "train" in calls:
         first = {"loss": calls["train"]()}
@@ -39,17 +40,42 @@ def main(answers, side, module, shared, threads, *sizes):
     answer(answers, names=list(calls), **first)
     for line in sys.stdin:
         name, _, seconds = line.strip().rpartition(" ")
-        answer(answers, seconds=timed(calls[name], float(seconds)))
+        answer(answers, seconds=timed(calls[name], float(seconds), wait))
 
 
-def timed(call, seconds):
+def minigen(threads, device):
+    """Prepare minigen's side; returns how to wait for the device."""
+    from minigen.memory import keep_freed
+    keep_freed()
+    if device == "cpu":
+        return lambda: None
+    import cupy
+    os.environ["MINIGEN_PRECISION"] = "tf32"
+    return cupy.cuda.runtime.deviceSynchronize
+
+
+def pytorch(threads, device):
+    """Prepare PyTorch's side; returns how to wait for the device."""
+    import torch
+    torch.set_num_threads(threads)
+    if device == "cpu":
+        return lambda: None
+    torch.set_default_device(device)
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+    return torch.cuda.synchronize
+
+
+def timed(call, seconds, wait):
     """Seconds a call, the mean of as many as fit in about `seconds`, after one to warm up."""
     began = time.perf_counter()
     call()
+    wait()
     n = max(1, round(seconds / (time.perf_counter() - began)))
     began = time.perf_counter()
     for _ in range(n):
         call()
+    wait()
     return (time.perf_counter() - began) / n
 
 

@@ -1,0 +1,179 @@
+"""The CUDA kernels against what PyTorch calls in their place: cuDNN, cuBLAS, its attention.
+
+A name is its row in the table: "conv2d, bf16, 128→128 3×3, 256 of 32×32". fp32, tf32 and bf16 are
+what products round their factors to. minigen's arrays are float32 throughout; PyTorch's are bf16
+where the row says so, and channels-last for its convolutions, which suits them best.
+"""
+
+import numpy as np
+
+N, C, H = 256, 128, 32  # the U-Net's convolutions: images, channels, side
+HEADS, D, LENGTHS = 64, 64, (256, 1024, 4096)  # attention: batch × heads, head size, T
+SIDE = 4096  # of square matrices
+MANY = 1 << 24  # numbers of element-wise kernels
+PRODUCTS = ("bf16", "tf32", "fp32")
+
+
+def table(n=N, side=H, heads=HEADS, lengths=LENGTHS, square=SIDE, many=MANY):
+    """name: (shapes of the arrays, work, its unit, minigen's function, PyTorch's). The functions
+    take the arrays; a pair of functions prepares first: what `before` gives goes to `timed`. Work
+    is FLOPs or the least bytes that must move."""
+    x, w, flops = (n, C, side, side), (C, C, 3, 3), 2 * n * side**2 * C**2 * 9
+    one, size, rows = (1, 1), 4 * n * C * side**2, {}
+    at = (one, one, one, 1)  # stride, padding, dilation, groups
+    grads = (None, one, one, one, False, (0, 0), 1)
+
+    def back(which):
+        """The gradient of one of a convolution's inputs alone."""
+        mask = [which == name for name in ("x", "w", "b")]
+        return lambda t, g, x, w: t.ops.aten.convolution_backward(g, x, w, *grads, mask)
+
+    for p in PRODUCTS:
+        rows |= {
+            f"matmul, {p}, {square}³": (
+                [(square, square)] * 2, 2 * square**3, "TFLOP/s", lambda k, a, b: k.matmul(a, b),
+                lambda t, a, b: a @ b),
+            f"conv2d, {p}, {C}→{C} 3×3, {n} of {side}×{side}": (
+                [x, w], flops, "TFLOP/s", lambda k, x, w: k.conv2d(x, w, None, *at),
+                lambda t, x, w: t.nn.functional.conv2d(x, w, padding=1)),
+            f"conv_transpose2d, {p}: its gradient by x": (
+                [x, x, w], flops, "TFLOP/s",
+                lambda k, g, x, w: k.conv_transpose2d(g, w, None, (side, side), *at), back("x")),
+            f"conv2d_weight, {p}: its gradient by w": (
+                [x, x, w], flops, "TFLOP/s",
+                lambda k, g, x, w: k.conv2d_weight(g, x, (3, 3), *at), back("w"))}
+        for T in lengths:
+            qkv, scale = [(heads, T, D)] * 3, D**-0.5
+            forward = lambda k, q, k_, v, s=scale: k.attention(q, k_, v, None, False, s)
+            attend = lambda t, q, k, v: t.nn.functional.scaled_dot_product_attention(
+                q[None], k[None], v[None])[0]
+            rows[f"attention, {p}, {heads} heads of {D}, T = {T}"] = (
+                qkv, 4 * heads * T**2 * D, "TFLOP/s", forward, attend)
+            rows[f"attention_backward, {p}, {heads} heads of {D}, T = {T}"] = (
+                qkv, 10 * heads * T**2 * D, "TFLOP/s",
+                (lambda k, q, k_, v, f=forward: (q, *f(k, q, k_, v), q, k_, v),
+                 lambda k, *args, s=scale: k.attention_backward(*args, None, False, s)),
+                (lambda t, *qkv, f=attend: (f(t, *qkv), qkv),
+                 lambda t, y, qkv: t.autograd.grad(y, qkv, qkv[0], retain_graph=True)))
+    flat, wide, G = (n, C, side * side), (many // 1024, 1024), 8
+    stats = lambda k, g, x, w, b: (g, x, G, w, b, *k.group_norm(x, G, w, b, 1e-5, True)[1:], True)
+    silu_norm = lambda t, x, w, b: t.nn.functional.silu(t.nn.functional.group_norm(x, G, w, b))
+    rows |= {
+        "group_norm with silu": (
+            [flat, (1, C), (1, C)], 3 * size, "GB/s",
+            lambda k, x, w, b: k.group_norm(x, G, w, b, 1e-5, True),
+            lambda t, x, w, b: silu_norm(t, x, w[0], b[0])),
+        "group_norm_backward with silu": (
+            [flat, flat, (1, C), (1, C)], 4 * size, "GB/s",
+            (stats, lambda k, *args: k.group_norm_backward(*args)),
+            (lambda t, g, x, w, b: (silu_norm(t, x, w[0], b[0]), (x, w, b), g),
+             lambda t, y, xs, g: t.autograd.grad(y, xs, g, retain_graph=True))),
+        "softmax": ([wide], 8 * many, "GB/s", lambda k, x: k.softmax(x[..., None]),
+                    lambda t, x: x.softmax(1)),
+        "cross_entropy": (
+            [wide], 4 * many, "GB/s",
+            (lambda k, x: (x[..., None], 0 * x[:, :1].astype(np.int32)),
+             lambda k, x, t: k.cross_entropy(x, t)),
+            (lambda t, x: (x, t.zeros(len(x), dtype=t.int64)),
+             lambda t, x, y: t.nn.functional.cross_entropy(x, y, reduction="none"))),
+        "silu": ([(many,)], 8 * many, "GB/s", lambda k, x: k.silu(x),
+                 lambda t, x: t.nn.functional.silu(x)),
+        "max_pool2d": ([x], 6 * size // 4, "GB/s",
+                       lambda k, x: k.max_pool2d(x, (2, 2), (2, 2), (0, 0)),
+                       lambda t, x: t.nn.functional.max_pool2d(x, 2, return_indices=True)),
+        "upsample_bilinear": ([x], 5 * size, "GB/s",
+                              lambda k, x: k.upsample_bilinear(x, (2 * side, 2 * side)),
+                              lambda t, x: t.nn.functional.interpolate(
+                                  x, scale_factor=2, mode="bilinear")),
+        "random_normal": (
+            [(many,)], 4 * many, "GB/s",
+            (lambda k, y: (y, y[:2].astype(np.uint64)), lambda k, y, s: k.random_normal(y, s)),
+            lambda t, y: t.randn(y.shape)),
+        "adam": ([(many,)] * 4, 28 * many, "GB/s",
+                 (lambda k, p, g, m, v: (p, g, m, v * v, (1.0, 1e-3, 9)),
+                  lambda k, *args: k.adam(*args, 0.9, 0.999, 1e-8, 0.0, False)),
+                 (adam, lambda t, step: step())),
+    }
+    return rows
+
+
+def adam(torch, p, g, m, v):
+    """PyTorch's fused step."""
+    p.grad = g.detach()
+    return (torch.optim.Adam([p], fused=p.is_cuda).step,)
+
+
+def precision(name):
+    """What a row's factors are rounded to."""
+    return next((p for p in PRODUCTS if f" {p}" in name), "fp32")
+
+
+class Row:
+    """A row on one side: its arrays are made at the first call, and go at that of another row."""
+
+    latest, run = None, None
+
+    def __init__(self, library, arrays, function):
+        self.library, self.arrays, self.function = library, arrays, function
+
+    def __call__(self):
+        if Row.latest is not self:
+            Row.latest, Row.run = self, None
+            before, timed = self.function if isinstance(self.function, tuple) else (
+                lambda library, *arrays: arrays, self.function)
+            args = before(self.library, *self.arrays())
+            Row.run = lambda: timed(self.library, *args)
+        return Row.run()
+
+
+def minigen(shared, on, **sizes):
+    from minigen import kernels
+    from minigen.random import Philox
+
+    def row(name, shapes, function):
+        rng = Philox(0, on.device)
+        run = Row(kernels, lambda: [rng.standard_normal(s, np.float32) for s in shapes], function)
+
+        def rounded():
+            with kernels.precision(precision(name)):
+                return run()
+        return rounded
+
+    return {name: row(name, shapes, ours)
+            for name, (shapes, *_, ours, _) in table(**sizes).items()}
+
+
+def pytorch(shared, compile, **sizes):
+    import torch
+
+    def row(name, shapes, function):
+        dtype = torch.bfloat16 if precision(name) == "bf16" else torch.float32
+        layout = torch.channels_last if name.startswith("conv") else torch.contiguous_format
+        learnt = isinstance(function, tuple)
+
+        def arrays():
+            return [torch.randn(s, dtype=dtype).to(memory_format=layout).requires_grad_(learnt)
+                    for s in shapes]
+
+        run = Row(torch, arrays, function)
+
+        def rounded():
+            tf32 = precision(name) == "tf32"
+            torch.set_float32_matmul_precision("high" if tf32 else "highest")
+            torch.backends.cudnn.allow_tf32 = tf32
+            with torch.set_grad_enabled(learnt):
+                return run()
+        return rounded
+
+    calls = {name: row(name, shapes, theirs)
+             for name, (shapes, *_, theirs) in table(**sizes).items()}
+    for unit, (shapes, _, function) in ceilings(**sizes).items():
+        calls[unit] = row(unit, shapes, function)
+    return calls
+
+
+def ceilings(square=SIDE, many=MANY, **_):
+    """What the device can reach: unit (of a precision): (shapes, work, PyTorch's function)."""
+    found = {f"TFLOP/s, {p}": ([(2 * square, 2 * square)] * 2, 2 * (2 * square)**3,
+                               lambda t, a, b: a @ b) for p in PRODUCTS}
+    return found | {"GB/s": ([(16 * many,)] * 2, 8 * 16 * many, lambda t, a, b: a.copy_(b))}

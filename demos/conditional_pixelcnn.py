@@ -9,13 +9,13 @@ samples.png        a row for each class
 import numpy as np
 
 from minigen import metrics, nn, pixel_demo, ruler
-from minigen.demo import Demo, cli
+from minigen.demo import Demo, cli, recordable
 from minigen.models.autoregressive.conditional_pixelcnn import conditional
 
 
 def main(argv=None):
     run = Demo("conditional_pixelcnn", __doc__, argv, batch=16,
-               data=("glyphs", "mnist", "fashion-mnist"),
+               data=("glyphs", "mnist", "fashion-mnist"), flags=recordable,
                steps={"glyphs": 700, "mnist": 2000, "fashion-mnist": 2000})
     classes = len(run.data.classes)
     model = conditional(run.data.shape, classes, **({"h": 6, "depth": 1} if run.quick else {}))

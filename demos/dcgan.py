@@ -9,7 +9,7 @@ throughout, because a few minutes allow only a few thousand steps.
 
 from minigen import nn, optim
 from minigen.data import signed
-from minigen.demo import Demo, at_least, cli
+from minigen.demo import Demo, at_least, cli, recordable
 from minigen.models.gan.analogy import leaning
 from minigen.models.gan.dcgan import adam, dcgan
 from minigen.models.gan.film import Film, gallery
@@ -21,6 +21,7 @@ def flags(parser):
                         help="dimensions of z")
     parser.add_argument("--k", type=at_least(1), default=1, metavar="N",
                         help="steps of the discriminator for one of the generator")
+    recordable(parser)
 
 
 def main(argv=None):
@@ -33,11 +34,16 @@ def main(argv=None):
     opt_d, opt_g = adam(nn.parameters(model.D)), adam(nn.parameters(model.G))
     ema = nn.EMA(nn.parameters(model.G), 0.999)
     film = Film(model.prior(10, run.rng), run.data.shape)
-    play = algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),), run.args.k)
+    k = run.args.k
+
+    @run.recorded
+    def play(*given):
+        *batches, rng = given
+        return algorithm_1(model, opt_d, opt_g, lambda i: (batches[i],), k)(0, rng)
 
     def step(t, rng):
         opt_d.lr = opt_g.lr = 3e-3 * optim.cosine(t, run.args.steps, floor=0.05)
-        return play(t, rng)
+        return play(*(signed(run.batch(k * t + i)) for i in range(k)), rng)
 
     run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, ema=ema,
             film=film)

@@ -7,8 +7,8 @@
 
 import numpy as np
 
-from minigen import dist, metrics, nn, no_grad, optim, tensor, train
-from minigen.demo import Demo, at_least, cli
+from minigen import dist, metrics, nn, no_grad, optim, train
+from minigen.demo import Demo, at_least, cli, recordable
 from minigen.models.vae import conv_vae, gaussian_vae, latent, vae
 
 LIKELIHOODS = {  # and the number of parameters for each pixel
@@ -21,6 +21,7 @@ LIKELIHOODS = {  # and the number of parameters for each pixel
 def flags(parser):
     parser.add_argument("--latent", type=at_least(1), default=16, metavar="N",
                         help="dimensions of z")
+    recordable(parser)
     parser.add_argument("--net", choices=("conv", "mlp"), default="conv", help="the networks")
     parser.add_argument("--decoder", choices=LIKELIHOODS, help="p(x|z): Bernoulli on binarised "
                         "images, or normal (default: bernoulli for grey images, else gaussian)")
@@ -43,10 +44,13 @@ def main(argv=None):
         x = images / np.float32(255)
         return metrics.binarise(x, rng) if decoder == "bernoulli" else x
 
+    @run.recorded
+    def learn(x, rng):
+        return train.descend(opt, *model.loss(x, rng))
+
     def step(t, rng):
         opt.lr = 1e-3 * optim.cosine(t, run.args.steps, floor=0.1)
-        loss, parts = model.loss(tensor(observed(run.batch(t), rng)), rng)
-        return train.descend(opt, loss, parts)
+        return learn(observed(run.batch(t), rng), rng)
 
     run.fit(step, model=model, opt=opt)
 

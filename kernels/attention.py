@@ -75,14 +75,21 @@ def _added(mask, q):
 
 
 @compiled
-def _scores(q, k, mask, n, rows, keys, is_causal, scale, turned, s):
-    """sᵀ of ranges of keys and rows of sequence n, into s (KEYS, ROWS); turned (D·ROWS,) is a
-    buffer for qᵀ."""
-    (t0, t1), (s0, s1), D = rows, keys, q.shape[2]
-    panel(q[n], True, 0, t0, D, t1 - t0, turned, ROWS)
+def _turned(q, t0, t1, scale):
+    """scale · qᵀ of rows of q (T, D): D·ROWS numbers."""
+    D = q.shape[1]
+    turned = buffer(D * ROWS, q)
+    panel(q, True, 0, t0, D, t1 - t0, turned, ROWS)
     for d in range(D):
         for i in range(d * ROWS, d * ROWS + t1 - t0):
             turned[i] *= scale
+    return turned
+
+
+@compiled
+def _scores(turned, k, mask, n, rows, keys, is_causal, s):
+    """sᵀ of ranges of keys and rows of sequence n, into s (KEYS, ROWS); turned: of those rows."""
+    (t0, t1), (s0, s1), D = rows, keys, k.shape[2]
     product(s1 - s0, t1 - t0, D, k[n, s0:], D, 1, turned, ROWS, False, s, ROWS)
     for j in range(s1 - s0):
         if len(mask):
@@ -125,18 +132,18 @@ def _gather(s, keys, top, total, out):
 
 @threaded
 def _forward(q, k, v, mask, is_causal, scale, o, lse):
-    (B, T, E), (S, D) = o.shape, k.shape[1:]
+    (B, T, E), S = o.shape, k.shape[1]
     blocks = -(-T // ROWS)
     for item in prange(B * blocks):
         n, t0 = item // blocks, item % blocks * ROWS
         t1 = min(t0 + ROWS, T)
-        s, turned = buffer(KEYS * ROWS, q).reshape(KEYS, ROWS), buffer(D * ROWS, q)
+        s, turned = buffer(KEYS * ROWS, q).reshape(KEYS, ROWS), _turned(q[n], t0, t1, scale)
         top, total = np.full(t1 - t0, -np.inf, q.dtype), np.zeros(t1 - t0, q.dtype)
         out = o[n, t0:t1]
         out[:] = 0
         for s0 in range(0, min(S, t1) if is_causal else S, KEYS):
             s1 = min(s0 + KEYS, S)
-            _scores(q, k, mask, n, (t0, t1), (s0, s1), is_causal, scale, turned, s)
+            _scores(turned, k, mask, n, (t0, t1), (s0, s1), is_causal, s)
             _gather(s, s1 - s0, top, total, out)
             product(t1 - t0, E, s1 - s0, s, 1, ROWS, v[n, s0:], E, True, out, E)
         for i in range(t1 - t0):
@@ -258,19 +265,18 @@ def _backward(g, o, lse, q, k, v, mask, is_causal, scale, gq, gk, gv):
         begin, end = part * S // parts, (part + 1) * S // parts
         p, ds = (buffer(KEYS * ROWS, q).reshape(KEYS, ROWS),
                  buffer(KEYS * ROWS, q).reshape(KEYS, ROWS))
-        turned = buffer(max(D, E) * ROWS, q)
         delta, shift = np.zeros(T, q.dtype), np.empty(T, q.dtype)
         for t in range(T):
             shift[t] = lse[n, t] if lse[n, t] != -np.inf else np.inf  # p = 0: it looked nowhere
             for e in range(E):
                 delta[t] += g[n, t, e] * o[n, t, e]
-        for s0 in range(begin, end, KEYS):
-            s1 = min(s0 + KEYS, end)
-            for t0 in range(s0 // ROWS * ROWS if is_causal else 0, T, ROWS):
-                t1 = min(t0 + ROWS, T)
-                _scores(q, k, mask, n, (t0, t1), (s0, s1), is_causal, scale, turned, p)
-                panel(g[n], True, 0, t0, E, t1 - t0, turned, ROWS)
-                product(s1 - s0, t1 - t0, E, v[n, s0:], E, 1, turned, ROWS, False, ds, ROWS)
+        for t0 in range(begin // ROWS * ROWS if is_causal else 0, T, ROWS):
+            t1 = min(t0 + ROWS, T)
+            qt, gt = _turned(q[n], t0, t1, scale), _turned(g[n], t0, t1, q.dtype.type(1))
+            for s0 in range(begin, min(end, t1) if is_causal else end, KEYS):
+                s1 = min(s0 + KEYS, end)
+                _scores(qt, k, mask, n, (t0, t1), (s0, s1), is_causal, p)
+                product(s1 - s0, t1 - t0, E, v[n, s0:], E, 1, gt, ROWS, False, ds, ROWS)
                 for j in range(s1 - s0):
                     row, slope = p[j, :t1 - t0], ds[j]
                     _exp(row, shift[t0:])

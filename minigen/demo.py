@@ -39,6 +39,8 @@ import numba
 import numpy as np
 
 from minigen import data, kernels, nn, pictures, train
+from minigen.random import Philox
+from minigen.recorded import Recorded
 from minigen.train import UserError, write_text, writing
 
 QUICK = {"steps": 4, "batch": 8, "n_train": 64, "n_test": 32}
@@ -124,6 +126,22 @@ class Demo:
         for part in parts.values():
             nn.to(part, "cpu")
         self.before = seconds - (time.perf_counter() - began)  # in earlier commands
+
+    def recorded(self, learn):
+        """With the flag of `recordable`, the training step `learn(*arrays, rng)` as one that is
+        recorded on the device, which draws its own noise from a seed of rng; else as it is."""
+        if not self.args.recorded:
+            return learn
+        if self.args.device == "cpu":
+            raise UserError("--recorded is for a device: add --device cuda, or leave it out")
+        noise = Philox(0, self.args.device)
+        replayed = Recorded(lambda *arrays: learn(*arrays, noise))
+
+        def step(*arrays):
+            *arrays, rng = arrays
+            noise.seed(int(rng.integers(2**63)))
+            return replayed(*arrays)
+        return step
 
     def picture(self, name, images, columns=10):
         """Write <name>.png: `images` (N, C, H, W) in [0, 1] side by side, `columns` a row."""
@@ -233,6 +251,12 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         if action.default is None or action.default is False:
             return action.help
         return super()._get_help_string(action)
+
+
+def recordable(parser):
+    """Add --recorded, for demos whose step is `run.recorded`."""
+    parser.add_argument("--recorded", action="store_true", help="record the training step of a "
+                        "device once, as a CUDA graph, and replay it")
 
 
 def at_least(least):

@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from minigen import metrics, nn, no_grad, optim, train
-from minigen.demo import at_least
+from minigen.demo import at_least, recordable
 from minigen.models.autoregressive.decoding import sample, temperature
 from minigen.train import UserError
 
@@ -18,7 +18,8 @@ TEMPERATURES = (0.5, 0.7, 0.85, 1.0, 1.2)
 
 
 def flags(parser):
-    """Add --levels."""
+    """Add --levels and --recorded."""
+    recordable(parser)
     parser.add_argument("--levels", type=at_least(2), metavar="V", help="values of a pixel, 2 to "
                         "256; 2: drawn anew at each use (default: 2 for grey images, else 256)")
 
@@ -43,10 +44,14 @@ def learn(run, model, lr, max_norm=None, given=lambda t: ()):
     model takes beside the images of batch t (a tuple)."""
     opt = optim.Adam(nn.parameters(model), lr)
 
+    @run.recorded
+    def read(x, *given_and_rng):
+        *more, _ = given_and_rng
+        return train.descend(opt, model.loss(x, *more), max_norm=max_norm)
+
     def step(t, rng):
         opt.lr = lr * optim.warmup(t, 50) * optim.cosine(t, run.args.steps)
-        loss = model.loss(quantised(run.batch(t), model.levels, rng), *given(t))
-        return train.descend(opt, loss, max_norm=max_norm)
+        return read(quantised(run.batch(t), model.levels, rng), *given(t), rng)
 
     run.fit(step, model=model, opt=opt)
 

@@ -17,6 +17,7 @@ from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
 from minigen.models.gan import dcgan, gan, wgan_gp
 from minigen.models.vae import conv_vae, vae
+from minigen.train import UserError
 
 
 @pytest.mark.parametrize("name, f, arrays, expected", TABLE, ids=[
@@ -113,6 +114,12 @@ def test_what_requires_grad_stays_where_it_was_put(cupy):
     assert type(a.data) is np.ndarray
 
 
+def test_recording_is_for_a_device(tmp_path):
+    with pytest.raises(UserError, match="--recorded is for a device"):
+        importlib.import_module("demos.pixelcnn").main(
+            ["--quick", "--recorded", "--out", str(tmp_path)])
+
+
 def test_a_demo_trains_on_the_device(cupy, tmp_path):
     module = importlib.import_module("demos.pixelcnn")
     module.main(["--quick", "--device", "cuda", "--out", str(tmp_path / "cuda")])
@@ -120,6 +127,9 @@ def test_a_demo_trains_on_the_device(cupy, tmp_path):
     there, here = (json.loads((tmp_path / name / "metrics.json").read_text())
                    for name in ("cuda", "cpu"))
     assert there["test_nll_nats"] == pytest.approx(here["test_nll_nats"], rel=1e-3)
+    module.main(["--quick", "--device", "cuda", "--recorded", "--out", str(tmp_path / "recorded")])
+    replayed = json.loads((tmp_path / "recorded" / "metrics.json").read_text())
+    assert replayed["test_nll_nats"] == there["test_nll_nats"]
     module.main(["--quick", "--device", "cuda", "--precision", "bf16", "--out",
                  str(tmp_path / "bf16")])
     rounded = json.loads((tmp_path / "bf16" / "metrics.json").read_text())["test_nll_nats"]

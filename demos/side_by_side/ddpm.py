@@ -1,4 +1,4 @@
-"""The DDPM of demos/ddpm.py: a step on 32 digits, and 32 samples in 50 steps."""
+"""The DDPM of demos/ddpm.py: a step on 64 digits, and 32 samples in 50 steps."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from demos.side_by_side import Noise, digits, leave, take
 
-BATCH, SAMPLES, WIDTHS, D = 32, 32, (16, 32, 64), 128
+BATCH, SAMPLES, WIDTHS, D = 64, 32, (16, 32, 64), 128
 
 
 def minigen(shared, on, batch=BATCH, side=28):

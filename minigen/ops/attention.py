@@ -10,7 +10,7 @@ from minigen.operands import lifted
 from minigen.ops.linalg import matmul
 from minigen.ops.math import where
 from minigen.ops.reduce import softmax
-from minigen.ops.shape import broadcast_to, reshape, swapaxes
+from minigen.ops.shape import broadcast_to, swapaxes
 from minigen.tensor import xp
 
 __all__ = ["scaled_dot_product_attention"]
@@ -18,11 +18,15 @@ __all__ = ["scaled_dot_product_attention"]
 
 @op
 def _attention(q, k, v, *, mask, is_causal, scale):
-    return kernels.attention(q, k, v, mask, is_causal, scale)  # o and log Σ e^scores, per query
+    o, lse = kernels.attention(_flat(q), _flat(k), _flat(v), _flat_mask(mask, q, k), is_causal,
+                               scale)  # and log Σ e^scores, per query
+    return o.reshape(*q.shape[:-1], v.shape[-1]), lse
 @_attention.vjp
 def _attention(g, y, q, k, v, *, mask, is_causal, scale):
-    return kernels.attention_backward(g.data, y.data, y.saved, q.data, k.data, v.data,
-                                      mask, is_causal, scale)
+    gradients = kernels.attention_backward(_flat(g.data), _flat(y.data), y.saved, _flat(q.data),
+                                           _flat(k.data), _flat(v.data), _flat_mask(mask, q, k),
+                                           is_causal, scale)
+    return tuple(gx.reshape(x.shape) for gx, x in zip(gradients, (q, k, v), strict=True))
 @_attention.composite
 def _attention(q, k, v, *, mask, is_causal, scale):
     scores = matmul(q, swapaxes(k, -1, -2)) * scale
@@ -38,6 +42,19 @@ def _attention(q, k, v, *, mask, is_causal, scale):
     return matmul(where(some, softmax(where(allowed | ~some, scores, -math.inf)), 0.0), v)
 
 
+def _flat(x):
+    """An array (..., T, D) as (B, T, D)."""
+    return x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
+
+
+def _flat_mask(mask, q, k):
+    """A mask that broadcasts to (..., T, S), if there is one, as (1 or B, T, S)."""
+    if mask is None:
+        return None
+    lead = mask.shape[:-2] if math.prod(mask.shape[:-2]) == 1 else q.shape[:-2]
+    return _flat(xp(mask).broadcast_to(mask, (*lead, q.shape[-2], k.shape[-2])))
+
+
 @lifted("q", "k", "v", "attn_mask")
 def scaled_dot_product_attention(q, k, v, attn_mask=None, *, is_causal=False, scale=None):
     """For each query a mean of the values, weighted by softmax over the keys of q·k · scale.
@@ -49,29 +66,22 @@ def scaled_dot_product_attention(q, k, v, attn_mask=None, *, is_causal=False, sc
     if q.ndim < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ValueError("scaled_dot_product_attention: expected q (..., T, D), k (..., S, D), "
                          f"v (..., S, E), got {q.shape}, {k.shape}, {v.shape}")
-    T, S, D, E = *q.shape[-2:-1], *v.shape[-2:-1], q.shape[-1], v.shape[-1]
-    try:
-        lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
-        if attn_mask is not None:
-            np.broadcast_to(np.empty(attn_mask.shape, bool), (*lead, T, S))
-    except ValueError:
-        raise ValueError(
-            f"scaled_dot_product_attention: the leading axes of q {q.shape}, k {k.shape}, v "
-            f"{v.shape} must broadcast, attn_mask {getattr(attn_mask, 'shape', '')} to (..., {T}, "
-            f"{S})") from None
-    B = math.prod(lead)
-    q, k, v = (reshape(broadcast_to(x, shape=(*lead, *x.shape[-2:])), (B, *x.shape[-2:]))
-               for x in (q, k, v))
-    mask = attn_mask if attn_mask is None else attn_mask.data
+    lead, mask = q.shape[:-2], attn_mask
+    if mask is not None or not lead == k.shape[:-2] == v.shape[:-2]:
+        T, S = q.shape[-2], k.shape[-2]
+        try:
+            lead = np.broadcast_shapes(lead, k.shape[:-2], v.shape[:-2])
+            np.broadcast_to(np.empty(getattr(mask, "shape", ()), bool), (*lead, T, S))
+        except ValueError:
+            raise ValueError(
+                f"scaled_dot_product_attention: the leading axes of q {q.shape}, k {k.shape}, v "
+                f"{v.shape} must broadcast, attn_mask {getattr(mask, 'shape', '')} to (..., {T}, "
+                f"{S})") from None
+        q, k, v = (broadcast_to(x, shape=(*lead, *x.shape[-2:])) for x in (q, k, v))
     if mask is not None:
-        if attn_mask.requires_grad:
+        if mask.requires_grad:
             raise TypeError("scaled_dot_product_attention has no derivative with respect to "
                             "attn_mask: pass attn_mask.detach()")
-        if math.prod(mask.shape[:-2]) == 1:
-            mask = xp(mask).broadcast_to(mask, (*mask.shape[:-2], T, S)).reshape(1, T, S)
-        else:
-            mask = xp(mask).broadcast_to(mask, (*lead, T, S)).reshape(B, T, S)
-        mask = mask if mask.dtype == bool else mask.astype(q.dtype)
-    y = _attention(q, k, v, mask=mask, is_causal=is_causal,
-                   scale=1 / math.sqrt(D or 1) if scale is None else scale)
-    return reshape(y, (*lead, T, E))
+        mask = mask.data if mask.dtype == bool else mask.data.astype(q.dtype)
+    return _attention(q, k, v, mask=mask, is_causal=is_causal,
+                      scale=1 / math.sqrt(q.shape[-1] or 1) if scale is None else scale)

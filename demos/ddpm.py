@@ -34,8 +34,8 @@ def flags(parser):
 def main(argv=None):
     run = Demo("ddpm", __doc__, argv, flags=flags,
                data=("glyphs", "mnist", "fashion-mnist", "scenes", "cifar10"),
-               batch={"glyphs": 32, "mnist": 64, "fashion-mnist": 64, "scenes": 32, "cifar10": 32},
-               steps={"glyphs": 550, "mnist": 4400, "fashion-mnist": 4400, "scenes": 400,
+               batch={"glyphs": 64, "mnist": 64, "fashion-mnist": 64, "scenes": 32, "cifar10": 32},
+               steps={"glyphs": 600, "mnist": 4400, "fashion-mnist": 4400, "scenes": 400,
                       "cifar10": 2000})
     if run.args.sampling_steps > T:
         raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "

@@ -32,7 +32,7 @@ from pathlib import Path
 
 from demos.side_by_side.kernels import ceilings, precision, table
 from minigen import info
-from minigen.demo import at_least, cli, module
+from minigen.demo import at_least, cli
 from minigen.train import UserError, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,7 +92,7 @@ def main(argv=None):
         args.rounds = 1
     about = machine(args.threads, "torch")
     if args.device == "cuda":
-        module(args.device)
+        info.module(args.device)  # or a UserError
         about["device"] = info.driver()[1][0]
     print("; ".join(f"{key} {value}" for key, value in about.items()), flush=True)
     rows = [row for subject in subjects(args.only, GROUPS[args.device])

@@ -39,8 +39,8 @@ import numba
 import numpy as np
 
 from minigen import data, kernels, nn, pictures, train
-from minigen.random import Philox
-from minigen.recorded import Recorded
+from minigen.info import module
+from minigen.recorded import recorded_step
 from minigen.train import UserError, write_text, writing
 
 QUICK = {"steps": 4, "batch": 8, "n_train": 64, "n_test": 32}
@@ -134,14 +134,7 @@ class Demo:
             return learn
         if self.args.device == "cpu":
             raise UserError("--recorded is for a device: add --device cuda, or leave it out")
-        noise = Philox(0, self.args.device)
-        replayed = Recorded(lambda *arrays: learn(*arrays, noise))
-
-        def step(*arrays):
-            *arrays, rng = arrays
-            noise.seed(int(rng.integers(2**63)))
-            return replayed(*arrays)
-        return step
+        return recorded_step(learn)
 
     def picture(self, name, images, columns=10):
         """Write <name>.png: `images` (N, C, H, W) in [0, 1] side by side, `columns` a row."""
@@ -288,21 +281,6 @@ def _load(args):
         return None
     sizes = {k: QUICK[k] for k in ("n_train", "n_test") if args.quick}
     return data.load(args.data, args.data_dir, args.download, **sizes)
-
-
-def module(device):
-    """numpy for "cpu", cupy for "cuda"; UserError if there is no CuPy or no device."""
-    if device == "cpu":
-        return np
-    try:
-        import cupy
-        cupy.cuda.runtime.getDeviceCount()
-    except ImportError:
-        raise UserError("--device cuda needs CuPy: pip install 'minigen[cuda13]' "
-                        "(or cuda12)") from None
-    except Exception as e:  # CuPy's own kinds, which need CuPy to be named
-        raise UserError(f"--device cuda: no CUDA device can be used ({e})") from None
-    return cupy
 
 
 def _versions():

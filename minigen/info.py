@@ -13,6 +13,7 @@ import numpy as np
 import threadpoolctl
 
 from minigen.kernels import emulate
+from minigen.train import UserError
 
 
 def facts():
@@ -36,6 +37,21 @@ def facts():
     folder = emulate.cache_folder().parent
     yield "cache", f"{folder}, {_size(folder)}", None
     yield "cache", f"{Path.home() / '.cupy'}, {_size(Path.home() / '.cupy')}", None
+
+
+def module(device):
+    """numpy for "cpu", cupy for "cuda"; UserError if there is no CuPy or no device."""
+    if device == "cpu":
+        return np
+    try:
+        import cupy
+        cupy.cuda.runtime.getDeviceCount()
+    except ImportError:
+        raise UserError("--device cuda needs CuPy: pip install 'minigen[cuda13]' "
+                        "(or cuda12)") from None
+    except Exception as e:  # CuPy's own kinds, which need CuPy to be named
+        raise UserError(f"--device cuda: no CUDA device can be used ({e})") from None
+    return cupy
 
 
 def driver():

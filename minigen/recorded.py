@@ -24,6 +24,7 @@ import contextlib
 
 import numpy as np
 
+from minigen.random import Philox
 from minigen.tensor import Tensor, as_array, record, write
 
 
@@ -130,3 +131,16 @@ class Recorded:
                             "host which is not what it was at the first call: make it an argument, "
                             "or draw it from a random.Philox of the device")
         return self.constants[i][1]
+
+
+def recorded_step(learn):
+    """The training step `learn(*arrays, rng)` as a Recorded that draws its noise on the device, in
+    each call from a seed that its rng gives: so a run that is resumed is the uninterrupted one."""
+    noise = Philox(0, "cuda")
+    replayed = Recorded(lambda *arrays: learn(*arrays, noise))
+
+    def step(*arrays_and_rng):
+        *arrays, rng = arrays_and_rng
+        noise.seed(int(rng.integers(2**63)))
+        return replayed(*arrays)
+    return step

@@ -82,7 +82,7 @@ def test_a_vae_in_a_few_lines():
     for t in range(200):
         loss, parts = vae.loss(tensor(x), np.random.default_rng((0, t)))
         opt.step(grad(loss, opt.params))
-    assert loss.item() == pytest.approx(parts["reconstruction"] + parts["kl"], rel=1e-5)
+    assert loss.item() == pytest.approx((parts["reconstruction"] + parts["kl"]).item(), rel=1e-5)
     with no_grad():
         drawn = vae.generate(10, rng).mean.numpy()
     assert np.abs(drawn - np.eye(4)).max() < 0.2

@@ -10,10 +10,8 @@ that key, `opt.t` counts steps, and `opt.lr` may be set between steps (see the s
 
 import math
 
-import numpy as np
-
 from minigen import kernels
-from minigen.tensor import Tensor, recording, write, xp
+from minigen.tensor import Tensor, numbers_at, recording, write, xp
 
 __all__ = ["Adam", "AdamW", "Optimizer", "RMSprop", "SGD", "clip_factor", "clip_grad_norm",
            "clip_grad_value", "cosine", "step_decay", "warmup"]
@@ -70,12 +68,8 @@ class Optimizer:
 
     def place(self):
         """Put lr and t, on a device, where its kernels find them: now (factor, lr, t)."""
-        a = next(iter(self.params.values())).data
-        if isinstance(a, np.ndarray):
-            self.now = None
-        else:
-            self.now = xp(a).zeros(3) if self.now is None else self.now
-            self.now[...] = xp(a).asarray(np.array([1.0, self.lr, self.t]))
+        p = next(iter(self.params.values()))
+        self.now = numbers_at(self.now, [1.0, self.lr, self.t], p.data)
 
     def update(self, p, g, now):
         """Write the array p in place, given its gradient and now = (factor, lr, t); further

@@ -57,7 +57,7 @@ class Recorded:
         run(cupy)
         if not isinstance(self.result, dict):
             return self.result
-        numbers = {key: float(x.data) for key, x in self.result.items()}
+        numbers = {key: float(x) for key, x in self.result.items()}
         if not np.isfinite(list(numbers.values())).all():
             for part, part.t in self.parts.items():
                 part.place()
@@ -85,13 +85,13 @@ class Recorded:
     def _run(self, cupy):
         self.constants, self.parts = [], {}
         with self._recording(cupy):
-            self.result = self.function(*self.inputs)
+            self.result = self._result()
 
     def _record(self, cupy):
         with self._recording(cupy):
             self.stream.begin_capture()
             try:
-                self.result = self.function(*self.inputs)
+                self.result = self._result()
             except BaseException:
                 with contextlib.suppress(Exception):  # that the recording is useless is known
                     self.stream.end_capture()
@@ -109,6 +109,12 @@ class Recorded:
         self.graph.launch()
         for part, steps in self.steps.items():
             part.t += steps
+
+    def _result(self):
+        """What the function returns; of scalars without what they were computed from."""
+        result = self.function(*self.inputs)
+        return {key: Tensor(x.data) if isinstance(x, Tensor) else x
+                for key, x in result.items()} if isinstance(result, dict) else result
 
     def uses(self, part):
         """The step changes an optimiser, an EMA or a generator."""

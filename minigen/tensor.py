@@ -38,6 +38,16 @@ def placed(a, like):
     return m.asarray(a)
 
 
+def numbers_at(now, numbers, like):
+    """Numbers that change from step to step, beside the array `like` for a device's kernels: in the
+    array `now` (float64), which is made if it is None. On the CPU there is none."""
+    if isinstance(like, np.ndarray):
+        return None
+    now = xp(like).zeros(len(numbers)) if now is None else now
+    now[...] = xp(like).asarray(np.array(numbers, F64))
+    return now
+
+
 def readable(a):
     """Whether the host can look at the array's values: not on a device while a step is recorded."""
     return recording() is None or isinstance(a, np.ndarray)

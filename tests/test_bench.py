@@ -99,7 +99,9 @@ def test_rates_of_kernels():
     assert "| 0.0687 TFLOP/s, 6% of 1.1 |" in bench.markdown(rows.values())
 
 
+@pytest.mark.parity
 def test_a_device_that_is_not_there(monkeypatch):
+    pytest.importorskip("torch")
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(UserError, match="--device cuda needs CuPy"):
         bench.main(["--device", "cuda"])

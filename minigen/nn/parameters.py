@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from minigen import kernels
-from minigen.tensor import Tensor, recording, write, xp
+from minigen.tensor import Tensor, numbers_at, recording, write, xp
 
 _LEAVES = (np.ndarray, np.generic, str, bytes, int, float, complex, type, types.FunctionType,
            types.ModuleType, types.BuiltinFunctionType, type(None), np.random.Generator)
@@ -189,12 +189,8 @@ class EMA:
 
     def place(self):
         """Put t, on a device, where a recorded update finds it: now (1,)."""
-        a = next(iter(self.params.values())).data
-        if isinstance(a, np.ndarray):
-            self.now = None
-        else:
-            self.now = xp(a).zeros(1) if self.now is None else self.now
-            self.now[...] = self.t
+        p = next(iter(self.params.values()))
+        self.now = numbers_at(self.now, [self.t], p.data)
 
     @contextlib.contextmanager
     def applied(self):

@@ -17,13 +17,14 @@ whole recording at once, with the same results. What makes that right:
 - Arrays that the step takes from the host (a noise schedule) are copied once. They must be the same
   in the second call as in the first (TypeError), so noise of the host's is noticed.
 - Nothing is read: `descend` lets a loss that is not finite keep the optimiser from writing.
-- All other decisions are those of the second call: `training`, a precision, how many steps.
+- All other decisions are those of the second call: `training`, a precision, how many steps, a
+  learning rate that is set inside (set it between calls).
 """
 
 import contextlib
+import math
 
-import numpy as np
-
+from minigen.optim import Optimizer
 from minigen.random import Philox
 from minigen.tensor import Tensor, as_array, record, write
 
@@ -33,8 +34,10 @@ class Recorded:
     anew, or a dict of scalars, as a training step does, which become numbers.
 
     Raises TypeError for arrays of another shape or dtype than the first call's, for one of the host
-    that is not as it was, and for parameters that were moved since. If a number is not finite the
-    step, which wrote nothing, is done again unrecorded, where `descend` says what went wrong.
+    that is not as it was, and for parameters that were moved since; FloatingPointError for a number
+    that is not finite. The optimiser then wrote nothing, and the step is done again unrecorded,
+    where `descend` says what went wrong; one of several optimiser's steps, of which some may have
+    written, is not.
     """
 
     def __init__(self, function):
@@ -58,11 +61,18 @@ class Recorded:
         if not isinstance(self.result, dict):
             return self.result
         numbers = {key: float(x) for key, x in self.result.items()}
-        if not np.isfinite(list(numbers.values())).all():
-            for part, part.t in self.parts.items():
-                part.place()
-            return self.function(*self.inputs)
+        for key, number in numbers.items():
+            if not math.isfinite(number):
+                return self._again(f"{key} is {number} in a step that was recorded")
         return numbers
+
+    def _again(self, what):
+        """The call once more, unrecorded; FloatingPointError if it may have written something."""
+        if sum(part.t - t for part, t in self.parts.items() if isinstance(part, Optimizer)) > 1:
+            raise FloatingPointError(f"{what}: unrecorded, it would say where")
+        for part, part.t in self.parts.items():
+            part.place()
+        return self.function(*self.inputs)
 
     def _take(self, inputs, cupy):
         """Copy this call's arrays over those of the first."""
@@ -95,6 +105,8 @@ class Recorded:
             except BaseException:
                 with contextlib.suppress(Exception):  # that the recording is useless is known
                     self.stream.end_capture()
+                for part, t in self.parts.items():  # which nothing was done to
+                    part.t = t
                 raise
             self.graph = self.stream.end_capture()
         self.steps = {part: part.t - t for part, t in self.parts.items()}

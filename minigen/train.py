@@ -45,7 +45,7 @@ def descend(opt, loss, parts=None, name="loss", max_norm=None):
 
     FloatingPointError, and nothing has been written, if the loss or a gradient is not finite: it
     names the operation and the parameter. Checking costs one pass over the gradients. A step that
-    is recorded (recorded.py) is not written either, and its numbers are tensors.
+    is recorded (recorded.py) is not written either, and its loss, a tensor then, is NaN.
     """
     seen, parts = readable(loss.data), parts or {}
     if seen and not math.isfinite(loss.item()):
@@ -60,7 +60,8 @@ def descend(opt, loss, parts=None, name="loss", max_norm=None):
                     f"the {name} is {loss.item():g} but its gradient by {key} is not finite: "
                     f"{gradient_origin(loss, opt.params)}")
     if not seen:
-        factor = factor + 0 * (loss.data + norm)  # NaN, and nothing is written, or as it was
+        fault = 0 * (loss.data + norm)  # NaN, and nothing is written, or 0
+        factor, loss = factor + fault, Tensor(loss.data + fault)
     opt.step(grads, factor)
     return {key: float(x) if seen else x for key, x in {name: loss, **parts}.items()}
 

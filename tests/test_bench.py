@@ -25,8 +25,8 @@ def test_both_sides_take_the_same_first_step(model, tmp_path):
 
 
 def test_losses_that_differ_are_called_so():
-    assert bench.agreement(1.00009, 1)["losses"] == "agree"
-    assert bench.agreement(1.00011, 1)["losses"] == "DIFFER by 1.1e-04"
+    assert bench.agreement(1.00009, 1, 1e-4)["losses"] == "agree"
+    assert bench.agreement(1.00011, 1, 1e-4)["losses"] == "DIFFER by 1.1e-04"
 
 
 def test_means_are_geometric():

@@ -147,6 +147,49 @@ def test_what_a_recording_cannot_do_is_said(cupy):
         step(x)
 
 
+def test_a_recording_that_fails_counts_nothing(cupy):
+    w, opt = linear(cupy)
+    step = Recorded(lambda x: descend(opt, mg.mean(x @ w)) | {
+        "noise": mg.tensor(np.random.default_rng(opt.t).random(1, np.float32)) * x[0, 0]})
+    x = np.ones((4, 3), np.float32)
+    step(x)
+    for _ in range(2):
+        with pytest.raises(TypeError, match="from the host"):
+            step(x)
+        assert opt.t == 1
+
+
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:divide by zero")
+def test_a_gradient_that_is_not_finite_is_explained(cupy):
+    w, opt = linear(cupy)
+    step = Recorded(lambda x: descend(opt, mg.mean(mg.sqrt(x @ w))))
+    x = np.ones((4, 3), np.float32)
+    for _ in range(3):
+        before, t = w.numpy().copy(), opt.t
+        with pytest.raises(FloatingPointError, match="gradient by 0 is not finite.* sqrt"):
+            step(0 * x)
+        np.testing.assert_array_equal(w.numpy(), before)
+        assert opt.t == t
+        step(x)
+        assert opt.t == t + 1
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_step_of_several_optimisers_is_not_done_twice(cupy):
+    (w, opt), (v, other) = linear(cupy), linear(cupy)
+    step = Recorded(lambda x: descend(opt, mg.mean(mg.square(x @ w)))
+                    | descend(other, mg.mean(mg.log(x @ v)), name="other"))
+    x = np.ones((4, 3), np.float32)
+    step(x)
+    for _ in range(2):
+        before = w.numpy().copy()
+        with pytest.raises(FloatingPointError, match="other is nan in a step that was recorded"):
+            step(-x)
+        assert not np.array_equal(w.numpy(), before)
+        step(x)
+    assert np.isfinite(v.numpy()).all()
+
+
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_a_number_that_is_not_finite_writes_nothing_and_is_explained(cupy):
     w, opt = linear(cupy)

@@ -46,7 +46,7 @@ def table(n=N, side=H, heads=HEADS, lengths=LENGTHS, square=SIDE, many=MANY):
             qkv, scale = [(heads, T, D)] * 3, D**-0.5
             forward = lambda k, q, k_, v, s=scale: k.attention(q, k_, v, None, False, s)
             attend = lambda t, q, k, v: t.nn.functional.scaled_dot_product_attention(
-                q[None], k[None], v[None])[0]
+                q[None], k[None], v[None]).squeeze(0)
             rows[f"attention, {p}, {heads} heads of {D}, T = {T}"] = (
                 qkv, 4 * heads * T**2 * D, "TFLOP/s", forward, attend)
             rows[f"attention_backward, {p}, {heads} heads of {D}, T = {T}"] = (
@@ -60,13 +60,13 @@ def table(n=N, side=H, heads=HEADS, lengths=LENGTHS, square=SIDE, many=MANY):
     silu_norm = lambda t, x, w, b: t.nn.functional.silu(t.nn.functional.group_norm(x, G, w, b))
     rows |= {
         "group_norm with silu": (
-            [flat, (1, C), (1, C)], 3 * size, "GB/s",
+            [flat, (1, C), (1, C)], 2 * size, "GB/s",
             lambda k, x, w, b: k.group_norm(x, G, w, b, 1e-5, True),
-            lambda t, x, w, b: silu_norm(t, x, w[0], b[0])),
+            lambda t, x, w, b: silu_norm(t, x, w.squeeze(0), b.squeeze(0))),
         "group_norm_backward with silu": (
-            [flat, flat, (1, C), (1, C)], 4 * size, "GB/s",
+            [flat, flat, (1, C), (1, C)], 3 * size, "GB/s",
             (stats, lambda k, *args: k.group_norm_backward(*args)),
-            (lambda t, g, x, w, b: (silu_norm(t, x, w[0], b[0]), (x, w, b), g),
+            (lambda t, g, x, w, b: (silu_norm(t, x, w.squeeze(0), b.squeeze(0)), (x, w, b), g),
              lambda t, y, xs, g: t.autograd.grad(y, xs, g, retain_graph=True))),
         "softmax": ([wide], 8 * many, "GB/s", lambda k, x: k.softmax(x[..., None]),
                     lambda t, x: x.softmax(1)),
@@ -90,7 +90,7 @@ def table(n=N, side=H, heads=HEADS, lengths=LENGTHS, square=SIDE, many=MANY):
             (lambda k, y: (y, y[:2].astype(np.uint64)), lambda k, y, s: k.random_normal(y, s)),
             lambda t, y: t.randn(y.shape)),
         "adam": ([(many,)] * 4, 28 * many, "GB/s",
-                 (lambda k, p, g, m, v: (p, g, m, v * v, (1.0, 1e-3, 9)),
+                 (lambda k, p, g, m, v: (p, g, m, v * v, 0 * p[:3].astype(np.float64) + 1),
                   lambda k, *args: k.adam(*args, 0.9, 0.999, 1e-8, 0.0, False)),
                  (adam, lambda t, step: step())),
     }

@@ -49,7 +49,7 @@ class Recorded:
         import cupy
         inputs = [as_array(x.data if isinstance(x, Tensor) else x) for x in inputs]
         if self.inputs is None:
-            self.inputs = [cupy.array(x) for x in inputs]
+            self.inputs = [cupy.empty(x.shape, x.dtype) for x in inputs]
             self.stream = cupy.cuda.Stream(non_blocking=True)
             self.pool = cupy.cuda.MemoryPool()
         self._take(inputs, cupy)

@@ -30,10 +30,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from demos.side_by_side.kernels import ceilings, precision, table
 from minigen import info
 from minigen.demo import at_least, cli
 from minigen.train import UserError, write_text
+from side_by_side.kernels import ceilings, precision, table
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = {"vae": "VAE", "dcgan": "DCGAN", "pixelcnn": "PixelCNN", "ddpm": "DDPM"}
@@ -47,7 +47,7 @@ class Side:
 
     def __init__(self, name, module, shared, threads, device="cpu", *sizes):
         self.name, self.process = name, subprocess.Popen(
-            [sys.executable, "-m", "demos.side_by_side.worker", name, module, shared,
+            [sys.executable, "-m", "side_by_side.worker", name, module, shared,
              *map(str, [threads, device, *sizes])],
             cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.about = self._answer()
@@ -260,7 +260,7 @@ def machine(threads, *libraries):
 
 def environment():
     return {**os.environ, "PYTHONPATH": os.pathsep.join(
-        [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+        [str(ROOT), str(ROOT / "demos"), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from demos.bench import MODELS, Side, machine
+from bench import MODELS, Side, machine
 from minigen import pictures
 from minigen.demo import cli
 from minigen.train import write_text, writing

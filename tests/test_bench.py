@@ -7,7 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from demos import bench, scaling, side_by_side
+import bench
+import scaling
+import side_by_side
 from minigen import kernels
 from minigen.train import UserError
 
@@ -74,7 +76,7 @@ def test_both_sides_of_a_kernel_compute_the_same():
 
 @pytest.mark.parametrize("model", bench.MODELS)
 def test_a_model_on_a_device_takes_the_step_it_takes_on_the_cpu(cupy, model, tmp_path):
-    build = importlib.import_module(f"demos.side_by_side.{model}").minigen
+    build = importlib.import_module(f"side_by_side.{model}").minigen
     losses = [build(tmp_path, side_by_side.On(device), batch=2, side=8)["train"]()
               for device in ("cpu", "cuda")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)

@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from demos.side_by_side.ddpm import unet
 from minigen import data, grad, nn, optim, tensor
 from minigen.models.diffusion import schedule
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
+from side_by_side.ddpm import unet
 
 RNG = np.random.default_rng
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from demos.side_by_side import Noise, digits, leave, take
+from side_by_side import Noise, digits, leave, take
 
 BATCH, SAMPLES, WIDTHS, D = 64, 32, (16, 32, 64), 128
 

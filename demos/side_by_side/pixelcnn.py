@@ -7,7 +7,7 @@ as long as any other, so 28 of the 784 are timed.
 
 import numpy as np
 
-from demos.side_by_side import digits, leave, take
+from side_by_side import digits, leave, take
 
 BATCH, SAMPLES, PASSES = 16, 16, 28
 

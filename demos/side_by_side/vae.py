@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from demos.side_by_side import Noise, digits, leave, take
+from side_by_side import Noise, digits, leave, take
 
 BATCH, D_Z, SAMPLES = 128, 16, 100
 

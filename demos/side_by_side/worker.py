@@ -1,6 +1,6 @@
 """One side of a benchmark in a process of its own.
 
-    python -m demos.side_by_side.worker SIDE MODULE SHARED THREADS DEVICE [BATCH SIDE_LENGTH]
+    python -m side_by_side.worker SIDE MODULE SHARED THREADS DEVICE [BATCH SIDE_LENGTH]
 
 SIDE is minigen, recorded (minigen with recorded steps), pytorch or compiled (PyTorch with
 torch.compile). It answers each line of its input with a line of JSON: at the start what it has and
@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from demos.side_by_side import On
+from side_by_side import On
 
 
 def main(answers, side, module, shared, threads, device, *sizes):
@@ -25,7 +25,7 @@ def main(answers, side, module, shared, threads, device, *sizes):
     ours = side in ("minigen", "recorded")
     wait = (minigen if ours else pytorch)(int(threads), device)
     imported = peak()
-    module = importlib.import_module(f"demos.side_by_side.{module}")
+    module = importlib.import_module(f"side_by_side.{module}")
     if ours:
         calls = module.minigen(shared, On(device, side == "recorded"), *map(int, sizes))
     else:

@@ -18,7 +18,7 @@ import numpy as np
 from numba import prange
 from numba.extending import register_jitable
 
-from .common import chunks, empty, kernel, threaded
+from .common import chunks, empty, kernel, part, threaded
 from .cuda import each, xp
 from .exponential import exp, expm1
 
@@ -32,8 +32,9 @@ def pointwise(f):
     @threaded
     def loop(x, one, a, y, chunks):
         for chunk in prange(chunks):
-            for i in range(chunk * len(x) // chunks, (chunk + 1) * len(x) // chunks):
-                y[i] = f(x[i], one, a)
+            some, to = part(x, chunk, chunks), part(y, chunk, chunks)
+            for i in range(len(to)):
+                to[i] = f(some[i], one, a)
 
     def run(x, a=1):
         y = empty(x.shape, x.dtype)
@@ -49,8 +50,9 @@ def pointwise_backward(f):
     @threaded
     def loop(g, x, one, a, gx, chunks):
         for chunk in prange(chunks):
-            for i in range(chunk * len(x) // chunks, (chunk + 1) * len(x) // chunks):
-                gx[i] = f(g[i], x[i], one, a)
+            of_g, of_x, to = part(g, chunk, chunks), part(x, chunk, chunks), part(gx, chunk, chunks)
+            for i in range(len(to)):
+                to[i] = f(of_g[i], of_x[i], one, a)
 
     def run(g, x, a=1):
         gx = empty(x.shape, x.dtype)

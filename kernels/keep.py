@@ -10,7 +10,7 @@ branches at every element and takes fifteen times as long on a mask without a pa
 import numpy as np
 from numba import prange
 
-from .common import chunks, empty, kernel, threaded
+from .common import chunks, empty, kernel, part, threaded
 from .cuda import xp
 
 
@@ -35,5 +35,6 @@ def keep(x, mask):  # CuPy's own is one pass, and a choice too
 def _keep(x, mask, y, chunks):
     zero = x.dtype.type(0)
     for chunk in prange(chunks):
-        for i in range(chunk * len(x) // chunks, (chunk + 1) * len(x) // chunks):
-            y[i] = x[i] if mask[i] else zero
+        some, where, to = part(x, chunk, chunks), part(mask, chunk, chunks), part(y, chunk, chunks)
+        for i in range(len(to)):
+            to[i] = some[i] if where[i] else zero

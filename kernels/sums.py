@@ -15,7 +15,7 @@ small and every run gives the same bits. Less than that is not worth waking the 
 import numpy as np
 from numba import prange
 
-from .common import chunks, compiled, empty, kernel, threaded
+from .common import chunks, compiled, empty, kernel, part, threaded
 from .cuda import blocks, each, launch, real, xp
 
 PART = 1 << 14  # numbers that are added one to another; sums of parts are added in float64
@@ -87,8 +87,9 @@ def add(a, b):
 @threaded
 def _add(a, b, y, chunks):
     for c in prange(chunks):
-        for i in range(c * len(a) // chunks, (c + 1) * len(a) // chunks):
-            y[i] = a[i] + b[i]
+        of_a, of_b, to = part(a, c, chunks), part(b, c, chunks), part(y, c, chunks)
+        for i in range(len(to)):
+            to[i] = of_a[i] + of_b[i]
 
 
 @compiled

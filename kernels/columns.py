@@ -8,7 +8,7 @@ build it for a few images, or rows of one, at a time, in a buffer that stays in 
 cache. They build it from an image with its channels innermost, (h, w, C), where the S·D numbers
 under one row of the filter lie together. Vectors run along channels then; where there are few, they
 run along rows of pixels, and no columns are needed: the pixels that one number of a filter meets
-(`taps`) lie together in the image.
+lie together in the image, or, with a stride, in one of its `phases`.
 """
 
 import numpy as np
@@ -222,38 +222,36 @@ def few(D, M, Q):
 
 
 @compiled
-def by_columns(x, top, left, sw, height, width, image):
-    """Every sw-th column of x (D, H, W) as an image of its own, so that the pixels which one number
-    of a filter meets lie together: image (D, sw, height, width), which is a flat array, has
-    [d, a, h, v] = x[d, top + h, v·sw + a − left], 0 outside."""
-    D, H, W = x.shape
-    for d in range(D):
-        for a in range(sw):
-            v0 = min(width, max(0, -((a - left) // sw)))
-            v1 = max(v0, min(width, -((a - left - W) // sw)))
-            for h in range(height):
-                row = image[((d * sw + a) * height + h) * width:][:width]
-                if not 0 <= top + h < H:
-                    row[:] = 0
-                    continue
-                for v in range(v0):
-                    row[v] = 0
-                for v in range(v0, v1):
-                    row[v] = x[d, top + h, v * sw + a - left]
-                for v in range(v1, width):
-                    row[v] = 0
+def phases(x, top, left, stride, height, width, image):
+    """Every sh-th row and sw-th column of x (D, H, W) as an image of its own, so that the pixels
+    which one number of a filter meets lie together: image (D, sh, sw, height, width), which is a
+    flat array, has [d, a, b, h, v] = x[d, h·sh + a − top, v·sw + b − left], 0 outside."""
+    (D, H, W), (sh, sw) = x.shape, stride
+    for i in range(D * sh * sw * height):
+        d, a, b, h = i // (height * sw * sh), i // (height * sw) % sh, i // height % sw, i % height
+        row, line = image[i * width:(i + 1) * width], h * sh + a - top
+        v0 = min(width, max(0, -((b - left) // sw)))
+        v1 = max(v0, min(width, -((b - left - W) // sw)))
+        if not 0 <= line < H:
+            v0, v1 = 0, 0
+        row[:v0] = 0
+        row[v1:] = 0
+        to, this = row[v0:v1], x[d, line if v1 > v0 else 0, max(0, v0 * sw + b - left):]
+        for v in range(len(to)):
+            to[v] = this[v * sw]
 
 
 @compiled
 def taps(D, R, S, stride, dilation, P, Q):
-    """The height and width of the images that `by_columns` makes for P×Q output pixels, and where
-    in them, of D channels, the first of the pixels is which number (d, r, s) of a filter meets."""
-    sw, starts = stride[1], np.empty(D * R * S, np.intp)
-    height = (P - 1) * stride[0] + (R - 1) * dilation[0] + 1
-    width = Q + (S - 1) * dilation[1] // sw
+    """The height and width of the images that `phases` makes for P×Q output pixels, and where in
+    them, of D channels, the first of the pixels is which number (d, r, s) of a filter meets. The
+    pixel that it meets at output (p, q) comes p·width + q later."""
+    (sh, sw), starts = stride, np.empty(D * R * S, np.intp)
+    height, width = P + (R - 1) * dilation[0] // sh, Q + (S - 1) * dilation[1] // sw
     for l in range(len(starts)):
         d, h, v = l // (R * S), l // S % R * dilation[0], l % S * dilation[1]
-        starts[l] = ((d * sw + v % sw) * height + h) * width + v // sw
+        plane = (d * sh + h % sh) * sw + v % sw
+        starts[l] = (plane * height + h // sh) * width + v // sw
     return height, width, starts
 
 

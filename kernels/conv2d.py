@@ -21,7 +21,6 @@ from . import winograd
 from .columns import (
     FEW,
     blocking,
-    by_columns,
     channels_first,
     channels_last,
     check_conv,
@@ -29,6 +28,7 @@ from .columns import (
     few,
     filters_last,
     im2col,
+    phases,
     taps,
     windows,
 )
@@ -121,38 +121,44 @@ def _pointwise(x, w, b, y, groups, chunks, rows):
             n, p0 = item // bands, item % bands * rows
             p1 = min(p0 + rows, P)
             for g in range(groups):
-                to = y[n, g * M:(g + 1) * M, p0:p1]
-                _fill(to, b[g * M:])
-                product(M, (p1 - p0) * Q, D, w[g * M:], D, 1, x[n, g * D:, p0:], P * Q, True, to,
-                        P * Q)
+                _fill(y[n, g * M:(g + 1) * M], p0, p1, b[g * M:])
+                product(M, (p1 - p0) * Q, D, w[g * M:], D, 1, x[n, g * D:, p0:], P * Q, True,
+                        y[n, g * M:, p0:], P * Q)
 
 
 @threaded
 def _rows(x, w, b, y, stride, padding, dilation, groups, chunks):
-    """For few channels or filters: a row of y is w times rows of x, read where they lie."""
+    """For few channels or filters: rows of y are w times rows of x, read where they lie, `rows` of
+    them in one, with what comes between them in x."""
     (N, K, P, Q), (_, D, R, S), (sh, sw) = y.shape, w.shape, stride
     M, L, bands = K // groups, D * R * S, -(-chunks // max(N, 1))
     rows = -(-P // bands)
     height, width, starts = taps(D, R, S, stride, dilation, rows, Q)
     for chunk in prange(chunks):
-        image = buffer(D * sw * height * width, x)
+        image, out = buffer(D * sh * sw * height * width, x), buffer(M * rows * width, x)
         for item in range(chunk * N * bands // chunks, (chunk + 1) * N * bands // chunks):
             n, p0 = item // bands, item % bands * rows
             for g in range(groups):
-                by_columns(x[n, g * D:(g + 1) * D], p0 * sh - padding[0], padding[1], sw, height,
-                           width, image)
-                for p in range(p0, min(p0 + rows, P)):
-                    to = y[n, g * M:(g + 1) * M, p]
-                    _fill(to, b[g * M:])
-                    product(M, Q, L, w[g * M:], L, 1, image[(p - p0) * sh * width:], starts, True,
-                            to, P * Q)
+                phases(x[n, g * D:(g + 1) * D], padding[0] - p0 * sh, padding[1], stride, height,
+                       width, image)
+                product(M, (rows - 1) * width + Q, L, w[g * M:], L, 1, image, starts, False, out,
+                        rows * width)
+                for k in range(M):
+                    bias, plane = b[g * M + k], y[n, g * M + k]
+                    for p in range(p0, min(p0 + rows, P)):
+                        row, this = plane[p], out[(k * rows + p - p0) * width:]
+                        for q in range(Q):
+                            row[q] = this[q] + bias
 
 
 @compiled
-def _fill(y, b):
-    """y[k] = b[k] everywhere."""
+def _fill(y, p0, p1, b):
+    """y[k] = b[k] in rows p0 to p1 of the planes y (K, P, Q)."""
     for k in range(len(y)):
-        y[k] = b[k]
+        for p in range(p0, p1):
+            row = y[k, p]
+            for q in range(len(row)):
+                row[q] = b[k]
 
 
 @threaded

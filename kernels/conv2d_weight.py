@@ -18,12 +18,12 @@ from numba import prange
 from . import winograd
 from .columns import (
     blocking,
-    by_columns,
     channels_last,
     check_conv,
     few,
     filters_first,
     im2col,
+    phases,
     taps,
     windows,
 )
@@ -79,23 +79,19 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
 @threaded
 def _rows(g, x, parts, kernel, stride, padding, dilation):
     """For few channels or filters: gwᵀ (L, M) is a sum over rows of x, read where they lie, times
-    rows of g."""
+    rows of g, with zeros for what comes between those of x."""
     (N, _, P, Q), (R, S), (sh, sw) = g.shape, kernel, stride
     chunks, groups, L, M = parts.shape
     D = L // (R * S)
     height, width, starts = taps(D, R, S, stride, dilation, P, Q)
     for chunk in prange(chunks):
-        image = buffer(D * sw * height * width, x)
-        out = buffer(P * Q * M, x)
+        image, out = buffer(D * sh * sw * height * width, x), buffer(P * width * M, x)
         for n in range(chunk * N // chunks, (chunk + 1) * N // chunks):
             for j in range(groups):
                 gw = parts[chunk, j].reshape(L * M)
-                by_columns(x[n, j * D:(j + 1) * D], -padding[0], padding[1], sw, height, width,
-                           image)
-                channels_last(g[n, j * M:(j + 1) * M], 0, 0, (P, Q), out)
-                for p in range(P):
-                    product(L, M, Q, image[p * sh * width:], starts, 1, out[p * Q * M:], M, True,
-                            gw, M)
+                phases(x[n, j * D:(j + 1) * D], *padding, stride, height, width, image)
+                channels_last(g[n, j * M:(j + 1) * M], 0, 0, (P, width), out)
+                product(L, M, (P - 1) * width + Q, image, starts, 1, out, M, True, gw, M)
 
 
 @threaded

@@ -44,6 +44,12 @@ def check_conv(name, image, out, w, stride, padding, dilation, groups):
                          f"not {tuple(out[2:])}")
 
 
+def covers(kernel, size, padding, groups):
+    """Whether filters are as large as the image, so that a convolution is a plain product of all
+    its numbers (N, C·H·W) with all of theirs (K, C·H·W)."""
+    return tuple(kernel) == tuple(size) and padding == (0, 0) and groups == 1
+
+
 def windows(x, kernel, stride, padding, dilation=(1, 1), fill=0):
     """A view (N, C, P, Q, R, S): for every output pixel the input pixels under the filter."""
     (R, S), (sh, sw), (ph, pw), (dh, dw) = kernel, stride, padding, dilation
@@ -142,6 +148,19 @@ def filters_first(parts):
     w = empty((groups * M, D, R, S), parts.dtype)
     _filters_first(parts.reshape(chunks, groups, R * S * D, M), w.reshape(groups, M, D, R * S))
     return w
+
+
+def turned(w, groups):
+    """Filters w (K, D, R, S) turned by 180°, with inputs and outputs exchanged: (groups·D,
+    K / groups, R, S)."""
+    K, D, R, S = w.shape
+    w = w.reshape(groups, K // groups, D, R, S)[..., ::-1, ::-1].swapaxes(1, 2)
+    return np.ascontiguousarray(w).reshape(groups * D, K // groups, R, S)
+
+
+def turned_padding(kernel, padding, dilation):
+    """The padding with which turned filters undo the shift of `padding`, at stride 1."""
+    return tuple(d * (k - 1) - p for k, p, d in zip(kernel, padding, dilation, strict=True))
 
 
 @threaded

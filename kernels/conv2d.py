@@ -8,7 +8,8 @@
     P = (H + 2·padding − dilation·(R − 1) − 1) // stride + 1, Q likewise
 
 2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. Fast versions, chosen by shape:
-Winograd's (winograd.py) for 3×3 filters, and 4×4 ones at stride 2; a plain product for 1×1 ones;
+Winograd's (winograd.py) for 3×3 filters, and 4×4 ones at stride 2; a plain product for 1×1 ones
+and for those as large as the image;
 with few channels or filters, rows of y as products with rows of x, which need no columns; else a
 block of images is turned into columns (columns.py) inside the core's cache and multiplied there,
 each thread its own blocks: no large intermediate ever reaches memory.
@@ -25,6 +26,7 @@ from .columns import (
     channels_last,
     check_conv,
     conv_size,
+    covers,
     few,
     filters_last,
     im2col,
@@ -34,6 +36,7 @@ from .columns import (
 )
 from .common import buffer, chunks, compiled, empty, kernel, threaded
 from .cuda import launch_tiles, per_output, xp
+from .matmul import matmul
 from .product import product
 
 DEPTH = 256  # terms of the product at a time: their filters stay in the core's cache
@@ -57,6 +60,9 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
 def conv2d(x, w, b, stride, padding, dilation, groups):
     K, D, R, S = w.shape
     P, Q = conv_size(x.shape[2:], (R, S), stride, padding, dilation)
+    if covers((R, S), x.shape[2:], padding, groups):
+        y = matmul.cpu(x.reshape(len(x), D * R * S), w.reshape(K, D * R * S).T)
+        return (y if b is None else y + b)[..., None, None]
     y = empty((len(x), K, P, Q), x.dtype)
     bias = np.zeros(K, x.dtype) if b is None else b
     if winograd.fits(len(x), *w.shape[1::-1], (P, Q), (R, S), stride, dilation, groups):

@@ -8,7 +8,8 @@
 
 2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast versions, chosen as for
 conv2d: Winograd's, or gwᵀ = colᵀ·g over blocks of images in the core's cache (columns.py), or, with
-few channels or filters, over rows of x as they lie. Every chunk of the batch adds to a gradient of
+few channels or filters, over rows of x as they lie; with few filters x and g change places, and the
+filters are turned. Every chunk of the batch adds to a gradient of
 its own; these are added at the end, in order.
 """
 
@@ -20,15 +21,19 @@ from .columns import (
     blocking,
     channels_last,
     check_conv,
+    covers,
     few,
     filters_first,
     im2col,
     phases,
     taps,
+    turned,
+    turned_padding,
     windows,
 )
 from .common import buffer, chunks, empty, kernel, threaded
 from .cuda import FILL, blocks, launch_tiles, xp
+from .matmul import matmul
 from .product import product
 
 ROWS = 48  # of gw at a time: they are written one after another
@@ -51,15 +56,21 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
 @conv2d_weight.version("cpu")
 def conv2d_weight(g, x, size, stride, padding, dilation, groups):
     (N, K, P, Q), D = g.shape, x.shape[1] // groups
+    M, L = K // groups, D * size[0] * size[1]
+    if covers(size, x.shape[2:], padding, groups):
+        return matmul.cpu(g.reshape(N, K).T, x.reshape(N, L)).reshape(K, D, *size)
     if winograd.fits(N, x.shape[1], K, (P, Q), size, stride, dilation, groups):
         return winograd.conv2d_weight(g, x, size, stride, padding)
-    if few(D, K // groups, Q):
-        parts = np.zeros((chunks(N), groups, D * size[0] * size[1], K // groups), x.dtype)
+    if few(D, M, Q):
+        back = turned_padding(size, padding, dilation)
+        if M < D and stride == (1, 1) and min(back) >= 0:  # vectors run along the filters: so many
+            return turned(conv2d_weight.cpu(x, g, size, stride, back, dilation, groups), groups)
+        parts = np.zeros((chunks(N), groups, L, M), x.dtype)
         _rows(g, x, parts, size, stride, padding, dilation)
         return np.ascontiguousarray(parts.sum(0).swapaxes(1, 2)).reshape(K, D, *size)
-    parts = empty((chunks(N * P), groups, *size, D, K // groups), x.dtype)
+    parts = empty((chunks(N * P), groups, *size, D, M), x.dtype)
     _columns(g, x, parts, stride, padding, dilation,
-             *blocking(N, D * size[0] * size[1], (P, Q), len(parts), x.itemsize))
+             *blocking(N, L, (P, Q), len(parts), x.itemsize))
     return filters_first(parts)
 
 

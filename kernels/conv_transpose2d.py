@@ -7,8 +7,9 @@
     x (N, K, P, Q), w (K, D, R, S), b (C,) or None → y (N, C, H, W);  C = D·groups
     size = (H, W) is one of the sizes which conv2d turns into (P, Q)
 
-2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast version: with stride 1 it
-is conv2d with the filters turned by 180° and their channels swapped, which reads where this writes;
+2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast version: filters as large
+as the image are a plain product. With stride 1 it is conv2d with the filters turned by 180° and
+their channels swapped, which reads where this writes;
 4×4 filters at stride 2 go Winograd's way (winograd.py). Otherwise each thread multiplies a few
 images at a time, col = xᵀ·w (columns.py, matmul.py), and adds the columns to an image with its
 channels innermost, where S·D numbers are added in one go.
@@ -18,11 +19,20 @@ import numpy as np
 from numba import prange
 
 from . import winograd
-from .columns import channels_first, channels_last, check_conv, col2im, even
+from .columns import (
+    channels_first,
+    channels_last,
+    check_conv,
+    col2im,
+    covers,
+    even,
+    turned,
+    turned_padding,
+)
 from .common import buffer, chunks, empty, kernel, threaded
 from .conv2d import conv2d
 from .cuda import blocks, launch_tiles, per_output, xp
-from .matmul import PANEL, multiply
+from .matmul import PANEL, matmul, multiply
 
 ROWS = 64  # pixels multiplied at a time, at least: they share one reading of the filters
 
@@ -51,11 +61,12 @@ def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
 @conv_transpose2d.version("cpu")
 def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
     N, (K, D, R, S) = len(x), w.shape
-    turned = [d * (k - 1) - p for d, k, p in zip(dilation, (R, S), padding, strict=True)]
-    if stride == (1, 1) and min(turned) >= 0:
-        w = w.reshape(groups, K // groups, D, R, S)[..., ::-1, ::-1].swapaxes(1, 2)
-        w = np.ascontiguousarray(w).reshape(groups * D, K // groups, R, S)
-        return conv2d.cpu(x, w, b, stride, tuple(turned), dilation, groups)
+    if covers((R, S), size, padding, groups):
+        y = matmul.cpu(x.reshape(N, K), w.reshape(K, D * R * S)).reshape(N, D, R, S)
+        return y if b is None else y + b[:, None, None]
+    back = turned_padding((R, S), padding, dilation)
+    if stride == (1, 1) and min(back) >= 0:
+        return conv2d.cpu(x, turned(w, groups), b, stride, back, dilation, groups)
     y = empty((N, D * groups, *size), x.dtype)
     bias = np.zeros(D * groups, x.dtype) if b is None else b
     if winograd.fits(N, D, K, x.shape[2:], (R, S), stride, dilation, groups):

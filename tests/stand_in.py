@@ -204,6 +204,8 @@ class Module(types.ModuleType):
     """The module itself, put in the place of `cupy` among the loaded ones."""
 
     ndarray, RawModule = ndarray, RawModule
+    lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(
+        sliding_window_view=functools.partial(call, np.lib.stride_tricks.sliding_window_view)))
     cuda = types.SimpleNamespace(
         runtime=types.SimpleNamespace(getDeviceCount=lambda: 1), Stream=Stream,
         MemoryPool=lambda: types.SimpleNamespace(malloc=None),

@@ -24,6 +24,7 @@ from minigen.nn.parameters import (
     buffers,
     eval,
     init,
+    like,
     load,
     load_arrays,
     load_state_dict,
@@ -50,7 +51,7 @@ __all__ = [
     "DenseMixing", "Dropout", "EMA", "Embedding", "GroupNorm", "GroupNormSiLU", "Labelled",
     "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention", "RandomFourier",
     "ResidualBlock", "SelfAttention2d", "Sequential", "Sinusoidal", "TimeEmbedding", "TimeUNet",
-    "UNet", "astype", "buffers", "eval", "init", "initializers", "load", "load_arrays",
+    "UNet", "astype", "buffers", "eval", "init", "initializers", "like", "load", "load_arrays",
     "load_state_dict", "parameters", "save", "save_arrays", "state_dict", "to", "train",
     "walk",
 ]

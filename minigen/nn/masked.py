@@ -18,7 +18,7 @@ import numpy as np
 
 from minigen.nn import initializers
 from minigen.nn.layers import Conv2d
-from minigen.ops import conv2d
+from minigen.ops import conv2d, linear, transpose
 from minigen.ops.conv import pair
 from minigen.tensor import placed, tensor, xp
 
@@ -110,31 +110,39 @@ class Scan:
 
     def __init__(self, x):
         self.x, self.i, self.j, self.kept = x, 0, 0, {}
-        self._layers = {}  # its input so far, with a border of zeros, and its weight
+        self._layers = {}  # its input so far, with zeros around it, and the rows of its filters
 
     def conv2d(self, layer, x):
-        """The layer's output for its input x (N, C, 1, w) at row i from column j on."""
+        """The layer's output for its input x (N, C, 1, w) at row i from column j on: (N, K, 1, w).
+
+        A product of windows and filters, without the rows below, which no filter sees. With
+        channels innermost in what is kept, the S·C numbers of a window's row lie together.
+        """
         K, C, R, S = layer.weight.shape
+        (N, _, H, W), w, rows = self.x.shape, x.shape[3], R // 2 + 1
         if layer not in self._layers:
-            N, _, H, W = self.x.shape
-            seen = xp(self.x).zeros((N, C, H + R - 1, W + S - 1), self.x.dtype)
-            self._layers[layer] = seen, layer.masked().detach()
-        seen, weight = self._layers[layer]
-        self._write(seen, weight, x.data)
-        window = seen[:, :, self.i:self.i + R, self.j:self.j + x.shape[3] + S - 1]
-        return conv2d(tensor(window), weight, layer.bias)
+            seen = xp(self.x).zeros((N, H + rows - 1, W + S - 1, C), self.x.dtype)
+            filters = layer.masked().data[:, :, :rows].transpose(0, 2, 3, 1).reshape(K, -1)
+            self._layers[layer] = seen, tensor(filters)
+        seen, filters = self._layers[layer]
+        self._write(layer, seen, x.data)
+        windows = xp(seen).lib.stride_tricks.sliding_window_view(
+            seen[:, self.i:self.i + rows, self.j:self.j + w + S - 1], S, axis=2)  # (N, R, w, C, S)
+        y = linear(tensor(windows.transpose(0, 2, 1, 4, 3).reshape(N, w, -1)), filters, layer.bias)
+        return transpose(y, (0, 2, 1)).reshape(N, K, 1, w)
 
     def drawn(self):
         """The pixel at (i, j) is now final in `x`: layers of mask A, which read the image, see it
         as it is."""
-        for layer, (seen, weight) in self._layers.items():
+        for layer, (seen, _) in self._layers.items():
             if layer.kind == "A":
-                self._write(seen, weight, self.pixel())
+                self._write(layer, seen, self.pixel())
 
     def pixel(self):
         """The pixel at (i, j): (N, C, 1, 1)."""
         return self.x[:, :, self.i:self.i + 1, self.j:self.j + 1]
 
-    def _write(self, seen, weight, x):
-        top, left = self.i + weight.shape[2] // 2, self.j + weight.shape[3] // 2
-        seen[:, :, top:top + 1, left:left + x.shape[3]] = x
+    def _write(self, layer, seen, x):
+        R, S = layer.weight.shape[2:]
+        left = self.j + S // 2
+        seen[:, self.i + R // 2, left:left + x.shape[3]] = x[:, :, 0].swapaxes(1, 2)

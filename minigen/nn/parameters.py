@@ -39,6 +39,13 @@ def parameters(model):
     return {key: t for key, t in walk(model) if isinstance(t, Tensor) and t.requires_grad}
 
 
+def like(model):
+    """An array of the model, that of its first parameter: the model's dtype and device are this
+    one's. A model without parameters computes in float32 on the CPU."""
+    found = (t.data for _, t in walk(model) if isinstance(t, Tensor) and t.requires_grad)
+    return next(found, np.empty(0, np.float32))
+
+
 def buffers(model):
     """The model's untracked tensors (running statistics): a dict from key to tensor."""
     return {key: t for key, t in walk(model) if isinstance(t, Tensor) and not t.requires_grad}

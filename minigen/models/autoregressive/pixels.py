@@ -69,8 +69,7 @@ class PixelModel:
         drawn side by side.
         """
         known = np.broadcast_to(known, np.shape(x))
-        weight = next(iter(nn.parameters(self.net).values())).data
-        x = placed(np.where(known, self._checked(x), 0), weight).copy()
+        x = placed(np.where(known, self._checked(x), 0), nn.like(self.net)).copy()
         C, H, W = self.shape
         with no_grad():
             at = Scan(self._scaled(x))
@@ -100,5 +99,5 @@ class PixelModel:
 
     def _scaled(self, x):
         """Integers as floats in [−1, 1], of the network's dtype."""
-        dtype = next(iter(nn.parameters(self.net).values())).dtype
+        dtype = nn.like(self.net).dtype
         return x.astype(dtype) * dtype.type(2 / (self.levels - 1)) - dtype.type(1)

@@ -127,8 +127,8 @@ class DDPM:
 
         keep: called with (t, x_t) for t = T … 0, so that the way can be seen
         """
-        weight = next(iter(nn.parameters(self.net).values()), tensor(np.float32(0)))
-        x_T = noise(rng, xp(weight.data).empty((n, *shape), weight.dtype))
+        weight = nn.like(self.net)
+        x_T = noise(rng, xp(weight).empty((n, *shape), weight.dtype))
         for t, x in chain([(self.schedule.T, x_T)],
                           self.chain(x_T, rng, *given, threshold=threshold)):
             if keep:

@@ -33,7 +33,7 @@ class Game:
 
     def prior(self, n, rng):
         """n codes z ~ N(0, I): (n, d_z)."""
-        weight = next(iter(nn.parameters(self.G).values())).data
+        weight = nn.like(self.G)
         return tensor(placed(rng.standard_normal((n, self.d_z), weight.dtype), weight))
 
     def generate(self, n, rng, *given):

@@ -30,7 +30,7 @@ class VAE:
 
     def prior(self, n):
         """p(z) for n codes: a `Normal` over (n, d_z)."""
-        weight = next(iter(nn.parameters(self.decoder).values())).data
+        weight = nn.like(self.decoder)
         zeros = tensor(xp(weight).zeros((n, self.d_z), weight.dtype))
         return Normal(mu=zeros, logvar=zeros)  # eq: vae-gaussian-prior
 

@@ -16,8 +16,8 @@ Scores are arrays (..., V), any numbers whose softmax is P_t; −∞ is probabil
 """
 
 import numpy as np
-from scipy.special import log_softmax, softmax
 
+from minigen import log_softmax, softmax
 from minigen.tensor import as_array, placed
 
 
@@ -39,7 +39,7 @@ def top_p(s, p):
     """Scores in which all are −∞ but the fewest whose probabilities sum to p or more, 0 < p ≤ 1."""
     if not 0 < p <= 1:
         raise ValueError(f"top_p: p must lie in (0, 1], got {p}")
-    rank, probs = _rank(s), softmax(np.asarray(s, np.float64), -1)
+    rank, probs = _rank(s), softmax(np.asarray(s, np.float64), -1).data
     ahead = np.cumsum(-np.sort(-probs, -1), -1) + np.sort(-probs, -1)  # of the more probable ones
     return np.where(np.take_along_axis(ahead, rank, -1) < p, s, -np.inf)  # eq: top-p-sampling
 
@@ -89,7 +89,7 @@ def beam_search(step, state, start, T, k):
     sequences, log_p, w = np.empty((1, 0), int), np.zeros(1), np.array([start])
     for _ in range(T):
         s, state = step(state, w)
-        total = log_p[:, None] + log_softmax(np.asarray(s, np.float64), -1)
+        total = log_p[:, None] + log_softmax(np.asarray(s, np.float64), -1).data
         best = np.argsort(-total, None, kind="stable")[:k]  # eq: beam-search
         rows, w = np.divmod(best, total.shape[1])
         sequences, log_p = np.column_stack([sequences[rows], w]), total.ravel()[best]

@@ -14,7 +14,7 @@ where B = 1. With integer targets see cross_entropy.py.
 import numpy as np
 from numba import prange
 
-from .common import compiled, empty, kernel, threaded
+from .common import empty, kernel, threaded
 from .cuda import blocks, launch, real, xp
 from .exponential import exp
 

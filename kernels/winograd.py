@@ -33,20 +33,21 @@ TILES = 24  # tiles in a block, at least: few, so that all of them stay in cache
 
 
 def toom_cook(r):
-    """Aᵀ (4, n), Bᵀ (n, n) and G ⊗ G (n², r²), which makes G w Gᵀ of a flattened filter: product i
-    is of the polynomials' values at point i, the last at infinity."""
+    """Aᵀ (4, n), Bᵀ (n, n) and G (n, r): product i is of the polynomials' values at point i, the
+    last at infinity."""
     points = np.array([0, 1, -1, 2, -2])[:r + 2]
     others = [np.delete(points, i) for i in range(len(points))]
     AT = np.vander(points, 4, increasing=True).T
     BT = [np.append(np.poly(o)[::-1], 0) for o in others] + [np.poly(points)[::-1]]
     G = [p ** np.arange(r) / np.prod(p - o) for p, o in zip(points, others, strict=True)]
     last = lambda n: np.eye(n)[-1]
-    G = np.array([*G, last(r)])
-    return np.column_stack([AT, last(4)]), np.array(BT), np.kron(G, G)
+    return np.column_stack([AT, last(4)]), np.array(BT), np.array([*G, last(r)])
 
 
 MATRICES = {r: toom_cook(r) for r in (2, 3)}
 _combine = combination([M for AT, BT, _ in MATRICES.values() for M in (BT, AT, AT.T)])
+KRON = {r: np.kron(G, G) for r, (_, _, G) in MATRICES.items()}  # makes G w Gᵀ of flattened filters
+_combine_filters = combination([G.T for _, _, G in MATRICES.values()])
 BT, AT, A, OTHERS = 0, 1, 2, 3  # which of the three of r = 2; those of r = 3 are OTHERS further
 PHASES = {((3, 3), (1, 1)): 1, ((4, 4), (2, 2)): 2}  # of filter and stride
 
@@ -74,40 +75,40 @@ def conv_transpose2d(x, w, b, stride, padding, y):
 
 def conv2d_weight(g, x, size, stride, padding):
     K, C, s = g.shape[1], x.shape[1], stride[0]
-    r, GG = size[0] // s, MATRICES[size[0] // s][2].astype(x.dtype)
-    parts = np.empty((chunks(len(x)), len(GG), s, K, s * C), x.dtype)
+    r = size[0] // s
+    parts = np.empty((chunks(len(x)), (r + 3)**2, s, K, s * C), x.dtype)
     _weight(g, x, padding, r, parts)
     gw = empty((K, C, r, s, r, s), x.dtype)
-    _from_points(parts, GG, gw)
+    _from_points(parts, r, gw)
     return gw.reshape(K, C, *size)
 
 
 def _at_points(w, r):
     """G w Gᵀ of the filters w (r, r, …): (n², …)."""
     w = np.ascontiguousarray(w).reshape(r * r, -1)
-    return matmul.cpu(MATRICES[r][2].astype(w.dtype), w)
+    return matmul.cpu(KRON[r].astype(w.dtype), w)
 
 
 @threaded
-def _from_points(parts, GG, gw):
-    """gw[k, c, i, a, j, b] = Σ_{chunk,n} (G ⊗ G)[n, (i, j)] parts[chunk, n, a, k, (b, c)]."""
-    (chunks, points, phases, K, B), r, C = parts.shape, gw.shape[2], gw.shape[1]
+def _from_points(parts, r, gw):
+    """gw[k, c, i, a, j, b] = (Gᵀ z G)[i, j], z[p, q] = Σ_chunk parts[chunk, (p, q), a, k, (b, c)],
+    which is left in parts[0]."""
+    (chunks, points, phases, K, B), n, C = parts.shape, r + 3, gw.shape[1]
+    z, size = parts.reshape(parts.size), phases * K * B
     for k in prange(K):
-        filters = np.empty((r * r, B), gw.dtype)
+        half, filters = buffer(r * n * B, gw), buffer(r * r * B, gw)
         for a in range(phases):
-            filters[:] = 0
-            for chunk in range(chunks):
-                for n in range(points):
-                    part = parts[chunk, n, a, k]
-                    for t in range(r * r):
-                        factor, to = GG[n, t], filters[t]
-                        if factor != 0:
-                            for i in range(B):
-                                to[i] += factor * part[i]
+            for chunk in range(1, chunks):
+                for point in range(points):
+                    sum, part = parts[0, point, a, k], parts[chunk, point, a, k]
+                    for i in range(B):
+                        sum[i] += part[i]
+            _combine_filters(r - 2, n, B, z, (a * K + k) * B, n * size, size, half, 0, n * B, B)
+            _combine_filters(r - 2, r, B, half, 0, B, n * B, filters, 0, B, r * B)
             for t in range(r * r):
                 for b in range(phases):
                     for c in range(C):
-                        gw[k, c, t // r, a, t % r, b] = filters[t, b * C + c]
+                        gw[k, c, t // r, a, t % r, b] = filters[t * B + b * C + c]
 
 
 @compiled

@@ -224,6 +224,11 @@ class Module(types.ModuleType):
             raise RuntimeError("a copy from the host while a stream is capturing")
         return ndarray(np.array(a, dtype))
 
+    def concatenate(self, arrays, axis=0):
+        if tape is not None and len(arrays) > 8:
+            raise RuntimeError("a copy of addresses from the host while a stream is capturing")
+        return call(np.concatenate, arrays, axis)
+
     from_dlpack = lambda self, a: a
 
     def asnumpy(self, a):

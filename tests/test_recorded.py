@@ -112,6 +112,14 @@ def test_sampling_loops(cupy, build, sample):
     assert not np.array_equal(images[1], images[2])
 
 
+def test_many_arrays_are_joined(cupy):
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    join = Recorded(lambda x: mg.concatenate([x + i for i in range(70)]))
+    for k in range(3):
+        expected = np.concatenate([x + k + i for i in range(70)])
+        np.testing.assert_array_equal(join(cupy.asarray(x + k)).numpy(), expected)
+
+
 def linear(cupy):
     w = mg.tensor(np.ones((3, 2), np.float32), requires_grad=True)
     nn.to([w], "cuda")

@@ -1,8 +1,15 @@
-"""The products and sums that are spelled out in vectors, against NumPy's."""
+"""The products and sums that are spelled out in vectors, against NumPy's; and that loops over
+neighbours become vectors at all."""
+
+import os
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from kernel_checks import DTYPES, close, normal
+from llvmlite import binding
 from minigen.kernels.combination import combination
 from minigen.kernels.common import PAGE, compiled, empty
 from minigen.kernels.product import product
@@ -74,3 +81,24 @@ def test_large_results_start_a_page():
             assert a.shape == shape and a.dtype == dtype and a.flags.c_contiguous
             a[...] = 1  # ours to write
             assert a.nbytes < 4 * PAGE or a.ctypes.data % PAGE == 0
+
+
+NEIGHBOURS = """
+import numpy as np
+from minigen import kernels as k
+x, now = np.ones((2, 3, 16384), np.float32), (1.0, 0.1, 1)
+k.add(x, x), k.relu(x), k.relu_backward(x, x), k.keep(x, x > 0), k.softmax(x)
+k.adam(x, x.copy(), x.copy(), x.copy(), now, 0.9, 0.999, 1e-8, 0.0, False)
+k.batch_norm(x, None, None, 1e-5), k.group_norm(x, 3, None, None, 1e-5, True)
+"""
+
+
+@pytest.mark.skipif(not binding.get_host_cpu_features().get("avx2"), reason="no gathers here")
+def test_loops_over_neighbours_load_vectors(tmp_path):
+    """And do not gather and scatter them: see common.part."""
+    done = subprocess.run([sys.executable, "-c", NEIGHBOURS], capture_output=True, text=True,
+                          env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path),
+                                            "NUMBA_DUMP_ASSEMBLY": "1"})
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\bvaddps\s+.*[yz]mm", done.stdout)
+    assert not re.findall(r"\bvp?(?:gather|scatter)\w+", done.stdout)

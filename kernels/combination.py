@@ -7,12 +7,14 @@ and one loop for each y_i reads the x_j six times. So the vectors are asked for 
 read once, factors are constants, terms with a factor 0 are left out and 1 is not multiplied by.
 """
 
+import hashlib
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .common import LINE
+from .common import LINE, calling
 
 
 def combination(matrices):
@@ -22,28 +24,29 @@ def combination(matrices):
     @intrinsic
     def combine(typing, which, times, size, x, at, step, skip, y, to, stride, hop):
         index, item = types.intp, x.dtype
-
-        def emit(context, builder, signature, args):
-            which, times, size, x, at, step, skip, y, to, stride, hop = args
-            x, y = (context.make_array(signature.args[i])(context, builder, a).data
-                    for i, a in ((3, x), (7, y)))
-            number, lanes = context.get_value_type(item), LINE * 8 // item.bitwidth
-            of = lambda n: ir.Constant(ir.IntType(64), n)
-            whole = builder.sub(size, builder.srem(size, of(lanes)))
-            for i, M in enumerate(matrices):
-                with (builder.if_then(builder.icmp_signed("==", which, of(i))),
-                      cgutils.for_range(builder, times) as loop):
-                    of_x = builder.gep(x, [builder.add(at, builder.mul(loop.index, skip))])
-                    of_y = builder.gep(y, [builder.add(to, builder.mul(loop.index, hop))])
-                    for first, last, n in ((of(0), whole, lanes), (whole, size, 1)):
-                        with cgutils.for_range_slice(builder, first, last, of(n)) as (l, _):
-                            _vectors(builder, M, ir.VectorType(number, n), item.bitwidth // 8,
-                                     _places(builder, of_x, step, l),
-                                     _places(builder, of_y, stride, l))
-            return context.get_dummy_value()
-
-        return types.void(*[index] * 3, x, *[index] * 3, y, *[index] * 3), emit
+        return types.void(*[index] * 3, x, *[index] * 3, y, *[index] * 3), calling(
+            f"{name}_{item}", lambda function: _define(function, matrices, item.bitwidth // 8))
+    name = "combine_" + hashlib.sha256(repr([M.tolist() for M in matrices]).encode()).hexdigest()
     return combine
+
+
+def _define(function, matrices, bytes):
+    """The body of `combine` for numbers of so many bytes."""
+    which, times, size, x, at, step, skip, y, to, stride, hop = function.args
+    builder = ir.IRBuilder(function.append_basic_block())
+    of = lambda n: ir.Constant(ir.IntType(64), n)
+    lanes, number = LINE // bytes, x.type.pointee
+    whole = builder.sub(size, builder.srem(size, of(lanes)))
+    for i, M in enumerate(matrices):
+        with (builder.if_then(builder.icmp_signed("==", which, of(i))),
+              cgutils.for_range(builder, times) as loop):
+            of_x = builder.gep(x, [builder.add(at, builder.mul(loop.index, skip))])
+            of_y = builder.gep(y, [builder.add(to, builder.mul(loop.index, hop))])
+            for first, last, n in ((of(0), whole, lanes), (whole, size, 1)):
+                with cgutils.for_range_slice(builder, first, last, of(n)) as (l, _):
+                    _vectors(builder, M, ir.VectorType(number, n), bytes,
+                             _places(builder, of_x, step, l), _places(builder, of_y, stride, l))
+    builder.ret_void()
 
 
 def _places(builder, array, step, l):

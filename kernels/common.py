@@ -11,7 +11,9 @@ import sys
 
 import numba
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
 
 LINE = 64  # bytes of a line of the cache and of a vector: of shorter ones LLVM takes several
 SEEN = 4096  # kinds and shapes of arguments that a kernel remembers to have checked
@@ -180,6 +182,25 @@ def buffer(size, like):
     numbers = np.empty(size + LINE // like.itemsize, like.dtype)
     start = -numbers.ctypes.data % LINE // like.itemsize
     return numbers[start:start + size]
+
+
+def calling(name, define):
+    """The code of an intrinsic: a call of the function `name`, to which arrays are pointers, and
+    which define(function) gives a body, once in a module. Written out at each call, it would be
+    compiled for each."""
+    def emit(context, builder, signature, args):
+        args = [context.make_array(kind)(context, builder, value).data
+                if isinstance(kind, types.Array) else value
+                for kind, value in zip(signature.args, args, strict=True)]
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in args])
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        if function.is_declaration:
+            function.linkage = "linkonce_odr"
+            function.attributes.add("noinline")
+            define(function)
+        builder.call(function, args)
+        return context.get_dummy_value()
+    return emit
 
 
 def threaded(function):

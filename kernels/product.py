@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .common import LINE, compiled
+from .common import LINE, calling, compiled
 from .transpose import transpose
 
 # bytes of a vector, vectors, rows of a tile, from wide to narrow: as many as there are registers.
@@ -33,26 +33,13 @@ def product(typing, m, n, k, a, row, column, b, ldb, add, c, ldc):
     or ldb (k,) may be the array of their offsets, np.intp: A[i,p] is a[row[i] + p·column] then."""
     index, item = types.intp, a.dtype
     tables = isinstance(row, types.Array), isinstance(ldb, types.Array)
-
-    def emit(context, builder, signature, args):
-        data = lambda i: context.make_array(signature.args[i])(context, builder, args[i]).data
-        args = [data(i) if isinstance(kind, types.Array) else value
-                for i, (kind, value) in enumerate(zip(signature.args, args, strict=True))]
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in args])
-        name = f"product_{item}_{tables[0]:d}{tables[1]:d}"
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        if function.is_declaration:  # once in a module, however many calls
-            function.linkage = "linkonce_odr"
-            function.attributes.add("noinline")
-            _define(function, context.get_value_type(item), item.bitwidth // 8, tables)
-        builder.call(function, args)
-        return context.get_dummy_value()
-
     row, ldb = (kind if table else index for kind, table in zip((row, ldb), tables, strict=True))
-    return types.void(index, index, index, a, row, index, b, ldb, types.boolean, c, index), emit
+    return types.void(index, index, index, a, row, index, b, ldb, types.boolean, c, index), calling(
+        f"product_{item}_{tables[0]:d}{tables[1]:d}",
+        lambda function: _define(function, item.bitwidth // 8, tables))
 
 
-def _define(function, number, size, tables):
+def _define(function, size, tables):
     """The body of `product` for numbers of `size` bytes; row or ldb are arrays if `tables` says."""
     m, n, k, a, row, column, b, ldb, add, c, ldc = function.args
     builder = ir.IRBuilder(function.append_basic_block())
@@ -63,7 +50,7 @@ def _define(function, number, size, tables):
         for offsets, table in zip((row, ldb), tables, strict=True))
     j = of(0)
     for width, vectors, rows in TILES:
-        vector = ir.VectorType(number, width // size)
+        vector = ir.VectorType(a.type.pointee, width // size)
         columns = of(vector.count * vectors)
         last = n  # the tiles of one vector leave out what is beyond n
         if vectors > 1:

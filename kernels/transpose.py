@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .common import LINE
+from .common import LINE, calling
 
 
 @intrinsic
@@ -18,30 +18,30 @@ def transpose(typing, x, x0, at, b, b0, y, y0, to):
     """x, b and y are arrays of one dtype, y apart from the others; offsets count from their first
     numbers, whatever their shapes. at and to are flat arrays of LANES np.intp."""
     index, item = types.intp, x.dtype
+    return types.void(x, index, at, b, index, y, index, to), calling(
+        f"transpose_{item}", lambda function: _define(function, item.bitwidth // 8))
 
-    def emit(context, builder, signature, args):
-        x, at, b, y, to = (context.make_array(signature.args[i])(context, builder, args[i]).data
-                           for i in (0, 2, 3, 5, 7))
-        _, x0, _, _, b0, _, y0, _ = args
-        lanes, align = LINE * 8 // item.bitwidth, item.bitwidth // 8
-        vector = ir.VectorType(context.get_value_type(item), lanes)
-        of = lambda i: ir.Constant(ir.IntType(64), i)
-        as_vector = lambda *place: builder.bitcast(builder.gep(place[0], [place[1]]),
-                                                   vector.as_pointer())
-        entry = lambda start, table, i: builder.add(
-            start, builder.load(builder.gep(table, [of(i)])))
-        bias = builder.load(as_vector(b, b0), align=align)
-        rows = [builder.fadd(builder.load(as_vector(x, entry(x0, at, i)), align=align), bias)
-                for i in range(lanes)]
-        for apart in (2 ** n for n in range(lanes.bit_length() - 1)):
-            for i in range(lanes):
-                if not i & apart:
-                    rows[i], rows[i + apart] = _exchange(builder, rows[i], rows[i + apart], apart)
-        for j in range(lanes):
-            builder.store(rows[j], as_vector(y, entry(y0, to, j)), align=align)
-        return context.get_dummy_value()
 
-    return types.void(x, index, at, b, index, y, index, to), emit
+def _define(function, bytes):
+    """The body of `transpose` for numbers of so many bytes."""
+    x, x0, at, b, b0, y, y0, to = function.args
+    builder = ir.IRBuilder(function.append_basic_block())
+    lanes = LINE // bytes
+    vector = ir.VectorType(x.type.pointee, lanes)
+    of = lambda i: ir.Constant(ir.IntType(64), i)
+    as_vector = lambda *place: builder.bitcast(builder.gep(place[0], [place[1]]),
+                                               vector.as_pointer())
+    entry = lambda start, table, i: builder.add(start, builder.load(builder.gep(table, [of(i)])))
+    bias = builder.load(as_vector(b, b0), align=bytes)
+    rows = [builder.fadd(builder.load(as_vector(x, entry(x0, at, i)), align=bytes), bias)
+            for i in range(lanes)]
+    for apart in (2 ** n for n in range(lanes.bit_length() - 1)):
+        for i in range(lanes):
+            if not i & apart:
+                rows[i], rows[i + apart] = _exchange(builder, rows[i], rows[i + apart], apart)
+    for j in range(lanes):
+        builder.store(rows[j], as_vector(y, entry(y0, to, j)), align=bytes)
+    builder.ret_void()
 
 
 def _exchange(builder, low, high, apart):

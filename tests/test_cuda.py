@@ -197,8 +197,8 @@ def cases():
     yield "conv2d", (x, w, normal(5), *options)
     yield "conv_transpose2d", (g, w, None, (7, 9), *options)
     yield "conv2d_weight", (g, x, (3, 3), *options)
-    q, k, v, go = normal(1, 70, 9), normal(1, 45, 9), normal(1, 45, 17), normal(1, 70, 17)
-    yield "attention", (q, k, v, normal(1, 70, 45), True, 0.3)
+    q, k, v, go = normal(1, 70, 9), normal(1, 140, 9), normal(1, 140, 17), normal(1, 70, 17)
+    yield "attention", (q, k, v, normal(1, 70, 140), False, 0.3)
     o, lse = kernels.attention.reference(q, k, v, None, True, 0.3)
     yield "attention_backward", (go, o, lse.astype(np.float32), q, k, v, None, True, 0.3)
     yield "batch_norm", (normal(5, 3, 70), None, None, 1e-5)
@@ -225,14 +225,16 @@ def cases():
 @pytest.mark.parametrize("name, args", [*cases()], ids=lambda v: v if isinstance(v, str) else "")
 def test_no_kernel_races_or_leaves_its_arrays(name, args, by):
     Emulated()
-    with emulate.sanitized(by), kernels.precision("tf32"):
+    precision = "fp32" if name == "attention_backward" else "tf32"  # another way for scores
+    with emulate.sanitized(by), kernels.precision(precision):
         getattr(kernels, name).cuda(*args)
 
 
 @pytest.mark.parametrize("name, at, by, sanitizer, said", [
     ("conv2d", "__syncthreads();\n    fetch", "fetch", "thread", "data race"),
     ("conv2d", "m < p.M && n < p.N", "m < p.M && n <= p.N", "address", "heap-buffer-overflow"),
-    ("attention", "__syncthreads();  // the keys before", "//", "thread", "data race"),
+    ("attention", ";\n  __syncthreads();\n}", ";\n}", "thread", "data race"),
+    ("attention", "first + row + i < rows", "true", "address", "heap-buffer-overflow"),
     ("attention", "__syncwarp();", "//", "thread", "data race"),
     ("batch_norm", "__syncthreads();  // the sum before", "//", "thread", "data race"),
     ("batch_norm", "32] = x;\n  __syncthreads();", "32] = x;", "thread", "data race"),
@@ -243,3 +245,11 @@ def test_a_broken_kernel_is_caught(name, at, by, sanitizer, said, monkeypatch):
     monkeypatch.setattr(cuda, "source", lambda file: text)
     with pytest.raises(RuntimeError, match=said), emulate.sanitized(sanitizer):
         getattr(kernels, name).cuda(*dict(cases())[name])
+
+
+def test_a_wait_that_is_too_lax_gives_no_numbers(monkeypatch):
+    Emulated()
+    text = broken(cuda.source("attention.cu"), "wait_copies<0>", "wait_copies<1>")
+    monkeypatch.setattr(cuda, "source", lambda file: text)
+    o, lse = kernels.attention.cuda(*dict(cases())["attention"])
+    assert np.isnan(o).all() and np.isnan(lse).all()

@@ -25,20 +25,21 @@
 #include "attention.cuh"
 
 /* A chunk of a row of `width` numbers, times `factor`, into one of HEAD. */
-__device__ inline void pack(Input* to, const Real* from, long long row, int column, int width,
+__device__ inline void pack(Input* to, const Real* from, int row, int column, int width,
                             Real factor) {
   Chunk<Input> chunk;
+  from += (long long)row * width;
 #pragma unroll
-  for (int i = 0; i < CHUNK<Input>; i++)
-    round_to(chunk.v[i], column + i < width ? from[row * width + column + i] * factor : 0);
-  *(Chunk<Input>*)(to + row * HEAD + column) = chunk;
+  for (int i = column; i < column + CHUNK<Input>; i++)
+    round_to(chunk.v[i - column], i < width ? from[i] * factor : 0);
+  *(Chunk<Input>*)(to + (long long)row * HEAD + column) = chunk;
 }
 
 extern "C" __global__ void attention_pack(const Real* q, const Real* k, const Real* v, Input* to_q,
-                                          Input* to_k, Input* to_v, long long queries,
-                                          long long keys, int D, int E, Real scale) {
-  const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x, row = i / CHUNKS;
-  const int column = i % CHUNKS * CHUNK<Input>;
+                                          Input* to_k, Input* to_v, int queries, int keys, int D,
+                                          int E, Real scale) {
+  const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+  const int row = i / CHUNKS, column = i % CHUNKS * CHUNK<Input>;
   if (row < queries) pack(to_q, q, row, column, D, scale * LOG2E);
   if (row < keys) pack(to_k, k, row, column, D, 1), pack(to_v, v, row, column, E, 1);
 }
@@ -46,17 +47,16 @@ extern "C" __global__ void attention_pack(const Real* q, const Real* k, const Re
 /* g likewise, and the starts, a multiple of 64 for each of B: so tiles of them are whole, and begin
    at multiples of 16 bytes. A query that is not there, or that looked nowhere, has p = 0. */
 extern "C" __global__ void attention_starts(const Real* g, const Real* o, const Real* lse,
-                                            Input* to_g, Start* starts, long long count, int T,
-                                            int E) {
-  const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x, start = i / CHUNKS;
-  const int column = i % CHUNKS * CHUNK<Input>, whole = (T + 63) / 64 * 64, t = start % whole;
+                                            Input* to_g, Start* starts, int count, int T, int E) {
+  const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+  const int start = i / CHUNKS, column = i % CHUNKS * CHUNK<Input>, whole = (T + 63) / 64 * 64;
+  const int t = start % whole, row = start / whole * T + t;
   const bool inside = start < count && t < T;
-  const long long row = start / whole * T + t;
   Real delta = 0;
   if (inside) {
     pack(to_g, g, row, column, E, 1);
     for (int e = column; e < min(column + CHUNK<Input>, E); e++)
-      delta += g[row * E + e] * o[row * E + e];
+      delta += g[(long long)row * E + e] * o[(long long)row * E + e];
   }
 #pragma unroll
   for (int bits = 1; bits < CHUNKS; bits *= 2) delta += __shfl_xor_sync(~0u, delta, bits);
@@ -90,8 +90,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) attention(
   Sums out = {};
   Real shift[I][2] = {}, total[I][2] = {}, slack[I][2];
   each([&](int i, int half) { slack[i][half] = -INFINITY; });
-  for (int s0 = 0; s0 < end; s0 += COLUMNS) {
+  for (int s0 = 0; s0 < end; s0 += COLUMNS, arrive()) {
     if (s0 + COLUMNS < end) fetch_tile(s0 + COLUMNS);
+    if (first >= T || (causal && s0 >= first + 16 * I)) continue;  // nothing for this warp
     auto& tile = shared.other[s0 / COLUMNS % 2];
     Real s[I][COLUMNS / 8][4], most[I][2];
     each(s, [&](Real& x, int i, int j, int e) { x = -shift[i][e / 2]; });
@@ -118,7 +119,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) attention(
     }
     each(s, [&](Real& x, int i, int j, int e) { total[i][e / 2] += x = power(x); });
     multiply(out, factor(s, shared.part(0)), Across<Input>{tile[1][0], WIDE}, COLUMNS);
-    arrive();
   }
   each([&](int i, int half) {
     Real& sum = total[i][half];
@@ -174,9 +174,11 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
       start[i][half] = t < T ? starts[t] : Start{-INFINITY, 0};
     });
   Sums a = {}, b = {};
-  for (int c0 = begin; c0 < end; c0 += COLUMNS) {
+  for (int c0 = begin; c0 < end; c0 += COLUMNS, arrive()) {
     if (c0 + COLUMNS < end) fetch_tile(c0 + COLUMNS);
-    const int stage = c0 / COLUMNS % 2;
+    const int stage = c0 / COLUMNS % 2, row = r0 + own;
+    const bool hidden = causal && (OF_QUERIES ? c0 >= row + 16 * I : row >= c0 + COLUMNS);
+    if (row >= rows || hidden) continue;  // nothing for this warp
 #pragma unroll 1
     for (int strip = 0; strip < COLUMNS; strip += STRIP) {
       const Input *of_one = shared.other[stage][0][strip], *of_two = shared.other[stage][1][strip];
@@ -188,14 +190,13 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
       });
       multiply(p, one, Along<Input>{of_one, WIDE}, HEAD);
       multiply(ds, two, Along<Input>{of_two, WIDE}, HEAD);
-      const int row = r0 + own, column = c0 + strip;
+      const int column = c0 + strip;
       masked.apply<!OF_QUERIES>(p, OF_QUERIES ? row : column, OF_QUERIES ? column : row);
       each(ds, [&](Real& x, int i, int j, int e) { x *= p[i][j][e] = power(p[i][j][e]); });
       multiply(a, factor(ds, shared.part(0)), Across<Input>{of_one, WIDE}, STRIP);
       if constexpr (!OF_QUERIES)
         multiply(b, factor(p, shared.part(1)), Across<Input>{of_two, WIDE}, STRIP);
     }
-    arrive();
   }
   each(a, [&](Real& x, int i, int j, int e) { x *= OF_QUERIES ? scale : LN2; });  // q had log2 e
   store(first + n * rows * D, a, r0 + own, rows, D);

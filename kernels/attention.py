@@ -217,8 +217,8 @@ class _Cuda:
         self.mask = None if mask is None else _added(mask, q)
         self.options = T, S, D, E, np.int64(step), bool(is_causal), scale
         self.packed = [self.rows(a) for a in (q, k, v)]
-        self.pack("attention_pack", B * max(T, S), q, k, v, *self.packed, np.int64(B * T),
-                  np.int64(B * S), D, E, scale)
+        self.pack("attention_pack", B * max(T, S), q, k, v, *self.packed, B * T, B * S, D, E,
+                  scale)
 
     def rows(self, a):
         return xp(a).empty((*a.shape[:2], self.head), f"u{self.bytes}")
@@ -262,7 +262,7 @@ def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
     (B, T), (S, E), run = q.shape[:2], v.shape[1:], _Cuda(q, k, v, mask, is_causal, scale)
     whole = 64 * blocks(T, 64)
     rounded, starts = run.rows(g), xp(q).empty((B, whole, 2), q.dtype)
-    run.pack("attention_starts", B * whole, g, o, lse, rounded, starts, np.int64(B * whole), T, E)
+    run.pack("attention_starts", B * whole, g, o, lse, rounded, starts, B * whole, T, E)
     given = starts, *run.packed, rounded, run.mask
     gq, gk, gv = (xp(a).empty_like(a) for a in (q, k, v))
     run("attention_queries", T, 2, *given, gq)

@@ -72,7 +72,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) attention(
   constexpr Real SLACK = 8;
   Shared<1>& shared = *(Shared<1>*)memory;
   const int tiles = (T + ROWS - 1) / ROWS;
-  const int t0 = (tiles - 1 - blockIdx.x % tiles) * ROWS;  // causal: those with most keys first
+  const int t0 = (tiles - 1 - blockIdx.x % tiles) * ROWS;  // causal: most work first
   const int own = threadIdx.x / 32 * 16 * I, first = t0 + own;  // the warp's first row
   const long long n = blockIdx.x / tiles;
   const Mask masked = {mask ? mask + n * mask_step : nullptr, T, S, causal};
@@ -107,9 +107,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) attention(
       Real rise[I][2], shrink[I][2];
       each([&](int i, int half) {
         const Real top = over_row(most[i][half], false), none = -INFINITY;
-        const bool start = slack[i][half] == none;
-        rise[i][half] = top == none || (top < 0 && !start) ? 0 : top;
-        shrink[i][half] = start ? 1 : power(-rise[i][half]);
+        const bool nothing_yet = slack[i][half] == none;
+        rise[i][half] = nothing_yet && top > none ? top : max(top, Real(0));
+        shrink[i][half] = nothing_yet ? 1 : power(-rise[i][half]);
         shift[i][half] += rise[i][half];
         total[i][half] *= shrink[i][half];
         if (top > none) slack[i][half] = SLACK;
@@ -145,7 +145,7 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
   Shared<2>& shared = *(Shared<2>*)memory;
   const int rows = OF_QUERIES ? T : S, columns = OF_QUERIES ? S : T;
   const int tiles = (rows + ROWS - 1) / ROWS, index = blockIdx.x % tiles;
-  const int r0 = (OF_QUERIES ? tiles - 1 - index : index) * ROWS;
+  const int r0 = (OF_QUERIES ? tiles - 1 - index : index) * ROWS;  // causal: most work first
   const int own = threadIdx.x / 32 * 16 * I;
   const long long n = blockIdx.x / tiles;
   const Mask masked = {mask ? mask + n * mask_step : nullptr, T, S, causal};

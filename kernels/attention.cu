@@ -15,13 +15,14 @@
      where one is above `slack` (no maximum yet, or 2^8 times it), the row's maximum so far becomes
      its shift, and what it has gathered shrinks. Any shift gives the same result: it is there to
      keep powers in range, so in most steps there is nothing to do;
-     p = 2^score becomes the left factor of p · v in the registers where it is (mma.cuh: Held).
+     p = 2^score becomes the left factor of p · v in the registers where it is (attention.cuh).
 
-   bf16 and heads of 64, a step of a warp (32 queries, 64 keys), in cycles of the quarter of a
-   multiprocessor that it is on: 128 products of 8 on an A100, fewer later; 64 powers of 8 beside
-   them; and about 500 instructions to issue, of which 128 products, 64 powers, 64 maxima, 64 sums,
-   32 roundings and 32 loads of right factors, each for 4 products. With 16 rows to a warp it would
-   be for 2, and shared memory, which all quarters have to share, as busy as the tensor cores. */
+   In bf16 and with heads of 64 a warp's step, 32 queries and 64 keys, is 500 instructions: 128 of
+   the tensor cores, 64 powers, 64 maxima, 64 sums, 32 roundings, 32 loads of right factors, … Of
+   the quarter of a multiprocessor that the warp is on, the tensor core is busy for 128 · 8 cycles
+   (A100; fewer on later ones) and the unit for powers, beside it, for 64 · 8. Each load serves 4
+   products; with 16 rows to a warp it would be 2, and shared memory, 4 cycles a load for all four
+   quarters, as busy as their tensor cores. */
 #include "attention.cuh"
 
 /* A chunk of a row of `width` numbers, times `factor`, into one of HEAD. */
@@ -96,7 +97,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) attention(
     auto& tile = shared.other[s0 / COLUMNS % 2];
     Real s[I][COLUMNS / 8][4], most[I][2];
     each(s, [&](Real& x, int i, int j, int e) { x = -shift[i][e / 2]; });
-    multiply(s, rows, Along<Input>{tile[0][0], WIDE}, HEAD);
+    add_product<false>(s, rows, tile[0], HEAD);
     masked.apply<false>(s, first, s0);
 
     each([&](int i, int half) { most[i][half] = -INFINITY; });
@@ -118,7 +119,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) attention(
       each(out, [&](Real& x, int i, int j, int e) { x *= shrink[i][e / 2]; });
     }
     each(s, [&](Real& x, int i, int j, int e) { total[i][e / 2] += x = power(x); });
-    multiply(out, factor(s, shared.part(0)), Across<Input>{tile[1][0], WIDE}, COLUMNS);
+    add_product<true>(out, factor(s, shared.part(0)), tile[1], COLUMNS);
   }
   each([&](int i, int half) {
     Real& sum = total[i][half];
@@ -181,21 +182,21 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
     if (row >= rows || hidden) continue;  // nothing for this warp
 #pragma unroll 1
     for (int strip = 0; strip < COLUMNS; strip += STRIP) {
-      const Input *of_one = shared.other[stage][0][strip], *of_two = shared.other[stage][1][strip];
+      auto of_one = shared.other[stage][0] + strip, of_two = shared.other[stage][1] + strip;
       Real p[I][STRIP / 8][4], ds[I][STRIP / 8][4];
       each(p, [&](Real& x, int i, int j, int e) {
         const Start& begins = OF_QUERIES ? start[i][e / 2]
                                          : shared.start[stage][strip + column_of(j, e)];
         x = begins.score, ds[i][j][e] = begins.slope;
       });
-      multiply(p, one, Along<Input>{of_one, WIDE}, HEAD);
-      multiply(ds, two, Along<Input>{of_two, WIDE}, HEAD);
+      add_product<false>(p, one, of_one, HEAD);
+      add_product<false>(ds, two, of_two, HEAD);
       const int column = c0 + strip;
       masked.apply<!OF_QUERIES>(p, OF_QUERIES ? row : column, OF_QUERIES ? column : row);
       each(ds, [&](Real& x, int i, int j, int e) { x *= p[i][j][e] = power(p[i][j][e]); });
-      multiply(a, factor(ds, shared.part(0)), Across<Input>{of_one, WIDE}, STRIP);
+      add_product<true>(a, factor(ds, shared.part(0)), of_one, STRIP);
       if constexpr (!OF_QUERIES)
-        multiply(b, factor(p, shared.part(1)), Across<Input>{of_two, WIDE}, STRIP);
+        add_product<true>(b, factor(p, shared.part(1)), of_two, STRIP);
     }
   }
   each(a, [&](Real& x, int i, int j, int e) { x *= OF_QUERIES ? scale : LN2; });  // q had log2 e

@@ -94,22 +94,48 @@ __device__ inline void arrive() {
   __syncthreads();
 }
 
-/* A warp's own rows as a left factor: in registers, if these suffice for OWN matrices. */
+/* A left factor of tensor cores, 16 · I rows of a warp, in registers. */
+template <int STEPS> struct Held { unsigned words[STEPS][I][4]; };
+constexpr int DEPTH = 32 / sizeof(Input);  // of an instruction
+
+/* A warp's own rows as a left factor; held, if the registers suffice for OWN matrices. */
 template <int OWN>
 __device__ auto hold(const Input (*rows)[WIDE]) {
-  const Along<Input> from = {rows[0], WIDE};
-  if constexpr (tensor<Input> && OWN * I * BYTES <= 512)
-    return Held<Input, I, BYTES / 32>(from);
-  else
-    return from;
+  if constexpr (tensor<Input> && OWN * I * BYTES <= 512) {
+    Held<HEAD / DEPTH> to;
+#pragma unroll
+    for (int k = 0; k < HEAD; k += DEPTH)
+#pragma unroll
+      for (int i = 0; i < I; i++)
+        ldmatrix(to.words[k / DEPTH][i], &rows[16 * i + lane() % 16][k + lane() / 16 * DEPTH / 2]);
+    return to;
+  } else {
+    return Along<Input>{rows[0], WIDE};
+  }
 }
 
-/* Scores as a left factor: in registers, or for want of tensor cores through shared memory, where
-   the barrier that ends a step keeps the next one's from coming too early. */
+/* Scores as a left factor: rounded, they are where tensor cores want them, if in tf32 an
+   instruction's 8 columns are taken in the order 0 2 4 6 1 3 5 7. Without tensor cores they pass
+   through shared memory; the barrier that ends a step keeps the next one's from coming too early. */
 template <int J>
 __device__ auto factor(const Real (&s)[I][J][4], Input* part) {
   if constexpr (tensor<Input>) {
-    return Held<Input, I, J * 8 * sizeof(Input) / 32>(s);
+    Held<J * 8 / DEPTH> to;
+#pragma unroll
+    for (int step = 0; step < J * 8 / DEPTH; step++)
+#pragma unroll
+      for (int i = 0; i < I; i++)
+#pragma unroll
+        for (int w = 0; w < 4; w++)
+          if constexpr (sizeof(Input) == 2) {
+            const Real* two = s[i][2 * step + w / 2] + w % 2 * 2;
+            to.words[step][i][w] = round_two(two[0], two[1]);
+          } else {
+            Input x;
+            round_to(x, s[i][step][w % 2 * 2 + w / 2]);
+            to.words[step][i][w] = (const unsigned&)x;
+          }
+    return to;
   } else {
 #pragma unroll
     for (int j = 0; j < J; j++)
@@ -118,6 +144,42 @@ __device__ auto factor(const Real (&s)[I][J][4], Input* part) {
     __syncwarp();
     return Along<Input>{part, NARROW};
   }
+}
+
+/* c[m][n] += Σ_{k<K} a(m, k) · rows[n][k], or rows[k][n] if they lie ACROSS. */
+template <bool ACROSS, int J, int STEPS>
+__device__ void add_product(Real (&c)[I][J][4], const Held<STEPS>& a, const Input (*rows)[WIDE],
+                            int K) {
+  constexpr bool SHORT = sizeof(Input) == 2;
+  const Input* at = !ACROSS ? &rows[lane() % 8 + lane() / 16 * 8][lane() / 8 % 2 * DEPTH / 2]
+                    : SHORT ? &rows[lane() % 16][lane() / 16 * 8] : &rows[lane() % 4 * 2][lane() / 4];
+#pragma unroll
+  for (int k = 0; k < K; k += DEPTH)
+#pragma unroll
+    for (int j = 0; j < J; j += 2) {
+      unsigned b[4];
+      if constexpr (!ACROSS)
+        ldmatrix(b, at + 8 * j * WIDE + k);
+      else if constexpr (SHORT)
+        ldmatrix_transposed(b, at + k * WIDE + 8 * j);
+      else
+#pragma unroll
+        for (int w = 0; w < 4; w++)
+          b[w] = *(const unsigned*)&at[(k + w % 2) * WIDE + 8 * (j + w / 2)];
+#pragma unroll
+      for (int i = 0; i < I; i++) {
+        mma<Input>(c[i][j], a.words[k / DEPTH][i], b);
+        mma<Input>(c[i][j + 1], a.words[k / DEPTH][i], b + 2);
+      }
+    }
+}
+
+template <bool ACROSS, int J>
+__device__ void add_product(Real (&c)[I][J][4], Along<Input> a, const Input (*rows)[WIDE], int K) {
+  if constexpr (ACROSS)
+    multiply(c, a, Across<Input>{rows[0], WIDE}, K);
+  else
+    multiply(c, a, Along<Input>{rows[0], WIDE}, K);
 }
 
 __device__ inline void store(Real* to, Sums& c, int first, int rows, int width) {

@@ -126,16 +126,15 @@ template <class T> struct Along {
     for (int i = 0; i < CHUNK<T>; i++) to[i] = c.v[i];
   }
   __device__ void a(unsigned (&to)[4], int row, int k) const {  // 16 rows, 32 bytes
-    ldmatrix(to, at + lane() % 16 * pitch + lane() / 16 * CHUNK<T> + row * pitch + k);
+    ldmatrix(to, at + (row + lane() % 16) * pitch + k + lane() / 16 * CHUNK<T>);
   }
   __device__ void b(unsigned (&to)[4], int row, int k) const {  // the same, for two columns of c
-    ldmatrix(to, at + (lane() % 8 + lane() / 16 * 8) * pitch + lane() / 8 % 2 * CHUNK<T>
-                     + row * pitch + k);
+    ldmatrix(to, at + (row + lane() % 8 + lane() / 16 * 8) * pitch + k
+                     + lane() / 8 % 2 * CHUNK<T>);
   }
 };
 
-/* A matrix that lies transposed: element (row, k) at k · pitch + row. Only as b. An instruction's
-   8 k of tf32 are in another order, 0 2 4 6 1 3 5 7, which is that of sums (Held). */
+/* A matrix that lies transposed: element (row, k) at k · pitch + row. Only as b. */
 template <class T> struct Across {
   const T* at;
   int pitch;
@@ -146,57 +145,23 @@ template <class T> struct Across {
   }
   __device__ void b(unsigned (&to)[4], int row, int k) const {
     if constexpr (sizeof(T) == 2) {
-      ldmatrix_transposed(to, at + lane() % 16 * pitch + lane() / 16 * 8 + k * pitch + row);
+      ldmatrix_transposed(to, at + (k + lane() % 16) * pitch + row + lane() / 16 * 8);
     } else {
 #pragma unroll
       for (int i = 0; i < 4; i++)
-        to[i] = at[(k + lane() % 4 * 2 + i % 2) * pitch + row + lane() / 4 + i / 2 * 8].bits;
+        to[i] = at[(k + lane() % 4 + i % 2 * 4) * pitch + row + lane() / 4 + i / 2 * 8].bits;
     }
-  }
-};
-
-/* 16 · I rows of STEPS · 32 bytes in the registers of a warp. Only as a, of tensor cores. */
-template <class T, int I, int STEPS> struct Held {
-  unsigned words[STEPS][I][4];
-
-  __device__ Held(Along<T> from) {
-#pragma unroll
-    for (int step = 0; step < STEPS; step++)
-#pragma unroll
-      for (int i = 0; i < I; i++) from.a(words[step][i], 16 * i, step * 2 * CHUNK<T>);
-  }
-  /* Sums of a product, as the left factor of the next one, rounded: with k their column, each lane
-     has in its registers just what the instruction wants there. Its b: Across. */
-  template <int J> __device__ Held(const float (&c)[I][J][4]) {
-#pragma unroll
-    for (int step = 0; step < STEPS; step++)
-#pragma unroll
-      for (int i = 0; i < I; i++)
-#pragma unroll
-        for (int w = 0; w < 4; w++)
-          if constexpr (sizeof(T) == 2) {
-            const float* two = c[i][2 * step + w / 2] + w % 2 * 2;
-            words[step][i][w] = round_two(two[0], two[1]);
-          } else {
-            T y;
-            round_to(y, c[i][step][w % 2 * 2 + w / 2]);
-            words[step][i][w] = y.bits;
-          }
-  }
-  __device__ void a(unsigned (&to)[4], int row, int k) const {
-#pragma unroll
-    for (int w = 0; w < 4; w++) to[w] = words[k / (2 * CHUNK<T>)][row / 16][w];
   }
 };
 
 __device__ inline int row_of(int i, int e) { return 16 * i + lane() / 4 + e / 2 * 8; }
 __device__ inline int column_of(int j, int e) { return 8 * j + lane() % 4 * 2 + e % 2; }
 
-template <class T, int I, int J, class A, template <class> class B>
-__device__ inline void multiply(Real (&c)[I][J][4], const A& a, B<T> b, int K) {
+template <class T, int I, int J, template <class> class A, template <class> class B>
+__device__ inline void multiply(Real (&c)[I][J][4], A<T> a, B<T> b, int K) {
   static_assert(J % 2 == 0);
   if constexpr (tensor<T>) {
-#pragma unroll
+#pragma unroll 2
     for (int k = 0; k < K; k += 2 * CHUNK<T>) {
       unsigned x[I][4], y[4];
 #pragma unroll

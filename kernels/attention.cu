@@ -2,224 +2,218 @@
 
    2·B·T·S·(D + E) FLOPs forward; backward makes the scores again, twice, so that every sum has
    one owner and needs no atomics: 3.5 times that. The scores, T × S, never reach memory: a
-   block owns ROWS queries (for the gradients of keys and values: keys), 16 to each of its
-   warps, keeps them in shared memory, and walks over the others COLUMNS at a time. It reads
-   those once for every ROWS of its own, which is all that grows with T·S.
+   block owns ROWS queries (for the gradients of keys and values: keys), 16·I to each of its
+   warps, and walks over the others in tiles of COLUMNS.
 
-   Forward (FlashAttention, arXiv:2205.14135), in each step:
-     scores of the warp's 16 rows and 32 keys, in registers, by the product of mma.cuh; a row's lie
-     in four neighbouring lanes, so two shuffles give its maximum;
-     the maximum so far may grow: what the row has gathered, and its sum, shrink by e^(old − new);
-     p = e^(s − new), rounded like all factors, goes through shared memory, of which each warp has a
-     part of its own, to become the left factor of p · v.
+   Before that, factors are rounded, once, into rows of HEAD numbers: D or E, whichever is larger,
+   rounded up, zeros beyond. So a tile needs no work: it is copied while the one before is
+   multiplied. q is multiplied by scale · log2 e on the way; what follows are powers of 2.
 
-   HEAD is D or E, whichever is larger, rounded up: what is beyond is zeros. */
-#include "mma.cuh"
+   Forward (FlashAttention-2, arXiv:2307.08691), in each step:
+     scores of the warp's rows and the tile's keys, in registers, less `shift` of their row: with
+     −shift the sums begin, so that this costs nothing;
+     where one is above `slack` (no maximum yet, or 2^8 times it), the row's maximum so far becomes
+     its shift, and what it has gathered shrinks. Any shift gives the same result: it is there to
+     keep powers in range, so in most steps there is nothing to do;
+     p = 2^score becomes the left factor of p · v in the registers where it is (attention.cuh).
 
-#ifndef HEAD
-#define HEAD 64
-#endif
+   In bf16 and with heads of 64 a warp's step, 32 queries and 64 keys, is 500 instructions: 128 of
+   the tensor cores, 64 powers, 64 maxima, 64 sums, 32 roundings, 32 loads of right factors, … Of
+   the quarter of a multiprocessor that the warp is on, the tensor core is busy for 128 · 8 cycles
+   (A100; fewer on later ones) and the unit for powers, beside it, for 64 · 8. Each load serves 4
+   products; with 16 rows to a warp it would be 2, and shared memory, 4 cycles a load for all four
+   quarters, as busy as their tensor cores. */
+#include "attention.cuh"
 
-constexpr int WARPS = HEAD * sizeof(Input) > 256 ? 2 : 4;  // so that shared memory suffices
-constexpr int ROWS = 16 * WARPS, COLUMNS = 32, THREADS = 32 * WARPS;
-constexpr int WIDE = HEAD + CHUNK<Input>, NARROW = COLUMNS + CHUNK<Input>;
-static_assert(HEAD * sizeof(Real) <= 512, "sums would not fit into registers");
-extern __shared__ char memory[];
-
-typedef Real Sums[1][HEAD / 8][4];
-typedef Real Scores[1][COLUMNS / 8][4];
-
-/* Rows `first`, `first` + 1, … of a matrix with `rows` rows of `width`, zeros beyond. */
-template <int count>
-__device__ void load(Input (&to)[count][WIDE], const Real* from, int first, int rows, int width) {
-  constexpr int CHUNKS = HEAD / CHUNK<Input>;
-#pragma unroll 1
-  for (int i = threadIdx.x; i < count * CHUNKS; i += THREADS) {
-    const int row = i / CHUNKS, column = i % CHUNKS * CHUNK<Input>;
-    const Real* source = from + (long long)(first + row) * width;
-    Chunk<Input> chunk;
+/* A chunk of a row of `width` numbers, times `factor`, into one of HEAD. */
+__device__ inline void pack(Input* to, const Real* from, int row, int column, int width,
+                            Real factor) {
+  Chunk<Input> chunk;
+  from += (long long)row * width;
 #pragma unroll
-    for (int j = 0; j < CHUNK<Input>; j++)
-      round_to(chunk.v[j], first + row < rows && column + j < width ? source[column + j] : 0);
-    *(Chunk<Input>*)&to[row][column] = chunk;
+  for (int i = column; i < column + CHUNK<Input>; i++)
+    round_to(chunk.v[i - column], i < width ? from[i] * factor : 0);
+  *(Chunk<Input>*)(to + (long long)row * HEAD + column) = chunk;
+}
+
+extern "C" __global__ void attention_pack(const Real* q, const Real* k, const Real* v, Input* to_q,
+                                          Input* to_k, Input* to_v, int queries, int keys, int D,
+                                          int E, Real scale) {
+  const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+  const int row = i / CHUNKS, column = i % CHUNKS * CHUNK<Input>;
+  if (row < queries) pack(to_q, q, row, column, D, scale * LOG2E);
+  if (row < keys) pack(to_k, k, row, column, D, 1), pack(to_v, v, row, column, E, 1);
+}
+
+/* g likewise, and the starts, a multiple of 64 for each of B: so tiles of them are whole, and begin
+   at multiples of 16 bytes. A query that is not there, or that looked nowhere, has p = 0. */
+extern "C" __global__ void attention_starts(const Real* g, const Real* o, const Real* lse,
+                                            Input* to_g, Start* starts, int count, int T, int E) {
+  const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+  const int start = i / CHUNKS, column = i % CHUNKS * CHUNK<Input>, whole = (T + 63) / 64 * 64;
+  const int t = start % whole, row = start / whole * T + t;
+  const bool inside = start < count && t < T;
+  Real delta = 0;
+  if (inside) {
+    pack(to_g, g, row, column, E, 1);
+    for (int e = column; e < min(column + CHUNK<Input>, E); e++)
+      delta += g[(long long)row * E + e] * o[(long long)row * E + e];
+  }
+#pragma unroll
+  for (int bits = 1; bits < CHUNKS; bits *= 2) delta += __shfl_xor_sync(~0u, delta, bits);
+  if (start < count && column == 0) {
+    const bool looked = inside && lse[row] != -INFINITY;
+    starts[start] = {looked ? -lse[row] * LOG2E : -INFINITY, looked ? -delta : 0};
   }
 }
-
-/* A warp's 16 rows of scores as the left factor of a product. The barrier with which each step
-   begins keeps the next step's from coming too early. */
-__device__ inline Along<Input> factor(const Scores& s, Input (*part)[NARROW]) {
-#pragma unroll
-  for (int j = 0; j < COLUMNS / 8; j++)
-#pragma unroll
-    for (int e = 0; e < 4; e++) round_to(part[row_of(0, e)][column_of(j, e)], s[0][j][e]);
-  __syncwarp();
-  return {part[0], NARROW};
-}
-
-__device__ inline void store(Real* to, const Sums& c, int first, int rows, int width) {
-#pragma unroll
-  for (int j = 0; j < HEAD / 8; j++)
-#pragma unroll
-    for (int e = 0; e < 4; e++) {
-      const int row = first + row_of(0, e), column = column_of(j, e);
-      if (row < rows && column < width) to[(long long)row * width + column] = c[0][j][e];
-    }
-}
-
-/* What is added to the score of query t and key s before softmax: −∞ where it may not look. */
-struct Mask {
-  const Real* added;  // (T, S) or null
-  int T, S;
-  bool causal;
-
-  __device__ Real operator()(int t, int s) const {
-    if (t >= T || s >= S || (causal && s > t)) return -INFINITY;
-    return added ? added[(long long)t * S + s] : 0;
-  }
-};
-
-__device__ inline Real over_row(Real x, bool sum) {  // the sum or maximum of a row's four lanes
-#pragma unroll
-  for (int bits = 1; bits < 4; bits *= 2) {
-    const Real other = __shfl_xor_sync(~0u, x, bits);
-    x = sum ? x + other : max(x, other);
-  }
-  return x;
-}
-
-struct Forward {
-  Input q[ROWS][WIDE], k[COLUMNS][WIDE], v[COLUMNS][WIDE], p[ROWS][NARROW];
-};
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) attention(
-    const Real* q, const Real* k, const Real* v, const Real* mask, Real* o, Real* lse, int T, int S,
-    int D, int E, long long mask_step, bool causal, Real scale) {
-  Forward& shared = *(Forward*)memory;
-  const int tiles = (T + ROWS - 1) / ROWS, t0 = blockIdx.x % tiles * ROWS;
-  const int own = threadIdx.x / 32 * 16;  // the warp's first row
+    const Input* q, const Input* k, const Input* v, const Real* mask, Real* o, Real* lse, int T,
+    int S, int D, int E, long long mask_step, bool causal, Real scale) {
+  constexpr Real SLACK = 8;
+  Shared<1>& shared = *(Shared<1>*)memory;
+  const int tiles = (T + ROWS - 1) / ROWS;
+  const int t0 = (tiles - 1 - blockIdx.x % tiles) * ROWS;  // causal: most work first
+  const int own = threadIdx.x / 32 * 16 * I, first = t0 + own;  // the warp's first row
   const long long n = blockIdx.x / tiles;
-  const Mask visible = {mask ? mask + n * mask_step : nullptr, T, S, causal};
+  const Mask masked = {mask ? mask + n * mask_step : nullptr, T, S, causal};
+  const int end = causal ? min(S, t0 + ROWS) : S;
+  auto fetch_tile = [&](int s0) {
+    auto& tile = shared.other[s0 / COLUMNS % 2];
+    fetch(tile[0], k + n * S * HEAD, s0, S);
+    fetch(tile[1], v + n * S * HEAD, s0, S);
+  };
+  fetch(shared.own[0], q + n * T * HEAD, t0, T);
+  fetch_tile(0);
+  arrive();
 
-  load(shared.q, q + n * T * D, t0, T, D);
+  const auto rows = hold<1>(shared.own[0] + own);
   Sums out = {};
-  Real top[2] = {-INFINITY, -INFINITY}, total[2] = {};
-  for (int s0 = 0; s0 < (causal ? min(S, t0 + ROWS) : S); s0 += COLUMNS) {
-    __syncthreads();  // the keys before have been read
-    load(shared.k, k + n * S * D, s0, S, D);
-    load(shared.v, v + n * S * E, s0, S, E);
-    __syncthreads();
-    Scores s = {};
-    multiply(s, Along<Input>{shared.q[own], WIDE}, Along<Input>{shared.k[0], WIDE}, HEAD);
-    Real most[2] = {top[0], top[1]};
-#pragma unroll
-    for (int j = 0; j < COLUMNS / 8; j++)
-#pragma unroll
-      for (int e = 0; e < 4; e++) {
-        Real& x = s[0][j][e];
-        x = x * scale + visible(t0 + own + row_of(0, e), s0 + column_of(j, e));
-        most[e / 2] = max(most[e / 2], x);
-      }
-    Real shrink[2];
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      most[half] = over_row(most[half], false);
-      shrink[half] = top[half] == most[half] ? 1 : exp(top[half] - most[half]);
-      top[half] = most[half];
-      total[half] *= shrink[half];
+  Real shift[I][2] = {}, total[I][2] = {}, slack[I][2];
+  each([&](int i, int half) { slack[i][half] = -INFINITY; });
+  for (int s0 = 0; s0 < end; s0 += COLUMNS, arrive()) {
+    if (s0 + COLUMNS < end) fetch_tile(s0 + COLUMNS);
+    if (first >= T || (causal && s0 >= first + 16 * I)) continue;  // nothing for this warp
+    auto& tile = shared.other[s0 / COLUMNS % 2];
+    Real s[I][COLUMNS / 8][4], most[I][2];
+    each(s, [&](Real& x, int i, int j, int e) { x = -shift[i][e / 2]; });
+    add_product<false>(s, rows, tile[0], HEAD);
+    masked.apply<false>(s, first, s0);
+
+    each([&](int i, int half) { most[i][half] = -INFINITY; });
+    each(s, [&](Real x, int i, int j, int e) { most[i][e / 2] = max(most[i][e / 2], x); });
+    bool above = false;
+    each([&](int i, int half) { above |= most[i][half] > slack[i][half]; });
+    if (__any_sync(~0u, above)) {
+      Real rise[I][2], shrink[I][2];
+      each([&](int i, int half) {
+        const Real top = over_row(most[i][half], false), none = -INFINITY;
+        const bool nothing_yet = slack[i][half] == none;
+        rise[i][half] = nothing_yet && top > none ? top : max(top, Real(0));
+        shrink[i][half] = nothing_yet ? 1 : power(-rise[i][half]);
+        shift[i][half] += rise[i][half];
+        total[i][half] *= shrink[i][half];
+        if (top > none) slack[i][half] = SLACK;
+      });
+      each(s, [&](Real& x, int i, int j, int e) { x -= rise[i][e / 2]; });
+      each(out, [&](Real& x, int i, int j, int e) { x *= shrink[i][e / 2]; });
     }
-#pragma unroll
-    for (int j = 0; j < COLUMNS / 8; j++)
-#pragma unroll
-      for (int e = 0; e < 4; e++) {
-        Real& x = s[0][j][e];
-        x = exp(x - (top[e / 2] == -INFINITY ? 0 : top[e / 2]));
-        total[e / 2] += x;
-      }
-#pragma unroll
-    for (int j = 0; j < HEAD / 8; j++)
-#pragma unroll
-      for (int e = 0; e < 4; e++) out[0][j][e] *= shrink[e / 2];
-    multiply(out, factor(s, shared.p + own), Across<Input>{shared.v[0], WIDE}, COLUMNS);
+    each(s, [&](Real& x, int i, int j, int e) { total[i][e / 2] += x = power(x); });
+    add_product<true>(out, factor(s, shared.part(0)), tile[1], COLUMNS);
   }
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    total[half] = over_row(total[half], true);
-    const int t = t0 + own + row_of(0, 2 * half);
+  each([&](int i, int half) {
+    Real& sum = total[i][half];
+    sum = over_row(sum, true);
+    const int t = first + row_of(i, 2 * half);
     if (t < T && lane() % 4 == 0)
-      lse[n * T + t] = total[half] == 0 ? -INFINITY : top[half] + log(total[half]);
-  }
-#pragma unroll
-  for (int j = 0; j < HEAD / 8; j++)
-#pragma unroll
-    for (int e = 0; e < 4; e++) out[0][j][e] /= total[e / 2] == 0 ? 1 : total[e / 2];
-  store(o + n * T * E, out, t0 + own, T, E);
+      lse[n * T + t] = sum == 0 ? -INFINITY : shift[i][half] * LN2 + log(sum);
+    sum = sum == 0 ? 1 : 1 / sum;
+  });
+  each(out, [&](Real& x, int i, int j, int e) { x *= total[i][e / 2]; });
+  store(o + n * T * E, out, first, T, E);
 }
 
-struct Backward {
-  Input own[2][ROWS][WIDE], other[2][COLUMNS][WIDE], factor[2][ROWS][NARROW];
-};
-
-/* For queries  gq[t] = Σ_s ds[t,s]·k[s];
-   for keys     gk[s] = Σ_t ds[t,s]·q[t],  gv[s] = Σ_t p[t,s]·g[t]
-   with p = e^(s − lse), ds = scale·p·(g·v − δ). Both own rows of two matrices and walk over two
-   others: (q, g) and (k, v), or the reverse. */
+/* For queries  gq[t] = scale · Σ_s ds[t,s]·k[s];
+   for keys     gk[s] = scale · Σ_t ds[t,s]·q[t],  gv[s] = Σ_t p[t,s]·g[t]
+   with p = 2^(score − lse · log2 e), ds = p·(g·v − δ). Both own rows of two matrices and walk over
+   two others: (q, g) and (k, v), or the reverse. Of a tile they take a strip at a time, with tensor
+   cores 16 columns, so that sums and own rows have the registers. */
 template <bool OF_QUERIES>
-__device__ void backward(const Real* g, const Real* lse, const Real* delta, const Real* q,
-                         const Real* k, const Real* v, const Real* mask, Real* first, Real* second,
-                         int T, int S, int D, int E, long long mask_step, bool causal, Real scale) {
-  Backward& shared = *(Backward*)memory;
+__device__ void backward(const Start* starts, const Input* q, const Input* k, const Input* v,
+                         const Input* g, const Real* mask, Real* first, Real* second, int T, int S,
+                         int D, int E, long long mask_step, bool causal, Real scale) {
+  constexpr int STRIP = tensor<Input> ? 16 : COLUMNS;
+  Shared<2>& shared = *(Shared<2>*)memory;
   const int rows = OF_QUERIES ? T : S, columns = OF_QUERIES ? S : T;
-  const int tiles = (rows + ROWS - 1) / ROWS, r0 = blockIdx.x % tiles * ROWS;
-  const int own = threadIdx.x / 32 * 16;
+  const int tiles = (rows + ROWS - 1) / ROWS, index = blockIdx.x % tiles;
+  const int r0 = (OF_QUERIES ? tiles - 1 - index : index) * ROWS;  // causal: most work first
+  const int own = threadIdx.x / 32 * 16 * I;
   const long long n = blockIdx.x / tiles;
-  const Mask visible = {mask ? mask + n * mask_step : nullptr, T, S, causal};
-  q += n * T * D, g += n * T * E, k += n * S * D, v += n * S * E, lse += n * T, delta += n * T;
+  const Mask masked = {mask ? mask + n * mask_step : nullptr, T, S, causal};
+  q += n * T * HEAD, g += n * T * HEAD, k += n * S * HEAD, v += n * S * HEAD;
+  starts += n * ((T + 63) / 64 * 64);
 
-  load(shared.own[0], OF_QUERIES ? q : k, r0, rows, D);
-  load(shared.own[1], OF_QUERIES ? g : v, r0, rows, E);
-  Sums a = {}, b = {};
   const int begin = causal && !OF_QUERIES ? r0 / COLUMNS * COLUMNS : 0;
   const int end = causal && OF_QUERIES ? min(columns, r0 + ROWS) : columns;
-  for (int c0 = begin; c0 < end; c0 += COLUMNS) {
-    __syncthreads();
-    load(shared.other[0], OF_QUERIES ? k : q, c0, columns, D);
-    load(shared.other[1], OF_QUERIES ? v : g, c0, columns, E);
-    __syncthreads();
-    Scores p = {}, ds = {};
-    multiply(p, Along<Input>{shared.own[0][own], WIDE}, Along<Input>{shared.other[0][0], WIDE},
-             HEAD);
-    multiply(ds, Along<Input>{shared.own[1][own], WIDE}, Along<Input>{shared.other[1][0], WIDE},
-             HEAD);
-#pragma unroll
-    for (int j = 0; j < COLUMNS / 8; j++)
-#pragma unroll
-      for (int e = 0; e < 4; e++) {
-        const int row = r0 + own + row_of(0, e), column = c0 + column_of(j, e);
-        const int t = OF_QUERIES ? row : column, s = OF_QUERIES ? column : row;
-        const Real x = p[0][j][e] * scale + visible(t, s), l = t < T ? lse[t] : -INFINITY;
-        p[0][j][e] = l == -INFINITY ? 0 : exp(x - l);
-        ds[0][j][e] = p[0][j][e] * (ds[0][j][e] - (t < T ? delta[t] : 0)) * scale;
-      }
-    multiply(a, factor(ds, shared.factor[0] + own), Across<Input>{shared.other[0][0], WIDE},
-             COLUMNS);
-    if constexpr (!OF_QUERIES)
-      multiply(b, factor(p, shared.factor[1] + own), Across<Input>{shared.other[1][0], WIDE},
-               COLUMNS);
+  auto fetch_tile = [&](int c0) {
+    const int stage = c0 / COLUMNS % 2;
+    fetch(shared.other[stage][0], OF_QUERIES ? k : q, c0, columns);
+    fetch(shared.other[stage][1], OF_QUERIES ? v : g, c0, columns);
+    if (const int i = threadIdx.x * 16; !OF_QUERIES && i < sizeof shared.start[0])
+      copy_async((char*)shared.start[stage] + i, (const char*)(starts + c0) + i, true);
+  };
+  fetch(shared.own[0], OF_QUERIES ? q : k, r0, rows);
+  fetch(shared.own[1], OF_QUERIES ? g : v, r0, rows);
+  if (begin < end) fetch_tile(begin);
+  arrive();
+
+  const auto one = hold<2>(shared.own[0] + own), two = hold<2>(shared.own[1] + own);
+  Start start[I][2];
+  if constexpr (OF_QUERIES)
+    each([&](int i, int half) {
+      const int t = r0 + own + row_of(i, 2 * half);
+      start[i][half] = t < T ? starts[t] : Start{-INFINITY, 0};
+    });
+  Sums a = {}, b = {};
+  for (int c0 = begin; c0 < end; c0 += COLUMNS, arrive()) {
+    if (c0 + COLUMNS < end) fetch_tile(c0 + COLUMNS);
+    const int stage = c0 / COLUMNS % 2, row = r0 + own;
+    const bool hidden = causal && (OF_QUERIES ? c0 >= row + 16 * I : row >= c0 + COLUMNS);
+    if (row >= rows || hidden) continue;  // nothing for this warp
+#pragma unroll 1
+    for (int strip = 0; strip < COLUMNS; strip += STRIP) {
+      auto of_one = shared.other[stage][0] + strip, of_two = shared.other[stage][1] + strip;
+      Real p[I][STRIP / 8][4], ds[I][STRIP / 8][4];
+      each(p, [&](Real& x, int i, int j, int e) {
+        const Start& begins = OF_QUERIES ? start[i][e / 2]
+                                         : shared.start[stage][strip + column_of(j, e)];
+        x = begins.score, ds[i][j][e] = begins.slope;
+      });
+      add_product<false>(p, one, of_one, HEAD);
+      add_product<false>(ds, two, of_two, HEAD);
+      const int column = c0 + strip;
+      masked.apply<!OF_QUERIES>(p, OF_QUERIES ? row : column, OF_QUERIES ? column : row);
+      each(ds, [&](Real& x, int i, int j, int e) { x *= p[i][j][e] = power(p[i][j][e]); });
+      add_product<true>(a, factor(ds, shared.part(0)), of_one, STRIP);
+      if constexpr (!OF_QUERIES)
+        add_product<true>(b, factor(p, shared.part(1)), of_two, STRIP);
+    }
   }
+  each(a, [&](Real& x, int i, int j, int e) { x *= OF_QUERIES ? scale : LN2; });  // q had log2 e
   store(first + n * rows * D, a, r0 + own, rows, D);
   if constexpr (!OF_QUERIES) store(second + n * rows * E, b, r0 + own, rows, E);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) attention_queries(
-    const Real* g, const Real* lse, const Real* delta, const Real* q, const Real* k, const Real* v,
+    const Start* starts, const Input* q, const Input* k, const Input* v, const Input* g,
     const Real* mask, Real* gq, int T, int S, int D, int E, long long mask_step, bool causal,
     Real scale) {
-  backward<true>(g, lse, delta, q, k, v, mask, gq, nullptr, T, S, D, E, mask_step, causal, scale);
+  backward<true>(starts, q, k, v, g, mask, gq, nullptr, T, S, D, E, mask_step, causal, scale);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) attention_keys(
-    const Real* g, const Real* lse, const Real* delta, const Real* q, const Real* k, const Real* v,
+    const Start* starts, const Input* q, const Input* k, const Input* v, const Input* g,
     const Real* mask, Real* gk, Real* gv, int T, int S, int D, int E, long long mask_step,
     bool causal, Real scale) {
-  backward<false>(g, lse, delta, q, k, v, mask, gk, gv, T, S, D, E, mask_step, causal, scale);
+  backward<false>(starts, q, k, v, g, mask, gk, gv, T, S, D, E, mask_step, causal, scale);
 }

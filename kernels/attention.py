@@ -37,10 +37,6 @@ def check(q, k, v, mask, is_causal, scale):
         raise ValueError(f"attention: mask has shape {mask.shape}, expected 1 or {len(q)}, T, S")
 
 
-def check_backward(g, o, lse, q, k, v, mask, is_causal, scale):
-    check(q, k, v, mask, is_causal, scale)
-
-
 @kernel(check, q="B T D", k="B S D", v="B S E", mask="* T S mask or None")
 def attention(q, k, v, mask, is_causal, scale):
     s = _masked(scale * q @ k.swapaxes(1, 2), mask, is_causal)
@@ -70,8 +66,9 @@ def attention(q, k, v, mask, is_causal, scale):
 def _added(mask, q):
     """A mask as the numbers to add, an empty array if there are none."""
     if mask is None:
-        return np.empty((0, 0, 0), q.dtype)
-    return np.where(mask, 0, -np.inf).astype(q.dtype) if mask.dtype == bool else mask
+        return xp(q).empty((0, 0, 0), q.dtype)
+    return mask if mask.dtype != bool else xp(q).where(
+        mask, q.dtype.type(0), q.dtype.type(-np.inf))
 
 
 @compiled
@@ -157,7 +154,7 @@ def _forward(q, k, v, mask, is_causal, scale, o, lse):
 def attention(q, k, v, mask, is_causal, scale):
     (B, T), S, E = q.shape[:2], *v.shape[1:]
     s, lse, o = (xp(q).empty(shape, q.dtype) for shape in ((B, T, S), (B, T), (B, T, E)))
-    mask = xp(q).zeros((1, T, S), q.dtype) if mask is None else _cuda_mask(mask, q)
+    mask = xp(q).zeros((1, T, S), q.dtype) if mask is None else _added(mask, q)
     _score(s, q, k, mask, is_causal, scale)
     _log_sum(lse, s)
     _output(o, s, lse, v)
@@ -200,36 +197,49 @@ def _output(i, s, lse, v):
 
 @attention.version("cuda")
 def attention(q, k, v, mask, is_causal, scale):
-    (B, T), E = q.shape[:2], v.shape[2]
+    (B, T), E, run = q.shape[:2], v.shape[2], _Cuda(q, k, v, mask, is_causal, scale)
     o, lse = xp(q).empty((B, T, E), q.dtype), xp(q).empty((B, T), q.dtype)
-    _launch("attention", T, 0, (q, k, v, _cuda_mask(mask, q), o, lse), q, v, mask, is_causal, scale)
+    run("attention", T, 1, *run.packed, run.mask, o, lse)
     return o, lse
 
 
-def _cuda_mask(mask, q):
-    return mask if mask is None or mask.dtype != bool else xp(q).where(
-        mask, q.dtype.type(0), q.dtype.type(-np.inf))
+class _Cuda:
+    """The kernels of attention.cu on q, k and v, which it packs; sizes as in attention.cuh."""
+
+    def __init__(self, q, k, v, mask, is_causal, scale):
+        (B, T, D), (S, E), scale = q.shape, v.shape[1:], q.dtype.type(scale)
+        step = T * S if mask is not None and len(mask) > 1 else 0
+        self.macros, self.bytes = factors(q.dtype)
+        self.head = next((h for h in (16, 32, 64, 128) if h >= max(D, E)), math.inf)
+        if self.head * q.itemsize > 512:
+            raise ValueError(f"attention: heads of {max(D, E)} {q.dtype} numbers; on CUDA at most "
+                             f"{512 // q.itemsize}")
+        self.mask = None if mask is None else _added(mask, q)
+        self.options = T, S, D, E, np.int64(step), bool(is_causal), scale
+        self.packed = [self.rows(a) for a in (q, k, v)]
+        self.pack("attention_pack", B * max(T, S), q, k, v, *self.packed, B * T, B * S, D, E,
+                  scale)
+
+    def rows(self, a):
+        return xp(a).empty((*a.shape[:2], self.head), f"u{self.bytes}")
+
+    def pack(self, name, rows, *args):
+        chunks = rows * self.head * self.bytes // 16
+        launch("attention.cu", name, blocks(chunks, 256), 256, args, HEAD=self.head, **self.macros)
+
+    def __call__(self, name, rows, own, *arrays):
+        """Launch a kernel whose blocks share out `rows` queries or keys, rows of `own` matrices."""
+        size, tensor = self.head * self.bytes, self.macros["INPUT"] in ("tf32", "bf16")
+        warps, columns = 4 - 2 * (size > 256), min(64, max(16, (4096 << tensor) // size))
+        block, wide = 16 * warps * (1 + (tensor and size <= 128)), size + 16
+        part = 0 if tensor else columns * self.bytes + 16
+        shared = own * block * (wide + part) + 4 * columns * (wide + self.options[-1].itemsize)
+        launch("attention.cu", name, len(self.packed[0]) * blocks(rows, block), 32 * warps,
+               (*arrays, *self.options), shared, HEAD=self.head, **self.macros)
 
 
-def _launch(name, rows, backward, arrays, q, v, mask, is_causal, scale):
-    """Launch a kernel of attention.cu whose blocks share out `rows` queries or keys."""
-    (B, T, D), (S, E) = q.shape, v.shape[1:]
-    macros, itemsize = factors(q.dtype)
-    head = next((h for h in (16, 32, 64, 128) if h >= max(D, E)), math.inf)
-    if head * q.itemsize > 512:
-        raise ValueError(f"attention: heads of {max(D, E)} {q.dtype} numbers; on CUDA at most "
-                         f"{512 // q.itemsize}")
-    warps, others = 2 if head * itemsize > 256 else 4, 32
-    own = (1 + backward) * 16 * warps  # rows, as in the structs of attention.cu
-    numbers = (own + 2 * others) * (head + 16 // itemsize) + own * (others + 16 // itemsize)
-    step = T * v.shape[1] if mask is not None and len(mask) > 1 else 0
-    launch("attention.cu", name, B * blocks(rows, 16 * warps), 32 * warps,
-           (*arrays, T, S, D, E, np.int64(step), bool(is_causal), q.dtype.type(scale)),
-           numbers * itemsize, HEAD=head, **macros)
-
-
-@kernel(check_backward, g="B T E", o="B T E", lse="B T", q="B T D", k="B S D", v="B S E",
-        mask="* T S mask or None")
+@kernel(lambda g, o, lse, *args: check(*args), g="B T E", o="B T E", lse="B T", q="B T D",
+        k="B S D", v="B S E", mask="* T S mask or None")
 def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
     s = _masked(scale * q @ k.swapaxes(1, 2), mask, is_causal)
     p = np.exp(s - np.maximum(lse, np.finfo(lse.dtype).min)[..., None])
@@ -249,11 +259,14 @@ def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
 
 @attention_backward.version("cuda")
 def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
+    (B, T), (S, E), run = q.shape[:2], v.shape[1:], _Cuda(q, k, v, mask, is_causal, scale)
+    whole = 64 * blocks(T, 64)
+    rounded, starts = run.rows(g), xp(q).empty((B, whole, 2), q.dtype)
+    run.pack("attention_starts", B * whole, g, o, lse, rounded, starts, B * whole, T, E)
+    given = starts, *run.packed, rounded, run.mask
     gq, gk, gv = (xp(a).empty_like(a) for a in (q, k, v))
-    given = g, lse, (g * o).sum(-1), q, k, v, _cuda_mask(mask, q)
-    options = q, v, mask, is_causal, scale
-    _launch("attention_queries", q.shape[1], 1, (*given, gq), *options)
-    _launch("attention_keys", k.shape[1], 1, (*given, gk, gv), *options)
+    run("attention_queries", T, 2, *given, gq)
+    run("attention_keys", S, 2, *given, gk, gv)
     return gq, gk, gv
 
 

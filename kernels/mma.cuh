@@ -43,6 +43,11 @@ __device__ inline void round_to(bf16& y, float x) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %1;" : "=r"(two) : "f"(x));
   y.bits = two;
 }
+__device__ inline unsigned round_two(float low, float high) {  // to bf16, into one word
+  unsigned two;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(high), "f"(low));
+  return two;
+}
 #define LDMATRIX(name)                                                           \
   asm volatile(name ".shared.b16 {%0, %1, %2, %3}, [%4];"                        \
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])              \
@@ -73,6 +78,12 @@ inline void round_to(tf32& y, float x) {  // ties away from zero
 inline void round_to(bf16& y, float x) {  // ties to even
   const unsigned bits = std::bit_cast<unsigned>(x);
   y.bits = x != x ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+inline unsigned round_two(float low, float high) {
+  bf16 x, y;
+  round_to(x, low);
+  round_to(y, high);
+  return x.bits | y.bits << 16;
 }
 inline void ldmatrix(unsigned (&to)[4], const void* row) {
   for (int i = 0; i < 4; i++)  // lane 8 i + r holds the address of row r of matrix i

@@ -1,0 +1,216 @@
+/* What attention.cu does with a block's rows and tiles; `each` hides the loops over a lane's part
+   of them, which are unrolled so that it stays in registers.
+
+   Rows of HEAD numbers of the Input type lie in memory one behind the other, and in shared memory
+   16 bytes further apart, so that 8 of them, or what a lane copies, are in different banks. */
+#pragma once
+#include "async.cuh"
+#include "mma.cuh"
+
+#ifndef HEAD
+#define HEAD 64
+#endif
+
+constexpr int BYTES = HEAD * sizeof(Input);  // of a row
+constexpr int WARPS = BYTES > 256 ? 2 : 4, I = tensor<Input> && BYTES <= 128 ? 2 : 1;
+constexpr int ROWS = 16 * I * WARPS, THREADS = 32 * WARPS;
+constexpr int FIT = (tensor<Input> ? 8192 : 4096) / BYTES;  // rows of a tile
+constexpr int COLUMNS = FIT < 16 ? 16 : FIT > 64 ? 64 : FIT;
+constexpr int CHUNKS = HEAD / CHUNK<Input>, WIDE = HEAD + CHUNK<Input>;
+constexpr int NARROW = COLUMNS + CHUNK<Input>;
+constexpr Real LOG2E = 1.44269504088896340736, LN2 = 1 / LOG2E;
+static_assert(HEAD * sizeof(Real) <= 512, "sums would not fit into registers");
+extern __shared__ char memory[];
+
+typedef Real Sums[I][HEAD / 8][4];
+
+/* With what the sums of a query's scores and their slopes begin, backward: −lse · log2 e and −δ. */
+struct Start { Real score, slope; };
+
+template <int OWN> struct Shared {
+  Input own[OWN][ROWS][WIDE], other[2][2][COLUMNS][WIDE];  // even and odd tiles, two matrices each
+  Start start[2][COLUMNS];
+
+  /* The warp's part of what is behind the struct if there are no tensor cores (factor). */
+  __device__ Input* part(int number) {
+    return (Input*)(this + 1) + (number * ROWS + threadIdx.x / 32 * 16) * NARROW;
+  }
+};
+
+#ifdef __CUDACC__
+__device__ inline float power(float x) {  // 2^x, to 2 units in the last place; 0 below 2^-126
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline double power(double x) { return exp2(x); }
+#else
+inline Real power(Real x) { return std::exp2(x); }
+#endif
+
+template <class F>
+__device__ void each(F f) {  // f(i, half): rows row_of(i, 2 · half)
+#pragma unroll
+  for (int i = 0; i < I; i++)
+#pragma unroll
+    for (int half = 0; half < 2; half++) f(i, half);
+}
+
+template <int J, class F>
+__device__ void each(Real (&c)[I][J][4], F f) {  // f(x, i, j, e): x at row_of(i, e), column_of(j, e)
+#pragma unroll
+  for (int i = 0; i < I; i++)
+#pragma unroll
+    for (int j = 0; j < J; j++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) f(c[i][j][e], i, j, e);
+}
+
+__device__ inline Real over_row(Real x, bool sum) {  // the sum or maximum of a row's four lanes
+#pragma unroll
+  for (int bits = 1; bits < 4; bits *= 2) {
+    const Real other = __shfl_xor_sync(~0u, x, bits);
+    x = sum ? x + other : max(x, other);
+  }
+  return x;
+}
+
+/* Start to copy rows `first`, `first` + 1, … of a matrix with `rows` rows, zeros beyond. */
+template <int count>
+__device__ void fetch(Input (&to)[count][WIDE], const Input* from, int first, int rows) {
+  constexpr int AT_ONCE = THREADS / CHUNKS;
+  static_assert(count % AT_ONCE == 0);
+  const int row = threadIdx.x / CHUNKS, column = threadIdx.x % CHUNKS * CHUNK<Input>;
+  from += (long long)(first + row) * HEAD + column;
+#pragma unroll
+  for (int i = 0; i < count; i += AT_ONCE)
+    copy_async(&to[row + i][column], from + i * HEAD, first + row + i < rows);
+}
+
+/* Behind it, what was fetched is there, and what was read may be written over. */
+__device__ inline void arrive() {
+  commit_copies();
+  wait_copies<0>();
+  __syncthreads();
+}
+
+/* A left factor of tensor cores, 16 · I rows of a warp, in registers. */
+template <int STEPS> struct Held { unsigned words[STEPS][I][4]; };
+constexpr int DEPTH = 32 / sizeof(Input);  // of an instruction
+
+/* A warp's own rows as a left factor; held, if the registers suffice for OWN matrices. */
+template <int OWN>
+__device__ auto hold(const Input (*rows)[WIDE]) {
+  if constexpr (tensor<Input> && OWN * I * BYTES <= 512) {
+    Held<HEAD / DEPTH> to;
+#pragma unroll
+    for (int k = 0; k < HEAD; k += DEPTH)
+#pragma unroll
+      for (int i = 0; i < I; i++)
+        ldmatrix(to.words[k / DEPTH][i], &rows[16 * i + lane() % 16][k + lane() / 16 * DEPTH / 2]);
+    return to;
+  } else {
+    return Along<Input>{rows[0], WIDE};
+  }
+}
+
+/* Scores as a left factor: rounded, they are where tensor cores want them, if in tf32 an
+   instruction's 8 columns are taken in the order 0 2 4 6 1 3 5 7. Without tensor cores they pass
+   through shared memory; the barrier that ends a step keeps the next one's from coming too early. */
+template <int J>
+__device__ auto factor(const Real (&s)[I][J][4], Input* part) {
+  if constexpr (tensor<Input>) {
+    Held<J * 8 / DEPTH> to;
+#pragma unroll
+    for (int step = 0; step < J * 8 / DEPTH; step++)
+#pragma unroll
+      for (int i = 0; i < I; i++)
+#pragma unroll
+        for (int w = 0; w < 4; w++)
+          if constexpr (sizeof(Input) == 2) {
+            const Real* two = s[i][2 * step + w / 2] + w % 2 * 2;
+            to.words[step][i][w] = round_two(two[0], two[1]);
+          } else {
+            Input x;
+            round_to(x, s[i][step][w % 2 * 2 + w / 2]);
+            to.words[step][i][w] = (const unsigned&)x;
+          }
+    return to;
+  } else {
+#pragma unroll
+    for (int j = 0; j < J; j++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) part[row_of(0, e) * NARROW + column_of(j, e)] = s[0][j][e];
+    __syncwarp();
+    return Along<Input>{part, NARROW};
+  }
+}
+
+/* c[m][n] += Σ_{k<K} a(m, k) · rows[n][k], or rows[k][n] if they lie ACROSS. */
+template <bool ACROSS, int J, int STEPS>
+__device__ void add_product(Real (&c)[I][J][4], const Held<STEPS>& a, const Input (*rows)[WIDE],
+                            int K) {
+  constexpr bool SHORT = sizeof(Input) == 2;
+  const Input* at = !ACROSS ? &rows[lane() % 8 + lane() / 16 * 8][lane() / 8 % 2 * DEPTH / 2]
+                    : SHORT ? &rows[lane() % 16][lane() / 16 * 8] : &rows[lane() % 4 * 2][lane() / 4];
+#pragma unroll
+  for (int k = 0; k < K; k += DEPTH)
+#pragma unroll
+    for (int j = 0; j < J; j += 2) {
+      unsigned b[4];
+      if constexpr (!ACROSS)
+        ldmatrix(b, at + 8 * j * WIDE + k);
+      else if constexpr (SHORT)
+        ldmatrix_transposed(b, at + k * WIDE + 8 * j);
+      else
+#pragma unroll
+        for (int w = 0; w < 4; w++)
+          b[w] = *(const unsigned*)&at[(k + w % 2) * WIDE + 8 * (j + w / 2)];
+#pragma unroll
+      for (int i = 0; i < I; i++) {
+        mma<Input>(c[i][j], a.words[k / DEPTH][i], b);
+        mma<Input>(c[i][j + 1], a.words[k / DEPTH][i], b + 2);
+      }
+    }
+}
+
+template <bool ACROSS, int J>
+__device__ void add_product(Real (&c)[I][J][4], Along<Input> a, const Input (*rows)[WIDE], int K) {
+  if constexpr (ACROSS)
+    multiply(c, a, Across<Input>{rows[0], WIDE}, K);
+  else
+    multiply(c, a, Along<Input>{rows[0], WIDE}, K);
+}
+
+__device__ inline void store(Real* to, Sums& c, int first, int rows, int width) {
+  each(c, [&](Real x, int i, int j, int e) {
+    const int row = first + row_of(i, e), column = column_of(j, e);
+    if (row < rows && column < width) to[(long long)row * width + column] = x;
+  });
+}
+
+/* Which keys a query may see, and what is added to their scores. */
+struct Mask {
+  const Real* added;  // (T, S) or null
+  int T, S;
+  bool causal;
+
+  /* Apply it to scores of queries from t0 on, in rows, and keys from s0 on, in columns; or, if
+     TURNED, the reverse. Most of them need neither branch. */
+  template <bool TURNED, int J>
+  __device__ void apply(Real (&scores)[I][J][4], int t0, int s0) const {
+    const int keys = TURNED ? 16 * I : 8 * J;
+    auto row = [](int i, int j, int e) { return TURNED ? column_of(j, e) : row_of(i, e); };
+    auto column = [](int i, int j, int e) { return TURNED ? row_of(i, e) : column_of(j, e); };
+    if (added)
+      each(scores, [&](Real& x, int i, int j, int e) {
+        const int t = min(t0 + row(i, j, e), T - 1), s = min(s0 + column(i, j, e), S - 1);
+        x += added[(long long)t * S + s] * LOG2E;
+      });
+    if (s0 + keys > S || (causal && s0 + keys - 1 > t0))
+      each(scores, [&](Real& x, int i, int j, int e) {
+        const int t = t0 + row(i, j, e), s = s0 + column(i, j, e);
+        if (s >= (causal ? min(S, t + 1) : S)) x = -INFINITY;
+      });
+  }
+};

@@ -70,6 +70,12 @@ struct Warp {
   std::array<std::array<uint32_t, 8>, WARP> slot[2];  // even and odd exchanges
 };
 
+struct Copy {  // of 16 bytes, on its way to shared memory (async.cuh)
+  uint32_t* to;
+  std::array<uint32_t, 4> words;
+  unsigned group;
+};
+
 struct Fiber {
   ucontext_t context;
   uint3 thread, block;
@@ -78,6 +84,8 @@ struct Fiber {
   unsigned until = 0;
   bool done = false;
   void *stack = nullptr, *shadow = nullptr;
+  std::vector<Copy> copies;
+  unsigned groups = 0;  // of copies, committed
 };
 
 inline uint3 grid, size;
@@ -142,6 +150,7 @@ MACHINERY inline void wait(Barrier& b, bool orders) {
 
 MACHINERY inline void start() {
   body();
+  if (!self().copies.empty()) fail("ends before its copies have arrived");
   self().done = true;
 #if defined(__SANITIZE_THREAD__)
   __tsan_release(&outside);

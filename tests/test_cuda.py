@@ -129,6 +129,56 @@ def test_what_the_emulator_must_see(at, by, sanitizer, said):
         run(broken(PRIMITIVES, at, by), "primitives", 2, (16, 4), args, 256, sanitizer)
 
 
+COPIES = """
+extern __shared__ char memory[];
+extern "C" __global__ void copies(const float* x, int n, float* y) {
+  float (*tile)[256] = (float (*)[256])memory;
+  auto fetch = [&](int step) {
+    const int at = 256 * step + 4 * threadIdx.x;
+    copy_async(&tile[step % 2][4 * threadIdx.x], x + at, at < n);
+    commit_copies();
+  };
+  float sum = 0;
+  fetch(0);
+  for (int step = 0; step < (n + 255) / 256; step++) {
+    fetch(step + 1);
+    wait_copies<1>();
+    __syncthreads();
+    for (int i = 0; i < 4; i++) sum += tile[step % 2][255 - 4 * threadIdx.x - i];
+    __syncthreads();
+  }
+  wait_copies<0>();
+  y[threadIdx.x] = sum;
+}
+"""
+
+
+def copies(text, by=None):
+    x, y = np.arange(600, dtype=np.float32), np.zeros(64, np.float32)
+    run(cuda.source("async.cuh") + text, "copies", 1, 64, [x, 600, y], 2048, by)
+    return np.array_equal(y, np.pad(x, (0, 168)).reshape(3, 64, 4).sum((0, 2))[::-1])
+
+
+@pytest.mark.parametrize("by", [None, "thread"])
+def test_copies_arrive(by):
+    assert copies(COPIES, by)
+
+
+@pytest.mark.parametrize("at, by, sanitizer, said", [
+    (0, "", "thread", "data race"), (1, "", "thread", "data race"),
+    ("at < n", "true", "address", "heap-buffer-overflow"),
+    ("x + at", "x + at + 1", None, "copy_async: not 16-byte aligned"),
+    ("wait_copies<0>();", "", None, "ends before its copies have arrived"),
+    ("wait_copies<1>();", "", None, None), ("wait_copies<1>", "wait_copies<2>", None, None)])
+def test_copies_that_do_not(at, by, sanitizer, said):
+    text = broken(COPIES, at, by)
+    if said:
+        with pytest.raises(RuntimeError, match=said):
+            copies(text, sanitizer)
+    else:
+        assert not copies(text)
+
+
 def test_without_a_compiler(monkeypatch):
     monkeypatch.setattr(emulate.shutil, "which", lambda name: None)
     emulate.program.cache_clear()

@@ -1,0 +1,45 @@
+/* Copies from global to shared memory that run while the thread computes, past its registers
+   (cp.async, from sm_80):
+
+       copy_async(to, from, valid)   start a copy of 16 bytes; zeros, and nothing read, if not valid
+       commit_copies()               those started since the last commit are now a group
+       wait_copies<N>()              until all groups but the N latest have arrived
+
+   Both addresses are multiples of 16. A thread waits for its own copies alone: what others copied
+   may be read after a barrier behind their wait, and copied over after one behind the last read.
+
+   The emulator makes the worst of what the device may do: from its start a copy leaves NaNs, and
+   its bytes come at the wait that covers it, not before. */
+#pragma once
+
+#ifdef __CUDACC__
+__device__ inline void copy_async(void* to, const void* from, bool valid) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+               :: "r"((unsigned)__cvta_generic_to_shared(to)), "l"(__cvta_generic_to_global(from)),
+                  "r"(valid ? 16 : 0) : "memory");
+}
+__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int N> __device__ inline void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" :: "n"(N) : "memory");
+}
+#else
+inline void copy_async(void* to, const void* from, bool valid) {
+  if ((uintptr_t)to % 16 || (uintptr_t)from % 16) emulate::fail("copy_async: not 16-byte aligned");
+  emulate::Fiber& self = emulate::self();
+  emulate::Copy copy = {(uint32_t*)to, {}, self.groups};
+  for (int i = 0; i < 4; i++) {
+    if (valid) copy.words[i] = ((const uint32_t*)from)[i];
+    copy.to[i] = ~0u;
+  }
+  self.copies.push_back(copy);
+}
+inline void commit_copies() { emulate::self().groups++; }
+template <int N> inline void wait_copies() {
+  emulate::Fiber& self = emulate::self();
+  std::erase_if(self.copies, [&](const emulate::Copy& copy) {
+    const bool arrives = copy.group + N < self.groups;
+    for (int i = 0; arrives && i < 4; i++) copy.to[i] = copy.words[i];
+    return arrives;
+  });
+}
+#endif

@@ -10,7 +10,7 @@
    together in x, and write whole chunks along l. A launch packs both operands of a product. */
 #include "mma.cuh"
 
-constexpr int SIDE = 64, THREADS = 256;
+constexpr int SIDE = 64, THREADS = 256, READS = SIDE * SIDE / THREADS;
 
 struct Matrices {
   const Real* x;
@@ -24,11 +24,18 @@ struct Matrices {
     const int high = (rows + SIDE - 1) / SIDE, wide = (width + SIDE - 1) / SIDE;
     const int i0 = block % high * SIDE, l0 = block / high % wide * SIDE, n = block / high / wide;
     const Real* from = x + n * step;
-    const bool along = column == 1;
-    for (int e = threadIdx.x; e < SIDE * SIDE; e += THREADS) {
-      const int i = along ? e / SIDE : e % SIDE, l = along ? e % SIDE : e / SIDE;
-      if (l0 + l < width)
-        tile[i][l] = i0 + i < rows && l0 + l < L ? from[(i0 + i) * row + (l0 + l) * column] : 0;
+    const int fast = threadIdx.x % SIDE;  // along what lies together in x
+    Real held[READS];
+#pragma unroll
+    for (int e = 0; e < READS; e++) {  // all under way before one is waited for
+      const int slow = threadIdx.x / SIDE + e * (THREADS / SIDE);
+      const int i = i0 + (column == 1 ? slow : fast), l = l0 + (column == 1 ? fast : slow);
+      held[e] = i < rows && l < L ? from[i * row + l * column] : 0;
+    }
+#pragma unroll
+    for (int e = 0; e < READS; e++) {
+      const int slow = threadIdx.x / SIDE + e * (THREADS / SIDE);
+      (column == 1 ? tile[slow][fast] : tile[fast][slow]) = held[e];
     }
     __syncthreads();
     Input* to = y + (long long)n * rows * width;

@@ -233,7 +233,7 @@ def test_no_kernel_races_or_leaves_its_arrays(name, args, by):
     ("conv2d", "__syncthreads();  // the next step", "//", "thread", "data race"),
     ("conv2d", "if (m >= p.M)", "if (m > p.M)", "address", "heap-buffer-overflow"),
     ("pack", "__syncthreads();", "", "thread", "data race"),
-    ("pack", "l0 + l < L ?", "l0 + l <= L ?", "address", "heap-buffer-overflow"),
+    ("pack", "l < L ?", "l <= L ?", "address", "heap-buffer-overflow"),
     ("attention", "__syncthreads();  // the keys before", "//", "thread", "data race"),
     ("attention", "__syncwarp();", "//", "thread", "data race"),
     ("batch_norm", "__syncthreads();  // the sum before", "//", "thread", "data race"),

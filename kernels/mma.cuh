@@ -112,10 +112,11 @@ template <class T> struct Padded {
   __device__ T* operator()(int row, int column) const { return at + row * pitch + column; }
 };
 template <class T> struct Swizzled {
+  static constexpr int pitch = 4 * CHUNK<T>;
   T* at;
   __device__ T* operator()(int row, int column) const {
     const int place = (unsigned)column / CHUNK<T> ^ (unsigned)row / 2 % 4;
-    return at + (row * 4 + place) * CHUNK<T> + (unsigned)column % CHUNK<T>;
+    return at + row * pitch + place * CHUNK<T> + (unsigned)column % CHUNK<T>;
   }
 };
 
@@ -125,7 +126,9 @@ template <class T, class Rows = Padded<const T>> struct Along {
   int first = 0;  // where row 0 lies
   typedef T Element;
 
-  __device__ T number(int row, int k) const { return *rows(first + row, k); }
+  __device__ T number(int row, int eights, int k) const {  // of 8 · eights rows further on
+    return rows(first + row, k)[8 * eights * rows.pitch];
+  }
   __device__ void chunk(T (&to)[CHUNK<T>], int row, int k) const {
     const Chunk<T> c = *(const Chunk<T>*)rows(first + row, k);
 #pragma unroll
@@ -145,7 +148,9 @@ template <class T, class Rows = Padded<const T>> struct Across {
   int first = 0;
   typedef T Element;
 
-  __device__ T number(int row, int k) const { return *rows(k, first + row); }
+  __device__ T number(int row, int eights, int k) const {
+    return rows(k, first + row)[8 * eights];
+  }
   __device__ void chunk(T (&to)[CHUNK<T>], int row, int k) const {
 #pragma unroll
     for (int i = 0; i < CHUNK<T>; i++) to[i] = *rows(k + i, first + row);
@@ -214,8 +219,8 @@ __device__ inline void multiply(Real (&c)[I][J][4], A a, B b, int K) {
 }
 
 /* The same in pieces, so that loads can be under way while a product is made: DEPTH numbers of 16·I
-   rows of a and of 8·J of b, in registers. `meanwhile(j)` is called when column j of b has been
-   multiplied and may be loaded again. */
+   rows of a and of 8·J of b, in registers. `meanwhile(j)` is called when the product with column j
+   of b has been made, which may then be loaded again. */
 template <class T, int I, bool = tensor<T>> struct Left {
   unsigned rows[I][4];
 
@@ -237,7 +242,7 @@ template <class T, int I> struct Left<T, I, false> {
 
   template <class A> __device__ void load(A a, int k) {
 #pragma unroll
-    for (int i = 0; i < 2 * I; i++) rows[i / 2][i % 2] = a.number(row_of(i / 2, i % 2 * 2), k);
+    for (int i = 0; i < 2 * I; i++) rows[i / 2][i % 2] = a.number(lane() / 4, i, k);
   }
 };
 template <class T, int J> struct Right<T, J, false> {
@@ -245,7 +250,8 @@ template <class T, int J> struct Right<T, J, false> {
   T columns[J][2];
 
   template <class B> __device__ void load(B b, int j, int k) {
-    for (int e = 0; e < 2; e++) columns[j][e] = b.number(column_of(j, e), k);
+#pragma unroll
+    for (int e = 0; e < 2; e++) columns[j][e] = b.number(lane() % 4 * 2 + e, j, k);
   }
 };
 

@@ -15,9 +15,9 @@
      - cp.async brings a step's chunks to one of STAGES parts of shared memory, past the registers;
        STAGES - 1 steps are under way while one is multiplied, so that arithmetic hides memory's
        latency;
-     - a step is multiplied in pieces of 32 bytes of l (mma.cuh). The factors of a piece go to
-       registers while the piece before is multiplied, the first of the next step after the one
-       barrier of a step, which so stands amid products that need no shared memory any more.
+     - a step is multiplied in pieces, of 32 bytes of l on tensor cores (mma.cuh). The factors of a
+       piece go to registers while the piece before is multiplied, the first of the next step
+       behind the one barrier of a step, which so stands amid products that have their factors.
 
    What bounds bf16 at 128 × 256, of which a multiprocessor holds one block of 8 warps: a step is
    512 instructions m16n8k16 of 2048 multiply-adds. Hopper, whose full rate needs wgmma, does them
@@ -25,8 +25,8 @@
      - shared memory could move 820 lines of 128 bytes: warps read 512, copies write 192;
      - the L2 cache sends 24 KB, 30 bytes a cycle and multiprocessor, about what it can (tiles of
        128 × 128 would need 40, of 64 × 64, which are for small problems, 65);
-     - a scheduler could issue 820 instructions: 128 products, 32 loads, 12 copies of 10 each, and
-       half as much again around them.
+     - a scheduler could issue 820 instructions: NVRTC makes about 410 of it (conv2d, sm_90), 128
+       products, 32 loads of factors, 12 copies and what leads to them.
    So the tensor cores are the bound, and the end, 128 KB of c in 8-byte stores, comes on top: about
    a tenth where L is 1152, as in a 3 × 3 convolution of 128 channels. */
 #pragma once
@@ -70,7 +70,8 @@ enum Lie { ALONG, ACROSS };  // how chunks lie
 /* A factor's part of the loop, `rows` of it SIZE. Its tiles lie in shared memory like its chunks. */
 template <Lie LIE, int SIZE, class Source> struct Factor {
   typedef typename Source::Spot Spot;
-  static constexpr int EACH = LIE == ALONG ? CHUNK<Input> : 1, SPOTS = STEP / EACH;  // l's of a spot
+  static constexpr int EACH = LIE == ALONG ? CHUNK<Input> : 1;  // l's of a spot
+  static constexpr int SPOTS = STEP / EACH;                     // of a step
   static constexpr int CHUNKS = (LIE == ALONG ? STEP : SIZE) / CHUNK<Input>;  // of a tile's row
   static constexpr int COPIES = SIZE * STEP / CHUNK<Input> / THREADS, PITCH = SIZE + 8;
   struct Shared {
@@ -181,24 +182,22 @@ __device__ void product(const P& p, Place place) {
 #pragma unroll 1
   for (int step = 0; step < steps; step++) {
     if ((step + STAGES) % PLANNED == 0) plan(step + STAGES);
-#pragma unroll 2
-    for (int k = DEPTH; k <= STEP; k += DEPTH) {
-      if (k < STEP) {
-        next.load(a.tile(step), k);
-        multiply(c, left, right, [&](int j) { right.load(b.tile(step), j, k); });
-      } else {
-        wait_copies<STAGES - 2>();
-        __syncthreads();  // the next step has arrived, and this one has been read
-        next.load(a.tile(step + 1), 0);
-        look(step + STAGES);
-        multiply(c, left, right, [&](int j) {
-          right.load(b.tile(step + 1), j, 0);
-          copy(step + STAGES, j);
-        });
-        commit_copies();
-      }
+#pragma unroll 1
+    for (int k = DEPTH; k < STEP; k += DEPTH) {
+      next.load(a.tile(step), k);
+      multiply(c, left, right, [&](int j) { right.load(b.tile(step), j, k); });
       left = next;
     }
+    wait_copies<STAGES - 2>();
+    __syncthreads();  // the next step has arrived, and this one has been read
+    next.load(a.tile(step + 1), 0);
+    look(step + STAGES);
+    multiply(c, left, right, [&](int j) {
+      right.load(b.tile(step + 1), j, 0);
+      copy(step + STAGES, j);
+    });
+    left = next;
+    commit_copies();
   }
   wait_copies<0>();
 

@@ -154,10 +154,10 @@ def pixels(x, groups):
 
 
 def tiling(size, others, dtype, parts=1):
-    """TILE for `others` products of size (M, N), how many blocks that is, and into how many, at
-    most `parts`, their sums are cut to keep a device busy. The large tile, of which a
-    multiprocessor holds one, moves a third of the bytes for a FLOP, so it wins if it fills a
-    quarter of them, and unless most of it lies beyond the edges."""
+    """TILE for `others` products of size (M, N), how many blocks that is, and into how many parts,
+    at most `parts`, their sums are cut to keep a device busy. The large tile, of which a
+    multiprocessor holds one, fetches less than half of the bytes for a FLOP, so it is worth it on
+    half of the multiprocessors, unless most of it lies beyond the edges."""
     count = lambda tile: blocks(size[0], min(tile, 128)) * blocks(size[1], tile) * others
     large, small = count(256), count(64)
     if dtype == np.float32 and 4 * large <= small and large * parts >= FILL // 4:

@@ -103,9 +103,9 @@ inline void mma(float (&c)[4], const unsigned (&a)[4], const unsigned* b) {
 }
 #endif
 
-/* Rows of numbers in shared memory, which begin at multiples of 16 bytes. ldmatrix reads 16 bytes of
-   8 rows at once, which must lie in different banks: either rows are 16 bytes longer than a power
-   of two, or, of rows of 64 bytes, chunk c of row r stands at place c ^ (r / 2 % 4). */
+/* Rows of numbers in shared memory, which begin at multiples of 16 bytes. ldmatrix reads 16 bytes
+   of 8 rows at once, which must lie in different banks: either rows are 16 bytes longer than a
+   power of two, or, of rows of 64 bytes, chunk c of row r stands at place c ^ (r / 2 % 4). */
 template <class T> struct Padded {
   T* at;
   int pitch;

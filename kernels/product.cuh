@@ -67,7 +67,7 @@ struct Picture {  // planes of H × W pixels
 
 enum Lie { ALONG, ACROSS };  // how chunks lie
 
-/* A factor's part of the loop, `rows` of it SIZE. Its tiles lie in shared memory like its chunks. */
+/* A factor's part of the loop, SIZE of its rows. Its tiles lie in shared memory like its chunks. */
 template <Lie LIE, int SIZE, class Source> struct Factor {
   typedef typename Source::Spot Spot;
   static constexpr int EACH = LIE == ALONG ? CHUNK<Input> : 1;  // l's of a spot
@@ -118,8 +118,9 @@ struct Place {
   }
 };
 
-/* What a problem consists of, beside its spots a_row(m), a_l(l), b_row(n), b_l(l): c[m, n] + bias[m]
-   goes to y[y_row(m) + y_column(n)], and an even column lies with the next on 8 bytes if `paired`. */
+/* What a problem consists of, beside its spots a_row(m), a_l(l), b_row(n), b_l(l). The result,
+   c[m, n] + bias[m], goes to y[y_row(m) + y_column(n)]; an even column and the next share 8 or 16
+   aligned bytes if `paired`. */
 template <class Source> struct Problem {
   Matrix a;
   Source b;

@@ -1,21 +1,22 @@
-/* The column matrix of a convolution, as product.cuh wants it: never formed, every element the
-   pixel where an output pixel and a filter tap meet.
+/* The column matrix of a convolution, as product.cuh wants it: never formed, every chunk the
+   channels of a pixel where an output pixel and a filter tap meet.
 
-       col[(n, u, v), (c, i, j)] = x[n, c, u·su + i·du + ou, v·sv + j·dv + ov]
+       col[(n, u, v), (i, j, c)] = x[n, u·su + i·du + ou, v·sv + j·dv + ov, c]
 
-   with zeros outside the image: x (N, planes, H, W), of which a group sees C; outputs U × V. */
+   with zeros outside the image: x (N, groups, H, W, C), of which this is one group, C its channels
+   filled up to whole chunks; outputs U × V. */
 #pragma once
 #include "product.cuh"
 
 struct Columns {
-  int planes, H, W, U, V, R, S, su, sv, du, dv, ou, ov;
+  int groups, H, W, C, U, V, S, su, sv, du, dv, ou, ov;
 
-  __device__ Spot pixel(int j) const {
+  __device__ Picture::Spot pixel(int j) const {
     const int h = j / V % U * su + ou, w = j % V * sv + ov;
-    return {j / (U * V) * planes * H * W + h * W + w, h, w};
+    return {(j / (U * V) * groups * H * W + h * W + w) * C, h, w};
   }
-  __device__ Spot tap(int l) const {
-    const int h = l / S % R * du, w = l % S * dv;
-    return {l / (R * S) * H * W + h * W + w, h, w};
+  __device__ Picture::Spot tap(int l) const {
+    const int h = l / C / S * du, w = l / C % S * dv;
+    return {(h * W + w) * C + l % C, h, w};
   }
 };

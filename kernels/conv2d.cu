@@ -1,35 +1,31 @@
 /* 2-D convolution, y = w · colᵀ + b: the index formula stands in conv2d.py.
 
-   A product of the filters (K / groups, D·R·S), which are a matrix as they lie, with the
-   columns (N·P·Q, D·R·S) of columns.cuh: 2·N·K·P·Q·D·R·S FLOPs. Through memory go x, w and y; x
-   is fetched R·S times for every TILE filters, almost always from the cache. Lanes fetch
-   neighbouring pixels of a row of x, and neighbouring numbers of a filter. */
+   A product of the filters (K / groups, R·S·C), which are a matrix once packed, with the columns
+   (N·P·Q, R·S·C) of columns.cuh, where C is D in whole chunks: 2·N·K·P·Q·R·S·C FLOPs. Through
+   memory go x and w, packed (pack.cu), and y; x is fetched R·S times for every HIGH filters,
+   almost always from the cache. */
 #include "columns.cuh"
 
-struct Conv2d {
-  Picture a, b;
-  int M, N, begin, end;
+struct Conv2d : Problem<Picture> {
   Columns columns;
-  const Real* bias;
-  Real* y;
   int K, PQ;
 
-  __device__ Spot a_row(int m) const { return {m * end, 0, 0}; }
-  __device__ Spot a_l(int l) const { return {l, 0, 0}; }
-  __device__ Spot b_row(int j) const { return columns.pixel(j); }
-  __device__ Spot b_l(int l) const { return columns.tap(l); }
-  __device__ void store(int m, int j, Real sum) const {
-    y[(j / PQ * K + m) * PQ + j % PQ] = bias ? sum + bias[m] : sum;
-  }
+  __device__ int a_row(int m) const { return m * end; }
+  __device__ int a_l(int l) const { return l; }
+  __device__ Picture::Spot b_row(int j) const { return columns.pixel(j); }
+  __device__ Picture::Spot b_l(int l) const { return columns.tap(l); }
+  __device__ int y_row(int m) const { return m * PQ; }
+  __device__ int y_column(int j) const { return j / PQ * K * PQ + j % PQ; }
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS) conv2d(
-    const Real* x, const Real* w, const Real* b, Real* y, int N, int C, int H, int W, int K, int D,
+    const Input* w, const Input* x, const Real* b, Real* y, int N, int C, int H, int W, int K,
     int R, int S, int P, int Q, int sh, int sw, int ph, int pw, int dh, int dw, int groups) {
-  const int M = K / groups, L = D * R * S;
-  const Place place(M, N * P * Q);
+  const int M = K / groups, L = R * S * C, PQ = P * Q;
+  const Place place(M, N * PQ);
   const int g = place.which;
-  product(Conv2d{{w + g * M * L, 1, 1, true}, {x + g * D * H * W, H, W, false}, M, N * P * Q, 0, L,
-                 {C, H, W, P, Q, R, S, sh, sw, dh, dw, -ph, -pw}, b ? b + g * M : nullptr,
-                 y + g * M * P * Q, K, P * Q}, place);
+  product<ALONG>(Conv2d{
+      {{w + g * M * L}, {x + g * H * W * C, H, W}, M, N * PQ, 0, L, y + g * M * PQ,
+       PQ % 2 == 0, b ? b + g * M : nullptr},
+      {groups, H, W, C, P, Q, S, sh, sw, dh, dw, -ph, -pw}, K, PQ}, place);
 }

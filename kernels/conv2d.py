@@ -35,7 +35,7 @@ from .columns import (
     windows,
 )
 from .common import buffer, chunks, compiled, empty, kernel, threaded
-from .cuda import launch_tiles, per_output, xp
+from .cuda import launch_tiles, pack, per_output, pixels, xp
 from .matmul import matmul
 from .product import product
 
@@ -109,11 +109,13 @@ def _output(i, x, w, b, size, stride, padding, dilation, groups):
 
 @conv2d.version("cuda")
 def conv2d(x, w, b, stride, padding, dilation, groups):
-    (N, C, H, W), (K, D, R, S) = x.shape, w.shape
+    N, (H, W), (K, D, R, S) = len(x), x.shape[2:], w.shape
     P, Q = conv_size((H, W), (R, S), stride, padding, dilation)
     y = xp(x).empty((N, K, P, Q), x.dtype)
+    w, x = pack((w, (K, R * S, D), (D * R * S, 1, R * S)), pixels(x, groups))
     launch_tiles("conv2d.cu", "conv2d", (K // groups, N * P * Q), groups, (
-        x, w, b, y, N, C, H, W, K, D, R, S, P, Q, *stride, *padding, *dilation, groups), x.dtype)
+        w, x, b, y, N, x.shape[2], H, W, K, R, S, P, Q, *stride, *padding, *dilation, groups),
+        y.dtype)
     return y
 
 

@@ -2,34 +2,40 @@
    conv2d_weight.py.
 
    A product of g (K / groups, N·P·Q) with the columns of columns.cuh, transposed: the sum runs
-   over pixels, so their spots are the table of each step and the filter's taps are the rows. gw
-   is small and the sum long, so it is cut into `parts` that other blocks work on; their sums
-   are added afterwards, in order, without atomics: the same bytes from run to run. */
+   over pixels, so their spots are the table of each step and the filter's taps are the rows; both
+   operands are images whose channels lie together (pack.cu), across the sum. 2·N·K·P·Q·R·S·C
+   FLOPs, where C is D in whole chunks.
+
+   gw is small and the sum long, so it is cut into `parts` that other blocks work on; their sums,
+   (parts, K, R, S, C), are added afterwards (sums.cu), in order, without atomics: the same bytes
+   from run to run. */
 #include "columns.cuh"
 
-struct Conv2dWeight {
-  Picture a, b;
-  int M, N, begin, end;
+struct Conv2dWeight : Problem<Picture> {
   Columns columns;
-  Real* gw;
-  int K, PQ;
+  int channels, PQ;
 
-  __device__ Spot a_row(int m) const { return {m * PQ, 0, 0}; }
-  __device__ Spot a_l(int l) const { return {l / PQ * K * PQ + l % PQ, 0, 0}; }
-  __device__ Spot b_row(int n) const { return columns.tap(n); }
-  __device__ Spot b_l(int l) const { return columns.pixel(l); }
-  __device__ void store(int m, int n, Real sum) const { gw[m * N + n] = sum; }
+  __device__ int a_row(int m) const { return m; }
+  __device__ int a_l(int l) const {
+    return (l / PQ * columns.groups * PQ + l % PQ) * channels;
+  }
+  __device__ Picture::Spot b_row(int n) const { return columns.tap(n); }
+  __device__ Picture::Spot b_l(int l) const { return columns.pixel(l); }
+  __device__ int y_row(int m) const { return m * N; }
+  __device__ int y_column(int n) const { return n; }
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS) conv2d_weight(
-    const Real* g, const Real* x, Real* gw, int parts, int N, int C, int H, int W, int K, int D,
-    int R, int S, int P, int Q, int sh, int sw, int ph, int pw, int dh, int dw, int groups) {
-  const int M = K / groups, taps = D * R * S, L = N * P * Q;
+    const Input* g, const Input* x, Real* sums, int parts, int N, int C, int H, int W, int K,
+    int channels, int R, int S, int P, int Q, int sh, int sw, int ph, int pw, int dh, int dw,
+    int groups) {
+  const int M = K / groups, taps = R * S * C, L = N * P * Q;
   const Place place(M, taps);
   const int group = place.which % groups;
   const long long part = place.which / groups;
-  product(Conv2dWeight{{g + group * M * P * Q, 1, 1, true}, {x + group * D * H * W, H, W, true},
-                       M, taps, int(part * L / parts), int((part + 1) * L / parts),
-                       {C, H, W, P, Q, R, S, sh, sw, dh, dw, -ph, -pw},
-                       gw + (part * K + group * M) * taps, K, P * Q}, place);
+  product<ACROSS>(Conv2dWeight{
+      {{g + group * P * Q * channels}, {x + group * H * W * C, H, W}, M, taps,
+       int(part * L / parts), int((part + 1) * L / parts), sums + (part * K + group * M) * taps,
+       true},
+      {groups, H, W, C, P, Q, S, sh, sw, dh, dw, -ph, -pw}, channels, P * Q}, place);
 }

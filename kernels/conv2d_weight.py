@@ -32,7 +32,7 @@ from .columns import (
     windows,
 )
 from .common import buffer, chunks, empty, kernel, threaded
-from .cuda import FILL, blocks, launch_tiles, xp
+from .cuda import blocks, launch, launch_tiles, pack, pixels, real, tiling, xp
 from .matmul import matmul
 from .product import product
 
@@ -78,13 +78,17 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
 def conv2d_weight(g, x, size, stride, padding, dilation, groups):
     (N, K, P, Q), (C, H, W), (R, S) = g.shape, x.shape[1:], size
     M, D = K // groups, C // groups
-    tiles = blocks(M, 64) * blocks(D * R * S, 64) * groups
-    parts = max(1, min(FILL // tiles, blocks(N * P * Q, 256)))
-    gw = xp(x).empty((parts, K, D, R, S), x.dtype)
-    launch_tiles("conv2d_weight.cu", "conv2d_weight", (M, D * R * S), groups * parts,
-                 (g, x, gw, parts, N, C, H, W, K, D, R, S, P, Q, *stride, *padding, *dilation,
-                  groups), x.dtype)
-    return gw.sum(0)
+    gw = xp(x).empty((K, D, R, S), x.dtype)
+    g, x = pack(pixels(g, groups), pixels(x, groups))
+    size = M, R * S * x.shape[2]
+    *_, parts = tiling(size, groups, gw.dtype, blocks(N * P * Q, 256))
+    sums = xp(x).empty((parts, K, size[1]), gw.dtype)
+    launch_tiles("conv2d_weight.cu", "conv2d_weight", size, groups * parts,
+                 (g, x, sums, parts, N, x.shape[2], H, W, K, g.shape[2], R, S, P, Q, *stride,
+                  *padding, *dilation, groups), gw.dtype)
+    launch("sums.cu", "add_parts", blocks(sums[0].size, 256), 256,
+           (sums, gw, parts, K, D, R * S, x.shape[2]), **real(gw.dtype))
+    return gw
 
 
 @threaded

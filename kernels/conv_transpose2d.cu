@@ -9,7 +9,7 @@
    sw share them: r = r0 + i·step, step = sh / gcd(sh, dh), and the u-th of these outputs reads
    x at u + first − i·back, as a convolution does. So it is sh·sw convolutions of stride 1, each
    with its part of the filter, and no product with a zero is made: 2·N·K·P·Q·D·R·S FLOPs. One
-   launch does them all. */
+   launch does them all. The filters come packed (pack.cu) as (groups, D, R, S, K / groups). */
 #include "columns.cuh"
 
 /* One dimension of one of those convolutions: outputs a, a + s, … and the taps that reach them. */
@@ -33,41 +33,36 @@ struct Phase {
   }
 };
 
-struct ConvTranspose2d {
-  Picture a, b;
-  int M, N, begin, end;
+struct ConvTranspose2d : Problem<Picture> {
   Columns columns;
   Phase h, v;  // of rows, of columns
-  const Real* bias;
-  Real* y;
-  int filter, R, S, C, H, W, sh, sw;
+  int filter, S, image, H, W, sh, sw;
 
-  __device__ Spot a_row(int d) const { return {d * R * S, 0, 0}; }
-  __device__ Spot a_l(int l) const {
-    const int i = l / v.taps % h.taps, j = l % v.taps;
-    return {l / (h.taps * v.taps) * filter + (h.r0 + i * h.step) * S + v.r0 + j * v.step, 0, 0};
+  __device__ int a_row(int d) const { return d * filter; }
+  __device__ int a_l(int l) const {
+    const int i = l / columns.C / v.taps, j = l / columns.C % v.taps;
+    return ((h.r0 + i * h.step) * S + v.r0 + j * v.step) * columns.C + l % columns.C;
   }
-  __device__ Spot b_row(int j) const { return columns.pixel(j); }
-  __device__ Spot b_l(int l) const { return columns.tap(l); }
-  __device__ void store(int d, int j, Real sum) const {
-    const int n = j / (h.count * v.count);
+  __device__ Picture::Spot b_row(int j) const { return columns.pixel(j); }
+  __device__ Picture::Spot b_l(int l) const { return columns.tap(l); }
+  __device__ int y_row(int d) const { return d * H * W; }
+  __device__ int y_column(int j) const {
     const int row = j / v.count % h.count * sh, column = j % v.count * sw;
-    y[((n * C + d) * H + row) * W + column] = bias ? sum + bias[d] : sum;
+    return j / (h.count * v.count) * image + row * W + column;
   }
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS) conv_transpose2d(
-    const Real* x, const Real* w, const Real* b, Real* y, int N, int C, int H, int W, int K, int D,
+    const Input* w, const Input* x, const Real* b, Real* y, int N, int D, int H, int W, int C,
     int R, int S, int P, int Q, int sh, int sw, int ph, int pw, int dh, int dw, int groups) {
-  const int M = K / groups;
   const Place place(D, N * ((H + sh - 1) / sh) * ((W + sw - 1) / sw));
   const int g = place.which % groups, phase = place.which / groups;
   const int top = phase / sw, left = phase % sw;
   const Phase h(top, H, R, sh, ph, dh), v(left, W, S, sw, pw, dw);
-  product(ConvTranspose2d{
-      {w + g * M * D * R * S, 1, 1, true}, {x + g * M * P * Q, P, Q, false},
-      D, N * h.count * v.count, 0, M * h.taps * v.taps,
-      {K, P, Q, h.count, v.count, h.taps, v.taps, 1, 1, -h.back, -v.back, h.first, v.first},
-      h, v, b ? b + g * D : nullptr, y + (g * D * H + top) * W + left, D * R * S, R, S, C, H, W,
-      sh, sw}, place);
+  product<ALONG>(ConvTranspose2d{
+      {{w + g * D * R * S * C}, {x + g * P * Q * C, P, Q}, D, N * h.count * v.count, 0,
+       h.taps * v.taps * C, y + (g * D * H + top) * W + left, sw == 1 && W % 2 == 0,
+       b ? b + g * D : nullptr},
+      {groups, P, Q, C, h.count, v.count, v.taps, 1, 1, -h.back, -v.back, h.first, v.first},
+      h, v, R * S * C, S, groups * D * H * W, H, W, sh, sw}, place);
 }

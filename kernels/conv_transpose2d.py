@@ -31,7 +31,7 @@ from .columns import (
 )
 from .common import buffer, chunks, empty, kernel, threaded
 from .conv2d import conv2d
-from .cuda import blocks, launch_tiles, per_output, xp
+from .cuda import blocks, launch_tiles, pack, per_output, pixels, xp
 from .matmul import PANEL, matmul, multiply
 
 ROWS = 64  # pixels multiplied at a time, at least: they share one reading of the filters
@@ -112,12 +112,14 @@ def _output(i, x, w, b, size, stride, padding, dilation, groups):
 @conv_transpose2d.version("cuda")
 def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
     (N, K, P, Q), (D, R, S), (H, W) = x.shape, w.shape[1:], size
-    C, (sh, sw) = D * groups, stride
-    y = xp(x).empty((N, C, H, W), x.dtype)
+    M, (sh, sw) = K // groups, stride
+    y = xp(x).empty((N, D * groups, H, W), x.dtype)
+    w, x = pack((w, (groups, D * R * S, M), (M * D * R * S, 1, D * R * S)),
+                pixels(x, groups))
     launch_tiles("conv_transpose2d.cu", "conv_transpose2d",
                  (D, N * blocks(H, sh) * blocks(W, sw)), groups * sh * sw,
-                 (x, w, b, y, N, C, H, W, K, D, R, S, P, Q, *stride, *padding, *dilation, groups),
-                 x.dtype)
+                 (w, x, b, y, N, D, H, W, x.shape[2], R, S, P, Q, *stride, *padding, *dilation,
+                  groups), y.dtype)
     return y
 
 

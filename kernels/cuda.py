@@ -131,15 +131,50 @@ def factors(dtype):
     return {"REAL": "float", "INPUT": kind}, 2 if kind == "bf16" else 4
 
 
+def pack(*operands):
+    """The two operands of a product, rounded and laid out as product.cuh's tile loop takes them.
+    Each is given as an array with the sizes and strides, in numbers, of its matrices (n, rows, L),
+    and comes back contiguous, L filled up with zeros to whole chunks of 16 bytes."""
+    (first, *_), _ = operands
+    macros, itemsize = factors(first.dtype)
+    chunk, packed, args, counts = 16 // itemsize, [], [], []
+    for x, (n, rows, L), (step, row, column) in operands:
+        width = blocks(L, chunk) * chunk
+        packed.append(xp(x).empty((n, rows, width), np.uint16 if itemsize == 2 else x.dtype))
+        args += x, packed[-1], rows, L, width, np.int64(step), row, column
+        counts.append(n * blocks(rows, 64) * blocks(width, 64))
+    launch("pack.cu", "pack", sum(counts), 256, (*args, counts[0]), **macros)
+    return packed
+
+
+def pixels(x, groups):
+    """For `pack`: images (N, C, H, W) as matrices of pixels by the channels of a group."""
+    N, C, H, W = x.shape
+    return x, (N * groups, H * W, C // groups), (C // groups * H * W, 1, H * W)
+
+
+def tiling(size, others, dtype, parts=1):
+    """TILE for `others` products of size (M, N), how many blocks that is, and into how many parts,
+    at most `parts`, their sums are cut to keep a device busy. The large tile, of which a
+    multiprocessor holds one, fetches less than half of the bytes for a FLOP, so it is worth it on
+    half of the multiprocessors, unless most of it lies beyond the edges."""
+    count = lambda tile: blocks(size[0], min(tile, 128)) * blocks(size[1], tile) * others
+    large, small = count(256), count(64)
+    if dtype == np.float32 and 4 * large <= small and large * parts >= FILL // 4:
+        return 256, large, max(1, min(parts, FILL // 2 // large))
+    return 64, small, max(1, min(parts, FILL // max(1, small)))
+
+
 def launch_tiles(file, name, size, others, args, dtype):
     """Launch a kernel made of product.cuh's tile loop, for `others` products of size (M, N)."""
     if any(getattr(a, "size", 0) >= 2**31 for a in args):
         raise ValueError(f"{name}: an array of 2³¹ elements or more")
-    count = lambda tile: blocks(size[0], tile) * blocks(size[1], tile) * others
-    tile = 128 if count(128) >= FILL else 64
-    macros, itemsize = factors(dtype)
-    shared = 4 * tile * (128 + 16) + 4 * 128 // itemsize * 16  # the struct Shared
-    launch(file, name, count(tile), 2 * tile, args, shared, TILE=tile, **macros)
+    tile, count, _ = tiling(size, others, dtype)
+    macros, _ = factors(dtype)
+    high = min(tile, 128)
+    threads = 128 * tile // high
+    shared = 3 * (high + 8 + tile + 8) * 64 + threads * (4 + 16)  # the struct Shared
+    launch(file, name, count, threads, args, shared, TILE=tile, **macros)
 
 
 def xp(a):

@@ -20,7 +20,7 @@ import numpy as np
 from numba import prange
 
 from .common import buffer, compiled, empty, kernel, threaded
-from .cuda import launch_tiles, xp
+from .cuda import launch_tiles, pack, xp
 from .product import panel, product
 
 SMALL = 1 << 18  # M·N·K of the largest product that OpenBLAS leaves to one thread
@@ -83,12 +83,12 @@ def matmul(a, b):
     if b.ndim == 2 and a.flags.c_contiguous:  # the rows of all matrices are those of one
         lead, M = (), math.prod(a.shape[:-1])
         a = a.reshape(M, K)
-    a, b = (_matrices_as_they_lie(x, lead) for x in (a, b))
-    (an, ai, ak), (bn, bk, bj) = (
-        [n // x.itemsize if m > 1 else 0 for m, n in zip(x.shape, x.strides, strict=True)]
-        for x in (a, b))
+    a, b = (_matrices_as_they_lie(x, lead) for x in (a, b.swapaxes(-1, -2)))
+    a, b = pack(*((x, x.shape, [n // x.itemsize if m > 1 else 0 for m, n in
+                                zip(x.shape, x.strides, strict=True)]) for x in (a, b)))
+    steps = [np.int64(math.prod(x.shape[1:]) if len(x) > 1 else 0) for x in (a, b)]
     launch_tiles("matmul.cu", "matmul", (M, N), math.prod(lead),
-                 (a, b, y, M, N, K, np.int64(an), ai, ak, np.int64(bn), bk, bj), a.dtype)
+                 (a, b, y, M, N, a.shape[2], *steps), y.dtype)
     return y
 
 

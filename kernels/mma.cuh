@@ -114,51 +114,83 @@ inline void mma(float (&c)[4], const unsigned (&a)[4], const unsigned* b) {
 }
 #endif
 
-/* A matrix in shared memory: element (row, k) at row · pitch + k. A row begins at a multiple of
-   16 bytes; 16 bytes more than a power of two put 8 rows in different banks. */
-template <class T> struct Along {
-  const T* at;
+/* Rows of numbers in shared memory, which begin at multiples of 16 bytes. ldmatrix reads 16 bytes
+   of 8 rows at once, which must lie in different banks: either rows are 16 bytes longer than a
+   power of two, or, of rows of 64 bytes, chunk c of row r stands at place c ^ (r / 2 % 4). */
+template <class T> struct Padded {
+  T* at;
   int pitch;
+  __device__ T* operator()(int row, int column) const { return at + row * pitch + column; }
+};
+template <class T> struct Swizzled {
+  static constexpr int pitch = 4 * CHUNK<T>;
+  T* at;
+  __device__ T* operator()(int row, int column) const {
+    const int place = (unsigned)column / CHUNK<T> ^ (unsigned)row / 2 % 4;
+    return at + row * pitch + place * CHUNK<T> + (unsigned)column % CHUNK<T>;
+  }
+};
 
+/* A factor: element (row, k) at column k of a row. */
+template <class T, class Rows = Padded<const T>> struct Along {
+  Rows rows;
+  int first = 0;  // where row 0 lies
+  typedef T Element;
+
+  __device__ T number(int row, int eights, int k) const {  // of 8 · eights rows further on
+    return rows(first + row, k)[8 * eights * rows.pitch];
+  }
   __device__ void chunk(T (&to)[CHUNK<T>], int row, int k) const {
-    const Chunk<T> c = *(const Chunk<T>*)(at + row * pitch + k);
+    const Chunk<T> c = *(const Chunk<T>*)rows(first + row, k);
 #pragma unroll
     for (int i = 0; i < CHUNK<T>; i++) to[i] = c.v[i];
   }
   __device__ void a(unsigned (&to)[4], int row, int k) const {  // 16 rows, 32 bytes
-    ldmatrix(to, at + (row + lane() % 16) * pitch + k + lane() / 16 * CHUNK<T>);
+    ldmatrix(to, rows(first + row + lane() % 16, k + lane() / 16 * CHUNK<T>));
   }
   __device__ void b(unsigned (&to)[4], int row, int k) const {  // the same, for two columns of c
-    ldmatrix(to, at + (row + lane() % 8 + lane() / 16 * 8) * pitch + k
-                     + lane() / 8 % 2 * CHUNK<T>);
+    ldmatrix(to, rows(first + row + lane() % 8 + lane() / 16 * 8, k + lane() / 8 % 2 * CHUNK<T>));
   }
 };
 
-/* A matrix that lies transposed: element (row, k) at k · pitch + row. Only as b. */
-template <class T> struct Across {
-  const T* at;
-  int pitch;
+/* A factor that lies transposed: element (row, k) at column `row` of row k. */
+template <class T, class Rows = Padded<const T>> struct Across {
+  Rows rows;
+  int first = 0;
+  typedef T Element;
 
+  __device__ T number(int row, int eights, int k) const {
+    return rows(k, first + row)[8 * eights];
+  }
   __device__ void chunk(T (&to)[CHUNK<T>], int row, int k) const {
 #pragma unroll
-    for (int i = 0; i < CHUNK<T>; i++) to[i] = at[(k + i) * pitch + row];
+    for (int i = 0; i < CHUNK<T>; i++) to[i] = *rows(k + i, first + row);
   }
-  __device__ void b(unsigned (&to)[4], int row, int k) const {
-    if constexpr (sizeof(T) == 2) {
-      ldmatrix_transposed(to, at + (k + lane() % 16) * pitch + row + lane() / 16 * 8);
-    } else {
+  __device__ void a(unsigned (&to)[4], int row, int k) const {
+    if constexpr (sizeof(T) == 2)
+      ldmatrix_transposed(to, rows(k + lane() % 8 + lane() / 16 * 8,
+                                   first + row + lane() / 8 % 2 * 8));
+    else
 #pragma unroll
       for (int i = 0; i < 4; i++)
-        to[i] = at[(k + lane() % 4 + i % 2 * 4) * pitch + row + lane() / 4 + i / 2 * 8].bits;
-    }
+        to[i] = rows(k + lane() % 4 + i / 2 * 4, first + row + lane() / 4 + i % 2 * 8)->bits;
+  }
+  __device__ void b(unsigned (&to)[4], int row, int k) const {
+    if constexpr (sizeof(T) == 2)
+      ldmatrix_transposed(to, rows(k + lane() % 16, first + row + lane() / 16 * 8));
+    else
+#pragma unroll
+      for (int i = 0; i < 4; i++)
+        to[i] = rows(k + lane() % 4 + i % 2 * 4, first + row + lane() / 4 + i / 2 * 8)->bits;
   }
 };
 
 __device__ inline int row_of(int i, int e) { return 16 * i + lane() / 4 + e / 2 * 8; }
 __device__ inline int column_of(int j, int e) { return 8 * j + lane() % 4 * 2 + e % 2; }
 
-template <class T, int I, int J, template <class> class A, template <class> class B>
-__device__ inline void multiply(Real (&c)[I][J][4], A<T> a, B<T> b, int K) {
+template <int I, int J, class A, class B>
+__device__ inline void multiply(Real (&c)[I][J][4], A a, B b, int K) {
+  typedef typename A::Element T;
   static_assert(J % 2 == 0);
   if constexpr (tensor<T>) {
 #pragma unroll 2
@@ -194,5 +226,59 @@ __device__ inline void multiply(Real (&c)[I][J][4], A<T> a, B<T> b, int K) {
             for (int l = 0; l < CHUNK<T>; l++) c[i][j][e] += x[i][e / 2][l] * y[e % 2][l];
       }
     }
+  }
+}
+
+/* The same in pieces, so that loads can be under way while a product is made: DEPTH numbers of 16·I
+   rows of a and of 8·J of b, in registers. `meanwhile(j)` is called when the product with column j
+   of b has been made, which may then be loaded again. */
+template <class T, int I, bool = tensor<T>> struct Left {
+  unsigned rows[I][4];
+
+  template <class A> __device__ void load(A a, int k) {
+#pragma unroll
+    for (int i = 0; i < I; i++) a.a(rows[i], 16 * i, k);
+  }
+};
+template <class T, int J, bool = tensor<T>> struct Right {
+  static constexpr int DEPTH = 2 * CHUNK<T>;
+  unsigned columns[J / 2][4];
+
+  template <class B> __device__ void load(B b, int j, int k) {  // two columns at once
+    if (j % 2) b.b(columns[j / 2], 8 * (j - 1), k);
+  }
+};
+template <class T, int I> struct Left<T, I, false> {
+  T rows[I][2];
+
+  template <class A> __device__ void load(A a, int k) {
+#pragma unroll
+    for (int i = 0; i < 2 * I; i++) rows[i / 2][i % 2] = a.number(lane() / 4, i, k);
+  }
+};
+template <class T, int J> struct Right<T, J, false> {
+  static constexpr int DEPTH = 1;
+  T columns[J][2];
+
+  template <class B> __device__ void load(B b, int j, int k) {
+#pragma unroll
+    for (int e = 0; e < 2; e++) columns[j][e] = b.number(lane() % 4 * 2 + e, j, k);
+  }
+};
+
+template <class T, int I, int J, class F>
+__device__ inline void multiply(Real (&c)[I][J][4], const Left<T, I>& a, const Right<T, J>& b,
+                                F meanwhile) {
+#pragma unroll
+  for (int j = 0; j < J; j++) {
+#pragma unroll
+    for (int i = 0; i < I; i++)
+      if constexpr (tensor<T>) {
+        mma<T>(c[i][j], a.rows[i], b.columns[j / 2] + j % 2 * 2);
+      } else {
+#pragma unroll
+        for (int e = 0; e < 4; e++) c[i][j][e] += a.rows[i][e / 2] * b.columns[j][e % 2];
+      }
+    meanwhile(j);
   }
 }

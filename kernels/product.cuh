@@ -2,78 +2,108 @@
 
        c[m, n] = Σ_{l<L} a[m, l] · b[n, l]        m < M, n < N
 
-   where a and b need not be matrices: an element is where a row's and a column's contributions
-   meet, the pixel at the sum of two Spots, or 0 if that lies outside the picture. So a
-   convolution is a product whose column matrix is never formed, a strided matrix is a picture
-   of one pixel per plane, and the edges of all of them are zeros that need no code.
+   where a and b need not be matrices: an element is where a row's and an l's contributions meet,
+   the pixel at the sum of two spots, or 0 if that lies outside the picture. So a convolution is a
+   product whose column matrix is never formed, and the edges of all of them are zeros that need
+   no code. pack.cu has rounded the factors to the Input type and laid them out so that chunks of
+   16 bytes lie together, ALONG l, or of both factors ACROSS it, along m and n. What is said of an
+   element holds for a chunk.
 
-   A block computes TILE × TILE of c, half as many rows and 32 columns in each of its TILE / 16
-   warps, in steps of 128 bytes of l:
-     - the spots of the step's l's are worked out once, by a few threads, into a table: all the
-       divisions of the index formula happen there and once per row;
-     - each thread fetches four chunks of 16 bytes of a and of b into registers, while the warps
-       multiply the step before (mma.cuh): memory's latency hides behind arithmetic;
-     - rounded to the Input type on the way, once, they go to the shared tile that is not being
-       read, so one barrier a step is enough.
-   A step reads 2·TILE·128 bytes for 2·TILE²·128/sizeof(Input) FLOPs: TILE/2 FLOPs a float at
-   64, twice that at 128, which needs enough tiles to fill the device. */
+   A block computes HIGH × TILE of c, SIDE × SIDE in each of its warps, in steps of 64 bytes of l:
+     - the spots of l are worked out for many steps at once, each by one thread, into a table: all
+       the divisions of the index formula happen there and once per row;
+     - cp.async brings a step's chunks to one of STAGES parts of shared memory, past the registers;
+       STAGES - 1 steps are under way while one is multiplied, so that arithmetic hides memory's
+       latency;
+     - a step is multiplied in pieces, of 32 bytes of l on tensor cores (mma.cuh). The factors of a
+       piece go to registers while the piece before is multiplied, the first of the next step
+       behind the one barrier of a step, which so stands amid products that have their factors.
+
+   What bounds bf16 at 128 × 256, of which a multiprocessor holds one block of 8 warps: a step is
+   512 instructions m16n8k16 of 2048 multiply-adds. Hopper, whose full rate needs wgmma, does them
+   at about 0.6 of it, so in 820 cycles. In these
+     - shared memory could move 820 lines of 128 bytes: warps read 512, copies write 192;
+     - the L2 cache sends 24 KB, 30 bytes a cycle and multiprocessor, about what it can (tiles of
+       128 × 128 would need 40, of 64 × 64, which are for small problems, 65);
+     - a scheduler could issue 820 instructions: NVRTC makes about 410 of it (conv2d, sm_90), 128
+       products, 32 loads of factors, 12 copies and what leads to them.
+   So the tensor cores are the bound, and the end, 128 KB of c in 8-byte stores, comes on top: about
+   a tenth where L is 1152, as in a 3 × 3 convolution of 128 channels. */
 #pragma once
+#include "async.cuh"
 #include "mma.cuh"
 
 #ifndef TILE
 #define TILE 64
 #endif
 
-constexpr int THREADS = 2 * TILE, STEP = 128 / sizeof(Input), PITCH = STEP + CHUNK<Input>;
-constexpr int FETCH = 4, WARP_ROWS = TILE / 2, OUTSIDE = -(1 << 29);
-static_assert(FETCH * THREADS == TILE * 128 / 16);
+constexpr int HIGH = TILE < 128 ? TILE : 128, SIDE = HIGH / 2, THREADS = 64 * (TILE / SIDE);
+constexpr int STEP = 64 / sizeof(Input), STAGES = 3;
+static_assert(TILE == 64 || sizeof(Real) == 4, "the sums would not fit into registers");
 
 extern __shared__ char memory[];
 
-struct alignas(16) Spot { int at, h, w; };
+/* Where chunks come from: the spots of a row and of an l give the chunk where they meet. */
+struct Matrix {
+  typedef int Spot;
+  const Input* data;
 
-/* Planes of H × W numbers. */
-struct Picture {
-  const Real* data;
+  static __device__ Spot outside() { return -(1 << 30); }
+  __device__ void copy(Input* to, Spot row, Spot l) const {
+    copy_async(to, data + (row + l), (row | l) >= 0);
+  }
+};
+struct Picture {  // planes of H × W pixels
+  struct alignas(16) Spot { int at, h, w; };
+  const Input* data;
   int H, W;
-  bool along;  // neighbours in l are neighbours in memory, rather than those in m or n
 
-  __device__ Real operator()(Spot row, Spot l) const {
+  static __device__ Spot outside() { return {0, -(1 << 29), -(1 << 29)}; }
+  __device__ void copy(Input* to, Spot row, Spot l) const {
     const int h = row.h + l.h, w = row.w + l.w;
-    return (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W ? data[row.at + l.at] : 0;
+    copy_async(to, data + (row.at + l.at), (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W);
   }
 };
 
-struct Shared {
-  Input a[2][TILE][PITCH], b[2][TILE][PITCH];
-  Spot table[2][2][STEP];  // the spots of l: of even and odd steps, of a and b
-};
+enum Lie { ALONG, ACROSS };  // how chunks lie
 
-/* One operand's part of the loop: fetch a step into registers, put it into shared memory. */
-struct Fetcher {
-  Picture picture;
-  Spot rows[FETCH];
-  Real held[FETCH][CHUNK<Input>];
+/* A factor's part of the loop, SIZE of its rows. Its tiles lie in shared memory like its chunks. */
+template <Lie LIE, int SIZE, class Source> struct Factor {
+  typedef typename Source::Spot Spot;
+  static constexpr int EACH = LIE == ALONG ? CHUNK<Input> : 1;  // l's of a spot
+  static constexpr int SPOTS = STEP / EACH;                     // of a step
+  static constexpr int CHUNKS = (LIE == ALONG ? STEP : SIZE) / CHUNK<Input>;  // of a tile's row
+  static constexpr int COPIES = SIZE * STEP / CHUNK<Input> / THREADS, PITCH = SIZE + 8;
+  struct Shared {
+    alignas(16) Input tiles[STAGES][PITCH * STEP];
+    Spot spots[THREADS];  // of l, a ring
+  };
 
-  __device__ int id(int i) const { return threadIdx.x + i * THREADS; }
-  __device__ int row(int i) const { return picture.along ? id(i) / 8 : id(i) % TILE; }
-  __device__ int l(int i) const {
-    return (picture.along ? id(i) % 8 : id(i) / TILE) * CHUNK<Input>;
+  Shared& s;
+  Source source;
+  int first;  // of the rows that this warp multiplies
+  Spot rows[COPIES], ls[COPIES];  // of this thread's copies
+
+  __device__ int row(int i) const { return threadIdx.x / CHUNKS + i * (THREADS / CHUNKS); }
+  __device__ int column() const { return threadIdx.x % CHUNKS * CHUNK<Input>; }
+  template <class F> __device__ void start(F spot) {
+#pragma unroll
+    for (int i = 0; i < COPIES; i++) rows[i] = spot(LIE == ALONG ? row(i) : column());
   }
-  __device__ void fetch(const Spot* table) {
+  __device__ void look(int step) {
+    const Spot* spots = s.spots + step * SPOTS % THREADS;
 #pragma unroll
-    for (int i = 0; i < FETCH; i++)
-#pragma unroll
-      for (int j = 0; j < CHUNK<Input>; j++) held[i][j] = picture(rows[i], table[l(i) + j]);
+    for (int i = 0; i < COPIES; i++) ls[i] = spots[LIE == ALONG ? column() / EACH : row(i)];
   }
-  __device__ void put(Input (*tile)[PITCH]) const {
-#pragma unroll
-    for (int i = 0; i < FETCH; i++) {
-      Chunk<Input> chunk;
-#pragma unroll
-      for (int j = 0; j < CHUNK<Input>; j++) round_to(chunk.v[j], held[i][j]);
-      *(Chunk<Input>*)&tile[row(i)][l(i)] = chunk;
-    }
+  __device__ void copy(int step, int i) const {
+    source.copy(tile(step).rows(row(i), column()), rows[i], ls[i]);
+  }
+  __device__ auto tile(int step) const {
+    Input* at = (Input*)s.tiles[step % STAGES];
+    if constexpr (LIE == ALONG)
+      return Along<Input, Swizzled<Input>>{{at}, first};
+    else
+      return Across<Input, Padded<Input>>{{at, PITCH}, first};
   }
 };
 
@@ -81,63 +111,121 @@ struct Fetcher {
 struct Place {
   int which, m0, n0;
   __device__ Place(int M, int N) {
-    const int high = (M + TILE - 1) / TILE, wide = (N + TILE - 1) / TILE;
+    const int high = (M + HIGH - 1) / HIGH, wide = (N + TILE - 1) / TILE;
     which = blockIdx.x / (high * wide);
-    m0 = blockIdx.x % high * TILE;  // blocks that run together share columns of c
+    m0 = blockIdx.x % high * HIGH;  // blocks that run together share columns of c
     n0 = blockIdx.x / high % wide * TILE;
   }
 };
 
-/* `p` gives a, b (Pictures), M, N, the range of l from p.begin to p.end, the spots a_row(m),
-   a_l(l), b_row(n), b_l(l), and takes store(m, n, sum). */
-template <class Problem>
-__device__ void product(const Problem& p, Place place) {
+/* What a problem consists of, beside its spots a_row(m), a_l(l), b_row(n), b_l(l). The result,
+   c[m, n] + bias[m], goes to y[y_row(m) + y_column(n)]; an even column and the next share 8 or 16
+   aligned bytes if `paired`. */
+template <class Source> struct Problem {
+  Matrix a;
+  Source b;
+  int M, N, begin, end;  // l from begin to end
+  Real* y;
+  bool paired;
+  const Real* bias = nullptr;
+};
+
+template <Lie LIE, class P>
+__device__ void product(const P& p, Place place) {
+  if (place.n0 >= p.N) return;
+  typedef decltype(p.b) Source;
+  typedef Factor<LIE, HIGH, Matrix> A;
+  typedef Factor<LIE, TILE, Source> B;
+  struct Shared { typename A::Shared a; typename B::Shared b; };
   Shared& s = *(Shared*)memory;
-  const Spot outside = {0, OUTSIDE, OUTSIDE};
-  const int warp = threadIdx.x / 32, row = warp % 2 * WARP_ROWS, column = warp / 2 * 32;
+  const int warp = threadIdx.x / 32, row = warp % 2 * SIDE, column = warp / 2 * SIDE;
 
-  Fetcher a{p.a}, b{p.b};
-#pragma unroll
-  for (int i = 0; i < FETCH; i++) {
-    const int m = place.m0 + a.row(i), n = place.n0 + b.row(i);
-    a.rows[i] = m < p.M ? p.a_row(m) : outside;
-    b.rows[i] = n < p.N ? p.b_row(n) : outside;
-  }
+  A a{s.a, p.a, row};
+  B b{s.b, p.b, column};
+  a.start([&](int m) { return place.m0 + m < p.M ? p.a_row(place.m0 + m) : Matrix::outside(); });
+  b.start([&](int n) { return place.n0 + n < p.N ? p.b_row(place.n0 + n) : Source::outside(); });
+
+  constexpr int PLANNED = THREADS / 2 / A::SPOTS;  // steps; half of the threads for a, half for b
   auto plan = [&](int step) {
-    for (int i = threadIdx.x; i < 2 * STEP; i += THREADS) {
-      const int l = p.begin + step * STEP + i % STEP;
-      s.table[step % 2][i / STEP][i % STEP] =
-          l >= p.end ? outside : i < STEP ? p.a_l(l) : p.b_l(l);
-    }
+    const int spot = step * A::SPOTS + threadIdx.x % (THREADS / 2), l = p.begin + spot * A::EACH;
+    if (threadIdx.x < THREADS / 2)
+      s.a.spots[spot % THREADS] = l < p.end ? p.a_l(l) : Matrix::outside();
+    else
+      s.b.spots[spot % THREADS] = l < p.end ? p.b_l(l) : Source::outside();
   };
-  auto fetch = [&](int step) {
-    a.fetch(s.table[step % 2][0]);
-    b.fetch(s.table[step % 2][1]);
+  auto look = [&](int step) { a.look(step), b.look(step); };
+  auto copy = [&](int step, int i) {  // the i-th of this thread's copies
+    if (i < A::COPIES) a.copy(step, i);
+    else if (i < A::COPIES + B::COPIES) b.copy(step, i - A::COPIES);
   };
+  constexpr int I = SIDE / 16, J = SIDE / 8, DEPTH = Right<Input, J>::DEPTH;
+  static_assert(A::COPIES + B::COPIES <= J);
 
-  constexpr int I = WARP_ROWS / 16, J = 4;
-  Real c[I][J][4] = {};
-  const int steps = (p.end - p.begin + STEP - 1) / STEP;
-  plan(0);
+  for (int step = 0; step < STAGES; step += PLANNED) plan(step);
   __syncthreads();
-  fetch(0);
+#pragma unroll 1
+  for (int step = 0; step < STAGES; step++) {
+    look(step);
+#pragma unroll
+    for (int i = 0; i < J; i++) copy(step, i);
+    commit_copies();
+  }
+  wait_copies<STAGES - 1>();
+  __syncthreads();
+
+  Real c[I][J][4] = {};
+  Left<Input, I> left, next;
+  Right<Input, J> right;
+  left.load(a.tile(0), 0);
+#pragma unroll
+  for (int j = 0; j < J; j++) right.load(b.tile(0), j, 0);
+  const int steps = (p.end - p.begin + STEP - 1) / STEP;
 #pragma unroll 1
   for (int step = 0; step < steps; step++) {
-    a.put(s.a[step % 2]);
-    b.put(s.b[step % 2]);
-    plan(step + 1);
-    __syncthreads();
-    fetch(step + 1);
-    multiply(c, Along<Input>{s.a[step % 2][row], PITCH}, Along<Input>{s.b[step % 2][column], PITCH},
-             STEP);
+    if ((step + STAGES) % PLANNED == 0) plan(step + STAGES);
+#pragma unroll 1
+    for (int k = DEPTH; k < STEP; k += DEPTH) {
+      next.load(a.tile(step), k);
+      multiply(c, left, right, [&](int j) { right.load(b.tile(step), j, k); });
+      left = next;
+    }
+    wait_copies<STAGES - 2>();
+    __syncthreads();  // the next step has arrived, and this one has been read
+    next.load(a.tile(step + 1), 0);
+    look(step + STAGES);
+    multiply(c, left, right, [&](int j) {
+      right.load(b.tile(step + 1), j, 0);
+      copy(step + STAGES, j);
+    });
+    left = next;
+    commit_copies();
   }
+  wait_copies<0>();
+
+  int at[J][2];  // in y, of the columns
 #pragma unroll
-  for (int i = 0; i < I; i++)
+  for (int j = 0; j < J; j++) {
+    const int n = place.n0 + column + column_of(j, 0);
+    at[j][0] = p.y_column(n);
+    at[j][1] = p.paired ? at[j][0] + 1 : p.y_column(n + 1);
+  }
+  struct alignas(2 * sizeof(Real)) Pair { Real first, second; };
 #pragma unroll
-    for (int j = 0; j < J; j++)
+  for (int i = 0; i < 2 * I; i++) {
+    const int m = place.m0 + row + row_of(i / 2, i % 2 * 2);
+    if (m >= p.M) continue;
+    Real* y = p.y + p.y_row(m);
+    const Real bias = p.bias ? p.bias[m] : 0;
 #pragma unroll
-      for (int e = 0; e < 4; e++) {
-        const int m = place.m0 + row + row_of(i, e), n = place.n0 + column + column_of(j, e);
-        if (m < p.M && n < p.N) p.store(m, n, c[i][j][e]);
+    for (int j = 0; j < J; j++) {
+      const int n = place.n0 + column + column_of(j, 0), e = i % 2 * 2;
+      const Pair sums = {c[i / 2][j][e] + bias, c[i / 2][j][e + 1] + bias};
+      if (p.paired && n < p.N) {
+        *(Pair*)&y[at[j][0]] = sums;
+      } else {
+        if (n < p.N) y[at[j][0]] = sums.first;
+        if (n + 1 < p.N) y[at[j][1]] = sums.second;
       }
+    }
+  }
 }

@@ -2,8 +2,9 @@
 
    channel_sum: a block to a channel; its threads walk side by side over the channel's numbers in
    all images, and add their sums at the end. square_sum: a block to a part of the numbers, whose
-   sums are then few. add: a thread a number. One or two FLOPs a number, every array once through
-   memory. */
+   sums are then few. add: a thread a number. add_parts: a thread a sum of what conv2d_weight.cu
+   leaves, (parts, K, RS, C) → (K, D, RS), C being D filled up. One or two FLOPs a number, every
+   array once through memory. */
 #include "reduce.cuh"
 
 extern "C" __global__ void channel_sum(const Real* x, Real* y, int N, int C, int L) {
@@ -26,4 +27,15 @@ extern "C" __global__ void square_sum(const Real* x, Real* parts, long long n, i
 extern "C" __global__ void add(const Real* a, const Real* b, Real* y, long long n) {
   const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   if (i < n) y[i] = a[i] + b[i];
+}
+
+extern "C" __global__ void add_parts(const Real* sums, Real* gw, int parts, int K, int D, int RS,
+                                     int C) {
+  const int i = blockIdx.x * blockDim.x + threadIdx.x, size = K * RS * C;
+  const int k = i / (RS * C), tap = i / C % RS, d = i % C;
+  if (i >= size || d >= D) return;
+  Real sum = 0;
+#pragma unroll 4
+  for (int part = 0; part < parts; part++) sum += sums[(long long)part * size + i];
+  gw[(k * D + d) * RS + tap] = sum;
 }

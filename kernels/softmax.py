@@ -59,12 +59,14 @@ def _rows(x, y, log):
             this = x[a, c]
             top = top if top > this else this
         for c in range(len(to)):
-            to[c] = exp(x[a, c] - top)
+            to[c] = x[a, c] - top  # kept: top + log Σ would be rounded to the size of top
         for c in range(len(to)):
-            total += to[c]
-        scale, shift = one / total, top + np.log(total)
+            e = exp(to[c])
+            total += e
+            to[c] = to[c] if log else e
+        scale, shift = one / total, np.log(total)
         for c in range(len(to)):
-            to[c] = x[a, c] - shift if log else to[c] * scale
+            to[c] = to[c] - shift if log else to[c] * scale
 
 
 @threaded
@@ -79,14 +81,16 @@ def _columns(x, y, log):
                 top[b] = top[b] if top[b] > this else this
         for c in range(C):
             for b in range(B):
-                y[a, c, b] = exp(x[a, c, b] - top[b])
-                total[b] += y[a, c, b]
+                y[a, c, b] = x[a, c, b] - top[b]
+            for b in range(B):
+                e = exp(y[a, c, b])
+                total[b] += e
+                y[a, c, b] = y[a, c, b] if log else e
         for b in range(B):
-            top[b] += np.log(total[b])
-            total[b] = 1 / total[b]
+            total[b] = np.log(total[b]) if log else 1 / total[b]
         for c in range(C):
             for b in range(B):
-                y[a, c, b] = x[a, c, b] - top[b] if log else y[a, c, b] * total[b]
+                y[a, c, b] = y[a, c, b] - total[b] if log else y[a, c, b] * total[b]
 
 
 @softmax.version("cuda")

@@ -7,7 +7,7 @@ import pytest
 from leaves import leaf
 
 import minigen as mg
-from minigen import grad, no_grad, tensor
+from minigen import grad, kernels, no_grad, tensor
 
 
 def values_and_slopes(f, *x):
@@ -122,3 +122,11 @@ def test_attention_without_queries_keys_or_features(B, T, S, D):
     y = mg.scaled_dot_product_attention(np.ones((B, T, D)), np.ones((B, S, D)), np.ones((B, S, 5)))
     assert y.shape == (B, T, 5)
     np.testing.assert_allclose(y.numpy(), float(S > 0))
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 1), (1, 2, 40)])
+def test_log_softmax_of_large_scores_is_as_exact_as_of_small_ones(shape):
+    """The largest score is taken out before anything is added to it, which would round it."""
+    x = np.full(shape, 1e6, np.float32)
+    np.testing.assert_allclose(kernels.log_softmax(x), np.log(0.5), rtol=1e-6)
+    np.testing.assert_allclose(kernels.softmax(x), 0.5, rtol=1e-6)

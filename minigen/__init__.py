@@ -17,8 +17,9 @@ if (_root / "kernels" / "conv2d.py").exists():  # a checkout: kernels/ stands be
     __path__.append(str(_root))
 
 from minigen import dist, nn, ops, optim  # noqa: E402
-from minigen.autodiff import grad, op  # noqa: E402
+from minigen.autodiff import grad  # noqa: E402
 from minigen.gradcheck import gradcheck  # noqa: E402
+from minigen.operation import op  # noqa: E402
 from minigen.ops import *  # noqa: E402, F403
 from minigen.tensor import Tensor, no_grad, tensor  # noqa: E402
 

@@ -1,8 +1,8 @@
-"""Where a number that is not finite came from: the graph still holds every value on the way."""
+"""Where a number that is not finite came from: every value on the way is computed once more."""
 
 import numpy as np
 
-from minigen.autodiff import grad
+from minigen.autodiff import grad, history
 from minigen.tensor import Tensor, owner, xp
 
 
@@ -17,60 +17,58 @@ def origin(y, params):
     """One line on where the values of `y` stopped being finite: the first operation, in order of
     computation, that made a value which is not finite from values that are; with its parameter
     if it used one. `params` is a dict of tensors."""
-    graph = _graph(y)
-    for node in graph:
-        if node.op and not finite(node.data) and all(map(finite, _inputs(node))):
-            most = max((float(abs(a).max()) for a in _inputs(node) if a.size), default=0.0)
-            return (f"the first values that are not finite come from {_name(node, params)}: "
-                    f"{_bad(node.data)}, its inputs reach {most:.3g}")
-    for node in graph:  # the operations only passed on what was there
-        if not node.op and not finite(node.data):
-            key = _parameters(node, (node,), params)
-            return f"{key or 'an input'} of shape {node.shape} has {_bad(node.data)}"
+    leaves, results = _replay(y)
+    for t, inputs in results.items():
+        values = [p.data if type(p) is Tensor else np.asarray(p) for p in inputs if p is not None]
+        if not finite(t.data) and all(map(finite, values)):
+            most = max((float(abs(a).max()) for a in values if a.size), default=0.0)
+            return (f"the first values that are not finite come from {_name(t, inputs, params)}: "
+                    f"{_bad(t.data)}, its inputs reach {most:.3g}")
+    for t in leaves:  # the operations only passed on what was there
+        if not finite(t.data):
+            return f"{_named([t], params) or 'an input'} of shape {t.shape} has {_bad(t.data)}"
     return "it comes from a constant that is not finite"
 
 
 def gradient_origin(y, params):
     """The same for the gradient of a finite `y`: the last operation, which is the first one on the
     way back, whose derivative is not finite although the cotangent it received is."""
-    graph = [node for node in _graph(y) if node.requires_grad]
-    cotangents = dict(zip(graph, grad(y, graph, allow_unused=True), strict=True))
-    for node in reversed(graph):
-        g = cotangents[node]
-        if not node.op or not finite(g.data):
+    leaves, results = _replay(y)
+    tensors = [t for t in (*leaves, *results) if t.requires_grad]
+    cotangents = dict(zip(tensors, grad(tensors[-1], tensors, allow_unused=True), strict=True))
+    for t, inputs in reversed(results.items()):
+        g = cotangents[t]
+        if not finite(g.data):
             continue
-        inputs = [p for p in node.parents if type(p) is Tensor and p.requires_grad]
+        inputs = [p for p in inputs if type(p) is Tensor and p.requires_grad]
         if any(not finite(cotangents[p].data) for p in inputs):  # by this node, or by another?
-            for p, gp in zip(inputs, grad(node, inputs, cotangent=g, allow_unused=True),
-                             strict=True):
+            for p, gp in zip(inputs, grad(t, inputs, cotangent=g, allow_unused=True), strict=True):
                 if not finite(gp.data):
                     return (f"the first derivative that is not finite is that of "
-                            f"{_name(node, params)}: {_bad(gp.data)}, at inputs from "
+                            f"{_name(t, inputs, params)}: {_bad(gp.data)}, at inputs from "
                             f"{float(p.data.min()):.3g} to {float(p.data.max()):.3g}")
     return "finite gradients overflow where they are added up"
 
 
-def _graph(y):
-    """y and everything it was computed from, as far as it is recorded, in order of computation."""
-    seen, stack = {y}, [y]
-    while stack:
-        for p in stack.pop().parents:
-            if type(p) is Tensor and p not in seen:
-                seen.add(p)
-                stack.append(p)
-    return sorted(seen, key=lambda node: node.stamp)
+def _replay(y):
+    """All that y was computed from, as far as it is recorded: a list of leaves and constants, and a
+    dict of results, in order of computation, each with its inputs. The graph has let go of values
+    that no derivative reads, so its operations are done again."""
+    again, leaves, results = {}, {}, {}
+    for node, sources in history(y.node):
+        inputs = [again.get(s, p) for s, p in zip(sources, node.inputs, strict=True)]
+        again[node] = t = node.op(*inputs, **node.kw)
+        results[t] = inputs
+        leaves |= dict.fromkeys(p for p in inputs if type(p) is Tensor and not p.node)
+    return list(leaves), results
 
 
-def _inputs(node):
-    return [p.data if type(p) is Tensor else np.asarray(p) for p in node.parents if p is not None]
+def _name(t, inputs, params):
+    used = _named([p for p in inputs if type(p) is Tensor], params)
+    return t.node.op.__name__.strip("_") + (f" with parameter {used}" if used else "")
 
 
-def _name(node, params):
-    used = _parameters(node, [p for p in node.parents if type(p) is Tensor], params)
-    return node.op.__name__.strip("_") + (f" with parameter {used}" if used else "")
-
-
-def _parameters(node, tensors, params):
+def _named(tensors, params):
     keys = {id(p): key for key, p in params.items()}
     return " and ".join(keys[id(owner(t))] for t in tensors if id(owner(t)) in keys)
 

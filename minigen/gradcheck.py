@@ -22,8 +22,8 @@ def gradcheck(f, *arrays, order=2, eps=1e-5, rtol=1e-5, atol=1e-7, rng=None):
             raise TypeError(f"gradcheck: argument {i} is {a.dtype}, it must be float64")
     y = f(*(tensor(a, requires_grad=True) for a in arrays))
     name = getattr(f, "__name__", "<lambda>")
-    if name == "<lambda>" and y.op:
-        name = y.op.__name__
+    if name == "<lambda>" and y.node:
+        name = y.node.op.__name__
     name = name.lstrip("_")
     c = rng.standard_normal(y.shape)
 

@@ -1,7 +1,7 @@
-"""Tensors: an array and how it came about.
+"""Tensors: arrays with a history.
 
-The engine is two files: this one holds the data structure, `autodiff.py` how operations make nodes
-of a graph and how `grad` walks it.
+The engine is three files: this one holds the data structures, `operation.py` says how operations
+make nodes of a graph, `autodiff.py` how `grad` walks it.
 """
 
 import contextlib
@@ -53,22 +53,39 @@ def readable(a):
     return recording() is None or isinstance(a, np.ndarray)
 
 
+class Node:
+    """How a tensor came about: ``y = op(*inputs, **kw)``.
+
+    A graph holds only what its derivatives read. Where that is the values of an input, the input is
+    a tensor, otherwise the node of that tensor; `data` is y's array, or None. So the memory of all
+    other results is free as soon as nobody uses them. A leaf, which has no node, stays a tensor.
+    """
+
+    __slots__ = ("op", "inputs", "kw", "saved", "data", "shape", "dtype", "stamp")
+
+    def __init__(self, op, inputs, kw, saved, y, reads_y):
+        self.op, self.inputs, self.kw, self.saved = op, inputs, kw, saved
+        self.shape, self.dtype, self.data = y.shape, y.dtype, y if reads_y else None
+        self.stamp = _tick()
+
+    ndim = property(lambda self: len(self.shape))
+
+
 class Tensor:
-    """An array and how it came about: ``data = op(*parents, **kw)``.
+    """An array and how it came about: its node, if it has a history.
 
     Make one with `tensor`. Operators and the usual methods of NumPy and PyTorch are minigen's ops.
     """
 
-    __slots__ = ("data", "requires_grad", "op", "parents", "kw", "saved", "base", "stamp",
-                 "__weakref__")
+    __slots__ = ("data", "requires_grad", "node", "saved", "base", "stamp", "__weakref__")
     __array_ufunc__ = None  # NumPy's operators leave the work to ours
     __hash__ = object.__hash__
 
-    def __init__(self, data, op=None, parents=(), kw=None, saved=None, base=None):
-        self.data, self.op, self.parents, self.kw, self.saved = data, op, parents, kw, saved
-        self.requires_grad = op is not None
+    def __init__(self, data, node=None, saved=None, base=None):
+        self.data, self.node, self.saved = data, node, saved
+        self.requires_grad = node is not None
         self.base = base  # the tensor whose memory this one views, if any
-        self.stamp = _tick()
+        self.stamp = 0  # when it was last written
 
     shape = property(lambda self: self.data.shape)
     ndim = property(lambda self: self.data.ndim)
@@ -190,9 +207,9 @@ def owner(t):
 def write(t, update):
     """The one way in which an array changes: ``update(t.data)`` writes in place, and the tensor is
     stamped, so that a graph computed from the old values is recognised as stale by `grad`."""
-    if t.parents:
+    if t.node:
         raise TypeError(f"write: only parameters and buffers can be written, not a result of "
-                        f"{t.op.__name__}")
+                        f"{t.node.op.__name__}")
     update(t.data)
     owner(t).stamp = _tick()
     if recording():

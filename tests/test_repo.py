@@ -18,7 +18,7 @@ from minigen.models import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH = 100
-SHORT = {"minigen/tensor.py": 250, "minigen/autodiff.py": 250}  # the engine
+SHORT = dict.fromkeys(("minigen/tensor.py", "minigen/operation.py", "minigen/autodiff.py"), 250)
 TABLES = re.compile(r"tests/\w*table\w*\.py")  # a test's rows, as many as there are
 HEAVY = ("matplotlib", "scipy.special", "torch", "pooch")
 

@@ -27,7 +27,7 @@ def test_an_operation_is_a_forward_and_its_vjp():
     @op
     def cube(x): return x ** 3
     @cube.vjp
-    def cube(g, y, x): return g * 3 * x * x
+    def cube(g, x): return g * 3 * x * x
 
     gradcheck(cube, np.array([0.3, -1.2]))  # against finite differences, first and second order
 
@@ -36,7 +36,7 @@ def test_gradcheck_names_what_is_wrong():
     @op
     def cube(x): return x ** 3
     @cube.vjp
-    def cube(g, y, x): return g * 2 * x * x
+    def cube(g, x): return g * 2 * x * x
 
     with pytest.raises(AssertionError, match=r"cube, first derivative, argument 0, entry \(\d,\)"):
         gradcheck(cube, np.array([0.3, -1.2]))

@@ -3,9 +3,9 @@
 import math
 
 from minigen import kernels
-from minigen.autodiff import op
 from minigen.operands import lifted
-from minigen.ops.math import abs, erf, exp, expm1, keep, minimum, tanh, where
+from minigen.operation import op
+from minigen.ops.math import erf, keep, tanh, where
 from minigen.tensor import xp
 
 __all__ = ["elu", "gelu", "leaky_relu", "logsigmoid", "relu", "sigmoid", "silu", "softplus"]
@@ -16,19 +16,25 @@ def relu(x):
     """max(x, 0)."""
     return kernels.relu(x)
 @relu.vjp
-def relu(g, y, x): return kernels.relu_backward(g.data, y.data)
-@relu.composite
-def relu(x): return keep(x, mask=~(x.data <= 0))
+def relu(g, y): return _relu_backward(g, y=y.data)
+
+@op
+def _relu_backward(g, *, y): return kernels.relu_backward(g, y)  # linear, and its own transpose
+@_relu_backward.vjp
+def _relu_backward(gg, *, y): return _relu_backward(gg, y=y)
 
 @op
 def leaky_relu(x, *, negative_slope=0.01):
     """x where x > 0, negative_slope · x elsewhere."""
     return kernels.leaky_relu(x, negative_slope)
 @leaky_relu.vjp
-def leaky_relu(g, y, x, *, negative_slope=0.01):
-    return kernels.leaky_relu_backward(g.data, x.data, negative_slope)
-@leaky_relu.composite
-def leaky_relu(x, *, negative_slope=0.01): return where(x > 0, x, negative_slope * x)
+def leaky_relu(g, x, **kw): return _leaky_relu_backward(g, x=x.data, **kw)
+
+@op
+def _leaky_relu_backward(g, *, x, negative_slope=0.01):  # linear, and its own transpose
+    return kernels.leaky_relu_backward(g, x, negative_slope)
+@_leaky_relu_backward.vjp
+def _leaky_relu_backward(gg, **kw): return _leaky_relu_backward(gg, **kw)
 
 @op
 def elu(x, *, alpha=1.0):
@@ -37,25 +43,37 @@ def elu(x, *, alpha=1.0):
         raise ValueError(f"elu: alpha must be positive, got {alpha}")
     return kernels.elu(x, alpha)
 @elu.vjp
-def elu(g, y, x, *, alpha=1.0): return kernels.elu_backward(g.data, y.data, alpha)
-@elu.composite
-def elu(x, *, alpha=1.0): return relu(x) + alpha * expm1(minimum(x, 0.0))
+def elu(g, y, *, alpha=1.0): return _elu_backward(g, y, alpha=alpha)
+
+@op
+def _elu_backward(g, e, *, alpha):
+    """g where e = elu(x) > 0, g (e + α) elsewhere."""
+    return kernels.elu_backward(g, e, alpha)
+@_elu_backward.vjp
+def _elu_backward(gg, g, e, *, alpha):
+    return lambda: _elu_backward(gg, e, alpha=alpha), lambda: keep(gg * g, mask=e.data <= 0)
 
 @op
 def sigmoid(x):
     """σ(x) = 1 / (1 + e^(−x))."""
     return kernels.sigmoid(x)
 @sigmoid.vjp
-def sigmoid(g, y, x): return kernels.sigmoid_backward(g.data, y.data)
-@sigmoid.composite
-def sigmoid(x): return exp(minimum(x, 0.0)) / (1 + exp(-abs(x)))
+def sigmoid(g, y): return _sigmoid_backward(g, y)
+
+@op
+def _sigmoid_backward(g, s):
+    """g s (1 − s), for s = σ(x)."""
+    return kernels.sigmoid_backward(g, s)
+@_sigmoid_backward.vjp
+def _sigmoid_backward(gg, g, s):
+    return lambda: _sigmoid_backward(gg, s), lambda: gg * g * (1 - 2 * s)
 
 @op
 def silu(x):
     """x σ(x), also called swish."""
     return kernels.silu(x)
 @silu.vjp
-def silu(g, y, x): return kernels.silu_backward(g.data, x.data)
+def silu(g, x): return kernels.silu_backward(g.data, x.data)
 @silu.composite
 def silu(x): return x * sigmoid(x)
 
@@ -71,7 +89,7 @@ def softplus(x, *, beta=1.0, threshold=20.0):
     soft = xp(x).maximum(z, 0) + xp(x).log1p(xp(x).exp(-xp(x).abs(z)))
     return xp(x).where(z > threshold, x, soft / beta)
 @softplus.vjp
-def softplus(g, y, x, *, beta=1.0, threshold=20.0):
+def softplus(g, x, *, beta=1.0, threshold=20.0):
     return where(x * beta > threshold, g, g * sigmoid(x * beta))
 
 @lifted("x")

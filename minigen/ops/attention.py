@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from minigen import kernels
-from minigen.autodiff import op
 from minigen.operands import lifted
+from minigen.operation import op
 from minigen.ops.linalg import matmul
 from minigen.ops.math import where
 from minigen.ops.reduce import softmax

@@ -9,8 +9,8 @@ other two, so three kernels give derivatives of every order.
 from numbers import Integral
 
 from minigen import kernels
-from minigen.autodiff import op
 from minigen.operands import lifted
+from minigen.operation import op
 from minigen.ops.reduce import sum
 
 __all__ = ["conv2d", "conv2d_weight", "conv_output_size", "conv_transpose2d",
@@ -21,7 +21,7 @@ __all__ = ["conv2d", "conv2d_weight", "conv_output_size", "conv_transpose2d",
 def _conv2d(x, w, b, *, stride, padding, dilation, groups):
     return kernels.conv2d(x, w, b, stride, padding, dilation, groups)
 @_conv2d.vjp
-def _conv2d(g, y, x, w, b, **kw):
+def _conv2d(g, x, w, **kw):
     size = x.shape[2:]
     return (lambda: _conv_transpose2d(g, w, None, size=size, **kw),  # eq: tconv-is-conv-backward
             lambda: _conv2d_weight(g, x, size=w.shape[2:], **kw),
@@ -33,7 +33,7 @@ def _conv_transpose2d(x, w, b, *, size, stride, padding, dilation, groups):
     y = kernels.conv_transpose2d(x, w, b, size, stride, padding, dilation, groups)
     return y  # eq: tconv-as-transpose, fractional-stride-conv
 @_conv_transpose2d.vjp
-def _conv_transpose2d(g, y, x, w, b, *, size, **kw):
+def _conv_transpose2d(g, x, w, *, size, **kw):
     return (lambda: _conv2d(g, w, None, **kw),
             lambda: _conv2d_weight(x, g, size=w.shape[2:], **kw),
             lambda: sum(g, (0, 2, 3)))
@@ -42,7 +42,7 @@ def _conv_transpose2d(g, y, x, w, b, *, size, **kw):
 def _conv2d_weight(g, x, *, size, stride, padding, dilation, groups):
     return kernels.conv2d_weight(g, x, size, stride, padding, dilation, groups)
 @_conv2d_weight.vjp
-def _conv2d_weight(gw, y, g, x, *, size, **kw):
+def _conv2d_weight(gw, g, x, *, size, **kw):
     return (lambda: _conv2d(x, gw, None, **kw),
             lambda: _conv_transpose2d(g, gw, None, size=x.shape[2:], **kw))
 

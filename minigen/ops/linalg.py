@@ -3,8 +3,8 @@
 import math
 
 from minigen import kernels
-from minigen.autodiff import op
 from minigen.operands import lifted
+from minigen.operation import op
 from minigen.ops.shape import broadcast_to, expand_dims, reshape, squeeze, swapaxes, transpose
 from minigen.tensor import xp
 
@@ -14,7 +14,7 @@ __all__ = ["einsum", "linear", "matmul"]
 @op
 def _matmul(a, b): return kernels.matmul(a, b)
 @_matmul.vjp
-def _matmul(g, y, a, b):
+def _matmul(g, a, b):
     return lambda: _matmul(g, swapaxes(b, -1, -2)), lambda: _matmul(swapaxes(a, -1, -2), g)
 
 @lifted("a", "b")
@@ -38,7 +38,7 @@ def _linear(x, w, b):
         y += b
     return y
 @_linear.vjp
-def _linear(g, y, x, w, b):  # gᵀx, not (xᵀg)ᵀ: the gradient lies in memory as the weight does
+def _linear(g, x, w):  # gᵀx, not (xᵀg)ᵀ: the gradient lies in memory as the weight does
     return lambda: _matmul(g, w), lambda: _matmul(transpose(g), x), g
 
 @lifted("x", "weight")
@@ -55,7 +55,7 @@ def linear(x, weight, bias=None):
 @op
 def _einsum(a, b, *, subscripts): return xp(a, b).einsum(subscripts, a, b, optimize=True)
 @_einsum.vjp
-def _einsum(g, y, a, b, *, subscripts):
+def _einsum(g, a, b, *, subscripts):
     (left, right), out = subscripts.split("->")[0].split(","), subscripts.split("->")[1]
     return (lambda: _einsum_grad(g, out, b, right, a, left),
             lambda: _einsum_grad(g, out, a, left, b, right))

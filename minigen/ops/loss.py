@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from minigen import kernels
-from minigen.autodiff import op
 from minigen.operands import lifted
+from minigen.operation import op
 from minigen.ops.activation import logsigmoid, sigmoid
 from minigen.ops.math import abs, multiply, square, where
 from minigen.ops.reduce import log_softmax, mean, sum
@@ -70,7 +70,7 @@ def _bce(x, t):
     y -= t * x
     return y
 @_bce.vjp
-def _bce(g, y, x, t):
+def _bce(g, x, t):
     return lambda: g * (sigmoid(x) - t), lambda: -g * x
 
 
@@ -103,9 +103,9 @@ def _cross_entropy(x, *, t):
     y, lse = kernels.cross_entropy(*_flat(x, t))
     return y.reshape(t.shape), lse
 @_cross_entropy.vjp
-def _cross_entropy(g, y, x, *, t):
+def _cross_entropy(g, _y, x, *, t):
     x3, t2 = _flat(x.data, t)
-    gx = kernels.cross_entropy_backward(g.data.reshape(t2.shape), x3, t2, y.saved)
+    gx = kernels.cross_entropy_backward(g.data.reshape(t2.shape), x3, t2, _y.saved)
     return gx.reshape(x.shape)
 @_cross_entropy.composite
 def _cross_entropy(x, *, t):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from minigen import kernels
-from minigen.autodiff import op
+from minigen.operation import op
 from minigen.tensor import FLOATS, Tensor, as_array, xp
 
 __all__ = [
@@ -26,32 +26,32 @@ def add(a, b):
         return kernels.add(a, b)
     return a + b
 @add.vjp
-def add(g, y, a, b): return g, g
+def add(g): return g, g
 
 @op
 def subtract(a, b): return a - b
 @subtract.vjp
-def subtract(g, y, a, b): return g, lambda: -g
+def subtract(g): return g, lambda: -g
 
 @op
 def multiply(a, b): return a * b
 @multiply.vjp
-def multiply(g, y, a, b): return lambda: g * b, lambda: g * a
+def multiply(g, a, b): return lambda: g * b, lambda: g * a
 
 @op
 def divide(a, b): return xp(a, b).true_divide(a, b)
 @divide.vjp
-def divide(g, y, a, b): return lambda: g / b, lambda: -g * y / b
+def divide(g, y, b): return lambda: g / b, lambda: -g * y / b
 
 @op
 def negative(x): return -x
 @negative.vjp
-def negative(g, y, x): return -g
+def negative(g): return -g
 
 @op
 def reciprocal(x): return 1 / x
 @reciprocal.vjp
-def reciprocal(g, y, x): return -g * y * y
+def reciprocal(g, y): return -g * y * y
 
 @op
 def power(a, b):
@@ -72,61 +72,61 @@ def power(g, y, a, b):
 @op
 def exp(x): return xp(x).exp(x)
 @exp.vjp
-def exp(g, y, x): return g * y
+def exp(g, y): return g * y
 
 @op
 def expm1(x):
     """e^x − 1, accurate near 0."""
     return xp(x).expm1(x)
 @expm1.vjp
-def expm1(g, y, x): return g * (y + 1)
+def expm1(g, y): return g * (y + 1)
 
 @op
 def log(x): return xp(x).log(x)
 @log.vjp
-def log(g, y, x): return g / x
+def log(g, x): return g / x
 
 @op
 def log1p(x):
     """log(1 + x), accurate near 0."""
     return xp(x).log1p(x)
 @log1p.vjp
-def log1p(g, y, x): return g / (1 + x)
+def log1p(g, x): return g / (1 + x)
 
 @op
 def sqrt(x): return xp(x).sqrt(x)
 @sqrt.vjp
-def sqrt(g, y, x): return g * 0.5 / y
+def sqrt(g, y): return g * 0.5 / y
 
 @op
 def square(x): return x * x
 @square.vjp
-def square(g, y, x): return g * (2 * x)
+def square(g, x): return g * (2 * x)
 
 @op
 def sin(x): return xp(x).sin(x)
 @sin.vjp
-def sin(g, y, x): return g * cos(x)
+def sin(g, x): return g * cos(x)
 
 @op
 def cos(x): return xp(x).cos(x)
 @cos.vjp
-def cos(g, y, x): return -g * sin(x)
+def cos(g, x): return -g * sin(x)
 
 @op
 def tan(x): return xp(x).tan(x)
 @tan.vjp
-def tan(g, y, x): return g * (1 + y * y)
+def tan(g, y): return g * (1 + y * y)
 
 @op
 def arctan(x): return xp(x).arctan(x)
 @arctan.vjp
-def arctan(g, y, x): return g / (1 + x * x)
+def arctan(g, x): return g / (1 + x * x)
 
 @op
 def tanh(x): return xp(x).tanh(x)
 @tanh.vjp
-def tanh(g, y, x): return g * (1 - y * y)
+def tanh(g, y): return g * (1 - y * y)
 
 @op
 def erf(x):
@@ -137,7 +137,7 @@ def erf(x):
         from cupyx.scipy.special import erf
     return erf(x)
 @erf.vjp
-def erf(g, y, x): return g * (2 / math.sqrt(math.pi)) * exp(-x * x)
+def erf(g, x): return g * (2 / math.sqrt(math.pi)) * exp(-x * x)
 
 @op
 def wrightomega(x):
@@ -149,7 +149,7 @@ def wrightomega(x):
         y = y - (y + m.exp(y) - x) / (1 + m.exp(y))
     return m.exp(y)
 @wrightomega.vjp
-def wrightomega(g, y, x): return g * y / (1 + y)
+def wrightomega(g, y): return g * y / (1 + y)
 
 @op
 def log_ndtr(x):
@@ -165,7 +165,7 @@ def log_ndtr(g, y, x): return g * exp(-0.5 * x * x - y) * (1 / math.sqrt(2 * mat
 @op
 def abs(x): return xp(x).abs(x)
 @abs.vjp
-def abs(g, y, x): return g * sign(x.detach())  # 0 at 0
+def abs(g, x): return g * sign(x.detach())  # 0 at 0
 
 @op
 def maximum(a, b):
@@ -198,14 +198,14 @@ def keep(x, *, mask):
     """x where the boolean `mask` holds, 0 elsewhere."""
     return kernels.keep(x, xp(x).broadcast_to(mask, x.shape))
 @keep.vjp
-def keep(g, y, x, *, mask): return keep(g, mask=mask)
+def keep(g, *, mask): return keep(g, mask=mask)
 
 @op
 def _where(a, b, *, condition):
     m = xp(condition, a, b)
     return m.where(m.asarray(condition), a, b)
 @_where.vjp
-def _where(g, y, a, b, *, condition):
+def _where(g, *, condition):
     return lambda: keep(g, mask=condition), lambda: keep(g, mask=~condition)
 
 def where(condition, a, b):

@@ -7,8 +7,8 @@ fused kernel for its value and its first gradient, and a composite in ordinary o
 import math
 
 from minigen import kernels
-from minigen.autodiff import op
 from minigen.operands import lifted
+from minigen.operation import op
 from minigen.ops.activation import sigmoid
 from minigen.ops.math import sqrt
 from minigen.ops.reduce import mean, var
@@ -39,8 +39,8 @@ def _batch_norm(x, weight, bias, *, eps):
     y, mean, _, rstd = kernels.batch_norm(_flat(x), weight, bias, eps)  # rstd = 1/√(var + ε)
     return y.reshape(x.shape), (mean, rstd)  # (C,) each
 @_batch_norm.vjp
-def _batch_norm(g, y, x, weight, bias, *, eps):
-    gx, gw, gb = kernels.batch_norm_backward(_flat(g.data), _flat(x.data), _data(weight), *y.saved)
+def _batch_norm(g, _y, x, weight, *, eps):
+    gx, gw, gb = kernels.batch_norm_backward(_flat(g.data), _flat(x.data), _data(weight), *_y.saved)
     return gx.reshape(x.shape), gw, gb
 @_batch_norm.composite
 def _batch_norm(x, weight, bias, *, eps):
@@ -51,10 +51,10 @@ def _group_norm(x, weight, bias, *, num_groups, eps, silu):
     y, *saved = kernels.group_norm(_flat(x), num_groups, *_rows(weight, bias), eps, silu)
     return y.reshape(x.shape), saved  # mean and rstd, (N, groups) each
 @_group_norm.vjp
-def _group_norm(g, y, x, weight, bias, *, num_groups, eps, silu):
+def _group_norm(g, _y, x, weight, bias, *, num_groups, eps, silu):
     weights = _rows(_data(weight), _data(bias))
     gx, *of_each = kernels.group_norm_backward(_flat(g.data), _flat(x.data), num_groups, *weights,
-                                               *y.saved, silu)
+                                               *_y.saved, silu)
     return (gx.reshape(x.shape), *(v if v is None or weight.ndim == 2 else v.sum(0)
                                    for v in of_each))
 @_group_norm.composite
@@ -69,10 +69,10 @@ def _layer_norm(x, weight, bias, *, axes, eps):
     y, *saved = kernels.layer_norm(x.reshape(shape), *_raveled(weight, bias), eps)
     return y.reshape(x.shape), saved
 @_layer_norm.vjp
-def _layer_norm(g, y, x, weight, bias, *, axes, eps):
+def _layer_norm(g, _y, x, weight, *, axes, eps):
     shape = (-1, math.prod(x.shape[-axes:]))
     gx, gw, gb = kernels.layer_norm_backward(g.data.reshape(shape), x.data.reshape(shape),
-                                             *_raveled(_data(weight)), *y.saved)
+                                             *_raveled(_data(weight)), *_y.saved)
     return (gx.reshape(x.shape), *(v if v is None else v.reshape(x.shape[-axes:])
                                    for v in (gw, gb)))
 @_layer_norm.composite

@@ -2,8 +2,8 @@
 beside its transpose, which is its derivative and whose derivative it is."""
 
 from minigen import kernels
-from minigen.autodiff import op
 from minigen.operands import lifted
+from minigen.operation import op
 from minigen.ops.conv import pair
 
 __all__ = ["avg_pool2d", "interpolate", "max_pool2d"]
@@ -13,50 +13,50 @@ __all__ = ["avg_pool2d", "interpolate", "max_pool2d"]
 def _max_pool2d(x, *, kernel_size, stride, padding):
     return kernels.max_pool2d(x, kernel_size, stride, padding)  # and the place of each maximum
 @_max_pool2d.vjp
-def _max_pool2d(g, y, x, **kw): return _max_unpool2d(g, index=y.saved, size=x.shape[2:])
+def _max_pool2d(g, _y, _x, **kw): return _max_unpool2d(g, index=_y.saved, size=_x.shape[2:])
 
 @op
 def _max_unpool2d(g, *, index, size): return kernels.max_unpool2d(g, index, size)
 @_max_unpool2d.vjp
-def _max_unpool2d(gx, y, g, *, index, size): return _max_pool2d_at(gx, index=index)
+def _max_unpool2d(gx, *, index, size): return _max_pool2d_at(gx, index=index)
 
 @op
 def _max_pool2d_at(x, *, index): return kernels.max_pool2d_at(x, index)
 @_max_pool2d_at.vjp
-def _max_pool2d_at(g, y, x, *, index): return _max_unpool2d(g, index=index, size=x.shape[2:])
+def _max_pool2d_at(g, _x, *, index): return _max_unpool2d(g, index=index, size=_x.shape[2:])
 
 @op
 def _avg_pool2d(x, **kw): return kernels.avg_pool2d(x, **kw)
 @_avg_pool2d.vjp
-def _avg_pool2d(g, y, x, **kw): return _avg_pool2d_transpose(g, size=x.shape[2:], **kw)
+def _avg_pool2d(g, _x, **kw): return _avg_pool2d_transpose(g, size=_x.shape[2:], **kw)
 
 @op
 def _avg_pool2d_transpose(g, **kw): return kernels.avg_pool2d_transpose(g, **kw)
 @_avg_pool2d_transpose.vjp
-def _avg_pool2d_transpose(gx, y, g, *, size, **kw): return _avg_pool2d(gx, **kw)
+def _avg_pool2d_transpose(gx, *, size, **kw): return _avg_pool2d(gx, **kw)
 
 @op
 def _upsample_nearest(x, *, size):
     return kernels.upsample_nearest(x, size)  # eq: upsample-nearest
 @_upsample_nearest.vjp
-def _upsample_nearest(g, y, x, *, size): return _upsample_nearest_transpose(g, size=x.shape[2:])
+def _upsample_nearest(g, _x, *, size): return _upsample_nearest_transpose(g, size=_x.shape[2:])
 
 @op
 def _upsample_nearest_transpose(g, *, size): return kernels.upsample_nearest_transpose(g, size)
 @_upsample_nearest_transpose.vjp
-def _upsample_nearest_transpose(gx, y, g, *, size): return _upsample_nearest(gx, size=g.shape[2:])
+def _upsample_nearest_transpose(gx, _g, *, size): return _upsample_nearest(gx, size=_g.shape[2:])
 
 @op
 def _upsample_bilinear(x, *, size):
     return kernels.upsample_bilinear(x, size)  # eq: upsample-bilinear
 @_upsample_bilinear.vjp
-def _upsample_bilinear(g, y, x, *, size): return _upsample_bilinear_transpose(g, size=x.shape[2:])
+def _upsample_bilinear(g, _x, *, size): return _upsample_bilinear_transpose(g, size=_x.shape[2:])
 
 @op
 def _upsample_bilinear_transpose(g, *, size): return kernels.upsample_bilinear_transpose(g, size)
 @_upsample_bilinear_transpose.vjp
-def _upsample_bilinear_transpose(gx, y, g, *, size):
-    return _upsample_bilinear(gx, size=g.shape[2:])
+def _upsample_bilinear_transpose(gx, _g, *, size):
+    return _upsample_bilinear(gx, size=_g.shape[2:])
 
 
 def max_pool2d(x, kernel_size, stride=None, padding=0):

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from minigen import kernels
-from minigen.autodiff import op
 from minigen.operands import lifted
+from minigen.operation import op
 from minigen.ops.math import exp, where
 from minigen.ops.shape import (
     broadcast_to,
@@ -42,14 +42,14 @@ def sum(x, *, axis=None, keepdims=False):
         return y.reshape(1, -1, *[1] * (x.ndim - 2)) if keepdims else y
     return x.sum(axis, keepdims=keepdims)
 @sum.vjp
-def sum(g, y, x, *, axis=None, keepdims=False):
-    return broadcast_to(_expand(g, x, axis, keepdims), shape=x.shape)
+def sum(g, _x, *, axis=None, keepdims=False):
+    return broadcast_to(_expand(g, _x, axis, keepdims), shape=_x.shape)
 
 @op
 def mean(x, *, axis=None, keepdims=False): return x.mean(axis, keepdims=keepdims)
 @mean.vjp
-def mean(g, y, x, *, axis=None, keepdims=False):
-    return broadcast_to(_expand(g, x, axis, keepdims) / _count(x, axis), shape=x.shape)
+def mean(g, _x, *, axis=None, keepdims=False):
+    return broadcast_to(_expand(g, _x, axis, keepdims) / _count(_x, axis), shape=_x.shape)
 
 @lifted("x")
 def var(x, axis=None, ddof=0, keepdims=False):
@@ -82,7 +82,7 @@ def prod(x, axis=None, keepdims=False):
 @op
 def _prod(x, *, axis): return x.prod(axis, keepdims=True)
 @_prod.vjp
-def _prod(g, y, x, *, axis):
+def _prod(g, x, *, axis):
     # For each element the product of the others, made of ops so that zeros in x do no harm.
     n = x.shape[axis]
     eye = np.eye(n, dtype=bool).reshape([n, *(n if i == axis else 1 for i in range(x.ndim))])
@@ -137,9 +137,9 @@ def sort(x, axis=-1):
 @op
 def cumsum(x, *, axis=None): return x.cumsum(axis)
 @cumsum.vjp
-def cumsum(g, y, x, *, axis=None):
+def cumsum(g, _x, *, axis=None):
     if axis is None:
-        return reshape(flip(cumsum(flip(g))), x.shape)
+        return reshape(flip(cumsum(flip(g))), _x.shape)
     return flip(cumsum(flip(g, axis), axis), axis)
 
 @op
@@ -166,11 +166,11 @@ def softmax(x, *, axis=-1):
     """e^x / Σ e^x along the axis."""
     return kernels.softmax(_middle(x, axis)).reshape(x.shape)
 @softmax.vjp
-def softmax(g, y, x, *, axis=-1): return y * (g - sum(g * y, axis, keepdims=True))
+def softmax(g, y, *, axis=-1): return y * (g - sum(g * y, axis, keepdims=True))
 
 @op
 def log_softmax(x, *, axis=-1):
     """x − log Σ e^x along the axis."""
     return kernels.log_softmax(_middle(x, axis)).reshape(x.shape)
 @log_softmax.vjp
-def log_softmax(g, y, x, *, axis=-1): return g - exp(y) * sum(g, axis, keepdims=True)
+def log_softmax(g, y, *, axis=-1): return g - exp(y) * sum(g, axis, keepdims=True)

@@ -5,8 +5,9 @@ import math
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from minigen.autodiff import broadcast_to, op
+from minigen.autodiff import broadcast_to
 from minigen.operands import lifted
+from minigen.operation import op
 from minigen.tensor import Tensor, xp
 
 __all__ = [
@@ -21,7 +22,7 @@ EIGHT = 8  # arrays joined at a time: CuPy uploads a table of more, which no rec
 @op
 def _reshape(x, *, shape): return x.reshape(shape)
 @_reshape.vjp
-def _reshape(g, y, x, *, shape): return reshape(g, x.shape)
+def _reshape(g, _x, *, shape): return reshape(g, _x.shape)
 
 def reshape(x, *shape):
     """x with another shape and the same order; one length may be −1. As a method also
@@ -54,7 +55,7 @@ def squeeze(x, axis=None):
 @op
 def _transpose(x, *, axes=None): return x.transpose(axes)
 @_transpose.vjp
-def _transpose(g, y, x, *, axes=None):
+def _transpose(g, *, axes=None):
     return transpose(g, axes and np.argsort(np.array(axes) % g.ndim).tolist())
 
 def transpose(x, *axes):
@@ -83,23 +84,23 @@ def moveaxis(x, source, destination):
 @op
 def flip(x, *, axis=None): return xp(x).flip(x, axis)
 @flip.vjp
-def flip(g, y, x, *, axis=None): return flip(g, axis)
+def flip(g, *, axis=None): return flip(g, axis)
 
 @op
 def roll(x, *, shift, axis=None): return xp(x).roll(x, shift, axis)
 @roll.vjp
-def roll(g, y, x, *, shift, axis=None):
+def roll(g, *, shift, axis=None):
     return roll(g, tuple(-s for s in shift) if np.ndim(shift) else -shift, axis)
 
 @op
 def tril(x, *, k=0): return xp(x).tril(x, k)
 @tril.vjp
-def tril(g, y, x, *, k=0): return tril(g, k)
+def tril(g, *, k=0): return tril(g, k)
 
 @op
 def triu(x, *, k=0): return xp(x).triu(x, k)
 @triu.vjp
-def triu(g, y, x, *, k=0): return triu(g, k)
+def triu(g, *, k=0): return triu(g, k)
 
 @op
 def _concatenate(*xs, axis=0):
@@ -108,10 +109,10 @@ def _concatenate(*xs, axis=0):
         xs = [join(xs[i:i + EIGHT], axis) for i in range(0, len(xs), EIGHT)]
     return join(xs, axis)
 @_concatenate.vjp
-def _concatenate(g, y, *xs, axis=0):
-    ends = np.cumsum([x.shape[axis] for x in xs])
+def _concatenate(g, *_xs, axis=0):
+    ends = np.cumsum([x.shape[axis] for x in _xs])
     return tuple(lambda a=end - x.shape[axis], b=end: getitem(g, _along(g, axis, slice(a, b)))
-                 for x, end in zip(xs, ends.tolist(), strict=True))
+                 for x, end in zip(_xs, ends.tolist(), strict=True))
 
 def concatenate(arrays, axis=0):
     """The arrays joined along an existing axis."""
@@ -141,7 +142,7 @@ def _along(x, axis, index):
 @op
 def _getitem(x, *, index): return x[index]
 @_getitem.vjp
-def _getitem(g, y, x, *, index): return _put(g, index=index, shape=x.shape)
+def _getitem(g, _x, *, index): return _put(g, index=index, shape=_x.shape)
 
 @op
 def _put(g, *, index, shape):
@@ -156,7 +157,7 @@ def _put(g, *, index, shape):
         xp(g).add.at(out.reshape(-1), places.ravel(), g.ravel())
     return out
 @_put.vjp
-def _put(gg, y, g, *, index, shape): return getitem(gg, index)
+def _put(gg, *, index, shape): return getitem(gg, index)
 
 def _add_rows(g, rows, shape):
     """`_put` along the first axis: g times a matrix with a single 1 per column, which takes a tenth
@@ -188,8 +189,8 @@ def take_along_axis(x, *, indices, axis=-1):
     """The elements of x at integer `indices`, which have x's shape but for the length of `axis`."""
     return xp(x).take_along_axis(x, indices, axis)
 @take_along_axis.vjp
-def take_along_axis(g, y, x, *, indices, axis=-1):
-    return _add_along_axis(g, indices=indices, axis=axis, shape=x.shape)
+def take_along_axis(g, _x, *, indices, axis=-1):
+    return _add_along_axis(g, indices=indices, axis=axis, shape=_x.shape)
 
 @op
 def _add_along_axis(g, *, indices, axis, shape):
@@ -203,7 +204,7 @@ def _add_along_axis(g, *, indices, axis, shape):
     xp(g).add.at(out.reshape(-1), places.ravel(), g.ravel())
     return out
 @_add_along_axis.vjp
-def _add_along_axis(gg, y, g, *, indices, axis, shape):
+def _add_along_axis(gg, *, indices, axis, shape):
     return take_along_axis(gg, indices=indices, axis=axis)
 
 @lifted("x")
@@ -231,8 +232,8 @@ def _pad(x, *, pairs, value):
     out[tuple(slice(a, a + n) for n, (a, _) in zip(x.shape, pairs, strict=True))] = x
     return out
 @_pad.vjp
-def _pad(g, y, x, *, pairs, value):
-    return getitem(g, tuple(slice(a, a + n) for n, (a, _) in zip(x.shape, pairs, strict=True)))
+def _pad(g, _x, *, pairs, value):
+    return getitem(g, tuple(slice(a, a + n) for n, (a, _) in zip(_x.shape, pairs, strict=True)))
 
 @lifted("x")
 def repeat(x, repeats, axis=None):
@@ -253,7 +254,7 @@ def tile(x, reps):
 @op
 def _astype(x, *, dtype): return x.astype(dtype)
 @_astype.vjp
-def _astype(g, y, x, *, dtype): return _astype(g, dtype=x.dtype)
+def _astype(g, _x, *, dtype): return _astype(g, dtype=_x.dtype)
 
 def astype(x, dtype):
     """A copy of x with another dtype."""

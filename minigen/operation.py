@@ -1,0 +1,141 @@
+"""Operations: functions on arrays that make nodes of a graph.
+
+An operation is a function on arrays with its vector-Jacobian product beside it::
+
+    @op
+    def exp(x): return xp(x).exp(x)
+    @exp.vjp
+    def exp(g, y): return g * y
+
+Positional parameters are differentiable arrays, keyword-only parameters are options. The vjp
+receives the cotangent g = ∂L/∂y and, as tensors, what it names of the result y and of the inputs;
+it returns the cotangent of each input, either itself or as a function without arguments that is
+called only if needed. It is written in operations, so a gradient can be differentiated again. It is
+pure mathematics: undoing broadcasts, adding up, and skipping what nobody asked for is done here, in
+`grad`.
+
+What a vjp does not name is not kept in memory for it. It may name an input x as `_x`: then it has
+its `shape`, `ndim` and `dtype`, which are kept, but not its values; and `_y` has `_y.saved`.
+
+A fused backward that is written on arrays (attention, norms) cannot be differentiated again. Such
+an op names its composite, the same function in ordinary ops, used by `grad` under `create_graph`.
+"""
+
+import functools
+import inspect
+import sys
+
+import numpy as np
+from numpy import ndarray
+
+from minigen.operands import NUMBERS, as_operands, describe
+from minigen.tensor import F32, FLOATS, Node, Tensor, owner, tracking, xp
+
+EVERY = range(sys.maxsize)  # contains each place
+SCALARS = (np.generic, float, int)
+
+
+def op(forward):
+    """Make an operation of a function on arrays. Its result is the array, or ``(array, saved)``
+    where the vjp reads `saved` as ``y.saved``. See the top of this file."""
+    name, spec = forward.__name__.lstrip("_"), inspect.signature(forward)
+    kinds = {p.kind: p.name for p in spec.parameters.values()}
+    inputs = {p.name: p.default for p in spec.parameters.values()
+              if p.kind is p.POSITIONAL_OR_KEYWORD}
+    several = kinds.get(inspect.Parameter.VAR_POSITIONAL)  # an op of any number of inputs
+    arity = None if several else len(inputs)
+    usual = arity and spec.replace(parameters=[  # in a call, options may be given by position too
+        p if p.kind is p.VAR_KEYWORD else p.replace(kind=p.POSITIONAL_OR_KEYWORD)
+        for p in spec.parameters.values()])
+
+    def bind(args, kw):
+        try:
+            kw = usual.bind(*args, **kw).arguments
+        except TypeError as e:
+            raise TypeError(f"{name}{usual}: {e}") from None
+        kw |= kw.pop(kinds.get(inspect.Parameter.VAR_KEYWORD), {})
+        return tuple(kw.pop(key, default) for key, default in inputs.items()), kw
+
+    unread, reads_y = (), True  # places of inputs whose values the vjp does not read
+
+    @functools.wraps(forward)
+    def call(*args, **kw):
+        if len(args) != arity and arity:
+            args, kw = bind(args, kw)
+        for key, value in kw.items() if kw else ():
+            if type(value) is Tensor:
+                if value.requires_grad:
+                    raise TypeError(f"{name} has no derivative with respect to {key}: "
+                                    f"pass {key}.detach()")
+                kw[key] = value.data
+            elif isinstance(value, np.generic):
+                kw[key] = value.item()
+        arrays, dtype, history = [], None, False
+        for a in args:  # mostly tensors of one dtype on the CPU, and numbers: then all is ready
+            if type(a) is Tensor:
+                history = history or a.requires_grad
+                a = a.data
+                if type(a) is not ndarray or (dtype is not None and a.dtype is not dtype):
+                    break
+                dtype = a.dtype
+            elif type(a) not in NUMBERS:
+                break
+            arrays.append(a)
+        if len(arrays) < len(args) or dtype is None:
+            args, kw = as_operands(args, kw, name, inputs)
+            arrays = [a.data if type(a) is Tensor else a for a in args]
+            kinds = [p.dtype for p in args if type(p) is Tensor]
+            dtype = next((kind for kind in kinds if kind in FLOATS), kinds[0] if kinds else F32)
+            history = any(type(p) is Tensor and p.requires_grad for p in args)
+        try:
+            y = forward(*arrays, **kw)
+        except (IndexError, TypeError, ValueError) as e:
+            text, known = str(e), (ValueError, TypeError, IndexError)
+            if not text.startswith(name):
+                text = f"{describe(name, args, kw, inputs)}: {text}"
+            raise next(kind for kind in known if isinstance(e, kind))(text) from e
+        saved, base = None, None
+        if type(y) is not ndarray:
+            if type(y) is tuple:
+                y, saved = y
+            if isinstance(y, SCALARS):
+                y = np.asarray(y)
+        made = y.dtype
+        if made is not dtype and made.kind == "f" and made != dtype and "dtype" not in kw:
+            # a float dtype in is the dtype out; integers alone make float32
+            y = y.astype(dtype if dtype in FLOATS else F32)
+        if y.base is not None:
+            base = next((owner(p) for p in args if type(p) is Tensor
+                         and xp(y).may_share_memory(y, p.data)), None)
+        if history and tracking() and y.dtype in FLOATS:
+            if unread:
+                args = tuple([a.node or a if i in unread and type(a) is Tensor else a
+                              for i, a in enumerate(args)])
+            return Tensor(y, Node(call, args, kw, saved, y, reads_y), saved, base)
+        return Tensor(y, None, saved, base)
+
+    def vjp(f):
+        nonlocal unread, reads_y
+        names = [p.name for p in inspect.signature(f).parameters.values()
+                 if p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)][1:]
+        known = ["y", *inputs] if arity else [several]
+        if len(set(known)) < len(known):
+            raise TypeError(f"{name}: y is the result in its vjp, an input needs another name")
+        if odd := [n for n in names if n.removeprefix("_") not in known]:
+            raise TypeError(f"the vjp of {name} asks for {', '.join(odd)}: there are "
+                            f"{' and '.join(known)}")
+        call.pull = f
+        call.reads = [known.index(n.removeprefix("_")) for n in names] if arity else None
+        unread = {i for i, n in enumerate(inputs) if n not in names} if arity else (
+            EVERY if several not in names else ())
+        reads_y = "y" in names
+        return call
+
+    def composite(f):
+        nonlocal unread
+        call.unfused, unread = f, ()  # f is a function of the inputs
+        return call
+
+    call.__doc__ = forward.__doc__ or f"NumPy's `{name}`, for tensors, arrays and numbers."
+    call.pull, call.unfused, call.vjp, call.composite = None, None, vjp, composite
+    return call

@@ -7,6 +7,7 @@ make nodes of a graph, `autodiff.py` how `grad` walks it.
 import contextlib
 import itertools
 from contextvars import ContextVar
+from operator import attrgetter
 
 import numpy as np
 
@@ -87,10 +88,8 @@ class Tensor:
         self.base = base  # the tensor whose memory this one views, if any
         self.stamp = 0  # when it was last written
 
-    shape = property(lambda self: self.data.shape)
-    ndim = property(lambda self: self.data.ndim)
-    size = property(lambda self: self.data.size)
-    dtype = property(lambda self: self.data.dtype)
+    shape, ndim, size, dtype = (property(attrgetter(f"data.{name}"))
+                                for name in ("shape", "ndim", "size", "dtype"))
 
     def item(self):
         """The value of a tensor of one element, as a Python number."""

@@ -110,8 +110,11 @@ def _concatenate(*xs, axis=0):
     return join(xs, axis)
 @_concatenate.vjp
 def _concatenate(g, *_xs, axis=0):
+    def part(a, b):  # copied once here: of a view each kernel that reads it makes its own copy
+        return astype(getitem(g, _along(g, axis, slice(a, b))), g.dtype)
+
     ends = np.cumsum([x.shape[axis] for x in _xs])
-    return tuple(lambda a=end - x.shape[axis], b=end: getitem(g, _along(g, axis, slice(a, b)))
+    return tuple(lambda a=end - x.shape[axis], b=end: part(a, b)
                  for x, end in zip(_xs, ends.tolist(), strict=True))
 
 def concatenate(arrays, axis=0):

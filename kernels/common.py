@@ -40,6 +40,7 @@ class Kernel:
         self.__doc__ = sys.modules[reference.__module__].__doc__  # the file is about this kernel
         self.name, self.check = reference.__name__, check
         self.signature = inspect.signature(reference)
+        self.arity = len(self.signature.parameters)
         words = {name: spec.split() for name, spec in shapes.items()}
         self.arrays = [(i, name, [d for d in words[name] if len(d) == 1 or d == "..."],
                         set(words[name]))
@@ -57,7 +58,7 @@ class Kernel:
         return add
 
     def __call__(self, *args, **named):
-        if named or len(args) != len(self.signature.parameters):
+        if named or len(args) != self.arity:
             try:
                 args = self.signature.bind(*args, **named).args
             except TypeError as error:

@@ -35,6 +35,7 @@ def alias(x):
 @alias.vjp
 def alias(g): return g
 
+
 def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
     """The gradient of y with respect to `wrt`: a tensor for a tensor, a list for a list, a dict for
     a dict. y is a scalar, unless a `cotangent` of y's shape is given: then the vector-Jacobian

@@ -126,14 +126,15 @@ def op(forward):
                             f"{' and '.join(known)}")
         call.pull = f
         call.reads = [known.index(n.removeprefix("_")) for n in names] if arity else None
-        unread = {i for i, n in enumerate(inputs) if n not in names} if arity else (
-            EVERY if several not in names else ())
+        unread = {i for i, n in enumerate(inputs) if n not in names}
+        if several and several not in names:
+            unread = EVERY
         reads_y = "y" in names
         return call
 
     def composite(f):
         nonlocal unread
-        call.unfused, unread = f, ()  # f is a function of the inputs
+        call.unfused, unread = f, ()  # f reads all inputs
         return call
 
     call.__doc__ = forward.__doc__ or f"NumPy's `{name}`, for tensors, arrays and numbers."

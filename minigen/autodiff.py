@@ -7,7 +7,7 @@ the vjps beside the operations (operation.py) are mathematics alone.
 from operator import attrgetter, itemgetter
 
 from minigen.operation import op
-from minigen.tensor import Node, Tensor, as_array, owner, track, xp
+from minigen.tensor import Node, Tensor, as_array, track, xp
 
 
 @op
@@ -43,7 +43,8 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
 
     Raises ValueError if y does not reach one of `wrt` (`allow_unused=True` gives zeros instead) or
     is not a scalar and no cotangent was given; RuntimeError if the graph is stale: a tensor that
-    it was computed from has been written since.
+    it was computed from has been written since (by `write`, as optimisers do; options of operations
+    and plain arrays are not watched).
     """
     names = list(wrt) if isinstance(wrt, dict) else [f"wrt[{i}]" for i in range(
         len(wrt) if isinstance(wrt, (list, tuple)) else 1)]
@@ -61,7 +62,8 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
     if (cotangent.shape, cotangent.dtype) != (y.shape, y.dtype):
         raise ValueError(f"grad: cotangent is {cotangent.shape} {cotangent.dtype}, "
                          f"y is {y.shape} {y.dtype}: they must be equal")
-
+    if not create_graph:
+        cotangent = cotangent.detach()
     root, asked = y.node or y, [t.node or t for t in many]
     path, reached = _paths(root, asked)
     for name, t, key in zip(names, many, asked, strict=True):
@@ -84,7 +86,10 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
                 gp = gp() if callable(gp) else gp
                 if gp is None:
                     continue
-                gp = gp if type(gp) is Tensor else Tensor(as_array(gp))
+                gp = gp if type(gp) is Tensor else _constant(gp, node, create_graph)
+                if gp.data.dtype != p.dtype:
+                    raise ValueError(f"grad: the vjp of {node.op.__name__} gave {gp.dtype} for an "
+                                     f"input of {p.dtype}")
                 if gp.data.shape != p.shape:
                     try:
                         gp = sum_to(gp, shape=p.shape)
@@ -124,8 +129,8 @@ def _paths(y, targets):
     for step in nodes:
         node, sources = step
         if not reached.isdisjoint(sources):
-            for p in node.inputs:
-                if type(p) is Tensor and owner(p).stamp > node.stamp:
+            for p in (node, *node.inputs):
+                if (type(p) is Tensor or p is node) and p.written and p.written[0] > node.stamp:
                     raise RuntimeError(
                         f"grad: stale graph: a tensor of shape {p.shape} was written (by an "
                         f"optimiser, EMA or load_state_dict) after {node.op.__name__} used it: "
@@ -135,19 +140,31 @@ def _paths(y, targets):
     return path, reached
 
 
+def _constant(gp, node, create_graph):
+    """What a vjp gave that is no tensor, as one."""
+    if isinstance(gp, list):
+        raise TypeError(f"grad: the vjp of {node.op.__name__} gave a list: cotangents of several "
+                        "inputs are a tuple")
+    if create_graph:
+        raise TypeError(f"grad: the vjp of {node.op.__name__} computes on arrays, so it cannot be "
+                        "differentiated: write it in operations, or name a composite")
+    return Tensor(as_array(gp, f"the vjp of {node.op.__name__}: "))
+
+
 def _pull(node, sources, g, reached, create_graph):
     """The cotangents of node's inputs, given its own."""
     if node.op.pull is None:
         raise TypeError(f"grad: {node.op.__name__} has no derivative")
+    kw = node.op.options | node.kw
     if create_graph and node.op.unfused:  # differentiate the composite, on fresh aliases
         fresh = [alias(p) if type(p) is Tensor else p for p in node.inputs]
         asked = {i: fresh[i] for i, p in enumerate(sources) if p in reached}
-        pulled = grad(node.op.unfused(*fresh, **node.kw), asked, True, g, allow_unused=True)
+        pulled = grad(node.op.unfused(*fresh, **kw), asked, True, g, allow_unused=True)
         return [pulled.get(i) for i in range(len(fresh))]
     y = node if node.data is None else Tensor(node.data, node, node.saved)
     values = (y, *node.inputs)
     reads = range(1, len(values)) if node.op.reads is None else node.op.reads
-    out = node.op.pull(g, *map(values.__getitem__, reads), **node.kw)
+    out = node.op.pull(g, *map(values.__getitem__, reads), **kw)
     out = out if type(out) is tuple else (out,)
     if len(out) != len(node.inputs):
         raise ValueError(f"grad: the vjp of {node.op.__name__} gave {len(out)} cotangents for "

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minigen.autodiff import grad, history
-from minigen.tensor import Tensor, owner, xp
+from minigen.tensor import FLOATS, Tensor, last_write, track, xp
 
 
 def finite(a):
@@ -20,6 +20,7 @@ def origin(y, params):
     leaves, results = _replay(y)
     for t, inputs in results.items():
         values = [p.data if type(p) is Tensor else np.asarray(p) for p in inputs if p is not None]
+        values += [a for a in t.node.kw.values() if getattr(a, "dtype", None) in FLOATS]
         if not finite(t.data) and all(map(finite, values)):
             most = max((float(abs(a).max()) for a in values if a.size), default=0.0)
             return (f"the first values that are not finite come from {_name(t, inputs, params)}: "
@@ -27,6 +28,8 @@ def origin(y, params):
     for t in leaves:  # the operations only passed on what was there
         if not finite(t.data):
             return f"{_named([t], params) or 'an input'} of shape {t.shape} has {_bad(t.data)}"
+    if all(finite(t.data) for t in results):
+        return "it was finite when all was computed again, with other random numbers"
     return "it comes from a constant that is not finite"
 
 
@@ -57,7 +60,8 @@ def _replay(y):
     again, leaves, results = {}, {}, {}
     for node, sources in history(y.node):
         inputs = [again.get(s, p) for s, p in zip(sources, node.inputs, strict=True)]
-        again[node] = t = node.op(*inputs, **node.kw)
+        with track(True):
+            again[node] = t = node.op(*inputs, **node.kw)
         results[t] = inputs
         leaves |= dict.fromkeys(p for p in inputs if type(p) is Tensor and not p.node)
     return list(leaves), results
@@ -69,8 +73,9 @@ def _name(t, inputs, params):
 
 
 def _named(tensors, params):
-    keys = {id(p): key for key, p in params.items()}
-    return " and ".join(keys[id(owner(t))] for t in tensors if id(owner(t)) in keys)
+    keys = {id(last_write(p)): key for key, p in params.items()}
+    return " and ".join(dict.fromkeys(keys[id(t.written)] for t in tensors
+                                      if id(t.written) in keys))
 
 
 def _bad(a):

@@ -50,22 +50,23 @@ def one_device(parents, kw, name, inputs):
     """Constants that meet a tensor on the device (indices, masks, targets, noise, plain arrays) are
     copied to it, as a number's dtype follows the tensor's; a tensor with history is not."""
     like = next((p.data for p in parents if type(p) is Tensor and xp(p.data) is not np), None)
-
-    def there(a):
-        if type(a) is tuple:
-            return tuple(map(there, a))
-        if type(a) is not Tensor:
-            return placed(a, like) if isinstance(a, np.ndarray) else a
-        if not isinstance(a.data, np.ndarray):
-            return a
-        if a.requires_grad:
-            raise TypeError(f"{describe(name, parents, {}, inputs)}: all that requires grad must "
-                            "be on one device: move the model with nn.to")
-        return Tensor(placed(a.data, like))
-
     if like is None:
         return parents, kw
-    return [there(p) for p in parents], {key: there(value) for key, value in kw.items()}
+    if any(type(p) is Tensor and p.requires_grad and isinstance(p.data, np.ndarray)
+           for p in parents):
+        raise TypeError(f"{describe(name, parents, {}, inputs)}: all that requires grad must "
+                        "be on one device: move the model with nn.to")
+    return ([_beside(p, like) for p in parents],
+            {key: _beside(value, like) for key, value in kw.items()})
+
+
+def _beside(a, like):
+    """A constant, a tuple of them or a number, where the array `like` lies."""
+    if type(a) is tuple:
+        return tuple(_beside(b, like) for b in a)
+    if type(a) is Tensor:
+        return Tensor(placed(a.data, like)) if isinstance(a.data, np.ndarray) else a
+    return placed(a, like) if isinstance(a, np.ndarray) else a
 
 
 def describe(name, parents, kw, inputs):

@@ -29,9 +29,9 @@ import numpy as np
 from numpy import ndarray
 
 from minigen.operands import NUMBERS, as_operands, describe
-from minigen.tensor import F32, FLOATS, Node, Tensor, owner, tracking
+from minigen.tensor import F32, FLOATS, Node, Tensor, last_write, tracking
 
-EVERY = range(sys.maxsize)  # contains each place
+EVERY = range(sys.maxsize)  # the places of an op of any number of inputs
 SCALARS = (np.generic, float, int)
 
 
@@ -43,6 +43,9 @@ def op(forward):
     inputs = {p.name: p.default for p in spec.parameters.values()
               if p.kind is p.POSITIONAL_OR_KEYWORD}
     several = kinds.get(inspect.Parameter.VAR_POSITIONAL)  # an op of any number of inputs
+    if bool(several) == bool(inputs) or "y" in inputs:
+        raise TypeError(f"{name}{spec}: an op has inputs by name, none called y, which is the "
+                        "result in its vjp, or any number: *xs")
     arity = None if several else len(inputs)
     usual = arity and spec.replace(parameters=[  # in a call, options may be given by position too
         p if p.kind is p.VAR_KEYWORD else p.replace(kind=p.POSITIONAL_OR_KEYWORD)
@@ -70,10 +73,10 @@ def op(forward):
                 kw[key] = value.data
             elif isinstance(value, np.generic):
                 kw[key] = value.item()
-        arrays, dtype, history = [], None, False
+        arrays, dtype, tracked = [], None, False
         for a in args:  # mostly tensors of one dtype on the CPU, and numbers: then all is ready
             if type(a) is Tensor:
-                history = history or a.requires_grad
+                tracked = tracked or a.requires_grad
                 a = a.data
                 if type(a) is not ndarray or (dtype is not None and a.dtype is not dtype):
                     break
@@ -84,9 +87,9 @@ def op(forward):
         if len(arrays) < len(args) or dtype is None:
             args, kw = as_operands(args, kw, name, inputs)
             arrays = [a.data if type(a) is Tensor else a for a in args]
-            kinds = [p.dtype for p in args if type(p) is Tensor]
-            dtype = next((kind for kind in kinds if kind in FLOATS), kinds[0] if kinds else F32)
-            history = any(type(p) is Tensor and p.requires_grad for p in args)
+            dtypes = [p.dtype for p in args if type(p) is Tensor]
+            dtype = next((d for d in dtypes if d in FLOATS), dtypes[0] if dtypes else F32)
+            tracked = any(type(p) is Tensor and p.requires_grad for p in args)
         try:
             y = forward(*arrays, **kw)
         except (IndexError, TypeError, ValueError) as e:
@@ -94,39 +97,42 @@ def op(forward):
             if not text.startswith(name):
                 text = f"{describe(name, args, kw, inputs)}: {text}"
             raise next(kind for kind in known if isinstance(e, kind))(text) from e
-        saved, base = None, None
+        saved, written = None, None
         if type(y) is not ndarray:
-            if type(y) is tuple:
+            if type(y) is tuple and len(y) == 2:
                 y, saved = y
             if isinstance(y, SCALARS):
                 y = np.asarray(y)
+            elif type(y) is Tensor or not hasattr(y, "dtype"):
+                raise TypeError(f"{name} gave a {type(y).__name__}, expected an array, or an array "
+                                "and what the vjp reads as y.saved: an op computes on arrays")
         made = y.dtype
         if made is not dtype and made.kind == "f" and made != dtype and "dtype" not in kw:
             # a float dtype in is the dtype out; integers alone make float32
             y = y.astype(dtype if dtype in FLOATS else F32)
-        if y.base is not None:
-            base = next((owner(p) for p in args if type(p) is Tensor
-                         and (y.base is p.data or y.base is p.data.base)), None)
-        if history and tracking() and y.dtype in FLOATS:
+        if y.base is not None or id(y) in map(id, arrays):  # a view, of the memory of an input?
+            written = next((last_write(p) for p in args if type(p) is Tensor and (
+                y is p.data or y.base is p.data or y.base is p.data.base is not None)), None)
+        if tracked and tracking() and y.dtype in FLOATS:
             if unread:
                 args = tuple([a.node or a if i in unread and type(a) is Tensor else a
                               for i, a in enumerate(args)])
-            return Tensor(y, Node(call, args, kw, saved, y, reads_y), saved, base)
-        return Tensor(y, None, saved, base)
+            if reads_y and written is None:
+                written = [0]
+            return Tensor(y, Node(call, args, kw, saved, y, reads_y, written), saved, written)
+        return Tensor(y, None, saved, written)
 
     def vjp(f):
         nonlocal unread, reads_y
         names = [p.name for p in inspect.signature(f).parameters.values()
                  if p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)][1:]
         known = ["y", *inputs] if arity else [several]
-        if len(set(known)) < len(known):
-            raise TypeError(f"{name}: y is the result in its vjp, an input needs another name")
         if odd := [n for n in names if n.removeprefix("_") not in known]:
             raise TypeError(f"the vjp of {name} asks for {', '.join(odd)}: there are "
                             f"{' and '.join(known)}")
         call.pull = f
         call.reads = [known.index(n.removeprefix("_")) for n in names] if arity else None
-        unread = {i for i, n in enumerate(inputs) if n not in names}
+        unread = {i for i, n in enumerate(inputs) if n not in names and not call.unfused}
         if several and several not in names:
             unread = EVERY
         reads_y = "y" in names
@@ -139,4 +145,6 @@ def op(forward):
 
     call.__doc__ = forward.__doc__ or f"NumPy's `{name}`, for tensors, arrays and numbers."
     call.pull, call.unfused, call.vjp, call.composite = None, None, vjp, composite
+    call.options = {p.name: p.default for p in spec.parameters.values()
+                    if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
     return call

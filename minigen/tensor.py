@@ -62,12 +62,13 @@ class Node:
     other results is free as soon as nobody uses them. A leaf, which has no node, stays a tensor.
     """
 
-    __slots__ = ("op", "inputs", "kw", "saved", "data", "shape", "dtype", "stamp")
+    __slots__ = ("op", "inputs", "kw", "saved", "data", "shape", "dtype", "written", "stamp")
 
-    def __init__(self, op, inputs, kw, saved, y, reads_y):
+    def __init__(self, op, inputs, kw, saved, y, reads_y, written):
         self.op, self.inputs, self.kw, self.saved = op, inputs, kw, saved
-        self.shape, self.dtype, self.data = y.shape, y.dtype, y if reads_y else None
-        self.stamp = _tick()
+        self.shape, self.dtype = y.shape, y.dtype
+        self.data, self.written = (y, written) if reads_y else (None, None)
+        self.stamp = _tick()  # the graph is stale when what it holds was written later
 
     ndim = property(lambda self: len(self.shape))
 
@@ -78,15 +79,14 @@ class Tensor:
     Make one with `tensor`. Operators and the usual methods of NumPy and PyTorch are minigen's ops.
     """
 
-    __slots__ = ("data", "requires_grad", "node", "saved", "base", "stamp", "__weakref__")
+    __slots__ = ("data", "requires_grad", "node", "saved", "written", "__weakref__")
     __array_ufunc__ = None  # NumPy's operators leave the work to ours
     __hash__ = object.__hash__
 
-    def __init__(self, data, node=None, saved=None, base=None):
+    def __init__(self, data, node=None, saved=None, written=None):
         self.data, self.node, self.saved = data, node, saved
         self.requires_grad = node is not None
-        self.base = base  # the tensor whose memory this one views, if any
-        self.stamp = 0  # when it was last written
+        self.written = written  # see last_write
 
     shape, ndim, size, dtype = (property(attrgetter(f"data.{name}"))
                                 for name in ("shape", "ndim", "size", "dtype"))
@@ -103,7 +103,7 @@ class Tensor:
 
     def detach(self):
         """The same memory, without history."""
-        return Tensor(self.data, base=owner(self))
+        return Tensor(self.data, written=last_write(self))
 
     def backward(self, *_, **__):
         raise AttributeError("minigen has no .backward() and no .grad: use minigen.grad(y, wrt)")
@@ -171,15 +171,15 @@ def tensor(a, requires_grad=False):
     DLPack (PyTorch, JAX, CuPy), taken without a copy. With ``requires_grad=True`` the array is
     copied, because optimisers write into it; its dtype must be float32 or float64."""
     if isinstance(a, Tensor):
-        data, base = a.data, owner(a)
+        data, written = a.data, last_write(a)
     else:
-        data, base = as_array(a), None
+        data, written = as_array(a), None
     if requires_grad:
         if data.dtype not in FLOATS:
             raise TypeError(f"tensor: requires_grad needs float32 or float64, got {data.dtype}: "
                             "use a.astype(numpy.float32)")
-        data, base = data.copy(), None
-    t = Tensor(data, base=base)
+        data, written = data.copy(), None
+    t = Tensor(data, written=written)
     t.requires_grad = bool(requires_grad)
     return t
 
@@ -199,8 +199,12 @@ def as_array(a, who=""):
     raise TypeError(f"{who}expected a tensor, an array or a number, got {type(a).__name__}")
 
 
-def owner(t):
-    return t if t.base is None else t.base
+def last_write(t):
+    """When the memory of t was last written: [a tick of the clock], one list for all tensors that
+    share the memory. A tensor has none as long as nobody asks."""
+    if t.written is None:
+        t.written = [0]
+    return t.written
 
 
 def write(t, update):
@@ -210,7 +214,7 @@ def write(t, update):
         raise TypeError(f"write: only parameters and buffers can be written, not a result of "
                         f"{t.node.op.__name__}")
     update(t.data)
-    owner(t).stamp = _tick()
+    last_write(t)[0] = _tick()
     if recording():
         recording().written[t] = t.data
 

@@ -28,7 +28,7 @@ from minigen.finite import finite, gradient_origin, origin
 from minigen.memory import keep_freed
 from minigen.optim import Optimizer, clip_factor
 from minigen.progress import Progress, interrupts
-from minigen.tensor import Tensor, readable
+from minigen.tensor import Tensor, last_write, readable
 
 SAVE_EVERY = 30  # seconds between checkpoints
 
@@ -48,6 +48,9 @@ def descend(opt, loss, parts=None, name="loss", max_norm=None):
     is recorded (recorded.py) is not written either, and its loss, a tensor then, is NaN.
     """
     seen, parts = readable(loss.data), parts or {}
+    if loss.size != 1:
+        raise ValueError(f"the {name} has shape {loss.shape}, not one element: take its sum or "
+                         "mean")
     if seen and not math.isfinite(loss.item()):
         raise FloatingPointError(f"the {name} is {loss.item()}: {origin(loss, opt.params)}")
     grads = grad(loss, opt.params)
@@ -59,6 +62,9 @@ def descend(opt, loss, parts=None, name="loss", max_norm=None):
                 raise FloatingPointError(
                     f"the {name} is {loss.item():g} but its gradient by {key} is not finite: "
                     f"{gradient_origin(loss, opt.params)}")
+        if max_norm is not None:  # no factor that is not 0 would limit it
+            raise FloatingPointError(f"the {name} is {loss.item():g} but its gradient's norm "
+                                     f"is {norm}: its square is too large for {g.dtype}")
     if not seen:
         fault = 0 * (loss.data + norm)  # NaN, and nothing is written, or 0
         factor, loss = factor + fault, Tensor(loss.data + fault)
@@ -192,7 +198,7 @@ def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **
     counted = [part for part in parts.values() if isinstance(part, (Optimizer, nn.EMA))]
 
     def version():  # changes with any write
-        return [t.stamp for t in tensors] + [part.t for part in counted]
+        return [last_write(t)[0] for t in tensors] + [part.t for part in counted]
 
     with (Progress(done, steps) as progress, interrupts() as pressed, np.errstate(all="ignore"),
           kernels.precision(precision) if precision else contextlib.nullcontext()):

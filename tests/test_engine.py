@@ -45,6 +45,28 @@ def test_graph_holds_what_derivatives_read(f, reads_x, reads_y):
     np.testing.assert_array_equal(grad(loss, x).numpy(), expected)
 
 
+def test_detached_results_hold_no_graph():
+    x = leaf(1.0, 2.0)
+    h = x * 2
+    array, d = weakref.ref(h.data), [mg.exp(h).detach(), tensor(mg.sin(h)), mg.cos(h).detach()[:1]]
+    del h
+    assert array() is None and len(d) == 3
+
+
+def test_constants_leave_no_cycle():
+    """Arguments that have to be converted first: see operands.py."""
+    x = leaf(1.0, 2.0)
+    gc.collect()
+    gc.disable()
+    try:
+        h = x * 2
+        array, y = weakref.ref(h.data), h * np.array([1, 2])
+        del h, y
+        assert array() is None
+    finally:
+        gc.enable()
+
+
 def test_chain_of_50_000_ops():
     y = x = leaf(1.0)
     for _ in range(50_000):
@@ -133,6 +155,7 @@ def test_third_order():
 
 def test_cotangent_can_be_differentiated():
     x, v = leaf(2.0), leaf(5.0)
+    assert not grad(x + 1, x, cotangent=v).requires_grad
     g = grad(x * x, x, create_graph=True, cotangent=v)
     assert grad(g.sum(), v).item() == 4
 
@@ -183,8 +206,17 @@ def test_wrong_vjps_are_named():
         grad(twice(x := leaf(1.0, 2.0, 3.0)).sum(), x)
     with pytest.raises(TypeError, match="the vjp of twice asks for z: there are y and x"):
         twice.vjp(lambda g, _y, z: g)
-    with pytest.raises(TypeError, match="y is the result in its vjp, an input needs another"):
-        op(lambda g, y: g * y).vjp(lambda gg, g: gg)
+    for f in (lambda g, y: g * y, lambda x, *xs: x, lambda *, k: k):
+        with pytest.raises(TypeError, match="has inputs by name, none called y, which is the res"):
+            op(f)
+    with pytest.raises(TypeError, match="lambda> gave a Tensor, expected an array"):
+        op(lambda x: mg.exp(x))(x)
+    twice.vjp(lambda g: [2 * g])
+    with pytest.raises(TypeError, match="the vjp of twice gave a list: .* are a tuple"):
+        grad(twice(x := leaf(1.0)), x)
+    twice.vjp(lambda g: 2 * g.astype(F32))
+    with pytest.raises(ValueError, match="the vjp of twice gave float32 for an input of float64"):
+        grad(twice(x), x)
 
 
 def test_backward_says_what_to_use():
@@ -220,6 +252,23 @@ def test_stale_through_detach_and_through_a_written_view():
     y = (w * 2).sum()
     double(x)  # another tensor: no harm
     grad(y, w)
+
+
+def test_stale_through_results():
+    """What a derivative reads of the result itself; and an op that gives its input back."""
+    x, w = leaf(1.0, 2.0), leaf(1.0, 1.0)
+    y = mg.exp(x)
+    double(y.detach())
+    with pytest.raises(RuntimeError, match="stale"):
+        grad(y.sum(), x)
+
+    @op
+    def same(x): return x
+    same.vjp(lambda g: g)
+    y = (same(x) * w).sum()
+    double(x)
+    with pytest.raises(RuntimeError, match="stale"):
+        grad(y, w)
 
 
 def test_copies_are_not_stale():

@@ -115,3 +115,33 @@ def test_every_number_a_step_returns_must_be_finite(tmp_path):
     with pytest.raises(UserError, match="step 2: kl is inf; .* keeps step 0"):
         train.fit(lambda t, rng: {"loss": 1.0, "kl": 1.0 if t < 1 else np.inf}, 3, seed=0,
                   out=tmp_path, model=Tiny(2))
+
+
+def test_loss_of_several_elements_is_refused(net):
+    params, opt = net
+    with pytest.raises(ValueError, match=r"the loss has shape \(3,\), not one element: take its"):
+        train.descend(opt, params["net.0.bias"] * 2)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_norm_too_large_for_its_dtype_is_no_step(net):
+    params, opt = net
+    loss = params["net.0.bias"].sum() * 1e25 + params["net.0.weight"].sum()
+    with pytest.raises(FloatingPointError, match="gradient's norm is inf: its square is too large"):
+        train.descend(opt, loss, max_norm=1.0)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_parameter_used_twice_and_options_are_named(net):
+    params, opt = net
+    w = params["net.0.weight"]
+    loss = (w / (w - w)).sum()
+    with mg.no_grad(), pytest.raises(FloatingPointError, match="divide with parameter net.0.wei"):
+        train.descend(opt, loss)
+    loss = (w / (w * 0) * w / w).sum()
+    with pytest.raises(FloatingPointError, match="come from divide with parameter net.0.weight:"):
+        train.descend(opt, loss)
+    mask = np.full((3, 3), np.nan, np.float32)
+    loss = mg.scaled_dot_product_attention(w, w, w, attn_mask=mask).sum()
+    with pytest.raises(FloatingPointError, match="it comes from a constant that is not finite"):
+        train.descend(opt, loss)

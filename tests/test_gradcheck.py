@@ -43,6 +43,21 @@ def test_gradcheck_sees_a_vjp_that_cannot_be_differentiated():
     assert gradcheck(cube, np.array([1.0, 2]), order=1)
     with pytest.raises(AssertionError, match="cube, second derivative, argument 0"):
         gradcheck(cube, np.array([1.0, 2]))
+    cube.vjp(lambda g, x: g.data * 3 * x.data ** 2)
+    with pytest.raises(TypeError, match="the vjp of cube computes on arrays, so it cannot be dif"):
+        gradcheck(cube, np.array([1.0, 2]))
+    cube.vjp(lambda g, x: g.detach() * 3 * x * x)
+    with pytest.raises(AssertionError, match="cube, second derivative, argument 0"):
+        gradcheck(cube, np.array([1.0, 2]))
+
+
+def test_gradcheck_sees_a_vjp_that_reads_values_it_does_not_name():
+    @op
+    def cube(x): return x ** 3
+    @cube.vjp
+    def cube(g, _x): return g * 3 * _x.data ** 2
+    with pytest.raises(TypeError, match="unsupported operand"):
+        gradcheck(cube, np.array([1.0, 2]))
 
 
 def test_gradcheck_sees_a_wrong_composite():

@@ -163,7 +163,7 @@ def to(model, device):
         put = lambda a: a if isinstance(a, np.ndarray) else a.get()
     for _, part in walk(model):
         if isinstance(part, Tensor) and put(part.data) is not part.data:
-            part.data, part.base = put(part.data), None
+            part.data, part.written = put(part.data), None
             write(part, lambda a: None)  # what was computed from it elsewhere is stale
         elif isinstance(part, dict):
             part.update((key, put(a)) for key, a in part.items()

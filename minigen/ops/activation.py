@@ -43,7 +43,7 @@ def elu(x, *, alpha=1.0):
         raise ValueError(f"elu: alpha must be positive, got {alpha}")
     return kernels.elu(x, alpha)
 @elu.vjp
-def elu(g, y, *, alpha=1.0): return _elu_backward(g, y, alpha=alpha)
+def elu(g, y, *, alpha): return _elu_backward(g, y, alpha=alpha)
 
 @op
 def _elu_backward(g, e, *, alpha):
@@ -89,7 +89,7 @@ def softplus(x, *, beta=1.0, threshold=20.0):
     soft = xp(x).maximum(z, 0) + xp(x).log1p(xp(x).exp(-xp(x).abs(z)))
     return xp(x).where(z > threshold, x, soft / beta)
 @softplus.vjp
-def softplus(g, x, *, beta=1.0, threshold=20.0):
+def softplus(g, x, *, beta, threshold):
     return where(x * beta > threshold, g, g * sigmoid(x * beta))
 
 @lifted("x")

@@ -42,13 +42,13 @@ def sum(x, *, axis=None, keepdims=False):
         return y.reshape(1, -1, *[1] * (x.ndim - 2)) if keepdims else y
     return x.sum(axis, keepdims=keepdims)
 @sum.vjp
-def sum(g, _x, *, axis=None, keepdims=False):
+def sum(g, _x, *, axis, keepdims):
     return broadcast_to(_expand(g, _x, axis, keepdims), shape=_x.shape)
 
 @op
 def mean(x, *, axis=None, keepdims=False): return x.mean(axis, keepdims=keepdims)
 @mean.vjp
-def mean(g, _x, *, axis=None, keepdims=False):
+def mean(g, _x, *, axis, keepdims):
     return broadcast_to(_expand(g, _x, axis, keepdims) / _count(_x, axis), shape=_x.shape)
 
 @lifted("x")
@@ -68,7 +68,7 @@ def norm(x, *, axis=None, keepdims=False):
     """‖x‖₂ = √Σx²; its gradient x / ‖x‖ is taken as 0 where x = 0, as in PyTorch."""
     return xp(x).sqrt((x * x).sum(axis, keepdims=keepdims))
 @norm.vjp
-def norm(g, y, x, *, axis=None, keepdims=False):
+def norm(g, y, x, *, axis, keepdims):
     return x * _expand(where(y == 0, 0.0, g / where(y == 0, 1.0, y)), x, axis, keepdims)
 
 @lifted("x")
@@ -94,14 +94,14 @@ def max(x, *, axis=None, keepdims=False):
     """The largest; where several are equal they share the gradient."""
     return x.max(axis, keepdims=keepdims)
 @max.vjp
-def max(g, y, x, *, axis=None, keepdims=False): return _extreme(g, y, x, axis, keepdims)
+def max(g, y, x, *, axis, keepdims): return _extreme(g, y, x, axis, keepdims)
 
 @op
 def min(x, *, axis=None, keepdims=False):
     """The smallest; where several are equal they share the gradient."""
     return x.min(axis, keepdims=keepdims)
 @min.vjp
-def min(g, y, x, *, axis=None, keepdims=False): return _extreme(g, y, x, axis, keepdims)
+def min(g, y, x, *, axis, keepdims): return _extreme(g, y, x, axis, keepdims)
 
 def _extreme(g, y, x, axis, keepdims):
     at = (x == _expand(y, x, axis, keepdims)).data
@@ -137,7 +137,7 @@ def sort(x, axis=-1):
 @op
 def cumsum(x, *, axis=None): return x.cumsum(axis)
 @cumsum.vjp
-def cumsum(g, _x, *, axis=None):
+def cumsum(g, _x, *, axis):
     if axis is None:
         return reshape(flip(cumsum(flip(g))), _x.shape)
     return flip(cumsum(flip(g, axis), axis), axis)
@@ -151,7 +151,7 @@ def logsumexp(x, *, axis=None, keepdims=False):
         y = xp(x).log(xp(x).exp(x - top).sum(axis, keepdims=True)) + top
     return y if keepdims else y.squeeze() if axis is None else y.squeeze(axis)
 @logsumexp.vjp
-def logsumexp(g, y, x, *, axis=None, keepdims=False):
+def logsumexp(g, y, x, *, axis, keepdims):
     # where every x is −∞, y is too: there e^(x − y) would be e^(−∞ + ∞)
     lse = _expand(where(y == -math.inf, 0.0, y), x, axis, keepdims)
     return _expand(g, x, axis, keepdims) * exp(x - lse)
@@ -166,11 +166,11 @@ def softmax(x, *, axis=-1):
     """e^x / Σ e^x along the axis."""
     return kernels.softmax(_middle(x, axis)).reshape(x.shape)
 @softmax.vjp
-def softmax(g, y, *, axis=-1): return y * (g - sum(g * y, axis, keepdims=True))
+def softmax(g, y, *, axis): return y * (g - sum(g * y, axis, keepdims=True))
 
 @op
 def log_softmax(x, *, axis=-1):
     """x − log Σ e^x along the axis."""
     return kernels.log_softmax(_middle(x, axis)).reshape(x.shape)
 @log_softmax.vjp
-def log_softmax(g, y, *, axis=-1): return g - exp(y) * sum(g, axis, keepdims=True)
+def log_softmax(g, y, *, axis): return g - exp(y) * sum(g, axis, keepdims=True)

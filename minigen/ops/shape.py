@@ -55,7 +55,7 @@ def squeeze(x, axis=None):
 @op
 def _transpose(x, *, axes=None): return x.transpose(axes)
 @_transpose.vjp
-def _transpose(g, *, axes=None):
+def _transpose(g, *, axes):
     return transpose(g, axes and np.argsort(np.array(axes) % g.ndim).tolist())
 
 def transpose(x, *axes):
@@ -84,23 +84,23 @@ def moveaxis(x, source, destination):
 @op
 def flip(x, *, axis=None): return xp(x).flip(x, axis)
 @flip.vjp
-def flip(g, *, axis=None): return flip(g, axis)
+def flip(g, *, axis): return flip(g, axis)
 
 @op
 def roll(x, *, shift, axis=None): return xp(x).roll(x, shift, axis)
 @roll.vjp
-def roll(g, *, shift, axis=None):
+def roll(g, *, shift, axis):
     return roll(g, tuple(-s for s in shift) if np.ndim(shift) else -shift, axis)
 
 @op
 def tril(x, *, k=0): return xp(x).tril(x, k)
 @tril.vjp
-def tril(g, *, k=0): return tril(g, k)
+def tril(g, *, k): return tril(g, k)
 
 @op
 def triu(x, *, k=0): return xp(x).triu(x, k)
 @triu.vjp
-def triu(g, *, k=0): return triu(g, k)
+def triu(g, *, k): return triu(g, k)
 
 @op
 def _concatenate(*xs, axis=0):
@@ -109,7 +109,7 @@ def _concatenate(*xs, axis=0):
         xs = [join(xs[i:i + EIGHT], axis) for i in range(0, len(xs), EIGHT)]
     return join(xs, axis)
 @_concatenate.vjp
-def _concatenate(g, *_xs, axis=0):
+def _concatenate(g, *_xs, axis):
     def part(a, b):  # copied once here: of a view each kernel that reads it makes its own copy
         return astype(getitem(g, _along(g, axis, slice(a, b))), g.dtype)
 
@@ -192,7 +192,7 @@ def take_along_axis(x, *, indices, axis=-1):
     """The elements of x at integer `indices`, which have x's shape but for the length of `axis`."""
     return xp(x).take_along_axis(x, indices, axis)
 @take_along_axis.vjp
-def take_along_axis(g, _x, *, indices, axis=-1):
+def take_along_axis(g, _x, *, indices, axis):
     return _add_along_axis(g, indices=indices, axis=axis, shape=_x.shape)
 
 @op

@@ -189,14 +189,18 @@ def owner(t):
 
 def write(t, update):
     """The one way in which an array changes: ``update(t.data)`` writes in place, and the tensor is
-    stamped, so that a graph computed from the old values is recognised as stale by `grad`."""
-    if t.parents:
-        raise TypeError(f"write: only parameters and buffers can be written, not a result of "
-                        f"{t.op.__name__}")
-    update(t.data)
-    owner(t).stamp = _tick()
-    if recording():
-        recording().written[t] = t.data
+    stamped, so that a graph computed from the old values is recognised as stale by `grad`. Of a
+    list of tensors all arrays are written at once, by ``update(*arrays)``."""
+    tensors = t if isinstance(t, list) else [t]
+    for t in tensors:
+        if t.parents:
+            raise TypeError(f"write: only parameters and buffers can be written, not a result of "
+                            f"{t.op.__name__}")
+    update(*[t.data for t in tensors])
+    for t in tensors:
+        owner(t).stamp = _tick()
+        if recording():
+            recording().written[t] = t.data
 
 
 @contextlib.contextmanager

@@ -16,8 +16,8 @@
     are arrays of float64, so that a recorded launch (minigen/recorded.py) finds the new numbers.
 
 About 10 FLOPs an element; adam moves 7 arrays (reads p, g, m, v, writes p, m, v), which is all of
-its time. The fast version is one pass; NumPy's dozen expressions make a dozen passes. Small
-parameters are not worth waking the threads.
+its time. The fast version is one pass; NumPy's dozen expressions make a dozen passes. It is given
+all parameters of a model at once, as lists (many.py): one call for each takes longer than a bias.
 """
 
 import math
@@ -25,13 +25,12 @@ import math
 import numpy as np
 from numba import prange
 
-from .common import chunks, compiled, kernel, threaded
+from .common import compiled, threaded
 from .cuda import each, xp
+from .many import cut, many, piece
 
-ONE_THREAD = 1 << 14  # elements below which one thread is faster
 
-
-@kernel(p="... in place", g="...", m="... in place", v="... in place")
+@many(p="... in place", g="...", m="... in place", v="... in place")
 def adam(p, g, m, v, now, beta1, beta2, eps, weight_decay, decoupled):
     factor, lr, t = now
     if factor != factor:
@@ -55,9 +54,9 @@ def _adam_numbers(now, beta1, beta2, eps, weight_decay, decoupled):
             1 / math.sqrt(1 - beta2**t), eps)
 
 
-@adam.version("cpu")
-def adam(p, g, m, v, *options):
-    _run(_adam, _adam_threads, (p, g, m, v), _adam_numbers(*options))
+@adam.together
+def adam(table, dtype, *options):
+    _run(_adam, _adam_threads, table, dtype, _adam_numbers(*options))
 
 
 @adam.version("cuda")
@@ -66,24 +65,25 @@ def adam(p, g, m, v, *options):
 
 
 @compiled
-def _adam(p, g, m, v, factor, decay, shrink, beta1, rest1, beta2, rest2, step, scale, eps):
-    for i in range(len(p)):
-        gi = factor * g[i] + decay * p[i]
-        m[i] = beta1 * m[i] + rest1 * gi
-        v[i] = beta2 * v[i] + rest2 * gi * gi
-        p[i] = shrink * p[i] - step * m[i] / (np.sqrt(v[i]) * scale + eps)
+def _adam(chunk, chunks, table, dtype, factor, decay, shrink, beta1, rest1, beta2, rest2, step,
+          scale, eps):
+    for k in range(len(table)):
+        p, g = piece(table, k, 1, chunk, chunks, dtype), piece(table, k, 2, chunk, chunks, dtype)
+        m, v = piece(table, k, 3, chunk, chunks, dtype), piece(table, k, 4, chunk, chunks, dtype)
+        for i in range(len(p)):
+            gi = factor * g[i] + decay * p[i]
+            m[i] = beta1 * m[i] + rest1 * gi
+            v[i] = beta2 * v[i] + rest2 * gi * gi
+            p[i] = shrink * p[i] - step * m[i] / (np.sqrt(v[i]) * scale + eps)
 
 
 @threaded
-def _adam_threads(chunks, p, g, m, v, factor, decay, shrink, beta1, rest1, beta2, rest2, step,
-                  scale, eps):
+def _adam_threads(chunks, table, dtype, *numbers):
     for c in prange(chunks):
-        i, j = c * len(p) // chunks, (c + 1) * len(p) // chunks
-        _adam(p[i:j], g[i:j], m[i:j], v[i:j], factor, decay, shrink, beta1, rest1, beta2, rest2,
-              step, scale, eps)
+        _adam(c, chunks, table, dtype, *numbers)
 
 
-@kernel(p="... in place", g="...", buf="... in place or None")
+@many(p="... in place", g="...", buf="... in place or None")
 def sgd(p, g, buf, now, momentum, dampening, weight_decay, nesterov):
     factor, lr, t = now
     if factor != factor:
@@ -102,10 +102,9 @@ def _sgd_numbers(now, momentum, dampening, weight_decay, nesterov):
     return factor, lr, weight_decay, keep, take, from_g, from_buf
 
 
-@sgd.version("cpu")
-def sgd(p, g, buf, now, momentum, *options):
-    _run(_sgd, _sgd_threads, (p, g, g if buf is None else buf),
-         _sgd_numbers(now, momentum, *options), bool(momentum))
+@sgd.together
+def sgd(table, dtype, now, momentum, *options):
+    _run(_sgd, _sgd_threads, table, dtype, _sgd_numbers(now, momentum, *options), bool(momentum))
 
 
 @sgd.version("cuda")
@@ -114,23 +113,25 @@ def sgd(p, g, buf, *options):
 
 
 @compiled
-def _sgd(p, g, buf, factor, lr, decay, keep, take, from_g, from_buf, momentum):
-    for i in range(len(p)):
-        gi = factor * g[i] + decay * p[i]
-        if momentum:
-            buf[i] = keep * buf[i] + take * gi
-            gi = from_g * gi + from_buf * buf[i]
-        p[i] -= lr * gi
+def _sgd(chunk, chunks, table, dtype, momentum, factor, lr, decay, keep, take, from_g, from_buf):
+    for k in range(len(table)):
+        p, g = piece(table, k, 1, chunk, chunks, dtype), piece(table, k, 2, chunk, chunks, dtype)
+        buf = piece(table, k, 3, chunk, chunks, dtype)
+        for i in range(len(p)):
+            gi = factor * g[i] + decay * p[i]
+            if momentum:
+                buf[i] = keep * buf[i] + take * gi
+                gi = from_g * gi + from_buf * buf[i]
+            p[i] -= lr * gi
 
 
 @threaded
-def _sgd_threads(chunks, p, g, buf, factor, lr, decay, keep, take, from_g, from_buf, momentum):
+def _sgd_threads(chunks, table, dtype, momentum, *numbers):
     for c in prange(chunks):
-        i, j = c * len(p) // chunks, (c + 1) * len(p) // chunks
-        _sgd(p[i:j], g[i:j], buf[i:j], factor, lr, decay, keep, take, from_g, from_buf, momentum)
+        _sgd(c, chunks, table, dtype, momentum, *numbers)
 
 
-@kernel(p="... in place", g="...", v="... in place", buf="... in place or None")
+@many(p="... in place", g="...", v="... in place", buf="... in place or None")
 def rmsprop(p, g, v, buf, now, alpha, eps, weight_decay, momentum):
     factor, lr, _ = now
     if factor != factor:
@@ -146,10 +147,10 @@ def rmsprop(p, g, v, buf, now, alpha, eps, weight_decay, momentum):
     p -= lr * u
 
 
-@rmsprop.version("cpu")
-def rmsprop(p, g, v, buf, now, alpha, eps, weight_decay, momentum):
+@rmsprop.together
+def rmsprop(table, dtype, now, alpha, eps, weight_decay, momentum):
     factor, lr, _ = now
-    _run(_rmsprop, _rmsprop_threads, (p, g, v, g if buf is None else buf),
+    _run(_rmsprop, _rmsprop_threads, table, dtype,
          (factor, lr, alpha, 1 - alpha, eps, weight_decay, momentum), bool(momentum))
 
 
@@ -159,33 +160,34 @@ def rmsprop(p, g, v, buf, *options):
 
 
 @compiled
-def _rmsprop(p, g, v, buf, factor, lr, alpha, rest, eps, decay, keep, momentum):
-    for i in range(len(p)):
-        gi = factor * g[i] + decay * p[i]
-        v[i] = alpha * v[i] + rest * gi * gi
-        u = gi / (np.sqrt(v[i]) + eps)
-        if momentum:
-            u += keep * buf[i]
-            buf[i] = u
-        p[i] -= lr * u
+def _rmsprop(chunk, chunks, table, dtype, momentum, factor, lr, alpha, rest, eps, decay, keep):
+    for k in range(len(table)):
+        p, g = piece(table, k, 1, chunk, chunks, dtype), piece(table, k, 2, chunk, chunks, dtype)
+        v, buf = piece(table, k, 3, chunk, chunks, dtype), piece(table, k, 4, chunk, chunks, dtype)
+        for i in range(len(p)):
+            gi = factor * g[i] + decay * p[i]
+            v[i] = alpha * v[i] + rest * gi * gi
+            u = gi / (np.sqrt(v[i]) + eps)
+            if momentum:
+                u += keep * buf[i]
+                buf[i] = u
+            p[i] -= lr * u
 
 
 @threaded
-def _rmsprop_threads(chunks, p, g, v, buf, factor, lr, alpha, rest, eps, decay, keep, momentum):
+def _rmsprop_threads(chunks, table, dtype, momentum, *numbers):
     for c in prange(chunks):
-        i, j = c * len(p) // chunks, (c + 1) * len(p) // chunks
-        _rmsprop(p[i:j], g[i:j], v[i:j], buf[i:j], factor, lr, alpha, rest, eps, decay, keep,
-                 momentum)
+        _rmsprop(c, chunks, table, dtype, momentum, *numbers)
 
 
-@kernel(a="... in place", p="...")
+@many(a="... in place", p="...")
 def ema(a, p, decay):
     a += (1 - decay) * (p - a)
 
 
-@ema.version("cpu")
-def ema(a, p, decay):
-    _run(_ema, _ema_threads, (a, p), (1 - decay,))
+@ema.together
+def ema(table, dtype, decay):
+    _run(_ema, _ema_threads, table, dtype, (1 - decay,))
 
 
 @ema.version("cuda")
@@ -194,29 +196,26 @@ def ema(a, p, decay):
 
 
 @compiled
-def _ema(a, p, rest):
-    for i in range(len(a)):
-        a[i] += rest * (p[i] - a[i])
+def _ema(chunk, chunks, table, dtype, rest):
+    for k in range(len(table)):
+        a, p = piece(table, k, 1, chunk, chunks, dtype), piece(table, k, 2, chunk, chunks, dtype)
+        for i in range(len(a)):
+            a[i] += rest * (p[i] - a[i])
 
 
 @threaded
-def _ema_threads(chunks, a, p, rest):
+def _ema_threads(chunks, table, dtype, rest):
     for c in prange(chunks):
-        i, j = c * len(p) // chunks, (c + 1) * len(p) // chunks
-        _ema(a[i:j], p[i:j], rest)
+        _ema(c, chunks, table, dtype, rest)
 
 
-def _run(one, threads, arrays, numbers, *flags):
-    """Call `one`, or `threads` with a number of chunks, on flat arrays; numbers in their dtype, the
-    first of them the factor."""
-    if numbers[0] != numbers[0]:
-        return
-    arrays = [a.reshape(-1) for a in arrays]
-    numbers = [arrays[0].dtype.type(x) for x in numbers]
-    if arrays[0].size < ONE_THREAD:
-        one(*arrays, *numbers, *flags)
-    else:
-        threads(chunks(arrays[0].size), *arrays, *numbers, *flags)
+def _run(one, threads, table, dtype, numbers, *flags):
+    """Call `one` for all there is, or `threads`, with numbers of the arrays' dtype, the first of
+    them the factor."""
+    if numbers[0] == numbers[0]:
+        args = table, dtype, *flags, *(dtype.type(x) for x in numbers)
+        chunks = cut(table)
+        one(0, 1, *args) if chunks == 1 else threads(chunks, *args)
 
 
 def _launch(name, arrays, now, *options):

@@ -2,7 +2,7 @@
 
     channel_sum   y[c] = Σ_n Σ_l x[n,c,l]     x (N, C, L) → y (C,): the gradient of a bias
     square_sum    s = Σ x²                     x (...) → a number, on a device an array of no axes:
-                                               for the norm of gradients
+                                               for the norm of gradients; of lists see many.py
     add           y[i] = a[i] + b[i]           a, b, y (...): of what a short cut passes by
 
 One or two FLOPs a number, and each array once through memory, which is all of the time. NumPy's
@@ -17,6 +17,7 @@ from numba import prange
 
 from .common import chunks, compiled, empty, kernel, part, threaded
 from .cuda import blocks, each, launch, real, xp
+from .many import cut, many, piece
 
 PART = 1 << 14  # numbers that are added one to another; sums of parts are added in float64
 
@@ -42,19 +43,20 @@ def channel_sum(x):
     return y
 
 
-@kernel(x="...")
+@many(x="...")
 def square_sum(x):
     return float((x * x).sum(dtype=np.float64))
 
 
-@square_sum.version("cpu")
-def square_sum(x):
-    x = x.reshape(-1)
-    if x.size <= PART:
-        return float(_squares(x))
-    parts = np.empty(-(-x.size // PART))
-    _square_sum(x, parts)
-    return float(parts.sum())
+@square_sum.together
+def square_sum(table, dtype):
+    chunks = cut(table)
+    parts = np.zeros((chunks, len(table)))
+    if chunks == 1:
+        _square_sum(0, 1, table, dtype, parts)
+    else:
+        _square_sum_threads(chunks, table, dtype, parts)
+    return parts.sum(0).tolist()
 
 
 @square_sum.version("cuda")
@@ -120,7 +122,15 @@ def _channel_sum(x, parts):
                     parts[t, c] += _sum(x[n, c, start:start + PART])
 
 
+@compiled
+def _square_sum(chunk, chunks, table, dtype, parts):
+    for k in range(len(table)):
+        x = piece(table, k, 1, chunk, chunks, dtype)
+        for i in range(0, len(x), PART):
+            parts[chunk, k] += _squares(x[i:i + PART])
+
+
 @threaded
-def _square_sum(x, parts):
-    for i in prange(len(parts)):
-        parts[i] = _squares(x[i * PART:(i + 1) * PART])
+def _square_sum_threads(chunks, table, dtype, parts):
+    for c in prange(chunks):
+        _square_sum(c, chunks, table, dtype, parts)

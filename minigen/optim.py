@@ -62,9 +62,9 @@ class Optimizer:
         else:
             now[0] = factor
             now[2] += 1
-        for key, p in self.params.items():
-            g = grads[key].data
-            write(p, lambda a, g=g, key=key: self.update(a, g, now, **self.state[key]))
+        g = [grads[key].data for key in self.params]
+        state = [[self.state[key][name] for key in self.params] for name in self.moments]
+        write([*self.params.values()], lambda *p: self.update([*p], g, now, *state))
 
     def place(self):
         """Put lr and t, on a device, where its kernels find them: now (factor, lr, t)."""
@@ -72,8 +72,8 @@ class Optimizer:
         self.now = numbers_at(self.now, [1.0, self.lr, self.t], p.data)
 
     def update(self, p, g, now):
-        """Write the array p in place, given its gradient and now = (factor, lr, t); further
-        arguments are the state's arrays."""
+        """Write the parameters' arrays p, a list, in place, given the list of their gradients and
+        now = (factor, lr, t); further arguments are lists of the state's arrays."""
         raise NotImplementedError
 
 
@@ -151,7 +151,7 @@ class AdamW(Adam):
 def clip_grad_norm(grads, max_norm):
     """All gradients scaled by one factor, so that their joint norm √Σg² is at most `max_norm`.
     Returns the dict of gradients and the norm before."""
-    total = math.sqrt(sum(kernels.square_sum(g.data) for g in grads.values()))
+    total = math.sqrt(sum(kernels.square_sum([g.data for g in grads.values()])))
     factor = clip_factor(total, max_norm)
     return {key: Tensor(g.data * factor) for key, g in grads.items()}, total
 

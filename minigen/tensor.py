@@ -209,14 +209,18 @@ def last_write(t):
 
 def write(t, update):
     """The one way in which an array changes: ``update(t.data)`` writes in place, and the tensor is
-    stamped, so that a graph computed from the old values is recognised as stale by `grad`."""
-    if t.node:
-        raise TypeError(f"write: only parameters and buffers can be written, not a result of "
-                        f"{t.node.op.__name__}")
-    update(t.data)
-    last_write(t)[0] = _tick()
-    if recording():
-        recording().written[t] = t.data
+    stamped, so that a graph computed from the old values is recognised as stale by `grad`. Of a
+    list of tensors all arrays are written at once, by ``update(*arrays)``."""
+    tensors = t if isinstance(t, list) else [t]
+    for t in tensors:
+        if t.node:
+            raise TypeError(f"write: only parameters and buffers can be written, not a result of "
+                            f"{t.node.op.__name__}")
+    update(*[t.data for t in tensors])
+    for t in tensors:
+        last_write(t)[0] = _tick()
+        if recording():
+            recording().written[t] = t.data
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ def descend(opt, loss, parts=None, name="loss", max_norm=None):
     if seen and not math.isfinite(loss.item()):
         raise FloatingPointError(f"the {name} is {loss.item()}: {origin(loss, opt.params)}")
     grads = grad(loss, opt.params)
-    norm = sum(kernels.square_sum(g.data) for g in grads.values()) ** 0.5
+    norm = sum(kernels.square_sum([g.data for g in grads.values()])) ** 0.5
     factor = 1.0 if max_norm is None else clip_factor(norm, max_norm)
     if seen and not math.isfinite(norm):
         for key, g in grads.items():

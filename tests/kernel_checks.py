@@ -89,8 +89,10 @@ OPTIMISERS = {
 
 
 def steps(kernel, options, states, p, grads):
-    """The parameter and states after a step for each gradient."""
-    p, states = p.copy(), [np.zeros_like(p) for _ in range(states - 1)]
+    """The parameter and states after a step for each gradient. Of lists of parameters and gradients
+    they are lists."""
+    each = lambda f: [*map(f, p)] if isinstance(p, list) else f(p)
+    p, states = each(np.copy), [each(np.zeros_like) for _ in range(states - 1)]
     for t, g in enumerate(grads, 1):
         if kernel.__name__ == "ema":
             kernel(p, g, *options)

@@ -283,6 +283,19 @@ def test_results_cannot_be_written():
         double(mg.exp(leaf(1.0)))
 
 
+def test_several_are_written_at_once():
+    x, w = leaf(1.0, 2.0), leaf(3.0)
+    y = [mg.exp(t).sum() for t in (x, w)]
+    with pytest.raises(TypeError, match="not a result of exp"):
+        write([x, mg.exp(w)], lambda a, b: a.fill(0))
+    grad(y[0], x)
+    write([x, w], lambda a, b: (a.fill(4), b.fill(5)))
+    assert x.numpy().tolist() == [4, 4] and w.numpy().tolist() == [5]
+    for loss, t in zip(y, (x, w), strict=True):
+        with pytest.raises(RuntimeError, match="stale"):
+            grad(loss, t)
+
+
 # ------------------------------------------------------------------------------------------ no_grad
 
 def test_no_grad():

@@ -1,4 +1,4 @@
-"""The kernels: how a version is picked and arguments are checked; then matrix products, optimisers
+"""The kernels: how a version is picked and arguments are checked; then matrix products, sums
 and attention, each fast version against its reference, its derivative, and PyTorch."""
 
 import numpy as np
@@ -7,13 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernel_checks import (
     DTYPES,
-    OPTIMISERS,
     check,
     close,
     finite_difference,
     normal,
     same,
-    steps,
 )
 
 from minigen import kernels
@@ -101,49 +99,6 @@ def test_matmul(shapes, dtype):
             same(kernels.matmul, a, b)
 
 
-# --------------------------------------------------------------------------------------- optimisers
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(), (3, 5), (257, 100)])
-@pytest.mark.parametrize("name", OPTIMISERS)
-def test_optimisers(name, shape, dtype):
-    rng, (states, cases) = np.random.default_rng(0), OPTIMISERS[name]
-    kernel = getattr(kernels, name)
-    for options in cases:
-        p, *grads = (normal(rng, dtype, *shape) for _ in range(4))
-        p = np.asarray(p, dtype)
-        grads = [np.asarray(g, dtype) for g in grads]
-        close(steps(kernel, options, states, p, grads),
-              steps(kernel.reference, options, states, p, grads))
-
-
-@pytest.mark.parity
-@pytest.mark.parametrize("name", ["adam", "sgd", "rmsprop"])
-def test_optimisers_are_torchs(name):
-    torch = pytest.importorskip("torch")
-    rng, (states, cases) = np.random.default_rng(0), OPTIMISERS[name]
-    for options in cases:
-        p, *grads = (normal(rng, np.float64, 50, 7) for _ in range(6))
-        tp = torch.tensor(p, requires_grad=True)
-        if name == "adam":
-            _, lr, beta1, beta2, eps, decay, decoupled = options
-            make = torch.optim.AdamW if decoupled else torch.optim.Adam
-            opt = make([tp], lr, (beta1, beta2), eps, decay)
-        else:
-            opt = {"sgd": torch.optim.SGD, "rmsprop": torch.optim.RMSprop}[name]([tp], *options[1:])
-        for g in grads:
-            tp.grad = options[0] * torch.tensor(g)
-            opt.step()
-        ours = steps(getattr(kernels, name), options, states, p, grads)[0]
-        assert np.allclose(ours, tp.detach().numpy(), rtol=1e-12, atol=1e-12)
-
-
-def test_optimisers_write_through_views():
-    p, g = np.ones((4, 6), np.float32), np.ones((6, 4), np.float32)
-    kernels.sgd(p.T, g, None, (1.0, 1.0, 1), 0.0, 0.0, 0.0, False)
-    assert not p.any()
-
-
 # --------------------------------------------------------------------------------------------- sums
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -156,6 +111,10 @@ def test_sums(shape, dtype):
     assert y.dtype == dtype and np.allclose(y, exact.sum((0, 2)), rtol=rtol, atol=rtol)
     assert s == pytest.approx(float((exact * exact).sum()), rel=rtol)
     assert np.isnan(kernels.square_sum(np.array([np.nan, 1], dtype)))
+    some = [x, x[:, :0], x[:1, :1]]
+    exact = [float((a * a).sum()) for a in (exact, exact[:, :0], exact[:1, :1])]
+    assert kernels.square_sum(some) == pytest.approx(exact, rel=rtol)
+    assert kernels.square_sum([]) == []
     assert np.array_equal(kernels.add(x, x[::-1]), x + x[::-1])
 
 

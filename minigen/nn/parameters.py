@@ -191,8 +191,8 @@ class EMA:
             self.now += 1
             t = self.now
         d = xp(t).minimum(self.decay, (1 + t) / (10 + t))
-        for key, p in self.params.items():
-            kernels.ema(self.average[key], p.data, d)
+        kernels.ema([self.average[key] for key in self.params],
+                    [p.data for p in self.params.values()], d)
 
     def place(self):
         """Put t, on a device, where a recorded update finds it: now (1,)."""

@@ -43,6 +43,7 @@ class ClippedRMSprop(RMSprop):
         super().__init__(params, lr)
         self.c = c
 
-    def update(self, p, g, factor, v, b):
-        super().update(p, g, factor, v, b)
-        p.clip(-self.c, self.c, out=p)
+    def update(self, p, g, now, v, b):
+        super().update(p, g, now, v, b)
+        for w in p:
+            w.clip(-self.c, self.c, out=w)

@@ -1,0 +1,95 @@
+"""Kernels for all parameters of a model at once: lists of arrays in the places of arrays
+
+A model has a hundred parameters, most of them small. A call for each takes 10 µs of Python and
+wakes the threads anew, which for a bias is all of the time. So compiled code is given a table of
+where the arrays lie, which is of one type for every model, and cuts them all, one after another,
+evenly among its threads (`piece`).
+"""
+
+import ctypes
+
+import numpy as np
+from numba import carray, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .common import Kernel, chunks, compiled
+
+ONE_THREAD = 1 << 14  # elements below which waking the threads is not worth it
+
+
+class Many(Kernel):
+    """A Kernel whose arguments are arrays first, then options. Lists may be in the places of all
+    arrays: then the result is a list, the i-th of the i-th arrays of all lists.
+
+    Its version "cpu" is made from f(table, dtype, *options), decorated with `together`, which does
+    what a table can hold. Other arrays are done one by one; read-only ones by the reference.
+    """
+
+    def __call__(self, *args, **named):
+        if not args or type(args[0]) is not list:
+            return super().__call__(*args, **named)
+        n = len(self.arrays)
+        rows = args[0] and self._pick(type(args[0][0])) is self.cpu and table(args[:n])
+        return (self.at_once(*rows, *args[n:]) if rows else
+                [self(*arrays, *args[n:]) for arrays in zip(*args[:n], strict=True)])
+
+    def together(self, at_once):
+        """Add the version "cpu"."""
+        def alone(*args):
+            n = len(self.arrays)
+            rows = table([[a] for a in args[:n]])
+            results = at_once(*rows, *args[n:]) if rows else [self.reference(*args)]
+            return results and results[0]
+        self.at_once = at_once
+        return self.version("cpu")(alone)
+
+
+def many(**shapes):
+    """Make the decorated reference a Kernel for many arrays."""
+    return lambda reference: Many(reference, shapes, None)
+
+
+def table(lists):
+    """Where arrays lie, for `piece`, and their dtype. A row is for the arrays of one result: how
+    many elements there are up to its end, and the addresses. None unless all are NumPy's arrays of
+    one dtype, float32 or float64, in C order and writeable, those of a row of one shape."""
+    dtype, total, rows = lists[0][0].dtype, 0, []
+    if dtype not in (np.float32, np.float64):
+        return None
+    for arrays in zip(*lists, strict=True):
+        total, shape = total + arrays[0].size, arrays[0].shape
+        row = [total]
+        for a in arrays:
+            if type(a) is not np.ndarray or a.dtype != dtype or a.shape != shape:
+                return None
+            try:  # a third of the time that a.ctypes.data takes
+                row.append(ctypes.addressof(_Start.from_buffer(a)))
+            except TypeError:  # strided or read-only
+                return None
+        rows.append(row)
+    return np.array(rows, np.int64), dtype
+
+
+_Start = ctypes.c_char * 0
+
+
+def cut(table):
+    """Into how many chunks the arrays are cut, all together."""
+    total = table[-1, 0]
+    return 1 if total < ONE_THREAD else chunks(total)
+
+
+@intrinsic
+def _pointer(typing, address):
+    return types.voidptr(types.int64), lambda context, builder, signature, args: (
+        builder.inttoptr(args[0], cgutils.voidptr_t))
+
+
+@compiled
+def piece(table, k, i, chunk, chunks, dtype):
+    """What of the i-th array of row k (i = 1, 2, ...) falls to a chunk: a flat array, often empty.
+    """
+    begin, end, total = table[k - 1, 0] if k else 0, table[k, 0], table[-1, 0]
+    first, last = chunk * total // chunks - begin, (chunk + 1) * total // chunks - begin
+    return carray(_pointer(table[k, i]), end - begin, dtype)[max(0, first):max(0, last)]

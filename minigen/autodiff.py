@@ -155,7 +155,7 @@ def _pull(node, sources, g, reached, create_graph):
     """The cotangents of node's inputs, given its own."""
     if node.op.pull is None:
         raise TypeError(f"grad: {node.op.__name__} has no derivative")
-    kw = node.op.options | node.kw
+    kw = node.op.defaults | node.kw
     if create_graph and node.op.unfused:  # differentiate the composite, on fresh aliases
         fresh = [alias(p) if type(p) is Tensor else p for p in node.inputs]
         asked = {i: fresh[i] for i, p in enumerate(sources) if p in reached}

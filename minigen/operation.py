@@ -145,6 +145,6 @@ def op(forward):
 
     call.__doc__ = forward.__doc__ or f"NumPy's `{name}`, for tensors, arrays and numbers."
     call.pull, call.unfused, call.vjp, call.composite = None, None, vjp, composite
-    call.options = {p.name: p.default for p in spec.parameters.values()
+    call.defaults = {p.name: p.default for p in spec.parameters.values()
                     if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
     return call

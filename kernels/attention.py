@@ -27,6 +27,7 @@ from numba import prange
 from .common import buffer, chunks, compiled, empty, kernel, threaded
 from .cuda import blocks, factors, launch, per_output, xp
 from .exponential import LOWEST, exp
+from .once import once
 from .product import panel, product
 
 ROWS, KEYS = 128, 128
@@ -71,7 +72,7 @@ def _added(mask, q):
         mask, q.dtype.type(0), q.dtype.type(-np.inf))
 
 
-@compiled
+@once
 def _turned(q, t0, t1, scale):
     """scale · qᵀ of rows of q (T, D): D·ROWS numbers."""
     D = q.shape[1]
@@ -83,7 +84,7 @@ def _turned(q, t0, t1, scale):
     return turned
 
 
-@compiled
+@once
 def _scores(turned, k, mask, n, rows, keys, is_causal, s):
     """sᵀ of ranges of keys and rows of sequence n, into s (KEYS, ROWS); turned: of those rows."""
     (t0, t1), (s0, s1), D = rows, keys, k.shape[2]
@@ -104,7 +105,7 @@ def _exp(row, shift):
         row[i] = row.dtype.type(0) if x < LOWEST else exp(x)
 
 
-@compiled
+@once
 def _gather(s, keys, top, total, out):
     """One step of the softmax over blocks of keys: s (keys, rows) becomes exp(s − top), with top
     the maximum so far; total and out, which was gathered with the old one, shrink."""

@@ -34,9 +34,10 @@ from .columns import (
     taps,
     windows,
 )
-from .common import buffer, chunks, compiled, empty, kernel, threaded
+from .common import buffer, chunks, empty, kernel, threaded
 from .cuda import launch_tiles, pack, per_output, pixels, xp
 from .matmul import matmul
+from .once import once
 from .product import product
 
 DEPTH = 256  # terms of the product at a time: their filters stay in the core's cache
@@ -159,7 +160,7 @@ def _rows(x, w, b, y, stride, padding, dilation, groups, chunks):
                             row[q] = this[q] + bias
 
 
-@compiled
+@once
 def _fill(y, p0, p1, b):
     """y[k] = b[k] in rows p0 to p1 of the planes y (K, P, Q)."""
     for k in range(len(y)):

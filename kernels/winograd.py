@@ -25,8 +25,9 @@ from numba import prange
 
 from .columns import channels_first, channels_last, even, filters_last
 from .combination import combination
-from .common import buffer, chunks, compiled, empty, threaded
+from .common import buffer, chunks, empty, threaded
 from .matmul import matmul
+from .once import once, once_bare
 from .product import product
 
 TILES = 24  # tiles in a block, at least: few, so that all of them stay in cache
@@ -45,9 +46,19 @@ def toom_cook(r):
 
 
 MATRICES = {r: toom_cook(r) for r in (2, 3)}
-_combine = combination([M for AT, BT, _ in MATRICES.values() for M in (BT, AT, AT.T)])
+_sums = combination([M for AT, BT, _ in MATRICES.values() for M in (BT, AT, AT.T)])
 KRON = {r: np.kron(G, G) for r, (_, _, G) in MATRICES.items()}  # makes G w Gᵀ of flattened filters
-_combine_filters = combination([G.T for _, _, G in MATRICES.values()])
+_filter_sums = combination([G.T for _, _, G in MATRICES.values()])
+@once_bare
+def _combine(which, times, size, x, at, step, skip, y, to, stride, hop):
+    _sums(which, times, size, x, at, step, skip, y, to, stride, hop)
+
+
+@once_bare
+def _combine_filters(which, times, size, x, at, step, skip, y, to, stride, hop):
+    _filter_sums(which, times, size, x, at, step, skip, y, to, stride, hop)
+
+
 BT, AT, A, OTHERS = 0, 1, 2, 3  # which of the three of r = 2; those of r = 3 are OTHERS further
 PHASES = {((3, 3), (1, 1)): 1, ((4, 4), (2, 2)): 2}  # of filter and stride
 
@@ -111,7 +122,7 @@ def _from_points(parts, r, gw):
                         gw[k, c, t // r, a, t % r, b] = filters[t * B + b * C + c]
 
 
-@compiled
+@once
 def _tiles(x, which, n, m, top, left, rows, columns, phases, image, half, v, tile, tiles):
     """v[i, a, tile, j, (b, c)] = (M d Mᵀ)[i, j] for all tiles d of the phases (a, b) of one image
     x (C, H, W), from `tile` on; M (n, m) is number `which`.

@@ -182,7 +182,9 @@ def buffer(size, like):
 
 
 def threaded(function):
-    """Compile with prange as the only source of threads: array expressions stay plain loops."""
+    """Compile with prange as the only source of threads: array expressions stay plain loops.
+    Numba makes machine code of a loop's body four times: where that takes long, the body is a
+    function of its own, kernel_of(chunk, …), compiled once."""
     return njit(parallel=dict.fromkeys(
         ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"),
         False), **FLAGS)(function)

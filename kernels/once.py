@@ -71,7 +71,7 @@ def _load(name, kinds):
     """Compile a function, or find it in Numba's cache, and tell LLVM its name. Numba calls this
     again before it loads a caller from the cache."""
     if name not in _functions:
-        raise RuntimeError(f"{name} is gone, and Numba's cache knows it: delete kernels/__pycache__")
+        raise RuntimeError(f"{name} is gone, not from Numba's cache: delete kernels/__pycache__")
     dispatcher = _functions[name]
     dispatcher.compile(kinds)
     compiled = dispatcher.overloads[kinds]

@@ -30,7 +30,6 @@ from .norm import (
     scale_and_shift,
     sums_of,
 )
-from .once import once
 
 
 def _check_groups(name, x, num_groups, weight):
@@ -77,26 +76,21 @@ def group_norm(x, num_groups, weight, bias, eps, silu):
 
 @threaded
 def _group_norm(x, weight, bias, eps, silu, y, stats):
-    for item in prange(stats[0].size):
-        _group_norm_of(item, x, weight, bias, eps, silu, y, stats)
-
-
-@once
-def _group_norm_of(item, x, weight, bias, eps, silu, y, stats):
-    (_, C, L), G, one = x.shape, stats.shape[2], stats.dtype.type(1)
+    (N, C, L), G, one = x.shape, stats.shape[2], stats.dtype.type(1)
     M = C // G
-    n, group = item // G, item % G
-    b = n % len(weight)
-    mean, squares = moments(x[n, group * M:(group + 1) * M].reshape(M * L))
-    rstd = 1 / np.sqrt(squares / (M * L) + eps)
-    stats[0, n, group], stats[1, n, group] = mean, rstd
-    for c in range(group * M, (group + 1) * M):
-        scale = stats[1, n, group] * weight[b, c]
-        for i in range(L):
-            y[n, c, i] = (x[n, c, i] - stats[0, n, group]) * scale + bias[b, c]
-        if silu:
+    for item in prange(N * G):
+        n, group = item // G, item % G
+        b = n % len(weight)
+        mean, squares = moments(x[n, group * M:(group + 1) * M].reshape(M * L))
+        rstd = 1 / np.sqrt(squares / (M * L) + eps)
+        stats[0, n, group], stats[1, n, group] = mean, rstd
+        for c in range(group * M, (group + 1) * M):
+            scale = stats[1, n, group] * weight[b, c]
             for i in range(L):
-                y[n, c, i] = y[n, c, i] / (one + exp(-y[n, c, i]))
+                y[n, c, i] = (x[n, c, i] - stats[0, n, group]) * scale + bias[b, c]
+            if silu:
+                for i in range(L):
+                    y[n, c, i] = y[n, c, i] / (one + exp(-y[n, c, i]))
 
 
 @kernel(check_group_backward, g="N C L", x="N C L", weight="B C or None", bias="B C or None",
@@ -128,32 +122,27 @@ def group_norm_backward(g, x, num_groups, weight, bias, mean, rstd, silu):
 
 @threaded
 def _group_norm_backward(g, x, weight, bias, mean, rstd, silu, gx, sums):
-    for item in prange(mean.size):
-        _group_norm_backward_of(item, g, x, weight, bias, mean, rstd, silu, gx, sums)
-
-
-@once
-def _group_norm_backward_of(item, g, x, weight, bias, mean, rstd, silu, gx, sums):
-    (_, C, L), G, one = x.shape, mean.shape[1], x.dtype.type(1)
+    (N, C, L), G, one = x.shape, mean.shape[1], x.dtype.type(1)
     M = C // G
-    n, group = item // G, item % G
-    b, m, r, factors = n % len(weight), mean[n, group], rstd[n, group], np.empty(2, x.dtype)
-    slope, shift = 0.0, 0.0
-    for c in range(group * M, (group + 1) * M):
-        if silu:
-            scale = weight[b, c] * r
+    for item in prange(N * G):
+        n, group = item // G, item % G
+        b, m, r, factors = n % len(weight), mean[n, group], rstd[n, group], np.empty(2, x.dtype)
+        slope, shift = 0.0, 0.0
+        for c in range(group * M, (group + 1) * M):
+            if silu:
+                scale = weight[b, c] * r
+                for i in range(L):
+                    h = (x[n, c, i] - m) * scale + bias[b, c]
+                    s = one / (one + exp(-h))
+                    gx[n, c, i] = g[n, c, i] * (s * (one + h * (one - s)))
+            gw, gb = sums_of(gx[n, c] if silu else g[n, c], x[n, c], m, r)
+            sums[0, n, c], sums[1, n, c] = gw, gb
+            slope += weight[b, c] * gw
+            shift += weight[b, c] * gb
+        factors[0], factors[1] = slope * r * r / (M * L), shift * r / (M * L)
+        for c in range(group * M, (group + 1) * M):
+            scale, gh = weight[b, c] * r, g[n, c]
+            if silu:
+                gh = gx[n, c]
             for i in range(L):
-                h = (x[n, c, i] - m) * scale + bias[b, c]
-                s = one / (one + exp(-h))
-                gx[n, c, i] = g[n, c, i] * (s * (one + h * (one - s)))
-        gw, gb = sums_of(gx[n, c] if silu else g[n, c], x[n, c], m, r)
-        sums[0, n, c], sums[1, n, c] = gw, gb
-        slope += weight[b, c] * gw
-        shift += weight[b, c] * gb
-    factors[0], factors[1] = slope * r * r / (M * L), shift * r / (M * L)
-    for c in range(group * M, (group + 1) * M):
-        scale, gh = weight[b, c] * r, g[n, c]
-        if silu:
-            gh = gx[n, c]
-        for i in range(L):
-            gx[n, c, i] = scale * gh[i] - factors[1] - factors[0] * (x[n, c, i] - m)
+                gx[n, c, i] = scale * gh[i] - factors[1] - factors[0] * (x[n, c, i] - m)

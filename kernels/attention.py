@@ -24,9 +24,10 @@ import numba
 import numpy as np
 from numba import prange
 
-from .common import buffer, chunks, compiled, empty, kernel, threaded
+from .common import buffer, chunks, empty, kernel, threaded
 from .cuda import blocks, factors, launch, per_output, xp
-from .exponential import LOWEST, exp
+from .exponential import exp_shifted
+from .once import once
 from .product import panel, product
 
 ROWS, KEYS = 128, 128
@@ -71,7 +72,7 @@ def _added(mask, q):
         mask, q.dtype.type(0), q.dtype.type(-np.inf))
 
 
-@compiled
+@once
 def _turned(q, t0, t1, scale):
     """scale · qᵀ of rows of q (T, D): D·ROWS numbers."""
     D = q.shape[1]
@@ -83,7 +84,7 @@ def _turned(q, t0, t1, scale):
     return turned
 
 
-@compiled
+@once
 def _scores(turned, k, mask, n, rows, keys, is_causal, s):
     """sᵀ of ranges of keys and rows of sequence n, into s (KEYS, ROWS); turned: of those rows."""
     (t0, t1), (s0, s1), D = rows, keys, k.shape[2]
@@ -96,15 +97,7 @@ def _scores(turned, k, mask, n, rows, keys, is_causal, s):
             s[j, :max(0, s0 + j - t0)] = -np.inf
 
 
-@compiled
-def _exp(row, shift):
-    """row ← exp(row − shift), and 0 where exp would not reach it."""
-    for i in range(len(row)):
-        x = row[i] - shift[i]
-        row[i] = row.dtype.type(0) if x < LOWEST else exp(x)
-
-
-@compiled
+@once
 def _gather(s, keys, top, total, out):
     """One step of the softmax over blocks of keys: s (keys, rows) becomes exp(s − top), with top
     the maximum so far; total and out, which was gathered with the old one, shrink."""
@@ -122,7 +115,7 @@ def _gather(s, keys, top, total, out):
             out[i, e] *= shrink
     for j in range(keys):
         row = s[j, :len(top)]
-        _exp(row, shift)
+        exp_shifted(row, shift)
         for i in range(len(top)):
             total[i] += row[i]
 
@@ -272,29 +265,34 @@ def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
 
 @threaded
 def _backward(g, o, lse, q, k, v, mask, is_causal, scale, gq, gk, gv):
-    (parts, B, T, D), (S, E) = gq.shape, v.shape[1:]
-    for item in prange(B * parts):
-        n, part = item // parts, item % parts
-        begin, end = part * S // parts, (part + 1) * S // parts
-        p, ds = (buffer(KEYS * ROWS, q).reshape(KEYS, ROWS),
-                 buffer(KEYS * ROWS, q).reshape(KEYS, ROWS))
-        delta, shift = np.zeros(T, q.dtype), np.empty(T, q.dtype)
-        for t in range(T):
-            shift[t] = lse[n, t] if lse[n, t] != -np.inf else np.inf  # p = 0: it looked nowhere
-            for e in range(E):
-                delta[t] += g[n, t, e] * o[n, t, e]
-        for t0 in range(begin // ROWS * ROWS if is_causal else 0, T, ROWS):
-            t1 = min(t0 + ROWS, T)
-            qt, gt = _turned(q[n], t0, t1, scale), _turned(g[n], t0, t1, q.dtype.type(1))
-            for s0 in range(begin, min(end, t1) if is_causal else end, KEYS):
-                s1 = min(s0 + KEYS, end)
-                _scores(qt, k, mask, n, (t0, t1), (s0, s1), is_causal, p)
-                product(s1 - s0, t1 - t0, E, v[n, s0:], E, 1, gt, ROWS, False, ds, ROWS)
-                for j in range(s1 - s0):
-                    row, slope = p[j, :t1 - t0], ds[j]
-                    _exp(row, shift[t0:])
-                    for i in range(len(row)):
-                        slope[i] = row[i] * (slope[i] - delta[t0 + i]) * scale
-                product(s1 - s0, E, t1 - t0, p, ROWS, 1, g[n, t0:], E, True, gv[n, s0:], E)
-                product(s1 - s0, D, t1 - t0, ds, ROWS, 1, q[n, t0:], D, True, gk[n, s0:], D)
-                product(t1 - t0, D, s1 - s0, ds, 1, ROWS, k[n, s0:], D, True, gq[part, n, t0:], D)
+    for item in prange(len(gq) * len(q)):
+        _backward_of(item, g, o, lse, q, k, v, mask, is_causal, scale, gq, gk, gv)
+
+
+@once
+def _backward_of(item, g, o, lse, q, k, v, mask, is_causal, scale, gq, gk, gv):
+    (parts, _, T, D), (S, E) = gq.shape, v.shape[1:]
+    n, part = item // parts, item % parts
+    begin, end = part * S // parts, (part + 1) * S // parts
+    p, ds = (buffer(KEYS * ROWS, q).reshape(KEYS, ROWS),
+             buffer(KEYS * ROWS, q).reshape(KEYS, ROWS))
+    delta, shift = np.zeros(T, q.dtype), np.empty(T, q.dtype)
+    for t in range(T):
+        shift[t] = lse[n, t] if lse[n, t] != -np.inf else np.inf  # p = 0: it looked nowhere
+        for e in range(E):
+            delta[t] += g[n, t, e] * o[n, t, e]
+    for t0 in range(begin // ROWS * ROWS if is_causal else 0, T, ROWS):
+        t1 = min(t0 + ROWS, T)
+        qt, gt = _turned(q[n], t0, t1, scale), _turned(g[n], t0, t1, q.dtype.type(1))
+        for s0 in range(begin, min(end, t1) if is_causal else end, KEYS):
+            s1 = min(s0 + KEYS, end)
+            _scores(qt, k, mask, n, (t0, t1), (s0, s1), is_causal, p)
+            product(s1 - s0, t1 - t0, E, v[n, s0:], E, 1, gt, ROWS, False, ds, ROWS)
+            for j in range(s1 - s0):
+                row, slope = p[j, :t1 - t0], ds[j]
+                exp_shifted(row, shift[t0:])
+                for i in range(len(row)):
+                    slope[i] = row[i] * (slope[i] - delta[t0 + i]) * scale
+            product(s1 - s0, E, t1 - t0, p, ROWS, 1, g[n, t0:], E, True, gv[n, s0:], E)
+            product(s1 - s0, D, t1 - t0, ds, ROWS, 1, q[n, t0:], D, True, gk[n, s0:], D)
+            product(t1 - t0, D, s1 - s0, ds, 1, ROWS, k[n, s0:], D, True, gq[part, n, t0:], D)

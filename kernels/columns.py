@@ -15,6 +15,7 @@ import numpy as np
 from numba import prange
 
 from .common import LINE, compiled, empty, threaded
+from .once import once
 from .transpose import transpose
 
 CACHE = 1 << 20  # bytes of columns a core works on at a time
@@ -74,7 +75,7 @@ def blocking(N, rows, pixels, threads, itemsize):
     return images, (P if images > 1 else max(1, min(P, width // Q, -(-P * N // threads))))
 
 
-@compiled
+@once
 def channels_last(x, top, left, size, image):
     """Write x (C, H, W) to image (h, w, C), size = (h, w), with `top` rows of zeros above it and
     `left` columns to its left; a negative top leaves out rows."""
@@ -101,7 +102,7 @@ def channels_last(x, top, left, size, image):
                 to[j * C] = this[j]
 
 
-@compiled
+@once
 def channels_first(image, width, top, left, b, y):
     """y (C, H, W) from image (h, width, C) without its upper rows and left columns, plus b (C,)."""
     C, H, W = y.shape
@@ -118,7 +119,7 @@ def channels_first(image, width, top, left, b, y):
                 to[w] = this[w * C] + bias
 
 
-@compiled
+@once
 def _places(x, H, width, top, left, C):
     """For `transpose`: where LANES of the planes of x (C, …, W) start, and where the pixels of H
     rows of x are in an image (h, width, C) that begins `top` rows above and `left` columns before.
@@ -206,7 +207,7 @@ def _filters_first(parts, w):
                     w[g, k, d, t] = parts[0, g, t * D + d, k]
 
 
-@compiled
+@once
 def _filter_places(w, d0, d1):
     """For `transpose`: where LANES filters of w (M, D, T) start, where their numbers from channel
     d0 to d1 are among filters (T, D, M), and LANES zeros."""
@@ -219,7 +220,7 @@ def _filter_places(w, d0, d1):
     return filters, rows, np.zeros(lanes, w.dtype)
 
 
-@compiled
+@once
 def im2col(image, width, channels, out, kernel, stride, dilation, col):
     """Fill the first P·Q rows of col with the columns of image (h, width, channels)."""
     (P, Q), (R, S), (sh, sw), (dh, dw) = out, kernel, stride, dilation
@@ -240,7 +241,7 @@ def few(D, M, Q):
     return min(D, M) < FEW <= 2 * Q
 
 
-@compiled
+@once
 def phases(x, top, left, stride, height, width, image):
     """Every sh-th row and sw-th column of x (D, H, W) as an image of its own, so that the pixels
     which one number of a filter meets lie together: image (D, sh, sw, height, width), which is a
@@ -260,7 +261,7 @@ def phases(x, top, left, stride, height, width, image):
             to[v] = this[v * sw]
 
 
-@compiled
+@once
 def taps(D, R, S, stride, dilation, P, Q):
     """The height and width of the images that `phases` makes for P×Q output pixels, and where in
     them, of D channels, the first of the pixels is which number (d, r, s) of a filter meets. The
@@ -274,7 +275,7 @@ def taps(D, R, S, stride, dilation, P, Q):
     return height, width, starts
 
 
-@compiled
+@once
 def col2im(col, out, kernel, stride, dilation, image, width, channels):
     """Add the rows of col to image (h, width, channels), where they came from: im2col's adjoint."""
     (P, Q), (R, S), (sh, sw), (dh, dw) = out, kernel, stride, dilation

@@ -7,33 +7,31 @@ and one loop for each y_i reads the x_j six times. So the vectors are asked for 
 read once, factors are constants, terms with a factor 0 are left out and 1 is not multiplied by.
 """
 
-import hashlib
+import functools
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .common import LINE, calling
+from .common import LINE
+from .once import written
 
 
 def combination(matrices):
     """``combine(which, times, size, x, at, step, skip, y, to, stride, hop)``, M = matrices[which]:
     x_j starts at x[at + j·step], y_i at y[to + i·stride]; all of it `times` over, each time `skip`
-    further in x and `hop` further in y. x and y are flat arrays of one dtype, apart."""
+    further in x and `hop` further in y. x and y are addresses of numbers of one dtype, apart:
+    call it from a function that is compiled once_bare."""
     @intrinsic
     def combine(typing, which, times, size, x, at, step, skip, y, to, stride, hop):
-        index, item = types.intp, x.dtype
-        return types.void(*[index] * 3, x, *[index] * 3, y, *[index] * 3), calling(
-            f"{name}_{item}", lambda function: _define(function, matrices, item.bitwidth // 8))
-    name = "combine_" + hashlib.sha256(repr([M.tolist() for M in matrices]).encode()).hexdigest()
+        return types.void(which, times, size, x, at, step, skip, y, to, stride, hop), written(
+            functools.partial(_define, matrices, x.dtype.bitwidth // 8))
     return combine
 
 
-def _define(function, matrices, bytes):
+def _define(matrices, bytes, builder, which, times, size, x, at, step, skip, y, to, stride, hop):
     """The body of `combine` for numbers of so many bytes."""
-    which, times, size, x, at, step, skip, y, to, stride, hop = function.args
-    builder = ir.IRBuilder(function.append_basic_block())
     of = lambda n: ir.Constant(ir.IntType(64), n)
     lanes, number = LINE // bytes, x.type.pointee
     whole = builder.sub(size, builder.srem(size, of(lanes)))
@@ -46,7 +44,6 @@ def _define(function, matrices, bytes):
                 with cgutils.for_range_slice(builder, first, last, of(n)) as (l, _):
                     _vectors(builder, M, ir.VectorType(number, n), bytes,
                              _places(builder, of_x, step, l), _places(builder, of_y, stride, l))
-    builder.ret_void()
 
 
 def _places(builder, array, step, l):

@@ -11,9 +11,9 @@ import sys
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
+from numba import njit
+
+from .once import FLAGS, once
 
 LINE = 64  # bytes of a line of the cache and of a vector: of shorter ones LLVM takes several
 SEEN = 4096  # kinds and shapes of arguments that a kernel remembers to have checked
@@ -170,13 +170,10 @@ def empty(shape, dtype):
 
 # Threads. Numba's pool is the only one: compiled code calls no BLAS, which would have its own.
 
-# Sums may be reordered, so that they use vector instructions; NaN and infinity keep their meaning.
-_flags = {"cache": True, "nogil": True, "error_model": "numpy",
-          "fastmath": {"reassoc", "contract", "nsz"}}
-compiled = njit(**_flags)
+compiled = njit(**FLAGS)
 
 
-@compiled
+@once
 def buffer(size, like):
     """`size` numbers of the dtype of `like`, not set yet, from the start of a cache line: vectors
     of 64 bytes that lie across two lines take twice as long."""
@@ -185,30 +182,13 @@ def buffer(size, like):
     return numbers[start:start + size]
 
 
-def calling(name, define):
-    """The code of an intrinsic: a call of the function `name`, to which arrays are pointers, and
-    which define(function) gives a body, once in a module. Written out at each call, it would be
-    compiled for each."""
-    def emit(context, builder, signature, args):
-        args = [context.make_array(kind)(context, builder, value).data
-                if isinstance(kind, types.Array) else value
-                for kind, value in zip(signature.args, args, strict=True)]
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in args])
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        if function.is_declaration:
-            function.linkage = "linkonce_odr"
-            function.attributes.add("noinline")
-            define(function)
-        builder.call(function, args)
-        return context.get_dummy_value()
-    return emit
-
-
 def threaded(function):
-    """Compile with prange as the only source of threads: array expressions stay plain loops."""
+    """Compile with prange as the only source of threads: array expressions stay plain loops.
+    Numba makes machine code of a loop's body four times: where that takes long, the body is a
+    function of its own, kernel_of(chunk, …), compiled once."""
     return njit(parallel=dict.fromkeys(
         ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"),
-        False), **_flags)(function)
+        False), **FLAGS)(function)
 
 
 @compiled

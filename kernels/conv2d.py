@@ -34,9 +34,10 @@ from .columns import (
     taps,
     windows,
 )
-from .common import buffer, chunks, compiled, empty, kernel, threaded
+from .common import buffer, chunks, empty, kernel, threaded
 from .cuda import launch_tiles, pack, per_output, pixels, xp
 from .matmul import matmul
+from .once import once
 from .product import product
 
 DEPTH = 256  # terms of the product at a time: their filters stay in the core's cache
@@ -136,30 +137,35 @@ def _pointwise(x, w, b, y, groups, chunks, rows):
 
 @threaded
 def _rows(x, w, b, y, stride, padding, dilation, groups, chunks):
+    for chunk in prange(chunks):
+        _rows_of(chunk, x, w, b, y, stride, padding, dilation, groups, chunks)
+
+
+@once
+def _rows_of(chunk, x, w, b, y, stride, padding, dilation, groups, chunks):
     """For few channels or filters: rows of y are w times rows of x, read where they lie, `rows` of
     them in one, with what comes between them in x."""
     (N, K, P, Q), (_, D, R, S), (sh, sw) = y.shape, w.shape, stride
     M, L, bands = K // groups, D * R * S, -(-chunks // max(N, 1))
     rows = -(-P // bands)
     height, width, starts = taps(D, R, S, stride, dilation, rows, Q)
-    for chunk in prange(chunks):
-        image, out = buffer(D * sh * sw * height * width, x), buffer(M * rows * width, x)
-        for item in range(chunk * N * bands // chunks, (chunk + 1) * N * bands // chunks):
-            n, p0 = item // bands, item % bands * rows
-            for g in range(groups):
-                phases(x[n, g * D:(g + 1) * D], padding[0] - p0 * sh, padding[1], stride, height,
-                       width, image)
-                product(M, (rows - 1) * width + Q, L, w[g * M:], L, 1, image, starts, False, out,
-                        rows * width)
-                for k in range(M):
-                    bias, plane = b[g * M + k], y[n, g * M + k]
-                    for p in range(p0, min(p0 + rows, P)):
-                        row, this = plane[p], out[(k * rows + p - p0) * width:]
-                        for q in range(Q):
-                            row[q] = this[q] + bias
+    image, out = buffer(D * sh * sw * height * width, x), buffer(M * rows * width, x)
+    for item in range(chunk * N * bands // chunks, (chunk + 1) * N * bands // chunks):
+        n, p0 = item // bands, item % bands * rows
+        for g in range(groups):
+            phases(x[n, g * D:(g + 1) * D], padding[0] - p0 * sh, padding[1], stride, height,
+                   width, image)
+            product(M, (rows - 1) * width + Q, L, w[g * M:], L, 1, image, starts, False, out,
+                    rows * width)
+            for k in range(M):
+                bias, plane = b[g * M + k], y[n, g * M + k]
+                for p in range(p0, min(p0 + rows, P)):
+                    row, this = plane[p], out[(k * rows + p - p0) * width:]
+                    for q in range(Q):
+                        row[q] = this[q] + bias
 
 
-@compiled
+@once
 def _fill(y, p0, p1, b):
     """y[k] = b[k] in rows p0 to p1 of the planes y (K, P, Q)."""
     for k in range(len(y)):
@@ -171,30 +177,35 @@ def _fill(y, p0, p1, b):
 
 @threaded
 def _columns(x, w, b, y, stride, padding, dilation, chunks, images, rows):
+    for chunk in prange(chunks):
+        _columns_of(chunk, x, w, b, y, stride, padding, dilation, chunks, images, rows)
+
+
+@once
+def _columns_of(chunk, x, w, b, y, stride, padding, dilation, chunks, images, rows):
     """w (groups, R, S, D, M): a row of columns times the filters of a group is M outputs."""
     (N, _, P, Q), (groups, R, S, D, M) = y.shape, w.shape
     L, block = R * S * D, images * rows * Q
     width, bands = (Q - 1) * stride[1] + (S - 1) * dilation[1] + 1, -(-P // rows)
     height = (rows - 1) * stride[0] + (R - 1) * dilation[0] + 1
     items = -(-N // images) * bands
-    for chunk in prange(chunks):
-        image = buffer(height * width * D, x)
-        col = buffer(block * L, x).reshape(block, L)
-        out = buffer(block * M, x)
-        for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
-            n0, p0 = item // bands * images, item % bands * rows
-            n1, p1 = min(n0 + images, N), min(p0 + rows, P)
-            size = (p1 - p0) * Q
-            for g in range(groups):
-                filters, bias = w[g].reshape(L * M), b[g * M:(g + 1) * M]
-                for n in range(n0, n1):
-                    channels_last(x[n, g * D:(g + 1) * D], padding[0] - p0 * stride[0],
-                                  padding[1], (height, width), image)
-                    im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
-                           col[(n - n0) * size:])
-                for l in range(0, L, DEPTH):
-                    product((n1 - n0) * size, M, min(DEPTH, L - l), col.reshape(block * L)[l:], L,
-                            1, filters[l * M:], M, l > 0, out, M)
-                for n in range(n0, n1):
-                    channels_first(out[(n - n0) * size * M:], Q, 0, 0, bias,
-                                   y[n, g * M:(g + 1) * M, p0:p1])
+    image = buffer(height * width * D, x)
+    col = buffer(block * L, x).reshape(block, L)
+    out = buffer(block * M, x)
+    for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
+        n0, p0 = item // bands * images, item % bands * rows
+        n1, p1 = min(n0 + images, N), min(p0 + rows, P)
+        size = (p1 - p0) * Q
+        for g in range(groups):
+            filters, bias = w[g].reshape(L * M), b[g * M:(g + 1) * M]
+            for n in range(n0, n1):
+                channels_last(x[n, g * D:(g + 1) * D], padding[0] - p0 * stride[0],
+                              padding[1], (height, width), image)
+                im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
+                       col[(n - n0) * size:])
+            for l in range(0, L, DEPTH):
+                product((n1 - n0) * size, M, min(DEPTH, L - l), col.reshape(block * L)[l:], L,
+                        1, filters[l * M:], M, l > 0, out, M)
+            for n in range(n0, n1):
+                channels_first(out[(n - n0) * size * M:], Q, 0, 0, bias,
+                               y[n, g * M:(g + 1) * M, p0:p1])

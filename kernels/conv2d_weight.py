@@ -34,6 +34,7 @@ from .columns import (
 from .common import buffer, chunks, empty, kernel, threaded
 from .cuda import blocks, launch, launch_tiles, pack, pixels, real, tiling, xp
 from .matmul import matmul
+from .once import once
 from .product import product
 
 ROWS = 48  # of gw at a time: they are written one after another
@@ -93,54 +94,64 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
 
 @threaded
 def _rows(g, x, parts, kernel, stride, padding, dilation):
+    for chunk in prange(len(parts)):
+        _rows_of(chunk, g, x, parts, kernel, stride, padding, dilation)
+
+
+@once
+def _rows_of(chunk, g, x, parts, kernel, stride, padding, dilation):
     """For few channels or filters: gwᵀ (L, M) is a sum over rows of x, read where they lie, times
     rows of g, with zeros for what comes between those of x."""
     (N, _, P, Q), (R, S), (sh, sw) = g.shape, kernel, stride
     chunks, groups, L, M = parts.shape
     D = L // (R * S)
     height, width, starts = taps(D, R, S, stride, dilation, P, Q)
-    for chunk in prange(chunks):
-        image, out = buffer(D * sh * sw * height * width, x), buffer(P * width * M, x)
-        for n in range(chunk * N // chunks, (chunk + 1) * N // chunks):
-            for j in range(groups):
-                gw = parts[chunk, j].reshape(L * M)
-                phases(x[n, j * D:(j + 1) * D], *padding, stride, height, width, image)
-                channels_last(g[n, j * M:(j + 1) * M], 0, 0, (P, width), out)
-                product(L, M, (P - 1) * width + Q, image, starts, 1, out, M, True, gw, M)
+    image, out = buffer(D * sh * sw * height * width, x), buffer(P * width * M, x)
+    for n in range(chunk * N // chunks, (chunk + 1) * N // chunks):
+        for j in range(groups):
+            gw = parts[chunk, j].reshape(L * M)
+            phases(x[n, j * D:(j + 1) * D], *padding, stride, height, width, image)
+            channels_last(g[n, j * M:(j + 1) * M], 0, 0, (P, width), out)
+            product(L, M, (P - 1) * width + Q, image, starts, 1, out, M, True, gw, M)
 
 
 @threaded
 def _columns(g, x, parts, stride, padding, dilation, images, rows):
+    for chunk in prange(len(parts)):
+        _columns_of(chunk, g, x, parts, stride, padding, dilation, images, rows)
+
+
+@once
+def _columns_of(chunk, g, x, parts, stride, padding, dilation, images, rows):
     (N, _, P, Q), (chunks, groups, R, S, D, M) = g.shape, parts.shape
     L, block = R * S * D, images * rows * Q
     width, bands = (Q - 1) * stride[1] + (S - 1) * dilation[1] + 1, -(-P // rows)
     height = (rows - 1) * stride[0] + (R - 1) * dilation[0] + 1
     items = -(-N // images) * bands
     pointwise = R * S * stride[0] * stride[1] == 1 and padding[0] == padding[1] == 0
-    for chunk in prange(chunks):
-        image = buffer(height * width * D, x)
-        col = buffer(block * L, x).reshape(block, L)
-        out = buffer(block * M, x)
-        first, last = chunk * items // chunks, (chunk + 1) * items // chunks
-        if first == last:
-            parts[chunk] = 0
-        for item in range(first, last):
-            n0, p0 = item // bands * images, item % bands * rows
-            n1, p1 = min(n0 + images, N), min(p0 + rows, P)
-            size = (p1 - p0) * Q
-            for j in range(groups):
-                for n in range(n0, n1):
-                    if pointwise:  # the image is its own column matrix
-                        channels_last(x[n, j * D:(j + 1) * D], -p0, 0, (p1 - p0, Q),
-                                      col.reshape(block * L)[(n - n0) * size * L:])
-                    else:
-                        channels_last(x[n, j * D:(j + 1) * D], padding[0] - p0 * stride[0],
-                                      padding[1], (height, width), image)
-                        im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
-                               col[(n - n0) * size:])
-                    channels_last(g[n, j * M:(j + 1) * M], -p0, 0, (p1 - p0, Q),
-                                  out[(n - n0) * size * M:])
-                gw = parts[chunk, j].reshape(L * M)
-                for l in range(0, L, ROWS):
-                    product(min(ROWS, L - l), M, (n1 - n0) * size, col.reshape(block * L)[l:], 1,
-                            L, out, M, item > first, gw[l * M:], M)
+    image = buffer(height * width * D, x)
+    col = buffer(block * L, x).reshape(block, L)
+    out = buffer(block * M, x)
+    first, last = chunk * items // chunks, (chunk + 1) * items // chunks
+    if first == last:
+        parts[chunk] = 0
+    for item in range(first, last):
+        n0, p0 = item // bands * images, item % bands * rows
+        n1, p1 = min(n0 + images, N), min(p0 + rows, P)
+        size = (p1 - p0) * Q
+        for j in range(groups):
+            for n in range(n0, n1):
+                if pointwise:  # the image is its own column matrix
+                    channels_last(x[n, j * D:(j + 1) * D], -p0, 0, (p1 - p0, Q),
+                                  col.reshape(block * L)[(n - n0) * size * L:])
+                else:
+                    channels_last(x[n, j * D:(j + 1) * D], padding[0] - p0 * stride[0],
+                                  padding[1], (height, width), image)
+                    im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
+                           col[(n - n0) * size:])
+                channels_last(g[n, j * M:(j + 1) * M], -p0, 0, (p1 - p0, Q),
+                              out[(n - n0) * size * M:])
+            gw = parts[chunk, j].reshape(L * M)
+            for l in range(0, L, ROWS):
+                product(min(ROWS, L - l), M, (n1 - n0) * size, col.reshape(block * L)[l:], 1,
+                        L, out, M, item > first, gw[l * M:], M)

@@ -33,6 +33,7 @@ from .common import buffer, chunks, empty, kernel, threaded
 from .conv2d import conv2d
 from .cuda import blocks, launch_tiles, pack, per_output, pixels, xp
 from .matmul import PANEL, matmul, multiply
+from .once import once
 
 ROWS = 64  # pixels multiplied at a time, at least: they share one reading of the filters
 
@@ -125,24 +126,29 @@ def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
 
 @threaded
 def _columns(x, w, b, y, stride, padding, dilation, groups, images, chunks):
+    for chunk in prange(chunks):
+        _columns_of(chunk, x, w, b, y, stride, padding, dilation, groups, images, chunks)
+
+
+@once
+def _columns_of(chunk, x, w, b, y, stride, padding, dilation, groups, images, chunks):
     (N, K, P, Q), (H, W), (blocks, _, R, S, D) = x.shape, y.shape[2:], w.shape
     M, L, size = K // groups, R * S * D, P * Q
     height, width = H + 2 * padding[0], W + 2 * padding[1]
     items = -(-N // images) * groups * blocks
-    for chunk in prange(chunks):
-        image = buffer(height * width * D, x)
-        pixels, of_w = buffer(images * size * M, x).reshape(images * size, M), buffer(PANEL, x)
-        col = buffer(images * size * L, x).reshape(images * size, L)
-        for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
-            some, g, block = item // (groups * blocks), item // blocks % groups, item % blocks
-            n0, n1 = some * images, min((some + 1) * images, N)
-            for n in range(n0, n1):
-                channels_last(x[n, g * M:(g + 1) * M], 0, 0, (P, Q),
-                              pixels[(n - n0) * size:].reshape((images - n + n0) * size * M))
-            multiply(pixels, False, w[block, g * M:(g + 1) * M].reshape(M, L), False,
-                     0, (n1 - n0) * size, 0, L, col.reshape(images * size * L), L, of_w)
-            d = (g * blocks + block) * D
-            for n in range(n0, n1):
-                image[:] = 0
-                col2im(col[(n - n0) * size:], (P, Q), (R, S), stride, dilation, image, width, D)
-                channels_first(image, width, padding[0], padding[1], b[d:], y[n, d:d + D])
+    image = buffer(height * width * D, x)
+    pixels, of_w = buffer(images * size * M, x).reshape(images * size, M), buffer(PANEL, x)
+    col = buffer(images * size * L, x).reshape(images * size, L)
+    for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
+        some, g, block = item // (groups * blocks), item // blocks % groups, item % blocks
+        n0, n1 = some * images, min((some + 1) * images, N)
+        for n in range(n0, n1):
+            channels_last(x[n, g * M:(g + 1) * M], 0, 0, (P, Q),
+                          pixels[(n - n0) * size:].reshape((images - n + n0) * size * M))
+        multiply(pixels, False, w[block, g * M:(g + 1) * M].reshape(M, L), False,
+                 0, (n1 - n0) * size, 0, L, col.reshape(images * size * L), L, of_w)
+        d = (g * blocks + block) * D
+        for n in range(n0, n1):
+            image[:] = 0
+            col2im(col[(n - n0) * size:], (P, Q), (R, S), stride, dilation, image, width, D)
+            channels_first(image, width, padding[0], padding[1], b[d:], y[n, d:d + D])

@@ -15,6 +15,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
+from .common import compiled
+
 _f = np.float32
 LOG2_E, LN2_HIGH, LN2_LOW = _f(1.44269504), _f(0.693359375), _f(-2.12194440e-4)
 LOWEST, HIGHEST, HALF, ONE, MOST = _f(-87.33), _f(89), _f(0.5), _f(1), _f(127)
@@ -60,3 +62,11 @@ def _(x):
         m, scale = _parts(x)
         return m * scale + (scale - ONE) if x == x else x
     return single if x == types.float32 else lambda x: math.expm1(x)
+
+
+@compiled
+def exp_shifted(row, shift):
+    """row ← exp(row − shift), and 0 where exp would not reach it."""
+    for i in range(len(row)):
+        x = row[i] - shift[i]
+        row[i] = row.dtype.type(0) if x < LOWEST else exp(x)

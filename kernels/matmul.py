@@ -19,8 +19,9 @@ import numba
 import numpy as np
 from numba import prange
 
-from .common import buffer, compiled, empty, kernel, threaded
+from .common import buffer, empty, kernel, threaded
 from .cuda import launch_tiles, pack, xp
+from .once import once
 from .product import panel, product
 
 SMALL = 1 << 18  # M·N·K of the largest product that OpenBLAS leaves to one thread
@@ -113,7 +114,7 @@ def _products(a, ta, b, tb, y, parts):
         multiply(a[n % len(a)], ta, b[n % len(b)], tb, i0, i1, j0, j1, y[n].reshape(M * N), N, of_b)
 
 
-@compiled
+@once
 def multiply(a, ta, b, tb, i0, i1, j0, j1, y, ldy, of_b):
     """y[i·ldy + j] = (a b)[i, j] for i0 ≤ i < i1 and j0 ≤ j < j1; a and b are stored transposed
     where ta and tb say so; of_b (PANEL,) is a buffer."""

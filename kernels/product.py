@@ -10,13 +10,16 @@ a vector of which only some lanes are loaded and stored. 2·m·n·k FLOPs. Where
 by columns, `panel` first lays out a part of it in the order in which it is read.
 """
 
+import functools
+
 import numpy as np
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .common import LINE, calling, compiled
+from .common import LINE
+from .once import once, once_bare, written
 from .transpose import transpose
 
 # bytes of a vector, vectors, rows of a tile, from wide to narrow: as many as there are registers.
@@ -25,24 +28,24 @@ _NARROW = [(32, 2, 6), (32, 1, 12)]
 TILES = _WIDE if binding.get_host_cpu_features().get("avx512f") else _NARROW
 
 
-@intrinsic
-def product(typing, m, n, k, a, row, column, b, ldb, add, c, ldc):
+@once_bare
+def product(m, n, k, a, row, column, b, ldb, add, c, ldc):
     """C = A B, or C + A B where `add`: A[i,p] is a[i·row + p·column], B[p,j] is b[p·ldb + j] and
     C[i,j] is c[i·ldc + j]; a, b, c are arrays of one dtype, c apart from the others; their offsets
     count from their first numbers, whatever their shapes. Of rows that lie at odd places, row (m,)
     or ldb (k,) may be the array of their offsets, np.intp: A[i,p] is a[row[i] + p·column] then."""
-    index, item = types.intp, a.dtype
-    tables = isinstance(row, types.Array), isinstance(ldb, types.Array)
-    row, ldb = (kind if table else index for kind, table in zip((row, ldb), tables, strict=True))
-    return types.void(index, index, index, a, row, index, b, ldb, types.boolean, c, index), calling(
-        f"product_{item}_{tables[0]:d}{tables[1]:d}",
-        lambda function: _define(function, item.bitwidth // 8, tables))
+    _product(m, n, k, a, row, column, b, ldb, add, c, ldc)
 
 
-def _define(function, size, tables):
+@intrinsic
+def _product(typing, m, n, k, a, row, column, b, ldb, add, c, ldc):
+    tables = isinstance(row, types.CPointer), isinstance(ldb, types.CPointer)
+    return types.void(m, n, k, a, row, column, b, ldb, add, c, ldc), written(
+        functools.partial(_define, a.dtype.bitwidth // 8, tables))
+
+
+def _define(size, tables, builder, m, n, k, a, row, column, b, ldb, add, c, ldc):
     """The body of `product` for numbers of `size` bytes; row or ldb are arrays if `tables` says."""
-    m, n, k, a, row, column, b, ldb, add, c, ldc = function.args
-    builder = ir.IRBuilder(function.append_basic_block())
     of = lambda i: ir.Constant(ir.IntType(64), i)
     of_row, of_ldb = (
         (lambda i, offsets=offsets: builder.load(builder.gep(offsets, [i]))) if table else
@@ -64,10 +67,9 @@ def _define(function, size, tables):
                     _tile(builder, access, vector, together, vectors, k, (a, of_row, column),
                           (b, of_ldb), add, (c, ldc), i0, j0)
         j = last
-    builder.ret_void()
 
 
-@compiled
+@once
 def panel(b, by_columns, p0, j0, k, n, to, ld):
     """to[p·ld + j] = B[p0 + p, j0 + j], which is b[p0 + p, j0 + j], or b[j0 + j, p0 + p] if B is
     stored by columns; p < k, j < n."""

@@ -6,26 +6,31 @@ A loop that moves one number at a time takes a cycle for each. Here LANES vector
 log₂ LANES times those 1, 2, 4, … apart exchange half of their lanes: a quarter of a cycle each.
 """
 
+import functools
+
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .common import LINE, calling
+from .common import LINE
+from .once import once_bare, written
+
+
+@once_bare
+def transpose(x, x0, at, b, b0, y, y0, to):
+    """x, b and y are arrays of one dtype, y apart from the others; offsets count from their first
+    numbers, whatever their shapes. at and to are flat arrays of LANES np.intp."""
+    _transpose(x, x0, at, b, b0, y, y0, to)
 
 
 @intrinsic
-def transpose(typing, x, x0, at, b, b0, y, y0, to):
-    """x, b and y are arrays of one dtype, y apart from the others; offsets count from their first
-    numbers, whatever their shapes. at and to are flat arrays of LANES np.intp."""
-    index, item = types.intp, x.dtype
-    return types.void(x, index, at, b, index, y, index, to), calling(
-        f"transpose_{item}", lambda function: _define(function, item.bitwidth // 8))
+def _transpose(typing, x, x0, at, b, b0, y, y0, to):
+    return types.void(x, x0, at, b, b0, y, y0, to), written(
+        functools.partial(_define, x.dtype.bitwidth // 8))
 
 
-def _define(function, bytes):
+def _define(bytes, builder, x, x0, at, b, b0, y, y0, to):
     """The body of `transpose` for numbers of so many bytes."""
-    x, x0, at, b, b0, y, y0, to = function.args
-    builder = ir.IRBuilder(function.append_basic_block())
     lanes = LINE // bytes
     vector = ir.VectorType(x.type.pointee, lanes)
     of = lambda i: ir.Constant(ir.IntType(64), i)
@@ -41,7 +46,6 @@ def _define(function, bytes):
                 rows[i], rows[i + apart] = _exchange(builder, rows[i], rows[i + apart], apart)
     for j in range(lanes):
         builder.store(rows[j], as_vector(y, entry(y0, to, j)), align=bytes)
-    builder.ret_void()
 
 
 def _exchange(builder, low, high, apart):

@@ -25,8 +25,9 @@ from numba import prange
 
 from .columns import channels_first, channels_last, even, filters_last
 from .combination import combination
-from .common import buffer, chunks, compiled, empty, threaded
+from .common import buffer, chunks, empty, threaded
 from .matmul import matmul
+from .once import once, once_bare
 from .product import product
 
 TILES = 24  # tiles in a block, at least: few, so that all of them stay in cache
@@ -45,9 +46,19 @@ def toom_cook(r):
 
 
 MATRICES = {r: toom_cook(r) for r in (2, 3)}
-_combine = combination([M for AT, BT, _ in MATRICES.values() for M in (BT, AT, AT.T)])
+_sums = combination([M for AT, BT, _ in MATRICES.values() for M in (BT, AT, AT.T)])
 KRON = {r: np.kron(G, G) for r, (_, _, G) in MATRICES.items()}  # makes G w Gᵀ of flattened filters
-_combine_filters = combination([G.T for _, _, G in MATRICES.values()])
+_filter_sums = combination([G.T for _, _, G in MATRICES.values()])
+@once_bare
+def _combine(which, times, size, x, at, step, skip, y, to, stride, hop):
+    _sums(which, times, size, x, at, step, skip, y, to, stride, hop)
+
+
+@once_bare
+def _combine_filters(which, times, size, x, at, step, skip, y, to, stride, hop):
+    _filter_sums(which, times, size, x, at, step, skip, y, to, stride, hop)
+
+
 BT, AT, A, OTHERS = 0, 1, 2, 3  # which of the three of r = 2; those of r = 3 are OTHERS further
 PHASES = {((3, 3), (1, 1)): 1, ((4, 4), (2, 2)): 2}  # of filter and stride
 
@@ -91,27 +102,32 @@ def _at_points(w, r):
 
 @threaded
 def _from_points(parts, r, gw):
+    for k in prange(len(gw)):
+        _from_points_of(k, parts, r, gw)
+
+
+@once
+def _from_points_of(k, parts, r, gw):
     """gw[k, c, i, a, j, b] = (Gᵀ z G)[i, j], z[p, q] = Σ_chunk parts[chunk, (p, q), a, k, (b, c)],
     which is left in parts[0]."""
     (chunks, points, phases, K, B), n, C = parts.shape, r + 3, gw.shape[1]
     z, size = parts.reshape(parts.size), phases * K * B
-    for k in prange(K):
-        half, filters = buffer(r * n * B, gw), buffer(r * r * B, gw)
-        for a in range(phases):
-            for chunk in range(1, chunks):
-                for point in range(points):
-                    sum, part = parts[0, point, a, k], parts[chunk, point, a, k]
-                    for i in range(B):
-                        sum[i] += part[i]
-            _combine_filters(r - 2, n, B, z, (a * K + k) * B, n * size, size, half, 0, n * B, B)
-            _combine_filters(r - 2, r, B, half, 0, B, n * B, filters, 0, B, r * B)
-            for t in range(r * r):
-                for b in range(phases):
-                    for c in range(C):
-                        gw[k, c, t // r, a, t % r, b] = filters[t * B + b * C + c]
+    half, filters = buffer(r * n * B, gw), buffer(r * r * B, gw)
+    for a in range(phases):
+        for chunk in range(1, chunks):
+            for point in range(points):
+                sum, part = parts[0, point, a, k], parts[chunk, point, a, k]
+                for i in range(B):
+                    sum[i] += part[i]
+        _combine_filters(r - 2, n, B, z, (a * K + k) * B, n * size, size, half, 0, n * B, B)
+        _combine_filters(r - 2, r, B, half, 0, B, n * B, filters, 0, B, r * B)
+        for t in range(r * r):
+            for b in range(phases):
+                for c in range(C):
+                    gw[k, c, t // r, a, t % r, b] = filters[t * B + b * C + c]
 
 
-@compiled
+@once
 def _tiles(x, which, n, m, top, left, rows, columns, phases, image, half, v, tile, tiles):
     """v[i, a, tile, j, (b, c)] = (M d Mᵀ)[i, j] for all tiles d of the phases (a, b) of one image
     x (C, H, W), from `tile` on; M (n, m) is number `which`.
@@ -131,6 +147,12 @@ def _tiles(x, which, n, m, top, left, rows, columns, phases, image, half, v, til
 
 @threaded
 def _conv2d(x, u, b, padding, crop, y, r, out, chunks):
+    for chunk in prange(chunks):
+        _conv2d_of(chunk, x, u, b, padding, crop, y, r, out, chunks)
+
+
+@once
+def _conv2d_of(chunk, x, u, b, padding, crop, y, r, out, chunks):
     """u (n², phases of x, B, K), B channels of x and K of y, those of its phases included, `out`
     each way; of y, made whole tiles at a time, `crop` is cut off above and to the left."""
     (N, _, H, W), n, (_, phases, B, K) = y.shape, r + 3, u.shape
@@ -139,61 +161,65 @@ def _conv2d(x, u, b, padding, crop, y, r, out, chunks):
     images = even(N, chunks, -(-TILES // (rows * columns)))
     tiles, items = images * rows * columns, -(-N // images)
     height, width, D, size = 4 * rows + n - 4, 4 * columns + n - 4, K // out, columns * n * K
-    for chunk in prange(chunks):
-        image = buffer(height * width * max(phases * B, K), x)
-        half = buffer(columns * n * max(phases * height * B, 4 * rows * K), x)
-        v = buffer(n * phases * tiles * n * B, x)
-        m = buffer(n * tiles * n * K, x)
-        for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
-            n0, n1 = item * images, min(N, (item + 1) * images)
-            for i in range(n0, n1):
-                _tiles(x[i], which + BT, n, n, padding[0], padding[1], rows, columns, phases,
-                       image, half, v, (i - n0) * rows * columns, tiles)
-            for i in range(n):
-                for j in range(n):
-                    for a in range(phases):
-                        product((n1 - n0) * rows * columns, K, B,
-                                v[((i * phases + a) * tiles * n + j) * B:], n * B, 1,
-                                u[i * n + j, a].reshape(B * K), K, a > 0,
-                                m[(i * tiles * n + j) * K:], n * K)
-            for i in range(n0, n1):
-                _combine(which + AT, 1, rows * size, m, (i - n0) * rows * size, tiles * n * K, 0,
-                         half, 0, rows * size, 0)
-                for p in range(rows):
-                    for h in range(4):
-                        for a in range(out):
-                            _combine(which + AT, columns, D, half,
-                                     (h * rows + p) * size + a * D, K, n * K, image,
-                                     ((4 * p + h) * out + a) * columns * 4 * D, D, 4 * D)
-                channels_first(image, 4 * columns * out, crop[0], crop[1], b, y[i])
+    image = buffer(height * width * max(phases * B, K), x)
+    half = buffer(columns * n * max(phases * height * B, 4 * rows * K), x)
+    v = buffer(n * phases * tiles * n * B, x)
+    m = buffer(n * tiles * n * K, x)
+    for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
+        n0, n1 = item * images, min(N, (item + 1) * images)
+        for i in range(n0, n1):
+            _tiles(x[i], which + BT, n, n, padding[0], padding[1], rows, columns, phases,
+                   image, half, v, (i - n0) * rows * columns, tiles)
+        for i in range(n):
+            for j in range(n):
+                for a in range(phases):
+                    product((n1 - n0) * rows * columns, K, B,
+                            v[((i * phases + a) * tiles * n + j) * B:], n * B, 1,
+                            u[i * n + j, a].reshape(B * K), K, a > 0,
+                            m[(i * tiles * n + j) * K:], n * K)
+        for i in range(n0, n1):
+            _combine(which + AT, 1, rows * size, m, (i - n0) * rows * size, tiles * n * K, 0,
+                     half, 0, rows * size, 0)
+            for p in range(rows):
+                for h in range(4):
+                    for a in range(out):
+                        _combine(which + AT, columns, D, half,
+                                 (h * rows + p) * size + a * D, K, n * K, image,
+                                 ((4 * p + h) * out + a) * columns * 4 * D, D, 4 * D)
+            channels_first(image, 4 * columns * out, crop[0], crop[1], b, y[i])
 
 
 @threaded
 def _weight(g, x, padding, r, parts):
+    for chunk in prange(len(parts)):
+        _weight_of(chunk, g, x, padding, r, parts)
+
+
+@once
+def _weight_of(chunk, g, x, padding, r, parts):
     (N, K, P, Q), (chunks, _, phases, _, B) = g.shape, parts.shape
     n, which, rows, columns = r + 3, OTHERS * (r - 2), -(-P // 4), -(-Q // 4)
     images = even(N, chunks, -(-TILES // (rows * columns)))
     tiles, items = images * rows * columns, -(-N // images)
     height, width = 4 * rows + n - 4, 4 * columns + n - 4
-    for chunk in prange(chunks):
-        image = buffer(height * width * max(phases * B, K), x)
-        half = buffer(height * columns * n * max(phases * B, K), x)
-        v = buffer(n * phases * tiles * n * B, x)
-        z = buffer(n * tiles * n * K, x)
-        first, last = chunk * items // chunks, (chunk + 1) * items // chunks
-        if first == last:
-            parts[chunk] = 0
-        for item in range(first, last):
-            n0, n1 = item * images, min(N, (item + 1) * images)
-            for i in range(n0, n1):
-                tile = (i - n0) * rows * columns
-                _tiles(x[i], which + BT, n, n, padding[0], padding[1], rows, columns, phases,
-                       image, half, v, tile, tiles)
-                _tiles(g[i], which + A, n, 4, 0, 0, rows, columns, 1, image, half, z, tile, tiles)
-            for i in range(n):
-                for j in range(n):
-                    for a in range(phases):
-                        product(K, B, (n1 - n0) * rows * columns,
-                                z[(i * tiles * n + j) * K:], 1, n * K,
-                                v[((i * phases + a) * tiles * n + j) * B:], n * B,
-                                item > first, parts[chunk, i * n + j, a].reshape(K * B), B)
+    image = buffer(height * width * max(phases * B, K), x)
+    half = buffer(height * columns * n * max(phases * B, K), x)
+    v = buffer(n * phases * tiles * n * B, x)
+    z = buffer(n * tiles * n * K, x)
+    first, last = chunk * items // chunks, (chunk + 1) * items // chunks
+    if first == last:
+        parts[chunk] = 0
+    for item in range(first, last):
+        n0, n1 = item * images, min(N, (item + 1) * images)
+        for i in range(n0, n1):
+            tile = (i - n0) * rows * columns
+            _tiles(x[i], which + BT, n, n, padding[0], padding[1], rows, columns, phases,
+                   image, half, v, tile, tiles)
+            _tiles(g[i], which + A, n, 4, 0, 0, rows, columns, 1, image, half, z, tile, tiles)
+        for i in range(n):
+            for j in range(n):
+                for a in range(phases):
+                    product(K, B, (n1 - n0) * rows * columns,
+                            z[(i * tiles * n + j) * K:], 1, n * K,
+                            v[((i * phases + a) * tiles * n + j) * B:], n * B,
+                            item > first, parts[chunk, i * n + j, a].reshape(K * B), B)

@@ -1,10 +1,11 @@
 """The products and sums that are spelled out in vectors, against NumPy's; and that loops over
-neighbours become vectors at all."""
+neighbours become vectors at all; and what is compiled once."""
 
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,17 @@ from kernel_checks import DTYPES, close, normal
 from llvmlite import binding
 from minigen.kernels.combination import combination
 from minigen.kernels.common import PAGE, compiled, empty
+from minigen.kernels.once import once, once_bare
 from minigen.kernels.product import product
 from minigen.kernels.transpose import transpose
 
 MATRICES = [np.array([[1.0, 0, -2], [0, -1, 0.5]]), np.array([[-3.0], [1], [-1], [0.25]])]
-combine = combination(MATRICES)
+_combine = combination(MATRICES)
+
+
+@once_bare
+def combine(which, times, size, x, at, step, skip, y, to, stride, hop):
+    _combine(which, times, size, x, at, step, skip, y, to, stride, hop)
 
 
 @compiled
@@ -72,6 +79,40 @@ def test_transpose(dtype):
     expected[:, 1:-1] = (x[:, 2:-1] + b[1:]).T[::-1]
     turn(x, 2, np.arange(lanes) * (lanes + 3), b, 1, y, 1, np.arange(lanes)[::-1] * (lanes + 2))
     assert (y == expected).all()
+
+
+@once
+def doubled(x, n):
+    for i in range(n):
+        x[i] *= 2
+
+
+@compiled
+def of_lines(x):
+    doubled(x[0], 2)  # a literal
+    doubled(x[1], len(x))  # a number
+
+
+ONCE = """
+import sys
+import numpy as np
+from numba.core import event
+sys.path.append(sys.argv[1])
+import test_kernels_vectors as tests
+x = np.ones((2, 3), np.float32)
+with event.install_recorder("numba:compile") as compiled:
+    tests.of_lines(x)
+print(sum(e.is_start for _, e in compiled.buffer), x.tolist())
+"""
+
+
+def test_once(tmp_path):
+    """A function is compiled once for all whole numbers, and found by a caller from the cache."""
+    for times in (2, 0):  # the function and its caller; neither
+        done = subprocess.run([sys.executable, "-c", ONCE, Path(__file__).parent],
+                              capture_output=True, text=True,
+                              env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)})
+        assert done.stdout.strip() == f"{times} [[2.0, 2.0, 1.0], [2.0, 2.0, 1.0]]", done.stderr
 
 
 def test_large_results_start_a_page():

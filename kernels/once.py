@@ -1,0 +1,88 @@
+"""Compiled functions that are called by name
+
+Numba hands the code of a compiled function to all that call it, and these hand it on: of the body
+of a loop with threads it makes machine code four times over, of all that the body calls as well.
+What is decorated here is compiled once for each kind of arguments; its callers know only its name,
+which LLVM looks up when it loads them. It is called from compiled code only, and does enough at a
+time not to mind the call.
+"""
+
+import copy
+import functools
+import inspect
+
+from llvmlite import binding
+from numba import njit, types
+from numba.extending import intrinsic
+
+# Sums may be reordered, so that they use vector instructions; NaN and infinity keep their meaning.
+FLAGS = {"cache": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True,
+         "fastmath": {"reassoc", "contract", "nsz"}}
+_functions = {}  # those decorated, by name
+
+
+def once(function):
+    """Compile a function once. Whole numbers arrive as np.intp, whatever their type was."""
+    return _once(function, lambda kind: kind)
+
+
+def once_bare(function):
+    """Likewise, but of arrays only the addresses arrive, whatever their shapes and strides were."""
+    return _once(function, lambda kind:
+                 types.CPointer(kind.dtype) if isinstance(kind, types.Array) else kind)
+
+
+def _once(function, passed):
+    name = f"{function.__module__}.{function.__qualname__}"
+    _functions[name] = njit(no_cpython_wrapper=True, **FLAGS)(function)
+
+    def call(typing, *args):
+        kinds = tuple(map(_plain, args))
+        own = tuple(map(passed, kinds))
+        compiled = _load(name, own)
+
+        def emit(context, builder, signature, args):
+            context.active_code_library._reload_init.add(functools.partial(_load, name, own))
+            args = [context.make_array(kind)(context, builder, a).data if kind != to else a
+                    for kind, to, a in zip(kinds, own, args, strict=True)]
+            callee = copy.copy(compiled.fndesc)
+            callee.mangled_name = _symbol(name, own)
+            return context.call_internal(builder, callee, compiled.signature, args)
+        return compiled.signature.return_type(*kinds), emit
+
+    parameters = inspect.signature(call).parameters["typing"], *inspect.signature(
+        function).parameters.values()
+    call.__signature__ = inspect.Signature(parameters)
+    return functools.update_wrapper(intrinsic(call), function)
+
+
+def _plain(kind):
+    """The kind of an argument, whose value and width do not matter."""
+    if isinstance(kind, types.BaseTuple):
+        return types.Tuple([_plain(k) for k in kind])
+    return types.intp if isinstance(kind, types.Integer) else types.unliteral(kind)
+
+
+def _symbol(name, kinds):
+    return f"{name}{kinds}"
+
+
+def _load(name, kinds):
+    """Compile a function, or find it in Numba's cache, and tell LLVM its name. Numba calls this
+    again before it loads a caller from the cache."""
+    if name not in _functions:
+        raise RuntimeError(f"{name} is gone, not from Numba's cache: delete kernels/__pycache__")
+    dispatcher = _functions[name]
+    dispatcher.compile(kinds)
+    compiled = dispatcher.overloads[kinds]
+    binding.add_symbol(_symbol(name, kinds), compiled.library.get_pointer_to_function(
+        compiled.fndesc.llvm_func_name))
+    return compiled
+
+
+def written(define):
+    """The code of an intrinsic which define(builder, *args) writes in LLVM's instructions."""
+    def emit(context, builder, signature, args):
+        define(builder, *args)
+        return context.get_dummy_value()
+    return emit

@@ -151,9 +151,11 @@ class AdamW(Adam):
 def clip_grad_norm(grads, max_norm):
     """All gradients scaled by one factor, so that their joint norm √Σg² is at most `max_norm`.
     Returns the dict of gradients and the norm before."""
+    if not max_norm >= 0:
+        raise ValueError(f"clip_grad_norm: max_norm must not be negative, got {max_norm}")
     total = math.sqrt(sum(kernels.square_sum(g.data) for g in grads.values()))
     factor = clip_factor(total, max_norm)
-    return {key: Tensor(g.data * factor) for key, g in grads.items()}, total
+    return {key: Tensor(g.data * g.dtype.type(factor)) for key, g in grads.items()}, total
 
 
 def clip_factor(norm, max_norm):

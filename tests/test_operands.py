@@ -51,6 +51,12 @@ def test_options_promote_nothing():
     assert mg.pad(x, 1, constant_values=F64(2)).dtype == F32
 
 
+def test_a_condition_may_be_a_numpy_boolean():
+    x = leaf(1.0, 2.0)
+    for condition, slope in ((np.array([1.0]).any(), 1), (np.bool_(False), 2), (True, 1)):
+        assert np.array_equal(grad(mg.where(condition, x, x * 2).sum(), x).numpy(), [slope] * 2)
+
+
 # ---------------------------------------------------------------------------------- calls, messages
 
 def test_options_by_position_and_arrays_by_name():

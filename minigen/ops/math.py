@@ -211,7 +211,8 @@ def _where(g, *, condition):
 def where(condition, a, b):
     """a where `condition` holds, b elsewhere; the three broadcast together."""
     condition = condition.data if isinstance(condition, Tensor) else condition
-    condition = condition if hasattr(condition, "dtype") else np.asarray(condition)
+    if isinstance(condition, np.generic) or not hasattr(condition, "dtype"):
+        condition = np.asarray(condition)
     if condition.dtype != bool:
         raise TypeError(f"where: condition must be boolean, got {condition.dtype}: compare it, "
                         "for example x != 0")

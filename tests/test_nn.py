@@ -52,6 +52,23 @@ def test_load_state_dict_is_strict_and_changes_nothing_when_it_refuses():
                                                     strict=True))
 
 
+@pytest.mark.parametrize("bias, words", [
+    (np.array(["a", "b"]), "Cannot cast"), (np.array([1e300, 0]), "overflow"), ("ab", "got str"),
+    (np.array([1j, 0]), "Cannot cast"), ([[1], [1, 2]], "setting"),
+    ([1.0], r"is \(1,\), the model's \(2,\)"),
+])
+def test_load_state_dict_converts_everything_before_it_writes(bias, words):
+    layer = nn.Linear(2, 2, rng=RNG(0))
+    before = nn.state_dict(layer)
+    with pytest.raises(ValueError, match=f"load_state_dict: bias:? .*{words}"):
+        nn.load_state_dict(layer, {"weight": np.ones((2, 2)), "bias": bias})
+    assert all(np.array_equal(a, before[key]) for key, a in nn.state_dict(layer).items())
+    nn.load_state_dict(layer, {"weight": np.ones((2, 2)), "bias": [1, 2.5]})
+    assert np.array_equal(layer.bias.numpy(), [1, 2.5]) and layer.weight.dtype == np.float32
+    with pytest.raises(ValueError, match="load_state_dict: steps: Cannot cast .*float64"):
+        nn.load_state_dict({"steps": tensor(np.array(1))}, {"steps": np.array(2.7)})
+
+
 def test_save_and_load(tmp_path):
     a, b = net(RNG(0)), net(RNG(1))
     nn.save(a, tmp_path / "m.safetensors")
@@ -75,6 +92,14 @@ def test_loading_makes_old_graphs_stale():
     layer = nn.Linear(2, 1)
     y = layer(np.ones((1, 2), np.float32)).sum()
     nn.load_state_dict(layer, nn.state_dict(layer))
+    with pytest.raises(RuntimeError, match="stale graph"):
+        grad(y, layer.weight)
+
+
+def test_conversion_makes_old_graphs_stale():
+    layer = nn.Linear(2, 1)
+    y = layer(np.ones((1, 2), np.float32)).sum()
+    nn.astype(layer, np.float64)
     with pytest.raises(RuntimeError, match="stale graph"):
         grad(y, layer.weight)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from minigen import dist, tensor
+from minigen import dist, grad, tensor
 
 RNG = np.random.default_rng
 
@@ -54,3 +54,45 @@ def test_kl_against_simulation():
         pytest.approx(stats.entropy(pa, pb)))
     with pytest.raises(TypeError, match="Normal and Bernoulli"):
         dist.kl(q, dist.Bernoulli(tensor(a)))
+
+
+def test_kl_of_impossible_classes():
+    certain, fair = dist.Categorical([0, -np.inf]), dist.Categorical([0.0, 0.0])
+    assert dist.kl(certain, fair).item() == pytest.approx(np.log(2))
+    assert dist.kl(certain, certain).item() == 0
+    assert dist.kl(fair, certain).item() == np.inf
+    assert np.isnan(dist.kl(dist.Categorical([np.nan, 0]), fair).item())
+    logits = tensor(np.array([1.0, 0, -np.inf]), requires_grad=True)
+    p = np.exp([1.0, 0]) / np.exp([1.0, 0]).sum()
+    kl = dist.kl(dist.Categorical(logits), dist.Categorical(np.zeros(3)))
+    assert kl.item() == pytest.approx(np.log(3) - stats.entropy(p))
+    slope = p * (np.log(p) + stats.entropy(p))
+    assert np.allclose(grad(kl, logits).numpy(), [*slope, 0])
+    with pytest.raises(ValueError, match="kl: expected the same classes, got 2 and 3"):
+        dist.kl(certain, dist.Categorical(np.zeros(3)))
+    with pytest.raises(TypeError, match="kl: expected two Normal, .* got int and int"):
+        dist.kl(1, 1)
+
+
+def test_a_normal_has_a_mean_for_every_number():
+    for mu, logvar in ((0.0, [0.0] * 3), (np.ones((4, 1)), np.ones(3)), (np.ones(2), np.ones(3))):
+        with pytest.raises(ValueError, match="Normal: logvar .* must broadcast to mu"):
+            dist.Normal(mu, logvar)
+    z = dist.Normal(np.zeros((4, 3)), np.zeros((4, 1))).sample(RNG(0)).numpy()
+    assert len(np.unique(z)) == 12
+
+
+def test_samples_of_the_discretised_normal_are_levels():
+    for dtype in (np.float32, np.float64):
+        mu = tensor(np.full(20_000, 0.9, dtype), requires_grad=True)
+        p = dist.DiscretisedNormal(mu, np.full(20_000, -3, dtype))
+        x = p.sample(RNG(0))
+        levels = np.rint((x.numpy() + 1) * 127.5)
+        assert x.dtype == dtype and np.array_equal(x.numpy(), (levels / 127.5 - 1).astype(dtype))
+        assert levels.min() > 0 and levels.max() == 255
+        at_edge = np.exp(dist.DiscretisedNormal([0.9], [-3.0]).log_prob([1.0]).item())
+        assert (levels == 255).mean() == pytest.approx(at_edge, abs=0.01)
+        with pytest.raises(TypeError, match="round has no derivative"):
+            grad(x.sum(), mu)
+        with pytest.raises(TypeError, match="got DiscretisedNormal and DiscretisedNormal"):
+            dist.kl(p, p)

@@ -37,7 +37,8 @@ def test_float32_with_float64_raises(f):
 def test_integers_alone():
     x = tensor(np.array([0, 255], np.uint8))
     for y in (x / 255, mg.exp(x / 100), mg.sqrt(x), mg.mean(x), x.mean(), mg.std(x), mg.gelu(x),
-              mg.exp(2), mg.mse_loss(x, x), mg.sigmoid(1), x * 0.5, x * F64(0.5), F64(0.5) / x[1:]):
+              mg.exp(2), mg.mse_loss(x, x / 2), mg.sigmoid(1), x * 0.5, x * F64(0.5),
+              F64(0.5) / x[1:]):
         assert y.dtype == F32, y
     assert (x + 0).dtype == np.uint8 and x.sum().dtype.kind == "u"
     assert x.astype(F64).dtype == F64 and x.astype(F32).dtype == F32
@@ -68,7 +69,7 @@ def test_options_by_position_and_arrays_by_name():
     assert y.shape == (1, 1, 4, 4)
 
 
-x23, x4 = np.ones((2, 3)), np.ones(4)
+x23, x4, u8 = np.ones((2, 3)), np.ones(4), np.ones(4, np.uint8)
 
 
 @pytest.mark.parametrize("call, error, words", [
@@ -120,6 +121,10 @@ x23, x4 = np.ones((2, 3)), np.ones(4)
     (lambda: mg.cross_entropy(x23, tensor([0, 1])), ValueError,
      r"integer targets of shape \(2,\) or probabilities.*, got float32 \(2,\)"),
     (lambda: mg.cross_entropy(x23, [0, 1], x4), ValueError, r"weight has shape \(4,\)"),
+    *((lambda f=f: f(u8), TypeError, f"{name}: x is uint8, expected float32 or float64$")
+      for name, f in (("mse_loss", lambda x: mg.mse_loss(x, x)), ("norm", mg.norm),
+                      ("l1_loss", lambda x: mg.l1_loss(x, x.astype(int))), ("relu", mg.relu),
+                      ("dropout", lambda x: mg.dropout(x, rng=np.random.default_rng(0))))),
     (lambda: mg.embedding(x4, x23), TypeError, "embedding: indices must be integers, got float64"),
     (lambda: mg.embedding([-1], x23), IndexError, "embedding: indices must lie in 0…1, got -1…-1"),
     (lambda: mg.dropout(x4), ValueError, "dropout: pass rng="),
@@ -140,6 +145,8 @@ x23, x4 = np.ones((2, 3)), np.ones(4)
     (lambda: mg.layer_norm(x23, 4), ValueError, r"layer_norm: the last axes of x must be \(4,\)"),
     (lambda: mg.scaled_dot_product_attention(x23, x23, x23, np.ones((5, 5), bool)), ValueError,
      r"attn_mask \(5, 5\) to \(\.\.\., 2, 2\)"),
+    (lambda: mg.scaled_dot_product_attention(x23, x23, x23, np.ones((2, 2), int)), TypeError,
+     "scaled_dot_product_attention: attn_mask is int64, expected bool, float32 or float64"),
 ])
 def test_wrong_calls_give_one_clear_line(call, error, words):
     with pytest.raises(error, match=words) as e:

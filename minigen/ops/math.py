@@ -218,6 +218,12 @@ def where(condition, a, b):
                         "for example x != 0")
     return _where(a, b, condition=condition)
 
+def floats(name, *arrays):
+    """TypeError unless one of the arrays, the first of which is x, holds floats: the differences
+    and squares of bytes do not fit into bytes."""
+    if all(a.dtype not in FLOATS for a in arrays):
+        raise TypeError(f"{name}: x is {arrays[0].dtype}, expected float32 or float64")
+
 # Without a derivative: `grad` refuses to go through these.
 
 @op

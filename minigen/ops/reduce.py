@@ -8,7 +8,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from minigen import kernels
 from minigen.operands import lifted
 from minigen.operation import op
-from minigen.ops.math import exp, where
+from minigen.ops.math import exp, floats, where
 from minigen.ops.shape import (
     broadcast_to,
     expand_dims,
@@ -66,6 +66,7 @@ def std(x, axis=None, ddof=0, keepdims=False):
 @op
 def norm(x, *, axis=None, keepdims=False):
     """‖x‖₂ = √Σx²; its gradient x / ‖x‖ is taken as 0 where x = 0, as in PyTorch."""
+    floats("norm", x)
     return xp(x).sqrt((x * x).sum(axis, keepdims=keepdims))
 @norm.vjp
 def norm(g, y, x, *, axis=None, keepdims=False):

@@ -1,6 +1,8 @@
 """Layers, parameters and optimisers."""
 
 import copy
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -38,6 +40,12 @@ def test_walk_finds_tensors_in_attributes_lists_dicts_and_counts_each_once():
     assert list(nn.parameters(Model())) == ["shared.weight", "shared.bias", "layers.0.weight",
                                             "layers.0.bias", "layers.1.x.weight"]
     assert not nn.buffers(Model())
+
+
+def test_two_tensors_of_one_key_are_refused():
+    model = {1: tensor([1.0], requires_grad=True), "1": tensor([2.0], requires_grad=True)}
+    with pytest.raises(ValueError, match="two tensors of the model have the key '1'"):
+        nn.parameters(model)
 
 
 def test_load_state_dict_is_strict_and_changes_nothing_when_it_refuses():
@@ -138,6 +146,18 @@ def test_sequential_slices_subclasses_and_functions_that_take_noise():
     assert list(nn.parameters(More())) == ["0.weight", "0.bias", "extra.weight", "extra.bias"]
 
 
+def test_sequential_keeps_no_function_alive():
+    class Payload:
+        pass
+
+    payload = Payload()
+    left = weakref.ref(payload)
+    nn.Sequential(lambda x, held=payload: x)(tensor([1.0]))
+    del payload
+    gc.collect()
+    assert left() is None
+
+
 def test_train_and_eval_modes():
     model = net(RNG(0))
     x = RNG(3).random((8, 1, 4, 4), np.float32)
@@ -171,6 +191,8 @@ def test_default_distributions_of_weights():
 @pytest.mark.parametrize("make, message", [
     (lambda: nn.Conv2d(3, 4, 3, groups=2), "groups 2 must divide in_channels 3"),
     (lambda: nn.GroupNorm(3, 4), "3 groups do not divide 4 channels"),
+    (lambda: nn.GroupNorm(0, 4), "GroupNorm: 0 groups do not divide 4 channels"),
+    (lambda: nn.BatchNorm2d(4, momentum=None), "BatchNorm: momentum must be a number, got None"),
     (lambda: nn.MultiheadAttention(6, 4), "4 heads do not divide 6"),
     (lambda: nn.Linear(3, 2)(np.zeros((2, 4), np.float32)),
      r"linear: x is \(2, 4\), weight \(2, 3\) needs 3 on the last axis"),

@@ -25,9 +25,13 @@ def walk(model, prefix="", seen=None):
     if isinstance(model, _LEAVES) or id(model) in seen:
         return
     seen.add(id(model))
-    yield prefix, model
     if isinstance(model, Tensor):
+        if prefix in seen:
+            raise ValueError(f"two tensors of the model have the key {prefix!r}")
+        seen.add(prefix)
+        yield prefix, model
         return
+    yield prefix, model
     items = enumerate(model) if isinstance(model, (list, tuple)) else (
         model.items() if isinstance(model, dict) else ())
     for name, child in (*items, *getattr(model, "__dict__", {}).items()):

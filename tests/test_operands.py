@@ -67,6 +67,10 @@ def test_options_by_position_and_arrays_by_name():
     assert mg.multiply(b=x, a=x).shape == (2, 3) and mg.clip(x, 1, max=3).numpy().max() == 3
     y = mg.conv2d(np.ones((1, 1, 3, 3)), w=np.ones((1, 1, 2, 2)), padding=1)
     assert y.shape == (1, 1, 4, 4)
+    assert mg.interpolate(y, np.int64(8)).shape == (1, 1, 8, 8)
+    x = leaf([1.0, 2.0], [3.0, 4.0])
+    y = mg.take_along_axis(x, indices=[[1, 1]], axis=0)
+    assert np.array_equal(grad(y.sum(), x).numpy(), [[0, 0], [1, 1]])
 
 
 x23, x4, u8 = np.ones((2, 3)), np.ones(4), np.ones(4, np.uint8)
@@ -147,6 +151,36 @@ x23, x4, u8 = np.ones((2, 3)), np.ones(4), np.ones(4, np.uint8)
      r"attn_mask \(5, 5\) to \(\.\.\., 2, 2\)"),
     (lambda: mg.scaled_dot_product_attention(x23, x23, x23, np.ones((2, 2), int)), TypeError,
      "scaled_dot_product_attention: attn_mask is int64, expected bool, float32 or float64"),
+    *((lambda f=f: f(x23, 5), ValueError, f"^{f.__name__}: axis 5 is out of bounds")
+      for f in (mg.prod, mg.expand_dims, mg.squeeze)),
+    *((lambda f=f: f(x23, 2, 5), ValueError, f"^{f.__name__}: axis 5 is out of bounds")
+      for f in (mg.repeat, mg.split, mg.take)),
+    (lambda: mg.stack([x4, x4], 5), ValueError, "^expand_dims: axis 5 is out of bounds"),
+    (lambda: mg.std(x23, 5), ValueError, r"^mean\(x: \(2, 3\) float64, axis=5"),
+    (lambda: mg.moveaxis(x23, 0, 5), ValueError, "^moveaxis: destination: axis 5 is out of"),
+    (lambda: mg.take_along_axis(x23, [[0.5]]), IndexError, "^take_along_axis.*must be .*integer"),
+    (lambda: mg.pad(x23, (1, 2, 3)), ValueError, r"pair for each axis of \(2, 3\), got \(1, 2, 3"),
+    (lambda: mg.std(x23, 0, ddof=5), ValueError, "^std: ddof 5 is more than the 2 numbers along"),
+    (lambda: mg.var(x23, 0, ddof=5), ValueError, "^var: ddof 5 is more than the 2 numbers along"),
+    (lambda: tensor(x4).astype("foo"), TypeError, "^astype: data type 'foo' not understood"),
+    (lambda: mg.mse_loss(x4, None), TypeError, "^mse_loss: targets: expected a tensor.*NoneType"),
+    (lambda: mg.group_norm(x4, 2), ValueError, r"^group_norm: expected x \(N, C, .* got \(4,\)"),
+    (lambda: mg.group_norm(x23, 0), ValueError, "^group_norm: 0 groups do not divide 3 channels"),
+    (lambda: mg.batch_norm(x4, x4, x4), ValueError, r"^batch_norm: expected x \(N, C"),
+    (lambda: mg.batch_norm(x23, running_mean=x23[0]), ValueError, "expected both running_mean"),
+    (lambda: mg.cross_entropy(tensor(1.0), 0), ValueError, r"^cross_entropy: expected logits"),
+    (lambda: mg.cross_entropy(x23, [0, 1], label_smoothing=2.0), ValueError,
+     r"^cross_entropy: label_smoothing must lie in \[0, 1\], got 2.0"),
+    (lambda: mg.scaled_dot_product_attention(x23, x4[:3], x23), ValueError,
+     r"expected q \(.*, got \(2, 3\), \(3,\), \(2, 3\)"),
+    (lambda: mg.conv2d(np.ones((1, 1, 4, 4)), x23, padding="same"), ValueError,
+     r"^conv2d: expected w \(K, C/groups, R, S\), got \(2, 3\)"),
+    (lambda: mg.conv_transpose2d(np.ones((1, 1, 2, 2)), np.ones((1, 1, 3, 3)), padding=5),
+     ValueError, r"^conv_transpose2d: padding \(5, 5\) is too large.*\(-6, -6\) pixels"),
+    (lambda: mg.interpolate(np.ones((1, 1, 2, 2)), 2.5), ValueError,
+     "^interpolate: size must be an integer or a pair"),
+    (lambda: mg.max_pool2d(np.ones((1, 1, 2, 2)), 2.5), ValueError,
+     "^max_pool2d: kernel_size must be an integer or a pair"),
 ])
 def test_wrong_calls_give_one_clear_line(call, error, words):
     with pytest.raises(error, match=words) as e:

@@ -63,7 +63,7 @@ def scaled_dot_product_attention(q, k, v, attn_mask=None, *, is_causal=False, sc
     default. `attn_mask` broadcasts to (..., T, S): boolean (True: may look) or float (added to the
     scores, a constant). `is_causal` lets query t look at keys 0…t; both together must allow.
     """
-    if q.ndim < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+    if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ValueError("scaled_dot_product_attention: expected q (..., T, D), k (..., S, D), "
                          f"v (..., S, E), got {q.shape}, {k.shape}, {v.shape}")
     lead, mask = q.shape[:-2], attn_mask

@@ -128,6 +128,11 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
     `weight` (C,) scales each class (the mean is then weighted too), targets equal to `ignore_index`
     count nothing, `label_smoothing` ε mixes the target with the uniform distribution.
     """
+    if not logits.ndim:
+        raise ValueError("cross_entropy: expected logits (N, C, ...) or (C,), got ()")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing must lie in [0, 1], got "
+                         f"{label_smoothing}")
     axis = 1 if logits.ndim > 1 else 0
     C = logits.shape[axis]
     t = _raw(targets)

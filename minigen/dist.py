@@ -10,12 +10,14 @@ import numpy as np
 from minigen.ops import (
     abs,
     binary_cross_entropy_with_logits,
+    clip,
     exp,
     expand_dims,
     expm1,
     log,
     log_ndtr,
     log_softmax,
+    round,
     sigmoid,
     softmax,
     softplus,
@@ -42,10 +44,15 @@ def _tensor(x):
 
 
 class Normal:
-    """N(μ, σ²) with diagonal covariance, given as μ and log σ² (tensors of one shape)."""
+    """N(μ, σ²) with diagonal covariance, given as μ and log σ², which broadcasts to the shape of μ.
+    """
 
     def __init__(self, mu, logvar):
         self.mu, self.logvar = _tensor(mu), _tensor(logvar)
+        sizes = zip(self.logvar.shape[::-1], self.mu.shape[::-1], strict=False)
+        if self.logvar.ndim > self.mu.ndim or any(n not in (1, m) for n, m in sizes):
+            raise ValueError(f"Normal: logvar {self.logvar.shape} must broadcast to mu "
+                             f"{self.mu.shape}")
 
     @property
     def mean(self):
@@ -66,15 +73,22 @@ class Normal:
                        + math.log(2 * math.pi))
 
 
-class DiscretisedNormal(Normal):
+class DiscretisedNormal:
     """N(μ, σ²) on the 256 levels −1, −1 + 2/255 … 1 of a byte in [−1, 1]: each has the probability
     of the interval 1/255 to either side, the outermost ones all that lies beyond (Ho et al. 2020).
     """
 
+    def __init__(self, mu, logvar):
+        self.normal = Normal(mu, logvar)
+
+    def sample(self, rng):
+        """The level next to a draw from N(μ, σ²); not differentiable."""
+        return clip(round((self.normal.sample(rng) + 1) * 127.5), 0, 255) / 127.5 - 1
+
     def log_prob(self, x):
         """log ∫ N(u; μ, σ²) du over x's interval, a probability, for x on one of the levels."""
-        x, rsigma = _tensor(x), exp(-0.5 * self.logvar)
-        distance, half = (x - self.mu) * rsigma, rsigma * (1 / 255)
+        x, rsigma = _tensor(x), exp(-0.5 * self.normal.logvar)
+        distance, half = (x - self.normal.mu) * rsigma, rsigma * (1 / 255)
         # log(Φ(high) − Φ(low)) on the side of the normal where both are small, so that neither
         # rounds to 1
         high, low = half - abs(distance), -half - abs(distance)
@@ -130,13 +144,18 @@ class Categorical:
 def kl(q, p):
     """D_KL(q ‖ p) = E_q[log q − log p] in closed form, element by element (a categorical's classes
     are summed), for two distributions of one kind."""
-    if type(q) is not type(p):
-        raise TypeError(f"kl: expected two distributions of one kind, got {type(q).__name__} and "
-                        f"{type(p).__name__}")
+    if type(q) is not type(p) or not isinstance(q, (Normal, Bernoulli, Categorical)):
+        raise TypeError("kl: expected two Normal, two Bernoulli or two Categorical, got "
+                        f"{type(q).__name__} and {type(p).__name__}")
     if isinstance(q, Normal):
         ratio = (exp(q.logvar) + square(q.mu - p.mu)) * exp(-p.logvar)
         return 0.5 * (p.logvar - q.logvar + ratio - 1)
     if isinstance(q, Bernoulli):  # log q(1) − log q(0) is the logit, log q(0) = −softplus(logit)
         return (q.mean * (q.logits - p.logits) + softplus(p.logits) - softplus(q.logits))
+    if q.logits.shape[-1:] != p.logits.shape[-1:]:
+        raise ValueError(f"kl: expected the same classes, got {q.logits.shape[-1]} and "
+                         f"{p.logits.shape[-1]}")
     log_q, log_p = log_softmax(q.logits, -1), log_softmax(p.logits, -1)
+    never = log_q == -math.inf  # 0 log 0 = 0
+    log_q, log_p = where(never, 0.0, log_q), where(never, 0.0, log_p)
     return sum(exp(log_q) * (log_q - log_p), -1)

@@ -2,11 +2,13 @@
 
 import functools
 import inspect
+import re
 
 import numpy as np
 
 from minigen.tensor import F64, Tensor, as_array, placed, xp
 
+MISTAKES = (ValueError, TypeError, IndexError, AttributeError, ZeroDivisionError, OverflowError)
 NUMBERS = {float, int, type(None)}  # what an op's inputs are beside tensors, once converted
 
 
@@ -80,22 +82,31 @@ def describe(name, parents, kw, inputs):
 def _brief(v):
     if type(v) is tuple:
         return f"({', '.join(map(_brief, v))})"
-    return f"{v.dtype} {v.shape}" if hasattr(v, "shape") else repr(v)[:60]
+    return f"{v.dtype} {v.shape}" if hasattr(v, "strides") else repr(v)[:60]
 
 
 def lifted(*names):
-    """Let a function made of ops take what ops take: its arguments `names` become tensors."""
+    """Let a function made of ops take what ops take: its arguments `names` become tensors. Its
+    errors name it, unless they name an op."""
     def wrap(f):
-        places = [(i, key) for i, key in enumerate(inspect.signature(f).parameters) if key in names]
+        name, parameters = f.__name__, inspect.signature(f).parameters
+        places = [(i, key, parameters[key].default) for i, key in enumerate(parameters)
+                  if key in names]
 
         @functools.wraps(f)
         def call(*args, **kw):
             args = list(args)
-            for i, key in places:
-                given, at = (args, i) if i < len(args) else (kw, key)
-                if i < len(args) or key in kw:
-                    if type(given[at]) is not Tensor and given[at] is not None:
-                        given[at] = Tensor(as_array(given[at], f"{f.__name__}: {key}: "))
-            return f(*args, **kw)
+            try:
+                for i, key, default in places:
+                    given, at = (args, i) if i < len(args) else (kw, key)
+                    if i < len(args) or key in kw:
+                        if type(given[at]) is not Tensor and given[at] is not default:
+                            given[at] = Tensor(as_array(given[at], f"{name}: {key}: "))
+                return f(*args, **kw)
+            except MISTAKES as e:
+                if re.match(rf"{name}\b|\w+(\(.*\))?: ", str(e)):
+                    raise
+                kind = next(kind for kind in MISTAKES if isinstance(e, kind))
+                raise kind(f"{name}: {e}") from e
         return call
     return wrap

@@ -153,11 +153,13 @@ def clip_grad_norm(grads, max_norm):
     Returns the dict of gradients and the norm before."""
     total = math.sqrt(sum(kernels.square_sum([g.data for g in grads.values()])))
     factor = clip_factor(total, max_norm)
-    return {key: Tensor(g.data * factor) for key, g in grads.items()}, total
+    return {key: Tensor(g.data * g.dtype.type(factor)) for key, g in grads.items()}, total
 
 
 def clip_factor(norm, max_norm):
     """The factor ≤ 1 that makes a norm at most `max_norm`; NaN for NaN."""
+    if not max_norm >= 0:
+        raise ValueError(f"max_norm must not be negative, got {max_norm}")
     factor = max_norm / (norm + 1e-6)  # PyTorch's guard against division by 0
     return xp(factor).minimum(factor, 1.0)
 

@@ -167,9 +167,9 @@ def _check_readable(a):
 
 
 def tensor(a, requires_grad=False):
-    """A tensor from an array, a Python list (float32), a number, or anything with ``__array__`` or
-    DLPack (PyTorch, JAX, CuPy), taken without a copy. With ``requires_grad=True`` the array is
-    copied, because optimisers write into it; its dtype must be float32 or float64."""
+    """A tensor from an array, a Python list (float32, or of booleans), a number, or anything with
+    ``__array__`` or DLPack (PyTorch, JAX, CuPy), taken without a copy. With ``requires_grad=True``
+    the array is copied, because optimisers write into it; it must be float32 or float64."""
     if isinstance(a, Tensor):
         data, written = a.data, last_write(a)
     else:
@@ -188,7 +188,8 @@ def as_array(a, who=""):
     if isinstance(a, (np.ndarray, np.generic)):
         return np.asarray(a)
     if isinstance(a, (list, tuple, int, float)):
-        return np.array(a, np.float32)
+        booleans = not np.isscalar(a) and np.asarray(a).dtype == bool
+        return np.array(a, None if booleans else np.float32)
     if hasattr(a, "__dlpack_device__"):
         if a.__dlpack_device__()[0] == 2:  # a CUDA device, in DLPack's numbering
             import cupy

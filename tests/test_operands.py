@@ -37,7 +37,8 @@ def test_float32_with_float64_raises(f):
 def test_integers_alone():
     x = tensor(np.array([0, 255], np.uint8))
     for y in (x / 255, mg.exp(x / 100), mg.sqrt(x), mg.mean(x), x.mean(), mg.std(x), mg.gelu(x),
-              mg.exp(2), mg.mse_loss(x, x), mg.sigmoid(1), x * 0.5, x * F64(0.5), F64(0.5) / x[1:]):
+              mg.exp(2), mg.mse_loss(x, x / 2), mg.sigmoid(1), x * 0.5, x * F64(0.5),
+              F64(0.5) / x[1:]):
         assert y.dtype == F32, y
     assert (x + 0).dtype == np.uint8 and x.sum().dtype.kind == "u"
     assert x.astype(F64).dtype == F64 and x.astype(F32).dtype == F32
@@ -51,6 +52,12 @@ def test_options_promote_nothing():
     assert mg.pad(x, 1, constant_values=F64(2)).dtype == F32
 
 
+def test_a_condition_may_be_a_numpy_boolean():
+    x = leaf(1.0, 2.0)
+    for condition, slope in ((np.array([1.0]).any(), 1), (np.bool_(False), 2), (True, 1)):
+        assert np.array_equal(grad(mg.where(condition, x, x * 2).sum(), x).numpy(), [slope] * 2)
+
+
 # ---------------------------------------------------------------------------------- calls, messages
 
 def test_options_by_position_and_arrays_by_name():
@@ -60,9 +67,13 @@ def test_options_by_position_and_arrays_by_name():
     assert mg.multiply(b=x, a=x).shape == (2, 3) and mg.clip(x, 1, max=3).numpy().max() == 3
     y = mg.conv2d(np.ones((1, 1, 3, 3)), w=np.ones((1, 1, 2, 2)), padding=1)
     assert y.shape == (1, 1, 4, 4)
+    assert mg.interpolate(y, np.int64(8)).shape == (1, 1, 8, 8)
+    x = leaf([1.0, 2.0], [3.0, 4.0])
+    y = mg.take_along_axis(x, indices=[[1, 1]], axis=0)
+    assert np.array_equal(grad(y.sum(), x).numpy(), [[0, 0], [1, 1]])
 
 
-x23, x4 = np.ones((2, 3)), np.ones(4)
+x23, x4, u8 = np.ones((2, 3)), np.ones(4), np.ones(4, np.uint8)
 
 
 @pytest.mark.parametrize("call, error, words", [
@@ -114,6 +125,10 @@ x23, x4 = np.ones((2, 3)), np.ones(4)
     (lambda: mg.cross_entropy(x23, tensor([0, 1])), ValueError,
      r"integer targets of shape \(2,\) or probabilities.*, got float32 \(2,\)"),
     (lambda: mg.cross_entropy(x23, [0, 1], x4), ValueError, r"weight has shape \(4,\)"),
+    *((lambda f=f: f(u8), TypeError, f"{name}: x is uint8, expected float32 or float64$")
+      for name, f in (("mse_loss", lambda x: mg.mse_loss(x, x)), ("norm", mg.norm),
+                      ("l1_loss", lambda x: mg.l1_loss(x, x.astype(int))), ("relu", mg.relu),
+                      ("dropout", lambda x: mg.dropout(x, rng=np.random.default_rng(0))))),
     (lambda: mg.embedding(x4, x23), TypeError, "embedding: indices must be integers, got float64"),
     (lambda: mg.embedding([-1], x23), IndexError, "embedding: indices must lie in 0…1, got -1…-1"),
     (lambda: mg.dropout(x4), ValueError, "dropout: pass rng="),
@@ -134,6 +149,38 @@ x23, x4 = np.ones((2, 3)), np.ones(4)
     (lambda: mg.layer_norm(x23, 4), ValueError, r"layer_norm: the last axes of x must be \(4,\)"),
     (lambda: mg.scaled_dot_product_attention(x23, x23, x23, np.ones((5, 5), bool)), ValueError,
      r"attn_mask \(5, 5\) to \(\.\.\., 2, 2\)"),
+    (lambda: mg.scaled_dot_product_attention(x23, x23, x23, np.ones((2, 2), int)), TypeError,
+     "scaled_dot_product_attention: attn_mask is int64, expected bool, float32 or float64"),
+    *((lambda f=f: f(x23, 5), ValueError, f"^{f.__name__}: axis 5 is out of bounds")
+      for f in (mg.prod, mg.expand_dims, mg.squeeze)),
+    *((lambda f=f: f(x23, 2, 5), ValueError, f"^{f.__name__}: axis 5 is out of bounds")
+      for f in (mg.repeat, mg.split, mg.take)),
+    (lambda: mg.stack([x4, x4], 5), ValueError, "^expand_dims: axis 5 is out of bounds"),
+    (lambda: mg.std(x23, 5), ValueError, r"^mean\(x: \(2, 3\) float64, axis=5"),
+    (lambda: mg.moveaxis(x23, 0, 5), ValueError, "^moveaxis: destination: axis 5 is out of"),
+    (lambda: mg.take_along_axis(x23, [[0.5]]), IndexError, "^take_along_axis.*must be .*integer"),
+    (lambda: mg.pad(x23, (1, 2, 3)), ValueError, r"pair for each axis of \(2, 3\), got \(1, 2, 3"),
+    (lambda: mg.std(x23, 0, ddof=5), ValueError, "^std: ddof 5 is more than the 2 numbers along"),
+    (lambda: mg.var(x23, 0, ddof=5), ValueError, "^var: ddof 5 is more than the 2 numbers along"),
+    (lambda: tensor(x4).astype("foo"), TypeError, "^astype: data type 'foo' not understood"),
+    (lambda: mg.mse_loss(x4, None), TypeError, "^mse_loss: targets: expected a tensor.*NoneType"),
+    (lambda: mg.group_norm(x4, 2), ValueError, r"^group_norm: expected x \(N, C, .* got \(4,\)"),
+    (lambda: mg.group_norm(x23, 0), ValueError, "^group_norm: 0 groups do not divide 3 channels"),
+    (lambda: mg.batch_norm(x4, x4, x4), ValueError, r"^batch_norm: expected x \(N, C"),
+    (lambda: mg.batch_norm(x23, running_mean=x23[0]), ValueError, "expected both running_mean"),
+    (lambda: mg.cross_entropy(tensor(1.0), 0), ValueError, r"^cross_entropy: expected logits"),
+    (lambda: mg.cross_entropy(x23, [0, 1], label_smoothing=2.0), ValueError,
+     r"^cross_entropy: label_smoothing must lie in \[0, 1\], got 2.0"),
+    (lambda: mg.scaled_dot_product_attention(x23, x4[:3], x23), ValueError,
+     r"expected q \(.*, got \(2, 3\), \(3,\), \(2, 3\)"),
+    (lambda: mg.conv2d(np.ones((1, 1, 4, 4)), x23, padding="same"), ValueError,
+     r"^conv2d: expected w \(K, C/groups, R, S\), got \(2, 3\)"),
+    (lambda: mg.conv_transpose2d(np.ones((1, 1, 2, 2)), np.ones((1, 1, 3, 3)), padding=5),
+     ValueError, r"^conv_transpose2d: padding \(5, 5\) is too large.*\(-6, -6\) pixels"),
+    (lambda: mg.interpolate(np.ones((1, 1, 2, 2)), 2.5), ValueError,
+     "^interpolate: size must be an integer or a pair"),
+    (lambda: mg.max_pool2d(np.ones((1, 1, 2, 2)), 2.5), ValueError,
+     "^max_pool2d: kernel_size must be an integer or a pair"),
 ])
 def test_wrong_calls_give_one_clear_line(call, error, words):
     with pytest.raises(error, match=words) as e:
@@ -152,3 +199,13 @@ def test_distributions_of_arrays():
             mg.dist.Categorical(mu).log_prob(k)
     with pytest.raises(TypeError, match="expected an array of NumPy or CuPy, got memoryview"):
         xp(mu.data)
+
+
+def test_a_list_of_booleans_is_a_mask():
+    q = np.random.default_rng(0).normal(size=(2, 4))
+    attend = [mg.scaled_dot_product_attention(q, q, q, attn_mask=mask).numpy()
+              for mask in ([[True, False], [True, True]], np.tri(2, dtype=bool))]
+    np.testing.assert_array_equal(*attend)
+    assert tensor([[1, 2]]).dtype == tensor(True).dtype == np.float32
+    with pytest.raises(ValueError, match=r"^astype\(x: \(1,\) <U1, dtype=dtype\('float32'\)\): "):
+        mg.astype(np.array(["a"]), np.float32)

@@ -1,9 +1,9 @@
 """Layers: the parameters of an op and a call to it, with PyTorch's names, options, weight layouts
 and initial distributions. A layer is a plain object; ``rng`` draws its first weights."""
 
-import functools
 import inspect
 import types
+import weakref
 
 import numpy as np
 
@@ -81,6 +81,8 @@ class BatchNorm2d:
     and moves the running ones towards them by `momentum`; in evaluation it uses those."""
 
     def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True):
+        if momentum is None:
+            raise ValueError("BatchNorm: momentum must be a number, got None")
         self.eps, self.momentum, self.training = eps, momentum, True
         self.weight = initializers.empty(num_features) if affine else None
         self.bias = initializers.empty(num_features) if affine else None
@@ -119,7 +121,7 @@ class GroupNorm:
     """`minigen.group_norm` over (N, C, ...)."""
 
     def __init__(self, num_groups, num_channels, eps=1e-5, affine=True):
-        if num_channels % num_groups:
+        if num_groups < 1 or num_channels % num_groups:
             raise ValueError(f"GroupNorm: {num_groups} groups do not divide {num_channels} "
                              "channels")
         self.num_groups, self.eps = num_groups, eps
@@ -242,7 +244,11 @@ class Sequential(list):
         return x
 
 
-@functools.cache
+_known = weakref.WeakKeyDictionary()  # what a function closes over must not live on here
+
+
 def _takes_rng(kind):
-    called = kind.__call__ if isinstance(kind, type) else kind
-    return "rng" in inspect.signature(called).parameters
+    if kind not in _known:
+        called = kind.__call__ if isinstance(kind, type) else kind
+        _known[kind] = "rng" in inspect.signature(called).parameters
+    return _known[kind]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from minigen import kernels
-from minigen.tensor import Tensor, numbers_at, recording, write, xp
+from minigen.tensor import Tensor, numbers_at, recording, tensor, write, xp
 
 _LEAVES = (np.ndarray, np.generic, str, bytes, int, float, complex, type, types.FunctionType,
            types.ModuleType, types.BuiltinFunctionType, type(None), np.random.Generator)
@@ -25,9 +25,13 @@ def walk(model, prefix="", seen=None):
     if isinstance(model, _LEAVES) or id(model) in seen:
         return
     seen.add(id(model))
-    yield prefix, model
     if isinstance(model, Tensor):
+        if prefix in seen:
+            raise ValueError(f"two tensors of the model have the key {prefix!r}")
+        seen.add(prefix)
+        yield prefix, model
         return
+    yield prefix, model
     items = enumerate(model) if isinstance(model, (list, tuple)) else (
         model.items() if isinstance(model, dict) else ())
     for name, child in (*items, *getattr(model, "__dict__", {}).items()):
@@ -62,19 +66,26 @@ def state_dict(model):
 
 def load_state_dict(model, arrays):
     """Copy arrays into the model's tensors, in place. Strict: ValueError names every key that is
-    missing, unexpected or of another shape, and then nothing has been changed."""
-    mine, wrong = _tensors(model), []
-    for key in mine.keys() | arrays.keys():
-        if key not in arrays:
-            wrong.append(f"{key} is missing")
-        elif key not in mine:
-            wrong.append(f"{key} is unexpected")
-        elif mine[key].shape != tuple(arrays[key].shape):
-            wrong.append(f"{key} is {tuple(arrays[key].shape)}, the model's {mine[key].shape}")
+    missing, unexpected, of another shape or of numbers that do not fit the model's dtype, and then
+    nothing has been changed."""
+    mine, fit = _tensors(model), {}
+    wrong = [f"{key} is missing" for key in mine.keys() - arrays.keys()]
+    wrong += [f"{key} is unexpected" for key in arrays.keys() - mine.keys()]
+    for key in mine.keys() & arrays.keys():
+        t = mine[key]
+        try:
+            with np.errstate(over="raise"):
+                a = tensor(arrays[key]).numpy().astype(t.dtype, casting="same_kind", copy=False)
+        except (TypeError, ValueError, FloatingPointError) as e:
+            wrong.append(f"{key}: {e}")
+        else:
+            fit[key] = a
+            if a.shape != t.shape:
+                wrong.append(f"{key} is {a.shape}, the model's {t.shape}")
     if wrong:
         raise ValueError(f"load_state_dict: {'; '.join(sorted(wrong))}")
     for key, t in mine.items():
-        write(t, lambda a, new=arrays[key]: a.__setitem__(..., xp(a).asarray(new)))
+        write(t, lambda a, new=fit[key]: a.__setitem__(..., xp(a).asarray(new)))
 
 
 def save_arrays(path, arrays, metadata=None):
@@ -149,7 +160,8 @@ def astype(model, dtype):
     """Convert the model's floating-point tensors, in place: float64 for checks."""
     for t in _tensors(model).values():
         if t.dtype.kind == "f":
-            t.data = t.data.astype(dtype)
+            t.data, t.base = t.data.astype(dtype), None
+            write(t, lambda a: None)  # what was computed from it is stale
 
 
 def to(model, device):

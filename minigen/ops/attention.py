@@ -11,7 +11,7 @@ from minigen.ops.linalg import matmul
 from minigen.ops.math import where
 from minigen.ops.reduce import softmax
 from minigen.ops.shape import broadcast_to, swapaxes
-from minigen.tensor import xp
+from minigen.tensor import FLOATS, xp
 
 __all__ = ["scaled_dot_product_attention"]
 
@@ -63,7 +63,7 @@ def scaled_dot_product_attention(q, k, v, attn_mask=None, *, is_causal=False, sc
     default. `attn_mask` broadcasts to (..., T, S): boolean (True: may look) or float (added to the
     scores, a constant). `is_causal` lets query t look at keys 0…t; both together must allow.
     """
-    if q.ndim < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+    if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ValueError("scaled_dot_product_attention: expected q (..., T, D), k (..., S, D), "
                          f"v (..., S, E), got {q.shape}, {k.shape}, {v.shape}")
     lead, mask = q.shape[:-2], attn_mask
@@ -82,6 +82,9 @@ def scaled_dot_product_attention(q, k, v, attn_mask=None, *, is_causal=False, sc
         if mask.requires_grad:
             raise TypeError("scaled_dot_product_attention has no derivative with respect to "
                             "attn_mask: pass attn_mask.detach()")
+        if mask.dtype != bool and mask.dtype not in FLOATS:
+            raise TypeError(f"scaled_dot_product_attention: attn_mask is {mask.dtype}, expected "
+                            "bool, float32 or float64")
         mask = mask.data if mask.dtype == bool else mask.data.astype(q.dtype)
     return _attention(q, k, v, mask=mask, is_causal=is_causal,
                       scale=1 / math.sqrt(q.shape[-1] or 1) if scale is None else scale)

@@ -58,6 +58,8 @@ def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
     """
     stride, dilation = pair("stride", stride), pair("dilation", dilation)
     if padding == "same":
+        if w.ndim != 4:
+            raise ValueError(f"conv2d: expected w (K, C/groups, R, S), got {w.shape}")
         if stride != (1, 1):
             raise ValueError(f'conv2d: padding="same" needs stride 1, got {stride}')
         total = [d * (k - 1) for d, k in zip(dilation, w.shape[2:], strict=True)]
@@ -97,6 +99,9 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, groups
                          f"{stride}")
     size = tuple(conv_transpose_output_size(i, k, s, p, e, d) for i, k, s, p, e, d in zip(
         x.shape[2:], w.shape[2:], stride, padding, extra, dilation, strict=True))
+    if min(size) < 1:
+        raise ValueError(f"conv_transpose2d: padding {padding} is too large: x is {x.shape}, w "
+                         f"{w.shape}, the result would be of {size} pixels")
     return _conv_transpose2d(x, w, b, size=size, stride=stride, padding=padding,
                              dilation=dilation, groups=groups)
 

@@ -8,7 +8,7 @@ from minigen import kernels
 from minigen.operands import lifted
 from minigen.operation import op
 from minigen.ops.activation import logsigmoid, sigmoid
-from minigen.ops.math import abs, multiply, square, where
+from minigen.ops.math import abs, floats, multiply, square, where
 from minigen.ops.reduce import log_softmax, mean, sum
 from minigen.ops.shape import astype, getitem, squeeze, take_along_axis
 from minigen.tensor import Tensor, as_array, placed, readable, xp
@@ -27,7 +27,8 @@ def _reduce(x, reduction):
     raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
 
 
-def _same_shape(name, x, targets):
+def _check(name, x, targets):
+    floats(name, x, targets)
     if x.shape != targets.shape:
         raise ValueError(f"{name}: input has shape {x.shape}, target {targets.shape}: they must be "
                          "equal (nothing is broadcast in a loss)")
@@ -36,14 +37,14 @@ def _same_shape(name, x, targets):
 @lifted("x", "targets")
 def mse_loss(x, targets, reduction="mean"):
     """(x − target)², its mean over all elements by default."""
-    _same_shape("mse_loss", x, targets)
+    _check("mse_loss", x, targets)
     return _reduce(square(x - targets), reduction)
 
 
 @lifted("x", "targets")
 def l1_loss(x, targets, reduction="mean"):
     """|x − target|, its mean over all elements by default."""
-    _same_shape("l1_loss", x, targets)
+    _check("l1_loss", x, targets)
     return _reduce(abs(x - targets), reduction)
 
 
@@ -51,7 +52,7 @@ def l1_loss(x, targets, reduction="mean"):
 def binary_cross_entropy_with_logits(x, targets, weight=None, pos_weight=None, reduction="mean"):
     """−[w₊ t log σ(x) + (1 − t) log(1 − σ(x))] for logits x and targets t in [0, 1], without
     computing σ. `weight` multiplies each element, `pos_weight` (w₊) the positive term."""
-    _same_shape("binary_cross_entropy_with_logits", x, targets)
+    _check("binary_cross_entropy_with_logits", x, targets)
     if pos_weight is None:
         loss = _bce(x, targets)
     else:
@@ -127,6 +128,11 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
     `weight` (C,) scales each class (the mean is then weighted too), targets equal to `ignore_index`
     count nothing, `label_smoothing` ε mixes the target with the uniform distribution.
     """
+    if not logits.ndim:
+        raise ValueError("cross_entropy: expected logits (N, C, ...) or (C,), got ()")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing must lie in [0, 1], got "
+                         f"{label_smoothing}")
     axis = 1 if logits.ndim > 1 else 0
     C = logits.shape[axis]
     t = _raw(targets)
@@ -180,5 +186,6 @@ def dropout(x, p=0.5, training=True, rng=None):
         return x
     if rng is None:
         raise ValueError("dropout: pass rng=numpy.random.default_rng(seed): noise is an argument")
+    floats("dropout", x)
     keep = rng.random(x.shape, dtype=np.float32) >= p
     return multiply(x, placed(keep.astype(x.dtype) / x.dtype.type(1 - p), x.data))

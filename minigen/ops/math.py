@@ -211,11 +211,18 @@ def _where(g, *, condition):
 def where(condition, a, b):
     """a where `condition` holds, b elsewhere; the three broadcast together."""
     condition = condition.data if isinstance(condition, Tensor) else condition
-    condition = condition if hasattr(condition, "dtype") else np.asarray(condition)
+    if isinstance(condition, np.generic) or not hasattr(condition, "dtype"):
+        condition = np.asarray(condition)
     if condition.dtype != bool:
         raise TypeError(f"where: condition must be boolean, got {condition.dtype}: compare it, "
                         "for example x != 0")
     return _where(a, b, condition=condition)
+
+def floats(name, *arrays):
+    """TypeError unless one of the arrays, the first of which is x, holds floats: the differences
+    and squares of bytes do not fit into bytes."""
+    if all(a.dtype not in FLOATS for a in arrays):
+        raise TypeError(f"{name}: x is {arrays[0].dtype}, expected float32 or float64")
 
 # Without a derivative: `grad` refuses to go through these.
 

@@ -96,6 +96,10 @@ def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, t
     In training with the batch's own mean and variance, else with the running ones. Nothing is
     written here: the layer `minigen.nn.BatchNorm2d` updates its running statistics (`momentum`).
     """
+    if x.ndim < 2:
+        raise ValueError(f"batch_norm: expected x (N, C, ...), got {x.shape}")
+    if (running_mean is None) != (running_var is None):
+        raise ValueError("batch_norm: expected both running_mean and running_var, or neither")
     if training or running_mean is None:
         if x.shape[0] * math.prod(x.shape[2:]) < 2:
             raise ValueError(f"batch_norm: more than one value per channel is needed in training, "
@@ -121,7 +125,9 @@ def group_norm_silu(x, num_groups, weight=None, bias=None, eps=1e-5):
 
 
 def _checked_group_norm(x, num_groups, weight, bias, eps, silu):
-    if x.shape[1] % num_groups:
+    if x.ndim < 2:
+        raise ValueError(f"group_norm: expected x (N, C, ...), got {x.shape}")
+    if num_groups < 1 or x.shape[1] % num_groups:
         raise ValueError(f"group_norm: {num_groups} groups do not divide {x.shape[1]} channels")
     return _group_norm(x, _weight(weight, bias), bias, num_groups=num_groups, eps=eps, silu=silu)
 

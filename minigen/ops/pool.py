@@ -59,12 +59,14 @@ def _upsample_bilinear_transpose(gx, _g, *, size):
     return _upsample_bilinear(gx, size=_g.shape[2:])
 
 
+@lifted("x")
 def max_pool2d(x, kernel_size, stride=None, padding=0):
     """The largest value of each window: (N, C, H, W) → (N, C, P, Q). `stride` is `kernel_size` by
     default; of equal values the first receives the gradient."""
     return _max_pool2d(x, **_window(kernel_size, stride, padding))
 
 
+@lifted("x")
 def avg_pool2d(x, kernel_size, stride=None, padding=0):
     """The mean of each window, zeros of the padding counted: (N, C, H, W) → (N, C, P, Q)."""
     return _avg_pool2d(x, **_window(kernel_size, stride, padding))
@@ -91,8 +93,9 @@ def interpolate(x, size=None, scale_factor=None, mode="nearest"):
     if size is None:
         if x.ndim != 4:
             raise ValueError(f"interpolate: expected x (N, C, H, W), got {x.shape}")
-        size = (n * r for n, r in zip(x.shape[2:], pair("scale_factor", scale_factor), strict=True))
-    size = pair("size", tuple(size) if not isinstance(size, int) else size)
+        R, S = pair("scale_factor", scale_factor)
+        size = x.shape[2] * R, x.shape[3] * S
+    size = pair("size", size)
     if mode == "nearest":
         return _upsample_nearest(x, size=size)
     if mode == "bilinear":

@@ -8,7 +8,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from minigen import kernels
 from minigen.operands import lifted
 from minigen.operation import op
-from minigen.ops.math import exp, where
+from minigen.ops.math import exp, floats, where
 from minigen.ops.shape import (
     broadcast_to,
     expand_dims,
@@ -31,9 +31,12 @@ def _expand(g, x, axis, keepdims):
     axes = range(x.ndim) if axis is None else np.atleast_1d(axis) % x.ndim
     return reshape(g, [1 if i in axes else n for i, n in enumerate(x.shape)])
 
-def _count(x, axis):
-    """How many numbers of x one result of a reduction is made of."""
-    return math.prod(x.shape if axis is None else (x.shape[i] for i in np.atleast_1d(axis)))
+def _count(x, axis, ddof=0):
+    """How many numbers of x one result of a reduction is made of, less `ddof`."""
+    n = math.prod(x.shape if axis is None else (x.shape[i] for i in np.atleast_1d(axis)))
+    if ddof > n:
+        raise ValueError(f"ddof {ddof} is more than the {n} numbers along axis {axis} of {x.shape}")
+    return n - ddof
 
 @op
 def sum(x, *, axis=None, keepdims=False):
@@ -55,17 +58,18 @@ def mean(g, _x, *, axis, keepdims):
 def var(x, axis=None, ddof=0, keepdims=False):
     """Σ(x − x̄)² / (n − ddof), NumPy's variance."""
     d = x - mean(x, axis, keepdims=True)
-    return sum(d * d, axis, keepdims) / (_count(x, axis) - ddof)
+    return sum(d * d, axis, keepdims) / _count(x, axis, ddof)
 
 @lifted("x")
 def std(x, axis=None, ddof=0, keepdims=False):
     """The square root of `var`; its gradient is taken as 0 where all x are equal."""
     d = x - mean(x, axis, keepdims=True)
-    return norm(d, axis=axis, keepdims=keepdims) / math.sqrt(_count(x, axis) - ddof)
+    return norm(d, axis=axis, keepdims=keepdims) / math.sqrt(_count(x, axis, ddof))
 
 @op
 def norm(x, *, axis=None, keepdims=False):
     """‖x‖₂ = √Σx²; its gradient x / ‖x‖ is taken as 0 where x = 0, as in PyTorch."""
+    floats("norm", x)
     return xp(x).sqrt((x * x).sum(axis, keepdims=keepdims))
 @norm.vjp
 def norm(g, y, x, *, axis, keepdims):

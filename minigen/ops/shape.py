@@ -74,8 +74,8 @@ def swapaxes(x, axis1, axis2):
 @lifted("x")
 def moveaxis(x, source, destination):
     """x with the axis `source` moved to the place `destination`, or several."""
-    source = normalize_axis_tuple(source, x.ndim, "source")
-    destination = normalize_axis_tuple(destination, x.ndim, "destination")
+    source = normalize_axis_tuple(source, x.ndim, "moveaxis: source")
+    destination = normalize_axis_tuple(destination, x.ndim, "moveaxis: destination")
     axes = [i for i in range(x.ndim) if i not in source]
     for place, axis in sorted(zip(destination, source, strict=True)):
         axes.insert(place, axis)
@@ -130,7 +130,7 @@ def stack(arrays, axis=0):
 @lifted("x")
 def split(x, indices_or_sections, axis=0):
     """A list of parts along the axis: so many equal ones, or cut at the given indices."""
-    n, cuts = x.shape[axis], indices_or_sections
+    n, cuts = x.shape[normalize_axis_index(axis, x.ndim)], indices_or_sections
     if not np.ndim(cuts):
         if cuts < 1 or n % cuts:
             raise ValueError(f"split: axis {axis} of length {n} does not divide into {cuts}")
@@ -190,7 +190,7 @@ def take(x, indices, axis=None):
 @op
 def take_along_axis(x, *, indices, axis=-1):
     """The elements of x at integer `indices`, which have x's shape but for the length of `axis`."""
-    return xp(x).take_along_axis(x, indices, axis)
+    return xp(x).take_along_axis(x, xp(x).asarray(indices), axis)
 @take_along_axis.vjp
 def take_along_axis(g, _x, *, indices, axis):
     return _add_along_axis(g, indices=indices, axis=axis, shape=_x.shape)
@@ -220,7 +220,11 @@ def pad(x, pad_width, mode="constant", constant_values=0.0):
     if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
         raise ValueError('pad: mode must be "constant", "edge", "reflect", "symmetric" or "wrap", '
                          f"got {mode!r}")
-    pairs = np.broadcast_to(width, (x.ndim, 2)).tolist()
+    try:
+        pairs = np.broadcast_to(width, (x.ndim, 2)).tolist()
+    except ValueError:
+        raise ValueError(f"pad: pad_width must be a number, a pair, or a pair for each axis of "
+                         f"{x.shape}, got {pad_width}") from None
     if mode == "constant":
         return _pad(x, pairs=pairs, value=constant_values)
     for axis, (before, after) in enumerate(pairs):  # the other modes repeat elements of x
@@ -243,7 +247,7 @@ def repeat(x, repeats, axis=None):
     """Each slice along the axis `repeats` times in a row (each element of the flat x by default).
     """
     x, axis = (reshape(x, -1), 0) if axis is None else (x, axis)
-    return take(x, np.repeat(np.arange(x.shape[axis]), repeats), axis)
+    return take(x, np.repeat(np.arange(x.shape[normalize_axis_index(axis, x.ndim)]), repeats), axis)
 
 @lifted("x")
 def tile(x, reps):
@@ -259,6 +263,7 @@ def _astype(x, *, dtype): return x.astype(dtype)
 @_astype.vjp
 def _astype(g, _x, *, dtype): return _astype(g, dtype=_x.dtype)
 
+@lifted("x")
 def astype(x, dtype):
     """A copy of x with another dtype."""
     return _astype(x, dtype=np.dtype(dtype))

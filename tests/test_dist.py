@@ -1,0 +1,98 @@
+"""Distributions: densities, samples and divergences."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from minigen import dist, grad, tensor
+
+RNG = np.random.default_rng
+
+
+def test_log_prob_against_scipy():
+    rng = RNG(1)
+    mu, logvar, x = rng.normal(size=(3, 7))
+    expected = stats.norm.logpdf(x, mu, np.exp(logvar / 2))
+    assert np.allclose(dist.Normal(tensor(mu), tensor(logvar)).log_prob(x).numpy(), expected)
+    logits, b = rng.normal(size=7) * 3, rng.integers(0, 2, 7).astype(float)
+    expected = stats.bernoulli.logpmf(b, 1 / (1 + np.exp(-logits)))
+    assert np.allclose(dist.Bernoulli(tensor(logits)).log_prob(b).numpy(), expected)
+    logits, k = rng.normal(size=(7, 4)), rng.integers(0, 4, 7)
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert np.allclose(dist.Categorical(tensor(logits)).log_prob(k).numpy(),
+                       np.log(p[np.arange(7), k]))
+
+
+def test_samples_have_the_right_frequencies():
+    n = 100_000
+    logits = np.array([0.3, -1.0, 2.0])
+    wide = tensor(np.tile(logits, (n, 1)))
+    draws = dist.Categorical(wide).sample(RNG(2)).numpy()
+    p = np.exp(logits) / np.exp(logits).sum()
+    assert stats.chisquare(np.bincount(draws, minlength=3), p * n).pvalue > 1e-3
+    ones = dist.Bernoulli(wide).sample(RNG(3)).numpy().mean(0)
+    assert np.allclose(ones, 1 / (1 + np.exp(-logits)), atol=0.01)
+    z = dist.Normal(wide, tensor(np.zeros((n, 3)))).sample(RNG(4)).numpy()
+    assert stats.kstest(z[:, 0], stats.norm(0.3, 1).cdf).pvalue > 1e-3
+
+
+def test_kl_against_simulation():
+    rng = RNG(5)
+    mus, logvars = rng.normal(size=(2, 3)), rng.normal(size=(2, 3)) / 2
+    q, p = (dist.Normal(tensor(m), tensor(v)) for m, v in zip(mus, logvars, strict=True))
+    x = mus[0] + np.exp(logvars[0] / 2) * rng.normal(size=(400_000, 3))
+    ratio = stats.norm.logpdf(x, mus[0], np.exp(logvars[0] / 2)) - stats.norm.logpdf(
+        x, mus[1], np.exp(logvars[1] / 2))
+    assert np.allclose(dist.kl(q, p).numpy(), ratio.mean(0), atol=0.02)
+    a, b = rng.normal(size=(2, 5))
+    pa, pb = 1 / (1 + np.exp(-a)), 1 / (1 + np.exp(-b))
+    expected = pa * np.log(pa / pb) + (1 - pa) * np.log((1 - pa) / (1 - pb))
+    assert np.allclose(dist.kl(dist.Bernoulli(tensor(a)), dist.Bernoulli(tensor(b))).numpy(),
+                       expected)
+    pa, pb = (np.exp(v) / np.exp(v).sum() for v in (a, b))
+    assert dist.kl(dist.Categorical(tensor(a)), dist.Categorical(tensor(b))).item() == (
+        pytest.approx(stats.entropy(pa, pb)))
+    with pytest.raises(TypeError, match="Normal and Bernoulli"):
+        dist.kl(q, dist.Bernoulli(tensor(a)))
+
+
+def test_kl_of_impossible_classes():
+    certain, fair = dist.Categorical([0, -np.inf]), dist.Categorical([0.0, 0.0])
+    assert dist.kl(certain, fair).item() == pytest.approx(np.log(2))
+    assert dist.kl(certain, certain).item() == 0
+    assert dist.kl(fair, certain).item() == np.inf
+    assert np.isnan(dist.kl(dist.Categorical([np.nan, 0]), fair).item())
+    logits = tensor(np.array([1.0, 0, -np.inf]), requires_grad=True)
+    p = np.exp([1.0, 0]) / np.exp([1.0, 0]).sum()
+    kl = dist.kl(dist.Categorical(logits), dist.Categorical(np.zeros(3)))
+    assert kl.item() == pytest.approx(np.log(3) - stats.entropy(p))
+    slope = p * (np.log(p) + stats.entropy(p))
+    assert np.allclose(grad(kl, logits).numpy(), [*slope, 0])
+    with pytest.raises(ValueError, match="kl: expected the same classes, got 2 and 3"):
+        dist.kl(certain, dist.Categorical(np.zeros(3)))
+    with pytest.raises(TypeError, match="kl: expected two Normal, .* got int and int"):
+        dist.kl(1, 1)
+
+
+def test_a_normal_has_a_mean_for_every_number():
+    for mu, logvar in ((0.0, [0.0] * 3), (np.ones((4, 1)), np.ones(3)), (np.ones(2), np.ones(3))):
+        with pytest.raises(ValueError, match="Normal: logvar .* must broadcast to mu"):
+            dist.Normal(mu, logvar)
+    z = dist.Normal(np.zeros((4, 3)), np.zeros((4, 1))).sample(RNG(0)).numpy()
+    assert len(np.unique(z)) == 12
+
+
+def test_samples_of_the_discretised_normal_are_levels():
+    for dtype in (np.float32, np.float64):
+        mu = tensor(np.full(20_000, 0.9, dtype), requires_grad=True)
+        p = dist.DiscretisedNormal(mu, np.full(20_000, -3, dtype))
+        x = p.sample(RNG(0))
+        levels = np.rint((x.numpy() + 1) * 127.5)
+        assert x.dtype == dtype and np.array_equal(x.numpy(), (levels / 127.5 - 1).astype(dtype))
+        assert levels.min() > 0 and levels.max() == 255
+        at_edge = np.exp(dist.DiscretisedNormal([0.9], [-3.0]).log_prob([1.0]).item())
+        assert (levels == 255).mean() == pytest.approx(at_edge, abs=0.01)
+        with pytest.raises(TypeError, match="round has no derivative"):
+            grad(x.sum(), mu)
+        with pytest.raises(TypeError, match="got DiscretisedNormal and DiscretisedNormal"):
+            dist.kl(p, p)

@@ -160,7 +160,7 @@ def astype(model, dtype):
     """Convert the model's floating-point tensors, in place: float64 for checks."""
     for t in _tensors(model).values():
         if t.dtype.kind == "f":
-            t.data, t.base = t.data.astype(dtype), None
+            t.data, t.written = t.data.astype(dtype), None
             write(t, lambda a: None)  # what was computed from it is stale
 
 

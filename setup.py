@@ -24,7 +24,7 @@ setup(
     install_requires=[
         "numpy>=2.0",
         "scipy>=1.13",
-        "numba>=0.60",
+        "numba>=0.63",  # once.py asks it to find functions again when it loads their callers
         "pillow>=10",
         "matplotlib>=3.8",
         "tqdm>=4.66",

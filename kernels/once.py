@@ -68,8 +68,8 @@ def _symbol(name, kinds):
 
 
 def _load(name, kinds):
-    """Compile a function, or find it in Numba's cache, and tell LLVM its name. Numba (0.63 on) calls
-    this again before it loads a caller from the cache."""
+    """Compile a function, or find it in Numba's cache, and tell LLVM its name. Numba, from
+    0.63, calls this again before it loads a caller from the cache."""
     if name not in _functions:
         raise RuntimeError(f"{name} is gone, not from Numba's cache: delete kernels/__pycache__")
     dispatcher = _functions[name]

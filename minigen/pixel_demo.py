@@ -69,6 +69,7 @@ def report(run, model):
     x = model.sample(n, run.rng)
     seconds = time.perf_counter() - began
     with no_grad():
+        model.log_prob(x[:20])  # the first time its kernels may have to be compiled
         began = time.perf_counter()
         model.log_prob(x[:20])
         naive = (time.perf_counter() - began) * x[0].size * n / len(x[:20])

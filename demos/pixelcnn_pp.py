@@ -65,6 +65,7 @@ def main(argv=None):
     x = model.sample(n, run.rng)
     seconds = time.perf_counter() - began
     with no_grad():  # the naive way is a pass through the whole network for each pixel
+        model.mixture(x)  # the first time its kernels may have to be compiled
         began = time.perf_counter()
         model.mixture(x)
         naive = (time.perf_counter() - began) * shape[1] * shape[2]

@@ -59,19 +59,17 @@ def table(lists):
         return None
     for arrays in zip(*lists, strict=True):
         total, shape = total + arrays[0].size, arrays[0].shape
-        row = [total]
         for a in arrays:
             if type(a) is not np.ndarray or a.dtype != dtype or a.shape != shape:
                 return None
-            try:  # a third of the time that a.ctypes.data takes
-                row.append(ctypes.addressof(_Start.from_buffer(a)))
-            except TypeError:  # strided or read-only
-                return None
-        rows.append(row)
+        try:  # a third of the time that a.ctypes.data takes
+            rows.append([total, *map(ctypes.addressof, map(_start, arrays))])
+        except TypeError:  # strided or read-only
+            return None
     return np.array(rows, np.int64), dtype
 
 
-_Start = ctypes.c_char * 0
+_start = (ctypes.c_char * 0).from_buffer
 
 
 def cut(table):

@@ -15,9 +15,11 @@
     p, g, m, v, buf, a all of one shape; buf may be None without momentum. On a device `now` and d
     are arrays of float64, so that a recorded launch (minigen/recorded.py) finds the new numbers.
 
-About 10 FLOPs an element; adam moves 7 arrays (reads p, g, m, v, writes p, m, v), which is all of
-its time. The fast version is one pass; NumPy's dozen expressions make a dozen passes. It is given
-all parameters of a model at once, as lists (many.py): one call for each takes longer than a bias.
+About 10 FLOPs an element; adam moves 7 arrays (reads p, g, m, v, writes p, m, v), two thirds of its
+time, root and division are the rest. The fast version is one pass; NumPy's dozen expressions make a
+dozen. It reads nothing that it just wrote (mi in place of m[i]): where a vector lies across two
+lines of the cache such a read waits, and adam took up to three times as long. It is given all
+parameters of a model at once, as lists (many.py): one call for each takes longer than a bias.
 """
 
 import math
@@ -72,9 +74,9 @@ def _adam(chunk, chunks, table, dtype, factor, decay, shrink, beta1, rest1, beta
         m, v = piece(table, k, 3, chunk, chunks, dtype), piece(table, k, 4, chunk, chunks, dtype)
         for i in range(len(p)):
             gi = factor * g[i] + decay * p[i]
-            m[i] = beta1 * m[i] + rest1 * gi
-            v[i] = beta2 * v[i] + rest2 * gi * gi
-            p[i] = shrink * p[i] - step * m[i] / (np.sqrt(v[i]) * scale + eps)
+            m[i] = mi = beta1 * m[i] + rest1 * gi
+            v[i] = vi = beta2 * v[i] + rest2 * gi * gi
+            p[i] = shrink * p[i] - step * mi / (np.sqrt(vi) * scale + eps)
 
 
 @threaded
@@ -120,8 +122,8 @@ def _sgd(chunk, chunks, table, dtype, momentum, factor, lr, decay, keep, take, f
         for i in range(len(p)):
             gi = factor * g[i] + decay * p[i]
             if momentum:
-                buf[i] = keep * buf[i] + take * gi
-                gi = from_g * gi + from_buf * buf[i]
+                buf[i] = bi = keep * buf[i] + take * gi
+                gi = from_g * gi + from_buf * bi
             p[i] -= lr * gi
 
 
@@ -166,8 +168,8 @@ def _rmsprop(chunk, chunks, table, dtype, momentum, factor, lr, alpha, rest, eps
         v, buf = piece(table, k, 3, chunk, chunks, dtype), piece(table, k, 4, chunk, chunks, dtype)
         for i in range(len(p)):
             gi = factor * g[i] + decay * p[i]
-            v[i] = alpha * v[i] + rest * gi * gi
-            u = gi / (np.sqrt(v[i]) + eps)
+            v[i] = vi = alpha * v[i] + rest * gi * gi
+            u = gi / (np.sqrt(vi) + eps)
             if momentum:
                 u += keep * buf[i]
                 buf[i] = u

@@ -4,7 +4,7 @@ Undoing broadcasts, adding up the paths, and skipping what nobody asked for is d
 the vjps beside the operations (operation.py) are mathematics alone.
 """
 
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 
 from minigen.operation import op
 from minigen.tensor import Node, Tensor, as_array, track, xp
@@ -65,7 +65,7 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
     if not create_graph:
         cotangent = cotangent.detach()
     root, asked = y.node or y, [t.node or t for t in many]
-    path, reached = _paths(root, asked)
+    path, reached = _paths(root, [t.node or t for t in many if t.requires_grad])
     for name, t, key in zip(names, many, asked, strict=True):
         if key not in reached and not allow_unused:
             why = "y does not depend on it" if t.requires_grad and y.requires_grad else (
@@ -75,7 +75,7 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
                              "out, or pass allow_unused=True for zeros")
     grads, keep = {root: cotangent}, set(asked)
     with track(create_graph):
-        for node, sources in reversed(path):
+        for node, sources in reversed(path.items()):
             g = grads.get(node) if node in keep else grads.pop(node, None)
             if g is None:
                 continue  # every vjp above said that nothing flows here
@@ -105,29 +105,23 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
 
 
 def history(y):
-    """The nodes from which y, a node itself, was computed, and y, in order of computation, each
-    with its sources: what the gradients of its inputs belong to, their nodes, or leaves, or None.
-    """
+    """The nodes from which y, a node itself, was computed, and y, in order of computation: a dict,
+    with the sources of each: of an input its node, or else the input itself."""
     nodes, stack = {}, [y]
     while stack:
         node = stack.pop()
         if type(node) is Node and node not in nodes:
-            nodes[node] = sources = []
-            for p in node.inputs:
-                if type(p) is Tensor:
-                    p = p.node or (p if p.requires_grad else None)
-                sources.append(p if type(p) in (Node, Tensor) else None)
+            nodes[node] = sources = [p.node or p if type(p) is Tensor else p for p in node.inputs]
             stack += sources
-    return [(node, nodes[node]) for node in sorted(nodes, key=attrgetter("stamp"))]
+    return {node: nodes[node] for node in sorted(nodes, key=attrgetter("stamp"))}
 
 
 def _paths(y, targets):
     """The nodes on a path from y to a target, inputs first, with their sources, and the set of all
     nodes and leaves reached."""
-    nodes, path = history(y), []
-    reached = {y}.union(*map(itemgetter(1), nodes)).intersection(targets)
-    for step in nodes:
-        node, sources = step
+    nodes, path = history(y), {}
+    reached = {y}.union(*nodes.values()).intersection(targets)
+    for node, sources in nodes.items():
         if not reached.isdisjoint(sources):
             for p in (node, *node.inputs):
                 if (type(p) is Tensor or p is node) and p.written and p.written[0] > node.stamp:
@@ -135,7 +129,7 @@ def _paths(y, targets):
                         f"grad: stale graph: a tensor of shape {p.shape} was written (by an "
                         f"optimiser, EMA or load_state_dict) after {node.op.__name__} used it: "
                         "compute y again")
-            path.append(step)
+            path[node] = sources
             reached.add(node)
     return path, reached
 
@@ -155,16 +149,15 @@ def _pull(node, sources, g, reached, create_graph):
     """The cotangents of node's inputs, given its own."""
     if node.op.pull is None:
         raise TypeError(f"grad: {node.op.__name__} has no derivative")
-    kw = node.op.defaults | node.kw
     if create_graph and node.op.unfused:  # differentiate the composite, on fresh aliases
         fresh = [alias(p) if type(p) is Tensor else p for p in node.inputs]
         asked = {i: fresh[i] for i, p in enumerate(sources) if p in reached}
-        pulled = grad(node.op.unfused(*fresh, **kw), asked, True, g, allow_unused=True)
+        pulled = grad(node.op.unfused(*fresh, **node.kw), asked, True, g, allow_unused=True)
         return [pulled.get(i) for i in range(len(fresh))]
     y = node if node.data is None else Tensor(node.data, node, node.saved)
     values = (y, *node.inputs)
     reads = range(1, len(values)) if node.op.reads is None else node.op.reads
-    out = node.op.pull(g, *map(values.__getitem__, reads), **kw)
+    out = node.op.pull(g, *map(values.__getitem__, reads), **node.kw)
     out = out if type(out) is tuple else (out,)
     if len(out) != len(node.inputs):
         raise ValueError(f"grad: the vjp of {node.op.__name__} gave {len(out)} cotangents for "

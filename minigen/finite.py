@@ -58,7 +58,7 @@ def _replay(y):
     dict of results, in order of computation, each with its inputs. The graph has let go of values
     that no derivative reads, so its operations are done again."""
     again, leaves, results = {}, {}, {}
-    for node, sources in history(y.node):
+    for node, sources in history(y.node).items():
         inputs = [again.get(s, p) for s, p in zip(sources, node.inputs, strict=True)]
         with track(True):
             again[node] = t = node.op(*inputs, **node.kw)

@@ -33,6 +33,7 @@ from minigen.tensor import F32, FLOATS, Node, Tensor, last_write, tracking
 
 EVERY = range(sys.maxsize)  # the places of an op of any number of inputs
 SCALARS = (np.generic, float, int)
+NONE = {}
 
 
 def op(forward):
@@ -110,7 +111,10 @@ def op(forward):
         if made is not dtype and made.kind == "f" and made != dtype and "dtype" not in kw:
             # a float dtype in is the dtype out; integers alone make float32
             y = y.astype(dtype if dtype in FLOATS else F32)
-        if y.base is not None or id(y) in map(id, arrays):  # a view, of the memory of an input?
+        view = y.base is not None
+        for a in arrays:
+            view = view or a is y
+        if view:  # of the memory of an input?
             written = next((last_write(p) for p in args if type(p) is Tensor and (
                 y is p.data or y.base is p.data or y.base is p.data.base is not None)), None)
         if tracked and tracking() and y.dtype in FLOATS:
@@ -119,6 +123,7 @@ def op(forward):
                               for i, a in enumerate(args)])
             if reads_y and written is None:
                 written = [0]
+            kw = defaults | kw if defaults else kw or NONE  # one dict for all that have no options
             return Tensor(y, Node(call, args, kw, saved, y, reads_y, written), saved, written)
         return Tensor(y, None, saved, written)
 
@@ -145,6 +150,6 @@ def op(forward):
 
     call.__doc__ = forward.__doc__ or f"NumPy's `{name}`, for tensors, arrays and numbers."
     call.pull, call.unfused, call.vjp, call.composite = None, None, vjp, composite
-    call.defaults = {p.name: p.default for p in spec.parameters.values()
-                    if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+    defaults = {p.name: p.default for p in spec.parameters.values()
+                if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
     return call

@@ -143,6 +143,12 @@ def filters_last(w, groups=1):
     return turned
 
 
+def channels_innermost(w):
+    """Filters (K, D, R, S) as (K, R, S, D)."""
+    K, D, R, S = w.shape
+    return filters_last(w.reshape(K * D, 1, R, S), K).reshape(K, R, S, D)
+
+
 def filters_first(parts):
     """The sum of parts (chunks, groups, R, S, D, M) as filters (groups·M, D, R, S)."""
     chunks, groups, R, S, D, M = parts.shape

@@ -8,11 +8,11 @@
     size = (H, W) is one of the sizes which conv2d turns into (P, Q)
 
 2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast version: filters as large
-as the image are a plain product. With stride 1 it is conv2d with the filters turned by 180° and
-their channels swapped, which reads where this writes;
-4×4 filters at stride 2 go Winograd's way (winograd.py). Otherwise each thread multiplies a few
-images at a time, col = xᵀ·w (columns.py, matmul.py), and adds the columns to an image with its
-channels innermost, where S·D numbers are added in one go.
+as the image are a plain product; 3×3 ones, and 4×4 ones at stride 2, go Winograd's way
+(winograd.py). Others with stride 1 are conv2d with the filters turned by 180° and their channels
+swapped, which reads where this writes. Otherwise each thread multiplies a few images at a time,
+col = xᵀ·w (columns.py, matmul.py), and adds the columns to an image with its channels innermost,
+where S·D numbers are added in one go.
 """
 
 import numpy as np
@@ -21,6 +21,7 @@ from numba import prange
 from . import winograd
 from .columns import (
     channels_first,
+    channels_innermost,
     channels_last,
     check_conv,
     col2im,
@@ -65,17 +66,18 @@ def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
     if covers((R, S), size, padding, groups):
         y = matmul.cpu(x.reshape(N, K), w.reshape(K, D * R * S)).reshape(N, D, R, S)
         return y if b is None else y + b[:, None, None]
-    back = turned_padding((R, S), padding, dilation)
-    if stride == (1, 1) and min(back) >= 0:
-        return conv2d.cpu(x, turned(w, groups), b, stride, back, dilation, groups)
     y = empty((N, D * groups, *size), x.dtype)
     bias = np.zeros(D * groups, x.dtype) if b is None else b
     if winograd.fits(N, D, K, x.shape[2:], (R, S), stride, dilation, groups):
         winograd.conv_transpose2d(x, w, bias, stride, padding, y)
         return y
+    back = turned_padding((R, S), padding, dilation)
+    if stride == (1, 1) and min(back) >= 0:
+        return conv2d.cpu(x, turned(w, groups), b, stride, back, dilation, groups)
     threads = chunks(N * D * groups)
     blocks = threads if N * groups < threads and D % threads == 0 else 1  # of channels
-    w = w.reshape(K, blocks, D // blocks, R, S).transpose(1, 0, 3, 4, 2)
+    w = channels_innermost(w.reshape(K * blocks, D // blocks, R, S))
+    w = w.reshape(K, blocks, R, S, D // blocks).swapaxes(0, 1)
     images = even(N, threads, -(-ROWS // (x.shape[2] * x.shape[3])))
     _columns(x, np.ascontiguousarray(w), bias, y, stride, padding, dilation, groups, images,
              threads)

@@ -23,7 +23,7 @@ channels innermost, so that every step is a plain loop over many channels.
 import numpy as np
 from numba import prange
 
-from .columns import channels_first, channels_last, even, filters_last
+from .columns import channels_first, channels_innermost, channels_last, even, filters_last
 from .combination import combination
 from .common import buffer, chunks, empty, threaded
 from .matmul import matmul
@@ -77,11 +77,12 @@ def conv2d(x, w, b, stride, padding, y):
 
 
 def conv_transpose2d(x, w, b, stride, padding, y):
-    """For stride 2: at stride 1 it is conv2d of the turned filters."""
     (K, C), s, r = w.shape[:2], stride[0], w.shape[2] // stride[0]
-    w = w.reshape(K, C, r, s, r, s)[:, :, ::-1, :, ::-1].transpose(2, 4, 0, 3, 5, 1)
-    u = _at_points(w, r).reshape(-1, 1, K, s * s * C)  # (i, j), k, (a, b, c)
-    _conv2d(x, u, b, (r - 1, r - 1), padding, y, r, s, chunks(len(x)))
+    w = channels_innermost(w).reshape(K, r, s, r, s, C)[:, ::-1, :, ::-1]
+    u = _at_points(w.transpose(1, 3, 0, 2, 4, 5), r)
+    off = [min(r - 1, p // s) for p in padding]  # what need not be computed to be cut off
+    _conv2d(x, u.reshape(-1, 1, K, s * s * C), b, tuple(r - 1 - i for i in off),
+            tuple(p - s * i for p, i in zip(padding, off, strict=True)), y, r, s, chunks(len(x)))
 
 
 def conv2d_weight(g, x, size, stride, padding):

@@ -164,8 +164,7 @@ def empty(shape, dtype):
     if size < 4 * PAGE:
         return np.empty(shape, dtype)
     memory = np.empty(size + PAGE, np.uint8)
-    start = -memory.__array_interface__["data"][0] % PAGE
-    return memory[start:start + size].view(dtype).reshape(shape)
+    return np.ndarray(shape, dtype, memory, -memory.__array_interface__["data"][0] % PAGE)
 
 
 # Threads. Numba's pool is the only one: compiled code calls no BLAS, which would have its own.

@@ -3,7 +3,7 @@
     python demos/cgan.py                                       offline, on drawn digits
     python demos/cgan.py --data mnist --data-dir DIR           on MNIST (--download fetches it)
 
-Its networks and learning rate are those of demos/dcgan.py.
+Its networks are those of demos/dcgan.py, its learning rate is a third of theirs.
 """
 
 import numpy as np

@@ -68,7 +68,8 @@ def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
         return y if b is None else y + b[:, None, None]
     y = empty((N, D * groups, *size), x.dtype)
     bias = np.zeros(D * groups, x.dtype) if b is None else b
-    if winograd.fits(N, D, K, x.shape[2:], (R, S), stride, dilation, groups):
+    tiled = [(n + p % s - 1) // s + 1 for n, p, s in zip(size, padding, stride, strict=True)]
+    if winograd.fits(N, D, K, x.shape[2:], (R, S), stride, dilation, groups, tiled):
         winograd.conv_transpose2d(x, w, bias, stride, padding, y)
         return y
     back = turned_padding((R, S), padding, dilation)

@@ -6,7 +6,7 @@
     x (A, C, B) → y (A, C, B);  the largest x[a,:,b] is taken out first, so that nothing overflows
 
 About 6 FLOPs and an exponential an element; x and y at least once through memory. The fast versions
-keep a row, or the rows of one a, in cache for all passes. On the CPU a thread takes every n-th a,
+keep a row, or the rows of one a, in cache for all passes. On the CPU a thread takes a range of a,
 and its vectors run along b, or along c where B = 1; on the device a thread takes a row, or a warp
 where B = 1. With integer targets see cross_entropy.py.
 """

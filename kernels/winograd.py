@@ -20,6 +20,8 @@ In float32 the result is good to about 1e-5 of its largest value. The transforms
 channels innermost, so that every step is a plain loop over many channels.
 """
 
+import math
+
 import numpy as np
 from numba import prange
 
@@ -31,6 +33,7 @@ from .once import once, once_bare
 from .product import product
 
 TILES = 24  # tiles in a block, at least: few, so that all of them stay in cache
+FEWEST = 32  # tiles for which the filters' transform pays
 
 
 def toom_cook(r):
@@ -63,10 +66,15 @@ BT, AT, A, OTHERS = 0, 1, 2, 3  # which of the three of r = 2; those of r = 3 ar
 PHASES = {((3, 3), (1, 1)): 1, ((4, 4), (2, 2)): 2}  # of filter and stride
 
 
-def fits(N, C, K, out, kernel, stride, dilation, groups):
-    """Whether Winograd is the faster way: enough channels, images for all threads, little waste."""
-    return ((kernel, stride) in PHASES and dilation == (1, 1) and groups == 1
-            and min(C, K) >= 16 and N >= chunks(N) and min(out) >= 4)
+def fits(N, C, K, pixels, kernel, stride, dilation, groups, tiled=None):
+    """Whether Winograd is the faster way: enough channels and tiles, and few beside the `pixels` of
+    an image over which a product of columns would run. `tiled` is the size of what the tiles cover,
+    if it is another."""
+    if (kernel, stride) not in PHASES or dilation != (1, 1) or groups > 1 or min(C, K) < 16:
+        return False
+    r = kernel[0] // stride[0]
+    tiles = math.prod(-(-n // 4) for n in tiled or pixels)
+    return N * tiles >= FEWEST and r**2 * math.prod(pixels) >= 1.5 * (r + 3)**2 * tiles
 
 
 def conv2d(x, w, b, stride, padding, y):

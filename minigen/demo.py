@@ -84,7 +84,7 @@ class Demo:
 
     def __init__(self, system, doc, argv=None, *, data=data.NAMES, steps, batch, flags=None):
         self.system, self.started, self.before = system, time.perf_counter(), 0.0
-        self.args = self._arguments(doc, argv, data, steps, batch, flags)
+        self._arguments(doc, argv, data, steps, batch, flags)
         self.out, self.quick = Path(self.args.out), self.args.quick
         self.rng = np.random.default_rng((self.args.seed, 0, INIT))
         self.xp, self.device = np, module(self.args.device)
@@ -119,7 +119,9 @@ class Demo:
                                 resume=self.args.resume, config=config,
                                 precision=self.args.precision, **parts)
         except KeyboardInterrupt as e:
-            where = ["--data-dir", self.args.data_dir] if self.args.data_dir else []
+            where = [part for key in ("data_dir", "device", "precision")
+                     if (value := getattr(self.args, key)) not in (None, "cpu")
+                     for part in (f"--{key.replace('_', '-')}", value)]
             again = shlex.join(["python", sys.argv[0], "--resume", "--out", str(self.out), *where])
             raise KeyboardInterrupt(f"{e or 'interrupted'}; to go on: {again}") from None
         self.xp = np
@@ -166,6 +168,7 @@ class Demo:
         print(f"pictures, numbers and weights are in {self.out}")
 
     def _arguments(self, doc, argv, names, steps, batch, flags):
+        """Read the command line, and with --resume the run's configuration: `args`."""
         p = _Parser(prog=f"{self.system}.py", description=doc.strip().splitlines()[0],
                     formatter_class=_Help)
         add = p.add_argument
@@ -207,7 +210,6 @@ class Demo:
                 if key != "steps" and now != options.get(key, now):
                     raise UserError(f"--{key.replace('_', '-')} is {now}, but the run in {out} has "
                                     f"{options[key]}: leave it out, or start anew in another --out")
-        return self.args
 
     def _resumed(self, path):
         """The options of the run that is to go on."""

@@ -17,10 +17,10 @@ from minigen.ops import (
     log,
     log_ndtr,
     log_softmax,
+    logsigmoid,
     round,
     sigmoid,
     softmax,
-    softplus,
     square,
     squeeze,
     sum,
@@ -69,8 +69,8 @@ class Normal:
 
     def log_prob(self, x):
         """−½ [(x − μ)² / σ² + log σ² + log 2π]."""
-        return -0.5 * (square(x - self.mu) * exp(-self.logvar) + self.logvar
-                       + math.log(2 * math.pi))
+        u = (x - self.mu) * exp(-0.5 * self.logvar)  # the exponential of half: σ² may overflow
+        return -0.5 * (square(u) + self.logvar + math.log(2 * math.pi))
 
 
 class DiscretisedNormal:
@@ -130,15 +130,21 @@ class Categorical:
 
     def sample(self, rng):
         """Integers, without the logits' last axis; not differentiable."""
-        c = np.cumsum(self.probs.numpy().astype(np.float64), -1)
-        u = rng.random((*c.shape[:-1], 1)) * c[..., -1:]
-        return Tensor((u >= c).sum(-1))
+        return Tensor(choice(self.probs.data, rng))
 
     def log_prob(self, k):
         """log softmax(logits)ₖ for integers k."""
         k = integers("Categorical.log_prob", k, self.logits.shape[-1])
         at = expand_dims(k, -1).data
         return squeeze(take_along_axis(log_softmax(self.logits, -1), indices=at, axis=-1), -1)
+
+
+def choice(weights, rng):
+    """An index along the last axis, drawn in proportion to the weights (..., K) ≥ 0: an array of
+    integers (...)."""
+    c = weights.astype(np.float64).cumsum(-1)
+    u = placed(rng.random((*c.shape[:-1], 1)), c) * c[..., -1:]
+    return (c <= u).sum(-1)
 
 
 def kl(q, p):
@@ -148,10 +154,12 @@ def kl(q, p):
         raise TypeError("kl: expected two Normal, two Bernoulli or two Categorical, got "
                         f"{type(q).__name__} and {type(p).__name__}")
     if isinstance(q, Normal):
-        ratio = (exp(q.logvar) + square(q.mu - p.mu)) * exp(-p.logvar)
-        return 0.5 * (p.logvar - q.logvar + ratio - 1)
-    if isinstance(q, Bernoulli):  # log q(1) − log q(0) is the logit, log q(0) = −softplus(logit)
-        return (q.mean * (q.logits - p.logits) + softplus(p.logits) - softplus(q.logits))
+        away = (q.mu - p.mu) * exp(-0.5 * p.logvar)
+        return 0.5 * (p.logvar - q.logvar + exp(q.logvar - p.logvar) + square(away) - 1)
+    if isinstance(q, Bernoulli):
+        a, b = q.logits, p.logits
+        return (sigmoid(a) * (logsigmoid(a) - logsigmoid(b))
+                + sigmoid(-a) * (logsigmoid(-a) - logsigmoid(-b)))
     if q.logits.shape[-1:] != p.logits.shape[-1:]:
         raise ValueError(f"kl: expected the same classes, got {q.logits.shape[-1]} and "
                          f"{p.logits.shape[-1]}")

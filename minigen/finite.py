@@ -17,6 +17,8 @@ def origin(y, params):
     """One line on where the values of `y` stopped being finite: the first operation, in order of
     computation, that made a value which is not finite from values that are; with its parameter
     if it used one. `params` is a dict of tensors."""
+    if y.node is None:
+        return "it has no history: a constant, detached, or made under no_grad"
     leaves, results = _replay(y)
     for t, inputs in results.items():
         values = [p.data if type(p) is Tensor else np.asarray(p) for p in inputs if p is not None]

@@ -12,6 +12,7 @@ of a pixel share one choice k of the mixture; the mean of each depends linearly 
 
 import numpy as np
 
+from minigen.dist import choice
 from minigen.ops import (
     clip,
     concatenate,
@@ -30,6 +31,7 @@ from minigen.tensor import Tensor, as_array, readable, tensor
 __all__ = ["LogisticMixture", "check_levels", "log_bin", "rescale"]
 
 LEAST = -7.0  # of log s, in [−1, 1]: at L = 256 a level is then 8.6 s wide
+MOST = 30.0  # of log s: far wider, and float32 has no e^(−log s)
 
 
 class LogisticMixture:
@@ -42,7 +44,7 @@ class LogisticMixture:
 
     def __init__(self, logits, mu, log_s, coef, centre=0, levels=256):
         self.logits, self.mu, self.coef = tensor(logits), tensor(mu), tensor(coef)
-        self.log_s = clip(log_s, min=LEAST)
+        self.log_s = clip(log_s, LEAST, MOST)
         self.centre, self.levels = centre, levels
 
     @staticmethod
@@ -69,7 +71,7 @@ class LogisticMixture:
         v, means = (v - self.centre)[:, None], [self.mu[:, :, :1]]
         for c in range(1, C):
             given = sum(self.coef[:, :, at:at + c] * v[:, :, :c], 2, keepdims=True)
-            means.append(self.mu[:, :, c:c + 1] + given)  # eq: discretized-logistic
+            means.append(self.mu[:, :, c:c + 1] + given)
             at += c
         means = concatenate(means, 2) if C > 1 else means[0]
         return means + np.expand_dims(self.centre, 1) if np.ndim(self.centre) else means
@@ -79,15 +81,14 @@ class LogisticMixture:
         x = check_levels("LogisticMixture", x, self.levels)
         mean = self.mean(rescale(x, self.levels, self.mu.dtype))
         log_p = sum(log_bin(x[:, None], mean, self.log_s, self.levels), 2)  # (N, K, H, W)
-        return logsumexp(log_softmax(self.logits, 1) + log_p, 1)
+        return logsumexp(log_softmax(self.logits, 1) + log_p, 1)  # eq: discretized-logistic
 
     def sample(self, rng):
         """Levels (N, C, H, W), integers: a component by π, then the channels in order."""
         pi, mu, log_s, coef = (t.detach().numpy() for t in (
             softmax(self.logits, 1), self.mu, self.log_s, self.coef))
-        N, K, C, H, W = mu.shape
-        u = rng.random((N, 1, H, W))
-        k = np.minimum((u >= np.cumsum(pi, 1)).sum(1), K - 1)[:, None, None]  # (N, 1, 1, H, W)
+        N, _, C, H, W = mu.shape
+        k = choice(np.moveaxis(pi, 1, -1), rng)[:, None, None]  # (N, 1, 1, H, W)
         mu, log_s, coef = (np.take_along_axis(a, k, 1)[:, 0] for a in (mu, log_s, coef))
         u = np.clip(rng.random((N, C, H, W)), 1e-12, 1 - 1e-12)
         mu = mu + np.exp(log_s) * (np.log(u) - np.log1p(-u)) + self.centre

@@ -159,8 +159,9 @@ def ssim(x, y, peak):
     mu_x, mu_y = mean(x), mean(y)
     var_x, var_y = mean(x * x) - mu_x ** 2, mean(y * y) - mu_y ** 2
     cov = mean(x * y) - mu_x * mu_y
-    similar = (2 * mu_x * mu_y + c1) * (2 * cov + c2)  # eq: ssim
-    return float((similar / ((mu_x ** 2 + mu_y ** 2 + c1) * (var_x + var_y + c2))).mean())
+    similar = ((2 * mu_x * mu_y + c1) * (2 * cov + c2)
+               / ((mu_x ** 2 + mu_y ** 2 + c1) * (var_x + var_y + c2)))  # eq: ssim
+    return float(similar.mean())
 
 
 # ---------------------------------------------------------------------------------- what came

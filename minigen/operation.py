@@ -11,8 +11,8 @@ Positional parameters are differentiable arrays, keyword-only parameters are opt
 receives the cotangent g = ∂L/∂y and, as tensors, what it names of the result y and of the inputs;
 it returns the cotangent of each input, either itself or as a function without arguments that is
 called only if needed. It is written in operations, so a gradient can be differentiated again. It is
-pure mathematics: undoing broadcasts, adding up, and skipping what nobody asked for is done here, in
-`grad`.
+pure mathematics: undoing broadcasts, adding up, and skipping what nobody asked for is left to
+`grad` (autodiff.py).
 
 What a vjp does not name is not kept in memory for it. It may name an input x as `_x`: then it has
 its `shape`, `ndim` and `dtype`, which are kept, but not its values; and `_y` has `_y.saved`.

@@ -1,7 +1,7 @@
 """Tensors: arrays with a history.
 
 The engine is three files: this one holds the data structures, `operation.py` says how operations
-make nodes of a graph, `autodiff.py` how `grad` walks it.
+make nodes of a graph (`operands.py` converts what goes in), `autodiff.py` how `grad` walks it.
 """
 
 import contextlib
@@ -138,7 +138,7 @@ class Tensor:
         if self.size != 1:
             raise ValueError(f"a tensor of shape {self.shape} is neither true nor false: "
                              "use .any() or .all()")
-        return bool(self.data)
+        return bool(self.item())
 
     def __float__(self):
         return float(self.item())

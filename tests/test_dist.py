@@ -56,6 +56,22 @@ def test_kl_against_simulation():
         dist.kl(q, dist.Bernoulli(tensor(a)))
 
 
+@pytest.mark.parametrize("logvar", [-170, 170])
+def test_normals_of_which_float32_has_no_variance(logvar):
+    q = dist.Normal(np.zeros(1, np.float32), np.full(1, logvar, np.float32))
+    assert dist.kl(q, q).item() == 0
+    assert q.log_prob(q.mu).item() == pytest.approx(-0.5 * (logvar + np.log(2 * np.pi)))
+
+
+@pytest.mark.parametrize("a, b", [(25, 21), (20, 20.0001), (-30, -31), (3, -2)])
+def test_kl_of_two_that_are_sure(a, b):
+    def log_sigma(t):
+        return -np.log1p(np.exp(-np.longdouble(t)))
+    exact = sum(np.exp(log_sigma(s * a)) * (log_sigma(s * a) - log_sigma(s * b)) for s in (1, -1))
+    kl = dist.kl(dist.Bernoulli(np.array(float(a))), dist.Bernoulli(np.array(float(b)))).item()
+    assert kl >= 0 and kl == pytest.approx(float(exact), rel=1e-5, abs=1e-16)
+
+
 def test_kl_of_impossible_classes():
     certain, fair = dist.Categorical([0, -np.inf]), dist.Categorical([0.0, 0.0])
     assert dist.kl(certain, fair).item() == pytest.approx(np.log(2))

@@ -59,6 +59,7 @@ def test_when_a_frequency_drowns_by_hand_and_by_simulation():
     # P is the ring's mean; here the frequency's own power counts
     gain = (F_0 * F_t.conj()).sum().real / (np.abs(F_t) ** 2).sum() * a ** 0.5
     assert frequency.wiener(np.abs(F_0[0]) ** 2, a) == pytest.approx(gain, rel=0.01)
+    assert frequency.wiener(2.0, 1.0) == 1 and frequency.wiener(2.0, 0.0) == 0
 
 
 def test_fine_detail_of_drawn_digits_drowns_first():

@@ -9,6 +9,7 @@ import pytest
 from minigen import tensor
 from minigen.data import glyphs, signed
 from minigen.models.gan import analogy, latent
+from minigen.models.vae.latent import interpolation
 
 RNG = np.random.default_rng
 F32 = np.float32
@@ -18,7 +19,7 @@ def test_interpolation_moves_every_image_at_even_pace():
     """Through a generator that is linear, G(z) = Wz, equal steps of λ are equal steps of pixels."""
     W = RNG(0).normal(size=(12, 5)).astype(F32)
     z1, z2 = RNG(1).standard_normal((2, 5), F32)
-    walk = latent.interpolation(z1, z2, 11)
+    walk = interpolation(z1, z2, 11)
     x = walk @ W.T
     for k, lam in enumerate(np.arange(11) / 10):
         expected = W @ z1 + lam * (W @ z2 - W @ z1)

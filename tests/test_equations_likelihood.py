@@ -55,6 +55,8 @@ def test_bayes_rule_joins_the_three(table):
 def test_a_table_that_is_no_distribution_is_refused():
     with pytest.raises(ValueError, match=r"sum to 1, got shape \(2, 2\) with sum 4"):
         Joint(np.ones((2, 2)))
+    with pytest.raises(ValueError, match="Joint: a row or column of zeros"):
+        Joint([[0.5, 0.5], [0, 0]])
 
 
 @pytest.fixture

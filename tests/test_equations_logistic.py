@@ -114,6 +114,14 @@ def test_float32_loses_nothing_far_out():
         assert all(np.isfinite(g.numpy()).all() for g in grad(sum(log_bin(x, m, s)), [m, s]))
 
 
+def test_a_mixture_wider_than_float32_can_say():
+    x = np.array([0, 100, 255]).reshape(3, 1, 1, 1)
+    one = np.zeros((3, 1, 1, 1), np.float32)
+    p = LogisticMixture(one, one[:, None], one[:, None] + 200, one[:, :0])
+    np.testing.assert_allclose(p.log_prob(x).numpy().ravel()[[0, 2]], -np.log(2), rtol=1e-6)
+    assert p.log_prob(x).numpy()[1] < -30
+
+
 def test_mixture_refuses_what_is_no_level():
     p = mixture(3, 256)
     with pytest.raises(TypeError, match="expected integers 0 … 255, got float64"):

@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 from leaves import leaf
+from scipy.stats import norm
 
 import minigen as mg
 from minigen import grad, kernels, no_grad, tensor
+from minigen.models.gan.divergences import js_weighted
 
 
 def values_and_slopes(f, *x):
@@ -51,11 +53,24 @@ INF, BIG = math.inf, 1e300
     (lambda x: mg.cross_entropy(x[None], [-100, 1][1:]), (-INF, 0), 0, (0, 0)),
     (lambda x: mg.cross_entropy(x.reshape(2, 2), [-100, 1]), (-INF, 0, 0, 0), math.log(2),
      (0, 0, 0.5, -0.5)),
+    (lambda x: mg.cross_entropy(x[None], [1], np.array([3.0, 1.0])), (-INF, 0), 0, (0, 0)),
+    (lambda x: mg.cross_entropy(x[None], [[0.0, 0.5, 0.5]]), (-INF, 0, 0), math.log(2), (0, 0, 0)),
+    (js_weighted(0.3).f_star_g, (-800, 800), (0.7 * math.log(0.7), 0.7 * (800 + math.log(0.21))),
+     (0, 0.7)),
+    (mg.log_ndtr, (-1e150, 0, 1e150), (-5e299, -math.log(2), 0),
+     (1e150, math.sqrt(2 / math.pi), 0)),
 ])
 def test_extremes(f, xs, ys, slopes):
     y, slope = values_and_slopes(f, *xs)
     np.testing.assert_allclose(y, ys, rtol=1e-12, atol=1e-300)
     np.testing.assert_allclose(slope, slopes, rtol=1e-12, atol=1e-300)
+
+
+def test_the_slope_of_log_ndtr_keeps_its_digits_in_float32():
+    x = leaf(-1e5, -1e4, -3e3, -20, -1, 3, dtype=np.float32)
+    near = x.numpy()[3:].astype(float)
+    exact = [1e5, 1e4, 3e3 + 1 / 3e3, *np.exp(norm.logpdf(near) - norm.logcdf(near))]
+    np.testing.assert_allclose(grad(mg.log_ndtr(x).sum(), x).numpy(), exact, rtol=1e-6)
 
 
 def test_nan_passes_through():

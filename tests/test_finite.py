@@ -71,6 +71,11 @@ def test_loss_not_finite_names_the_operation(net, loss, x, words):
     assert all(np.array_equal(a, before[key]) for key, a in nn.state_dict(params).items())
 
 
+def test_loss_without_history_says_so(net):
+    with pytest.raises(FloatingPointError, match="the loss is nan: it has no history"):
+        train.descend(net[1], mg.tensor(np.nan))
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_parameter_not_finite_is_named(net):
     params, opt = net

@@ -5,10 +5,13 @@ import re
 import numpy as np
 import pytest
 
-from minigen import data, grad, nn, optim, tensor
+from minigen import concatenate, data, grad, nn, optim, tensor
 from minigen.models.diffusion import schedule
+from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
+from minigen.models.diffusion.guidance import ClassifierFree
+from minigen.models.diffusion.velocity import Velocity
 from side_by_side.ddpm import unet
 
 RNG = np.random.default_rng
@@ -66,8 +69,23 @@ def test_dense_mixing_is_its_formula():
     assert np.allclose(found, x + h + W["second.bias"][:, None, None])
 
 
+def test_the_bound_of_small_variances_is_that_of_near_ones():
+    """β̃_1 = 0 would leave images without a density: β̃_2 takes its place."""
+    net, x = lambda x_t, t: 0.9 * tensor(x_t), np.float32([-1, 0, 1]).repeat(16)
+    x = x.reshape(3, 1, 4, 4)
+    s = schedule.respaced(schedule.linear(1000), 200)
+    sigma2 = s.beta_tilde.copy()
+    sigma2[1] = sigma2[2]
+    bound, parts = DDPM(net, s, s.beta_tilde).bound(x, RNG(0))
+    expected, _ = DDPM(net, s, sigma2).bound(x, RNG(0))
+    assert np.isfinite(bound.numpy()).all()
+    np.testing.assert_array_equal(bound.numpy(), expected.numpy())
+
+
 X = np.zeros((2, 1, 8, 8), np.float32)
 MODEL = DDPM(lambda x_t, t: x_t, schedule.linear(50))
+TWO = lambda x_t, t, *_: concatenate([tensor(x_t)] * 2, 1)  # a network of variances, too
+TWO.classes = 3
 
 
 @pytest.mark.parametrize(("call", "message"), [
@@ -84,6 +102,13 @@ MODEL = DDPM(lambda x_t, t: x_t, schedule.linear(50))
     (lambda: schedule.respaced(schedule.linear(50), 0), "expected 1 to 50 steps"),
     (lambda: denoiser((1, 30, 28)), "height and width must be divisible by 4, got 30×28"),
     (lambda: nn.TimeUNet(1, 1, 4, (8, 8))(X[:, :, :7], X[:, 0, 0, :4]), "divisible by 2, got (2,"),
+    (lambda: DDPM(TWO, MODEL.schedule).loss(X, RNG(0)), "gives (2, 2, 8, 8) for images x_t (2,"),
+    (lambda: DDPM(TWO, MODEL.schedule).p(X, 3), "expected noise of their shape"),
+    (lambda: ClassifierFree(TWO, 1.0)(X, 3, [0, 1]), "expected noise of their shape"),
+    (lambda: Velocity(TWO, MODEL.schedule)(X, 3), "expected noise of their shape"),
+    (lambda: DDIM(MODEL.net, MODEL.schedule).bound(X, RNG(0)), "adds no noise, so that"),
+    (lambda: DDIM(MODEL.net, MODEL.schedule, 0.5).decode(X), "a DDIM(net, schedule) with eta=0"),
+    (lambda: DDIM(MODEL.net, MODEL.schedule, 1).encode(X), "a DDIM(net, schedule) with eta=0"),
     (lambda: nn.Sinusoidal(5), "D must be even"),
     (lambda: nn.RandomFourier(0), "D must be even"),
 ])

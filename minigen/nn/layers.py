@@ -41,7 +41,7 @@ class Conv2d:
             raise ValueError(f"Conv2d: groups {groups} must divide in_channels {in_channels} and "
                              f"out_channels {out_channels}")
         self.weight = initializers.empty(out_channels, in_channels // groups,
-                                 *pair("kernel_size", kernel_size))
+                                         *pair("kernel_size", kernel_size))
         self.bias = initializers.empty(out_channels) if bias else None
         self.options = {"stride": stride, "padding": padding, "dilation": dilation,
                         "groups": groups}
@@ -63,7 +63,7 @@ class ConvTranspose2d:
             raise ValueError(f"ConvTranspose2d: groups {groups} must divide in_channels "
                              f"{in_channels} and out_channels {out_channels}")
         self.weight = initializers.empty(in_channels, out_channels // groups,
-                                 *pair("kernel_size", kernel_size))
+                                         *pair("kernel_size", kernel_size))
         self.bias = initializers.empty(out_channels) if bias else None
         self.options = {"stride": stride, "padding": padding, "output_padding": output_padding,
                         "groups": groups, "dilation": dilation}
@@ -104,10 +104,10 @@ class BatchNorm2d:
         y = ops.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
                            self.training, self.momentum, self.eps)
         if self.training:
-            mean, rstd = y.saved
+            mean, _, var = y.saved
             n = x.size // x.shape[1]
-            var = (rstd ** -2 - self.eps) * (n / (n - 1))  # unbiased
-            for buffer, new in ((self.running_mean, mean), (self.running_var, var)):
+            unbiased = var * (n / (n - 1))
+            for buffer, new in ((self.running_mean, mean), (self.running_var, unbiased)):
                 write(buffer, lambda a, new=new: a.__iadd__(self.momentum * (new - a)))
             write(self.num_batches_tracked, lambda a: a.__iadd__(1))
         return y

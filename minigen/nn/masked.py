@@ -128,7 +128,8 @@ class Scan:
         self._write(layer, seen, x.data)
         windows = xp(seen).lib.stride_tricks.sliding_window_view(
             seen[:, self.i:self.i + rows, self.j:self.j + w + S - 1], S, axis=2)  # (N, R, w, C, S)
-        y = linear(tensor(windows.transpose(0, 2, 1, 4, 3).reshape(N, w, -1)), filters, layer.bias)
+        windows = windows.transpose(0, 2, 1, 4, 3).reshape(N, w, rows * S * C)
+        y = linear(tensor(windows), filters, layer.bias)
         return transpose(y, (0, 2, 1)).reshape(N, K, 1, w)
 
     def drawn(self):

@@ -30,8 +30,9 @@ def _conv2d(g, x, w, **kw):
 @op
 def _conv_transpose2d(x, w, b, *, size, stride, padding, dilation, groups):
     # Cᵀ x; also: zeros between the pixels of x, then a convolution with the filter turned around
-    y = kernels.conv_transpose2d(x, w, b, size, stride, padding, dilation, groups)
-    return y  # eq: tconv-as-transpose, fractional-stride-conv
+    return kernels.conv_transpose2d(
+        x, w, b, size, stride, padding, dilation,
+        groups)  # eq: tconv-as-transpose, fractional-stride-conv
 @_conv_transpose2d.vjp
 def _conv_transpose2d(g, x, w, *, size, **kw):
     return (lambda: _conv2d(g, w, None, **kw),

@@ -8,7 +8,7 @@ from minigen import kernels
 from minigen.operands import lifted
 from minigen.operation import op
 from minigen.ops.activation import logsigmoid, sigmoid
-from minigen.ops.math import abs, floats, multiply, square, where
+from minigen.ops.math import abs, floats, logical_and, multiply, square, where
 from minigen.ops.reduce import log_softmax, mean, sum
 from minigen.ops.shape import astype, getitem, squeeze, take_along_axis
 from minigen.tensor import Tensor, as_array, placed, readable, xp
@@ -149,8 +149,11 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
             raise ValueError(f"cross_entropy: logits {logits.shape} need integer targets of shape "
                              f"{expected} or probabilities of their own shape, got {t.dtype} "
                              f"{t.shape}")
-        p = targets * (1 - label_smoothing) + label_smoothing / C
-        nll = -sum(weigh(log_softmax(logits, axis)) * p, axis)
+        p = t.astype(logits.dtype) if isinstance(targets, (list, tuple)) else targets
+        p = p * (1 - label_smoothing) + label_smoothing / C
+        log_q = log_softmax(logits, axis)
+        log_q = where(logical_and(p == 0, log_q == -math.inf), 0.0, log_q)  # 0 log 0 = 0
+        nll = -sum(weigh(log_q) * p, axis)
         return sum(nll) / nll.size if reduction == "mean" else _reduce(nll, reduction)
     if t.shape != expected:
         raise ValueError(f"cross_entropy: logits {logits.shape} need integer targets of shape "
@@ -163,7 +166,8 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
     else:
         weighted = weigh(log_softmax(logits, axis))
         nll = -squeeze(take_along_axis(weighted, xp(t).expand_dims(t, axis), axis), axis)
-        nll = (1 - label_smoothing) * nll - (label_smoothing / C) * sum(weighted, axis)
+        if label_smoothing:
+            nll = (1 - label_smoothing) * nll - (label_smoothing / C) * sum(weighted, axis)
     nll = where(counts, nll, 0.0)
     if reduction == "mean":
         return sum(nll) / (counts if w is None else w[t] * counts).sum()

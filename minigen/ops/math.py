@@ -55,7 +55,7 @@ def reciprocal(g, y): return -g * y * y
 
 @op
 def power(a, b):
-    """a^b, element by element. The derivative with respect to b is 0 where a = 0, as in PyTorch."""
+    """a^b, element by element. The derivative with respect to b is 0 where a = 0 and b ≥ 0."""
     return xp(a, b).power(a, b)
 @power.vjp
 def power(g, y, a, b):
@@ -160,7 +160,18 @@ def log_ndtr(x):
         from cupyx.scipy.special import log_ndtr
     return log_ndtr(x)
 @log_ndtr.vjp
-def log_ndtr(g, y, x): return g * exp(-0.5 * x * x - y) * (1 / math.sqrt(2 * math.pi))
+def log_ndtr(g, x): return g * _slope_of_log_ndtr(x)
+
+@op
+def _slope_of_log_ndtr(x):
+    """φ(x) / Φ(x) = √(2/π) / erfcx(−x/√2), φ = Φ′: far out both are 0, their ratio is −x."""
+    if xp(x) is np:
+        from scipy.special import erfcx
+    else:
+        from cupyx.scipy.special import erfcx
+    return math.sqrt(2 / math.pi) / erfcx(x * -math.sqrt(0.5))
+@_slope_of_log_ndtr.vjp
+def _slope_of_log_ndtr(g, y, x): return -g * y * (x + y)
 
 @op
 def abs(x): return xp(x).abs(x)

@@ -36,11 +36,12 @@ def _channels(x):
 
 @op
 def _batch_norm(x, weight, bias, *, eps):
-    y, mean, _, rstd = kernels.batch_norm(_flat(x), weight, bias, eps)  # rstd = 1/√(var + ε)
-    return y.reshape(x.shape), (mean, rstd)  # (C,) each
+    y, mean, var, rstd = kernels.batch_norm(_flat(x), weight, bias, eps)  # rstd = 1/√(var + ε)
+    return y.reshape(x.shape), (mean, rstd, var)  # (C,) each
 @_batch_norm.vjp
 def _batch_norm(g, _y, x, weight, *, eps):
-    gx, gw, gb = kernels.batch_norm_backward(_flat(g.data), _flat(x.data), _data(weight), *_y.saved)
+    gx, gw, gb = kernels.batch_norm_backward(_flat(g.data), _flat(x.data), _data(weight),
+                                             *_y.saved[:2])
     return gx.reshape(x.shape), gw, gb
 @_batch_norm.composite
 def _batch_norm(x, weight, bias, *, eps):
@@ -59,7 +60,8 @@ def _group_norm(g, _y, x, weight, bias, *, num_groups, eps, silu):
                                    for v in of_each))
 @_group_norm.composite
 def _group_norm(x, weight, bias, *, num_groups, eps, silu):
-    grouped, shape = reshape(x, (x.shape[0], num_groups, -1)), (-1, *_channels(x)[1:])
+    grouped = reshape(x, (x.shape[0], num_groups, math.prod(x.shape[1:]) // num_groups))
+    shape = (-1, *_channels(x)[1:])
     h = _affine(reshape(_standardise(grouped, 2, eps), x.shape), weight, bias, shape)
     return h * sigmoid(h) if silu else h
 
@@ -80,7 +82,8 @@ def _layer_norm(x, weight, bias, *, axes, eps):
     return _affine(_standardise(x, tuple(range(-axes, 0)), eps), weight, bias, x.shape[-axes:])
 
 def _weight(weight, bias):
-    """Ones where there is a bias but no weight: the kernels have both or none."""
+    """Ones where there is a bias but no weight, beside whose gradient alone the kernels give that
+    of a bias."""
     return weight if bias is None or weight is not None else xp(bias.data).ones_like(bias.data)
 
 def _data(t): return None if t is None else t.data

@@ -1,7 +1,7 @@
 """The conditional PixelCNN (van den Oord et al. 2016, "Conditional image generation with PixelCNN
 decoders"): a label y is given to every gate.
 
-    p_θ(x | y) = Π_t p_θ(x_t | x_<t, y)        y = tanh(W_f ∗ x + V_f h) ⊙ σ(W_g ∗ x + V_g h)
+    p_θ(x | y) = Π_t p_θ(x_t | x_<t, y)        each gate: tanh(W_f ∗ x + V_f h) ⊙ σ(W_g ∗ x + V_g h)
 
 h is the label as a one-hot vector; V h is the same at every place. All else is gated_pixelcnn.py's.
 """
@@ -10,7 +10,7 @@ from minigen import nn, one_hot
 from minigen.models.autoregressive.gated_pixelcnn import gated_pixelcnn
 
 
-class Labelled:
+class LabelledConv:
     """A convolution W of a layer, and its V: (N, C, H, W) and labels (N,) → W ∗ x + V h."""
 
     def __init__(self, conv, classes, rng=None):
@@ -27,6 +27,6 @@ def conditional(shape, classes, levels=2, h=24, depth=5, rng=None):
     (N,), after x and rng, or n and rng: ``loss(x, y)``, ``sample(n, rng, y)``."""
     model = gated_pixelcnn(shape, levels, h, depth, rng)
     for layer in model.net.layers:
-        layer.vertical = Labelled(layer.vertical, classes, rng)
-        layer.horizontal = Labelled(layer.horizontal, classes, rng)
+        layer.vertical = LabelledConv(layer.vertical, classes, rng)
+        layer.horizontal = LabelledConv(layer.horizontal, classes, rng)
     return model

@@ -18,7 +18,8 @@ Scores are arrays (..., V), any numbers whose softmax is P_t; −∞ is probabil
 import numpy as np
 
 from minigen import log_softmax, softmax
-from minigen.tensor import as_array, placed
+from minigen.dist import choice
+from minigen.tensor import as_array
 
 
 def temperature(s, tau):
@@ -58,9 +59,8 @@ def greedy(s, rng=None):
 def sample(s, rng):
     """A value drawn with the probabilities softmax(s): integers (...)."""
     s = as_array(s).astype(np.float64)
-    c = np.cumsum(np.exp(s - s.max(-1, keepdims=True)), -1)  # of what softmax divides by its sum
-    u = placed(rng.random((*c.shape[:-1], 1)), c) * c[..., -1:]
-    return (c <= u).sum(-1)  # eq: basic-sampling
+    s = s - s.max(-1, keepdims=True)
+    return choice(np.exp(s), rng)  # eq: basic-sampling
 
 
 def generate(step, state, start, T, choose, rng):

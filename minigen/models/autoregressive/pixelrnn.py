@@ -76,7 +76,8 @@ class DiagonalLSTM:
         corner = at.x[:, :, max(at.i - 1, 0):at.i + 1, max(at.j - 1, 0):at.j + 1]
         values = neighbours(tensor(corner))[:, -1, -1]
         row[at.j] = self.f(row[at.j - 1 if at.j else W], row[at.j][0], values)
-        return self.g(row[at.j][0]).reshape(N, -1, 1, 1)
+        s = self.g(row[at.j][0])
+        return s.reshape(*s.shape, 1, 1)
 
 
 def anti_diagonals(H, W):

@@ -6,8 +6,8 @@
 f's 64 numbers are the features of the Fréchet distance, p(y | x) is what the Inception Score looks
 at: see `minigen.ruler`.
 
-Differs from the paper: max-pooling and ReLU, which came later; three times the channels; one linear
-layer less; softmax in place of distances to drawn digits.
+Differs from the paper: max-pooling and ReLU, which came later; 16 and 32 channels in place of 6 and
+16; one linear layer less; softmax in place of distances to drawn digits.
 """
 
 from minigen import cross_entropy, max_pool2d, nn, relu, softmax

@@ -46,7 +46,8 @@ class DDIM(DDPM):
         return self.q_eta(x_t, self.predict_x0(x_t, t, eps), t)
 
     def decode(self, x_T, *given, threshold=None):
-        """The images x_0 (N, ...) to which x_T leads when no noise is added, η = 0."""
+        """The images x_0 (N, ...) to which x_T leads. ValueError unless η = 0."""
+        self._check_noiseless()
         x = tensor(x_T)
         with no_grad():
             for t in range(self.schedule.T, 0, -1):
@@ -54,11 +55,13 @@ class DDIM(DDPM):
         return x
 
     def encode(self, x_0, *given, rounds=3):
-        """The noise x_T from which `decode` comes to the images x_0 (N, ...), η = 0.
+        """The noise x_T from which `decode` comes to the images x_0 (N, ...). ValueError unless
+        η = 0.
 
         A step back is x_{t−1} = a x_t + b ε_θ(x_t, t). It is solved for x_t by `rounds` times
         asking the network at the last guess, of which x_{t−1} is the first.
         """
+        self._check_noiseless()
         s, x = self.schedule, tensor(x_0)
         a = np.sqrt(s.alpha_bar_before / s.alpha_bar)
         b = np.sqrt(1 - s.alpha_bar_before) - a * np.sqrt(1 - s.alpha_bar)
@@ -69,3 +72,8 @@ class DDIM(DDPM):
                     x_t = (x - s.at(b, t, x) * self.eps(x_t, t, *given)) / s.at(a, t, x)
                 x = x_t
         return x
+
+    def _check_noiseless(self):
+        if self.sigma2.any():
+            raise ValueError("ddim: encode and decode are each other's inverse where no noise is "
+                             "added: make a DDIM(net, schedule) with eta=0")

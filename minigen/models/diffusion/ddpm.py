@@ -89,13 +89,17 @@ class DDPM:
     def eps(self, x_t, t, *given, threshold=None):
         """ε_θ(x_t, t), the noise that the network sees in x_t. With a `threshold`, the noise that
         leaves the corrected estimate of x_0."""
-        x_t, s, t = tensor(x_t), self.schedule, self.schedule.check(t)
-        t = xp(t).broadcast_to(t, len(x_t))
-        eps = self.net(x_t, s.pick(s.times, t), *given)
+        s, at, x_t = self.schedule, self.schedule.at, tensor(x_t)
+        eps = as_noise(self.output(x_t, t, *given), x_t)
         if threshold is None:
             return eps
-        x_0, at = threshold(self.predict_x0(x_t, t, eps)), s.at
+        x_0 = threshold(self.predict_x0(x_t, t, eps))
         return (x_t - at(np.sqrt(s.alpha_bar), t, x_t) * x_0) / at(np.sqrt(1 - s.alpha_bar), t, x_t)
+
+    def output(self, x_t, t, *given):
+        """What the network says of x_t, a tensor."""
+        s, t = self.schedule, self.schedule.check(t)
+        return self.net(x_t, s.pick(s.times, xp(t).broadcast_to(t, len(x_t))), *given)
 
     def predict_x0(self, x_t, t, eps):
         """x_0 as it must be if ε is the noise in x_t: `q_sample` turned around."""
@@ -143,8 +147,13 @@ class DDPM:
 
         L_T is exact, L_0 takes one draw of x_1, and the sum over t = 2 … T between them is
         estimated from `draws` values of t for each image, one from each of as many equal parts.
+        Where σ_1² = 0 (β̃_1 is), σ_2² takes its place. ValueError if another σ_t² is 0.
         """
-        s, x_0, middle = self.schedule, tensor(x_0), 0.0
+        s, x_0 = self.schedule, tensor(x_0)
+        if not self.sigma2[min(2, s.T):].all():
+            raise ValueError("bound: this chain adds no noise, so that images have no density: "
+                             "give sigma2 > 0 (DDIM: eta > 0)")
+        middle = tensor(xp(x_0.data).zeros(len(x_0), x_0.dtype))
         draws = min(draws, s.T - 1)
         with no_grad():
             for low, high in pairwise(np.linspace(2, s.T + 1, draws + 1)):
@@ -154,11 +163,21 @@ class DDPM:
                 middle = middle + (s.T - 1) / draws * per_image(kl(q, p))
             x_1 = self.q_sample(x_0, 1, noise(rng, x_0))
             p = self.p(x_1, 1, *given)
-            first = -per_image(DiscretisedNormal(p.mu, p.logvar).log_prob(x_0))
+            logvar = p.logvar if self.sigma2[1] else s.at(log0(self.sigma2), 2, x_0)
+            first = -per_image(DiscretisedNormal(p.mu, logvar).log_prob(x_0))
             zeros = tensor(xp(x_0.data).zeros_like(x_0.data))
             last = per_image(kl(self.q(x_0, s.T), Normal(zeros, zeros)))  # eq: ddpm-terminal
             parts = {"L_T": last, "L_between": middle, "L_0": first}
             return last + middle + first, parts  # eq: ddpm-vlb
+
+
+def as_noise(eps, x_t):
+    """What a network said of x_t, which must be noise of its shape."""
+    if eps.shape != x_t.shape:
+        raise ValueError(f"ddpm: the network gives {eps.shape} for images x_t {x_t.shape}, "
+                         "expected noise of their shape (one that gives variances too is "
+                         "ImprovedDDPM's)")
+    return eps
 
 
 def per_image(values):

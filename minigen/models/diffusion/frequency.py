@@ -9,7 +9,7 @@ The transform is linear and keeps white noise white, so in every frequency f on 
 A frequency is under water when its noise is stronger than its signal: SNR(t) P(f) < 1. Images have
 little power at high frequencies, so these drown at small t. The network of a large t therefore has
 coarse content to find, the one of a small t fine detail. How much of a frequency the best linear
-denoiser brings back is Wiener's gain, SNR(t) P / (SNR(t) P + 1): from 1, nothing to do, to 0,
+denoiser brings back is Wiener's gain, ᾱ_t P / (ᾱ_t P + 1 − ᾱ_t): from 1, nothing to do, to 0,
 nothing to see.
 
 Arrays only, nothing here is learned.
@@ -62,8 +62,7 @@ def signal_to_noise(P, alpha_bar):
 
 def wiener(P, alpha_bar):
     """The share of a frequency's content that the best linear denoiser finds in x_t."""
-    snr = signal_to_noise(P, alpha_bar)
-    return snr / (snr + 1)
+    return alpha_bar * P / (alpha_bar * P + 1 - alpha_bar)
 
 
 def drowns(P, schedule):

@@ -22,6 +22,7 @@ import math
 import numpy as np
 
 from minigen import grad, log_softmax, sum, take_along_axis, tensor
+from minigen.models.diffusion.ddpm import as_noise
 from minigen.tensor import Tensor, readable, track
 
 
@@ -54,7 +55,7 @@ class ClassifierFree:
                              f"and without; this {type(net).__name__} has no classes")
 
     def __call__(self, x_t, t, y):
-        given = self.net(x_t, t, labels(y, self.classes))
+        given = as_noise(self.net(x_t, t, labels(y, self.classes)), x_t)
         free = self.net(x_t, t, np.full(len(x_t), self.classes))
         return (1 + self.w) * given - self.w * free  # eq: classifier-free-guidance
 
@@ -75,7 +76,8 @@ class ClassifierGuided:
         free = () if classes is None else (np.full(len(x_t), classes),)
         b = self.schedule.at(np.sqrt(1 - self.schedule.alpha_bar), t, x_t)
         slope = log_prob_slope(self.classifier, x_t, t, y)
-        return self.net(x_t, t, *free) - self.omega * b * slope  # eq: classifier-guidance
+        eps = as_noise(self.net(x_t, t, *free), x_t)
+        return eps - self.omega * b * slope  # eq: classifier-guidance
 
 
 def log_prob_slope(classifier, x_t, t, y):

@@ -35,7 +35,7 @@ class ImprovedDDPM(DDPM):
     def outputs(self, x_t, t, *given):
         """ε_θ and log σ_t², both of the shape of x_t."""
         at = self.schedule.at
-        eps, v = split(DDPM.eps(self, x_t, t, *given), 2, axis=1)
+        eps, v = split(self.output(tensor(x_t), t, *given), 2, axis=1)
         v, high, low = (v + 1) / 2, at(self.log_beta, t, v), at(self.log_beta_tilde, t, v)
         logvar = v * high + (1 - v) * low  # eq: ddpm-learned-sigma
         return eps, logvar

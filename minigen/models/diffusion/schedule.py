@@ -95,7 +95,7 @@ def log0(a):
 
 def linear(T=1000, first=1e-4, last=0.02):
     """β rises in a line (Ho et al. 2020). The ends are those of 1,000 steps; fewer steps each add
-    more, β · 1000 / T, so that ᾱ_T stays small."""
+    more, β · 1000 / T, so that ᾱ_T stays small. ValueError for 2 to 20 steps: β would reach 1."""
     _count("linear", T)
     return Schedule(np.linspace(first, last, T) * (1000 / T))  # eq: ddpm-linear-schedule
 

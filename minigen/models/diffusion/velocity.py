@@ -11,6 +11,8 @@ by more than its size. Training is by ‖v − v̂‖² = ‖ε − ε̂‖² / 
 
 import numpy as np
 
+from minigen.models.diffusion.ddpm import as_noise
+
 
 class Velocity:
     """ε_θ(x_t, t) from a `net` that gives v and a `schedule`, that of training: to be used as any
@@ -23,7 +25,7 @@ class Velocity:
         """Images (N, C, H, W) and integers t (N,): of the shape of x_t."""
         at, alpha_bar = self.schedule.at, self.schedule.alpha_bar
         a, b = at(np.sqrt(alpha_bar), t, x_t), at(np.sqrt(1 - alpha_bar), t, x_t)
-        return a * self.net(x_t, t, *given) + b * x_t
+        return a * as_noise(self.net(x_t, t, *given), x_t) + b * x_t
 
 
 def weight(schedule):

@@ -18,7 +18,21 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from minigen import abs, exp, expm1, log, mean, softplus, sqrt, square, sum, tanh, wrightomega
+from minigen import (
+    abs,
+    exp,
+    expm1,
+    log,
+    mean,
+    minimum,
+    softplus,
+    sqrt,
+    square,
+    sum,
+    tanh,
+    where,
+    wrightomega,
+)
 from minigen.ops import max
 
 LOG2 = math.log(2)
@@ -29,7 +43,7 @@ class Divergence:
     """One f-divergence. All functions work element by element, on tensors, arrays and numbers.
 
     f(u): the generator, u = p / q > 0
-    integrand(p, q): q f(p / q), simplified: D_f is its integral
+    integrand(p, q): q f(p / q), simplified, p, q > 0: D_f is its integral
     f_star(t): the conjugate, for t within `domain`
     g(v): the output activation: any real v to a t within the domain, and growing with v
     f_star_g(v): f*(g(v)), written so that no digits cancel where t comes near the domain's edge
@@ -71,6 +85,11 @@ def js_weighted(pi):
     def mixed(p, q):
         return pi * p + (1 - pi) * q
 
+    def f_star_g(v):
+        x = -log(-expm1(-softplus(-minimum(v, 30.0)) / pi))
+        x = where(v > 30.0, v + math.log(pi), x)  # what it is but for e^−v
+        return (1 - pi) * (math.log(1 - pi) + x)
+
     return Divergence(
         f=lambda u: pi * u * log(u) - mixed(u, 1) * log(mixed(u, 1)),  # eq: fgan-js-weighted
         integrand=lambda p, q: (pi * p * log(p / mixed(p, q))
@@ -78,7 +97,7 @@ def js_weighted(pi):
         f_star=lambda t: (1 - pi) * log((1 - pi) / (1 - pi * exp(t / pi))),  # eq: fgan-js-weighted
         domain=(-math.inf, -pi * math.log(pi)),
         g=lambda v: -pi * math.log(pi) - softplus(-v),
-        f_star_g=lambda v: (1 - pi) * (math.log(1 - pi) - log(-expm1(-softplus(-v) / pi))),
+        f_star_g=f_star_g,
     )
 
 

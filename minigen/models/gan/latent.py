@@ -7,15 +7,9 @@ a direction in latent space, which can be added to a third.
 Three, because each exemplar is also much else than its concept (its thickness, its size): the mean
 keeps a third of that variance, and the three means together as much as a single code has. One
 exemplar for each concept would leave three times as much.
-
-`interpolation` walks from one code to another.
 """
 
 import numpy as np
-
-from minigen.models.vae.latent import interpolation
-
-__all__ = ["arithmetic", "concept", "extremes", "ink", "interpolation", "slant"]
 
 
 def concept(z):

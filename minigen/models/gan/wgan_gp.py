@@ -32,7 +32,7 @@ class WGANGP(Game):
 def between(x, x_fake, rng):
     """x̂ = ε x + (1 − ε) x̃ with an ε for each sample: untracked, like x (N, ...)."""
     eps = tensor(rng.random((len(x), *[1] * (x.ndim - 1)), x.dtype))
-    return eps * x + (1 - eps) * x_fake
+    return eps * x + (1 - eps) * x_fake  # eq: wgan-gp-penalty
 
 
 def penalty(D, x_hat, *given):

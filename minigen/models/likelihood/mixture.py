@@ -7,7 +7,7 @@
 
 import numpy as np
 
-from minigen import exp, log, log_softmax, logsumexp, prod, sum
+from minigen import exp, log_softmax, logsumexp, prod, sum
 from minigen.dist import Categorical, Normal
 from minigen.nn import initializers
 
@@ -44,11 +44,10 @@ class Mixture:
 
     def log_likelihood(self, x):
         """Σ_i log p(x⁽ⁱ⁾)."""
-        return sum(log(self.f(x)))  # eq: mle-log-sum
+        return sum(self.log_f(x))  # eq: mle-log-sum
 
     def loss(self, x, rng=None):
-        """−Σ_i log f(x⁽ⁱ⁾, W) / N, log f computed as such. Gradient descent on it brings p_model to
-        p_data."""
+        """−Σ_i log f(x⁽ⁱ⁾, W) / N. Gradient descent on it brings p_model to p_data."""
         return -sum(self.log_f(x)) / len(x)  # eq: mle-parametric
 
     def log_prob(self, x):

@@ -3,6 +3,7 @@
     q_φ(z | x, y)        p_θ(x | z, y)        p(z) = N(0, I), the same for every y
 
 Only the networks differ from the VAE's; the bound, sampling and everything else are vae.py's.
+Differs from the paper: there the prior of z is learnt too, from what is given.
 """
 
 from minigen.models.vae import conv_vae

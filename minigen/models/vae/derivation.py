@@ -14,6 +14,7 @@ number. For an observed x and any q(z | x):
 import numpy as np
 
 from minigen import log, sum
+from minigen.dist import choice
 
 
 class LatentModel:
@@ -49,8 +50,7 @@ class LatentModel:
     def sample(self, n, rng):
         """n pairs: z ~ p(z), then x ~ p(x | z). Integers (n,) and (n,)."""
         z = rng.choice(len(self.p_z), n, p=np.asarray(self.p_z))
-        u = rng.random((n, 1))
-        return z, (u > np.cumsum(np.asarray(self.p_x_given_z), axis=1)[z]).sum(1)
+        return z, choice(np.asarray(self.p_x_given_z)[z], rng)
 
 
 def posterior_integral(p_z_given_x, p_x):

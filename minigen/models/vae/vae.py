@@ -95,8 +95,9 @@ def kl_to_prior(q):
 
 
 def fully_connected(shape, d_z, likelihood=Bernoulli, outputs=1, d_h=400, rng=None):
-    """The first paper's networks, one hidden layer each, for images of `shape` (C, H, W). `outputs`
-    is the number of parameters that `likelihood` needs for each value of the image."""
+    """Networks of one hidden layer each, as in the first paper (there of 500 units, with tanh), for
+    images of `shape` (C, H, W). `outputs` is the number of parameters that `likelihood` needs for
+    each value of the image."""
     C, H, W = shape
     d_x = C * H * W
     encoder = nn.Sequential(lambda x: x.reshape(len(x), d_x), nn.Linear(d_x, d_h, rng=rng), relu,

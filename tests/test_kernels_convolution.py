@@ -58,7 +58,8 @@ def test_winograds_error_is_as_stated(kernel, stride):
     options = (stride, stride), (1, 1), (1, 1), 1
     x, w = normal(rng, np.float64, 8, 128, 28, 28), normal(rng, np.float64, 64, 128, kernel, kernel)
     g = kernels.conv2d.reference(x, w, None, *options)
-    assert winograd.fits(8, 128, 64, g.shape[2:], (kernel, kernel), *options[::2], 1)
+    fits = lambda N, pixels: winograd.fits(N, 128, 64, pixels, (kernel,) * 2, *options[::2], 1)
+    assert fits(8, g.shape[2:]) and not fits(8, (2, 2)) and not fits(1, (7, 7))
     for name, args in (("conv2d", (x, w, None)), ("conv_transpose2d", (g, w, None, (28, 28))),
                        ("conv2d_weight", (g, x, (kernel, kernel)))):
         single = [a.astype(np.float32) if isinstance(a, np.ndarray) else a for a in args]

@@ -39,6 +39,11 @@ def learn(model, batch, steps, lr=0.01):
     return losses
 
 
+@pytest.mark.parametrize("name", BUILD)
+def test_no_images_are_drawn_as_none(name):
+    assert BUILD[name]((1, 4, 4), 2).sample(0, RNG(0)).shape == (0, 1, 4, 4)
+
+
 @pytest.mark.parametrize("name, shape, V", [*((name, (1, 6, 6), 2) for name in BUILD),
                                             ("pixelcnn", (3, 5, 5), 4),
                                             ("gated_pixelcnn", (3, 5, 5), 4)])

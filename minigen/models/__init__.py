@@ -15,6 +15,7 @@ MODELS = {
     "conv_vae": "minigen.models.vae.conv_vae:convolutional",
     "gaussian_vae": "minigen.models.vae.gaussian_vae:diagonal_normal",
     "cvae": "minigen.models.vae.cvae:conditional",
+    "vq_vae": "minigen.models.vae.vq_vae:vq_vae",
     "gan": "minigen.models.gan.gan:GAN",
     "equilibrium": "minigen.models.gan.equilibrium:optimal_discriminator",
     "dcgan": "minigen.models.gan.dcgan:dcgan",

@@ -31,8 +31,8 @@ def _conv2d(g, x, w, **kw):
 def _conv_transpose2d(x, w, b, *, size, stride, padding, dilation, groups):
     # Cᵀ x; also: zeros between the pixels of x, then a convolution with the filter turned around
     return kernels.conv_transpose2d(
-        x, w, b, size, stride, padding, dilation,
-        groups)  # eq: tconv-as-transpose, fractional-stride-conv
+        x, w, b, size, stride, padding,
+        dilation, groups)  # eq: tconv-as-transpose, fractional-stride-conv
 @_conv_transpose2d.vjp
 def _conv_transpose2d(g, x, w, *, size, **kw):
     return (lambda: _conv2d(g, w, None, **kw),

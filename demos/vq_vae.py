@@ -1,0 +1,49 @@
+"""VQ-VAE: images as grids of 7×7 words from a learnt dictionary, and a model of what follows what.
+
+    python demos/vq_vae.py                                     offline, on drawn digits
+    python demos/vq_vae.py --data mnist --data-dir DIR         on MNIST (--download fetches it)
+"""
+
+import numpy as np
+
+from minigen import data, metrics, nn, no_grad, optim, tensor, train
+from minigen.demo import Demo, at_least, cli
+from minigen.models.vae.vq_vae import vq_vae
+
+
+def main(argv=None):
+    run = Demo("vq_vae", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist"), batch=64,
+               steps={"glyphs": 1200, "mnist": 4000, "fashion-mnist": 4000},
+               flags=lambda p: p.add_argument("--words", type=at_least(1), default=32, metavar="K",
+                                              help="size of the dictionary"))
+    model = vq_vae(run.data.shape, run.args.words)
+    nn.init(model, run.rng)
+    with no_grad():
+        z = model.encoder(tensor(run.batch(0) / np.float32(255)))
+    model.codebook.start_from(z, run.rng)
+    opt = optim.Adam(nn.parameters(model), lr=2e-3)
+
+    def step(t, rng):
+        opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, run.args.steps)
+        x = metrics.binarise(run.batch(t) / np.float32(255), rng)
+        loss, parts = model.loss(x)
+        return train.descend(opt, loss, parts, max_norm=100.0)
+
+    run.fit(step, model=model, opt=opt)
+
+    x_test = metrics.binarise(run.data.test_x / np.float32(255), np.random.default_rng(0))
+    few, k = x_test[:10], model.encode(x_test)
+    run.picture("samples", model.generate(100, run.rng).mean)
+    with no_grad():
+        run.picture("reconstructions", np.concatenate([few, model.decode(k[:10]).mean.numpy()]))
+    parts = [model.log_prob(x) for x in data.in_order(x_test, batch_size=500)]
+    reconstruction, prior = (-np.concatenate([p.numpy() for p in part]).mean()
+                             for part in zip(*parts, strict=True))
+    share = np.bincount(k.ravel(), minlength=run.args.words) / k.size
+    run.finish({"test_joint_nats": reconstruction + prior, "test_reconstruction_nats":
+                reconstruction, "test_prior_nats": prior, "words_used": (share > 0).sum(),
+                "perplexity_of_words": np.exp(-(share * np.log(share + 1e-12)).sum())})
+
+
+if __name__ == "__main__":
+    cli(main)

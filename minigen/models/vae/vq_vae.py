@@ -1,0 +1,165 @@
+"""The vector-quantised VAE (van den Oord, Vinyals & Kavukcuoglu 2017): an image is a small grid of
+words from a dictionary e_1 … e_K, and an autoregressive model knows which words follow which.
+
+    z_q = e_k,  k = argmin_j ‖E(x) − e_j‖          at every place of the grid
+    L = −log p(x | z_q) + ‖sg[E(x)] − z_q‖² + β ‖sg[z_q] − E(x)‖²          sg: as a constant
+    p(k) = Π_i p(k_i | k_1, …, k_{i−1})            row by row
+
+argmin has no derivative: the decoder's gradient by z_q is handed to E(x) as it is ("straight
+through"). The second term moves words to what the encoder says, the third keeps the encoder near
+its words. With the decoder N(x̂, ½ I) the first is the slides' ‖x − x̂‖², up to a constant.
+
+log p(x) ≥ log p(x | z_q) + log p(k), for k is one of all the grids that x may come from: a bound
+that is comparable with the other models' −ELBO.
+
+Differs from the paper: networks of three layers without residual blocks; the prior learns at the
+same time, not afterwards; words start as what the encoder says of some images, for most of those
+drawn at random would never be the nearest; β = 1 as on the slides, where the paper has 0.25.
+"""
+
+import numpy as np
+
+from minigen import (
+    argmin,
+    cross_entropy,
+    elu,
+    mean,
+    nn,
+    no_grad,
+    one_hot,
+    relu,
+    square,
+    sum,
+    take,
+    tensor,
+    transpose,
+)
+from minigen.dist import Bernoulli
+from minigen.models.autoregressive.decoding import sample
+from minigen.models.vae.vae import per_image
+from minigen.nn import initializers
+from minigen.nn.masked import MaskedConv2d, PlaceBias
+from minigen.tensor import write
+
+CHANNELS = (32, 64)
+
+
+class Codebook:
+    """The dictionary: K words, vectors of D numbers."""
+
+    def __init__(self, K, D, rng=None):
+        self.weight = initializers.empty(K, D)
+        self.init(np.random.default_rng() if rng is None else rng)
+
+    def init(self, rng):
+        initializers.uniform(self.weight, 1 / len(self.weight), rng)
+
+    def start_from(self, z, rng):
+        """Make the words equal to vectors of z (N, D, h, w), drawn at random."""
+        z = transpose(z, (0, 2, 3, 1)).numpy().reshape(-1, self.weight.shape[1])
+        write(self.weight, lambda e: np.copyto(e, z[rng.integers(0, len(z), len(e))]))
+
+    def nearest(self, z):
+        """The number k of the word that is nearest to each vector of z (N, D, h, w): (N, h, w)."""
+        z, e = transpose(tensor(z), (0, 2, 3, 1)).detach(), self.weight.detach()
+        return argmin(sum(square(e), 1) - 2 * (z @ transpose(e)), -1)  # eq: vq-quantize
+
+    def __call__(self, k):
+        """The words of numbers k (N, h, w): (N, D, h, w)."""
+        return transpose(take(self.weight, k, 0), (0, 3, 1, 2))
+
+
+class Prior:
+    """A PixelCNN over grids of `size` (h, w) of words 0 … K − 1; it sees each as a one-hot vector.
+
+    d_h: channels; depth: 3×3 windows after the first, 5×5
+    """
+
+    def __init__(self, K, size, d_h=96, depth=4, rng=None):
+        self.K, self.size = K, tuple(size)
+        self.first = MaskedConv2d(K, d_h, 5, "A", rng=rng)
+        self.place = PlaceBias(d_h, *size)
+        self.blocks = [MaskedConv2d(d_h, d_h, 3, "B", rng=rng) for _ in range(depth)]
+        self.last = MaskedConv2d(d_h, K, 1, "B", rng=rng)
+
+    def scores(self, k):
+        """Of grids k (N, h, w), for every place the scores of its word: (N, K, h, w)."""
+        words = transpose(one_hot(k, self.K, self.place.bias.dtype), (0, 3, 1, 2))
+        x = self.place(self.first(words))
+        for block in self.blocks:
+            x = x + block(relu(x))
+        return self.last(relu(x))
+
+    def log_prob(self, k):
+        """log p(k) of grids k (N, h, w), in nats: (N,)."""
+        return -per_image(cross_entropy(self.scores(k), k, reduction="none"))  # eq: vq-prior-ar
+
+    def sample(self, n, rng):
+        """n grids: integers (n, h, w). Grids are small, so each place takes a look at all of it."""
+        k = np.zeros((n, *self.size), int)
+        with no_grad():
+            for i, j in np.ndindex(self.size):
+                k[:, i, j] = sample(self.scores(k)[:, :, i, j].numpy(), rng)
+        return k
+
+
+class VQVAE:
+    """`encoder`: images (N, ...) → (N, D, h, w), `decoder`: back to the parameters of p(x | z),
+    which `likelihood` makes a distribution; `codebook` and `prior` as above."""
+
+    def __init__(self, encoder, decoder, codebook, prior, likelihood=Bernoulli, beta=1.0):
+        self.encoder, self.decoder, self.codebook, self.prior = encoder, decoder, codebook, prior
+        self.likelihood, self.beta = likelihood, beta
+
+    def encode(self, x):
+        """The words of images x (N, ...): integers (N, h, w)."""
+        with no_grad():
+            return self.codebook.nearest(self.encoder(tensor(x))).numpy()
+
+    def decode(self, k):
+        """p(x | k) of words k (N, h, w): a distribution over images."""
+        return self.likelihood(self.decoder(self.codebook(k)))
+
+    def loss(self, x):
+        """L and −log p(k), averaged over images x (N, ...), and their parts."""
+        z = self.encoder(tensor(x))
+        k = self.codebook.nearest(z).numpy()
+        z_q = self.codebook(k)
+        straight = z + (z_q - z).detach()  # z_q, with the gradient of z
+        reconstruction = -mean(per_image(self.likelihood(self.decoder(straight)).log_prob(x)))
+        dictionary = mean(per_image(square(z.detach() - z_q)))
+        commitment = mean(per_image(square(z_q.detach() - z)))
+        loss = reconstruction + dictionary + self.beta * commitment  # eq: vq-loss
+        prior = -mean(self.prior.log_prob(k))
+        return loss + prior, {"reconstruction": reconstruction, "dictionary": dictionary,
+                              "prior": prior}
+
+    def log_prob(self, x):
+        """log p(x, k) ≤ log p(x) for images x and their words k: its two parts log p(x | k) and
+        log p(k), (N,) each, untracked."""
+        with no_grad():
+            k = self.encode(x)
+            return per_image(self.decode(k).log_prob(x)), self.prior.log_prob(k)
+
+    def generate(self, n, rng):
+        """p(x | k) for n grids k drawn from the prior: a distribution over images."""
+        with no_grad():
+            return self.decode(self.prior.sample(n, rng))
+
+
+def vq_vae(shape, K=32, D=16, likelihood=Bernoulli, rng=None):
+    """A VQ-VAE for images of `shape` (C, H, W), H and W divisible by 4, with grids (H/4, W/4)."""
+    C, H, W = shape
+    if H % 4 or W % 4:
+        raise ValueError(f"vq_vae: height and width must be divisible by 4, got {H}×{W}")
+    K1, K2 = CHANNELS
+    encoder = nn.Sequential(
+        nn.Conv2d(C, K1, 4, stride=2, padding=1, rng=rng), elu,             # (N, K1, H/2, W/2)
+        nn.Conv2d(K1, K2, 4, stride=2, padding=1, rng=rng), elu,            # (N, K2, H/4, W/4)
+        nn.Conv2d(K2, D, 3, padding=1, rng=rng))
+    decoder = nn.Sequential(
+        nn.Conv2d(D, K2, 3, padding=1, rng=rng), elu,
+        nn.ConvTranspose2d(K2, K1, 4, stride=2, padding=1, rng=rng), elu,
+        nn.ConvTranspose2d(K1, C, 4, stride=2, padding=1, rng=rng))
+    prior = Prior(K, (H // 4, W // 4), rng=rng)
+    return VQVAE(encoder, decoder, Codebook(K, D, rng), prior, likelihood)

@@ -168,6 +168,10 @@ def empty(shape, dtype):
 
 
 # Threads. Numba's pool is the only one: compiled code calls no BLAS, which would have its own.
+# One that waits for the others looks 5,000 times before it sleeps, where GNU's OpenMP looks 300,000
+# times, while the other may be waiting for its core: of two DDPM demos at once on two cores each
+# took 420 ms a step in place of 226. One alone takes its 87 as before. Read at the first loop.
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 compiled = njit(**FLAGS)
 

@@ -253,7 +253,7 @@ class Module(types.ModuleType):
 
 def modules():
     """What is put in the place of CuPy's modules: a dict by name."""
-    special = types.SimpleNamespace(erf=functools.partial(call, scipy.special.erf),
-                                    log_ndtr=functools.partial(call, scipy.special.log_ndtr))
+    special = types.SimpleNamespace(**{name: functools.partial(call, getattr(scipy.special, name))
+                                       for name in ("erf", "erfcx", "log_ndtr")})
     return {"cupy": Module("cupy"), "cupyx": types.SimpleNamespace(),
             "cupyx.scipy": types.SimpleNamespace(), "cupyx.scipy.special": special}

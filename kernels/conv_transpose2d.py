@@ -66,15 +66,16 @@ def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
     if covers((R, S), size, padding, groups):
         y = matmul.cpu(x.reshape(N, K), w.reshape(K, D * R * S)).reshape(N, D, R, S)
         return y if b is None else y + b[:, None, None]
+    tiled = [(n + p % s - 1) // s + 1 for n, p, s in zip(size, padding, stride, strict=True)]
+    fits = winograd.fits(N, D, K, x.shape[2:], (R, S), stride, dilation, groups, tiled)
+    back = turned_padding((R, S), padding, dilation)
+    if not fits and stride == (1, 1) and min(back) >= 0:
+        return conv2d.cpu(x, turned(w, groups), b, stride, back, dilation, groups)
     y = empty((N, D * groups, *size), x.dtype)
     bias = np.zeros(D * groups, x.dtype) if b is None else b
-    tiled = [(n + p % s - 1) // s + 1 for n, p, s in zip(size, padding, stride, strict=True)]
-    if winograd.fits(N, D, K, x.shape[2:], (R, S), stride, dilation, groups, tiled):
+    if fits:
         winograd.conv_transpose2d(x, w, bias, stride, padding, y)
         return y
-    back = turned_padding((R, S), padding, dilation)
-    if stride == (1, 1) and min(back) >= 0:
-        return conv2d.cpu(x, turned(w, groups), b, stride, back, dilation, groups)
     threads = chunks(N * D * groups)
     blocks = threads if N * groups < threads and D % threads == 0 else 1  # of channels
     w = channels_innermost(w.reshape(K * blocks, D // blocks, R, S))

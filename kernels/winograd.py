@@ -49,28 +49,24 @@ def toom_cook(r):
 
 
 MATRICES = {r: toom_cook(r) for r in (2, 3)}
-_sums = combination([M for AT, BT, _ in MATRICES.values() for M in (BT, AT, AT.T)])
+_sums = combination([M for AT, BT, G in MATRICES.values() for M in (BT, AT, AT.T, G.T)])
 KRON = {r: np.kron(G, G) for r, (_, _, G) in MATRICES.items()}  # makes G w Gᵀ of flattened filters
-_filter_sums = combination([G.T for _, _, G in MATRICES.values()])
+
+
 @once_bare
 def _combine(which, times, size, x, at, step, skip, y, to, stride, hop):
     _sums(which, times, size, x, at, step, skip, y, to, stride, hop)
 
 
-@once_bare
-def _combine_filters(which, times, size, x, at, step, skip, y, to, stride, hop):
-    _filter_sums(which, times, size, x, at, step, skip, y, to, stride, hop)
-
-
-BT, AT, A, OTHERS = 0, 1, 2, 3  # which of the three of r = 2; those of r = 3 are OTHERS further
-PHASES = {((3, 3), (1, 1)): 1, ((4, 4), (2, 2)): 2}  # of filter and stride
+BT, AT, A, GT, OTHERS = range(5)  # which of the four of r = 2; those of r = 3 are OTHERS further
+SHAPES = {((3, 3), (1, 1)), ((4, 4), (2, 2))}  # filter and stride
 
 
 def fits(N, C, K, pixels, kernel, stride, dilation, groups, tiled=None):
     """Whether Winograd is the faster way: enough channels and tiles, and few beside the `pixels` of
     an image over which a product of columns would run. `tiled` is the size of what the tiles cover,
     if it is another."""
-    if (kernel, stride) not in PHASES or dilation != (1, 1) or groups > 1 or min(C, K) < 16:
+    if (kernel, stride) not in SHAPES or dilation != (1, 1) or groups > 1 or min(C, K) < 16:
         return False
     r = kernel[0] // stride[0]
     tiles = math.prod(-(-n // 4) for n in tiled or pixels)
@@ -121,15 +117,15 @@ def _from_points_of(k, parts, r, gw):
     which is left in parts[0]."""
     (chunks, points, phases, K, B), n, C = parts.shape, r + 3, gw.shape[1]
     z, size = parts.reshape(parts.size), phases * K * B
-    half, filters = buffer(r * n * B, gw), buffer(r * r * B, gw)
+    half, filters, which = buffer(r * n * B, gw), buffer(r * r * B, gw), GT + OTHERS * (r - 2)
     for a in range(phases):
         for chunk in range(1, chunks):
             for point in range(points):
                 sum, part = parts[0, point, a, k], parts[chunk, point, a, k]
                 for i in range(B):
                     sum[i] += part[i]
-        _combine_filters(r - 2, n, B, z, (a * K + k) * B, n * size, size, half, 0, n * B, B)
-        _combine_filters(r - 2, r, B, half, 0, B, n * B, filters, 0, B, r * B)
+        _combine(which, n, B, z, (a * K + k) * B, n * size, size, half, 0, n * B, B)
+        _combine(which, r, B, half, 0, B, n * B, filters, 0, B, r * B)
         for t in range(r * r):
             for b in range(phases):
                 for c in range(C):

@@ -1,53 +1,47 @@
-/* The non-linearities of activation.py and their gradients: one thread an element, one read
-   (two for a gradient) and one write each; a few dozen operations for an exponential, none for
-   the rest, so memory's speed counts. */
-#include "real.cuh"
-
-template <class F>
-__device__ inline void each(long long n, F f) {
-  const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-  if (i < n) f(i);
-}
+/* The non-linearities of activation.py and their gradients: one read (two for a gradient) and one
+   write an element; a few dozen operations for an exponential, none for the rest, so memory's
+   speed counts. */
+#include "each.cuh"
 
 extern "C" __global__ void sigmoid(const Real* x, Real* y, long long n, Real) {
-  each(n, [=](long long i) { y[i] = 1 / (1 + exp(-x[i])); });
+  each(y, n, [=](long long i) { return 1 / (1 + exp(-x[i])); });
 }
 extern "C" __global__ void sigmoid_backward(const Real* g, const Real* y, Real* gx, long long n,
                                             Real) {
-  each(n, [=](long long i) { gx[i] = g[i] * (y[i] * (1 - y[i])); });
+  each(gx, n, [=](long long i) { return g[i] * (y[i] * (1 - y[i])); });
 }
 
 extern "C" __global__ void silu(const Real* x, Real* y, long long n, Real) {
-  each(n, [=](long long i) { y[i] = x[i] / (1 + exp(-x[i])); });
+  each(y, n, [=](long long i) { return x[i] / (1 + exp(-x[i])); });
 }
 extern "C" __global__ void silu_backward(const Real* g, const Real* x, Real* gx, long long n,
                                          Real) {
-  each(n, [=](long long i) {
+  each(gx, n, [=](long long i) {
     const Real s = 1 / (1 + exp(-x[i]));
-    gx[i] = g[i] * (s * (1 + x[i] * (1 - s)));
+    return g[i] * (s * (1 + x[i] * (1 - s)));
   });
 }
 
 extern "C" __global__ void elu(const Real* x, Real* y, long long n, Real a) {
-  each(n, [=](long long i) { y[i] = x[i] > 0 ? x[i] : a * expm1(x[i]); });
+  each(y, n, [=](long long i) { return x[i] > 0 ? x[i] : a * expm1(x[i]); });
 }
 extern "C" __global__ void elu_backward(const Real* g, const Real* y, Real* gx, long long n,
                                         Real a) {
-  each(n, [=](long long i) { gx[i] = y[i] > 0 ? g[i] : g[i] * (y[i] + a); });
+  each(gx, n, [=](long long i) { return y[i] > 0 ? g[i] : g[i] * (y[i] + a); });
 }
 
 extern "C" __global__ void leaky_relu(const Real* x, Real* y, long long n, Real a) {
-  each(n, [=](long long i) { y[i] = x[i] > 0 ? x[i] : a * x[i]; });
+  each(y, n, [=](long long i) { return x[i] > 0 ? x[i] : a * x[i]; });
 }
 extern "C" __global__ void leaky_relu_backward(const Real* g, const Real* x, Real* gx, long long n,
                                                Real a) {
-  each(n, [=](long long i) { gx[i] = x[i] > 0 ? g[i] : g[i] * a; });
+  each(gx, n, [=](long long i) { return x[i] > 0 ? g[i] : g[i] * a; });
 }
 
 extern "C" __global__ void relu(const Real* x, Real* y, long long n, Real) {
-  each(n, [=](long long i) { y[i] = x[i] <= 0 ? 0 : x[i]; });
+  each(y, n, [=](long long i) { return x[i] <= 0 ? 0 : x[i]; });
 }
 extern "C" __global__ void relu_backward(const Real* g, const Real* y, Real* gx, long long n,
                                          Real) {
-  each(n, [=](long long i) { gx[i] = y[i] <= 0 ? 0 : g[i]; });
+  each(gx, n, [=](long long i) { return y[i] <= 0 ? 0 : g[i]; });
 }

@@ -155,7 +155,7 @@ def _launch(name, *args):
     arrays = [x for x in args if hasattr(x, "shape")]
     y = xp(arrays[0]).empty_like(arrays[0])
     a = args[-1] if len(args) > len(arrays) else 0
-    each("activation.cu", name, y, arrays, (y.dtype.type(a),))
+    each("activation.cu", name, y, arrays, (y.dtype.type(a),), elements=4)
     return y
 
 

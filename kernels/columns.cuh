@@ -6,14 +6,17 @@
    with zeros outside the image: x (N, groups, H, W, C), of which this is one group, C its channels
    filled up to whole chunks; outputs U × V. */
 #pragma once
+#include "divisor.cuh"
 #include "product.cuh"
 
 struct Columns {
-  int groups, H, W, C, U, V, S, su, sv, du, dv, ou, ov;
+  int groups, H, W;
+  Divisor C, U, V, S;
+  int su, sv, du, dv, ou, ov;
 
   __device__ Picture::Spot pixel(int j) const {
     const int h = j / V % U * su + ou, w = j % V * sv + ov;
-    return {(j / (U * V) * groups * H * W + h * W + w) * C, h, w};
+    return {(j / V / U * groups * H * W + h * W + w) * C, h, w};
   }
   __device__ Picture::Spot tap(int l) const {
     const int h = l / C / S * du, w = l / C % S * dv;

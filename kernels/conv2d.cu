@@ -8,7 +8,8 @@
 
 struct Conv2d : Problem<Picture> {
   Columns columns;
-  int K, PQ;
+  int K;
+  Divisor PQ;
 
   __device__ int a_row(int m) const { return m * end; }
   __device__ int a_l(int l) const { return l; }

@@ -13,7 +13,8 @@
 
 struct Conv2dWeight : Problem<Picture> {
   Columns columns;
-  int channels, PQ;
+  int channels;
+  Divisor PQ;
 
   __device__ int a_row(int m) const { return m; }
   __device__ int a_l(int l) const {

@@ -40,15 +40,15 @@ struct ConvTranspose2d : Problem<Picture> {
 
   __device__ int a_row(int d) const { return d * filter; }
   __device__ int a_l(int l) const {
-    const int i = l / columns.C / v.taps, j = l / columns.C % v.taps;
+    const int i = l / columns.C / columns.S, j = l / columns.C % columns.S;
     return ((h.r0 + i * h.step) * S + v.r0 + j * v.step) * columns.C + l % columns.C;
   }
   __device__ Picture::Spot b_row(int j) const { return columns.pixel(j); }
   __device__ Picture::Spot b_l(int l) const { return columns.tap(l); }
   __device__ int y_row(int d) const { return d * H * W; }
   __device__ int y_column(int j) const {
-    const int row = j / v.count % h.count * sh, column = j % v.count * sw;
-    return j / (h.count * v.count) * image + row * W + column;
+    const int row = j / columns.V % columns.U * sh, column = j % columns.V * sw;
+    return j / columns.V / columns.U * image + row * W + column;
   }
 };
 

@@ -10,11 +10,13 @@ extern "C" __global__ void cross_entropy(const Real* x, const long long* t, Real
   const Row r(C, B);
   if (r.row >= rows) return;  // of a warp that shares a row all or none
   Real top = -INFINITY, sum = 0;
+#pragma unroll 8
   for (int c = r.first; c < C; c += r.step) {
     const Real here = x[r.begin + (long long)c * B];
     top = here != here || here > top ? here : top;
   }
   if (r.whole) top = warp_max(top);
+#pragma unroll 8
   for (int c = r.first; c < C; c += r.step) sum += exp(x[r.begin + (long long)c * B] - top);
   if (r.whole) sum = warp_sum(sum);
   if (r.first) return;
@@ -27,6 +29,7 @@ extern "C" __global__ void cross_entropy_backward(const Real* x, const long long
                                                   long long rows, int C, int B) {
   const Row r(C, B);
   if (r.row >= rows) return;
+#pragma unroll 8
   for (int c = r.first; c < C; c += r.step) {
     const long long i = r.begin + (long long)c * B;
     gx[i] = g[r.row] * (exp(x[i] - lse[r.row]) - (c == t[r.row] ? 1 : 0));

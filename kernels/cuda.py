@@ -8,6 +8,7 @@ first use, by CuPy, which keeps the result in its own cache.
 """
 
 import functools
+import hashlib
 import os
 import re
 import sys
@@ -66,7 +67,30 @@ def launch(file, name, grid, block, args, shared=0, **macros):
 @functools.cache
 def _function(file, name, macros, device):
     import cupy
-    return cupy.RawModule(code=source(file), options=options(macros)).get_function(name)
+    text = source(file)
+    module = {"path": str(_for_hopper(file, text, macros))} if ("WGMMA", "1") in macros else {
+        "code": text, "options": options(macros)}
+    return cupy.RawModule(**module).get_function(name)
+
+
+def _for_hopper(file, text, macros):
+    """The path, in CuPy's cache, of a program with instructions of Hopper's own: CuPy itself
+    compiles for what all devices from Hopper on have."""
+    from cupy.cuda import compiler, nvrtc
+    chosen = *options(macros), "-arch=sm_90a"
+    key = hashlib.sha256(repr((text, chosen, nvrtc.getVersion())).encode()).hexdigest()[:16]
+    path = Path(compiler.get_cache_dir()) / f"minigen-{key}.cubin"
+    if not path.exists():
+        program = nvrtc.createProgram(text, file, (), ())
+        try:
+            nvrtc.compileProgram(program, chosen)
+        except nvrtc.NVRTCError:
+            raise RuntimeError(f"{file}: {nvrtc.getProgramLog(program)}") from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(f".{os.getpid()}")
+        fresh.write_bytes(nvrtc.getCUBIN(program) + b"\0")  # which CuPy leaves out
+        fresh.replace(path)
+    return path
 
 
 def options(macros):
@@ -97,11 +121,11 @@ def real(dtype):
     return {"REAL": "float" if dtype == np.float32 else "double"}
 
 
-def each(file, name, y, before, after=()):
-    """Launch a kernel with one thread for each element of y: its arguments are the arrays `before`,
-    y, the number of elements, and `after`."""
-    launch(file, name, blocks(y.size, 256), 256, (*before, y, np.int64(y.size), *after),
-           **real(y.dtype))
+def each(file, name, y, before, after=(), elements=1):
+    """Launch a kernel with a thread for each element of y, or for 4 `elements` (each.cuh): its
+    arguments are the arrays `before`, y, the number of elements, and `after`."""
+    launch(file, name, blocks(y.size, 256 * elements), 256,
+           (*before, y, np.int64(y.size), *after), **real(y.dtype))
 
 
 def per_output(element):
@@ -165,15 +189,23 @@ def tiling(size, others, dtype, parts=1):
     return 64, small, max(1, min(parts, FILL // max(1, small)))
 
 
+def hopper(a):
+    """Whether an array lies on a device whose tensor cores multiply for whole warpgroups."""
+    return not isinstance(a, np.ndarray) and a.device.compute_capability == "90"
+
+
 def launch_tiles(file, name, size, others, args, dtype):
     """Launch a kernel made of product.cuh's tile loop, for `others` products of size (M, N)."""
     if any(getattr(a, "size", 0) >= 2**31 for a in args):
         raise ValueError(f"{name}: an array of 2³¹ elements or more")
     tile, count, _ = tiling(size, others, dtype)
-    macros, _ = factors(dtype)
+    macros, itemsize = factors(dtype)
     high = min(tile, 128)
     threads = 128 * tile // high
     shared = 3 * (high + 8 + tile + 8) * 64 + threads * (4 + 16)  # the struct Shared
+    along = name != "conv2d_weight"
+    if tile == 256 and (itemsize == 2 or macros["INPUT"] == "tf32" and along) and hopper(args[0]):
+        macros["WGMMA"], shared = 1, 4 * (high + tile) * 128 + threads * (4 + 16)
     launch(file, name, count, threads, args, shared, TILE=tile, **macros)
 
 

@@ -54,7 +54,7 @@
 
 struct uint3 { unsigned x, y, z; };
 constexpr int WARP = 32, SHARED = 227 << 10;  // bytes, the most that any device gives a block
-alignas(16) thread_local char memory[SHARED];  // a kernel's `extern __shared__ char memory[]`
+alignas(1024) thread_local char memory[SHARED];  // a kernel's `extern __shared__ char memory[]`
 
 namespace emulate {
 
@@ -86,6 +86,8 @@ struct Fiber {
   void *stack = nullptr, *shadow = nullptr;
   std::vector<Copy> copies;
   unsigned groups = 0;  // of copies, committed
+  std::vector<std::pair<unsigned, std::function<void()>>> products;  // and their group (wgmma.cuh)
+  unsigned product_groups = 0;
 };
 
 inline uint3 grid, size;
@@ -151,6 +153,7 @@ MACHINERY inline void wait(Barrier& b, bool orders) {
 MACHINERY inline void start() {
   body();
   if (!self().copies.empty()) fail("ends before its copies have arrived");
+  if (!self().products.empty()) fail("ends before its products are there");
   self().done = true;
 #if defined(__SANITIZE_THREAD__)
   __tsan_release(&outside);
@@ -254,6 +257,7 @@ inline int __all_sync(unsigned mask, int v) { return __ballot_sync(mask, v) == ~
 template <class T> T atomicAdd(T* to, T v) {
   return std::atomic_ref<T>(*to).fetch_add(v, std::memory_order_relaxed);
 }
+inline int __clz(int x) { return std::countl_zero(unsigned(x)); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return uint64_t(a) * b >> 32; }
 using std::exp, std::expm1, std::log, std::sqrt, std::cos, std::sin, std::min, std::max;
 

@@ -131,6 +131,8 @@ template <class T> struct Swizzled {
   }
 };
 
+enum Lie { ALONG, ACROSS };  // a factor's numbers lie together along k, or across it
+
 /* A factor: element (row, k) at column k of a row. */
 template <class T, class Rows = Padded<const T>> struct Along {
   Rows rows;

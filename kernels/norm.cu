@@ -2,34 +2,35 @@
 
    x (N, C, L) falls into groups that share mean and variance: in batch norm a channel of all
    images, else M neighbouring channels of one image, where layer norm has one group and L = 1.
-   A group is `outer` runs of `inner` numbers, `stride` apart. A block of 256 threads takes one:
-   a pass for the mean, one for the deviations from it, one to write; after the first pass a
-   group of the usual size comes from the cache. About 8 FLOPs and 8 bytes an element: memory's
-   speed counts.
+   A group is `outer` runs of `inner` numbers, `stride` apart. A block takes one: a pass for the mean,
+   one for the deviations from it, one to write; after the first pass a group of the usual size
+   comes from the cache. About 8 FLOPs and 8 bytes an element: memory's speed counts.
 
    The gradients of weight and bias are sums: over the pixels of each image's channel in group norm,
    by a warp; else over all images, in blocks of 32 × 8 threads that take 32 neighbouring positions
    (c, l) and a part of the images each, whose sums the host adds.
 
    With `silu` y = h σ(h) of the normalised h, which is made again in the backward pass. */
+#include "divisor.cuh"
 #include "reduce.cuh"
 
 struct Group {
-  long long outer, stride, inner, step;
-  int G, M, L;  // groups of an image, channels of a group, numbers of a channel
-  int sample;   // from one image's weights to the next, 0 if they share them
+  int outer, stride;
+  Divisor inner;
+  int step, G, M;  // groups of an image, channels of a group
+  Divisor L;       // numbers of a channel
+  int sample;      // from one image's weights to the next, 0 if they share them
 
-  __device__ long long count() const { return outer * inner; }
-  __device__ long long at(long long i) const {  // where the group's i-th number lies
-    return blockIdx.x * step + (outer == 1 ? i : i / inner * stride + i % inner);
+  __device__ int count() const { return outer * inner; }
+  __device__ long long at(int i) const {  // where the group's i-th number lies
+    const long long first = blockIdx.x * (long long)step;
+    return first + (outer == 1 ? i : (long long)(i / inner) * stride + i % inner);
   }
-  __device__ int weight(long long i) const {
+  __device__ int weight(int i) const {
     return blockIdx.x / G * sample + blockIdx.x % G * M + (outer == 1 ? i / L : 0);
   }
 };
-#define LAYOUT                                                                          \
-  long long outer, long long stride, long long inner, long long step, int G, int M, int L, \
-      int sample
+#define LAYOUT int outer, int stride, int inner, int step, int G, int M, int L, int sample
 #define GROUP {outer, stride, inner, step, G, M, L, sample}
 
 __device__ inline Real sigma(Real h) { return 1 / (1 + exp(-h)); }
@@ -46,11 +47,13 @@ extern "C" __global__ void norm_forward(
     const Real* x, const Real* weight, const Real* bias, Real* y, Real* means, Real* vars,
     Real* rstds, LAYOUT, Real eps, bool silu) {
   const Group group = GROUP;
-  const long long n = group.count();
+  const int n = group.count();
   Real sum = 0, squares = 0, rest = 0;
-  for (long long i = threadIdx.x; i < n; i += blockDim.x) sum += x[group.at(i)];
+#pragma unroll 8
+  for (int i = threadIdx.x; i < n; i += blockDim.x) sum += x[group.at(i)];
   const Real about = block_sum(sum) / n;
-  for (long long i = threadIdx.x; i < n; i += blockDim.x) {
+#pragma unroll 8
+  for (int i = threadIdx.x; i < n; i += blockDim.x) {
     const Real d = x[group.at(i)] - about;
     rest += d;  // what rounding left of the mean
     squares += d * d;
@@ -63,7 +66,8 @@ extern "C" __global__ void norm_forward(
     vars[blockIdx.x] = var;
     rstds[blockIdx.x] = rstd;
   }
-  for (long long i = threadIdx.x; i < n; i += blockDim.x) {
+#pragma unroll 8
+  for (int i = threadIdx.x; i < n; i += blockDim.x) {
     const int c = group.weight(i);
     const Real xhat = (x[group.at(i)] - mean) * rstd;
     const Real h = (weight ? xhat * weight[c] : xhat) + (bias ? bias[c] : 0);
@@ -75,22 +79,24 @@ extern "C" __global__ void norm_backward(
     const Real* g, const Real* x, const Real* weight, const Real* bias, const Real* mean,
     const Real* rstd, Real* gx, LAYOUT, bool silu) {
   const Group group = GROUP;
-  const long long n = group.count();
+  const int n = group.count();
   const Real m = mean[blockIdx.x], r = rstd[blockIdx.x];
-  auto xhat = [&](long long i) { return (x[group.at(i)] - m) * r; };
-  auto h = [&](long long i) {  // the gradient with respect to xhat
+  auto xhat = [&](int i) { return (x[group.at(i)] - m) * r; };
+  auto h = [&](int i) {  // the gradient with respect to xhat
     const int c = group.weight(i);
     const Real gh = before_silu(g[group.at(i)], xhat(i), weight, bias, c, silu);
     return weight ? gh * weight[c] : gh;
   };
   Real slope = 0, shift = 0;
-  for (long long i = threadIdx.x; i < n; i += blockDim.x) {
+#pragma unroll 8
+  for (int i = threadIdx.x; i < n; i += blockDim.x) {
     slope += h(i) * xhat(i);
     shift += h(i);
   }
   slope = block_sum(slope) / n;
   shift = block_sum(shift) / n;
-  for (long long i = threadIdx.x; i < n; i += blockDim.x)
+#pragma unroll 8
+  for (int i = threadIdx.x; i < n; i += blockDim.x)
     gx[group.at(i)] = r * (h(i) - shift - xhat(i) * slope);
 }
 
@@ -104,6 +110,7 @@ extern "C" __global__ void norm_channels(
   const int c = channel % C;
   const Real m = mean[channel / M], r = rstd[channel / M];
   Real gw = 0, gb = 0;
+#pragma unroll 4
   for (int l = threadIdx.x % 32; l < L; l += 32) {
     const long long i = channel * L + l;
     const Real xhat = (x[i] - m) * r;

@@ -59,18 +59,25 @@ def _layout(x, num_groups, weight):
     of a channel, step from one sample's weights to the next. num_groups is None where all images
     share the mean of a channel."""
     N, C, L = x.shape
-    step = C if weight is not None and weight.ndim == 2 and len(weight) > 1 else 0
+    sample = C if weight is not None and weight.ndim == 2 and len(weight) > 1 else 0
+    M = C // num_groups if num_groups else 1
+    if (M if num_groups else N) * L >= 2**31:
+        raise ValueError(f"normalisation of {x.shape}: 2³¹ numbers or more share a mean")
     if num_groups is None:
-        return C, *map(np.int64, (N, C * L, L, L)), C, 1, L, step
-    M = C // num_groups
-    return N * num_groups, *map(np.int64, (1, 0, M * L, M * L)), num_groups, M, L, step
+        return C, N, C * L, L, L, C, 1, L, sample
+    return N * num_groups, 1, 0, M * L, M * L, num_groups, M, L, sample
+
+
+def _threads(x, groups):
+    """Of a block, which has one group: more where there are few and large ones."""
+    return 1024 if groups < 2 * FILL and x.size > 4096 * groups else 256
 
 
 def launch_norm(x, num_groups, weight, bias, eps, silu=False):
     """y, mean, var, rstd of x (N, C, L), the last three one number for each group."""
     count, *layout = _layout(x, num_groups, weight)
     y, (mean, var, rstd) = xp(x).empty_like(x), xp(x).empty((3, count), x.dtype)
-    launch("norm.cu", "norm_forward", count, 256, (
+    launch("norm.cu", "norm_forward", count, _threads(x, count), (
         x, weight, bias, y, mean, var, rstd, *layout, x.dtype.type(eps), bool(silu)),
         **real(x.dtype))
     return y, mean, var, rstd
@@ -81,7 +88,7 @@ def launch_norm_backward(g, x, num_groups, weight, bias, mean, rstd, silu=False,
     batch norm, and where all images are `alike`, of them all."""
     (N, C, L), (count, *layout) = x.shape, _layout(x, num_groups, weight)
     gx = xp(x).empty_like(x)
-    launch("norm.cu", "norm_backward", count, 256, (
+    launch("norm.cu", "norm_backward", count, _threads(x, count), (
         g, x, weight, bias, mean, rstd, gx, *layout, bool(silu)), **real(x.dtype))
     if weight is None:
         return gx, None, None

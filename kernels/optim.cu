@@ -1,13 +1,13 @@
 /* The updates of the optimisers, in place: the equations stand in optim.py.
 
-   One thread an element, a grid of them: about 10 FLOPs an element; adam moves 7 numbers (reads
-   p, g, m, v, writes p, m, v), which is all of its time. Neighbouring threads touch
-   neighbouring numbers, so every transaction of a warp is whole.
+   About 10 FLOPs an element; adam moves 7 numbers (reads p, g, m, v, writes p, m, v), which is all
+   of its time. Neighbouring threads touch neighbouring numbers, so every transaction of a warp is
+   whole.
 
    now = (factor, lr, t) is read from the device's memory, so that a recorded launch takes the
    numbers of its step. What follows from t is worked out in double by one thread of a block:
    1 − βᵗ loses most of float's digits. */
-#include "real.cuh"
+#include "each.cuh"
 
 extern "C" __global__ void adam(const Real* g, Real* m, Real* v, Real* p, long long n,
                                 const double* now, double beta1, double beta2, double eps,
@@ -18,48 +18,53 @@ extern "C" __global__ void adam(const Real* g, Real* m, Real* v, Real* p, long l
     scale = 1 / sqrt(1 - pow(beta2, now[2]));
   }
   __syncthreads();
-  const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   const Real factor = now[0], decay = decoupled ? 0 : weight_decay;
-  if (i >= n || factor != factor) return;
-  const Real gi = factor * g[i] + decay * p[i];
-  m[i] = Real(beta1) * m[i] + Real(1 - beta1) * gi;
-  v[i] = Real(beta2) * v[i] + Real(1 - beta2) * gi * gi;
-  p[i] = Real(decoupled ? 1 - now[1] * weight_decay : 1) * p[i]
-         - step * m[i] / (sqrt(v[i]) * scale + Real(eps));
+  const Real keep = decoupled ? 1 - now[1] * weight_decay : 1;
+  if (factor != factor) return;
+  each(n, [=](long long i) {
+    const Real gi = factor * g[i] + decay * p[i];
+    const Real mi = Real(beta1) * m[i] + Real(1 - beta1) * gi;
+    const Real vi = Real(beta2) * v[i] + Real(1 - beta2) * gi * gi;
+    m[i] = mi;
+    v[i] = vi;
+    p[i] = keep * p[i] - step * mi / (sqrt(vi) * scale + Real(eps));
+  });
 }
 
 extern "C" __global__ void sgd(const Real* g, Real* buf, Real* p, long long n,
                                const double* now, double momentum, double dampening,
                                double weight_decay, bool nesterov) {
-  const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   const Real factor = now[0], lr = now[1];
-  if (i >= n || factor != factor) return;
-  Real gi = factor * g[i] + Real(weight_decay) * p[i];
-  if (momentum != 0) {
-    const bool first = now[2] == 1;  // then buf does not hold anything yet
-    buf[i] = first ? gi : Real(momentum) * buf[i] + Real(1 - dampening) * gi;
-    gi = nesterov ? gi + Real(momentum) * buf[i] : buf[i];
-  }
-  p[i] -= lr * gi;
+  const bool first = now[2] == 1;  // then buf does not hold anything yet
+  if (factor != factor) return;
+  each(n, [=](long long i) {
+    Real gi = factor * g[i] + Real(weight_decay) * p[i];
+    if (momentum != 0) {
+      buf[i] = first ? gi : Real(momentum) * buf[i] + Real(1 - dampening) * gi;
+      gi = nesterov ? gi + Real(momentum) * buf[i] : buf[i];
+    }
+    p[i] -= lr * gi;
+  });
 }
 
 extern "C" __global__ void rmsprop(const Real* g, Real* v, Real* buf, Real* p, long long n,
                                    const double* now, double alpha, double eps,
                                    double weight_decay, double momentum) {
-  const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   const Real factor = now[0], lr = now[1];
-  if (i >= n || factor != factor) return;
-  const Real gi = factor * g[i] + Real(weight_decay) * p[i];
-  v[i] = Real(alpha) * v[i] + Real(1 - alpha) * gi * gi;
-  Real u = gi / (sqrt(v[i]) + Real(eps));
-  if (momentum != 0) {
-    u += Real(momentum) * buf[i];
-    buf[i] = u;
-  }
-  p[i] -= lr * u;
+  if (factor != factor) return;
+  each(n, [=](long long i) {
+    const Real gi = factor * g[i] + Real(weight_decay) * p[i];
+    v[i] = Real(alpha) * v[i] + Real(1 - alpha) * gi * gi;
+    Real u = gi / (sqrt(v[i]) + Real(eps));
+    if (momentum != 0) {
+      u += Real(momentum) * buf[i];
+      buf[i] = u;
+    }
+    p[i] -= lr * u;
+  });
 }
 
 extern "C" __global__ void ema(const Real* p, Real* a, long long n, const double* decay) {
-  const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-  if (i < n) a[i] += Real(1 - *decay) * (p[i] - a[i]);
+  const Real rate = 1 - *decay;
+  each(n, [=](long long i) { a[i] += rate * (p[i] - a[i]); });
 }

@@ -221,7 +221,7 @@ def _run(one, threads, table, dtype, numbers, *flags):
 
 
 def _launch(name, arrays, now, *options):
-    """Launch a kernel of optim.cu, a thread an element. Options are bools and numbers."""
+    """Launch a kernel of optim.cu. Options are bools and numbers."""
     *others, p = arrays
     options = (x if isinstance(x, bool) else np.float64(x) for x in options)
-    each("optim.cu", name, p, others, (xp(p).asarray(now, np.float64), *options))
+    each("optim.cu", name, p, others, (xp(p).asarray(now, np.float64), *options), elements=4)

@@ -31,15 +31,26 @@
    a tenth where L is 1152, as in a 3 × 3 convolution of 128 channels. */
 #pragma once
 #include "async.cuh"
-#include "mma.cuh"
+#include "wgmma.cuh"
 
 #ifndef TILE
 #define TILE 64
 #endif
 
+#ifdef WGMMA
+constexpr int HIGH = 128, THREADS = 256, I = 1, J = TILE / 8;
+constexpr int STEP = 128 / sizeof(Input), STAGES = 4, AHEAD = 2, PAD = 0;
+static_assert(TILE == 256 && tensor<Input>);
+__device__ inline int warp_row() { return threadIdx.x / 32 * 16; }
+__device__ inline int warp_column() { return 0; }
+#else
 constexpr int HIGH = TILE < 128 ? TILE : 128, SIDE = HIGH / 2, THREADS = 64 * (TILE / SIDE);
-constexpr int STEP = 64 / sizeof(Input), STAGES = 3;
+constexpr int I = SIDE / 16, J = SIDE / 8;
+constexpr int STEP = 64 / sizeof(Input), STAGES = 3, AHEAD = STAGES, PAD = 8;
 static_assert(TILE == 64 || sizeof(Real) == 4, "the sums would not fit into registers");
+__device__ inline int warp_row() { return threadIdx.x / 32 % 2 * SIDE; }
+__device__ inline int warp_column() { return threadIdx.x / 32 / 2 * SIDE; }
+#endif
 
 extern __shared__ char memory[];
 
@@ -65,23 +76,21 @@ struct Picture {  // planes of H × W pixels
   }
 };
 
-enum Lie { ALONG, ACROSS };  // how chunks lie
-
 /* A factor's part of the loop, SIZE of its rows. Its tiles lie in shared memory like its chunks. */
 template <Lie LIE, int SIZE, class Source> struct Factor {
   typedef typename Source::Spot Spot;
   static constexpr int EACH = LIE == ALONG ? CHUNK<Input> : 1;  // l's of a spot
   static constexpr int SPOTS = STEP / EACH;                     // of a step
+  static constexpr int PLANNED = THREADS / 2 / SPOTS;           // steps planned at once
   static constexpr int CHUNKS = (LIE == ALONG ? STEP : SIZE) / CHUNK<Input>;  // of a tile's row
-  static constexpr int COPIES = SIZE * STEP / CHUNK<Input> / THREADS, PITCH = SIZE + 8;
+  static constexpr int COPIES = SIZE * STEP / CHUNK<Input> / THREADS, PITCH = SIZE + PAD;
   struct Shared {
-    alignas(16) Input tiles[STAGES][PITCH * STEP];
+    alignas(PAD ? 16 : 1024) Input tiles[STAGES][PITCH * STEP];
     Spot spots[THREADS];  // of l, a ring
   };
 
   Shared& s;
   Source source;
-  int first;  // of the rows that this warp multiplies
   Spot rows[COPIES], ls[COPIES];  // of this thread's copies
 
   __device__ int row(int i) const { return threadIdx.x / CHUNKS + i * (THREADS / CHUNKS); }
@@ -96,14 +105,16 @@ template <Lie LIE, int SIZE, class Source> struct Factor {
     for (int i = 0; i < COPIES; i++) ls[i] = spots[LIE == ALONG ? column() / EACH : row(i)];
   }
   __device__ void copy(int step, int i) const {
-    source.copy(tile(step).rows(row(i), column()), rows[i], ls[i]);
+    source.copy(tile(step)(row(i), column()), rows[i], ls[i]);
   }
   __device__ auto tile(int step) const {
-    Input* at = (Input*)s.tiles[step % STAGES];
-    if constexpr (LIE == ALONG)
-      return Along<Input, Swizzled<Input>>{{at}, first};
-    else
-      return Across<Input, Padded<Input>>{{at, PITCH}, first};
+    Input* at = s.tiles[step % STAGES];
+#ifdef WGMMA
+    return Rows128<Input>{at, STEP};
+#else
+    if constexpr (LIE == ALONG) return Swizzled<Input>{at};
+    else return Padded<Input>{at, PITCH};
+#endif
   }
 };
 
@@ -130,6 +141,76 @@ template <class Source> struct Problem {
   const Real* bias = nullptr;
 };
 
+/* c[i][j] += the products of all steps. AHEAD of them are under way: copy(step, i), of what
+   look(step) has looked up in what plan(step) has planned, starts this thread's i-th copy. */
+#ifdef WGMMA
+template <Lie LIE, class A, class B, class Plan, class Look, class Copy>
+__device__ void add_steps(Real (&c)[I][J][4], A& a, B& b, int steps, Plan plan, Look look,
+                          Copy copy) {
+  for (int step = 0; step < steps; step++) {
+    if ((step + AHEAD) % A::PLANNED == 0) plan(step + AHEAD);
+    wait_copies<AHEAD - 1>();
+    show_products();
+    __syncthreads();  // the step has arrived, and the one before the last has been multiplied
+    start_products();
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+      multiply<LIE, Input>(c[0], descriptor<LIE>(a.tile(step), warp_row() / 64 * 64, k),
+                           descriptor<LIE>(b.tile(step), 0, k));
+    commit_products();
+    look(step + AHEAD);
+#pragma unroll
+    for (int i = 0; i < A::COPIES + B::COPIES; i++) copy(step + AHEAD, i);
+    commit_copies();
+    wait_products<1>(c[0]);
+  }
+  wait_products<0>(c[0]);
+}
+#else
+__device__ inline auto factor(Swizzled<Input> rows, int first) {
+  return Along<Input, Swizzled<Input>>{rows, first};
+}
+__device__ inline auto factor(Padded<Input> rows, int first) {
+  return Across<Input, Padded<Input>>{rows, first};
+}
+
+template <Lie LIE, class A, class B, class Plan, class Look, class Copy>
+__device__ void add_steps(Real (&c)[I][J][4], A& a, B& b, int steps, Plan plan, Look look,
+                          Copy copy) {
+  const int row = warp_row(), column = warp_column();
+  Left<Input, I> left, next;
+  Right<Input, J> right;
+  constexpr int DEPTH = Right<Input, J>::DEPTH;
+  static_assert(A::COPIES + B::COPIES <= J);
+
+  wait_copies<AHEAD - 1>();
+  __syncthreads();
+  left.load(factor(a.tile(0), row), 0);
+#pragma unroll
+  for (int j = 0; j < J; j++) right.load(factor(b.tile(0), column), j, 0);
+#pragma unroll 1
+  for (int step = 0; step < steps; step++) {
+    if ((step + AHEAD) % A::PLANNED == 0) plan(step + AHEAD);
+#pragma unroll 1
+    for (int k = DEPTH; k < STEP; k += DEPTH) {
+      next.load(factor(a.tile(step), row), k);
+      multiply(c, left, right, [&](int j) { right.load(factor(b.tile(step), column), j, k); });
+      left = next;
+    }
+    wait_copies<AHEAD - 2>();
+    __syncthreads();  // the next step has arrived, and this one has been read
+    next.load(factor(a.tile(step + 1), row), 0);
+    look(step + AHEAD);
+    multiply(c, left, right, [&](int j) {
+      right.load(factor(b.tile(step + 1), column), j, 0);
+      if (j < A::COPIES + B::COPIES) copy(step + AHEAD, j);
+    });
+    left = next;
+    commit_copies();
+  }
+}
+#endif
+
 template <Lie LIE, class P>
 __device__ void product(const P& p, Place place) {
   if (place.n0 >= p.N) return;
@@ -138,15 +219,13 @@ __device__ void product(const P& p, Place place) {
   typedef Factor<LIE, TILE, Source> B;
   struct Shared { typename A::Shared a; typename B::Shared b; };
   Shared& s = *(Shared*)memory;
-  const int warp = threadIdx.x / 32, row = warp % 2 * SIDE, column = warp / 2 * SIDE;
 
-  A a{s.a, p.a, row};
-  B b{s.b, p.b, column};
+  A a{s.a, p.a};
+  B b{s.b, p.b};
   a.start([&](int m) { return place.m0 + m < p.M ? p.a_row(place.m0 + m) : Matrix::outside(); });
   b.start([&](int n) { return place.n0 + n < p.N ? p.b_row(place.n0 + n) : Source::outside(); });
 
-  constexpr int PLANNED = THREADS / 2 / A::SPOTS;  // steps; half of the threads for a, half for b
-  auto plan = [&](int step) {
+  auto plan = [&](int step) {  // half of the threads for a, half for b
     const int spot = step * A::SPOTS + threadIdx.x % (THREADS / 2), l = p.begin + spot * A::EACH;
     if (threadIdx.x < THREADS / 2)
       s.a.spots[spot % THREADS] = l < p.end ? p.a_l(l) : Matrix::outside();
@@ -154,77 +233,49 @@ __device__ void product(const P& p, Place place) {
       s.b.spots[spot % THREADS] = l < p.end ? p.b_l(l) : Source::outside();
   };
   auto look = [&](int step) { a.look(step), b.look(step); };
-  auto copy = [&](int step, int i) {  // the i-th of this thread's copies
+  auto copy = [&](int step, int i) {
     if (i < A::COPIES) a.copy(step, i);
-    else if (i < A::COPIES + B::COPIES) b.copy(step, i - A::COPIES);
+    else b.copy(step, i - A::COPIES);
   };
-  constexpr int I = SIDE / 16, J = SIDE / 8, DEPTH = Right<Input, J>::DEPTH;
-  static_assert(A::COPIES + B::COPIES <= J);
-
-  for (int step = 0; step < STAGES; step += PLANNED) plan(step);
+  for (int step = 0; step < AHEAD; step += A::PLANNED) plan(step);
   __syncthreads();
 #pragma unroll 1
-  for (int step = 0; step < STAGES; step++) {
+  for (int step = 0; step < AHEAD; step++) {
     look(step);
 #pragma unroll
-    for (int i = 0; i < J; i++) copy(step, i);
+    for (int i = 0; i < A::COPIES + B::COPIES; i++) copy(step, i);
     commit_copies();
   }
-  wait_copies<STAGES - 1>();
-  __syncthreads();
-
   Real c[I][J][4] = {};
-  Left<Input, I> left, next;
-  Right<Input, J> right;
-  left.load(a.tile(0), 0);
-#pragma unroll
-  for (int j = 0; j < J; j++) right.load(b.tile(0), j, 0);
-  const int steps = (p.end - p.begin + STEP - 1) / STEP;
-#pragma unroll 1
-  for (int step = 0; step < steps; step++) {
-    if ((step + STAGES) % PLANNED == 0) plan(step + STAGES);
-#pragma unroll 1
-    for (int k = DEPTH; k < STEP; k += DEPTH) {
-      next.load(a.tile(step), k);
-      multiply(c, left, right, [&](int j) { right.load(b.tile(step), j, k); });
-      left = next;
-    }
-    wait_copies<STAGES - 2>();
-    __syncthreads();  // the next step has arrived, and this one has been read
-    next.load(a.tile(step + 1), 0);
-    look(step + STAGES);
-    multiply(c, left, right, [&](int j) {
-      right.load(b.tile(step + 1), j, 0);
-      copy(step + STAGES, j);
-    });
-    left = next;
-    commit_copies();
-  }
+  add_steps<LIE>(c, a, b, (p.end - p.begin + STEP - 1) / STEP, plan, look, copy);
   wait_copies<0>();
 
-  int at[J][2];  // in y, of the columns
+  Real* rows[2 * I];
 #pragma unroll
-  for (int j = 0; j < J; j++) {
-    const int n = place.n0 + column + column_of(j, 0);
-    at[j][0] = p.y_column(n);
-    at[j][1] = p.paired ? at[j][0] + 1 : p.y_column(n + 1);
+  for (int i = 0; i < 2 * I; i++) {
+    const int m = place.m0 + warp_row() + row_of(i / 2, i % 2 * 2);
+    rows[i] = m < p.M ? p.y + p.y_row(m) : nullptr;
+    const Real bias = m < p.M && p.bias ? p.bias[m] : 0;
+#pragma unroll
+    for (int j = 0; j < J; j++)
+#pragma unroll
+      for (int e = i % 2 * 2; e < i % 2 * 2 + 2; e++) c[i / 2][j][e] += bias;
   }
   struct alignas(2 * sizeof(Real)) Pair { Real first, second; };
 #pragma unroll
-  for (int i = 0; i < 2 * I; i++) {
-    const int m = place.m0 + row + row_of(i / 2, i % 2 * 2);
-    if (m >= p.M) continue;
-    Real* y = p.y + p.y_row(m);
-    const Real bias = p.bias ? p.bias[m] : 0;
+  for (int j = 0; j < J; j++) {
+    const int n = place.n0 + warp_column() + column_of(j, 0);
+    if (n >= p.N) continue;
+    const int at = p.y_column(n), next = p.paired ? at + 1 : p.y_column(n + 1);
 #pragma unroll
-    for (int j = 0; j < J; j++) {
-      const int n = place.n0 + column + column_of(j, 0), e = i % 2 * 2;
-      const Pair sums = {c[i / 2][j][e] + bias, c[i / 2][j][e + 1] + bias};
-      if (p.paired && n < p.N) {
-        *(Pair*)&y[at[j][0]] = sums;
+    for (int i = 0; i < 2 * I; i++) {
+      if (!rows[i]) continue;
+      const Pair sums = {c[i / 2][j][i % 2 * 2], c[i / 2][j][i % 2 * 2 + 1]};
+      if (p.paired) {
+        *(Pair*)&rows[i][at] = sums;
       } else {
-        if (n < p.N) y[at[j][0]] = sums.first;
-        if (n + 1 < p.N) y[at[j][1]] = sums.second;
+        rows[i][at] = sums.first;
+        if (n + 1 < p.N) rows[i][next] = sums.second;
       }
     }
   }

@@ -10,13 +10,16 @@ __device__ void softmax_of(const Real* x, Real* y, long long rows, int C, int B)
   const Row r(C, B);
   if (r.row >= rows) return;  // of a warp that shares a row all or none
   Real top = -INFINITY, sum = 0;
+#pragma unroll 8
   for (int c = r.first; c < C; c += r.step) {
     const Real here = x[r.begin + (long long)c * B];
     top = here != here || here > top ? here : top;
   }
   if (r.whole) top = warp_max(top);
+#pragma unroll 8
   for (int c = r.first; c < C; c += r.step) sum += exp(x[r.begin + (long long)c * B] - top);
   if (r.whole) sum = warp_sum(sum);
+#pragma unroll 8
   for (int c = r.first; c < C; c += r.step) {
     const long long i = r.begin + (long long)c * B;
     y[i] = LOG ? x[i] - top - log(sum) : exp(x[i] - top) / sum;

@@ -2,15 +2,18 @@
 
    channel_sum: a block to a channel; its threads walk side by side over the channel's numbers in
    all images, and add their sums at the end. square_sum: a block to a part of the numbers, whose
-   sums are then few. add: a thread a number. add_parts: a thread a sum of what conv2d_weight.cu
-   leaves, (parts, K, RS, C) → (K, D, RS), C being D filled up. One or two FLOPs a number, every
-   array once through memory. */
+   sums are then few. add_parts: a thread a sum of what conv2d_weight.cu leaves, (parts, K, RS, C) →
+   (K, D, RS), C being D filled up. One or two FLOPs a number, every array once through memory. */
+#include "divisor.cuh"
+#include "each.cuh"
 #include "reduce.cuh"
 
 extern "C" __global__ void channel_sum(const Real* x, Real* y, int N, int C, int L) {
+  const Divisor length(L);
   Real sum = 0;
-  for (long long i = threadIdx.x; i < (long long)N * L; i += blockDim.x)
-    sum += x[(i / L * C + blockIdx.x) * L + i % L];
+#pragma unroll 8
+  for (int i = threadIdx.x; i < N * L; i += blockDim.x)
+    sum += x[((long long)(i / length) * C + blockIdx.x) * L + i % length];
   sum = block_sum(sum);
   if (threadIdx.x == 0) y[blockIdx.x] = sum;
 }
@@ -18,15 +21,15 @@ extern "C" __global__ void channel_sum(const Real* x, Real* y, int N, int C, int
 extern "C" __global__ void square_sum(const Real* x, Real* parts, long long n, int part) {
   const long long first = (long long)blockIdx.x * part;
   Real sum = 0;
-  for (long long i = first + threadIdx.x; i < first + part && i < n; i += blockDim.x)
+#pragma unroll 4
+  for (long long i = first + threadIdx.x; i < min(first + part, n); i += blockDim.x)
     sum += x[i] * x[i];
   sum = block_sum(sum);
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
 
 extern "C" __global__ void add(const Real* a, const Real* b, Real* y, long long n) {
-  const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-  if (i < n) y[i] = a[i] + b[i];
+  each(y, n, [=](long long i) { return a[i] + b[i]; });
 }
 
 extern "C" __global__ void add_parts(const Real* sums, Real* gw, int parts, int K, int D, int RS,

@@ -39,7 +39,8 @@ def channel_sum(x):
 @channel_sum.version("cuda")
 def channel_sum(x):
     (N, C, L), y = x.shape, xp(x).empty(x.shape[1], x.dtype)
-    launch("sums.cu", "channel_sum", C, 256, (x, y, N, C, L), **real(x.dtype))
+    threads = 1024 if N * L > 4096 else 256
+    launch("sums.cu", "channel_sum", C, threads, (x, y, N, C, L), **real(x.dtype))
     return y
 
 
@@ -82,7 +83,7 @@ def add(a, b):
 @add.version("cuda")
 def add(a, b):
     y = xp(a).empty_like(a)
-    each("sums.cu", "add", y, (a, b))
+    each("sums.cu", "add", y, (a, b), elements=4)
     return y
 
 

@@ -205,7 +205,7 @@ class Module(types.ModuleType):
 
     ndarray, RawModule = ndarray, RawModule
     lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(
-        sliding_window_view=functools.partial(call, np.lib.stride_tricks.sliding_window_view)))
+        as_strided=functools.partial(call, np.lib.stride_tricks.as_strided)))
     cuda = types.SimpleNamespace(
         runtime=types.SimpleNamespace(getDeviceCount=lambda: 1), Stream=Stream,
         MemoryPool=lambda: types.SimpleNamespace(malloc=None),

@@ -70,16 +70,17 @@ def pytorch(threads, device):
 
 
 def timed(call, seconds, wait):
-    """Seconds a call, the mean of as many as fit in about `seconds`, after one to warm up."""
-    began = time.perf_counter()
-    call()
-    wait()
-    n = max(1, round(seconds / (time.perf_counter() - began)))
-    began = time.perf_counter()
-    for _ in range(n):
-        call()
-    wait()
-    return (time.perf_counter() - began) / n
+    """Seconds a call, the mean of as many as fit in about `seconds`. Before them one that may have
+    to compile, and one that shows how long it takes."""
+    def run(n):
+        began = time.perf_counter()
+        for _ in range(n):
+            call()
+        wait()
+        return (time.perf_counter() - began) / n
+
+    run(1)
+    return run(max(1, round(seconds / run(1))))
 
 
 def peak():

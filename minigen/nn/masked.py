@@ -126,10 +126,11 @@ class Scan:
             self._layers[layer] = seen, tensor(filters)
         seen, filters = self._layers[layer]
         self._write(layer, seen, x.data)
-        windows = xp(seen).lib.stride_tricks.sliding_window_view(
-            seen[:, self.i:self.i + rows, self.j:self.j + w + S - 1], S, axis=2)  # (N, R, w, C, S)
-        windows = windows.transpose(0, 2, 1, 4, 3).reshape(N, w, rows * S * C)
-        y = linear(tensor(windows), filters, layer.bias)
+        seen = seen[:, self.i:self.i + rows, self.j:self.j + w + S - 1]
+        n, row, column, channel = seen.strides
+        windows = xp(seen).lib.stride_tricks.as_strided(
+            seen, (N, w, rows, S, C), (n, column, row, column, channel))
+        y = linear(tensor(windows.reshape(N, w, rows * S * C)), filters, layer.bias)
         return transpose(y, (0, 2, 1)).reshape(N, K, 1, w)
 
     def drawn(self):

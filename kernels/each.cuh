@@ -1,0 +1,36 @@
+/* A thread for EACH elements of an array, a block's width apart. */
+#pragma once
+#include "real.cuh"
+
+constexpr int EACH = 4;
+
+__device__ inline long long first_element() {
+  return (long long)EACH * blockDim.x * blockIdx.x + threadIdx.x;
+}
+
+/* f(i) for i < n. */
+template <class F>
+__device__ inline void each(long long n, F f) {
+  for (int k = 0; k < EACH; k++) {
+    const long long i = first_element() + k * blockDim.x;
+    if (i < n) f(i);
+  }
+}
+
+/* y[i] = f(i) for i < n: everything is read before the first is written, because memory answers
+   late, and until then there must be enough asked. */
+template <class F>
+__device__ inline void each(Real* y, long long n, F f) {
+  const long long first = first_element();
+  Real held[EACH];
+#pragma unroll
+  for (int k = 0; k < EACH; k++) {
+    const long long i = first + k * blockDim.x;
+    held[k] = i < n ? Real(f(i)) : 0;
+  }
+#pragma unroll
+  for (int k = 0; k < EACH; k++) {
+    const long long i = first + k * blockDim.x;
+    if (i < n) y[i] = held[k];
+  }
+}

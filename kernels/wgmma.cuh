@@ -1,0 +1,121 @@
+/* Matrix products of a warpgroup, four warps, straight from shared memory (wgmma, Hopper alone):
+
+       multiply(c, a, b)    c[m][n] += Σ_k a(m, k) · b(n, k)    m < 64, n < 256, k of 32 bytes
+
+   runs while its threads go on. Those started since the last commit_products() are a group, and
+   wait_products<N>() waits for all groups but the N latest: until then c must not be touched, nor
+   the factors written over. Warp w of the group holds rows 16·w + row_of(0, e), c[j][e] as in mma.cuh.
+
+   A tile of a factor is a series of rows of 128 bytes, from a multiple of 1024 bytes on; chunk c of
+   row r stands at place c ^ (r % 8), so that chunks of 8 rows lie in different banks. If it lies
+   ALONG k, a row holds the numbers of one m or n. If it lies ACROSS, which is for 2-byte numbers, a
+   row holds 64 m's or n's of one k, and the next 64 follow behind all the k's of the tile.
+
+   A descriptor says where the hardware finds it: bits 0 to 13 the address; 16 to 29 the way from
+   64 rows across to the next 64; 32 to 45 the way from 8 rows to the next; each by 16; 62 and 63
+   the order of chunks (PTX manual, section on the matrix descriptor). What threads have written
+   must pass show_products() before the barrier in front of a product. */
+#pragma once
+#include "mma.cuh"
+
+template <class T> struct Rows128 {
+  static constexpr int WIDTH = 128 / sizeof(T);
+  T* at;
+  int rows;  // of 64 columns, if there are more than that
+
+  __device__ T* operator()(int row, int column) const {
+    const int chunk = (unsigned)column / CHUNK<T> % 8 ^ (unsigned)row % 8;
+    return at + ((unsigned)column / WIDTH * rows + row) * WIDTH + chunk * CHUNK<T>
+         + (unsigned)column % CHUNK<T>;
+  }
+};
+
+/* A tile's 64 rows from the `first` on, a multiple of 64, and the k-th 32 bytes of their sum. */
+template <Lie LIE, class T>
+__device__ unsigned long long descriptor(Rows128<T> tile, int first, int k) {
+  constexpr int SUM = 32 / sizeof(T);
+  const T* from = LIE == ALONG ? tile(first, 0) + k * SUM : tile(k * SUM, first);
+#ifdef __CUDACC__
+  const unsigned at = __cvta_generic_to_shared(from);
+#else
+  const unsigned at = (const char*)from - memory;
+#endif
+  return at / 16 | (unsigned long long)(tile.rows * 8) << 16 | 64ull << 32 | 1ull << 62;
+}
+
+#ifdef __CUDACC__
+__device__ inline void show_products() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+__device__ inline void start_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ inline void commit_products() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+template <int N, int J>
+__device__ inline void wait_products(float (&c)[J][4]) {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(N) : "memory");
+#pragma unroll
+  for (int j = 0; j < J; j++)  // what comes behind must not be computed before
+    asm volatile("" : "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3]) :: "memory");
+}
+
+#define TEN(d) "%" #d "0, %" #d "1, %" #d "2, %" #d "3, %" #d "4, %" #d "5, %" #d "6, %" #d "7, %" \
+  #d "8, %" #d "9, "
+#define FOUR(j) "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
+#define SIXTEEN(j) FOUR(j), FOUR(j + 1), FOUR(j + 2), FOUR(j + 3)
+#define WGMMA_256(name, end)                                                                     \
+  asm volatile("{ .reg .pred add; setp.eq.u32 add, 1, 1; wgmma.mma_async.sync.aligned." name " {" \
+               TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) TEN(6) TEN(7) TEN(8) TEN(9) TEN(10)      \
+               TEN(11) "%120, %121, %122, %123, %124, %125, %126, %127}, %128, %129, add, 1, 1"  \
+               end "; }"                                                                         \
+               : SIXTEEN(0), SIXTEEN(4), SIXTEEN(8), SIXTEEN(12), SIXTEEN(16), SIXTEEN(20),      \
+                 SIXTEEN(24), SIXTEEN(28)                                                        \
+               : "l"(a), "l"(b), "n"(LIE == ACROSS))
+template <Lie LIE, class T>
+__device__ inline void multiply(float (&c)[32][4], unsigned long long a, unsigned long long b) {
+  if constexpr (sizeof(T) == 4)
+    WGMMA_256("m64n256k8.f32.tf32.tf32", "");
+  else
+    WGMMA_256("m64n256k16.f32.bf16.bf16", ", %130, %130");
+}
+#else
+inline void show_products() {}
+inline void start_products() {}
+inline void commit_products() { emulate::self().product_groups++; }
+template <int N, int J>
+inline void wait_products(float (&)[J][4]) {
+  emulate::Fiber& self = emulate::self();
+  std::erase_if(self.products, [&](auto& product) {  // at the last moment
+    const bool over = product.first + N < self.product_groups;
+    if (over) product.second();
+    return over;
+  });
+}
+template <Lie LIE, class T>
+inline float factor(unsigned long long tile, int row, int k) {
+  unsigned at = (tile & 0x3fff) * 16;
+  const unsigned wide = (tile >> 16 & 0x3fff) * 16, eight = (tile >> 32 & 0x3fff) * 16;
+  if (LIE == ALONG)
+    at += row / 8 * eight + row % 8 * 128 + k * sizeof(T);
+  else
+    at += row / 64 * wide + k / 8 * eight + k % 8 * 128 + row % 64 * sizeof(T);
+  if (tile >> 62 != 1) emulate::fail("wgmma: another order of chunks than 128 bytes");
+  const T x = *(const T*)(memory + (at ^ at / 128 % 8 * 16));
+  if constexpr (sizeof(T) == 4)
+    return std::bit_cast<float>(x.bits & ~0x1fffu);
+  else
+    return std::bit_cast<float>(unsigned(x.bits) << 16);
+}
+template <Lie LIE, class T>
+inline void multiply(float (&c)[32][4], unsigned long long a, unsigned long long b) {
+  emulate::Fiber& self = emulate::self();
+  const int first = self.thread.x / 32 % 4 * 16;
+  self.products.push_back({self.product_groups, [=, &c] {
+    for (int k = 0; k < int(32 / sizeof(T)); k++)
+      for (int j = 0; j < 32; j++)
+        for (int e = 0; e < 4; e++)
+          c[j][e] += factor<LIE, T>(a, first + row_of(0, e), k)
+                   * factor<LIE, T>(b, column_of(j, e), k);
+  }});
+}
+#endif

@@ -67,7 +67,7 @@ extern "C" __global__ void attention_starts(const Real* g, const Real* o, const 
   }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1) attention(
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) attention(
     const Input* q, const Input* k, const Input* v, const Real* mask, Real* o, Real* lse, int T,
     int S, int D, int E, long long mask_step, bool causal, Real scale) {
   constexpr Real SLACK = 8;
@@ -87,17 +87,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) attention(
   fetch_tile(0);
   arrive();
 
-  const auto rows = hold<1>(shared.own[0] + own);
+  const auto rows = hold<1>(shared.own[0]);
   Sums out = {};
   Real shift[I][2] = {}, total[I][2] = {}, slack[I][2];
   each([&](int i, int half) { slack[i][half] = -INFINITY; });
   for (int s0 = 0; s0 < end; s0 += COLUMNS, arrive()) {
     if (s0 + COLUMNS < end) fetch_tile(s0 + COLUMNS);
-    if (first >= T || (causal && s0 >= first + 16 * I)) continue;  // nothing for this warp
+    const int together = t0 + first_row();
+    if (together >= T || (causal && s0 >= together + TOGETHER)) continue;  // nothing for this warp
     auto& tile = shared.other[s0 / COLUMNS % 2];
     Real s[I][COLUMNS / 8][4], most[I][2];
     each(s, [&](Real& x, int i, int j, int e) { x = -shift[i][e / 2]; });
-    add_product<false>(s, rows, tile[0], HEAD);
+    add_product<ALONG>(s, rows, tile[0], 0, HEAD);
+    finish(s);
     masked.apply<false>(s, first, s0);
 
     each([&](int i, int half) { most[i][half] = -INFINITY; });
@@ -119,7 +121,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) attention(
       each(out, [&](Real& x, int i, int j, int e) { x *= shrink[i][e / 2]; });
     }
     each(s, [&](Real& x, int i, int j, int e) { total[i][e / 2] += x = power(x); });
-    add_product<true>(out, factor(s, shared.part(0)), tile[1], COLUMNS);
+    add_product<ACROSS>(out, factor(s, shared.part(0)), tile[1], 0, COLUMNS);
   }
   each([&](int i, int half) {
     Real& sum = total[i][half];
@@ -137,12 +139,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) attention(
    for keys     gk[s] = scale · Σ_t ds[t,s]·q[t],  gv[s] = Σ_t p[t,s]·g[t]
    with p = 2^(score − lse · log2 e), ds = p·(g·v − δ). Both own rows of two matrices and walk over
    two others: (q, g) and (k, v), or the reverse. Of a tile they take a strip at a time, with tensor
-   cores 16 columns, so that sums and own rows have the registers. */
+   cores 16 columns, so that sums and own rows, which WGMMA leaves where they are, have the
+   registers. */
 template <bool OF_QUERIES>
 __device__ void backward(const Start* starts, const Input* q, const Input* k, const Input* v,
                          const Input* g, const Real* mask, Real* first, Real* second, int T, int S,
                          int D, int E, long long mask_step, bool causal, Real scale) {
-  constexpr int STRIP = tensor<Input> ? 16 : COLUMNS;
+  constexpr int STRIP = tensor<Input> && TOGETHER < 64 ? 16 : COLUMNS;
   Shared<2>& shared = *(Shared<2>*)memory;
   const int rows = OF_QUERIES ? T : S, columns = OF_QUERIES ? S : T;
   const int tiles = (rows + ROWS - 1) / ROWS, index = blockIdx.x % tiles;
@@ -167,7 +170,7 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
   if (begin < end) fetch_tile(begin);
   arrive();
 
-  const auto one = hold<2>(shared.own[0] + own), two = hold<2>(shared.own[1] + own);
+  const auto one = hold<2>(shared.own[0]), two = hold<2>(shared.own[1]);
   Start start[I][2];
   if constexpr (OF_QUERIES)
     each([&](int i, int half) {
@@ -177,26 +180,28 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
   Sums a = {}, b = {};
   for (int c0 = begin; c0 < end; c0 += COLUMNS, arrive()) {
     if (c0 + COLUMNS < end) fetch_tile(c0 + COLUMNS);
-    const int stage = c0 / COLUMNS % 2, row = r0 + own;
-    const bool hidden = causal && (OF_QUERIES ? c0 >= row + 16 * I : row >= c0 + COLUMNS);
-    if (row >= rows || hidden) continue;  // nothing for this warp
+    const int stage = c0 / COLUMNS % 2, row = r0 + own, together = r0 + first_row();
+    const bool hidden = causal && (OF_QUERIES ? c0 >= together + TOGETHER
+                                              : together >= c0 + COLUMNS);
+    if (together >= rows || hidden) continue;  // nothing for this warp
 #pragma unroll 1
     for (int strip = 0; strip < COLUMNS; strip += STRIP) {
-      auto of_one = shared.other[stage][0] + strip, of_two = shared.other[stage][1] + strip;
+      auto &of_one = shared.other[stage][0], &of_two = shared.other[stage][1];
       Real p[I][STRIP / 8][4], ds[I][STRIP / 8][4];
       each(p, [&](Real& x, int i, int j, int e) {
         const Start& begins = OF_QUERIES ? start[i][e / 2]
                                          : shared.start[stage][strip + column_of(j, e)];
         x = begins.score, ds[i][j][e] = begins.slope;
       });
-      add_product<false>(p, one, of_one, HEAD);
-      add_product<false>(ds, two, of_two, HEAD);
+      add_product<ALONG>(p, one, of_one, strip, HEAD);
+      add_product<ALONG>(ds, two, of_two, strip, HEAD);
+      finish(p), finish(ds);
       const int column = c0 + strip;
       masked.apply<!OF_QUERIES>(p, OF_QUERIES ? row : column, OF_QUERIES ? column : row);
       each(ds, [&](Real& x, int i, int j, int e) { x *= p[i][j][e] = power(p[i][j][e]); });
-      add_product<true>(a, factor(ds, shared.part(0)), of_one, STRIP);
+      add_product<ACROSS>(a, factor(ds, shared.part(0)), of_one, strip, STRIP);
       if constexpr (!OF_QUERIES)
-        add_product<true>(b, factor(p, shared.part(1)), of_two, STRIP);
+        add_product<ACROSS>(b, factor(p, shared.part(1)), of_two, strip, STRIP);
     }
   }
   each(a, [&](Real& x, int i, int j, int e) { x *= OF_QUERIES ? scale : LN2; });  // q had log2 e

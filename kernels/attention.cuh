@@ -2,17 +2,24 @@
    of them, which are unrolled so that it stays in registers.
 
    Rows of HEAD numbers of the Input type lie in memory one behind the other, and in shared memory
-   16 bytes further apart, so that 8 of them, or what a lane copies, are in different banks. */
+   16 bytes further apart, so that 8 of them, or what a lane copies, are in different banks. With
+   WGMMA, for bf16 and heads of 64, the four warps of a group multiply together (wgmma.cuh). */
 #pragma once
 #include "async.cuh"
-#include "mma.cuh"
+#include "wgmma.cuh"
 
 #ifndef HEAD
 #define HEAD 64
 #endif
 
 constexpr int BYTES = HEAD * sizeof(Input);  // of a row
+#ifdef WGMMA
+constexpr int WARPS = 8, I = 1, TOGETHER = 64, BLOCKS = 2;
+static_assert(HEAD == 64 && sizeof(Input) == 2);
+#else
 constexpr int WARPS = BYTES > 256 ? 2 : 4, I = tensor<Input> && BYTES <= 128 ? 2 : 1;
+constexpr int TOGETHER = 16 * I, BLOCKS = 1;  // rows that are multiplied together
+#endif
 constexpr int ROWS = 16 * I * WARPS, THREADS = 32 * WARPS;
 constexpr int FIT = (tensor<Input> ? 8192 : 4096) / BYTES;  // rows of a tile
 constexpr int COLUMNS = FIT < 16 ? 16 : FIT > 64 ? 64 : FIT;
@@ -27,8 +34,20 @@ typedef Real Sums[I][HEAD / 8][4];
 /* With what the sums of a query's scores and their slopes begin, backward: −lse · log2 e and −δ. */
 struct Start { Real score, slope; };
 
+/* Rows in shared memory. */
+template <int COUNT> struct Tile {
+#ifdef WGMMA
+  alignas(1024) Input rows[COUNT][HEAD];
+  __device__ Rows128<Input> place() { return {rows[0], COUNT}; }
+#else
+  Input rows[COUNT][WIDE];
+  __device__ Padded<Input> place() { return {rows[0], WIDE}; }
+#endif
+};
+
 template <int OWN> struct Shared {
-  Input own[OWN][ROWS][WIDE], other[2][2][COLUMNS][WIDE];  // even and odd tiles, two matrices each
+  Tile<ROWS> own[OWN];
+  Tile<COLUMNS> other[2][2];  // even and odd tiles, two matrices each
   Start start[2][COLUMNS];
 
   /* The warp's part of what is behind the struct if there are no tensor cores (factor). */
@@ -77,20 +96,23 @@ __device__ inline Real over_row(Real x, bool sum) {  // the sum or maximum of a 
 
 /* Start to copy rows `first`, `first` + 1, … of a matrix with `rows` rows, zeros beyond. */
 template <int count>
-__device__ void fetch(Input (&to)[count][WIDE], const Input* from, int first, int rows) {
+__device__ void fetch(Tile<count>& to, const Input* from, int first, int rows) {
   constexpr int AT_ONCE = THREADS / CHUNKS;
   static_assert(count % AT_ONCE == 0);
   const int row = threadIdx.x / CHUNKS, column = threadIdx.x % CHUNKS * CHUNK<Input>;
   from += (long long)(first + row) * HEAD + column;
 #pragma unroll
   for (int i = 0; i < count; i += AT_ONCE)
-    copy_async(&to[row + i][column], from + i * HEAD, first + row + i < rows);
+    copy_async(to.place()(row + i, column), from + i * HEAD, first + row + i < rows);
 }
 
 /* Behind it, what was fetched is there, and what was read may be written over. */
 __device__ inline void arrive() {
   commit_copies();
   wait_copies<0>();
+#ifdef WGMMA
+  show_products();
+#endif
   __syncthreads();
 }
 
@@ -98,9 +120,18 @@ __device__ inline void arrive() {
 template <int STEPS> struct Held { unsigned words[STEPS][I][4]; };
 constexpr int DEPTH = 32 / sizeof(Input);  // of an instruction
 
+/* The first of the rows that this warp multiplies, alone or together with others. */
+__device__ inline int first_row() {
+  return threadIdx.x / 32 * 16 * I / TOGETHER * TOGETHER;
+}
+
+#ifdef WGMMA
+template <int OWN> __device__ auto hold(Tile<ROWS>& tile) { return tile.place(); }
+#else
 /* A warp's own rows as a left factor; held, if the registers suffice for OWN matrices. */
 template <int OWN>
-__device__ auto hold(const Input (*rows)[WIDE]) {
+__device__ auto hold(Tile<ROWS>& tile) {
+  const Input (*rows)[WIDE] = tile.rows + first_row();
   if constexpr (tensor<Input> && OWN * I * BYTES <= 512) {
     Held<HEAD / DEPTH> to;
 #pragma unroll
@@ -113,6 +144,7 @@ __device__ auto hold(const Input (*rows)[WIDE]) {
     return Along<Input>{rows[0], WIDE};
   }
 }
+#endif
 
 /* Scores as a left factor: rounded, they are where tensor cores want them, if in tf32 an
    instruction's 8 columns are taken in the order 0 2 4 6 1 3 5 7. Without tensor cores they pass
@@ -146,19 +178,43 @@ __device__ auto factor(const Real (&s)[I][J][4], Input* part) {
   }
 }
 
-/* c[m][n] += Σ_{k<K} a(m, k) · rows[n][k], or rows[k][n] if they lie ACROSS. */
-template <bool ACROSS, int J, int STEPS>
-__device__ void add_product(Real (&c)[I][J][4], const Held<STEPS>& a, const Input (*rows)[WIDE],
-                            int K) {
+/* c[m][n] += Σ_{k<K} a(m, k) · b[n][k], or b[k][n] if it lies ACROSS; of b only the rows from `first`
+   on. With WGMMA it is there when finish(c) has come back. */
+#ifdef WGMMA
+template <Lie LIE>
+__device__ void add_product(Sums& c, Rows128<Input> a, Tile<COLUMNS>& b, int first, int K) {
+  start_products(c[0]);
+#pragma unroll
+  for (int k = 0; k < K / DEPTH; k++)
+    multiply<LIE, Input>(c[0], descriptor<LIE>(a, first_row(), k),
+                         descriptor<LIE>(b.place(), first, k));
+  commit_products();
+}
+template <Lie LIE, int STEPS>
+__device__ void add_product(Sums& c, Held<STEPS> a, Tile<COLUMNS>& b, int first, int K) {
+  settle(a.words);
+  start_products(c[0]);
+#pragma unroll
+  for (int k = 0; k < STEPS; k++)
+    multiply<LIE, Input>(c[0], a.words[k][0], descriptor<LIE>(b.place(), 0, first / DEPTH + k));
+  commit_products();
+  wait_products<0>(c[0]);
+}
+__device__ inline void finish(Sums& c) { wait_products<0>(c[0]); }
+#else
+template <Lie LIE, int J, int STEPS>
+__device__ void add_product(Real (&c)[I][J][4], const Held<STEPS>& a, const Tile<COLUMNS>& b,
+                            int first, int K) {
+  const Input (*rows)[WIDE] = b.rows + first;
   constexpr bool SHORT = sizeof(Input) == 2;
-  const Input* at = !ACROSS ? &rows[lane() % 8 + lane() / 16 * 8][lane() / 8 % 2 * DEPTH / 2]
+  const Input* at = LIE == ALONG ? &rows[lane() % 8 + lane() / 16 * 8][lane() / 8 % 2 * DEPTH / 2]
                     : SHORT ? &rows[lane() % 16][lane() / 16 * 8] : &rows[lane() % 4 * 2][lane() / 4];
 #pragma unroll
   for (int k = 0; k < K; k += DEPTH)
 #pragma unroll
     for (int j = 0; j < J; j += 2) {
       unsigned b[4];
-      if constexpr (!ACROSS)
+      if constexpr (LIE == ALONG)
         ldmatrix(b, at + 8 * j * WIDE + k);
       else if constexpr (SHORT)
         ldmatrix_transposed(b, at + k * WIDE + 8 * j);
@@ -174,13 +230,16 @@ __device__ void add_product(Real (&c)[I][J][4], const Held<STEPS>& a, const Inpu
     }
 }
 
-template <bool ACROSS, int J>
-__device__ void add_product(Real (&c)[I][J][4], Along<Input> a, const Input (*rows)[WIDE], int K) {
-  if constexpr (ACROSS)
-    multiply(c, a, Across<Input>{rows[0], WIDE}, K);
+template <Lie LIE, int J>
+__device__ void add_product(Real (&c)[I][J][4], Along<Input> a, const Tile<COLUMNS>& b, int first,
+                            int K) {
+  if constexpr (LIE == ACROSS)
+    multiply(c, a, Across<Input>{b.rows[first], WIDE}, K);
   else
-    multiply(c, a, Along<Input>{rows[0], WIDE}, K);
+    multiply(c, a, Along<Input>{b.rows[first], WIDE}, K);
 }
+template <int J> __device__ void finish(Real (&)[I][J][4]) {}
+#endif
 
 __device__ inline void store(Real* to, Sums& c, int first, int rows, int width) {
   each(c, [&](Real x, int i, int j, int e) {

@@ -25,7 +25,7 @@ import numpy as np
 from numba import prange
 
 from .common import buffer, chunks, empty, kernel, threaded
-from .cuda import blocks, factors, launch, per_output, xp
+from .cuda import blocks, factors, hopper, launch, per_output, xp
 from .exponential import exp_shifted
 from .once import once
 from .product import panel, product
@@ -224,11 +224,13 @@ class _Cuda:
         """Launch a kernel whose blocks share out `rows` queries or keys, rows of `own` matrices."""
         size, tensor = self.head * self.bytes, self.macros["INPUT"] in ("tf32", "bf16")
         warps, columns = 4 - 2 * (size > 256), min(64, max(16, (4096 << tensor) // size))
-        block, wide = 16 * warps * (1 + (tensor and size <= 128)), size + 16
+        block, wide, macros = 16 * warps * (1 + (tensor and size <= 128)), size + 16, self.macros
+        if self.bytes == 2 and self.head == 64 and hopper(self.packed[0]):
+            warps, wide, macros = 8, size, {**macros, "WGMMA": 1}
         part = 0 if tensor else columns * self.bytes + 16
         shared = own * block * (wide + part) + 4 * columns * (wide + self.options[-1].itemsize)
         launch("attention.cu", name, len(self.packed[0]) * blocks(rows, block), 32 * warps,
-               (*arrays, *self.options), shared, HEAD=self.head, **self.macros)
+               (*arrays, *self.options), shared, HEAD=self.head, **macros)
 
 
 @kernel(lambda g, o, lse, *args: check(*args), g="B T E", o="B T E", lse="B T", q="B T D",

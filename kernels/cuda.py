@@ -76,10 +76,11 @@ def _function(file, name, macros, device):
 def _for_hopper(file, text, macros):
     """The path, in CuPy's cache, of a program with instructions of Hopper's own: CuPy itself
     compiles for what all devices from Hopper on have."""
-    from cupy.cuda import compiler, nvrtc
+    from cupy.cuda import nvrtc
     chosen = *options(macros), "-arch=sm_90a"
     key = hashlib.sha256(repr((text, chosen, nvrtc.getVersion())).encode()).hexdigest()[:16]
-    path = Path(compiler.get_cache_dir()) / f"minigen-{key}.cubin"
+    folder = os.environ.get("CUPY_CACHE_DIR", Path.home() / ".cupy" / "kernel_cache")
+    path = Path(folder) / f"minigen-{key}.cubin"
     if not path.exists():
         program = nvrtc.createProgram(text, file, (), ())
         try:

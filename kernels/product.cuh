@@ -152,7 +152,7 @@ __device__ void add_steps(Real (&c)[I][J][4], A& a, B& b, int steps, Plan plan, 
     wait_copies<AHEAD - 1>();
     show_products();
     __syncthreads();  // the step has arrived, and the one before the last has been multiplied
-    start_products();
+    start_products(c[0]);
 #pragma unroll
     for (int k = 0; k < 4; k++)
       multiply<LIE, Input>(c[0], descriptor<LIE>(a.tile(step), warp_row() / 64 * 64, k),

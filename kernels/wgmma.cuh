@@ -1,10 +1,11 @@
 /* Matrix products of a warpgroup, four warps, straight from shared memory (wgmma, Hopper alone):
 
-       multiply(c, a, b)    c[m][n] += Σ_k a(m, k) · b(n, k)    m < 64, n < 256, k of 32 bytes
+       multiply(c, a, b)    c[m][n] += Σ_k a(m, k) · b(n, k)    m < 64, n < 8·J, k of 32 bytes
 
-   runs while its threads go on. Those started since the last commit_products() are a group, and
-   wait_products<N>() waits for all groups but the N latest: until then c must not be touched, nor
-   the factors written over. Warp w of the group holds rows 16·w + row_of(0, e), c[j][e] as in mma.cuh.
+   runs while its threads go on. Those between start_products(c) and commit_products() are a group,
+   and wait_products<N>(c) waits for all groups but the N latest: until then c must not be touched,
+   nor the factors written over. Warp w of the group holds rows 16·w + row_of(0, e), c[j][e] as in
+   mma.cuh; a may lie in its registers, as in mma.cuh, too.
 
    A tile of a factor is a series of rows of 128 bytes, from a multiple of 1024 bytes on; chunk c of
    row r stands at place c ^ (r % 8), so that chunks of 8 rows lie in different banks. If it lies
@@ -44,52 +45,82 @@ __device__ unsigned long long descriptor(Rows128<T> tile, int first, int k) {
 }
 
 #ifdef __CUDACC__
+/* Numbers in registers are computed in front of this, and used behind it. */
+template <int J> __device__ inline void settle(float (&c)[J][4]) {
+#pragma unroll
+  for (int j = 0; j < J; j++)
+    asm volatile("" : "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3]) :: "memory");
+}
+template <int J> __device__ inline void settle(unsigned (&a)[J][1][4]) {
+#pragma unroll
+  for (int j = 0; j < J; j++)
+    asm volatile("" : "+r"(a[j][0][0]), "+r"(a[j][0][1]), "+r"(a[j][0][2]), "+r"(a[j][0][3]));
+}
 __device__ inline void show_products() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
-__device__ inline void start_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+template <int J> __device__ inline void start_products(float (&c)[J][4]) {
+  settle(c);
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
 __device__ inline void commit_products() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
-template <int N, int J>
-__device__ inline void wait_products(float (&c)[J][4]) {
+template <int N, int J> __device__ inline void wait_products(float (&c)[J][4]) {
   asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(N) : "memory");
-#pragma unroll
-  for (int j = 0; j < J; j++)  // what comes behind must not be computed before
-    asm volatile("" : "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3]) :: "memory");
+  settle(c);
 }
 
 #define TEN(d) "%" #d "0, %" #d "1, %" #d "2, %" #d "3, %" #d "4, %" #d "5, %" #d "6, %" #d "7, %" \
   #d "8, %" #d "9, "
 #define FOUR(j) "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
 #define SIXTEEN(j) FOUR(j), FOUR(j + 1), FOUR(j + 2), FOUR(j + 3)
-#define WGMMA_256(name, end)                                                                     \
-  asm volatile("{ .reg .pred add; setp.eq.u32 add, 1, 1; wgmma.mma_async.sync.aligned." name " {" \
-               TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) TEN(6) TEN(7) TEN(8) TEN(9) TEN(10)      \
-               TEN(11) "%120, %121, %122, %123, %124, %125, %126, %127}, %128, %129, add, 1, 1"  \
-               end "; }"                                                                         \
-               : SIXTEEN(0), SIXTEEN(4), SIXTEEN(8), SIXTEEN(12), SIXTEEN(16), SIXTEEN(20),      \
-                 SIXTEEN(24), SIXTEEN(28)                                                        \
+#define WGMMA_OF(shape, sums, factors)                                                          \
+  "{ .reg .pred add; setp.eq.u32 add, 1, 1; wgmma.mma_async.sync.aligned." shape " {" sums "}, " \
+  factors "; }"
+#define WGMMA_256(shape, factors)                                                                 \
+  asm volatile(WGMMA_OF(shape,                                                                    \
+                        TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) TEN(6) TEN(7) TEN(8) TEN(9)      \
+                        TEN(10) TEN(11) "%120, %121, %122, %123, %124, %125, %126, %127",         \
+                        factors)                                                                  \
+               : SIXTEEN(0), SIXTEEN(4), SIXTEEN(8), SIXTEEN(12), SIXTEEN(16), SIXTEEN(20),       \
+                 SIXTEEN(24), SIXTEEN(28)                                                         \
                : "l"(a), "l"(b), "n"(LIE == ACROSS))
 template <Lie LIE, class T>
 __device__ inline void multiply(float (&c)[32][4], unsigned long long a, unsigned long long b) {
   if constexpr (sizeof(T) == 4)
-    WGMMA_256("m64n256k8.f32.tf32.tf32", "");
+    WGMMA_256("m64n256k8.f32.tf32.tf32", "%128, %129, add, 1, 1");
   else
-    WGMMA_256("m64n256k16.f32.bf16.bf16", ", %130, %130");
+    WGMMA_256("m64n256k16.f32.bf16.bf16", "%128, %129, add, 1, 1, %130, %130");
+}
+#define WGMMA_64(factors)                                                                       \
+  WGMMA_OF("m64n64k16.f32.bf16.bf16", TEN() TEN(1) TEN(2) "%30, %31", factors) \
+      : SIXTEEN(0), SIXTEEN(4)
+template <Lie LIE, class T>
+__device__ inline void multiply(float (&c)[8][4], unsigned long long a, unsigned long long b) {
+  asm volatile(WGMMA_64("%32, %33, add, 1, 1, %34, %34") : "l"(a), "l"(b), "n"(LIE == ACROSS));
+}
+template <Lie LIE, class T>
+__device__ inline void multiply(float (&c)[8][4], const unsigned (&a)[4], unsigned long long b) {
+  asm volatile(WGMMA_64("{%32, %33, %34, %35}, %36, add, 1, 1, %37")
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(LIE == ACROSS));
 }
 #else
+template <class A> void settle(A&) {}
 inline void show_products() {}
-inline void start_products() {}
+template <class C> void start_products(C&) {}
 inline void commit_products() { emulate::self().product_groups++; }
-template <int N, int J>
-inline void wait_products(float (&)[J][4]) {
+template <int N, class C>
+inline void wait_products(C&) {
   emulate::Fiber& self = emulate::self();
   std::erase_if(self.products, [&](auto& product) {  // at the last moment
     const bool over = product.first + N < self.product_groups;
     if (over) product.second();
     return over;
   });
+}
+template <class T> inline float value(T x) {
+  return std::bit_cast<float>(sizeof(T) == 4 ? x.bits & ~0x1fffu : unsigned(x.bits) << 16);
 }
 template <Lie LIE, class T>
 inline float factor(unsigned long long tile, int row, int k) {
@@ -100,22 +131,29 @@ inline float factor(unsigned long long tile, int row, int k) {
   else
     at += row / 64 * wide + k / 8 * eight + k % 8 * 128 + row % 64 * sizeof(T);
   if (tile >> 62 != 1) emulate::fail("wgmma: another order of chunks than 128 bytes");
-  const T x = *(const T*)(memory + (at ^ at / 128 % 8 * 16));
-  if constexpr (sizeof(T) == 4)
-    return std::bit_cast<float>(x.bits & ~0x1fffu);
-  else
-    return std::bit_cast<float>(unsigned(x.bits) << 16);
+  return value(*(const T*)(memory + (at ^ at / 128 % 8 * 16)));
 }
-template <Lie LIE, class T>
-inline void multiply(float (&c)[32][4], unsigned long long a, unsigned long long b) {
+template <Lie LIE, class T, int J, class F>
+void multiply_later(float (&c)[J][4], F a, unsigned long long b) {
   emulate::Fiber& self = emulate::self();
-  const int first = self.thread.x / 32 % 4 * 16;
   self.products.push_back({self.product_groups, [=, &c] {
     for (int k = 0; k < int(32 / sizeof(T)); k++)
-      for (int j = 0; j < 32; j++)
+      for (int j = 0; j < J; j++)
         for (int e = 0; e < 4; e++)
-          c[j][e] += factor<LIE, T>(a, first + row_of(0, e), k)
-                   * factor<LIE, T>(b, column_of(j, e), k);
+          c[j][e] += a(row_of(0, e), k) * factor<LIE, T>(b, column_of(j, e), k);
   }});
+}
+template <Lie LIE, class T, int J>
+void multiply(float (&c)[J][4], unsigned long long a, unsigned long long b) {
+  const int first = threadIdx.x / 32 % 4 * 16;
+  multiply_later<LIE, T>(c, [=](int m, int k) { return factor<LIE, T>(a, first + m, k); }, b);
+}
+template <Lie LIE, class T, int J>
+void multiply(float (&c)[J][4], const unsigned (&a)[4], unsigned long long b) {
+  const auto all = emulate::exchange(std::array<unsigned, 4>{a[0], a[1], a[2], a[3]});
+  multiply_later<LIE, T>(c, [=](int m, int k) {
+    const unsigned two = all[m % 8 * 4 + k / 2 % 4][k / 8 * 2 + m / 8];
+    return std::bit_cast<float>(k % 2 ? two & ~0xffffu : two << 16);
+  }, b);
 }
 #endif

@@ -1,5 +1,7 @@
 """Attention in CUDA, forward and backward, against its reference."""
 
+import sys
+
 import numpy as np
 import pytest
 from cuda_checks import PRECISIONS, ROUNDING
@@ -64,6 +66,16 @@ def test_sizes_of_heads(on, head, precision):
     q, k, v, g = (normal(rng, np.float64, 2, n, head) / 3 for n in (150, 140, 140, 150))
     dtype = np.float64 if precision == "fp64" else np.float32
     agrees(on, q, k, v, g, None, head != 64, ((precision.replace("fp64", "fp32"), dtype),))
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_warpgroups(on, is_causal, masked, monkeypatch):
+    monkeypatch.setattr(sys.modules["minigen.kernels.attention"], "hopper", lambda a: True)
+    rng = np.random.default_rng(0)
+    q, k, v, g = (normal(rng, np.float64, 2, n, 50) for n in (150, 140, 140, 150))
+    mask = normal(rng, np.float64, 2, 150, 140) > 0 if masked else None
+    agrees(on, q, k, v, g, mask, is_causal, (("bf16", np.float32),))
 
 
 def test_scores_of_any_size(on):

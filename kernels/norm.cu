@@ -3,8 +3,8 @@
    x (N, C, L) falls into groups that share mean and variance: in batch norm a channel of all
    images, else M neighbouring channels of one image, where layer norm has one group and L = 1.
    A group is `outer` runs of `inner` numbers, `stride` apart. A block takes one: a pass for the mean,
-   one for the deviations from it, one to write; after the first pass a group of the usual size
-   comes from the cache. About 8 FLOPs and 8 bytes an element: memory's speed counts.
+   one for the deviations from it, one to write; after the first pass a group of the usual size is
+   in shared memory. About 8 FLOPs and 8 bytes an element: memory's speed counts.
 
    The gradients of weight and bias are sums: over the pixels of each image's channel in group norm,
    by a warp; else over all images, in blocks of 32 × 8 threads that take 32 neighbouring positions
@@ -12,22 +12,22 @@
 
    With `silu` y = h σ(h) of the normalised h, which is made again in the backward pass. */
 #include "divisor.cuh"
+#include "each.cuh"
 #include "reduce.cuh"
 
 struct Group {
   int outer, stride;
   Divisor inner;
-  int step, G, M;  // groups of an image, channels of a group
-  Divisor L;       // numbers of a channel
-  int sample;      // from one image's weights to the next, 0 if they share them
+  int step, G;   // groups of an image
+  Divisor M, L;  // channels of a group, numbers of a channel
+  int sample;    // from one image's weights to the next, 0 if they share them
 
   __device__ int count() const { return outer * inner; }
   __device__ long long at(int i) const {  // where the group's i-th number lies
-    const long long first = blockIdx.x * (long long)step;
-    return first + (outer == 1 ? i : (long long)(i / inner) * stride + i % inner);
+    return blockIdx.x * (long long)step + (long long)(i / inner) * stride + i % inner;
   }
   __device__ int weight(int i) const {
-    return blockIdx.x / G * sample + blockIdx.x % G * M + (outer == 1 ? i / L : 0);
+    return blockIdx.x / G * sample + blockIdx.x % G * M + i / L % M;
   }
 };
 #define LAYOUT int outer, int stride, int inner, int step, int G, int M, int L, int sample
@@ -43,21 +43,40 @@ __device__ inline Real before_silu(Real g, Real xhat, const Real* weight, const 
   return g * (s * (1 + h * (1 - s)));
 }
 
+extern __shared__ char memory[];
+
+/* A block's n numbers, which each thread computes and takes up again in later passes: the first
+   `kept` of them stay in shared memory, any others are computed anew. */
+template <class T, class F> struct Numbers {
+  int n, kept;
+  F compute;
+
+  template <bool FIRST, class G> __device__ void each(G f) const {
+    T* at = (T*)memory;
+    ::each(threadIdx.x, n, blockDim.x,
+           [&](int i) { return !FIRST && i < kept ? at[i] : compute(i); },
+           [&](int i, T number) {
+             if (FIRST && i < kept) at[i] = number;
+             f(i, number);
+           });
+  }
+};
+template <class T, class F>
+__device__ Numbers<T, F> numbers(int n, int kept, F compute) { return {n, kept, compute}; }
+
 extern "C" __global__ void norm_forward(
     const Real* x, const Real* weight, const Real* bias, Real* y, Real* means, Real* vars,
-    Real* rstds, LAYOUT, Real eps, bool silu) {
+    Real* rstds, LAYOUT, int kept, Real eps, bool silu) {
   const Group group = GROUP;
   const int n = group.count();
+  const auto xs = numbers<Real>(n, kept, [&](int i) { return x[group.at(i)]; });
   Real sum = 0, squares = 0, rest = 0;
-#pragma unroll 8
-  for (int i = threadIdx.x; i < n; i += blockDim.x) sum += x[group.at(i)];
+  xs.template each<true>([&](int, Real xi) { sum += xi; });
   const Real about = block_sum(sum) / n;
-#pragma unroll 8
-  for (int i = threadIdx.x; i < n; i += blockDim.x) {
-    const Real d = x[group.at(i)] - about;
-    rest += d;  // what rounding left of the mean
-    squares += d * d;
-  }
+  xs.template each<false>([&](int, Real xi) {
+    rest += xi - about;  // what rounding left of the mean
+    squares += (xi - about) * (xi - about);
+  });
   rest = block_sum(rest) / n;
   const Real mean = about + rest, var = block_sum(squares) / n - rest * rest;
   const Real rstd = 1 / sqrt(var + eps);
@@ -66,38 +85,38 @@ extern "C" __global__ void norm_forward(
     vars[blockIdx.x] = var;
     rstds[blockIdx.x] = rstd;
   }
-#pragma unroll 8
-  for (int i = threadIdx.x; i < n; i += blockDim.x) {
+  xs.template each<false>([&](int i, Real xi) {
     const int c = group.weight(i);
-    const Real xhat = (x[group.at(i)] - mean) * rstd;
+    const Real xhat = (xi - mean) * rstd;
     const Real h = (weight ? xhat * weight[c] : xhat) + (bias ? bias[c] : 0);
     y[group.at(i)] = silu ? h * sigma(h) : h;
-  }
+  });
 }
+
+struct Slope { Real xhat, g; };  // x̂ and a gradient
 
 extern "C" __global__ void norm_backward(
     const Real* g, const Real* x, const Real* weight, const Real* bias, const Real* mean,
-    const Real* rstd, Real* gx, LAYOUT, bool silu) {
+    const Real* rstd, Real* gx, LAYOUT, int kept, bool silu) {
   const Group group = GROUP;
   const int n = group.count();
   const Real m = mean[blockIdx.x], r = rstd[blockIdx.x];
-  auto xhat = [&](int i) { return (x[group.at(i)] - m) * r; };
-  auto h = [&](int i) {  // the gradient with respect to xhat
+  const auto slopes = numbers<Slope>(n, kept, [&](int i) {
     const int c = group.weight(i);
-    const Real gh = before_silu(g[group.at(i)], xhat(i), weight, bias, c, silu);
-    return weight ? gh * weight[c] : gh;
-  };
+    const Real xhat = (x[group.at(i)] - m) * r;
+    const Real gh = before_silu(g[group.at(i)], xhat, weight, bias, c, silu);
+    return Slope{xhat, weight ? gh * weight[c] : gh};
+  });
   Real slope = 0, shift = 0;
-#pragma unroll 8
-  for (int i = threadIdx.x; i < n; i += blockDim.x) {
-    slope += h(i) * xhat(i);
-    shift += h(i);
-  }
+  slopes.template each<true>([&](int, Slope s) {
+    slope += s.g * s.xhat;
+    shift += s.g;
+  });
   slope = block_sum(slope) / n;
   shift = block_sum(shift) / n;
-#pragma unroll 8
-  for (int i = threadIdx.x; i < n; i += blockDim.x)
-    gx[group.at(i)] = r * (h(i) - shift - xhat(i) * slope);
+  slopes.template each<false>([&](int i, Slope s) {
+    gx[group.at(i)] = r * (s.g - shift - s.xhat * slope);
+  });
 }
 
 /* sums[0, n, c] = Σ g·xhat, sums[1, n, c] = Σ g over the pixels of image n's channel c: a warp. */
@@ -110,14 +129,14 @@ extern "C" __global__ void norm_channels(
   const int c = channel % C;
   const Real m = mean[channel / M], r = rstd[channel / M];
   Real gw = 0, gb = 0;
-#pragma unroll 4
-  for (int l = threadIdx.x % 32; l < L; l += 32) {
+  each(threadIdx.x % 32, L, 32, [&](int l) {
     const long long i = channel * L + l;
-    const Real xhat = (x[i] - m) * r;
-    const Real gh = before_silu(g[i], xhat, weight, bias, image * sample + c, silu);
-    gw += gh * xhat;
+    return Slope{(x[i] - m) * r, g[i]};
+  }, [&](int, Slope s) {
+    const Real gh = before_silu(s.g, s.xhat, weight, bias, image * sample + c, silu);
+    gw += gh * s.xhat;
     gb += gh;
-  }
+  });
   gw = warp_sum(gw);
   gb = warp_sum(gb);
   if (threadIdx.x % 32 == 0) {

@@ -68,40 +68,45 @@ def _layout(x, num_groups, weight):
     return N * num_groups, 1, 0, M * L, M * L, num_groups, M, L, sample
 
 
-def _threads(x, groups):
-    """Of a block, which has one group: more where there are few and large ones."""
-    return 1024 if groups < 2 * FILL and x.size > 4096 * groups else 256
+KEPT = 96 << 10  # bytes of shared memory for a group's numbers: what every device has
+
+
+def _launch(name, x, layout, arrays, numbers, *options):
+    """Launch a kernel of norm.cu that keeps so many `numbers` of each element of x."""
+    count, *layout = layout
+    size = x.size // max(1, count)
+    kept = min(size, KEPT // (numbers * x.itemsize))
+    launch("norm.cu", name, count, 512 if size > 4096 and count < FILL else 256,
+           (*arrays, *layout, kept, *options), kept * numbers * x.itemsize, **real(x.dtype))
 
 
 def launch_norm(x, num_groups, weight, bias, eps, silu=False):
     """y, mean, var, rstd of x (N, C, L), the last three one number for each group."""
-    count, *layout = _layout(x, num_groups, weight)
-    y, (mean, var, rstd) = xp(x).empty_like(x), xp(x).empty((3, count), x.dtype)
-    launch("norm.cu", "norm_forward", count, _threads(x, count), (
-        x, weight, bias, y, mean, var, rstd, *layout, x.dtype.type(eps), bool(silu)),
-        **real(x.dtype))
+    layout = _layout(x, num_groups, weight)
+    y, (mean, var, rstd) = xp(x).empty_like(x), xp(x).empty((3, layout[0]), x.dtype)
+    _launch("norm_forward", x, layout, (x, weight, bias, y, mean, var, rstd), 1,
+            x.dtype.type(eps), bool(silu))
     return y, mean, var, rstd
 
 
 def launch_norm_backward(g, x, num_groups, weight, bias, mean, rstd, silu=False, alike=False):
     """gx, gw, gb; the last two None without a weight. In group norm gw and gb are of each image; in
     batch norm, and where all images are `alike`, of them all."""
-    (N, C, L), (count, *layout) = x.shape, _layout(x, num_groups, weight)
+    (N, C, L), layout = x.shape, _layout(x, num_groups, weight)
     gx = xp(x).empty_like(x)
-    launch("norm.cu", "norm_backward", count, _threads(x, count), (
-        g, x, weight, bias, mean, rstd, gx, *layout, bool(silu)), **real(x.dtype))
+    _launch("norm_backward", x, layout, (g, x, weight, bias, mean, rstd, gx), 2, bool(silu))
     if weight is None:
         return gx, None, None
     if num_groups and not alike:
         sums = xp(x).empty((2, N, C), x.dtype)
         launch("norm.cu", "norm_channels", blocks(N * C, 8), 256, (
-            g, x, weight, bias, mean, rstd, sums, np.int64(N * C), C, *layout[5:], bool(silu)),
+            g, x, weight, bias, mean, rstd, sums, np.int64(N * C), C, *layout[6:], bool(silu)),
             **real(x.dtype))
         return gx, *sums
     wide = blocks(C * L, 32)
     parts = max(1, min(FILL // wide, blocks(N, 8)))
     sums = xp(x).zeros((parts, 2, C, L), x.dtype)
     launch("norm.cu", "norm_positions", (wide, parts), (32, 8), (
-        g, x, mean, rstd, sums, np.int64(N), np.int64(C * L), layout[5], L, num_groups or 0),
+        g, x, mean, rstd, sums, np.int64(N), np.int64(C * L), layout[6], L, num_groups or 0),
         **real(x.dtype))
     return gx, *sums.sum((0, 3))

@@ -11,9 +11,9 @@
 extern "C" __global__ void channel_sum(const Real* x, Real* y, int N, int C, int L) {
   const Divisor length(L);
   Real sum = 0;
-#pragma unroll 8
-  for (int i = threadIdx.x; i < N * L; i += blockDim.x)
-    sum += x[((long long)(i / length) * C + blockIdx.x) * L + i % length];
+  each(threadIdx.x, N * L, blockDim.x, [&](int i) {
+    return x[((long long)(i / length) * C + blockIdx.x) * L + i % length];
+  }, [&](int, Real here) { sum += here; });
   sum = block_sum(sum);
   if (threadIdx.x == 0) y[blockIdx.x] = sum;
 }
@@ -21,9 +21,8 @@ extern "C" __global__ void channel_sum(const Real* x, Real* y, int N, int C, int
 extern "C" __global__ void square_sum(const Real* x, Real* parts, long long n, int part) {
   const long long first = (long long)blockIdx.x * part;
   Real sum = 0;
-#pragma unroll 4
-  for (long long i = first + threadIdx.x; i < min(first + part, n); i += blockDim.x)
-    sum += x[i] * x[i];
+  each(threadIdx.x, min((long long)part, n - first), blockDim.x,
+       [&](int i) { return x[first + i]; }, [&](int, Real here) { sum += here * here; });
   sum = block_sum(sum);
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }

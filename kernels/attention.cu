@@ -122,6 +122,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) attention(
     }
     each(s, [&](Real& x, int i, int j, int e) { total[i][e / 2] += x = power(x); });
     add_product<ACROSS>(out, factor(s, shared.part(0)), tile[1], 0, COLUMNS);
+    finish(out);
   }
   each([&](int i, int half) {
     Real& sum = total[i][half];
@@ -202,6 +203,7 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
       add_product<ACROSS>(a, factor(ds, shared.part(0)), of_one, strip, STRIP);
       if constexpr (!OF_QUERIES)
         add_product<ACROSS>(b, factor(p, shared.part(1)), of_two, strip, STRIP);
+      finish(a), finish(b);
     }
   }
   each(a, [&](Real& x, int i, int j, int e) { x *= OF_QUERIES ? scale : LN2; });  // q had log2 e
@@ -209,7 +211,7 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
   if constexpr (!OF_QUERIES) store(second + n * rows * E, b, r0 + own, rows, E);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1) attention_queries(
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_BACK) attention_queries(
     const Start* starts, const Input* q, const Input* k, const Input* v, const Input* g,
     const Real* mask, Real* gq, int T, int S, int D, int E, long long mask_step, bool causal,
     Real scale) {

@@ -14,11 +14,12 @@
 
 constexpr int BYTES = HEAD * sizeof(Input);  // of a row
 #ifdef WGMMA
-constexpr int WARPS = 8, I = 1, TOGETHER = 64, BLOCKS = 2;
+constexpr int WARPS = 4, I = 1, TOGETHER = 64;
+constexpr int BLOCKS = 4, BLOCKS_BACK = 3;  // on a multiprocessor, so that they take turns
 static_assert(HEAD == 64 && sizeof(Input) == 2);
 #else
 constexpr int WARPS = BYTES > 256 ? 2 : 4, I = tensor<Input> && BYTES <= 128 ? 2 : 1;
-constexpr int TOGETHER = 16 * I, BLOCKS = 1;  // rows that are multiplied together
+constexpr int TOGETHER = 16 * I, BLOCKS = 1, BLOCKS_BACK = 1;  // rows multiplied together
 #endif
 constexpr int ROWS = 16 * I * WARPS, THREADS = 32 * WARPS;
 constexpr int FIT = (tensor<Input> ? 8192 : 4096) / BYTES;  // rows of a tile
@@ -198,7 +199,6 @@ __device__ void add_product(Sums& c, Held<STEPS> a, Tile<COLUMNS>& b, int first,
   for (int k = 0; k < STEPS; k++)
     multiply<LIE, Input>(c[0], a.words[k][0], descriptor<LIE>(b.place(), 0, first / DEPTH + k));
   commit_products();
-  wait_products<0>(c[0]);
 }
 __device__ inline void finish(Sums& c) { wait_products<0>(c[0]); }
 #else

@@ -226,7 +226,7 @@ class _Cuda:
         warps, columns = 4 - 2 * (size > 256), min(64, max(16, (4096 << tensor) // size))
         block, wide, macros = 16 * warps * (1 + (tensor and size <= 128)), size + 16, self.macros
         if self.bytes == 2 and self.head == 64 and hopper(self.packed[0]):
-            warps, wide, macros = 8, size, {**macros, "WGMMA": 1}
+            block, wide, macros = 64, size, {**macros, "WGMMA": 1}
         part = 0 if tensor else columns * self.bytes + 16
         shared = own * block * (wide + part) + 4 * columns * (wide + self.options[-1].itemsize)
         launch("attention.cu", name, len(self.packed[0]) * blocks(rows, block), 32 * warps,

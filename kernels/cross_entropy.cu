@@ -10,7 +10,7 @@ extern "C" __global__ void cross_entropy(const Real* x, const long long* t, Real
                                          long long rows, int C, int B) {
   const Row r(C, B);
   if (r.row >= rows) return;  // of a warp that shares a row all or none
-  auto number = [&](int c) { return x[r.begin + (long long)c * B]; };
+  auto number = [&](int c) { return x[r.begin + c * B]; };
   Real top = -INFINITY, sum = 0;
   each(r.first, C, r.step, number,
        [&](int, Real here) { top = here != here || here > top ? here : top; });
@@ -29,8 +29,8 @@ extern "C" __global__ void cross_entropy_backward(const Real* x, const long long
   if (r.row >= rows) return;
   const Real here = g[r.row], sum = lse[r.row];
   const long long target = t[r.row];
-  each(r.first, C, r.step, [&](int c) { return x[r.begin + (long long)c * B]; },
+  each(r.first, C, r.step, [&](int c) { return x[r.begin + c * B]; },
        [&](int c, Real score) {
-         gx[r.begin + (long long)c * B] = here * (exp(score - sum) - (c == target ? 1 : 0));
+         gx[r.begin + c * B] = here * (exp(score - sum) - (c == target ? 1 : 0));
        });
 }

@@ -53,19 +53,20 @@ def sums_of(g, x, mean, rstd):
     return gw * rstd, gb
 
 
-def _layout(x, num_groups, weight):
-    """How the groups lie in x (N, C, L), for norm.cu: their number, then runs, step from run to
-    run, length of a run, step from group to group, groups of an image, channels of a group, numbers
-    of a channel, step from one sample's weights to the next. num_groups is None where all images
-    share the mean of a channel."""
+def _layout(x, num_groups, weight, of_numbers):
+    """How the groups lie in x (N, C, L), for norm.cu: their number, then runs, length of a run, steps
+    from group to group and from run to run, groups of an image, channels of a group, and the steps
+    from a run's, a number's and an image's weights to the next. num_groups is None where all images
+    share the mean of a channel; `of_numbers` where a weight is of one number."""
     N, C, L = x.shape
-    sample = C if weight is not None and weight.ndim == 2 and len(weight) > 1 else 0
     M = C // num_groups if num_groups else 1
     if (M if num_groups else N) * L >= 2**31:
         raise ValueError(f"normalisation of {x.shape}: 2³¹ numbers or more share a mean")
     if num_groups is None:
-        return C, N, C * L, L, L, C, 1, L, sample
-    return N * num_groups, 1, 0, M * L, M * L, num_groups, M, L, sample
+        return C, N, L, L, C * L, C, 1, 0, 0, 0
+    runs = (1, M, M, 0) if of_numbers else (M, L, M * L, L)
+    sample = C if weight is not None and weight.ndim == 2 and len(weight) > 1 else 0
+    return N * num_groups, *runs, num_groups, M, int(not of_numbers), int(of_numbers), sample
 
 
 KEPT = 96 << 10  # bytes of shared memory for a group's numbers: what every device has
@@ -73,16 +74,16 @@ KEPT = 96 << 10  # bytes of shared memory for a group's numbers: what every devi
 
 def _launch(name, x, layout, arrays, numbers, *options):
     """Launch a kernel of norm.cu that keeps so many `numbers` of each element of x."""
-    count, *layout = layout
-    size = x.size // max(1, count)
-    kept = min(size, KEPT // (numbers * x.itemsize))
-    launch("norm.cu", name, count, 512 if size > 4096 and count < FILL else 256,
-           (*arrays, *layout, kept, *options), kept * numbers * x.itemsize, **real(x.dtype))
+    groups, runs, length, *_ = layout
+    kept = min(runs * length, KEPT // (numbers * x.itemsize))
+    warps = max(1, min(runs, 16 if groups < FILL else 8))
+    launch("norm.cu", name, groups, 32 * warps, (*arrays, *layout[1:], kept, *options),
+           kept * numbers * x.itemsize, **real(x.dtype))
 
 
 def launch_norm(x, num_groups, weight, bias, eps, silu=False):
     """y, mean, var, rstd of x (N, C, L), the last three one number for each group."""
-    layout = _layout(x, num_groups, weight)
+    layout = _layout(x, num_groups, weight, num_groups and x.shape[2] == 1)
     y, (mean, var, rstd) = xp(x).empty_like(x), xp(x).empty((3, layout[0]), x.dtype)
     _launch("norm_forward", x, layout, (x, weight, bias, y, mean, var, rstd), 1,
             x.dtype.type(eps), bool(silu))
@@ -91,22 +92,19 @@ def launch_norm(x, num_groups, weight, bias, eps, silu=False):
 
 def launch_norm_backward(g, x, num_groups, weight, bias, mean, rstd, silu=False, alike=False):
     """gx, gw, gb; the last two None without a weight. In group norm gw and gb are of each image; in
-    batch norm, and where all images are `alike`, of them all."""
-    (N, C, L), layout = x.shape, _layout(x, num_groups, weight)
-    gx = xp(x).empty_like(x)
-    _launch("norm_backward", x, layout, (g, x, weight, bias, mean, rstd, gx), 2, bool(silu))
-    if weight is None:
-        return gx, None, None
-    if num_groups and not alike:
-        sums = xp(x).empty((2, N, C), x.dtype)
-        launch("norm.cu", "norm_channels", blocks(N * C, 8), 256, (
-            g, x, weight, bias, mean, rstd, sums, np.int64(N * C), C, *layout[6:], bool(silu)),
-            **real(x.dtype))
-        return gx, *sums
-    wide = blocks(C * L, 32)
-    parts = max(1, min(FILL // wide, blocks(N, 8)))
-    sums = xp(x).zeros((parts, 2, C, L), x.dtype)
-    launch("norm.cu", "norm_positions", (wide, parts), (32, 8), (
-        g, x, mean, rstd, sums, np.int64(N), np.int64(C * L), layout[6], L, num_groups or 0),
-        **real(x.dtype))
-    return gx, *sums.sum((0, 3))
+    batch norm, and in layer norm, where L = 1 and all images are `alike`, of them all."""
+    (N, C, L), m, like = x.shape, xp(x), {"dtype": x.dtype}
+    layout = _layout(x, num_groups, weight, alike)
+    gx, (gw, gb) = m.empty_like(x), (None, None)
+    if weight is not None and not alike:
+        gw, gb = m.empty((2, C, N) if num_groups is None else (2, N, C), **like)
+    _launch("norm_backward", x, layout, (g, x, weight, bias, mean, rstd, gx, gw, gb), 2, bool(silu))
+    if gw is not None and num_groups is None:
+        gw, gb = gw.sum(1), gb.sum(1)
+    if weight is not None and alike:
+        wide = blocks(C, 32)
+        sums = m.zeros((max(1, min(FILL // wide, blocks(N, 8))), 2, C), **like)
+        launch("norm.cu", "norm_numbers", (wide, len(sums)), (32, 8),
+               (g, x, mean, rstd, sums, np.int64(N), C), **real(x.dtype))
+        gw, gb = sums.sum(0)
+    return gx, gw, gb

@@ -160,10 +160,10 @@ def recorded(subject, rows, side, seconds, rounds):
     found = []
     with side("recorded") as ours:
         for row in rows:
-            name = row["what"].removeprefix(f"{MODELS[subject]}: ")
+            name = row["what"].removeprefix(f"{MODELS[subject]}: ").partition(",")[0]
             if name in ("train", "sample"):
                 times = [ours.time(name, seconds) for _ in range(rounds)]
-                found.append({"what": f"{MODELS[subject]}: {name}, recorded",
+                found.append({"what": f"{row['what']}, recorded",
                               **ratio(1e3 * statistics.median(times), row["pytorch"])})
     return found
 

@@ -211,14 +211,14 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
   if constexpr (!OF_QUERIES) store(second + n * rows * E, b, r0 + own, rows, E);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_BACK) attention_queries(
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) attention_queries(
     const Start* starts, const Input* q, const Input* k, const Input* v, const Input* g,
     const Real* mask, Real* gq, int T, int S, int D, int E, long long mask_step, bool causal,
     Real scale) {
   backward<true>(starts, q, k, v, g, mask, gq, nullptr, T, S, D, E, mask_step, causal, scale);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1) attention_keys(
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_OF_KEYS) attention_keys(
     const Start* starts, const Input* q, const Input* k, const Input* v, const Input* g,
     const Real* mask, Real* gk, Real* gv, int T, int S, int D, int E, long long mask_step,
     bool causal, Real scale) {

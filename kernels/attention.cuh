@@ -15,11 +15,11 @@
 constexpr int BYTES = HEAD * sizeof(Input);  // of a row
 #ifdef WGMMA
 constexpr int WARPS = 4, I = 1, TOGETHER = 64;
-constexpr int BLOCKS = 4, BLOCKS_BACK = 3;  // on a multiprocessor, so that they take turns
+constexpr int BLOCKS = 4, BLOCKS_OF_KEYS = 3;  // on a multiprocessor, so that they take turns
 static_assert(HEAD == 64 && sizeof(Input) == 2);
 #else
 constexpr int WARPS = BYTES > 256 ? 2 : 4, I = tensor<Input> && BYTES <= 128 ? 2 : 1;
-constexpr int TOGETHER = 16 * I, BLOCKS = 1, BLOCKS_BACK = 1;  // rows multiplied together
+constexpr int TOGETHER = 16 * I, BLOCKS = 1, BLOCKS_OF_KEYS = 1;  // rows multiplied together
 #endif
 constexpr int ROWS = 16 * I * WARPS, THREADS = 32 * WARPS;
 constexpr int FIT = (tensor<Input> ? 8192 : 4096) / BYTES;  // rows of a tile

@@ -259,7 +259,9 @@ template <class T> T atomicAdd(T* to, T v) {
 }
 inline int __clz(int x) { return std::countl_zero(unsigned(x)); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return uint64_t(a) * b >> 32; }
-using std::exp, std::expm1, std::log, std::sqrt, std::cos, std::sin, std::min, std::max;
+template <class T> T cospi(T x) { return std::cos(T(M_PI) * x); }
+template <class T> T sinpi(T x) { return std::sin(T(M_PI) * x); }
+using std::exp, std::expm1, std::log, std::sqrt, std::min, std::max;
 
 /* The program. Command line: the kernel's name, grid, block, bytes of shared memory. Input: the
    arguments, each as its number of bytes (int64, -1 for a null pointer) and its bytes. Output:

@@ -109,7 +109,7 @@ extern "C" __global__ void norm_forward(
   });
 }
 
-struct Slope { Real xhat, g; };  // g is the gradient with respect to h
+struct Pair { Real x, g; };
 
 /* gx, and, unless gw is null or they are of single numbers, Σ g·xhat and Σ g of each run. */
 extern "C" __global__ void norm_backward(
@@ -117,25 +117,25 @@ extern "C" __global__ void norm_backward(
     const Real* rstd, Real* gx, Real* gw, Real* gb, LAYOUT, bool silu) {
   const Group group = GROUP;
   const Real m = mean[blockIdx.x], r = rstd[blockIdx.x];
-  auto slope = [&](int run, const Affine& affine) {
-    const Real *of_g = g + group.at(run), *of_x = x + group.at(run);
-    return [=](int j) {
-      Slope s = {(of_x[j] - m) * r, of_g[j]};
-      if (silu) {
-        const Real h = affine(s.xhat, j), p = sigma(h);
-        s.g *= p * (1 + h * (1 - p));
-      }
-      return s;
-    };
+  auto numbers = [&](int run) {
+    const Real *of_x = x + group.at(run), *of_g = g + group.at(run);
+    return [=](int j) { return Pair{of_x[j], of_g[j]}; };
+  };
+  auto before_silu = [&](Pair& two, const Affine& affine, int j) {  // xhat; h's gradient
+    two.x = (two.x - m) * r;
+    if (!silu) return;
+    const Real h = affine(two.x, j), p = sigma(h);
+    two.g *= p * (1 + h * (1 - p));
   };
   Real slopes = 0, shift = 0;
   group.each([&](int run) {
     const Affine affine(group, run, weight, bias);
     Real of_weight = 0, of_bias = 0;
-    group.each<true>(run, slope(run, affine), [&](int j, Slope s) {
-      const Real here = affine.weights ? s.g * affine.weights[j] : s.g;
-      of_weight += here * s.xhat;
-      of_bias += here;
+    group.each<true>(run, numbers(run), [&](int j, Pair two) {
+      before_silu(two, affine, j);
+      if (affine.weights) two.g *= affine.weights[j];
+      of_weight += two.g * two.x;
+      of_bias += two.g;
     });
     slopes += affine.weight * of_weight;
     shift += affine.weight * of_bias;
@@ -153,9 +153,10 @@ extern "C" __global__ void norm_backward(
   group.each([&](int run) {
     const Affine affine(group, run, weight, bias);
     Real* to = gx + group.at(run);
-    group.each<false>(run, slope(run, affine), [&](int j, Slope s) {
-      const Real here = s.g * (affine.weights ? affine.weights[j] : affine.weight);
-      to[j] = r * (here - shift - s.xhat * slopes);
+    group.each<false>(run, numbers(run), [&](int j, Pair two) {
+      before_silu(two, affine, j);
+      two.g *= affine.weights ? affine.weights[j] : affine.weight;
+      to[j] = r * (two.g - shift - two.x * slopes);
     });
   });
 }

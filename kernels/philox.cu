@@ -42,9 +42,9 @@ extern "C" __global__ void random_normal(const unsigned long long* state, Real* 
   philox(c, state[0], state[1] + i);
   for (int j = 0; j < 4; j += 2) {
     const Real u = ((c[j] >> 8) + Real(0.5)) * Real(1.0 / (1 << 24));
-    const Real angle = (c[j + 1] >> 8) * Real(2 * 3.14159265358979323846 / (1 << 24));
+    const Real angle = (c[j + 1] >> 8) * Real(2.0 / (1 << 24));  // by π
     const Real radius = sqrt(-2 * log(u));
-    if (4 * i + j < n) y[4 * i + j] = radius * cos(angle);
-    if (4 * i + j + 1 < n) y[4 * i + j + 1] = radius * sin(angle);
+    if (4 * i + j < n) y[4 * i + j] = radius * cospi(angle);
+    if (4 * i + j + 1 < n) y[4 * i + j + 1] = radius * sinpi(angle);
   }
 }

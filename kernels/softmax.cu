@@ -17,8 +17,9 @@ __device__ void softmax_of(const Real* x, Real* y, long long rows, int C, int B)
   if (r.whole) top = warp_max(top);
   each(r.first, C, r.step, number, [&](int, Real here) { sum += exp(here - top); });
   if (r.whole) sum = warp_sum(sum);
+  sum = LOG ? log(sum) : 1 / sum;
   each(r.first, C, r.step, number, [&](int c, Real here) {
-    y[r.begin + c * B] = LOG ? here - top - log(sum) : exp(here - top) / sum;
+    y[r.begin + c * B] = LOG ? here - top - sum : exp(here - top) * sum;
   });
 }
 

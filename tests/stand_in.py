@@ -41,7 +41,7 @@ class ndarray:
             raise AttributeError(f"cupy.ndarray has no {name}")
         return (lambda *args, **kw: call(value, *args, **kw)) if callable(value) else wrap(value)
 
-    device = types.SimpleNamespace(id=0)
+    device = types.SimpleNamespace(id=0, compute_capability="80")
     __dlpack_device__ = lambda self: (2, 0)  # of CUDA, in DLPack's numbering
 
     def get(self):

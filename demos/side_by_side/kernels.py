@@ -2,7 +2,8 @@
 
 A name is its row in the table: "conv2d, bf16, 128→128 3×3, 256 of 32×32". fp32, tf32 and bf16 are
 what products round their factors to. minigen's arrays are float32 throughout; PyTorch's are bf16
-where the row says so, and channels-last for its convolutions, which suits them best.
+where the row says so, and channels-last for its convolutions, which suits them best. "of float32"
+is PyTorch on the same float32 arrays as minigen, which it rounds and whose result it makes float32.
 """
 
 import numpy as np
@@ -42,6 +43,9 @@ def table(n=N, side=H, heads=HEADS, lengths=LENGTHS, square=SIDE, many=MANY):
             f"conv2d_weight, {p}: its gradient by w": (
                 [x, x, w], flops, "TFLOP/s",
                 lambda k, g, x, w: k.conv2d_weight(g, x, (3, 3), *at), back("w"))}
+        if p == "bf16":
+            rows |= {f"{name}, of float32": (*row[:-1], rounding(row[-1]))
+                     for name, row in rows.items() if name.startswith("conv")}
         for T in lengths:
             qkv, scale = [(heads, T, D)] * 3, D**-0.5
             forward = lambda k, q, k_, v, s=scale: k.attention(q, k_, v, None, False, s)
@@ -97,6 +101,14 @@ def table(n=N, side=H, heads=HEADS, lengths=LENGTHS, square=SIDE, many=MANY):
     return rows
 
 
+def rounding(function):
+    """A function of PyTorch's on bf16 arrays as one on float32 arrays."""
+    def rounded(torch, *arrays):
+        y = function(torch, *(a.bfloat16() for a in arrays))
+        return next(a for a in y if a is not None).float() if isinstance(y, tuple) else y.float()
+    return rounded
+
+
 def adam(torch, p, g, m, v):
     """PyTorch's fused step."""
     p.grad = g.detach()
@@ -147,8 +159,10 @@ def pytorch(shared, compile, **sizes):
     import torch
 
     def row(name, shapes, function):
-        dtype = torch.bfloat16 if precision(name) == "bf16" else torch.float32
-        layout = torch.channels_last if name.startswith("conv") else torch.contiguous_format
+        given = name.endswith("of float32")
+        dtype = torch.bfloat16 if precision(name) == "bf16" and not given else torch.float32
+        layout = torch.channels_last if name.startswith("conv") and not given else (
+            torch.contiguous_format)
         learnt = isinstance(function, tuple)
 
         def arrays():

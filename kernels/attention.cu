@@ -172,12 +172,6 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
   arrive();
 
   const auto one = hold<2>(shared.own[0]), two = hold<2>(shared.own[1]);
-  Start start[I][2];
-  if constexpr (OF_QUERIES)
-    each([&](int i, int half) {
-      const int t = r0 + own + row_of(i, 2 * half);
-      start[i][half] = t < T ? starts[t] : Start{-INFINITY, 0};
-    });
   Sums a = {}, b = {};
   for (int c0 = begin; c0 < end; c0 += COLUMNS, arrive()) {
     if (c0 + COLUMNS < end) fetch_tile(c0 + COLUMNS);
@@ -190,10 +184,11 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
       auto &of_one = shared.other[stage][0], &of_two = shared.other[stage][1];
       Real p[I][STRIP / 8][4], ds[I][STRIP / 8][4];
       each(p, [&](Real& x, int i, int j, int e) {
-        const Start& begins = OF_QUERIES ? start[i][e / 2]
+        const Start& begins = OF_QUERIES ? starts[min(row + row_of(i, e), T - 1)]
                                          : shared.start[stage][strip + column_of(j, e)];
         x = begins.score, ds[i][j][e] = begins.slope;
       });
+      prepare(p), prepare(ds);
       add_product<ALONG>(p, one, of_one, strip, HEAD);
       add_product<ALONG>(ds, two, of_two, strip, HEAD);
       finish(p), finish(ds);
@@ -201,9 +196,11 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
       masked.apply<!OF_QUERIES>(p, OF_QUERIES ? row : column, OF_QUERIES ? column : row);
       each(ds, [&](Real& x, int i, int j, int e) { x *= p[i][j][e] = power(p[i][j][e]); });
       add_product<ACROSS>(a, factor(ds, shared.part(0)), of_one, strip, STRIP);
-      if constexpr (!OF_QUERIES)
+      if constexpr (!OF_QUERIES) {
         add_product<ACROSS>(b, factor(p, shared.part(1)), of_two, strip, STRIP);
-      finish(a), finish(b);
+        finish(b);
+      }
+      finish(a);
     }
   }
   each(a, [&](Real& x, int i, int j, int e) { x *= OF_QUERIES ? scale : LN2; });  // q had log2 e

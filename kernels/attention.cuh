@@ -180,8 +180,10 @@ __device__ auto factor(const Real (&s)[I][J][4], Input* part) {
 }
 
 /* c[m][n] += Σ_{k<K} a(m, k) · b[n][k], or b[k][n] if it lies ACROSS; of b only the rows from `first`
-   on. With WGMMA it is there when finish(c) has come back. */
+   on. With WGMMA it is there when finish(c) has come back, and what else is added to must be there
+   before, prepare(c), or the compiler waits for this product to compute it. */
 #ifdef WGMMA
+__device__ inline void prepare(Sums& c) { settle(c[0]); }
 template <Lie LIE>
 __device__ void add_product(Sums& c, Rows128<Input> a, Tile<COLUMNS>& b, int first, int K) {
   start_products(c[0]);
@@ -218,10 +220,11 @@ __device__ void add_product(Real (&c)[I][J][4], const Held<STEPS>& a, const Tile
         ldmatrix(b, at + 8 * j * WIDE + k);
       else if constexpr (SHORT)
         ldmatrix_transposed(b, at + k * WIDE + 8 * j);
-      else
+      else {
 #pragma unroll
         for (int w = 0; w < 4; w++)
           b[w] = *(const unsigned*)&at[(k + w % 2) * WIDE + 8 * (j + w / 2)];
+      }
 #pragma unroll
       for (int i = 0; i < I; i++) {
         mma<Input>(c[i][j], a.words[k / DEPTH][i], b);
@@ -238,6 +241,7 @@ __device__ void add_product(Real (&c)[I][J][4], Along<Input> a, const Tile<COLUM
   else
     multiply(c, a, Along<Input>{b.rows[first], WIDE}, K);
 }
+template <int J> __device__ void prepare(Real (&)[I][J][4]) {}
 template <int J> __device__ void finish(Real (&)[I][J][4]) {}
 #endif
 

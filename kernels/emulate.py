@@ -40,8 +40,9 @@ def run(file, text, macros, name, grid, block, args, shared):
     given = b"".join(np.int64(-1).tobytes() if a is None else np.int64(a.nbytes).tobytes()
                      + a.tobytes() for a in arguments)
     path = program(file, text, macros, _sanitizer.get())
+    options = {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1"}
     done = subprocess.run([path, name, *map(str, (*grid, *block, shared))], input=given,
-                          capture_output=True, env=os.environ | {"ASAN_OPTIONS": "detect_leaks=0"})
+                          capture_output=True, env=os.environ | options)
     if done.returncode:
         report = done.stderr.decode(errors="replace").strip()
         raise RuntimeError(f"{file}: {name}: exit status {done.returncode}\n{report}")

@@ -54,10 +54,10 @@ def sums_of(g, x, mean, rstd):
 
 
 def _layout(x, num_groups, weight, of_numbers):
-    """How the groups lie in x (N, C, L), for norm.cu: their number, then runs, length of a run, steps
-    from group to group and from run to run, groups of an image, channels of a group, and the steps
-    from a run's, a number's and an image's weights to the next. num_groups is None where all images
-    share the mean of a channel; `of_numbers` where a weight is of one number."""
+    """How the groups lie in x (N, C, L), for norm.cu: their number, then runs, length of a run,
+    steps from group to group and from run to run, groups of an image, channels of a group, and the
+    steps from a run's, a number's and an image's weights to the next. num_groups is None where all
+    images share the mean of a channel; `of_numbers` where a weight is of one number."""
     N, C, L = x.shape
     M = C // num_groups if num_groups else 1
     if (M if num_groups else N) * L >= 2**31:
@@ -93,7 +93,7 @@ def launch_norm(x, num_groups, weight, bias, eps, silu=False):
 def launch_norm_backward(g, x, num_groups, weight, bias, mean, rstd, silu=False, alike=False):
     """gx, gw, gb; the last two None without a weight. In group norm gw and gb are of each image; in
     batch norm, and in layer norm, where L = 1 and all images are `alike`, of them all."""
-    (N, C, L), m, like = x.shape, xp(x), {"dtype": x.dtype}
+    N, C, m, like = *x.shape[:2], xp(x), {"dtype": x.dtype}
     layout = _layout(x, num_groups, weight, alike)
     gx, (gw, gb) = m.empty_like(x), (None, None)
     if weight is not None and not alike:

@@ -7,6 +7,7 @@ import ctypes
 import hashlib
 import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -62,6 +63,13 @@ def devices():
     except OSError:
         return 0
     return 0 if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) else count.value
+
+
+def hopper(monkeypatch, is_one):
+    """Have kernels choose as on a device with warpgroups, or without, even for few tiles."""
+    for module in (cuda, sys.modules["minigen.kernels.attention"]):
+        monkeypatch.setattr(module, "hopper", lambda a: is_one)
+    monkeypatch.setattr(cuda, "FILL", 1)
 
 
 def product_agrees(on, kernel, args, terms, precisions=PRECISIONS):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cuda_checks import product_agrees
+from cuda_checks import hopper, product_agrees
 from hypothesis import given, settings
 from kernel_checks import check, convolutions, normal
 from minigen.kernels import cuda
@@ -41,15 +41,16 @@ def test_convolutions(on, case):
     product_agrees(on, kernels.conv2d_weight, (g, x, w.shape[2:], *options), 1 + g[:, 0].size)
 
 
-@pytest.mark.parametrize("tile, hopper", [(64, False), (256, False), (256, True)])
-def test_convolutions_of_many_tiles(on, tile, hopper, monkeypatch):
-    monkeypatch.setattr(cuda, "FILL", 1 if tile == 256 else 10**6)
-    monkeypatch.setattr(cuda, "hopper", lambda a: hopper)
+@pytest.mark.parametrize("tile, warpgroups", [(64, False), (256, False), (256, True)])
+def test_convolutions_of_many_tiles(on, tile, warpgroups, monkeypatch):
+    hopper(monkeypatch, warpgroups)
+    if tile == 64:
+        monkeypatch.setattr(cuda, "FILL", 10**6)
     rng, options = np.random.default_rng(0), ((2, 1), (1, 0), (1, 2), 1)
     x, w, g = (normal(rng, np.float64, *s) for s in ((2, 9, 13, 14), (150, 9, 3, 3),
                                                      (2, 150, 7, 10)))
     few = (("fp32", np.float64), ("tf32", np.float32)) if tile == 64 else (
-        ("tf32" if hopper else "fp32", np.float32), ("bf16", np.float32))
+        ("tf32" if warpgroups else "fp32", np.float32), ("bf16", np.float32))
     product_agrees(on, kernels.conv2d, (x, w, None, *options), 81, few)
     product_agrees(on, kernels.conv_transpose2d, (g, w, None, (13, 14), *options), 1350, few)
     product_agrees(on, kernels.conv2d_weight, (g, x, (3, 3), *options), 140, few)

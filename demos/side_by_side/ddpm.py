@@ -118,7 +118,8 @@ def unet(shape, widths, D, add_time=False):
 
         def forward(self, t):
             half = D // 4
-            angle = t[:, None] * torch.exp(-math.log(10000) * torch.arange(half) / half)
+            steps = torch.arange(half, device=t.device)
+            angle = t[:, None] * torch.exp(-math.log(10000) * steps / half)
             e = torch.cat([angle.sin(), angle.cos()], 1)
             return self.second(F.silu(self.first(e)))
 

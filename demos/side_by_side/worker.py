@@ -80,7 +80,9 @@ def timed(call, seconds, wait):
         return (time.perf_counter() - began) / n
 
     run(1)
-    return run(max(1, round(seconds / run(1))))
+    once = run(1)
+    n = round(seconds / once)
+    return run(n) if n > 1 else once
 
 
 def peak():

@@ -1,16 +1,16 @@
 /* Batch, group and layer normalisation and their adjoint: the formulas stand in norm.py.
 
-   x (N, C, L) falls into groups that share mean and variance: in batch norm a channel of all images,
-   else M neighbouring channels of one image. A group is `runs` runs of `length` numbers that lie
-   together, `stride` apart: a run is a channel of an image, with its weight and bias; or, where
-   L = 1, as in layer norm, a whole group, whose numbers have a weight and a bias each.
+   x (N, C, L) falls into groups that share mean and variance: in batch norm a channel of all
+   images, else M neighbouring channels of one image. A group is `runs` runs of `length` numbers
+   that lie together, `stride` apart: a run is a channel of an image, with its weight and bias; or,
+   where L = 1, as in layer norm, a whole group, whose numbers have a weight and a bias each.
 
    A block takes a group, its warps a run each: a pass for the mean, one for the deviations from it,
    one to write. About 8 FLOPs and 8 bytes a number: memory's speed counts, so a group of the usual
    size stays in shared memory after the first pass.
 
-   The gradients of weight and bias are sums over the runs, made on the way, for the host to add; or,
-   of single numbers, over images, in blocks of 32 × 8 threads that take 32 neighbouring numbers
+   The gradients of weight and bias are sums over the runs, made on the way, for the host to add;
+   or, of single numbers, over images, in blocks of 32 × 8 threads that take 32 neighbouring numbers
    and a part of the images each.
 
    With `silu` y = h σ(h) of the normalised h, which is made again in the backward pass. */
@@ -48,7 +48,8 @@ struct Group {
            });
   }
 };
-#define LAYOUT int runs, int length, int step, int stride, int G, int M, int by_run, int by_number, \
+#define LAYOUT \
+  int runs, int length, int step, int stride, int G, int M, int by_run, int by_number, \
       int sample, int kept
 #define GROUP {runs, length, step, stride, G, M, by_run, by_number, sample, kept}
 

@@ -72,6 +72,15 @@ def hopper(monkeypatch, is_one):
     monkeypatch.setattr(cuda, "FILL", 1)
 
 
+def broken(text, at, by):
+    """The text with its `at`-th barrier removed, or the pattern `at` replaced."""
+    if isinstance(at, int):
+        spots = list(re.finditer(r"__syncthreads\(\);", text))
+        return text[:spots[at].start()] + text[spots[at].end():]
+    assert at in text
+    return text.replace(at, by, 1)
+
+
 def product_agrees(on, kernel, args, terms, precisions=PRECISIONS):
     """A kernel that sums up to `terms` products (or numbers) equals its reference in float64, each
     element within the bound that the arithmetic gives: the rounding of both factors and of every

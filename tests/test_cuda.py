@@ -2,11 +2,10 @@
 registers; the emulator does what CUDA says; and these checks can fail."""
 
 import itertools
-import re
 
 import numpy as np
 import pytest
-from cuda_checks import Compiled, Emulated, hopper
+from cuda_checks import Compiled, Emulated, broken
 from minigen.kernels import cuda, emulate
 from minigen.kernels.common import Kernel
 
@@ -116,15 +115,6 @@ def test_the_emulator_does_what_cuda_says(by):
         want = np.repeat([ballot[0] + 2, ballot[1] + 1], 32).astype(np.uint32).astype(np.int32)
         np.testing.assert_array_equal(votes[half:half + 64], want)
     assert total[0] == 2 * i.sum()
-
-
-def broken(text, at, by):
-    """The text with its `at`-th barrier removed, or the pattern `at` replaced."""
-    if isinstance(at, int):
-        spots = list(re.finditer(r"__syncthreads\(\);", text))
-        return text[:spots[at].start()] + text[spots[at].end():]
-    assert at in text
-    return text.replace(at, by, 1)
 
 
 @pytest.mark.parametrize("at, by, sanitizer, said", [
@@ -259,57 +249,6 @@ def test_a_broken_kernel_is_caught(name, at, by, sanitizer, said, monkeypatch):
     name = "matmul" if name == "pack" else name
     with pytest.raises(RuntimeError, match=said), emulate.sanitized(sanitizer):
         getattr(kernels, name).cuda(*dict(cases())[name])
-
-
-def warpgroups():
-    """Calls of the kernels for warpgroups at small shapes with ragged edges."""
-    normal = lambda *shape: np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    x, w, g = normal(1, 70, 9, 17), normal(70, 70, 1, 2), normal(1, 70, 9, 16)
-    options = (1, 1), (0, 0), (1, 1), 1
-    yield "matmul", (normal(130, 400), normal(400, 140))
-    yield "conv2d", (x, w, None, *options)
-    yield "conv_transpose2d", (g, w, None, (9, 17), *options)
-    yield "conv2d_weight", (g, x[..., 1:].copy(), (1, 1), *options)
-    q, k, v = normal(1, 70, 60), normal(1, 140, 60), normal(1, 140, 60)
-    yield "attention", (q, k, v, None, True, 0.3)
-    o, lse = kernels.attention.reference(q, k, v, None, True, 0.3)
-    yield "attention_backward", (q, o, lse.astype(np.float32), q, k, v, None, True, 0.3)
-
-
-@pytest.mark.parametrize("by", ["address", "thread"])
-@pytest.mark.parametrize("name", [name for name, _ in warpgroups()])
-def test_no_warpgroup_races_or_leaves_its_arrays(name, by, monkeypatch):
-    Emulated()
-    hopper(monkeypatch, True)
-    args = dict(warpgroups())[name]
-    run, programs = emulate.run, []
-    monkeypatch.setattr(emulate, "run", lambda *a: programs.append(a[2]) or run(*a))
-    with emulate.sanitized(by), kernels.precision("bf16"):
-        getattr(kernels, name).cuda(*args)
-    assert any(("WGMMA", "1") in macros for macros in programs)
-
-
-@pytest.mark.parametrize("name, at, by, sanitizer, said", [
-    ("matmul", "__syncthreads();  // the step has arrived", "//", "thread", "data race"),
-    ("matmul", "wait_products<1>(c[0]);", "", None, None),
-    ("matmul", "wait_copies<AHEAD - 1>();\n    show", "show", None, None),
-    ("matmul", "  wait_products<0>(c[0]);", "", None, "ends before its products are there"),
-    ("attention", "finish(s);", "", None, None),
-    ("attention", "finish(out);", "", None, "ends before its products are there")])
-def test_a_broken_warpgroup_is_caught(name, at, by, sanitizer, said, monkeypatch):
-    Emulated()
-    hopper(monkeypatch, True)
-    args, source = dict(warpgroups())[name], cuda.source
-    text = broken(source(f"{name}.cu"), at, by)
-    with emulate.sanitized(sanitizer), kernels.precision("bf16"):
-        want = getattr(kernels, name).cuda(*args)
-        monkeypatch.setattr(cuda, "source",
-                            lambda file: text if file == f"{name}.cu" else source(file))
-        if said:
-            with pytest.raises(RuntimeError, match=said):
-                getattr(kernels, name).cuda(*args)
-        else:
-            assert not np.array_equal(getattr(kernels, name).cuda(*args)[0], want[0])
 
 
 def test_a_wait_that_is_too_lax_gives_no_numbers(monkeypatch):

@@ -22,7 +22,11 @@
    the quarter of a multiprocessor that the warp is on, the tensor core is busy for 128 · 8 cycles
    (A100; fewer on later ones) and the unit for powers, beside it, for 64 · 8. Each load serves 4
    products; with 16 rows to a warp it would be 2, and shared memory, 4 cycles a load for all four
-   quarters, as busy as their tensor cores. */
+   quarters, as busy as their tensor cores.
+
+   With WGMMA a block is one warpgroup and its 64 rows. It waits for each of its products, so four
+   blocks share a multiprocessor, within 128 registers, and multiply while others take powers:
+   0.94 ms for 64 heads of T = 4096 became 0.77 on an H200, and backward 2.77 became 2.2. */
 #include "attention.cuh"
 
 /* A chunk of a row of `width` numbers, times `factor`, into one of HEAD. */

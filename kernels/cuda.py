@@ -199,15 +199,14 @@ def launch_tiles(file, name, size, others, args, dtype):
     """Launch a kernel made of product.cuh's tile loop, for `others` products of size (M, N)."""
     if any(getattr(a, "size", 0) >= 2**31 for a in args):
         raise ValueError(f"{name}: an array of 2³¹ elements or more")
-    tile, count, _ = tiling(size, others, dtype)
-    macros, itemsize = factors(dtype)
+    (tile, count, _), (macros, _) = tiling(size, others, dtype), factors(dtype)
     high = min(tile, 128)
-    threads = 128 * tile // high
-    shared = 3 * (high + 8 + tile + 8) * 64 + threads * (4 + 16)  # the struct Shared
-    along = name != "conv2d_weight"
-    if tile == 256 and (itemsize == 2 or macros["INPUT"] == "tf32" and along) and hopper(args[0]):
-        macros["WGMMA"], shared = 1, 4 * (high + tile) * 128 + threads * (4 + 16)
-    launch(file, name, count, threads, args, shared, TILE=tile, **macros)
+    threads, tiles = 128 * tile // high, 3 * (high + 8 + tile + 8) * 64
+    # Factors that lie across their sum, as in conv2d_weight, wgmma takes in bf16 alone.
+    grouped = ("bf16",) if name == "conv2d_weight" else ("bf16", "tf32")
+    if tile == 256 and macros["INPUT"] in grouped and hopper(args[0]):
+        tiles, macros["WGMMA"] = 4 * (high + tile) * 128, 1
+    launch(file, name, count, threads, args, tiles + threads * (4 + 16), TILE=tile, **macros)
 
 
 def xp(a):

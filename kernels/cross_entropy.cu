@@ -10,7 +10,7 @@ extern "C" __global__ void cross_entropy(const Real* x, const long long* t, Real
                                          long long rows, int C, int B) {
   const Row r(C, B);
   if (r.row >= rows) return;  // of a warp that shares a row all or none
-  auto number = [&](int c) { return x[r.begin + c * B]; };
+  auto number = [&](int c) { return x[r.begin + (long long)c * B]; };
   Real top = -INFINITY, sum = 0;
   each(r.first, C, r.step, number,
        [&](int, Real here) { top = here != here || here > top ? here : top; });
@@ -27,10 +27,10 @@ extern "C" __global__ void cross_entropy_backward(const Real* x, const long long
                                                   long long rows, int C, int B) {
   const Row r(C, B);
   if (r.row >= rows) return;
-  const Real here = g[r.row], sum = lse[r.row];
+  const Real slope = g[r.row], shift = lse[r.row];
   const long long target = t[r.row];
-  each(r.first, C, r.step, [&](int c) { return x[r.begin + c * B]; },
+  each(r.first, C, r.step, [&](int c) { return x[r.begin + (long long)c * B]; },
        [&](int c, Real score) {
-         gx[r.begin + c * B] = here * (exp(score - sum) - (c == target ? 1 : 0));
+         gx[r.begin + (long long)c * B] = slope * (exp(score - shift) - (c == target ? 1 : 0));
        });
 }

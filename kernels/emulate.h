@@ -88,6 +88,7 @@ struct Fiber {
   unsigned groups = 0;  // of copies, committed
   std::vector<std::pair<unsigned, std::function<void()>>> products;  // and their group (wgmma.cuh)
   unsigned product_groups = 0;
+  bool hidden = false, started = false;  // copies from wgmma, products
 };
 
 inline uint3 grid, size;

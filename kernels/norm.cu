@@ -3,7 +3,7 @@
    x (N, C, L) falls into groups that share mean and variance: in batch norm a channel of all
    images, else M neighbouring channels of one image. A group is `runs` runs of `length` numbers
    that lie together, `stride` apart: a run is a channel of an image, with its weight and bias; or,
-   where L = 1, as in layer norm, a whole group, whose numbers have a weight and a bias each.
+   where L = 1, as in layer norm, a part of a group, whose numbers have a weight and a bias each.
 
    A block takes a group, its warps a run each: a pass for the mean, one for the deviations from it,
    one to write. About 8 FLOPs and 8 bytes a number: memory's speed counts, so a group of the usual
@@ -20,13 +20,15 @@
 extern __shared__ char memory[];
 
 struct Group {
-  int runs, length, step, stride, G, M;  // step from group to group, G groups of an image
-  int by_run, by_number, sample;         // from a run's, number's, image's weights to the next
-  int kept;                              // how many numbers of a group shared memory holds
+  int runs, length;
+  long long step, stride;         // from group to group, from run to run
+  int G, M;                       // groups of an image, channels of a group
+  int by_run, by_number, sample;  // from a run's, number's, image's weights to the next
+  int kept;                       // how many numbers of a group shared memory holds
 
   __device__ int count() const { return runs * length; }
   __device__ long long at(int run) const {
-    return blockIdx.x * (long long)step + run * (long long)stride;
+    return blockIdx.x * step + run * stride;
   }
   __device__ int weight(int run) const {
     return blockIdx.x / G * sample + blockIdx.x % G * M + run * by_run;
@@ -49,8 +51,8 @@ struct Group {
   }
 };
 #define LAYOUT \
-  int runs, int length, int step, int stride, int G, int M, int by_run, int by_number, \
-      int sample, int kept
+  int runs, int length, long long step, long long stride, int G, int M, int by_run, \
+      int by_number, int sample, int kept
 #define GROUP {runs, length, step, stride, G, M, by_run, by_number, sample, kept}
 
 /* h = weight · xhat + bias for the numbers of a run: with one of each, or one a number. */
@@ -112,7 +114,8 @@ extern "C" __global__ void norm_forward(
 
 struct Pair { Real x, g; };
 
-/* gx, and, unless gw is null or they are of single numbers, Σ g·xhat and Σ g of each run. */
+/* gx, and, unless gw is null, as it must be for weights of single numbers, Σ g·xhat and Σ g of each
+   run. */
 extern "C" __global__ void norm_backward(
     const Real* g, const Real* x, const Real* weight, const Real* bias, const Real* mean,
     const Real* rstd, Real* gx, Real* gw, Real* gb, LAYOUT, bool silu) {

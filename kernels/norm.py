@@ -11,7 +11,7 @@ var are taken over:
 import numpy as np
 
 from .common import compiled
-from .cuda import FILL, blocks, launch, real, xp
+from .cuda import FILL, MOST, blocks, launch, real, xp
 
 
 def scale_and_shift(weight, bias, size, dtype):
@@ -60,16 +60,20 @@ def _layout(x, num_groups, weight, of_numbers):
     images share the mean of a channel; `of_numbers` where a weight is of one number."""
     N, C, L = x.shape
     M = C // num_groups if num_groups else 1
-    if (M if num_groups else N) * L >= 2**31:
-        raise ValueError(f"normalisation of {x.shape}: 2³¹ numbers or more share a mean")
+    if (M if num_groups else N) * L >= MOST:
+        raise ValueError(f"normalisation of {x.shape}: on CUDA at most {MOST - 1} numbers may share "
+                         "a mean")
     if num_groups is None:
-        return C, N, L, L, C * L, C, 1, 0, 0, 0
-    runs = (1, M, M, 0) if of_numbers else (M, L, M * L, L)
+        return C, N, L, np.int64(L), np.int64(C * L), C, 1, 0, 0, 0
+    length = L  # of a run: a channel, or of single numbers a part that is not too short for a warp
+    if of_numbers:
+        length = next(M // n for n in (8, 4, 2, 1) if n == 1 or M % n == 0 and M // n >= 64)
     sample = C if weight is not None and weight.ndim == 2 and len(weight) > 1 else 0
-    return N * num_groups, *runs, num_groups, M, int(not of_numbers), int(of_numbers), sample
+    return (N * num_groups, M * L // max(1, length), length, np.int64(M * L), np.int64(length),
+            num_groups, M, length if of_numbers else 1, int(of_numbers), sample)
 
 
-KEPT = 96 << 10  # bytes of shared memory for a group's numbers: what every device has
+KEPT = 96 << 10  # bytes of shared memory for a group's numbers: what devices from sm_80 on have
 
 
 def _launch(name, x, layout, arrays, numbers, *options):
@@ -103,7 +107,7 @@ def launch_norm_backward(g, x, num_groups, weight, bias, mean, rstd, silu=False,
         gw, gb = gw.sum(1), gb.sum(1)
     if weight is not None and alike:
         wide = blocks(C, 32)
-        sums = m.zeros((max(1, min(FILL // wide, blocks(N, 8))), 2, C), **like)
+        sums = m.zeros((max(1, min(FILL // max(1, wide), blocks(N, 8))), 2, C), **like)
         launch("norm.cu", "norm_numbers", (wide, len(sums)), (32, 8),
                (g, x, mean, rstd, sums, np.int64(N), C), **real(x.dtype))
         gw, gb = sums.sum(0)

@@ -10,7 +10,7 @@ template <bool LOG>
 __device__ void softmax_of(const Real* x, Real* y, long long rows, int C, int B) {
   const Row r(C, B);
   if (r.row >= rows) return;  // of a warp that shares a row all or none
-  auto number = [&](int c) { return x[r.begin + c * B]; };
+  auto number = [&](int c) { return x[r.begin + (long long)c * B]; };
   Real top = -INFINITY, sum = 0;
   each(r.first, C, r.step, number,
        [&](int, Real here) { top = here != here || here > top ? here : top; });
@@ -19,7 +19,7 @@ __device__ void softmax_of(const Real* x, Real* y, long long rows, int C, int B)
   if (r.whole) sum = warp_sum(sum);
   sum = LOG ? log(sum) : 1 / sum;
   each(r.first, C, r.step, number, [&](int c, Real here) {
-    y[r.begin + c * B] = LOG ? here - top - sum : exp(here - top) * sum;
+    y[r.begin + (long long)c * B] = LOG ? here - top - sum : exp(here - top) * sum;
   });
 }
 

@@ -16,7 +16,7 @@ import numpy as np
 from numba import prange
 
 from .common import chunks, compiled, empty, kernel, part, threaded
-from .cuda import blocks, each, launch, real, xp
+from .cuda import MOST, blocks, each, launch, real, xp
 from .many import cut, many, piece
 
 PART = 1 << 14  # numbers that are added one to another; sums of parts are added in float64
@@ -39,6 +39,9 @@ def channel_sum(x):
 @channel_sum.version("cuda")
 def channel_sum(x):
     (N, C, L), y = x.shape, xp(x).empty(x.shape[1], x.dtype)
+    if N * L >= MOST:
+        raise ValueError(f"channel_sum of {x.shape}: {N * L} numbers in a channel, on CUDA at most "
+                         f"{MOST - 1}")
     threads = 1024 if N * L > 4096 else 256
     launch("sums.cu", "channel_sum", C, threads, (x, y, N, C, L), **real(x.dtype))
     return y

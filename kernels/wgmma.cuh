@@ -34,6 +34,7 @@ template <class T> struct Rows128 {
 /* A tile's 64 rows from the `first` on, a multiple of 64, and the k-th 32 bytes of their sum. */
 template <Lie LIE, class T>
 __device__ unsigned long long descriptor(Rows128<T> tile, int first, int k) {
+  static_assert(LIE == ALONG || sizeof(T) == 2);
   constexpr int SUM = 32 / sizeof(T);
   const T* from = LIE == ALONG ? tile(first, 0) + k * SUM : tile(k * SUM, first);
 #ifdef __CUDACC__
@@ -107,9 +108,12 @@ __device__ inline void multiply(float (&c)[8][4], const unsigned (&a)[4], unsign
 }
 #else
 template <class A> void settle(A&) {}
-inline void show_products() {}
-template <class C> void start_products(C&) {}
-inline void commit_products() { emulate::self().product_groups++; }
+inline void show_products() { emulate::self().hidden = false; }
+template <class C> void start_products(C&) { emulate::self().started = true; }
+inline void commit_products() {
+  emulate::self().product_groups++;
+  emulate::self().started = false;
+}
 template <int N, class C>
 inline void wait_products(C&) {
   emulate::Fiber& self = emulate::self();
@@ -136,6 +140,8 @@ inline float factor(unsigned long long tile, int row, int k) {
 template <Lie LIE, class T, int J, class F>
 void multiply_later(float (&c)[J][4], F a, unsigned long long b) {
   emulate::Fiber& self = emulate::self();
+  if (self.hidden) emulate::fail("wgmma: copies that arrived were not shown to it");
+  if (!self.started) emulate::fail("wgmma: products that were not started");
   self.products.push_back({self.product_groups, [=, &c] {
     for (int k = 0; k < int(32 / sizeof(T)); k++)
       for (int j = 0; j < J; j++)

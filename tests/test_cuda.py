@@ -202,6 +202,7 @@ def cases():
     o, lse = kernels.attention.reference(q, k, v, None, True, 0.3)
     yield "attention_backward", (go, o, lse.astype(np.float32), q, k, v, None, True, 0.3)
     yield "batch_norm", (normal(5, 3, 70), None, None, 1e-5)
+    yield "layer_norm_backward", (*normal(2, 9, 130), *normal(1, 130), *normal(2, 9))
     yield "group_norm_backward", (*normal(2, 2, 6, 70), 3, *normal(2, 2, 6), *normal(2, 2, 3),
                                   True)
     yield "silu_backward", tuple(normal(2, 300))

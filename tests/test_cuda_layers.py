@@ -2,6 +2,7 @@
 equal to its reference up to the rounding of a few operations."""
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -95,6 +96,22 @@ def test_norms(on, name, shape, affine, dtype):
     weight, bias = (normal(rng, dtype, shape[1]) if affine else None for _ in range(2))
     _, mean, *_, rstd = same(on, forward, x, weight, bias, 1e-5)
     same(on, backward, g, x, weight, mean, rstd)
+
+
+@pytest.mark.parametrize("kept, shape", [(0, (2, 6, 200)), (1000, (2, 6, 200)),
+                                         (48 << 10, (1, 9, 4096)), (96 << 10, (2, 9, 4100))])
+@pytest.mark.parametrize("name", ["batch_norm", "group_norm", "layer_norm"])
+def test_norms_of_groups_larger_than_shared_memory(on, name, kept, shape, monkeypatch):
+    monkeypatch.setattr(sys.modules["minigen.kernels.norm"], "KEPT", kept)
+    test_norms(on, name, shape, True, np.float32)
+
+
+def test_what_cannot_be_counted_is_refused():
+    x = np.broadcast_to(np.float32(1), (1, 2, 2**30))
+    with pytest.raises(ValueError, match="at most 2147475455 numbers may share a mean"):
+        kernels.group_norm.cuda(x, 1, None, None, 1e-5, False)
+    with pytest.raises(ValueError, match="2147483648 numbers in a channel, on CUDA at most"):
+        kernels.channel_sum.cuda(np.broadcast_to(np.float32(1), (2**16, 1, 2**15)))
 
 
 def group_norms(on, x, g, rows, silu):

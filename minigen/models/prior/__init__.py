@@ -1,0 +1,1 @@
+"""Restoring images: what must be known of images beforehand, and a network's structure as that."""

@@ -1,0 +1,127 @@
+"""Deep image prior (Ulyanov, Vedaldi & Lempitsky 2018): a network that has seen no image but a
+damaged one restores it.
+
+What is wanted has the least energy E(x, x̂) + R(x) (map.py), and what is hard is R. Here it is a
+restriction instead: x is what a convolutional network makes of noise z that stays as it is.
+
+    x = f_θ(z), z ~ U(−1, 1) of the image's size
+    θ* = argmin_θ E(f_θ(z), x̂), x* = f_θ*(z)          θ ← θ − α ∂E(f_θ(z), x̂)/∂θ
+
+The network could make any image, x̂ with its noise included, so the descent stops early: what is
+alike everywhere is there sooner than what is not.
+
+    denoising            E = ‖x − x̂‖²
+    inpainting           E = ‖(x − x̂) ⊙ m‖²           m: 1 where x̂ is known, 0 elsewhere
+    super-resolution     E = ‖d(x) − x̂‖²              d: means over squares of pixels
+    feature inversion    E = ‖φ(x) − φ(x̂)‖²           φ: the first layers of a trained network
+
+Differs from the paper: three halvings in place of five, for images of 32×32 pixels, no skip
+connections, and no noise added to z in every step.
+"""
+
+import numpy as np
+
+from minigen import avg_pool2d, grad, interpolate, leaky_relu, nn, sigmoid, square, sum, tensor
+from minigen.models.prior.map import degrade
+from minigen.tensor import write
+
+
+class DeepImagePrior:
+    """An image of `shape` (C, H, W) in [0, 1] as a network's output for noise of `channels`."""
+
+    def __init__(self, shape, widths=(32, 64, 64), channels=32, rng=None):
+        self.net = hourglass(channels, shape, widths, rng)
+        self.z = tensor(np.empty((1, channels, *shape[1:]), np.float32))
+        self.init(np.random.default_rng() if rng is None else rng)
+
+    def init(self, rng):
+        nn.init(self.net, rng)
+        noise = rng.uniform(-1, 1, self.z.shape)  # eq: dip-init
+        write(self.z, lambda z: np.copyto(z, noise, "same_kind"))
+
+    def __call__(self):
+        """x: (1, C, H, W)."""
+        return self.net(self.z)  # eq: dip-parametrisation
+
+
+def hourglass(C, shape, widths, rng=None):
+    """(N, C, H, W) to images of `shape` in [0, 1]: half the size for each of the widths, and back by
+    bilinear interpolation. ValueError for sides that cannot be halved so often."""
+    factor = 2 ** len(widths)
+    if shape[1] % factor or shape[2] % factor:
+        raise ValueError(f"hourglass: height and width must be divisible by {factor}, got "
+                         f"{shape[1]}×{shape[2]}")
+
+    def conv(a, b, stride=1):
+        return nn.Conv2d(a, b, 3, stride, 1, bias=False, rng=rng), nn.BatchNorm2d(b), leaky
+
+    layers, K = [], C
+    for width in widths:
+        layers += [*conv(K, width, 2), *conv(width, width)]
+        K = width
+    for width in widths[::-1]:
+        layers += [double, *conv(K, width), *conv(width, width)]
+        K = width
+    return nn.Sequential(*layers, nn.Conv2d(K, shape[0], 1, rng=rng), sigmoid)
+
+
+def leaky(x):
+    return leaky_relu(x, 0.1)
+
+
+def double(x):
+    return interpolate(x, scale_factor=2, mode="bilinear")
+
+
+# ------------------------------------------------------------------------- energies, of x and x̂
+
+def denoising(x, x_hat):
+    return sum(square(x - x_hat))  # eq: dip-denoise
+
+
+def inpainting(x, x_hat, m):
+    """m: 1 where x̂ is known, 0 elsewhere, of x̂'s shape."""
+    return sum(square((x - x_hat) * m))  # eq: dip-inpaint
+
+
+def super_resolution(x, x_hat):
+    """x̂ is smaller than x by a whole factor."""
+    return sum(square(shrink(x, x.shape[3] // x_hat.shape[3]) - x_hat))  # eq: dip-super-resolution
+
+
+def feature_inversion(x, x_hat, phi):
+    return sum(square(phi(x) - phi(x_hat)))  # eq: dip-feature-inversion
+
+
+def shrink(x, factor):
+    """d(x): the mean of each square of factor × factor pixels."""
+    return avg_pool2d(x, factor)
+
+
+# ----------------------------------------------------------------------------------- the descent
+
+def restore(prior, E, opt, steps):
+    """Go down E(x) by an optimiser of the network's parameters. An iterator of `steps` pairs: x
+    (1, C, H, W) and its energy, each before the step that follows from it."""
+    for _ in range(steps):  # eq: dip-early-stopping
+        x = prior()
+        energy = E(x)  # eq: dip-objective
+        opt.step(grad(energy, opt.params))  # eq: dip-gd-step
+        yield x, energy
+
+
+# ----------------------------------------------------------------------------- what it is shown
+
+def pixel_drop(shape, rng, share=0.5):
+    """A mask that leaves out a `share` of the pixels, all channels of them: 0 there, 1 elsewhere."""
+    known = rng.random((1, *shape[1:])) >= share  # eq: dip-pixel-drop
+    return np.broadcast_to(known, shape).astype(np.float32)
+
+
+def impedance(x, sigma, rng):
+    """What is easy for the network, and what is not: an image (C, H, W) in [0, 1], the same with
+    noise, with its pixels in another order, and noise alone."""
+    pixels = x.reshape(len(x), -1)
+    return {"image": x, "noisy": degrade(x, sigma, rng),
+            "shuffled": pixels[:, rng.permutation(pixels.shape[1])].reshape(x.shape),
+            "noise": rng.random(x.shape).astype(x.dtype)}  # eq: dip-impedance

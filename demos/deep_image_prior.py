@@ -27,7 +27,7 @@ RESTORED = ("noisy", "dropped", "small")
 
 def main(argv=None):
     run = Demo("deep_image_prior", __doc__, argv, data=("scenes", "cifar10"), batch=2, steps=1000,
-               flags=lambda p: p.add_argument("--stop", type=at_least(1), default=300, metavar="N",
+               flags=lambda p: p.add_argument("--stop", type=at_least(1), default=200, metavar="N",
                                               help="when the denoising ends, in steps"))
     images, rng = run.batch(0) / np.float32(255), np.random.default_rng((run.args.seed, 1))
     given = [damaged(x, rng) for x in images]

@@ -61,8 +61,8 @@ def _layout(x, num_groups, weight, of_numbers):
     N, C, L = x.shape
     M = C // num_groups if num_groups else 1
     if (M if num_groups else N) * L >= MOST:
-        raise ValueError(f"normalisation of {x.shape}: on CUDA at most {MOST - 1} numbers may share "
-                         "a mean")
+        raise ValueError(f"normalisation of {x.shape}: on CUDA at most {MOST - 1} numbers may "
+                         "share a mean")
     if num_groups is None:
         return C, N, L, np.int64(L), np.int64(C * L), C, 1, 0, 0, 0
     length = L  # of a run: a channel, or of single numbers a part that is not too short for a warp

@@ -50,4 +50,6 @@ MODELS = {
     "guidance": "minigen.models.diffusion.guidance:ClassifierFree",
     "noisy_classifier": "minigen.models.diffusion.noisy_classifier:NoisyClassifier",
     "threshold": "minigen.models.diffusion.threshold:dynamic",
+    "map": "minigen.models.prior.map:most_probable",
+    "deep_image_prior": "minigen.models.prior.deep_image_prior:DeepImagePrior",
 }

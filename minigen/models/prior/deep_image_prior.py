@@ -45,8 +45,8 @@ class DeepImagePrior:
 
 
 def hourglass(C, shape, widths, rng=None):
-    """(N, C, H, W) to images of `shape` in [0, 1]: half the size for each of the widths, and back by
-    bilinear interpolation. ValueError for sides that cannot be halved so often."""
+    """(N, C, H, W) to images of `shape` in [0, 1]: half the size for each of the widths, and back
+    by bilinear interpolation. ValueError for sides that cannot be halved so often."""
     factor = 2 ** len(widths)
     if shape[1] % factor or shape[2] % factor:
         raise ValueError(f"hourglass: height and width must be divisible by {factor}, got "
@@ -113,7 +113,7 @@ def restore(prior, E, opt, steps):
 # ----------------------------------------------------------------------------- what it is shown
 
 def pixel_drop(shape, rng, share=0.5):
-    """A mask that leaves out a `share` of the pixels, all channels of them: 0 there, 1 elsewhere."""
+    """A mask that leaves out a `share` of the pixels, with all channels: 0 there, 1 elsewhere."""
     known = rng.random((1, *shape[1:])) >= share  # eq: dip-pixel-drop
     return np.broadcast_to(known, shape).astype(np.float32)
 

@@ -29,9 +29,9 @@ def distance(x, x_hat):
 
 
 def flat(images):
-    """log p(x), up to a constant, if all images are equally probable: (M,) zeros. The most probable
-    image is then x̂ itself."""
-    return np.zeros(len(images))  # eq: dip-flat-prior
+    """log p(x) if all images are equally probable: (M,). If x̂ is among them, it is the most probable
+    one."""
+    return np.full(len(images), -np.log(len(images)))  # eq: dip-flat-prior
 
 
 def most_probable(images, log_likelihoods, log_prior):

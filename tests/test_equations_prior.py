@@ -1,4 +1,4 @@
-"""Section "Deep image prior": restoring as the most probable image, a network in a prior's place."""
+"""Section "Deep image prior": the most probable image, and a network in a prior's place."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,8 @@ def test_the_most_probable_image_has_the_least_energy():
     assert np.allclose(np.exp(-R), p)  # eq: dip-neg-log
     posterior = bayes(x, x_hat, p)
     assert np.allclose(E + R - (E + R).min(), -np.log(posterior / posterior.max()))
-    assert np.array_equal(restoration.least_energy(x, E, R), x[posterior.argmax()])  # eq: dip-energy
+    best = restoration.least_energy(x, E, R)
+    assert np.array_equal(best, x[posterior.argmax()])  # eq: dip-energy
     R = np.where(np.arange(6) == 4, -1e6, 0)
     assert np.array_equal(restoration.least_energy(x, E, R), x[4])  # eq: dip-energy
 

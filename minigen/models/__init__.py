@@ -10,6 +10,7 @@ MODELS = {
     "conv_autoencoder": "minigen.models.autoencoder.conv_autoencoder:convolutional",
     "classifier": "minigen.models.autoencoder.classifier:Classifier",
     "lenet": "minigen.models.classifier.lenet:LeNet",
+    "input_optimisation": "minigen.models.classifier.input_optimisation:ascend",
     "derivation": "minigen.models.vae.derivation:LatentModel",
     "vae": "minigen.models.vae.vae:fully_connected",
     "conv_vae": "minigen.models.vae.conv_vae:convolutional",

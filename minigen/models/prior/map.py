@@ -29,8 +29,8 @@ def distance(x, x_hat):
 
 
 def flat(images):
-    """log p(x) if all images are equally probable: (M,). If x̂ is among them, it is the most probable
-    one."""
+    """log p(x) if all images are equally probable: (M,). If x̂ is among them, it is the most
+    probable one."""
     return np.full(len(images), -np.log(len(images)))  # eq: dip-flat-prior
 
 

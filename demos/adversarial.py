@@ -1,0 +1,88 @@
+"""Images made for a network: how a classifier of digits is deceived, and what it keeps of an image.
+
+    python demos/adversarial.py                                offline, on drawn digits
+    python demos/adversarial.py --data mnist --data-dir DIR    on MNIST (--download fetches it)
+
+attacks.png: test images, the same changed until each is taken for the next class, and the changes,
+on grey. fooling.png: an image for each class that the network is sure of. accuracy.png: how many
+test images are still named rightly if every pixel changes by ε: at random, or as is worst for a
+linear network. inversion.png: test images; what looks the same to the last layer, without and with
+total variation; what the layer sees, made stronger.
+"""
+
+import numpy as np
+
+from minigen import data, nn, no_grad, optim, pictures, tensor, train
+from minigen.demo import Demo, cli
+from minigen.models.classifier import input_optimisation as inputs
+from minigen.models.classifier.lenet import LeNet
+
+EPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+
+
+def main(argv=None):
+    run = Demo("adversarial", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist"), batch=128,
+               steps=1000)
+    model = LeNet(len(run.data.classes))
+    nn.init(model, run.rng)
+    opt = optim.AdamW(nn.parameters(model), lr=2e-3)
+
+    def step(t, rng):
+        opt.lr = 2e-3 * optim.cosine(t, run.args.steps)
+        x = run.batch(t) / np.float32(255)
+        return train.descend(opt, model.loss(x, run.data.train_y[run.indices(t)]))
+
+    run.fit(step, model=model, opt=opt)
+
+    x, y = run.data.test_x[:1000] / np.float32(255), run.data.test_y[:1000]
+    classes, few, steps = len(run.data.classes), x[:10], 20 if run.quick else 300
+    wrong = (named(model, few) + 1) % classes
+    changed = few.copy()
+    for deceived in inputs.ascend(inputs.log_p(model, wrong), few, steps, 0.01):
+        new = named(model, deceived) == wrong  # each as soon as it is taken for the wrong one
+        still = (changed == few).all((1, 2, 3)) & new
+        changed[still] = deceived.numpy()[still]
+    run.picture("attacks", np.concatenate([few, changed, (changed - few) / 2 + 0.5]))
+
+    mean = x.mean(0)
+    if run.quick:
+        *_, sure = inputs.ascend(inputs.log_p(model, np.arange(classes)), mean[None].repeat(
+            classes, 0), 5, 0.02)
+        p = np.zeros(classes)
+    else:
+        sure, p = inputs.fool(model, mean, np.arange(classes), run.rng)
+    run.picture("fooling", sure.numpy())
+
+    of = {"random": lambda eps: x + eps * run.rng.choice([-1, 1], x.shape).astype(np.float32),
+          "worst": lambda eps: inputs.fast_gradient_sign(model, x, y, np.float32(eps))}
+    right = {name: [(named(model, f(eps).clip(0, 1)) == y).mean() for eps in EPS]
+             for name, f in of.items()}
+    with train.writing(run.out / "accuracy.png"):
+        pictures.lines(run.out / "accuracy.png", {
+            "xlabel": "ε", "ylabel": "named rightly", "ylim": (0, 1),
+            "curves": {name: (EPS, shares) for name, shares in right.items()}})
+
+    start, rows = np.full_like(few, 0.5), [few]
+    for objective in (inputs.inversion(model.features, few, 0.0),
+                      inputs.inversion(model.features, few, 0.5),
+                      inputs.dream(model.features)):
+        *_, made = inputs.ascend(objective, few if len(rows) == 3 else start, steps, 0.01)
+        rows.append(made.numpy())
+    run.picture("inversion", np.concatenate(rows))
+    run.finish({"test_accuracy": right["worst"][0], "accuracy_random@eps=0.1": right["random"][2],
+                "accuracy_worst@eps=0.1": right["worst"][2],
+                "deceived": (named(model, changed) == wrong).mean(),
+                "mean_change_of_a_pixel": np.abs(changed - few).mean(),
+                "largest_change_of_a_pixel": np.abs(changed - few).max(),
+                "least_p_fooled": p.min()})
+
+
+def named(model, x):
+    """The classes that the network gives images (N, C, H, W): (N,)."""
+    with no_grad():
+        return np.concatenate([model(part).numpy().argmax(1)
+                               for part in data.in_order(tensor(x).numpy(), batch_size=500)])
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,104 @@
+"""Optimising the input of a network whose weights stay as they are.
+
+    x* = argmax_x log p(y_wrong | x)                  a digit that is taken for another
+    from the mean image and a little noise, up p(y | x) until it is 99.99%       fooling images
+    argmin_x ‖Φ(x) − Φ(x_0)‖² + λ R_V^β(x)            what a layer Φ keeps of an image x_0
+    max_x ‖Φ(x)‖²                                     DeepDream: what a layer sees, made stronger
+
+    R_V^β(x) = Σ_{i,j} ((x_{i,j+1} − x_{ij})² + (x_{i+1,j} − x_{ij})²)^{β/2}     total variation
+
+Szegedy et al. 2014; Nguyen, Yosinski & Clune 2015; Mahendran & Vedaldi 2015; Mordvintsev, Olah &
+Tyka 2015. That so little suffices is no depth of the network: a linear one does the same,
+
+    wᵀ(x + d) + b = wᵀx + b + wᵀd
+
+with d = ε sign(w): no pixel changes by more than ε, and wᵀd = ε ‖w‖₁ grows with their number
+(Goodfellow, Shlens & Szegedy 2015).
+
+Images are (N, C, H, W) in [0, 1]. A network gives logits (N, classes).
+"""
+
+import numpy as np
+
+from minigen import cross_entropy, grad, power, softmax, square, sum, tensor, where
+
+
+def ascend(objective, x, steps, size):
+    """An iterator of `steps` images on the way up objective(x), a scalar: tensors like x. In a step
+    an image's pixel moves by at most `size`, and stays in [0, 1]."""
+    x = tensor(x, requires_grad=True)
+    for _ in range(steps):
+        g = grad(objective(x), x).numpy()
+        largest = np.abs(g).max((1, 2, 3), keepdims=True)
+        moved = x.numpy() + size * g / np.where(largest > 0, largest, 1)
+        x = tensor(moved.clip(0, 1), requires_grad=True)
+        yield x.detach()
+
+
+def log_p(net, y):
+    """The objective log p(y | x), with a label for each image, summed: x* is taken for y, which is
+    wrong if one likes."""
+    return lambda x: -sum(cross_entropy(net(x), y, reduction="none"))  # eq: adv-targeted-input-opt
+
+
+def fool(net, mean, y, rng, sure=0.9999, size=0.02, noise=0.02, most=2000):
+    """Images that the network takes for labels y (N,), though nobody else would: from the mean
+    image (C, H, W) and a little noise up p(y | x), until it is `sure` of all. Gives x, p(y | x).
+
+    Raises RuntimeError if `most` steps do not suffice."""
+    start = mean + noise * rng.standard_normal((len(y), *mean.shape)).astype(mean.dtype)
+    for x in ascend(log_p(net, y), start.clip(0, 1), most, size):
+        p = softmax(net(x), axis=1).numpy()[np.arange(len(y)), y]
+        if p.min() >= sure:  # eq: fooling-image-ascent
+            return x, p
+    raise RuntimeError(f"fool: after {most} steps the network is sure of an image by {p.min():.4f} "
+                       f"only, not {sure}: take more steps, or larger ones")
+
+
+def fast_gradient_sign(net, x, y, eps):
+    """x + ε sign(∂/∂x −log p(y | x)): the worst that a change of ε to each pixel can do to a
+    network that is linear."""
+    x = tensor(x, requires_grad=True)
+    return (x.numpy() + worst(grad(-log_p(net, y)(x), x).numpy(), eps)).clip(0, 1)
+
+
+def worst(w, eps):
+    """The d with |d_i| ≤ ε that moves wᵀd most."""
+    return eps * np.sign(w)
+
+
+def change(w, d):
+    """By how much the score wᵀx + b changes if x becomes x + d: wᵀd, whatever x is."""
+    return (w * d).sum()  # eq: adv-linear-argument
+
+
+# -------------------------------------------------------------------------------- regularisers
+
+def total_variation(x, beta=1.0):
+    """R_V^β of images (N, C, H, W), summed over images and channels. Where a pixel equals both of
+    its neighbours the derivative, infinite for β < 1 and undefined for β = 1, counts as 0."""
+    here = x[:, :, :-1, :-1]
+    s = square(x[:, :, :-1, 1:] - here) + square(x[:, :, 1:, :-1] - here)
+    return sum(where(s > 0, power(where(s > 0, s, 1), beta / 2), 0))  # eq: tv-discrete
+
+
+def total_variation_of(f, beta=1.0, n=200):
+    """∫ ((∂_u f)² + (∂_v f)²)^{β/2} du dv over the unit square, of a function of tensors u and v,
+    by the midpoint rule with n × n points."""
+    at = (np.arange(n) + 0.5) / n
+    u, v = (tensor(a, requires_grad=True) for a in np.meshgrid(at, at, indexing="ij"))
+    f_u, f_v = grad(sum(f(u, v)), [u, v], allow_unused=True)
+    slopes = f_u.numpy() ** 2 + f_v.numpy() ** 2
+    return (slopes ** (beta / 2)).mean()  # eq: tv-continuous
+
+
+def inversion(phi, x_0, lam, beta=1.0):
+    """The objective whose maximum looks to a layer Φ like x_0 and varies little."""
+    target = phi(tensor(x_0)).detach()
+    return lambda x: -(sum(square(phi(x) - target))
+                       + lam * total_variation(x, beta))  # eq: feature-inversion-tv
+
+
+def dream(phi):
+    """The objective of DeepDream: whatever a layer Φ sees."""
+    return lambda x: sum(square(phi(x)))  # eq: deepdream

@@ -3,7 +3,7 @@
     python demos/adversarial.py                                offline, on drawn digits
     python demos/adversarial.py --data mnist --data-dir DIR    on MNIST (--download fetches it)
 
-attacks.png: test images, the same changed until each is taken for the next class, and the changes,
+samples.png: test images, the same changed until each is taken for the next class, and the changes,
 on grey. fooling.png: an image for each class that the network is sure of. accuracy.png: how many
 test images are still named rightly if every pixel changes by ε: at random, or as is worst for a
 linear network. inversion.png: test images; what looks the same to the last layer, without and with
@@ -42,7 +42,7 @@ def main(argv=None):
         new = named(model, deceived) == wrong  # each as soon as it is taken for the wrong one
         still = (changed == few).all((1, 2, 3)) & new
         changed[still] = deceived.numpy()[still]
-    run.picture("attacks", np.concatenate([few, changed, (changed - few) / 2 + 0.5]))
+    run.picture("samples", np.concatenate([few, changed, (changed - few) / 2 + 0.5]))
 
     mean = x.mean(0)
     if run.quick:

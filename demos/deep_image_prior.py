@@ -3,7 +3,7 @@
     python demos/deep_image_prior.py                                on drawn scenes, offline
     python demos/deep_image_prior.py --data cifar10 --data-dir DIR  on CIFAR-10 (--download fetches)
 
-restored.png, a row an image: as it was; with noise, without again after --stop steps, and what the
+samples.png, a row an image: as it was; with noise, without again after --stop steps, and what the
 descent makes of it in the end; with half of its pixels, and with all; of half the size, and
 enlarged. psnr.png: how near they come over time. impedance.png: how soon a network learns an image,
 the same with noise, the same with its pixels in another order, and noise. --batch is the number of
@@ -61,7 +61,7 @@ def main(argv=None):
                 for mode in ("nearest", "bilinear")]
     columns = [images, of("noisy"), denoised.numpy(), final["noisy"], of("dropped"),
                final["dropped"], enlarged[0], final["small"]]
-    run.picture("restored", np.concatenate(np.stack(columns, 1)).clip(0, 1), columns=len(columns))
+    run.picture("samples", np.concatenate(np.stack(columns, 1)).clip(0, 1), columns=len(columns))
     log = [json.loads(line) for line in (run.out / "log.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in log]
     with train.writing(run.out / "psnr.png"):

@@ -25,9 +25,9 @@
    quarters, as busy as their tensor cores.
 
    With WGMMA a block is one warpgroup and its 64 rows. It waits for each of its products, so four
-   blocks (of attention_keys, which needs more registers, three) share a multiprocessor, and multiply
-   while others take powers: 0.94 ms for 64 heads of T = 4096 became 0.77 on an H200, and backward,
-   with three blocks of both kernels, 2.77 became 2.2. */
+   blocks (of attention_keys, which needs more registers, three) share a multiprocessor, and some
+   multiply while others take powers: 0.94 ms for 64 heads of T = 4096 became 0.77 on an H200, and
+   backward, with three blocks of both kernels, 2.77 became 2.2. */
 #include "attention.cuh"
 
 /* A chunk of a row of `width` numbers, times `factor`, into one of HEAD. */

@@ -21,6 +21,7 @@ Images are (N, C, H, W) in [0, 1]. A network gives logits (N, classes).
 import numpy as np
 
 from minigen import cross_entropy, grad, power, softmax, square, sum, tensor, where
+from minigen.tensor import xp
 
 
 def ascend(objective, x, steps, size):
@@ -28,9 +29,9 @@ def ascend(objective, x, steps, size):
     an image's pixel moves by at most `size`, and stays in [0, 1]."""
     x = tensor(x, requires_grad=True)
     for _ in range(steps):
-        g = grad(objective(x), x).numpy()
-        largest = np.abs(g).max((1, 2, 3), keepdims=True)
-        moved = x.numpy() + size * g / np.where(largest > 0, largest, 1)
+        g = grad(objective(x), x).data
+        largest = abs(g).max((1, 2, 3), keepdims=True)
+        moved = x.data + size * g / xp(g).where(largest > 0, largest, 1)
         x = tensor(moved.clip(0, 1), requires_grad=True)
         yield x.detach()
 
@@ -46,8 +47,9 @@ def fool(net, mean, y, rng, sure=0.9999, size=0.02, noise=0.02, most=2000):
     image (C, H, W) and a little noise up p(y | x), until it is `sure` of all. Gives x, p(y | x).
 
     Raises RuntimeError if `most` steps do not suffice."""
-    start = mean + noise * rng.standard_normal((len(y), *mean.shape)).astype(mean.dtype)
-    for x in ascend(log_p(net, y), start.clip(0, 1), most, size):
+    p, shape = np.zeros(len(y)), (len(y), *mean.shape)
+    start = (mean + noise * rng.standard_normal(shape)).clip(0, 1).astype(mean.dtype)
+    for x in ascend(log_p(net, y), start, most, size):
         p = softmax(net(x), axis=1).numpy()[np.arange(len(y)), y]
         if p.min() >= sure:  # eq: fooling-image-ascent
             return x, p

@@ -65,7 +65,7 @@ def accuracy(run, encoder, n):
     steps = 4 if run.quick else 200
     x, y = run.data.train_x[:n] / np.float32(255), run.data.train_y[:n]
     model = Classifier(copy.deepcopy(encoder), run.args.latent, len(run.data.classes),
-                       np.random.default_rng(run.args.seed))
+                       np.random.default_rng((run.args.seed, steps)))  # t = 0 … steps − 1 are taken
     opt = optim.Adam(nn.parameters(model), lr=1e-3)
     for t in range(steps):
         few = np.random.default_rng((run.args.seed, t)).integers(0, n, 32)

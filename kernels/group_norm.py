@@ -32,20 +32,22 @@ from .norm import (
 )
 
 
-def _check_groups(name, x, num_groups, weight):
+def _check_groups(name, x, num_groups, weight, bias):
     if num_groups < 1 or x.shape[1] % num_groups:
         raise ValueError(f"{name}: {x.shape[1]} channels do not fall into {num_groups} groups")
     if weight is not None and len(weight) not in (1, len(x)):
         raise ValueError(f"{name}: weight is for {len(weight)} samples, expected 1 (all alike) or "
                          f"{len(x)}")
+    if weight is None and bias is not None and len(bias) > 1:
+        raise ValueError(f"{name}: biases of {len(bias)} samples, but no weights: pass ones")
 
 
 def check_group(x, num_groups, weight, bias, eps, silu):
-    _check_groups("group_norm", x, num_groups, weight)
+    _check_groups("group_norm", x, num_groups, weight, bias)
 
 
 def check_group_backward(g, x, num_groups, weight, bias, mean, rstd, silu):
-    _check_groups("group_norm_backward", x, num_groups, weight)
+    _check_groups("group_norm_backward", x, num_groups, weight, bias)
     if mean.shape[1] != num_groups:
         raise ValueError(f"group_norm_backward: mean has shape {mean.shape}, expected "
                          f"({len(x)}, {num_groups})")

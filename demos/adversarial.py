@@ -39,34 +39,30 @@ def main(argv=None):
     wrong = (named(model, few) + 1) % classes
     changed = few.copy()
     for deceived in inputs.ascend(inputs.log_p(model, wrong), few, steps, 0.01):
-        new = named(model, deceived) == wrong  # each as soon as it is taken for the wrong one
-        still = (changed == few).all((1, 2, 3)) & new
-        changed[still] = deceived.numpy()[still]
+        new = (named(model, deceived) == wrong) & (changed == few).all((1, 2, 3))
+        changed[new] = deceived.numpy()[new]  # each as soon as it is taken for the wrong one
     run.picture("samples", np.concatenate([few, changed, (changed - few) / 2 + 0.5]))
 
-    mean = x.mean(0)
-    if run.quick:
-        *_, sure = inputs.ascend(inputs.log_p(model, np.arange(classes)), mean[None].repeat(
-            classes, 0), 5, 0.02)
-        p = np.zeros(classes)
-    else:
-        sure, p = inputs.fool(model, mean, np.arange(classes), run.rng)
-    run.picture("fooling", sure.numpy())
+    fooling, p = inputs.fool(model, x.mean(0), np.arange(classes), run.rng,
+                             sure=0.0 if run.quick else 0.9999)
+    run.picture("fooling", fooling.numpy())
 
-    of = {"random": lambda eps: x + eps * run.rng.choice([-1, 1], x.shape).astype(np.float32),
+    def random(eps):
+        return (x + eps * run.rng.choice([-1, 1], x.shape).astype(np.float32)).clip(0, 1)
+
+    of = {"random": random,
           "worst": lambda eps: inputs.fast_gradient_sign(model, x, y, np.float32(eps))}
-    right = {name: [(named(model, f(eps).clip(0, 1)) == y).mean() for eps in EPS]
-             for name, f in of.items()}
+    right = {name: [(named(model, f(eps)) == y).mean() for eps in EPS] for name, f in of.items()}
     with train.writing(run.out / "accuracy.png"):
         pictures.lines(run.out / "accuracy.png", {
             "xlabel": "ε", "ylabel": "named rightly", "ylim": (0, 1),
             "curves": {name: (EPS, shares) for name, shares in right.items()}})
 
-    start, rows = np.full_like(few, 0.5), [few]
-    for objective in (inputs.inversion(model.features, few, 0.0),
-                      inputs.inversion(model.features, few, 0.5),
-                      inputs.dream(model.features)):
-        *_, made = inputs.ascend(objective, few if len(rows) == 3 else start, steps, 0.01)
+    grey, rows = np.full_like(few, 0.5), [few]
+    for objective, start in ((inputs.inversion(model.features, few, 0.0), grey),
+                             (inputs.inversion(model.features, few, 0.5), grey),
+                             (inputs.dream(model.features), few)):
+        *_, made = inputs.ascend(objective, start, steps, 0.01)
         rows.append(made.numpy())
     run.picture("inversion", np.concatenate(rows))
     run.finish({"test_accuracy": right["worst"][0], "accuracy_random@eps=0.1": right["random"][2],

@@ -10,13 +10,11 @@ the same with noise, the same with its pixels in another order, and noise. --bat
 images: each of them has a network for each of these.
 """
 
-import functools
 import json
-import operator
 
 import numpy as np
 
-from minigen import interpolate, metrics, nn, no_grad, optim, pictures, tensor, train
+from minigen import avg_pool2d, interpolate, metrics, nn, no_grad, optim, pictures, tensor, train
 from minigen.demo import Demo, at_least, cli
 from minigen.models.prior import deep_image_prior as dip
 from minigen.tensor import write
@@ -42,14 +40,13 @@ def main(argv=None):
         for name, networks in priors.items():
             for n, prior in enumerate(networks):
                 x = prior()
-                energies[name] += energy(name, x, **{
-                    key: run.xp.asarray(a[None]) for key, a in given[n].items()})
+                energies[name] += energy(name, x, *(
+                    run.xp.asarray(given[n][key][None]) for key in (name, "mask")))
                 if name in RESTORED:
                     numbers[f"psnr_{name}"] += metrics.psnr(x, images[n:n + 1], 1) / len(images)
                 if name == "noisy" and t == stop:
                     write(denoised, lambda d, n=n, x=x: d.__setitem__(n, x.data[0]))
-        loss = functools.reduce(operator.add, energies.values())
-        return train.descend(opt, loss, energies | numbers)
+        return train.descend(opt, sum(energies.values()), energies | numbers)
 
     run.fit(step, priors=priors, opt=opt, denoised=[denoised])
 
@@ -83,14 +80,14 @@ def damaged(x, rng):
     """What becomes of an image (C, H, W), by name, and the mask of the pixels that are known."""
     mask = dip.pixel_drop(x.shape, rng)
     return {**dip.impedance(x, SIGMA, rng), "mask": mask, "dropped": mask * x,
-            "small": dip.shrink(tensor(x[None]), FACTOR).numpy()[0]}
+            "small": avg_pool2d(tensor(x[None]), FACTOR).numpy()[0]}
 
 
-def energy(name, x, mask, **given):
+def energy(name, x, x_hat, mask):
     """E(x, x̂) for what was done to an image."""
     if name == "dropped":
-        return dip.inpainting(x, given[name], mask)
-    return (dip.super_resolution if name == "small" else dip.denoising)(x, given[name])
+        return dip.inpainting(x, x_hat, mask)
+    return (dip.super_resolution if name == "small" else dip.denoising)(x, x_hat)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
    x is (A, C, B). Where B = 1 the C numbers of a row lie together, and a warp takes a row; else
    neighbouring rows lie together, and a thread takes one. About 8 FLOPs and two exponentials an
    element; x comes from memory once, and from the cache once more, and gx is written once. */
-#include "each.cuh"
 #include "reduce.cuh"
 
 extern "C" __global__ void cross_entropy(const Real* x, const long long* t, Real* y, Real* lse,
@@ -11,12 +10,8 @@ extern "C" __global__ void cross_entropy(const Real* x, const long long* t, Real
   const Row r(C, B);
   if (r.row >= rows) return;  // of a warp that shares a row all or none
   auto number = [&](int c) { return x[r.begin + (long long)c * B]; };
-  Real top = -INFINITY, sum = 0;
-  each(r.first, C, r.step, number,
-       [&](int, Real here) { top = here != here || here > top ? here : top; });
-  if (r.whole) top = warp_max(top);
-  each(r.first, C, r.step, number, [&](int, Real here) { sum += exp(here - top); });
-  if (r.whole) sum = warp_sum(sum);
+  Real top, sum;
+  r.add_powers(C, number, top, sum);
   if (r.first) return;
   lse[r.row] = top + log(sum);
   y[r.row] = lse[r.row] - x[r.begin + t[r.row] * B];

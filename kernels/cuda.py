@@ -83,17 +83,26 @@ def _for_hopper(file, text, macros):
     folder = os.environ.get("CUPY_CACHE_DIR", Path.home() / ".cupy" / "kernel_cache")
     path = Path(folder) / f"minigen-{key}.cubin"
     if not path.exists():
-        program = nvrtc.createProgram(text, file, (), ())
-        try:
-            nvrtc.compileProgram(program, chosen)
-        except nvrtc.NVRTCError:
-            raise RuntimeError(f"{file}: {nvrtc.getProgramLog(program)}") from None
+        cubin, _ = by_nvrtc(file, text, chosen)
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(f".{os.getpid()}")
-        fresh.write_bytes(nvrtc.getCUBIN(program) + b"\0")  # which CuPy leaves out
+        fresh.write_bytes(cubin)
         fresh.replace(path)
-        nvrtc.destroyProgram(program)
     return path
+
+
+def by_nvrtc(file, text, chosen):
+    """The program `text`, which `file` holds, compiled for the architecture among the options
+    `chosen`, and the compiler's log. RuntimeError, with the log, for a program that is wrong."""
+    from cupy.cuda import nvrtc
+    program = nvrtc.createProgram(text, file, (), ())
+    try:
+        nvrtc.compileProgram(program, chosen)
+        return nvrtc.getCUBIN(program) + b"\0", nvrtc.getProgramLog(program)  # CuPy drops a byte
+    except nvrtc.NVRTCError:
+        raise RuntimeError(f"{file}: {nvrtc.getProgramLog(program)}") from None
+    finally:
+        nvrtc.destroyProgram(program)
 
 
 def options(macros):

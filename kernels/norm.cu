@@ -14,7 +14,6 @@
    and a part of the images each.
 
    With `silu` y = h σ(h) of the normalised h, which is made again in the backward pass. */
-#include "each.cuh"
 #include "reduce.cuh"
 
 extern __shared__ char memory[];

@@ -1,6 +1,6 @@
 /* Sums and maxima over the threads of a warp or block, the same in every run and for every thread. */
 #pragma once
-#include "real.cuh"
+#include "each.cuh"
 
 template <class F>
 __device__ inline Real over_warp(Real x, F f) {
@@ -41,5 +41,14 @@ struct Row {
     begin = row / B * C * B + row % B;
     first = whole ? threadIdx.x % 32 : 0;
     step = whole ? 32 : 1;
+  }
+  /* The maximum of a row's numbers, and Σ exp(number − maximum), for every thread of the row. */
+  template <class N> __device__ void add_powers(int C, N number, Real& top, Real& sum) const {
+    top = -INFINITY, sum = 0;
+    each(first, C, step, number,
+         [&](int, Real here) { top = here != here || here > top ? here : top; });
+    if (whole) top = warp_max(top);
+    each(first, C, step, number, [&](int, Real here) { sum += exp(here - top); });
+    if (whole) sum = warp_sum(sum);
   }
 };

@@ -3,7 +3,6 @@
    x is (A, C, B). Where B = 1 the C numbers of a row lie together, and a warp takes a row; else
    neighbouring rows lie together, and a thread takes one. Three passes, of which two come from
    the cache, about 6 FLOPs and an exponential an element; x and y once through memory. */
-#include "each.cuh"
 #include "reduce.cuh"
 
 template <bool LOG>
@@ -11,12 +10,8 @@ __device__ void softmax_of(const Real* x, Real* y, long long rows, int C, int B)
   const Row r(C, B);
   if (r.row >= rows) return;  // of a warp that shares a row all or none
   auto number = [&](int c) { return x[r.begin + (long long)c * B]; };
-  Real top = -INFINITY, sum = 0;
-  each(r.first, C, r.step, number,
-       [&](int, Real here) { top = here != here || here > top ? here : top; });
-  if (r.whole) top = warp_max(top);
-  each(r.first, C, r.step, number, [&](int, Real here) { sum += exp(here - top); });
-  if (r.whole) sum = warp_sum(sum);
+  Real top, sum;
+  r.add_powers(C, number, top, sum);
   sum = LOG ? log(sum) : 1 / sum;
   each(r.first, C, r.step, number, [&](int c, Real here) {
     y[r.begin + (long long)c * B] = LOG ? here - top - sum : exp(here - top) * sum;

@@ -5,7 +5,6 @@
    sums are then few. add_parts: a thread a sum of what conv2d_weight.cu leaves, (parts, K, RS, C) →
    (K, D, RS), C being D filled up. One or two FLOPs a number, every array once through memory. */
 #include "divisor.cuh"
-#include "each.cuh"
 #include "reduce.cuh"
 
 extern "C" __global__ void channel_sum(const Real* x, Real* y, int N, int C, int L) {

@@ -105,7 +105,7 @@ class Compiled:
     def __init__(self, file, arch, **macros):
         cupy = pytest.importorskip("cupy", reason="CuPy, which calls NVRTC, is not installed")
         try:
-            nvrtc, version = cupy.cuda.nvrtc, cupy.cuda.nvrtc.getVersion()
+            version = cupy.cuda.nvrtc.getVersion()
         except (ImportError, RuntimeError) as error:
             pytest.skip(f"NVRTC is not installed: {error}")
         text, options = cuda.source(file), (
@@ -113,13 +113,12 @@ class Compiled:
         key = hashlib.sha256(repr((text, options, version)).encode()).hexdigest()[:16]
         path = emulate.cache_folder() / f"{file}-{arch}-{key}.log"
         if not path.exists():
-            program = nvrtc.createProgram(text, file, (), ())
             try:
-                nvrtc.compileProgram(program, options)
-            except nvrtc.NVRTCError:
-                pytest.fail(f"{file} for {arch}:\n{nvrtc.getProgramLog(program)}", pytrace=False)
+                _, log = cuda.by_nvrtc(file, text, options)
+            except RuntimeError as error:
+                pytest.fail(f"for {arch}: {error}", pytrace=False)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(nvrtc.getProgramLog(program))
+            path.write_text(log)
         self.registers, self.spilled = {}, {}
         for part in path.read_text().split("Compiling entry function ")[1:]:
             name = re.match(r"'(\w+)'", part)[1]

@@ -85,17 +85,13 @@ def inpainting(x, x_hat, m):
 
 
 def super_resolution(x, x_hat):
-    """x̂ is smaller than x by a whole factor."""
-    return sum(square(shrink(x, x.shape[3] // x_hat.shape[3]) - x_hat))  # eq: dip-super-resolution
+    """x̂ is smaller than x by a whole factor; d takes the mean of each square of so many pixels."""
+    factor = x.shape[3] // x_hat.shape[3]
+    return sum(square(avg_pool2d(x, factor) - x_hat))  # eq: dip-super-resolution
 
 
 def feature_inversion(x, x_hat, phi):
     return sum(square(phi(x) - phi(x_hat)))  # eq: dip-feature-inversion
-
-
-def shrink(x, factor):
-    """d(x): the mean of each square of factor × factor pixels."""
-    return avg_pool2d(x, factor)
 
 
 # ----------------------------------------------------------------------------------- the descent

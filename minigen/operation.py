@@ -24,9 +24,10 @@ an op names its composite, the same function in ordinary ops, used by `grad` und
 import functools
 import inspect
 import sys
+from operator import itemgetter
 
 import numpy as np
-from numpy import ndarray
+from numpy import asarray, ndarray
 
 from minigen.operands import NUMBERS, as_operands, describe
 from minigen.tensor import F32, FLOATS, Node, Tensor, last_write, tracking
@@ -77,11 +78,15 @@ def op(forward):
         arrays, dtype, tracked = [], None, False
         for a in args:  # mostly tensors of one dtype on the CPU, and numbers: then all is ready
             if type(a) is Tensor:
-                tracked = tracked or a.requires_grad
+                if a.requires_grad:
+                    tracked = True
                 a = a.data
-                if type(a) is not ndarray or (dtype is not None and a.dtype is not dtype):
+                if type(a) is not ndarray:
                     break
-                dtype = a.dtype
+                if a.dtype is not dtype:
+                    if dtype is not None:
+                        break
+                    dtype = a.dtype
             elif type(a) not in NUMBERS:
                 break
             arrays.append(a)
@@ -98,22 +103,24 @@ def op(forward):
             if not text.startswith(name):
                 text = f"{describe(name, args, kw, inputs)}: {text}"
             raise next(kind for kind in known if isinstance(e, kind))(text) from e
-        saved, written = None, None
+        saved = written = None
         if type(y) is not ndarray:
             if type(y) is tuple and len(y) == 2:
                 y, saved = y
             if isinstance(y, SCALARS):
-                y = np.asarray(y)
+                y, arrays = asarray(y), ()  # in no input's memory
             elif type(y) is Tensor or not hasattr(y, "dtype"):
                 raise TypeError(f"{name} gave a {type(y).__name__}, expected an array, or an array "
                                 "and what the vjp reads as y.saved: an op computes on arrays")
-        made = y.dtype
-        if made is not dtype and made.kind == "f" and made != dtype and "dtype" not in kw:
-            # a float dtype in is the dtype out; integers alone make float32
-            y = y.astype(dtype if dtype in FLOATS else F32)
+        if y.dtype is not dtype:
+            made = y.dtype
+            if made.kind == "f" and made != dtype and "dtype" not in kw:
+                # a float dtype in is the dtype out; integers alone make float32
+                y = y.astype(dtype if dtype in FLOATS else F32)
         view = y.base is not None
         for a in arrays:
-            view = view or a is y
+            if a is y:
+                view = True
         if view:  # of the memory of an input?
             written = next((last_write(p) for p in args if type(p) is Tensor and (
                 y is p.data or y.base is p.data or y.base is p.data.base is not None)), None)
@@ -136,7 +143,9 @@ def op(forward):
             raise TypeError(f"the vjp of {name} asks for {', '.join(odd)}: there are "
                             f"{' and '.join(known)}")
         call.pull = f
-        call.reads = [known.index(n.removeprefix("_")) for n in names] if arity else None
+        places = [known.index(n.removeprefix("_")) for n in names]
+        call.read = (itemgetter(slice(1, None)) if several else itemgetter(*places)
+                     if len(places) > 1 else lambda values: [values[i] for i in places])
         unread = {i for i, n in enumerate(inputs) if n not in names and not call.unfused}
         if several and several not in names:
             unread = EVERY
@@ -149,7 +158,8 @@ def op(forward):
         return call
 
     call.__doc__ = forward.__doc__ or f"NumPy's `{name}`, for tensors, arrays and numbers."
-    call.pull, call.unfused, call.vjp, call.composite = None, None, vjp, composite
+    call.forward, call.vjp, call.composite = forward, vjp, composite
+    call.pull, call.unfused = None, None
     defaults = {p.name: p.default for p in spec.parameters.values()
                 if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
     return call

@@ -1,6 +1,6 @@
 """Distributions: `sample` draws, `log_prob` scores, `kl` compares.
 
-Values are element by element: sum over the axes that belong to one sample.
+Values are element by element: sum over the axes that belong to one sample (`per_image`).
 """
 
 import math
@@ -30,13 +30,19 @@ from minigen.ops import (
 from minigen.ops.loss import integers
 from minigen.tensor import Tensor, placed, tensor
 
-__all__ = ["Bernoulli", "Categorical", "DiscretisedNormal", "Normal", "kl", "noise"]
+__all__ = ["Bernoulli", "Categorical", "DiscretisedNormal", "Normal", "kl", "noise",
+           "per_image"]
 
 
 def noise(rng, like):
     """ε ~ N(0, I), of the shape, dtype and device of a tensor or an array."""
     like = _tensor(like)
     return Tensor(placed(rng.standard_normal(like.shape, like.dtype), like.data))
+
+
+def per_image(values):
+    """What belongs to one of N images summed: (N, ...) to (N,)."""
+    return sum(values, tuple(range(1, values.ndim)))
 
 
 def _tensor(x):

@@ -27,7 +27,7 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}: expected a dict or list of parameters "
                              f"(nn.parameters(model)), got {type(params).__name__}"
                              f"{' without any' if isinstance(params, (dict, list)) else ''}")
-        if lr < 0:
+        if not lr >= 0:
             raise ValueError(f"{type(self).__name__}: lr must not be negative, got {lr}")
         self.params = params if isinstance(params, dict) else {str(i): p
                                                                for i, p in enumerate(params)}

@@ -255,6 +255,9 @@ def test_optimisers_refuse_what_does_not_fit():
         optim.Adam(p, betas=(0.9, 1.0))
     with pytest.raises(ValueError, match="nesterov needs momentum"):
         optim.SGD(p, nesterov=True)
+    for lr in (-0.1, np.nan):
+        with pytest.raises(ValueError, match=f"SGD: lr must not be negative, got {lr}"):
+            optim.SGD(p, lr)
 
 
 def test_clipping():

@@ -23,8 +23,8 @@ from itertools import chain, pairwise
 
 import numpy as np
 
-from minigen import mean, nn, no_grad, square, sum, tensor
-from minigen.dist import DiscretisedNormal, Normal, kl, noise
+from minigen import mean, nn, no_grad, square, tensor
+from minigen.dist import DiscretisedNormal, Normal, kl, noise, per_image
 from minigen.models.diffusion.schedule import log0, over
 from minigen.tensor import xp
 
@@ -178,8 +178,3 @@ def as_noise(eps, x_t):
                          "expected noise of their shape (one that gives variances too is "
                          "ImprovedDDPM's)")
     return eps
-
-
-def per_image(values):
-    """Pixels (N, ...) summed: (N,)."""
-    return sum(values, tuple(range(1, values.ndim)))

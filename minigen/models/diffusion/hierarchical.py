@@ -15,8 +15,7 @@ The bound of ddpm.py is this one, with all that is known in closed form taken ou
 import numpy as np
 
 from minigen import no_grad, tensor
-from minigen.dist import Normal
-from minigen.models.diffusion.ddpm import per_image
+from minigen.dist import Normal, per_image
 from minigen.models.diffusion.schedule import log0
 from minigen.tensor import xp
 

@@ -95,8 +95,11 @@ def log0(a):
 
 def linear(T=1000, first=1e-4, last=0.02):
     """β rises in a line (Ho et al. 2020). The ends are those of 1,000 steps; fewer steps each add
-    more, β · 1000 / T, so that ᾱ_T stays small. ValueError for 2 to 20 steps: β would reach 1."""
+    more, β · 1000 / T, so that ᾱ_T stays small. ValueError for 20 or fewer: β would reach 1."""
     _count("linear", T)
+    if 1000 * last >= T:
+        raise ValueError(f"linear: expected more than {1000 * last:g} steps, got {T}: β_T would be "
+                         f"{last * 1000 / T:g}")
     return Schedule(np.linspace(first, last, T) * (1000 / T))  # eq: ddpm-linear-schedule
 
 

@@ -9,8 +9,8 @@
 import math
 
 from minigen import mean, softplus, split, square, tensor
-from minigen.dist import Normal
-from minigen.models.vae.vae import kl_to_prior, per_image
+from minigen.dist import Normal, per_image
+from minigen.models.vae.vae import kl_to_prior
 from minigen.tensor import xp
 
 LOGVAR_MIN = -8.0  # σ ≥ 0.018, about 5 of 255 grey levels: pixels that are always black have no σ

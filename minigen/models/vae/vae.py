@@ -13,7 +13,7 @@
 import math
 
 from minigen import exp, logsumexp, mean, nn, no_grad, relu, split, square, stack, sum, tensor
-from minigen.dist import Bernoulli, Normal
+from minigen.dist import Bernoulli, Normal, per_image
 from minigen.tensor import xp
 
 
@@ -82,11 +82,6 @@ class VAE:
     def sample(self, n, rng, *given):
         """n images: z ~ p(z), then x ~ p(x | z)."""
         return self.generate(n, rng, *given).sample(rng)  # eq: vae-generative-process
-
-
-def per_image(log_prob):
-    """Pixels (N, ...) summed: (N,)."""
-    return sum(log_prob, tuple(range(1, log_prob.ndim)))
 
 
 def kl_to_prior(q):

@@ -34,9 +34,8 @@ from minigen import (
     tensor,
     transpose,
 )
-from minigen.dist import Bernoulli
+from minigen.dist import Bernoulli, per_image
 from minigen.models.autoregressive.decoding import sample
-from minigen.models.vae.vae import per_image
 from minigen.nn import initializers
 from minigen.nn.masked import MaskedConv2d, PlaceBias
 from minigen.tensor import write

@@ -11,7 +11,7 @@ import numpy as np
 from minigen import nn, optim, ruler
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
-from minigen.models.gan.cgan import conditional
+from minigen.models.gan.cgan import between, conditional
 from minigen.models.gan.dcgan import adam
 from minigen.models.gan.film import Film, show
 from minigen.models.gan.gan import algorithm_1
@@ -43,6 +43,9 @@ def main(argv=None):
     # a class for each row, a code for each column
     z = model.prior(10, run.rng).numpy()
     run.picture("samples", show(model, np.tile(z, (classes, 1)), np.repeat(all_y, 10)))
+    pairs = zip(z, all_y, np.roll(all_y, -1), strict=False)
+    run.picture("between", np.concatenate([show(model, *between(z_i, y_1, y_2, classes, 10))
+                                           for z_i, y_1, y_2 in pairs]))
     run.picture("training", film.strip(run.args.steps, model), columns=classes)
     y = np.arange(50 if run.quick else 5000) % classes
     samples = show(model, model.prior(len(y), run.rng), y)

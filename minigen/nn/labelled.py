@@ -1,6 +1,9 @@
 """A label beside the input: how a network is conditioned on a class."""
 
+import numpy as np
+
 from minigen.ops import broadcast_to, concatenate, one_hot
+from minigen.tensor import tensor
 
 
 class Labelled:
@@ -11,7 +14,9 @@ class Labelled:
         self.net, self.classes = net, classes
 
     def __call__(self, x, y):
-        """x (N, C, ...) and integers y (N,), 0 ≤ y < classes."""
-        code = one_hot(y, self.classes, x.dtype).reshape(len(x), self.classes, *[1] * (x.ndim - 2))
+        """x (N, C, ...) and integers y (N,), 0 ≤ y < classes, or how much of each class, y
+        (N, classes)."""
+        code = one_hot(y, self.classes, x.dtype) if np.ndim(y) == 1 else tensor(y).astype(x.dtype)
+        code = code.reshape(len(x), self.classes, *[1] * (x.ndim - 2))
         code = broadcast_to(code, shape=(len(x), self.classes, *x.shape[2:]))
         return self.net(concatenate([x, code], axis=1))  # eq: cvae-conditioning, cgan-conditioning

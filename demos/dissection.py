@@ -32,7 +32,7 @@ LAYER, SHOWN = 6, 10  # after the ReLU at 8×8 pixels; images in a row
 
 def main(argv=None):
     run = Demo("dissection", __doc__, argv, data=("scenes", "cifar10"), batch=16,
-               steps={"scenes": 3000, "cifar10": 6000},
+               steps={"scenes": 2000, "cifar10": 4000},
                flags=lambda p: p.add_argument("--units", type=at_least(1), default=8, metavar="N",
                                               help="how many are switched at a time"))
     model = dcgan(run.data.shape, 64)

@@ -28,6 +28,8 @@ MODELS = {
     "divergences": "minigen.models.gan.divergences:Divergence",
     "fgan": "minigen.models.gan.fgan:FGAN",
     "normal_fit": "minigen.models.gan.normal_fit:players",
+    "joint_embedding": "minigen.models.text_to_image.joint_embedding:image_class",
+    "gan_cls": "minigen.models.text_to_image.gan_cls:gan_cls",
     "decoding": "minigen.models.autoregressive.decoding:beam_search",
     "rnn": "minigen.models.autoregressive.rnn:RNN",
     "pixels": "minigen.models.autoregressive.pixels:PixelModel",

@@ -1,0 +1,60 @@
+"""GAN-CLS and GAN-INT (Reed et al. 2016): a GAN that draws what a sentence says.
+
+    G(z, t), D(x, t)          t: a sentence's code
+
+CLS: that an image is real is not enough, it must also fit. D is shown three kinds of pairs,
+
+    (real x, its t): yes        (real x, another t̂): no        (G(z, t), t): no
+
+    max_D E[log D(x, t)] + ½ E[log(1 − D(x, t̂))] + ½ E[log(1 − D(G(z, t), t))]
+
+INT: between the codes of two sentences lie codes of sentences that nobody wrote. G is to draw them,
+
+    min_G E[log(1 − D(G(z, t), t))] + E_{t₁, t₂}[log(1 − D(G(z, t_β), t_β))],  t_β = β t₁ + (1 − β) t₂
+
+although D was shown no image for them: what it has learnt of pairs is all there is to go by.
+
+D gives logits. In G's loss −log D takes the place of log(1 − D), as in gan.py.
+
+Differs from the paper: a code is CLIP's (clip.py), which learns without classes.
+"""
+
+import numpy as np
+
+from minigen import logsigmoid, mean, nn, tensor
+from minigen.models.gan import dcgan
+from minigen.models.gan.gan import Game
+
+
+class GANCLS(Game):
+    """The game of sentences' codes t (N, d): ``d_loss(x, rng, t)``, ``g_loss(n, rng, t)``. Another
+    sentence is that of the batch's image before."""
+
+    beta = 0.5
+
+    def d_loss(self, x, rng, t):
+        """What D goes down, on real samples x with their codes t."""
+        real, fake = self.judge(x, rng, t)
+        other = self.D(x, before(t))
+        no = (mean(logsigmoid(-other)) + mean(logsigmoid(-fake))) / 2
+        return -mean(logsigmoid(real)) - no  # eq: gan-cls-triples
+
+    def g_loss(self, n, rng, t):
+        """What G goes down: n samples of the codes t, and n of what lies between two of them."""
+        t_beta = self.beta * tensor(t) + (1 - self.beta) * before(t)
+        told, between = (mean(logsigmoid(self.D(self.generate(n, rng, c), c))) for c in (t, t_beta))
+        return -told - between  # eq: gan-int
+
+
+def before(t):
+    """The code of the pair before, of each of a batch."""
+    return tensor(t)[np.arange(len(t)) - 1]
+
+
+def gan_cls(shape, d_z, d, width=dcgan.WIDTH, rng=None):
+    """A GANCLS for images of `shape` (C, H, W) in [−1, 1] and codes of d numbers: DCGAN's networks,
+    given a code as a conditional GAN is given a label."""
+    C, H, W = shape
+    G = nn.Labelled(dcgan.generator(d_z + d, shape, 2 * width, rng), d)
+    D = nn.Labelled(dcgan.discriminator((C + d, H, W), width, rng), d)
+    return GANCLS(G, D, d_z)

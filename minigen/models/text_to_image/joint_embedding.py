@@ -1,0 +1,52 @@
+"""Joint embedding of images and texts by classes (Reed et al. 2016): codes of both, such that each
+alone tells the class.
+
+    f_v(v) = argmax_y E_{t ~ T(y)}[φ(v)ᵀ ϕ(t)]        T(y): the texts of class y
+    f_t(t) = argmax_y E_{v ~ V(y)}[φ(v)ᵀ ϕ(t)]        V(y): the images of class y
+    1/N Σₙ [Δ(yₙ, f_v(vₙ)) + Δ(yₙ, f_t(tₙ))]           Δ: 1 for a mistake, 0 otherwise
+
+Δ has no slope. What is gone down is a bound of it, with F(y) the expectation above:
+
+    Δ(yₙ, argmax_y F(y)) ≤ max_y [Δ(yₙ, y) + F(y) − F(yₙ)]
+
+Codes are (N, d), classes are integers (N,), and T(y) and V(y) are what of class y is given.
+"""
+
+import numpy as np
+
+from minigen import max, mean, one_hot, take_along_axis
+
+
+def compatibility(codes, others, y, classes):
+    """F: the mean of code · other over the others of each class y (M,): (N, classes).
+
+    Raises ValueError if a class has none.
+    """
+    member = np.eye(classes, dtype=codes.dtype)[y]  # (M, classes)
+    counts = member.sum(0)
+    if not counts.all():
+        raise ValueError(f"joint embedding: class {int(counts.argmin())} of {classes} has no "
+                         "example to compare with")
+    return codes @ (others.T @ (member / counts))
+
+
+def image_class(v, t, y, classes):
+    """f_v of images' codes v (N, d), by texts' codes t (M, d) of classes y (M,): (N,)."""
+    return compatibility(v, t, y, classes).argmax(1)  # eq: sje-image-classifier
+
+
+def text_class(t, v, y, classes):
+    """f_t of texts' codes t (N, d), by images' codes v (M, d) of classes y (M,): (N,)."""
+    return compatibility(t, v, y, classes).argmax(1)  # eq: sje-text-classifier
+
+
+def mistakes(y, of_images, of_texts):
+    """How many of the two answers for each pair are wrong, from 0 to 2, on average."""
+    return ((of_images != y) + 0.0 + (of_texts != y)).mean()  # eq: sje-loss
+
+
+def hinge(F, y):
+    """The bound of Δ for scores F (N, classes) and classes y (N,): a scalar with a slope."""
+    wrong = 1 - one_hot(y, F.shape[1], F.dtype)
+    own = take_along_axis(F, np.asarray(y)[:, None], 1)
+    return mean(max(wrong + F - own, axis=1))

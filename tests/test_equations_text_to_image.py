@@ -1,0 +1,132 @@
+"""Section "Text to image with GANs": joint embeddings, pairs that fit, sentences in between."""
+
+import numpy as np
+import pytest
+
+from minigen import grad, gradcheck, nn, optim, tensor
+from minigen.models.text_to_image import gan_cls
+from minigen.models.text_to_image import joint_embedding as sje
+
+RNG = np.random.default_rng
+
+
+# -------------------------------------------------------------------------------- joint embedding
+
+def codes(n=40, classes=4, d=5):
+    """Classes, and codes of images and of texts."""
+    rng = RNG(0)
+    y = rng.permutation(np.arange(n) % classes)
+    return y, rng.normal(size=(n, d)), rng.normal(size=(n, d))
+
+
+def best(code, others, y, classes):
+    """The class whose others fit best on average, by loops."""
+    means = [np.mean([sum(a * b for a, b in zip(code, o, strict=True))
+                      for o, label in zip(others, y, strict=True) if label == k])
+             for k in range(classes)]
+    return int(np.argmax(means))
+
+
+def test_a_class_is_the_one_whose_examples_fit_best():
+    y, v, t = codes()
+    of_images, of_texts = sje.image_class(v, t, y, 4), sje.text_class(t, v, y, 4)
+    assert of_images.tolist() == [best(c, t, y, 4) for c in v]  # eq: sje-image-classifier
+    assert of_texts.tolist() == [best(c, v, y, 4) for c in t]  # eq: sje-text-classifier
+    assert len(set(of_images)) == 4 and not np.array_equal(of_images, of_texts)
+    with pytest.raises(ValueError, match="class 3 of 5 has no example"):
+        sje.image_class(v, t, np.where(y == 3, 4, y), 5)
+
+
+def test_mistakes_of_both_are_counted():
+    y = np.array([0, 1, 2, 3])
+    for of_images, of_texts, want in (
+            ([0, 1, 2, 3], [0, 1, 2, 3], 0), ([0, 1, 2, 0], [0, 1, 2, 3], 1 / 4),
+            ([0, 1, 2, 3], [1, 1, 0, 3], 2 / 4), ([1, 2, 3, 0], [1, 2, 3, 0], 2)):
+        assert sje.mistakes(y, np.array(of_images), np.array(of_texts)) == want  # eq: sje-loss
+
+
+def test_the_hinge_bounds_the_mistakes_and_is_worth_going_down():
+    y, v, t = codes()
+    F = sje.compatibility(v, t, y, 4)
+    want = np.mean([max((k != label) + s - row[label] for k, s in enumerate(row))
+                    for row, label in zip(F, y, strict=True)])
+    found = sje.hinge(tensor(F), y).item()
+    assert found == pytest.approx(want)
+    assert found > (F.argmax(1) != y).mean()
+    gradcheck(lambda F: sje.hinge(F, y), F)
+    W, phi = tensor(np.eye(5) / 10, True), np.eye(4, 5)[y] + RNG(1).normal(0, 0.3, v.shape)
+    opt = optim.Adam([W], lr=0.05)
+    answers = lambda: sje.image_class(phi @ W.numpy(), t, y, 4)
+    before = (answers() != y).mean()
+    for _ in range(150):
+        opt.step([grad(sje.hinge(sje.compatibility(phi @ W, tensor(t), y, 4), y), W)])
+    assert (answers() != y).mean() < before / 2
+
+
+# ------------------------------------------------------------------------------ GAN-CLS, GAN-INT
+
+def logit(x, t):
+    """A discriminator that is a known function."""
+    return (tensor(x) * tensor(t)).sum(1) + 0.3 * tensor(x)[:, 0]
+
+
+def log_sigmoid(a):
+    return -np.log1p(np.exp(-a))
+
+
+def world(n=6):
+    rng = RNG(0)
+    game = gan_cls.GANCLS(lambda z, t: z * tensor(t), logit, 3)
+    z = rng.normal(size=(2 * n, 3))
+    calls = iter(range(100))
+    game.prior = lambda n, rng: tensor(z[:n] if next(calls) % 2 == 0 else z[n:2 * n])
+    return game, rng.normal(size=(n, 3)), rng.normal(size=(n, 3)), z
+
+
+def test_the_discriminator_is_shown_three_kinds_of_pairs():
+    game, x, t, z = world()
+    D = lambda x, t: sum(a * b for a, b in zip(x, t, strict=True)) + 0.3 * x[0]
+    yes = np.mean([log_sigmoid(D(x[i], t[i])) for i in range(6)])
+    other = np.mean([log_sigmoid(-D(x[i], t[i - 1])) for i in range(6)])
+    fake = np.mean([log_sigmoid(-D(z[i] * t[i], t[i])) for i in range(6)])
+    loss = game.d_loss(x, None, t).item()
+    assert loss == pytest.approx(-yes - (other + fake) / 2)  # eq: gan-cls-triples
+
+
+def test_the_best_discriminator_of_pairs_is_the_posterior_of_three_kinds():
+    """On tables: real pairs p(x, t), mismatched p(x) p(t), drawn q(x, t); D* = p / (p + ½ both)."""
+    rng = RNG(1)
+    p, q = (a / a.sum() for a in rng.random((2, 3, 3)))
+    mixed = np.outer(p.sum(1), p.sum(0))
+    a = tensor(np.zeros((3, 3)), True)
+    opt = optim.Adam([a], lr=0.1)
+    for _ in range(400):
+        yes, no = -(1 + (-a).exp()).log(), -(1 + a.exp()).log()
+        opt.step([grad(-(p * yes + (mixed * no + q * no) / 2).sum(), a)])
+    D = 1 / (1 + np.exp(-a.numpy()))
+    assert np.allclose(D, p / (p + (mixed + q) / 2), atol=1e-3)
+
+
+def test_the_generator_draws_for_sentences_in_between_too():
+    game, x, t, z = world()
+    D = lambda x, t: sum(a * b for a, b in zip(x, t, strict=True)) + 0.3 * x[0]
+    half = [(t[i] + t[i - 1]) / 2 for i in range(6)]
+    told = np.mean([log_sigmoid(D(z[i] * t[i], t[i])) for i in range(6)])
+    between = np.mean([log_sigmoid(D(z[6 + i] * half[i], half[i])) for i in range(6)])
+    assert game.g_loss(6, None, t).item() == pytest.approx(-told - between)  # eq: gan-int
+    game.beta = 1.0
+    game.prior = lambda n, rng: tensor(z[:n])
+    assert game.g_loss(6, None, t).item() == pytest.approx(-2 * told)  # eq: gan-int
+
+
+def test_a_step_of_each_player_lowers_its_loss():
+    game = gan_cls.gan_cls((3, 8, 8), 4, 5, 4, RNG(0))
+    x, t = (RNG(1).uniform(-1, 1, shape).astype("f4") for shape in ((6, 3, 8, 8), (6, 5)))
+    for net, loss in ((game.D, lambda: game.d_loss(x, RNG(2), t)),
+                      (game.G, lambda: game.g_loss(6, RNG(2), t))):
+        params = nn.parameters(net)
+        before = loss()
+        opt = optim.SGD(params, lr=0.05)
+        opt.step(grad(before, params))
+        assert loss().item() < before.item()
+    assert game.sample(6, RNG(3), t).shape == (6, 3, 8, 8)

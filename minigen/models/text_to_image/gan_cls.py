@@ -10,7 +10,8 @@ CLS: that an image is real is not enough, it must also fit. D is shown three kin
 
 INT: between the codes of two sentences lie codes of sentences that nobody wrote. G is to draw them,
 
-    min_G E[log(1 − D(G(z, t), t))] + E_{t₁, t₂}[log(1 − D(G(z, t_β), t_β))],  t_β = β t₁ + (1 − β) t₂
+    min_G E[log(1 − D(G(z, t), t))] + E_{t₁, t₂}[log(1 − D(G(z, t_β), t_β))]
+    t_β = β t₁ + (1 − β) t₂
 
 although D was shown no image for them: what it has learnt of pairs is all there is to go by.
 

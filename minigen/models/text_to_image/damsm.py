@@ -1,0 +1,60 @@
+"""DAMSM, the deep attentional multimodal similarity model (Xu et al. 2018, AttnGAN): how well an
+image fits a description, word by word.
+
+An image Q is given as codes v_j of its regions, a description D as codes e_i of its words.
+
+    s̄_ij = softmax_i(e_iᵀ v_j)                        which word a region is about
+    α_ij = softmax_j(γ₁ s̄_ij),   c_i = Σ_j α_ij v_j   what of the image word i looks at
+    R(Q, D) = log (Σ_i exp(γ₂ cos(c_i, e_i)))^{1/γ₂}  how well the best-fitting words fit
+
+    P(D_i | Q_i) = exp(γ₃ R(Q_i, D_i)) / Σ_{j=1…M} exp(γ₃ R(Q_i, D_j))        in a batch of M pairs
+    L₁ʷ = −Σ_i log P(D_i | Q_i),     L₂ʷ = −Σ_i log P(Q_i | D_i)
+    L_DAMSM = L₁ʷ + L₂ʷ + L₁ˢ + L₂ˢ                   s: with R = cos(v̄, ē) of whole image and text
+
+P(Q_i | D_i) has the sum over the images of the batch in its denominator.
+"""
+
+import math
+
+import numpy as np
+
+from minigen import cross_entropy, expand_dims, logsumexp, norm, softmax, sum, swapaxes, where
+
+GAMMA_1, GAMMA_2, GAMMA_3 = 5.0, 5.0, 10.0  # the paper's for CUB
+
+
+def cos(a, b):
+    """The cosine of vectors along the last axis."""
+    return sum(a * b, -1) / (norm(a, axis=-1) * norm(b, axis=-1))
+
+
+def match_scores(v, e, there):
+    """R of M images and K descriptions: (M, K).
+
+    v: regions (M, N, d); e: words (K, T, d); there: which words there are, booleans (K, T)
+    """
+    v, there = expand_dims(v, 1), there[:, :, None]  # (M, 1, N, d), (K, T, 1)
+    s = where(there, e @ swapaxes(v, -1, -2), -math.inf)  # (M, K, T, N)
+    alpha = softmax(GAMMA_1 * softmax(s, axis=2), axis=3)
+    c = alpha @ v  # (M, K, T, d)
+    fit = where(there[..., 0], GAMMA_2 * cos(c, e), -math.inf)
+    return logsumexp(fit, axis=2) / GAMMA_2  # eq: damsm-match-score
+
+
+def posterior(R):
+    """P(D_j | Q_i) of scores R (M, M): a row for each image, each of sum 1."""
+    return softmax(GAMMA_3 * R, axis=1)  # eq: damsm-posterior
+
+
+def matching(R):
+    """L₁ + L₂ of scores R (M, M) of M pairs: a scalar in nats."""
+    i = np.arange(len(R))
+    L_1, L_2 = (cross_entropy(GAMMA_3 * a, i, reduction="sum") for a in (R, R.T))
+    return L_1 + L_2  # eq: damsm-word-losses
+
+
+def damsm(v, e, there, v_bar, e_bar):
+    """L_DAMSM of M images and their descriptions: regions and words as in `match_scores`, the codes
+    of whole images v̄ and sentences ē, both (M, d)."""
+    words, sentences = match_scores(v, e, there), cos(expand_dims(v_bar, 1), e_bar)
+    return matching(words) + matching(sentences)  # eq: damsm-total

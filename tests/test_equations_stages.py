@@ -1,0 +1,177 @@
+"""Section "Text to image with GANs", stages: StackGAN, StackGAN++, AttnGAN and its DAMSM."""
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp, softmax
+
+from minigen import grad, gradcheck, nn, optim, tensor
+from minigen.models.text_to_image import attngan, stackgan
+from minigen.models.text_to_image import damsm as model
+
+RNG = np.random.default_rng
+
+
+# ------------------------------------------------------------------------------------------ DAMSM
+
+def batch(M=3, N=4, T=5, d=6):
+    rng = RNG(0)
+    there = np.array([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 1, 1]], bool)
+    return rng.normal(size=(M, N, d)), rng.normal(size=(M, T, d)), there
+
+
+def cosine(a, b):
+    return a @ b / np.sqrt((a @ a) * (b @ b))
+
+
+def score(v, e):
+    """R of one image's regions and one text's words, by loops, from the paper's equations."""
+    s = np.array([[e_i @ v_j for v_j in v] for e_i in e])  # words, regions
+    s = np.stack([softmax(column) for column in s.T], 1)
+    fit = []
+    for i, e_i in enumerate(e):
+        alpha = softmax(5 * s[i])
+        fit.append(np.exp(5 * cosine(sum(a * v_j for a, v_j in zip(alpha, v, strict=True)), e_i)))
+    return np.log(np.sum(fit) ** (1 / 5))
+
+
+def test_the_match_score_against_loops():
+    v, e, there = batch()
+    R = model.match_scores(tensor(v), tensor(e), there).numpy()
+    want = [[score(v[i], e[j][there[j]]) for j in range(3)] for i in range(3)]
+    assert np.allclose(R, want)  # eq: damsm-match-score
+    gradcheck(lambda v, e: model.match_scores(v, e, there), v, e)
+
+
+def test_an_image_matches_the_words_that_its_regions_show():
+    codes = np.eye(6)
+    v = codes[None, [0, 1, 2, 2]]
+    e = np.stack([codes[[0, 1, 2]], codes[[3, 4, 5]], codes[[0, 3, 4]]])
+    R = model.match_scores(tensor(v), tensor(e), np.ones((3, 3), bool)).numpy()
+    right, wrong, partly = R[0]
+    assert right > partly > wrong  # eq: damsm-match-score
+
+
+def test_the_posterior_is_over_the_texts_of_the_batch():
+    R = RNG(1).normal(size=(4, 4))
+    P = model.posterior(tensor(R)).numpy()
+    want = np.exp(10 * R - logsumexp(10 * R, 1)[:, None])
+    assert np.allclose(P, want) and np.allclose(P.sum(1), 1)  # eq: damsm-posterior
+    texts = -np.log(np.diag(P)).sum()
+    images = -np.log(np.diag(model.posterior(tensor(R.T)).numpy())).sum()
+    found = model.matching(tensor(R)).item()
+    assert found == pytest.approx(texts + images)  # eq: damsm-word-losses
+    assert texts != pytest.approx(images)
+
+
+def test_words_and_sentences_count_alike():
+    v, e, there = batch()
+    v_bar, e_bar = RNG(2).normal(size=(2, 3, 6))
+    R_words = np.array([[score(v[i], e[j][there[j]]) for j in range(3)] for i in range(3)])
+    R_sentences = np.array([[cosine(a, b) for b in e_bar] for a in v_bar])
+    want = sum(-np.log(np.diag(softmax(10 * R, axis=axis))).sum()
+               for R in (R_words, R_sentences) for axis in (0, 1))
+    found = model.damsm(*map(tensor, (v, e)), there, *map(tensor, (v_bar, e_bar))).item()
+    assert found == pytest.approx(want)  # eq: damsm-total
+
+
+# --------------------------------------------------------------------------- StackGAN, StackGAN++
+
+def test_the_second_stage_is_given_the_first_ones_image_and_the_code():
+    A, B, C, E = RNG(0).normal(size=(4, 3, 3))
+    z, c = RNG(1).normal(size=(2, 5, 3))
+    x_1, x_2 = stackgan.two_stages(lambda z, c: z @ A + c @ B, lambda x, c: x @ C + c @ E, z, c)
+    assert np.allclose(x_1, z @ A + c @ B)  # eq: stackgan-two-stage
+    assert np.allclose(x_2, z @ A @ C + c @ (B @ C + E))  # eq: stackgan-two-stage
+
+
+def judge(x, e):
+    """A discriminator that is a known function: logits without and with the sentence."""
+    x = tensor(x)
+    return x.sum(1, keepdims=True), (x * tensor(e)).sum(1, keepdims=True)
+
+
+def test_the_losses_of_a_scale():
+    x, x_hat, e = RNG(0).normal(size=(3, 7, 4))
+    p = lambda a: 1 / (1 + np.exp(-a))
+    D, D_e = p(x.sum(1)), p((x * e).sum(1))
+    F, F_e = p(x_hat.sum(1)), p((x_hat * e).sum(1))
+    want = -sum(np.log(q).mean() for q in (D, 1 - F, D_e, 1 - F_e)) / 2
+    found = stackgan.d_loss(judge, x, tensor(x_hat), e).item()
+    assert found == pytest.approx(want)  # eq: stackganpp-d-loss
+    want = -sum(np.log(q).mean() for q in (F, F_e)) / 2
+    assert stackgan.g_loss(judge, x_hat, e).item() == pytest.approx(want)  # eq: stackganpp-g-loss
+    image = tensor(x_hat, True)
+    slope = grad(stackgan.d_loss(judge, x, image, e) + image.sum(), image)
+    assert np.array_equal(slope.numpy(), np.ones((7, 4)))  # no way back into the generator
+
+
+def test_colours_are_the_mean_and_the_covariance_of_an_images_pixels():
+    large, small = RNG(0).random((2, 3, 8, 8)), RNG(1).random((2, 3, 4, 4))
+    want = []
+    for a, b in zip(large, small, strict=True):
+        a, b = a.reshape(3, -1), b.reshape(3, -1)
+        want.append(2 * ((a.mean(1) - b.mean(1)) ** 2).sum()
+                    + 3 * ((np.cov(a, ddof=0) - np.cov(b, ddof=0)) ** 2).sum())
+    found = stackgan.colour_consistency(tensor(large), tensor(small), 2.0, 3.0).item()
+    assert found == pytest.approx(np.mean(want))  # eq: stackganpp-color
+    twice = np.repeat(np.repeat(small, 2, 2), 2, 3)
+    assert stackgan.colour_consistency(tensor(twice), tensor(small)).item() == pytest.approx(0)
+
+
+# ---------------------------------------------------------------------------------------- AttnGAN
+
+def game(damsm=lambda x, *words: (x * x).mean(), lam=0.5):
+    return attngan.attngan((3, 32, 32), 4, 6, damsm, lam, RNG(0))
+
+
+def sentences(n=3, T=5, d=6):
+    rng = RNG(1)
+    there = np.arange(T) < np.array([[2], [5], [3]])
+    return rng.normal(size=(n, T, d)).astype("f4"), there, rng.normal(size=(n, d)).astype("f4")
+
+
+def test_a_place_sees_the_words_that_fit_it():
+    look = attngan.Attention(6, 4, RNG(0))
+    e, there, _ = sentences()
+    h = RNG(2).normal(size=(3, 4, 2, 3)).astype("f4")
+    c, W = look(tensor(h), tensor(e), there).numpy(), look.words.weight.numpy()
+    for n, i, j in np.ndindex(3, 2, 3):
+        words = [W @ e[n, t] for t in range(5) if there[n, t]]
+        beta = softmax([w @ h[n, :, i, j] for w in words])
+        want = sum(b * w for b, w in zip(beta, words, strict=True))
+        assert np.allclose(c[n, :, i, j], want, atol=1e-5)
+
+
+def test_each_stage_draws_from_its_own_state():
+    G, (e, there, e_bar) = game().G, sentences()
+    z = RNG(3).normal(size=(3, 4)).astype("f4")
+    small, large = G(tensor(z), e, there, tensor(e_bar))
+    assert small.shape == (3, 3, 16, 16) and large.shape == (3, 3, 32, 32)
+    h_0 = G.first(tensor(np.concatenate([z, e_bar], 1)[:, :, None, None]))
+    want = np.tanh(G.draw[0][0](h_0).numpy())
+    assert np.allclose(small.numpy(), want, atol=1e-6)  # eq: attngan-stage-images
+    h_1 = G.next[0](tensor(np.concatenate([h_0.numpy(), G.look[0](h_0, e, there).numpy()], 1)))
+    want = np.tanh(G.draw[1][0](h_1).numpy())
+    assert np.allclose(large.numpy(), want, atol=1e-5)  # eq: attngan-stage-images
+    changed = e.copy()
+    changed[0, 3] += 9  # a word that is not there
+    again = G(tensor(z), changed, there, tensor(e_bar))[1].numpy()
+    assert np.allclose(again[0], large.numpy()[0], atol=1e-5)
+
+
+def test_the_loss_adds_the_stages_and_the_match():
+    words = sentences()
+    x = RNG(4).uniform(-1, 1, (3, 3, 32, 32)).astype("f4")
+    both, alone = game(), game(lam=0.0)
+    images = both.generate(3, RNG(5), *words)
+    stages = [stackgan.g_loss(D, image, tensor(words[-1])).item()
+              for D, image in zip(both.D, images, strict=True)]
+    match = (images[-1].numpy() ** 2).mean()
+    found = both.g_loss(3, RNG(5), *words).item()
+    assert found == pytest.approx(sum(stages) + 0.5 * match, rel=1e-5)  # eq: attngan-total-loss
+    found = alone.g_loss(3, RNG(5), *words).item()
+    assert found == pytest.approx(sum(stages), rel=1e-5)  # eq: attngan-total-loss
+    before = both.d_loss(x, RNG(6), *words)
+    params = nn.parameters(both.D)
+    optim.SGD(params, lr=0.05).step(grad(before, params))
+    assert both.d_loss(x, RNG(6), *words).item() < before.item()

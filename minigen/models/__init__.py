@@ -21,6 +21,7 @@ MODELS = {
     "equilibrium": "minigen.models.gan.equilibrium:optimal_discriminator",
     "dcgan": "minigen.models.gan.dcgan:dcgan",
     "cgan": "minigen.models.gan.cgan:conditional",
+    "vae_gan": "minigen.models.vae.vae_gan:vae_gan",
     "dissection": "minigen.models.gan.dissection:agreement",
     "lsgan": "minigen.models.gan.lsgan:LSGAN",
     "wgan": "minigen.models.gan.wgan:WGAN",

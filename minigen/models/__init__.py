@@ -50,7 +50,11 @@ MODELS = {
     "conditional": "minigen.models.diffusion.conditional:conditional",
     "guidance": "minigen.models.diffusion.guidance:ClassifierFree",
     "noisy_classifier": "minigen.models.diffusion.noisy_classifier:NoisyClassifier",
+    "clip_guidance": "minigen.models.diffusion.clip_guidance:CLIPGuided",
     "threshold": "minigen.models.diffusion.threshold:dynamic",
+    "clip": "minigen.models.clip.clip:CLIP",
+    "optimal_critic": "minigen.models.clip.optimal_critic:expected_loss",
+    "retrieval": "minigen.models.clip.retrieval:retrieve",
     "map": "minigen.models.prior.map:most_probable",
     "deep_image_prior": "minigen.models.prior.deep_image_prior:DeepImagePrior",
 }

@@ -26,6 +26,7 @@ MODELS = {
     "wgan_gp": "minigen.models.gan.wgan_gp:wgan_gp",
     "divergences": "minigen.models.gan.divergences:Divergence",
     "fgan": "minigen.models.gan.fgan:FGAN",
+    "xmc_gan": "minigen.models.gan.xmc_gan:XMCGAN",
     "normal_fit": "minigen.models.gan.normal_fit:players",
     "decoding": "minigen.models.autoregressive.decoding:beam_search",
     "rnn": "minigen.models.autoregressive.rnn:RNN",

@@ -194,11 +194,11 @@ def r_precision(t, x, r, rng, others=99):
     if len(x) != n or not 1 <= r <= others + 1 <= n:
         raise ValueError(f"r_precision: {n} texts and {len(x)} images came, r = {r}: expected one "
                          f"text for each image, at least {others + 1}, and r at most that")
-    for i, similar in enumerate(visual_similarity(t, x).T):  # an image and all texts
+    for i in range(n):
         j = rng.choice(n - 1, others, replace=False)
-        rest = similar[j + (j >= i)]
-        nearer, level = (rest > similar[i]).sum(), (rest == similar[i]).sum()
-        found += np.clip((r - nearer) / (level + 1), 0, 1)
+        similar = visual_similarity(t[[i, *(j + (j >= i))]], x[i:i + 1])[:, 0]
+        nearer, level = (similar > similar[0]).sum(), (similar == similar[0]).sum()
+        found += np.clip((r - nearer) / level, 0, 1)
     return float(found / n)  # eq: r-precision
 
 

@@ -3,7 +3,7 @@
     f(x), g(c)                          the codes of an image and of a text, both of length 1
     s_ij = f(x_i)·g(c_j) / τ            how well image i fits text j, for N pairs (x_i, c_i)
 
-    loss = mean_i [−log e^{s_ii} / Σ_k e^{s_ik} − log e^{s_ii} / Σ_k e^{s_ki}]
+    loss = mean_i [−log (e^{s_ii} / Σ_k e^{s_ik}) − log (e^{s_ii} / Σ_k e^{s_ki})]
 
 The first term asks which of the batch's texts is that of an image, the second which image is that
 of a text. Their slope raises s_ii and lowers s_ij, j ≠ i: max T_i·I_i, min T_i·I_j.

@@ -5,7 +5,7 @@
     as noise:  ε̃ = ε_θ(x_t, c) − ω √(1 − ᾱ_t) ∇ f(x_t)·g(c)
 
 f·g / τ tends to log p(c | x_t) − log p(c) + a constant (optimal_critic.py), and of these only the
-first depends on x_t: CLIP stands in for the classifier of guidance.py, with weight ω τ.
+first depends on x_t: CLIP stands in for the classifier of guidance.py, with a weight of ω τ.
 
 f must be able to read x_t, or its gradient there means nothing. A noisy CLIP's image encoder is a
 `NoisyClassifier`, with codes in place of logits, which is told the time: f(x_t, t).
@@ -21,8 +21,9 @@ from minigen.tensor import track
 
 
 class CLIPGuided:
-    """ε̃ with weight ω ≥ 0 from a network `net`, called with x_t, t and texts c, and a noisy `clip`,
-    which must not mix the images of a batch. `schedule` is that of training."""
+    """ε̃ with weight ω ≥ 0 from a network `net`, called with x_t, t and texts c (which it may leave
+    unread), and a noisy `clip`, which must not mix the images of a batch. `schedule` is that of
+    training."""
 
     def __init__(self, net, clip, schedule, omega):
         self.net, self.clip, self.schedule, self.omega = net, clip, schedule, weight(omega)

@@ -32,7 +32,7 @@ UNSEEN = ("red ring", "orange circle", "yellow cross", "green triangle", "blue s
 TEMPLATES = ("a photo of {}", "a small picture of {}", "this is {}", "here we see {}")
 PROMPTS = ("a small photo of {}", "this is a picture of {}", "here we see a photo of {}")
 SHOWN, NEAREST = 20, 4
-LR = 2e-3
+LR = 3e-3
 
 
 @dataclass

@@ -198,8 +198,8 @@ def r_precision(t, x, r, rng, others=99):
         j = rng.choice(n - 1, others, replace=False)
         similar = visual_similarity(t[[i, *(j + (j >= i))]], x[i:i + 1])[:, 0]
         nearer, level = (similar > similar[0]).sum(), (similar == similar[0]).sum()
-        found += np.clip((r - nearer) / level, 0, 1)
-    return float(found / n)  # eq: r-precision
+        found += np.clip((r - nearer) / level, 0, 1)  # eq: r-precision
+    return float(found / n)
 
 
 # ---------------------------------------------------------------------------------- what came

@@ -26,8 +26,8 @@ def embed(encoder, inputs, batch=500):
 def retrieve(queries, stored, r=1):
     """The r of the `stored` codes (m, d) nearest to each of the `queries` (n, d), nearest first:
     indices (n, r)."""
-    order = np.argsort(-visual_similarity(queries, stored), axis=1, kind="stable")
-    return order[:, :r]  # eq: embed-and-retrieve
+    similar = visual_similarity(queries, stored)
+    return np.argsort(-similar, axis=1, kind="stable")[:, :r]  # eq: embed-and-retrieve
 
 
 def rerank(f, g):

@@ -6,6 +6,7 @@ from test_equations_clip import RNG, little, pairs, units
 
 from minigen import metrics, tensor
 from minigen.models.clip import retrieval
+from minigen.models.clip.optimal_critic import pointwise_information
 
 
 def cosine(a, b):
@@ -47,15 +48,30 @@ def test_reranking_puts_the_most_fitting_sample_first():
 
 
 def test_zero_shot_names_an_image_by_the_nearest_description():
-    g = units(12, 5, RNG(0)).reshape(4, 3, 5)  # 4 labels of 3 prompts
-    labels = retrieval.label_codes(g)
-    for k in range(4):
-        mean = [sum(g[k, p, i] for p in range(3)) / 3 for i in range(5)]
-        assert np.allclose(labels[k], np.array(mean) / sum(m * m for m in mean) ** 0.5)
-    f = units(50, 5, RNG(1))
-    want = [max(range(4), key=lambda k, a=a: cosine(a, labels[k])) for a in f]
+    f, g = units(50, 5, RNG(0)), units(4, 5, RNG(1))
+    want = [max(range(4), key=lambda k, a=a: cosine(a, g[k])) for a in f]
     assert len(set(want)) == 4
-    assert retrieval.zero_shot(f, labels).tolist() == want  # eq: clip-zero-shot
+    for tau in (0.01, 1.0):
+        assert retrieval.zero_shot(f, g[:, None], tau).tolist() == want  # eq: clip-zero-shot
+
+
+def test_several_prompts_of_a_label_add_up():
+    f, g, tau = units(50, 5, RNG(0)), units(12, 5, RNG(1)).reshape(4, 3, 5), 0.3
+    total = np.array([[sum(np.exp(a @ prompt / tau) for prompt in label) for label in g]
+                      for a in f])
+    assert np.allclose(np.exp(retrieval.label_scores(f, g, tau)), total)
+    named = retrieval.zero_shot(f, g, tau)
+    assert named.tolist() == total.argmax(1).tolist()  # eq: clip-zero-shot
+    assert (named != (f @ g.mean(1).T).argmax(1)).any()
+
+
+def test_the_best_scores_name_images_as_bayes_rule_does():
+    """Codes whose products are the pointwise information; a label is two of six texts, of which all
+    are as frequent."""
+    p = RNG(2).dirichlet(np.ones(8), 6).T / 6  # p(x, c) of 8 images and 6 texts
+    f, g = pointwise_information(p), np.eye(6)
+    label = p.reshape(8, 3, 2).sum(2)  # p(x, y)
+    assert retrieval.zero_shot(f, g.reshape(3, 2, 6), 1.0).tolist() == label.argmax(1).tolist()
 
 
 def test_codes_in_parts_are_those_of_the_whole():

@@ -1,4 +1,4 @@
-"""What CLIP is used for: everything by the nearest code, and nothing of it learnt for the purpose.
+"""What CLIP is used for: all of it by nearness of codes, none of it learnt for the purpose.
 
     x̂ = argmax_x cos(g(c), f(x))        embed and retrieve: of stored images, the one that fits
     argmax_x f(x)·g(c)                  rerank: of images drawn for a text, the one that fits best
@@ -6,12 +6,19 @@
 
 The first (Reed et al. 2016) is the simplest way to make an image for a text. The second is how
 DALL-E chose among 512 samples (Ramesh et al. 2021). The third (Radford et al. 2021) needs no image
-with a label; a label's code is the mean over several prompts.
+with a label. Where a label has P prompts, all as frequent, what is said of x is one of them with a
+probability proportional to
+
+    Σ_p e^{f(x)·g(prompt_p(y)) / τ}     as e^{f·g / τ} tends to p(c | x) / p(c): optimal_critic.py
+
+Differs from the paper: it averages the codes of the prompts, which suits sentences that say the
+same. Where each says more than the label, such as a place, 54% of drawn scenes are then named
+rightly, and by the sum 70% (demos/clip.py, 800 steps).
 """
 
 import numpy as np
 
-from minigen import no_grad, tensor
+from minigen import logsumexp, no_grad, tensor
 from minigen.data import in_order
 from minigen.metrics import visual_similarity
 
@@ -36,12 +43,14 @@ def rerank(f, g):
     return np.argsort(-(f @ g), kind="stable")  # eq: dalle-clip-rerank
 
 
-def label_codes(g):
-    """A code of length 1 for each label, (K, d), from those of its prompts (K, P, d)."""
-    mean = g.mean(1)
-    return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+def label_scores(f, g, tau):
+    """How well each label fits each image: the logarithm of the sum above, (n, K), from the images'
+    codes f (n, d), the prompts' g (K, P, d) and τ."""
+    K, P, d = g.shape
+    s = (f @ g.reshape(-1, d).T / tau).reshape(len(f), K, P)
+    return logsumexp(tensor(s), axis=2).numpy()
 
 
-def zero_shot(f, labels):
-    """The label of each image: (n,), from the images' codes f (n, d) and the labels' (K, d)."""
-    return (f @ labels.T).argmax(1)  # eq: clip-zero-shot
+def zero_shot(f, g, tau):
+    """The label of each image: (n,). Arguments as for `label_scores`."""
+    return label_scores(f, g, tau).argmax(1)  # eq: clip-zero-shot

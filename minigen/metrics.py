@@ -164,6 +164,44 @@ def ssim(x, y, peak):
     return float(similar.mean())
 
 
+# ---------------------------------------------------------------------------------- images, texts
+
+def visual_similarity(t, x):
+    """The cosine of each text's code t (n, d) and each image's x (m, d), by encoders that were
+    trained together: (n, m).
+
+        VS = t · x / (‖t‖₂ ‖x‖₂)
+    """
+    t, x = _rows("visual_similarity", t), _rows("visual_similarity", x)
+    if t.shape[1] != x.shape[1]:
+        raise ValueError(f"visual_similarity: codes are {t.shape} and {x.shape}, expected (n, d) "
+                         "and (m, d)")
+    lengths = np.linalg.norm(t, axis=1)[:, None] * np.linalg.norm(x, axis=1)
+    if not lengths.all():
+        raise ValueError("visual_similarity: a code is 0 and has no direction")
+    return t @ x.T / lengths  # eq: visual-similarity
+
+
+def r_precision(t, x, r, rng, others=99):
+    """The share of images whose own text is among the r nearest, by cosine, of itself and `others`
+    of the other texts (Xu et al. 2018); r / (others + 1) by chance.
+
+    t, x: codes (n, d) of the texts and of the images, in the same order. Where texts are equally
+    near, as equal ones are, they come in any order: such an image counts with the probability that
+    its own is among the r.
+    """
+    n, found = len(t), 0.0
+    if len(x) != n or not 1 <= r <= others + 1 <= n:
+        raise ValueError(f"r_precision: {n} texts and {len(x)} images came, r = {r}: expected one "
+                         f"text for each image, at least {others + 1}, and r at most that")
+    for i in range(n):
+        j = rng.choice(n - 1, others, replace=False)
+        similar = visual_similarity(t[[i, *(j + (j >= i))]], x[i:i + 1])[:, 0]
+        nearer, level = (similar > similar[0]).sum(), (similar == similar[0]).sum()
+        found += np.clip((r - nearer) / level, 0, 1)  # eq: r-precision
+    return float(found / n)
+
+
 # ---------------------------------------------------------------------------------- what came
 
 def _unit(images):

@@ -5,7 +5,7 @@ The others stand with the equations they concern, under `# slide error: N` in th
 
 import numpy as np
 
-from minigen import grad, log_softmax, sum, tensor
+from minigen import grad, sum, tensor
 
 RNG = np.random.default_rng
 
@@ -48,25 +48,3 @@ def test_an_attack_is_added_to_the_image():
     printed = w @ ((x + b) * d)
     assert abs(printed - attacked) > 1 and not np.isclose(printed - w @ (x + b), w @ d)
     assert not np.isclose(w @ (x + b), w @ x + b)  # slide error: 10
-
-
-def test_the_contrastive_loss_compares_the_pair_that_belongs_together():
-    """The loss with fᵢ·gᵢ above equals two cross-entropies of a batch, computed pair by pair; with
-    fᵢ·gⱼ, j another, the texts that belong to the images are made less probable."""
-    rng, N, tau = RNG(2), 6, 0.1
-    f, g = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in rng.normal(size=(2, N, 4)))
-
-    def loss(f, g, i, j):
-        """The printed formula as it stands: numerator fᵢ·gⱼ, sums over texts and over images."""
-        top = np.exp(f[i] @ g[j] / tau)
-        texts = np.sum([np.exp(f[i] @ g[k] / tau) for k in range(N)])
-        images = np.sum([np.exp(f[k] @ g[j] / tau) for k in range(N)])
-        return -np.log(top / texts) - np.log(top / images)
-
-    logits = tensor(f) @ tensor(g).T / tau
-    own = -sum((log_softmax(logits, 1) + log_softmax(logits, 0)) * tensor(np.eye(N))).item()
-    assert np.isclose(own, np.sum([loss(f, g, i, i) for i in range(N)]))
-    # where image and text agree, the right loss is nearly 0, the printed one, j ≠ i, is largest
-    right = np.sum([loss(f, f, i, i) for i in range(N)])
-    wrong = np.sum([loss(f, f, i, (i + 1) % N) for i in range(N)])
-    assert right < own < wrong  # slide error: 18

@@ -60,20 +60,20 @@ def load(seed=0, n_train=10_000, n_test=2_000):
                   *train[2:], *test[2:])
 
 
-def encode(captions):
-    """int64 (N, 21): the words of each caption as indices into VOCABULARY, then zeros.
+def encode(captions, vocabulary=VOCABULARY, longest=LONGEST):
+    """int64 (N, longest): the words of each caption as indices into the vocabulary, then zeros.
 
     Raises ValueError for a word that is not in the vocabulary or a caption of too many words.
     """
-    index = {word: i for i, word in enumerate(VOCABULARY)}
-    tokens = np.zeros((len(captions), LONGEST), np.int64)
+    index = {word: i for i, word in enumerate(vocabulary)}
+    tokens = np.zeros((len(captions), longest), np.int64)
     for row, caption in zip(tokens, captions, strict=True):
         words = str(caption).split()
         unknown = [word for word in words if word not in index]
-        if unknown or len(words) > LONGEST:
+        if unknown or len(words) > longest:
             raise ValueError(f"caption {str(caption)!r}: "
                              + (f"{unknown[0]!r} is not in the vocabulary" if unknown else
-                                f"{len(words)} words, at most {LONGEST} fit"))
+                                f"{len(words)} words, at most {longest} fit"))
         row[:len(words)] = [index[word] for word in words]
     return tokens
 

@@ -30,7 +30,12 @@ class NoisyClassifier:
 
     def loss(self, ddpm, x_0, y, rng):
         """The loss on images x_0 with labels y (N,), noised as a step of `ddpm` noises them."""
-        x_0 = tensor(x_0)
-        t = rng.integers(1, ddpm.schedule.T + 1, len(x_0))
-        x_t = ddpm.q_sample(x_0, t, noise(rng, x_0))
-        return cross_entropy(self(x_t, ddpm.schedule.times[t]), y)
+        x_t, t = noised(ddpm, x_0, rng)
+        return cross_entropy(self(x_t, t), y)
+
+
+def noised(ddpm, x_0, rng):
+    """x_t ~ q(x_t | x_0) at times drawn for each image, and the times as a network is told them."""
+    x_0 = tensor(x_0)
+    t = rng.integers(1, ddpm.schedule.T + 1, len(x_0))
+    return ddpm.q_sample(x_0, t, noise(rng, x_0)), ddpm.schedule.times[t]

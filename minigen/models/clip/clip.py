@@ -1,0 +1,147 @@
+"""CLIP: two networks, of images and of texts, learn what belongs together (Radford et al. 2021).
+
+    f(x), g(c)                          the codes of an image and of a text, both of length 1
+    s_ij = f(x_i)·g(c_j) / τ            how well image i fits text j, for N pairs (x_i, c_i)
+
+    loss = mean_i [−log (e^{s_ii} / Σ_k e^{s_ik}) − log (e^{s_ii} / Σ_k e^{s_ki})]
+
+The first term asks which of the batch's texts is that of an image, the second which image is that
+of a text. Their slope raises s_ii and lowers s_ij, j ≠ i: max T_i·I_i, min T_i·I_j.
+
+Where a text stands m times in a batch, its m columns are equal, and both terms cost at least log m
+there: nobody can tell which of the m is meant. That moves the loss and not what is learnt. Given x
+and N texts, one drawn from p(c | x) and the others from p(c), it is the k-th with a probability
+proportional to p(c_k | x) / p(c_k), whether texts are equal or not, and to this ratio e^s tends
+(optimal_critic.py).
+
+Differs from the paper: the two terms are added, as on the slide, not averaged; small networks; a
+text's code is made of the mean of its words, not of its last one; 1/τ has no upper limit of 100.
+"""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+
+from minigen import cross_entropy, exp, gelu, nn, norm, sum
+from minigen.nn import initializers
+from minigen.nn.unet import groups
+from minigen.tensor import as_array, placed
+
+
+class CLIP:
+    """`image` maps images, with whatever else `f` is given, to (N, d), `text` words to (N, d)."""
+
+    def __init__(self, image, text):
+        self.image, self.text, self.tau = image, text, Temperature()
+
+    def f(self, x, *given):
+        """The codes of images x (N, C, H, W): (N, d), of length 1."""
+        return unit(self.image(x, *given))
+
+    def g(self, c):
+        """The codes of texts c, integers (N, L): (N, d), of length 1."""
+        return unit(self.text(c))
+
+    def logits(self, x, c, *given):
+        """s, a row for each image and a column for each text."""
+        return self.f(x, *given) @ self.g(c).T / self.tau()
+
+    def loss(self, x, c, *given):
+        """The loss of N pairs, and its parts: the mean of f·g over the pairs, `own`, and over what
+        does not belong together, `others`; and τ."""
+        s, tau = self.logits(x, c, *given), self.tau()
+        own, others = agreement((s * tau).detach())
+        return contrastive(s), {"own": own, "others": others, "tau": tau}
+
+
+class Temperature:
+    """τ as the exponential of a learnt number, so that it is positive; 0.07 at first."""
+
+    def __init__(self):
+        self.log = initializers.empty()
+        self.init(None)
+
+    def init(self, rng):
+        initializers.constant(self.log, math.log(0.07))
+
+    def __call__(self):
+        return exp(self.log)
+
+
+def unit(codes):
+    """Codes (N, d) at length 1."""
+    return codes / norm(codes, axis=1, keepdims=True)
+
+
+def contrastive(s):
+    """The loss of the scores s (N, N) of N images and their texts in the same order.
+
+    Raises ValueError for another shape, and for a single pair, which nothing is compared with."""
+    if s.ndim != 2 or s.shape[0] != s.shape[1] or len(s) < 2:
+        raise ValueError(f"clip: scores of images and texts are {s.shape}, expected (N, N), one "
+                         "text for each image, N at least 2")
+    i = np.arange(len(s))
+    return cross_entropy(s, i) + cross_entropy(s.T, i)  # eq: clip-contrastive
+
+
+def agreement(products):
+    """The means of T_i·I_i and of T_i·I_j, j ≠ i, of products (N, N)."""
+    N = len(products)
+    own = sum(products * placed(np.eye(N, dtype=products.dtype), products.data))
+    return own / N, (sum(products) - own) / (N * N - N)  # eq: clip-pairwise-goal
+
+
+class ImageEncoder:
+    """A convolution, then one of stride 2 for each further width, with norms and SiLU between them,
+    and a linear layer: images of `shape` (C, H, W) → (N, d)."""
+
+    def __init__(self, shape, d, widths=(16, 32, 64, 128), rng=None):
+        C, H, W = shape
+        times, layers = len(widths) - 1, [nn.Conv2d(C, widths[0], 3, padding=1, rng=rng)]
+        for a, b in pairwise(widths):
+            layers += [nn.GroupNormSiLU(groups(a), a), nn.Conv2d(a, b, 4, 2, 1, rng=rng)]
+        last = nn.GroupNormSiLU(groups(widths[-1]), widths[-1])
+        self.convs = nn.Sequential(*layers, last)
+        self.last = nn.Linear(widths[-1] * (H >> times) * (W >> times), d, bias=False, rng=rng)
+
+    def __call__(self, x):
+        return self.last(self.convs(x).flatten(1))
+
+
+class TextEncoder:
+    """A small transformer: words (N, L), integers below `words` with 0 for none, L ≤ `longest` →
+    (N, d). Words look at words, and a text is the mean of its own."""
+
+    def __init__(self, words, longest, d, D=64, layers=2, heads=4, rng=None):
+        self.word, self.place = nn.Embedding(words, D, rng), nn.Embedding(longest, D, rng)
+        self.blocks = [Block(D, heads, rng) for _ in range(layers)]
+        self.norm, self.last = nn.LayerNorm(D), nn.Linear(D, d, bias=False, rng=rng)
+
+    def __call__(self, c):
+        """Raises ValueError for another shape and for a text without words."""
+        if c.ndim != 2 or not 0 < c.shape[1] <= self.place.weight.shape[0]:
+            raise ValueError(f"clip: texts are {c.shape}, expected (N, L), L at most "
+                             f"{self.place.weight.shape[0]}")
+        there = as_array(c) != 0
+        if not there.any(1).all():
+            raise ValueError("clip: there is a text without words: all of its numbers are 0")
+        h = self.word(c) + self.place.weight[:c.shape[1]]
+        for block in self.blocks:
+            h = block(h, there[:, None, None])
+        weight = there / there.sum(1, keepdims=True)
+        return self.last(sum(self.norm(h) * weight.astype(h.dtype)[..., None], 1))
+
+
+class Block:
+    """h + attention(LN(h)), then h + MLP(LN(h)): (N, L, D) → the same."""
+
+    def __init__(self, D, heads, rng=None):
+        self.norms = [nn.LayerNorm(D), nn.LayerNorm(D)]
+        self.attention = nn.MultiheadAttention(D, heads, rng=rng)
+        self.mlp = nn.Sequential(nn.Linear(D, 4 * D, rng=rng), gelu, nn.Linear(4 * D, D, rng=rng))
+
+    def __call__(self, h, mask):
+        a = self.norms[0](h)
+        h = h + self.attention(a, a, a, attn_mask=mask)
+        return h + self.mlp(self.norms[1](h))

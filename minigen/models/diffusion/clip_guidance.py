@@ -1,0 +1,47 @@
+"""Guidance by CLIP: draw images that fit a text (Nichol et al. 2021, GLIDE).
+
+    ∇ [log p(x_t | c) + ω log p(c | x_t)]  becomes  ∇ [log p(x_t | c) + ω f(x_t)·g(c)]
+
+    as noise:  ε̃ = ε_θ(x_t, c) − ω √(1 − ᾱ_t) ∇ f(x_t)·g(c)
+
+f·g / τ tends to log p(c | x_t) − log p(c) + a constant (optimal_critic.py), and of these only the
+first depends on x_t: CLIP stands in for the classifier of guidance.py, with a weight of ω τ.
+
+f must be able to read x_t, or its gradient there means nothing. A noisy CLIP's image encoder is a
+`NoisyClassifier`, with codes in place of logits, which is told the time: f(x_t, t).
+"""
+
+import numpy as np
+
+from minigen import grad, sum, tensor
+from minigen.models.diffusion.ddpm import as_noise
+from minigen.models.diffusion.guidance import weight
+from minigen.models.diffusion.noisy_classifier import noised
+from minigen.tensor import track
+
+
+class CLIPGuided:
+    """ε̃ with weight ω ≥ 0 from a network `net`, called with x_t, t and texts c (which it may leave
+    unread), and a noisy `clip`, which must not mix the images of a batch. `schedule` is that of
+    training."""
+
+    def __init__(self, net, clip, schedule, omega):
+        self.net, self.clip, self.schedule, self.omega = net, clip, schedule, weight(omega)
+
+    def __call__(self, x_t, t, c):
+        b = self.schedule.at(np.sqrt(1 - self.schedule.alpha_bar), t, x_t)
+        eps = as_noise(self.net(x_t, t, c), x_t)
+        return eps - self.omega * b * fit_slope(self.clip, x_t, t, c)  # eq: clip-guidance
+
+
+def fit_slope(clip, x_t, t, c):
+    """∇ f(x_t)·g(c), of the shape of x_t (N, ...), for a text c for each image."""
+    with track(True):
+        x = tensor(x_t, requires_grad=True)
+        return grad(sum(clip.f(x, t) * clip.g(c)), x)
+
+
+def noisy_loss(clip, ddpm, x_0, c, rng):
+    """CLIP's loss and its parts on images x_0 with texts c, noised as a step of `ddpm` does."""
+    x_t, t = noised(ddpm, x_0, rng)
+    return clip.loss(x_t, c, t)

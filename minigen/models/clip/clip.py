@@ -118,8 +118,9 @@ class TextEncoder:
         self.blocks = [Block(D, heads, rng) for _ in range(layers)]
         self.norm, self.last = nn.LayerNorm(D), nn.Linear(D, d, bias=False, rng=rng)
 
-    def __call__(self, c):
-        """Raises ValueError for another shape and for a text without words."""
+    def words(self, c):
+        """The codes of words c, before their mean: (N, L, D), and which of them there are, booleans
+        (N, L). Raises ValueError for another shape and for a text without words."""
         if c.ndim != 2 or not 0 < c.shape[1] <= self.place.weight.shape[0]:
             raise ValueError(f"clip: texts are {c.shape}, expected (N, L), L at most "
                              f"{self.place.weight.shape[0]}")
@@ -129,8 +130,12 @@ class TextEncoder:
         h = self.word(c) + self.place.weight[:c.shape[1]]
         for block in self.blocks:
             h = block(h, there[:, None, None])
+        return self.norm(h), there
+
+    def __call__(self, c):
+        h, there = self.words(c)
         weight = there / there.sum(1, keepdims=True)
-        return self.last(sum(self.norm(h) * weight.astype(h.dtype)[..., None], 1))
+        return self.last(sum(h * weight.astype(h.dtype)[..., None], 1))
 
 
 class Block:

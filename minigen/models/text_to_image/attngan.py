@@ -65,7 +65,7 @@ def double(a, b):
 
 
 class AttnGAN(Game):
-    """The game of all stages: D is a list of discriminators, `damsm(x̂, e, there, ē)` gives L_DAMSM
+    """The game of all stages: D is a list of discriminators, `damsm(x̂, e, there, ē)` is L_DAMSM
     of images. Real images are given at full size; a smaller stage's are their means."""
 
     def __init__(self, G, D, d_z, damsm, lam=1.0):

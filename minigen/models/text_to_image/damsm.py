@@ -12,13 +12,28 @@ An image Q is given as codes v_j of its regions, a description D as codes e_i of
     L_DAMSM = L₁ʷ + L₂ʷ + L₁ˢ + L₂ˢ                   s: with R = cos(v̄, ē) of whole image and text
 
 P(Q_i | D_i) has the sum over the images of the batch in its denominator.
+
+Differs from the paper: small networks that learn from the pairs alone, CLIP's for texts.
 """
 
 import math
 
 import numpy as np
 
-from minigen import cross_entropy, expand_dims, logsumexp, norm, softmax, sum, swapaxes, where
+from minigen import (
+    cross_entropy,
+    expand_dims,
+    logsumexp,
+    mean,
+    nn,
+    norm,
+    softmax,
+    sum,
+    swapaxes,
+    where,
+)
+from minigen.models.clip.clip import TextEncoder
+from minigen.nn.unet import groups
 
 GAMMA_1, GAMMA_2, GAMMA_3 = 5.0, 5.0, 10.0  # the paper's for CUB
 
@@ -58,3 +73,31 @@ def damsm(v, e, there, v_bar, e_bar):
     of whole images v̄ and sentences ē, both (M, d)."""
     words, sentences = match_scores(v, e, there), cos(expand_dims(v_bar, 1), e_bar)
     return matching(words) + matching(sentences)  # eq: damsm-total
+
+
+class DAMSM:
+    """The networks: images (N, C, H, W), sides a multiple of 4, to the codes v of (H/4)·(W/4)
+    regions and v̄ of the whole, and words c (N, T) to their codes e and ē, all of d numbers."""
+
+    def __init__(self, C, words, longest, d=64, widths=(32, 64), rng=None):
+        K1, K2 = widths
+        self.image = nn.Sequential(
+            nn.Conv2d(C, K1, 4, 2, 1, rng=rng), nn.GroupNormSiLU(groups(K1), K1),
+            nn.Conv2d(K1, K2, 4, 2, 1, rng=rng), nn.GroupNormSiLU(groups(K2), K2),
+            nn.Conv2d(K2, K2, 3, 1, 1, rng=rng), nn.GroupNormSiLU(groups(K2), K2))
+        self.region, self.whole = nn.Linear(K2, d, rng=rng), nn.Linear(K2, d, rng=rng)
+        self.text = TextEncoder(words, longest, d, d, rng=rng)
+
+    def regions(self, x):
+        """v (N, regions, d) and v̄ (N, d)."""
+        h = swapaxes(self.image(x).flatten(2), 1, 2)
+        return self.region(h), self.whole(mean(h, axis=1))
+
+    def words(self, c):
+        """e (N, T, d), which words there are (N, T), and ē (N, d)."""
+        return *self.text.words(c), self.text(c)
+
+    def loss(self, x, e, there, e_bar):
+        """L_DAMSM of images x and what `words` gives of their descriptions."""
+        v, v_bar = self.regions(x)
+        return damsm(v, e, there, v_bar, e_bar)

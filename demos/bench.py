@@ -159,12 +159,13 @@ def recorded(subject, rows, side, seconds, rounds):
     """The rows of training and sampling once more, with minigen's steps recorded."""
     found = []
     with side("recorded") as ours:
+        times = {name: 1e3 * statistics.median(ours.time(name, seconds) for _ in range(rounds))
+                 for name in ("train", "sample")}
         for row in rows:
             name = row["what"].removeprefix(f"{MODELS[subject]}: ").partition(",")[0]
-            if name in ("train", "sample"):
-                times = [ours.time(name, seconds) for _ in range(rounds)]
+            if name in times:
                 found.append({"what": f"{row['what']}, recorded",
-                              **ratio(1e3 * statistics.median(times), row["pytorch"])})
+                              **ratio(times[name], row["pytorch"])})
     return found
 
 

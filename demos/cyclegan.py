@@ -54,22 +54,20 @@ def main(argv=None):
                                                              outlined(digits), others))
     run.picture("samples", np.concatenate([a[:10] for a in (x, G_x, FG_x, y, F_y, GF_y)]))
 
-    name = run.data.name
-    train_x, train_y = run.data.train_x[:n], 255 - outlined(drawn.train_x[:n])  # bright on black
-    run.finish({
-        "psnr_G_x": metrics.psnr(G_x, outline_x, 1), "psnr_1-x": metrics.psnr(1 - x, outline_x, 1),
-        "psnr_F_y": metrics.psnr(F_y, digit_y, 1), "psnr_1-y": metrics.psnr(1 - y, digit_y, 1),
-        "named_rightly_F_y": named(F_y, drawn.test_y, name),
-        "named_rightly_1-y": named(1 - y, drawn.test_y, name),
-        "named_rightly_digit_of_y": named(digit_y, drawn.test_y, name),
-        "named_rightly_FG_x": named(FG_x, run.data.test_y, name),
+    name, numbers = run.data.name, {}
+    train_x, train_y = run.data.train_x[:n], outlined(drawn.train_x[:n])
+    for key, images in {"F_y": F_y, "inverted_y": 1 - y, "digit_of_y": digit_y}.items():
+        numbers[f"error_{key}"] = np.abs(images - digit_y).mean()
+        numbers[f"named_rightly_{key}"] = named(images, drawn.test_y, name)
+        numbers[f"frechet_{key}"] = distance(images, train_x, name)
+    for key, images in {"G_x": G_x, "inverted_x": 1 - x, "outline_of_x": outline_x}.items():
+        numbers[f"error_{key}"] = np.abs(images - outline_x).mean()
+        numbers[f"frechet_{key}"] = distance(1 - images, 255 - train_y, name)  # bright on black
+    run.finish(numbers | {
+        "frechet_x": distance(x, train_x, name), "frechet_y": distance(1 - y, 255 - train_y, name),
         "named_rightly_x": named(x, run.data.test_y, name),
-        "frechet_F_y": distance(F_y, train_x, name), "frechet_1-y": distance(1 - y, train_x, name),
-        "frechet_x": distance(x, train_x, name),
-        "frechet_G_x": distance(1 - G_x, train_y, name),
-        "frechet_1-x": distance(x, train_y, name), "frechet_y": distance(1 - y, train_y, name),
-        "cycle_x": np.abs(FG_x - x).mean(), "cycle_y": np.abs(GF_y - y).mean(),
-        "change_x": np.abs(G_x - x).mean(), "change_y": np.abs(F_y - y).mean()})
+        "named_rightly_FG_x": named(FG_x, run.data.test_y, name),
+        "error_FG_x": np.abs(FG_x - x).mean(), "error_GF_y": np.abs(GF_y - y).mean()})
 
 
 def outlined(x):

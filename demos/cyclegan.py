@@ -23,7 +23,7 @@ from minigen.models.image_to_image.cyclegan import cyclegan
 
 def main(argv=None):
     run = Demo("cyclegan", __doc__, argv, data=("glyphs", "mnist"), batch=8,
-               steps={"glyphs": 1500, "mnist": 3000},
+               steps={"glyphs": 2500, "mnist": 4500},
                flags=lambda p: p.add_argument("--lam", type=at_least(0), default=10, metavar="N",
                                               help="weight λ of the way there and back"))
     sizes = {key: QUICK[key] for key in ("n_train", "n_test") if run.quick}
@@ -35,7 +35,7 @@ def main(argv=None):
 
     def step(t, rng):
         slower = optim.cosine(t, run.args.steps, floor=0.05)
-        opt_d.lr, opt_g.lr = 2e-4 * slower, 1e-3 * slower
+        opt_d.lr, opt_g.lr = 5e-4 * slower, 1e-3 * slower
         x, i = signed(run.batch(t)), rng.integers(0, len(drawn.train_x), run.args.batch)
         y = signed(run.xp.asarray(outlined(drawn.train_x[i])))
         made = model.G(x), model.F(y)

@@ -26,6 +26,8 @@ MODELS = {
     "lsgan": "minigen.models.gan.lsgan:LSGAN",
     "wgan": "minigen.models.gan.wgan:WGAN",
     "wgan_gp": "minigen.models.gan.wgan_gp:wgan_gp",
+    "pix2pix": "minigen.models.image_to_image.pix2pix:pix2pix",
+    "cyclegan": "minigen.models.image_to_image.cyclegan:cyclegan",
     "divergences": "minigen.models.gan.divergences:Divergence",
     "fgan": "minigen.models.gan.fgan:FGAN",
     "xmc_gan": "minigen.models.gan.xmc_gan:XMCGAN",

@@ -1,0 +1,78 @@
+"""Inpainting: the holes of test images are filled in several ways, by a diffusion model that sees
+the rest.
+
+    python demos/inpainting.py                                offline, on drawn digits
+    python demos/inpainting.py --data mnist --data-dir DIR    on MNIST (--download fetches it)
+
+A plain model is trained first, with half of the steps; it is then taught to fill holes.
+samples.png, a column an image: a test image with a hole; filled by the plain model, what is known
+being put in its place at every step; three times by the one that was taught; the test image.
+"""
+
+import numpy as np
+
+from minigen import data, metrics, nn, optim, ruler, train
+from minigen.demo import Demo, at_least, cli
+from minigen.models.diffusion import schedule, velocity
+from minigen.models.diffusion.ddim import DDIM
+from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.denoiser import denoiser
+from minigen.models.diffusion.inpainting import begin, fill, holes, inpainter
+
+T = 1000
+
+
+def flags(parser):
+    parser.add_argument("--sampling-steps", type=at_least(1), default=25, metavar="N",
+                        help=f"how many of the {T} steps a sample takes")
+
+
+def main(argv=None):
+    run = Demo("inpainting", __doc__, argv, data=("glyphs", "mnist"), batch=16, flags=flags,
+               steps={"glyphs": 1600, "mnist": 5000})
+    if run.args.sampling_steps > T:
+        raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
+                              f"{T} steps: give 1 to {T}")
+    shape, widths = run.data.shape, (8, 8, 8) if run.quick else (16, 32, 32)
+    s = schedule.linear(T)
+    nets = {"plain": denoiser(shape, widths, D=64), "taught": inpainter(shape, widths, D=64)}
+    nn.init(nets, run.rng)
+    plain, taught = (DDPM(velocity.Velocity(net, s), s) for net in nets.values())
+    opts = {f"opt_{name}": optim.Adam(nn.parameters(net), lr=2e-3) for name, net in nets.items()}
+    half = run.args.steps // 2
+
+    def step(t, rng):
+        first, x = t < half, data.signed(run.batch(t))
+        if t == half:
+            begin(nets["taught"], nets["plain"])
+        model, opt = (plain, opts["opt_plain"]) if first else (taught, opts["opt_taught"])
+        given = () if first else (x, run.xp.asarray(holes(len(x), shape[1:], rng)))
+        opt.lr = 2e-3 * optim.warmup(t % half, 50) * optim.cosine(t % half, half, floor=0.02)
+        loss, _ = model.loss(x, rng, *given, weight=velocity.weight(s))
+        return train.descend(opt, loss, max_norm=1.0)
+
+    run.fit(step, nets=nets, **opts)
+
+    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    n = 20 if run.quick else 500
+    x, y = data.signed(run.data.test_x[:n]), run.data.test_y[:n]
+    m = holes(n, shape[1:], np.random.default_rng(0))
+    plain, taught = (DDIM(model.net, few) for model in (plain, taught))
+    ways = {"replaced": fill(plain, x, m, run.rng)}
+    ways |= {f"taught_{k}": fill(taught, x, m, run.rng, x, m) for k in range(3)}
+    ways = {"hole": np.where(m, -1, x), **ways, "truth": x}
+    numbers, reference = {}, ruler.features(run.data.train_x[:2000], run.data.name)
+    for name, images in ways.items():
+        ways[name] = images = data.unsigned(images)
+        p, features = (f(images, run.data.name) for f in (ruler.classify, ruler.features))
+        numbers[f"recognised_{name}"] = (p.argmax(1) == y).mean()
+        numbers[f"fid_lenet@{n}_{name}"] = metrics.frechet_distance(features, reference)
+        known = np.abs(images - data.unsigned(x))[m == 0]
+        numbers[f"largest_change_of_known_{name}"] = known.max()
+    ways["hole"] = np.where(m, 0.5, ways["hole"])
+    run.picture("samples", np.concatenate([images[:10] for images in ways.values()]))
+    run.finish(numbers)
+
+
+if __name__ == "__main__":
+    cli(main)

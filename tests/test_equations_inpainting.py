@@ -1,6 +1,7 @@
 """Section "GLIDE": diffusion that is shown an image with a hole, and fills it."""
 
 import numpy as np
+import pytest
 from normal_world import World, recorder
 
 from minigen import grad, nn, optim, tensor
@@ -79,3 +80,12 @@ def test_a_taught_model_fills_holes_as_the_rest_demands_and_a_plain_one_nearly()
     again = inpainting.fill(DDPM(world.taught, schedule), x_0, m, RNG(0), x_0, m).numpy()
     assert np.array_equal(again[m == 0], x_0[m == 0])
     assert np.allclose(again.reshape(n, 4).mean(0)[1:3], (K @ [0.3, 0.2])[1:3], atol=0.01)
+
+
+@pytest.mark.parametrize("x_0, m", [((2, 3, 8, 8), (2, 1, 8, 8)), ((2, 1, 8, 8), (2, 8, 8)),
+                                    ((2, 1, 8, 8), (2, 1, 8, 4)), ((1, 1, 8, 8), (2, 1, 8, 8))])
+def test_the_holes_must_be_the_images(x_0, m):
+    net, x_t = inpainting.inpainter((1, 8, 8), **SMALL), np.zeros((2, 1, 8, 8), np.float32)
+    with pytest.raises(ValueError, match=r"expected \(2, 1, 8, 8\) and \(2, 1, 8, 8\)") as e:
+        net(tensor(x_t), np.array([1, 1]), np.zeros(x_0, np.float32), np.zeros(m, np.float32))
+    assert "\n" not in str(e.value)

@@ -16,8 +16,7 @@ import numpy as np
 from minigen import nn
 from minigen.dist import noise
 from minigen.models.diffusion.ddpm import DDPM
-from minigen.models.diffusion.denoiser import denoiser
-from minigen.models.diffusion.super_resolution import Enlarger, beside
+from minigen.models.diffusion.super_resolution import Enlarger, beside, super_resolution
 
 
 def spoilt(y, s, schedule, rng):
@@ -40,8 +39,8 @@ class AugmentedEnlarger(Enlarger):
 
 
 def augmented(shape, widths=(32, 64, 64), D=128, rng=None):
-    """An AugmentedEnlarger to images of `shape` (C, H, W): see `denoiser`."""
-    net = denoiser(shape, widths, D, beside=shape[0], rng=rng)
+    """An AugmentedEnlarger to images of `shape` (C, H, W): see `super_resolution`."""
+    net = super_resolution(shape, widths, D, rng)
     return AugmentedEnlarger(net.unet, net.embed, D, rng)
 
 

@@ -22,7 +22,12 @@ class Inpainter(Denoiser):
     """A Denoiser that is shown images x_0 but for the holes m."""
 
     def __call__(self, x_t, t, x_0, m):
-        """Images x_t and x_0 (N, C, H, W), integers t (N,) and m (N, 1, H, W): (N, C, H, W)."""
+        """Images x_t and x_0 (N, C, H, W), integers t (N,) and m (N, 1, H, W): (N, C, H, W).
+        ValueError for other shapes."""
+        N, _, H, W = x_t.shape
+        if x_0.shape != x_t.shape or m.shape != (N, 1, H, W):
+            raise ValueError(f"inpainting: images x_0 are {x_0.shape} and holes m {m.shape}, "
+                             f"expected {x_t.shape} and {(N, 1, H, W)}")
         seen = concatenate([x_t, (1 - m) * x_0, m], axis=1)  # eq: glide-inpaint-finetune
         return self.unet(seen, self.embed(t))
 
@@ -33,12 +38,12 @@ def inpainter(shape, widths=(32, 64, 64), D=128, rng=None):
     return Inpainter(net.unet, net.embed)
 
 
-def begin(inpainter, plain):
+def begin(net, plain):
     """Give an Inpainter the weights of a plain Denoiser, in place, and 0 for the new channels."""
-    weights, wide = nn.state_dict(plain), np.zeros_like(inpainter.unet.first.weight.numpy())
+    weights, wide = nn.state_dict(plain), np.zeros_like(net.unet.first.weight.numpy())
     first = weights["unet.first.weight"]
     wide[:, :first.shape[1]] = first  # eq: glide-inpaint-finetune
-    nn.load_state_dict(inpainter, weights | {"unet.first.weight": wide})
+    nn.load_state_dict(net, weights | {"unet.first.weight": wide})
 
 
 def holes(n, size, rng):

@@ -23,21 +23,23 @@ from minigen import (
     optim,
     pictures,
     ruler,
+    tensor,
     train,
 )
 from minigen.demo import Demo, at_least, cli
 from minigen.models.diffusion import schedule, velocity
 from minigen.models.diffusion.cascade import Cascade, augmented, spoilt
-from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
 from minigen.models.diffusion.super_resolution import power, super_resolution
 from minigen.models.diffusion.threshold import static
 
-T, FACTOR, SPOILT = 1000, 4, (1, 50, 100, 200, 300, 400)
+T, SPOILT = 1000, (1, 50, 100, 200, 300, 400)
 
 
 def flags(parser):
+    parser.add_argument("--factor", type=int, choices=(2, 4, 7), default=7,
+                        help="how much larger images become")
     parser.add_argument("--p", type=int, choices=(1, 2), default=2, help="of the loss ‖·‖_p^p")
     parser.add_argument("--sampling-steps", type=at_least(1), default=25, metavar="N",
                         help=f"how many of the {T} steps a sample takes")
@@ -49,8 +51,9 @@ def main(argv=None):
     if run.args.sampling_steps > T:
         raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
                               f"{T} steps: give 1 to {T}")
-    C, H, W = shape = run.data.shape
-    small, widths = (C, H // FACTOR, W // FACTOR), (8, 8, 8) if run.quick else (16, 32, 32)
+    shape, factor = run.data.shape, run.args.factor
+    C, H, W = shape
+    small, widths = (C, H // factor, W // factor), (8, 8, 8) if run.quick else (16, 32, 32)
     s = schedule.linear(T)
     mean = super_resolution(shape, widths, D=64)
     nets = {"base": denoiser(small, widths[-1:], D=64),
@@ -65,15 +68,15 @@ def main(argv=None):
     def step(t, rng):
         opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, run.args.steps, floor=0.02)
         x = data.signed(run.batch(t))
-        y = smaller(x)
+        y = avg_pool2d(x, factor)
         noised = spoilt(y, rng.integers(1, SPOILT[-1] + 1, len(y)), s, rng)
         # small images cost little, and the base is given four times as many
         i = rng.integers(0, len(run.data.train_x), 4 * len(x))
-        many = smaller(data.signed(run.xp.asarray(run.data.train_x[i])))
+        many = avg_pool2d(data.signed(run.xp.asarray(run.data.train_x[i])), factor)
         seen = {"base": (many,), "sr3": (x, y), "augmented": (x, *noised)}
         losses = {name: DDPM(nets[name], s).loss(images, rng, *given, **options)[0]
                   for name, (images, *given) in seen.items()}
-        losses["mean"] = mse_loss(at_once(mean, y), x)
+        losses["mean"] = mse_loss(at_once(mean, x, y), x)
         return train.descend(opt, sum(losses.values()), losses, max_norm=1.0)
 
     run.fit(step, mean=mean, nets=nets, opt=opt, ema=ema)
@@ -81,8 +84,12 @@ def main(argv=None):
     few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
     n = 10 if run.quick else 500
     x, labels = data.signed(run.data.test_x[:n]), run.data.test_y[:n]
-    y, numbers = smaller(x), {}
+    y, numbers = avg_pool2d(x, factor), {}
+    bilinear = interpolate(y, scale_factor=factor, mode="bilinear")
     reference = ruler.features(run.data.train_x[:2000], run.data.name)
+
+    def drawer(name):
+        return DDPM(nets[name], few, few.beta_tilde)
 
     def measure(name, images):
         """Note how far images (n, C, H, W) in [0, 1] are from true ones."""
@@ -90,11 +97,11 @@ def main(argv=None):
         numbers[f"fid_lenet@{n}_{name}"] = metrics.frechet_distance(features, reference)
 
     with ema.applied(), no_grad():
-        sr3 = DDIM(nets["sr3"], few)
+        sr3 = drawer("sr3")
         samples = [data.unsigned(sr3.sample(n, shape, run.rng, y, threshold=static))
                    for _ in range(5)]
-        made = {"bilinear": data.unsigned(larger(y).numpy()),
-                "mean": data.unsigned(at_once(mean, y).numpy()),
+        made = {"bilinear": data.unsigned(bilinear.numpy()),
+                "mean": data.unsigned(at_once(mean, x, y).numpy()),
                 "sample": samples[0].clip(0, 1), "mean_of_5": np.mean(samples, 0),
                 "truth": data.unsigned(x)}
         for name, images in made.items():
@@ -104,15 +111,15 @@ def main(argv=None):
             numbers[f"recognised_{name}"] = (named == labels).mean()
             measure(name, images)
         numbers["variety"] = np.std(samples, 0).mean()
-        shown = [data.unsigned(interpolate(y, scale_factor=FACTOR).numpy()), made["bilinear"],
+        shown = [data.unsigned(interpolate(y, scale_factor=factor).numpy()), made["bilinear"],
                  made["mean"], *samples, made["truth"]]
         run.picture("samples", np.concatenate([images[:10] for images in shown]))
 
-        cascade = Cascade(small, DDIM(nets["base"], few), [DDIM(nets["augmented"], few)], s, FACTOR)
+        cascade = Cascade(small, drawer("base"), [drawer("augmented")], s, factor)
         rows = {}
         for level in SPOILT:
             drawn, rows[f"s={level}"] = cascade.sample(n, np.random.default_rng(0), level, static)
-        rows = {"base": interpolate(drawn, scale_factor=FACTOR),
+        rows = {"base": interpolate(drawn, scale_factor=factor),
                 "sr3": sr3.sample(n, shape, run.rng, drawn, threshold=static)} | rows
         for name, images in rows.items():
             rows[name] = data.unsigned(images)
@@ -129,19 +136,9 @@ def main(argv=None):
     run.finish(numbers)
 
 
-def smaller(x):
-    """Means over squares of FACTOR × FACTOR pixels."""
-    return avg_pool2d(x, FACTOR)
-
-
-def larger(y):
-    """Bilinear interpolation, as SR3 has it."""
-    return interpolate(y, scale_factor=FACTOR, mode="bilinear")
-
-
-def at_once(net, y):
-    """x̂ from SR3's network, taught ‖x − x̂‖²: it sees y and no noise."""
-    return net(0 * larger(y), np.ones(len(y), int), y)
+def at_once(net, like, y):
+    """x̂, of the shape of `like`, by SR3's network, taught ‖x − x̂‖²: it is shown y and no noise."""
+    return net(0 * tensor(like), np.ones(len(y), int), y)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ class AugmentedEnlarger(Enlarger):
 
     def __call__(self, x_t, t, y, s):
         """Images (N, C, H, W), integers t (N,), small images y (N, C, h, w) and integers s (N,)."""
-        return self.unet(beside(x_t, y), self.embed(t) + self.told(s))
+        e = self.embed(t) + self.told(s)  # eq: noise-cond-augmentation
+        return self.unet(beside(x_t, y), e)
 
 
 def augmented(shape, widths=(32, 64, 64), D=128, rng=None):

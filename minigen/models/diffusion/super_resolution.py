@@ -13,9 +13,7 @@ Differs from the paper: up is bilinear, not bicubic, and the network is told t, 
 """
 
 from minigen import abs, concatenate, interpolate
-from minigen.models.diffusion.denoiser import Denoiser
-from minigen.nn.embedding import Sinusoidal, TimeEmbedding
-from minigen.nn.unet import TimeUNet
+from minigen.models.diffusion.denoiser import Denoiser, denoiser
 
 
 def power(p):
@@ -43,7 +41,6 @@ class Enlarger(Denoiser):
 
 
 def super_resolution(shape, widths=(32, 64, 64), D=128, rng=None):
-    """An Enlarger to images of `shape` (C, H, W), whose sides can be halved len(widths) − 1 times.
-    Its U-Net lacks the weights between all places that `denoiser` adds: y says what lies where."""
-    unet = TimeUNet(2 * shape[0], shape[0], D, widths, rng=rng)
-    return Enlarger(unet, TimeEmbedding(Sinusoidal(D // 2), D // 2, D, rng))
+    """An Enlarger to images of `shape` (C, H, W): see `denoiser`."""
+    net = denoiser(shape, widths, D, beside=shape[0], rng=rng)
+    return Enlarger(net.unet, net.embed)

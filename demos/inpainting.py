@@ -37,20 +37,23 @@ def main(argv=None):
     nets = {"plain": denoiser(shape, widths, D=64), "taught": inpainter(shape, widths, D=64)}
     nn.init(nets, run.rng)
     plain, taught = (DDPM(velocity.Velocity(net, s), s) for net in nets.values())
-    opts = {f"opt_{name}": optim.Adam(nn.parameters(net), lr=2e-3) for name, net in nets.items()}
+    opts = {name: optim.Adam(nn.parameters(net), lr=2e-3) for name, net in nets.items()}
     half = run.args.steps // 2
 
     def step(t, rng):
-        first, x = t < half, data.signed(run.batch(t))
+        x = data.signed(run.batch(t))
         if t == half:
             begin(nets["taught"], nets["plain"])
-        model, opt = (plain, opts["opt_plain"]) if first else (taught, opts["opt_taught"])
-        given = () if first else (x, run.xp.asarray(holes(len(x), shape[1:], rng)))
-        opt.lr = 2e-3 * optim.warmup(t % half, 50) * optim.cosine(t % half, half, floor=0.02)
+        if t < half:
+            model, opt, start, end, given = plain, opts["plain"], 0, half, ()
+        else:
+            model, opt, start, end = taught, opts["taught"], half, run.args.steps
+            given = x, run.xp.asarray(holes(len(x), shape[1:], rng))
+        opt.lr = 2e-3 * optim.warmup(t - start, 50) * optim.cosine(t - start, end - start, 0.02)
         loss, _ = model.loss(x, rng, *given, weight=velocity.weight(s))
         return train.descend(opt, loss, max_norm=1.0)
 
-    run.fit(step, nets=nets, **opts)
+    run.fit(step, nets=nets, opt_plain=opts["plain"], opt_taught=opts["taught"])
 
     few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
     n = 20 if run.quick else 500
@@ -59,19 +62,21 @@ def main(argv=None):
     # every step adds noise, in which the next can mend what does not fit: without (DDIM) 3% fewer
     # are recognised
     plain, taught = (DDPM(model.net, few, few.beta_tilde) for model in (plain, taught))
-    ways = {"replaced": fill(plain, x, m, run.rng)}
-    ways |= {f"taught_{k}": fill(taught, x, m, run.rng, x, m) for k in range(3)}
-    ways = {"hole": np.where(m, -1, x), **ways, "truth": x}
+    ways = {"hole": [np.where(m, -1, x)], "replaced": [fill(plain, x, m, run.rng)],
+            "taught": [fill(taught, x, m, run.rng, x, m) for _ in range(3)], "truth": [x]}
+    ways = {name: [data.unsigned(images) for images in several] for name, several in ways.items()}
     numbers, reference = {}, ruler.features(run.data.train_x[:2000], run.data.name)
-    for name, images in ways.items():
-        ways[name] = images = data.unsigned(images)
-        p, features = (f(images, run.data.name) for f in (ruler.classify, ruler.features))
-        numbers[f"recognised_{name}"] = (p.argmax(1) == y).mean()
-        numbers[f"fid_lenet@{n}_{name}"] = metrics.frechet_distance(features, reference)
-        known = np.abs(images - data.unsigned(x))[m == 0]
-        numbers[f"largest_change_of_known_{name}"] = known.max()
-    ways["hole"] = np.where(m, 0.5, ways["hole"])
-    run.picture("samples", np.concatenate([images[:10] for images in ways.values()]))
+    for name, several in ways.items():
+        named = [ruler.classify(images, run.data.name).argmax(1) for images in several]
+        seen = [ruler.features(images, run.data.name) for images in several]
+        numbers[f"recognised_{name}"] = np.mean([guess == y for guess in named])
+        numbers[f"fid_lenet@{n}_{name}"] = np.mean([
+            metrics.frechet_distance(features, reference) for features in seen])
+    filled, (truth,) = ways["replaced"] + ways["taught"], ways["truth"]
+    numbers["largest_change_of_known"] = max(np.abs(z - truth)[m == 0].max() for z in filled)
+    numbers["variety"] = np.std(ways["taught"], 0)[m == 1].mean()
+    rows = [np.where(m, 0.5, truth), *filled, truth]
+    run.picture("samples", np.concatenate([images[:10] for images in rows]))
     run.finish(numbers)
 
 

@@ -63,6 +63,7 @@ def main(argv=None):
     nets = {name: velocity.Velocity(net, s) for name, net in nets.items()}
     opt = optim.Adam(nn.parameters([mean, nets]), lr=2e-3)
     ema = nn.EMA(opt.params, decay=0.995)
+    # ε is learnt as v is by ‖v − v̂‖_p^p
     options = {"weight": velocity.weight(s) ** (run.args.p / 2), "norm": power(run.args.p)}
 
     def step(t, rng):
@@ -88,7 +89,7 @@ def main(argv=None):
     bilinear = interpolate(y, scale_factor=factor, mode="bilinear")
     reference = ruler.features(run.data.train_x[:2000], run.data.name)
 
-    def drawer(name):
+    def sampler(name):
         return DDPM(nets[name], few, few.beta_tilde)
 
     def measure(name, images):
@@ -97,12 +98,12 @@ def main(argv=None):
         numbers[f"fid_lenet@{n}_{name}"] = metrics.frechet_distance(features, reference)
 
     with ema.applied(), no_grad():
-        sr3 = drawer("sr3")
+        sr3 = sampler("sr3")
         samples = [data.unsigned(sr3.sample(n, shape, run.rng, y, threshold=static))
                    for _ in range(5)]
         made = {"bilinear": data.unsigned(bilinear.numpy()),
                 "mean": data.unsigned(at_once(mean, x, y).numpy()),
-                "sample": samples[0].clip(0, 1), "mean_of_5": np.mean(samples, 0),
+                "sample": samples[0], "mean_of_5": np.mean(samples, 0),
                 "truth": data.unsigned(x)}
         for name, images in made.items():
             if name != "truth":
@@ -115,7 +116,7 @@ def main(argv=None):
                  made["mean"], *samples, made["truth"]]
         run.picture("samples", np.concatenate([images[:10] for images in shown]))
 
-        cascade = Cascade(small, drawer("base"), [drawer("augmented")], s, factor)
+        cascade = Cascade(small, sampler("base"), [sampler("augmented")], s, factor)
         rows = {}
         for level in SPOILT:
             drawn, rows[f"s={level}"] = cascade.sample(n, np.random.default_rng(0), level, static)

@@ -79,7 +79,7 @@ def test_samples_differ_and_are_right_where_their_mean_is_blurred(world):
 def test_the_small_image_must_fit():
     net = super_resolution.super_resolution((1, 8, 8), (8, 8), 16)
     x, t = np.zeros((2, 1, 8, 8), np.float32), np.array([1, 1])
-    for shape in ((2, 1, 3, 4), (1, 1, 4, 4), (2, 3, 4, 4)):
+    for shape in ((2, 1, 3, 4), (1, 1, 4, 4), (2, 3, 4, 4), (2, 4, 4)):
         with pytest.raises(ValueError, match=r"the small images are .*expected \(2, 1, h, w\)"):
             net(tensor(x), t, tensor(np.zeros(shape, np.float32)))
 

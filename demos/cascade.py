@@ -22,12 +22,14 @@ from minigen.models.diffusion.threshold import static
 T, FACTOR, SPOILT = 1000, 4, (1, 50, 100, 150, 200, 300)
 
 
+def flags(parser):
+    parser.add_argument("--sampling-steps", type=at_least(1), default=25, metavar="N",
+                        help=f"how many of the {T} steps a sample takes")
+
+
 def main(argv=None):
     run = Demo("cascade", __doc__, argv, data=("glyphs", "mnist"), batch=16,
-               steps={"glyphs": 1000, "mnist": 3000},
-               flags=lambda p: p.add_argument("--sampling-steps", type=at_least(1), default=25,
-                                              metavar="N", help=f"how many of the {T} steps a "
-                                              "sample takes"))
+               steps={"glyphs": 1000, "mnist": 3000}, flags=flags)
     if run.args.sampling_steps > T:
         raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
                               f"{T} steps: give 1 to {T}")
@@ -57,8 +59,8 @@ def main(argv=None):
 
     run.fit(step, nets=nets, opt=opt, ema=ema)
 
-    n, few = 20 if run.quick else 500, schedule.respaced(s, 3 if run.quick else
-                                                         run.args.sampling_steps)
+    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    n = 20 if run.quick else 500
     base, sr3, known = (DDPM(net, few, few.beta_tilde) for net in nets.values())
     cascade, made = Cascade(small, base, [known], s, FACTOR), {}
     with ema.applied():

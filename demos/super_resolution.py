@@ -66,8 +66,8 @@ def main(argv=None):
 
     run.fit(step, mean=mean, net=net, opt=opt, ema=ema)
 
-    n, few = 20 if run.quick else 500, schedule.respaced(s, 3 if run.quick else
-                                                         run.args.sampling_steps)
+    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    n = 20 if run.quick else 500
     x, labels = data.signed(run.data.test_x[:n]), run.data.test_y[:n]
     y, sampler = avg_pool2d(x, factor), DDPM(net, few, few.beta_tilde)
     with ema.applied(), no_grad():

@@ -29,7 +29,7 @@ def flags(parser):
 
 def main(argv=None):
     run = Demo("cascade", __doc__, argv, data=("glyphs", "mnist"), batch=16,
-               steps={"glyphs": 1000, "mnist": 3000}, flags=flags)
+               steps={"glyphs": 1000, "mnist": 2500}, flags=flags)
     if run.args.sampling_steps > T:
         raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
                               f"{T} steps: give 1 to {T}")

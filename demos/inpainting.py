@@ -28,7 +28,7 @@ def flags(parser):
 
 def main(argv=None):
     run = Demo("inpainting", __doc__, argv, data=("glyphs", "mnist"), batch=16, flags=flags,
-               steps={"glyphs": 1600, "mnist": 3600})
+               steps={"glyphs": 2200, "mnist": 3600})
     if run.args.sampling_steps > T:
         raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
                               f"{T} steps: give 1 to {T}")

@@ -72,16 +72,16 @@ class DDPM:
 
     # ------------------------------------------------------------------ training
 
-    def loss(self, x_0, rng, *given, weight=None):
+    def loss(self, x_0, rng, *given, weight=None, norm=square):
         """L_simple of images x_0 (N, C, H, W), a mean over pixels too, and its parts (none). A
         training step (Algorithm 1) is this and a step of the optimiser down its gradient.
 
-        weight: w_t (T + 1,), a factor for each t
+        weight: w_t (T + 1,), a factor for each t; norm: what is averaged of each error
         """
         x_0, s = tensor(x_0), self.schedule
         t = rng.integers(1, s.T + 1, len(x_0))
         eps = noise(rng, x_0)
-        error = square(eps - self.eps(self.q_sample(x_0, t, eps), t, *given))
+        error = norm(eps - self.eps(self.q_sample(x_0, t, eps), t, *given))
         if weight is not None:
             error = s.at(weight, t, x_0) * error  # eq: ddpm-loss-weighting
         return mean(error), {}  # eq: ddpm-loss-simple, ddpm-algorithm-1

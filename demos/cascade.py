@@ -1,0 +1,88 @@
+"""A cascade: one diffusion model draws small digits of 7×7 pixels, a second one enlarges them.
+
+    python demos/cascade.py                                   offline, on drawn digits
+    python demos/cascade.py --data mnist --data-dir DIR       on MNIST (--download fetches it)
+
+samples.png, a column an image: as the first model drew it; enlarged by SR3, which has seen true
+small images only; enlarged by a model that knows them spoilt by noise, given it with ever more of
+it. spoilt.png: how far they are from true images, by that noise.
+"""
+
+import numpy as np
+
+from minigen import avg_pool2d, data, interpolate, metrics, nn, optim, pictures, ruler, train
+from minigen.demo import Demo, at_least, cli
+from minigen.models.diffusion import schedule, velocity
+from minigen.models.diffusion.cascade import Cascade, augmented, spoilt
+from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.denoiser import denoiser
+from minigen.models.diffusion.super_resolution import super_resolution
+from minigen.models.diffusion.threshold import static
+
+T, FACTOR, SPOILT = 1000, 4, (1, 50, 100, 150, 200, 300)
+
+
+def flags(parser):
+    parser.add_argument("--sampling-steps", type=at_least(1), default=25, metavar="N",
+                        help=f"how many of the {T} steps a sample takes")
+
+
+def main(argv=None):
+    run = Demo("cascade", __doc__, argv, data=("glyphs", "mnist"), batch=16,
+               steps={"glyphs": 1000, "mnist": 2500}, flags=flags)
+    if run.args.sampling_steps > T:
+        raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
+                              f"{T} steps: give 1 to {T}")
+    C, H, W = shape = run.data.shape
+    small, widths = (C, H // FACTOR, W // FACTOR), (8, 8, 8) if run.quick else (16, 32, 32)
+    s = schedule.linear(T)
+    nets = {"base": denoiser(small, widths[-1:], D=64),
+            "sr3": super_resolution(shape, widths, D=64),
+            "augmented": augmented(shape, widths, D=64)}
+    nn.init(nets, run.rng)
+    nets = {name: velocity.Velocity(net, s) for name, net in nets.items()}
+    opt = optim.Adam(nn.parameters(nets), lr=2e-3)
+    ema = nn.EMA(opt.params, decay=0.995)
+
+    def step(t, rng):
+        opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, run.args.steps, floor=0.02)
+        x = data.signed(run.batch(t))
+        y = avg_pool2d(x, FACTOR)
+        noised = spoilt(y, rng.integers(1, SPOILT[-1] + 1, len(y)), s, rng)
+        # small images cost little, and the base is given four times as many
+        i = rng.integers(0, len(run.data.train_x), 4 * len(x))
+        many = avg_pool2d(data.signed(run.xp.asarray(run.data.train_x[i])), FACTOR)
+        seen = {"base": (many,), "sr3": (x, y), "augmented": (x, *noised)}
+        losses = {name: DDPM(nets[name], s).loss(images, rng, *given, weight=velocity.weight(s))[0]
+                  for name, (images, *given) in seen.items()}
+        return train.descend(opt, sum(losses.values()), losses, max_norm=1.0)
+
+    run.fit(step, nets=nets, opt=opt, ema=ema)
+
+    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    n = 20 if run.quick else 500
+    base, sr3, known = (DDPM(net, few, few.beta_tilde) for net in nets.values())
+    cascade, made = Cascade(small, base, [known], s, FACTOR), {}
+    with ema.applied():
+        for level in SPOILT:  # the small images are always the same
+            drawn, made[f"s={level}"] = cascade.sample(n, np.random.default_rng(0), level, static)
+        made = {"base": interpolate(drawn, scale_factor=FACTOR),
+                "sr3": sr3.sample(n, shape, run.rng, drawn, threshold=static)} | made
+    made = {name: data.unsigned(images) for name, images in made.items()}
+    run.picture("samples", np.concatenate([images[:10] for images in made.values()]))
+    reference = ruler.features(run.data.train_x[:2000], run.data.name)
+    made["real"] = run.data.test_x[:n]
+    fid = {name: metrics.frechet_distance(ruler.features(images, run.data.name), reference)
+           for name, images in made.items()}
+    with train.writing(run.out / "spoilt.png"):
+        pictures.lines(run.out / "spoilt.png", {
+            "xlabel": "s, steps of noise in the small image", "ylabel": "Fréchet distance",
+            "ylim": (0, None), "curves": {
+                "told how much noise": (SPOILT, [fid[f"s={level}"] for level in SPOILT]),
+                "SR3, no noise": (SPOILT, [fid["sr3"]] * len(SPOILT), "--"),
+                "test images": (SPOILT, [fid["real"]] * len(SPOILT), "--")}})
+    run.finish({f"fid_lenet@{n}_{name}": distance for name, distance in fid.items()})
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,84 @@
+"""Inpainting: the holes of test images are filled in several ways, by a diffusion model that sees
+the rest.
+
+    python demos/inpainting.py                                offline, on drawn digits
+    python demos/inpainting.py --data mnist --data-dir DIR    on MNIST (--download fetches it)
+
+A plain model is trained first, with half of the steps; it is then taught to fill holes.
+samples.png, a column an image: a test image with a hole; filled by the plain model, what is known
+being put in its place at every step; three times by the one that was taught; the test image.
+"""
+
+import numpy as np
+
+from minigen import data, metrics, nn, optim, ruler, train
+from minigen.demo import Demo, at_least, cli
+from minigen.models.diffusion import schedule, velocity
+from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.denoiser import denoiser
+from minigen.models.diffusion.inpainting import begin, fill, holes, inpainter
+
+T = 1000
+
+
+def flags(parser):
+    parser.add_argument("--sampling-steps", type=at_least(1), default=25, metavar="N",
+                        help=f"how many of the {T} steps a sample takes")
+
+
+def main(argv=None):
+    run = Demo("inpainting", __doc__, argv, data=("glyphs", "mnist"), batch=16, flags=flags,
+               steps={"glyphs": 2200, "mnist": 3600})
+    if run.args.sampling_steps > T:
+        raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
+                              f"{T} steps: give 1 to {T}")
+    shape, widths = run.data.shape, (8, 8, 8) if run.quick else (16, 32, 32)
+    s = schedule.linear(T)
+    nets = {"plain": denoiser(shape, widths, D=64), "taught": inpainter(shape, widths, D=64)}
+    nn.init(nets, run.rng)
+    plain, taught = (DDPM(velocity.Velocity(net, s), s) for net in nets.values())
+    opts = {name: optim.Adam(nn.parameters(net), lr=2e-3) for name, net in nets.items()}
+    half = run.args.steps // 2
+
+    def step(t, rng):
+        x = data.signed(run.batch(t))
+        if t == half:
+            begin(nets["taught"], nets["plain"])
+        if t < half:
+            model, opt, start, end, given = plain, opts["plain"], 0, half, ()
+        else:
+            model, opt, start, end = taught, opts["taught"], half, run.args.steps
+            given = x, run.xp.asarray(holes(len(x), shape[1:], rng))
+        opt.lr = 2e-3 * optim.warmup(t - start, 50) * optim.cosine(t - start, end - start, 0.02)
+        loss, _ = model.loss(x, rng, *given, weight=velocity.weight(s))
+        return train.descend(opt, loss, max_norm=1.0)
+
+    run.fit(step, nets=nets, opt_plain=opts["plain"], opt_taught=opts["taught"])
+
+    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    n = 20 if run.quick else 500
+    x, y = data.signed(run.data.test_x[:n]), run.data.test_y[:n]
+    m = holes(n, shape[1:], np.random.default_rng(0))
+    # every step adds noise, in which the next can mend what does not fit: without (DDIM) 3% fewer
+    # are recognised
+    plain, taught = (DDPM(model.net, few, few.beta_tilde) for model in (plain, taught))
+    ways = {"hole": [np.where(m, -1, x)], "replaced": [fill(plain, x, m, run.rng)],
+            "taught": [fill(taught, x, m, run.rng, x, m) for _ in range(3)], "truth": [x]}
+    ways = {name: [data.unsigned(images) for images in several] for name, several in ways.items()}
+    numbers, reference = {}, ruler.features(run.data.train_x[:2000], run.data.name)
+    for name, several in ways.items():
+        named = [ruler.classify(images, run.data.name).argmax(1) for images in several]
+        seen = [ruler.features(images, run.data.name) for images in several]
+        numbers[f"recognised_{name}"] = np.mean([guess == y for guess in named])
+        numbers[f"fid_lenet@{n}_{name}"] = np.mean([
+            metrics.frechet_distance(features, reference) for features in seen])
+    filled, (truth,) = ways["replaced"] + ways["taught"], ways["truth"]
+    numbers["largest_change_of_known"] = max(np.abs(z - truth)[m == 0].max() for z in filled)
+    numbers["variety"] = np.std(ways["taught"], 0)[m == 1].mean()
+    rows = [np.where(m, 0.5, truth), *filled, truth]
+    run.picture("samples", np.concatenate([images[:10] for images in rows]))
+    run.finish(numbers)
+
+
+if __name__ == "__main__":
+    cli(main)

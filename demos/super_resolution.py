@@ -1,0 +1,102 @@
+"""Super-resolution: a diffusion model draws what a small image may have been.
+
+    python demos/super_resolution.py                                offline, on drawn digits
+    python demos/super_resolution.py --data mnist --data-dir DIR    on MNIST (--download fetches it)
+    python demos/super_resolution.py --factor 4                     small images of 7×7, not 4×4
+
+samples.png, a column an image: a test image made small; enlarged by bilinear interpolation; by a
+network of the same kind that was taught ‖x − x̂‖²; five samples of SR3; the test image. The mean of
+all images that look like this from afar is nearest, and blurred; samples look like images.
+"""
+
+import numpy as np
+
+from minigen import (
+    avg_pool2d,
+    data,
+    interpolate,
+    metrics,
+    mse_loss,
+    nn,
+    no_grad,
+    optim,
+    ruler,
+    tensor,
+    train,
+)
+from minigen.demo import Demo, at_least, cli
+from minigen.models.diffusion import schedule, velocity
+from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.super_resolution import power, super_resolution
+from minigen.models.diffusion.threshold import static
+
+T = 1000
+
+
+def flags(parser):
+    parser.add_argument("--factor", type=int, choices=(2, 4, 7), default=7,
+                        help="how much larger images become")
+    parser.add_argument("--p", type=int, choices=(1, 2), default=2, help="of the loss ‖·‖_p^p")
+    parser.add_argument("--sampling-steps", type=at_least(1), default=25, metavar="N",
+                        help=f"how many of the {T} steps a sample takes")
+
+
+def main(argv=None):
+    run = Demo("super_resolution", __doc__, argv, data=("glyphs", "mnist"), batch=16, flags=flags,
+               steps={"glyphs": 1000, "mnist": 2500})
+    if run.args.sampling_steps > T:
+        raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
+                              f"{T} steps: give 1 to {T}")
+    shape, factor, p = run.data.shape, run.args.factor, run.args.p
+    widths, s = (8, 8, 8) if run.quick else (16, 32, 32), schedule.linear(T)
+    mean, net = (super_resolution(shape, widths, D=64) for _ in range(2))
+    nn.init([mean, net], run.rng)
+    net = velocity.Velocity(net, s)
+    model, weight = DDPM(net, s), velocity.weight(s) ** (p / 2)  # ‖ε − ε̂‖_p^p becomes ‖v − v̂‖_p^p
+    opt = optim.Adam(nn.parameters([mean, net]), lr=2e-3)
+    ema = nn.EMA(opt.params, decay=0.995)
+
+    def step(t, rng):
+        opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, run.args.steps, floor=0.02)
+        x = data.signed(run.batch(t))
+        y = avg_pool2d(x, factor)
+        loss, _ = model.loss(x, rng, y, weight=weight, norm=power(p))
+        error = mse_loss(at_once(mean, x, y), x)
+        return train.descend(opt, loss + error, {"sr3": loss, "mean": error}, max_norm=1.0)
+
+    run.fit(step, mean=mean, net=net, opt=opt, ema=ema)
+
+    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    n = 20 if run.quick else 500
+    x, labels = data.signed(run.data.test_x[:n]), run.data.test_y[:n]
+    y, sampler = avg_pool2d(x, factor), DDPM(net, few, few.beta_tilde)
+    with ema.applied(), no_grad():
+        samples = [sampler.sample(n, shape, run.rng, y, threshold=static) for _ in range(5)]
+        made = {"nearest": interpolate(y, scale_factor=factor),
+                "bilinear": interpolate(y, scale_factor=factor, mode="bilinear"),
+                "mean": at_once(mean, x, y),
+                **{f"sample_{k}": sample for k, sample in enumerate(samples)}, "truth": x}
+    made = {name: data.unsigned(images) for name, images in made.items()}
+    run.picture("samples", np.concatenate([images[:10] for images in made.values()]))
+    samples = [made.pop(f"sample_{k}") for k in range(5)]
+    made |= {"sample": samples[0], "mean_of_5_samples": np.mean(samples, 0)}
+    numbers, reference = {}, ruler.features(run.data.train_x[:2000], run.data.name)
+    for name, images in made.items():
+        if name != "truth":
+            numbers[f"psnr_{name}"] = metrics.psnr(images, made["truth"], 1)
+        named = ruler.classify(images, run.data.name).argmax(1)
+        numbers[f"recognised_{name}"] = (named == labels).mean()
+        numbers[f"fid_lenet@{n}_{name}"] = metrics.frechet_distance(
+            ruler.features(images, run.data.name), reference)
+    small = avg_pool2d(samples[0], factor).numpy()
+    numbers["psnr_sample_made_small"] = metrics.psnr(small, data.unsigned(y), 1)
+    run.finish(numbers | {"variety": np.std(samples, 0).mean()})
+
+
+def at_once(net, like, y):
+    """x̂, of the shape of `like`, by a network of SR3's kind, which is shown y and no noise."""
+    return net(0 * tensor(like), np.ones(len(y), int), y)
+
+
+if __name__ == "__main__":
+    cli(main)

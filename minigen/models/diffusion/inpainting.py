@@ -1,0 +1,64 @@
+"""Inpainting (GLIDE; Nichol et al. 2021): the holes of an image are filled by a diffusion that sees
+what is not hidden, and where.
+
+    ε_θ(x_t, t; x_0, m) = unet(x_t ⊕ (1 − m) ⊙ x_0 ⊕ m, t)        m: 1 in the holes, 0 elsewhere
+
+(⊕: channels side by side.) Its weights are those of a plain DDPM, which knows what images look
+like, and 0 for the new channels, so that at first it says what the plain one said. It is then
+taught, by DDPM's loss, with holes drawn at random.
+
+A plain DDPM can fill holes as well, if what is known is put in its place at every step; but then it
+sees that only through the noise of x_t, when it has to decide what goes beside it.
+"""
+
+import numpy as np
+
+from minigen import concatenate, nn
+from minigen.models.diffusion.denoiser import Denoiser, denoiser
+from minigen.models.diffusion.threshold import static
+
+
+class Inpainter(Denoiser):
+    """A Denoiser that is shown images x_0 but for the holes m."""
+
+    def __call__(self, x_t, t, x_0, m):
+        """Images x_t and x_0 (N, C, H, W), integers t (N,) and m (N, 1, H, W): (N, C, H, W).
+        ValueError for other shapes."""
+        N, _, H, W = x_t.shape
+        if x_0.shape != x_t.shape or m.shape != (N, 1, H, W):
+            raise ValueError(f"inpainting: images x_0 are {x_0.shape} and holes m {m.shape}, "
+                             f"expected {x_t.shape} and {(N, 1, H, W)}")
+        seen = concatenate([x_t, (1 - m) * x_0, m], axis=1)  # eq: glide-inpaint-finetune
+        return self.unet(seen, self.embed(t))
+
+
+def inpainter(shape, widths=(32, 64, 64), D=128, rng=None):
+    """An Inpainter of images of `shape` (C, H, W): see `denoiser`."""
+    net = denoiser(shape, widths, D, beside=shape[0] + 1, rng=rng)
+    return Inpainter(net.unet, net.embed)
+
+
+def begin(net, plain):
+    """Give an Inpainter the weights of a plain Denoiser, in place, and 0 for the new channels."""
+    weights, wide = nn.state_dict(plain), np.zeros_like(net.unet.first.weight.numpy())
+    first = weights["unet.first.weight"]
+    wide[:, :first.shape[1]] = first  # eq: glide-inpaint-finetune
+    nn.load_state_dict(net, weights | {"unet.first.weight": wide})
+
+
+def holes(n, size, rng):
+    """n masks (n, 1, H, W) of `size` (H, W), each with a rectangle of ones, between a third and two
+    thirds as high and as wide as the image, anywhere in it."""
+    m = np.zeros((n, 1, *size), np.float32)
+    for one in m[:, 0]:
+        h, w = (rng.integers(-(-side // 3), 2 * side // 3 + 1) for side in size)
+        i, j = rng.integers(size[0] - h + 1), rng.integers(size[1] - w + 1)
+        one[i:i + h, j:j + w] = 1
+    return m
+
+
+def fill(sampler, x_0, m, rng, *given):
+    """Images x_0 (N, C, H, W) with their holes m filled, the rest as it is. `sampler` is a DDPM,
+    `given` what its network is given: (x_0, m) if that is an Inpainter."""
+    keep = lambda x: m * static(x) + (1 - m) * x_0
+    return keep(sampler.sample(len(x_0), x_0.shape[1:], rng, *given, threshold=keep))

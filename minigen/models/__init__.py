@@ -51,6 +51,8 @@ MODELS = {
     "guidance": "minigen.models.diffusion.guidance:ClassifierFree",
     "noisy_classifier": "minigen.models.diffusion.noisy_classifier:NoisyClassifier",
     "threshold": "minigen.models.diffusion.threshold:dynamic",
+    "language_model": "minigen.models.multimodal.language_model:LanguageModel",
+    "llava": "minigen.models.multimodal.llava:llava",
     "map": "minigen.models.prior.map:most_probable",
     "deep_image_prior": "minigen.models.prior.deep_image_prior:DeepImagePrior",
 }

@@ -12,6 +12,7 @@ them, after both stages. Nats are those of a whole caption: no model can have fe
 best_possible_nats, for what is said of two or three objects can be said in another order.
 """
 
+import copy
 from textwrap import fill
 
 import numpy as np
@@ -21,15 +22,16 @@ from minigen.data import in_order, scenes, signed, unsigned
 from minigen.demo import Demo, cli
 from minigen.models.multimodal.llava import llava
 
-SHARES = (0, 0.5, 0.75, 1)  # of the steps, when the text, stage 1 and stage 2 begin, and the end
+SHARES = (0, 0.4, 0.55, 1)  # of the steps, when the text, stage 1 and stage 2 begin, and the end
 SHOWN = 12
 
 
 def main(argv=None):
     run = Demo("llava", __doc__, argv, data=("scenes",), batch=64, steps=2000)
     size = (len(scenes.VOCABULARY), scenes.LONGEST)
-    first, second = (llava(run.data.shape, *size) for _ in range(2))  # after stages 1 and 2
+    first = llava(run.data.shape, *size)
     nn.init(first, run.rng)
+    second = copy.deepcopy(first)  # first is to be as stage 1 leaves it, second as stage 2 does
     encoder, lm = first.encoder, first.lm
     opt_encoder, opt_lm = optim.Adam(nn.parameters(encoder)), optim.Adam(nn.parameters(lm))
     opt_1, opt_2 = optim.Adam(first.trained(1)), optim.Adam(second.trained(2))
@@ -75,15 +77,13 @@ def main(argv=None):
             f"objects_named_rightly@{name}": (named(sentences) == named(captions)).all(1).mean(),
             f"bleu@{name}": text_metrics.bleu(sentences, true)}
 
-    def describe(x):
-        return scenes.decode(second.describe(x))
-
     objects = scenes.encode(scenes.OBJECTS)[:, :3]
     found = np.concatenate([encoder.finds(part, objects) for part in in_order(x, batch_size=500)])
     for name, shift in (("", 0), ("@other_picture", 1)):
         shown = np.roll(captions, shift)
         numbers |= {
-            f"captioning_score{name}": text_metrics.captioning_score(describe, x, shown),
+            f"captioning_score{name}": text_metrics.captioning_score(
+                lambda x: said["stage_2"], x, shown),
             f"soa{name}": text_metrics.semantic_object_accuracy(found, named(shown))}
 
     lines, texts = [], []
@@ -93,8 +93,8 @@ def main(argv=None):
         lines += [f"caption         {caption}", f"stage 1, {mark[one]:<5}  {one}",
                   f"stage 2, {mark[two]:<5}  {two}", ""]
         texts.append((fill(two, 52), "green" if two in some else "firebrick"))
-    train.write_text(run.out / "captions.txt", "\n".join(lines))
-    with train.writing(run.out / "samples.png"):
+    with train.writing(run.out):
+        train.write_text(run.out / "captions.txt", "\n".join(lines))
         pictures.captioned(run.out / "samples.png", unsigned(x[:SHOWN]), texts[:SHOWN])
     run.finish(numbers)
 

@@ -45,7 +45,7 @@ class LanguageModel:
     `prefix`: x (N, P, D), if there is one; its vectors take the places before the words, but no c.
     """
 
-    def __init__(self, V, T, D=64, depth=3, heads=4, rng=None):
+    def __init__(self, V, T, D=64, depth=2, heads=4, rng=None):
         self.V, self.T, self.D = V, T, D
         self.embed, self.place = nn.Embedding(V, D, rng), nn.Embedding(T, D, rng)
         self.blocks = [Block(D, heads, rng) for _ in range(depth)]

@@ -63,9 +63,10 @@ class Encoder:
     def loss(self, x, w):
         """−log p(which words occur | x) for images and their captions, integers (N, T), averaged
         over images and words."""
-        occur = np.zeros((len(w), len(self.head.bias)), np.float32)
+        s = self(x)
+        occur = np.zeros(s.shape, s.dtype)
         np.put_along_axis(occur, w, 1, axis=1)
-        return binary_cross_entropy_with_logits(self(x), occur)
+        return binary_cross_entropy_with_logits(s, placed(occur, s.data))
 
 
 def halve(h):
@@ -85,7 +86,7 @@ class LLaVA:
 
     def trained(self, stage):
         """What stage 1 or 2 trains: parameters by name."""
-        parts = {"W": self.W, "lm": self.lm} if stage == 2 else {"W": self.W}
+        parts = {"W": self.W, "lm": self.lm} if stage == 2 else {"W": self.W}  # eq: llava-two-stage
         return nn.parameters(parts)
 
     def look(self, x):

@@ -152,13 +152,14 @@ def shown(n=3, size=16):
 
 def test_a_matrix_turns_features_into_words():
     model, x, _ = shown()
-    Z = model.encoder.body(tensor(x)).numpy()  # (3, 64, 2, 2)
+    Z = model.encoder.body(tensor(x)).numpy()  # (3, 64, 4, 4)
     W = model.W.weight.numpy()
     H = model.look(x).numpy()
-    assert H.shape == (3, 4, D) and W.shape == (D, 64 + 4)
+    assert H.shape == (3, 4, D) and W.shape == (D, 4 * 64 + 4)
     for n, p, i in np.ndindex(H.shape):
-        z = [*Z[n, :, p // 2, p % 2], *np.eye(4)[p]]
-        by_hand = np.sum([W[i, j] * z[j] for j in range(68)])
+        top, left = 2 * (p // 2), 2 * (p % 2)
+        z = [*Z[n, :, top:top + 2, left:left + 2].ravel(), *np.eye(4)[p]]
+        by_hand = np.sum([W[i, j] * z[j] for j in range(260)])
         assert H[n, p, i] == pytest.approx(by_hand, abs=1e-5)  # eq: llava-two-stage
 
 

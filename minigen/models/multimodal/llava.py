@@ -25,6 +25,7 @@ from minigen import (
     no_grad,
     swapaxes,
     tensor,
+    transpose,
 )
 from minigen.models.autoregressive import decoding
 from minigen.models.multimodal.language_model import LanguageModel
@@ -32,29 +33,31 @@ from minigen.tensor import placed
 
 
 class Encoder:
-    """Which of V words fit images (N, 3, H, W) in [−1, 1]: logits (N, V). Each place of a coarse
-    grid has a score for each word; the highest counts."""
+    """Which of V words fit images (N, 3, H, W) in [−1, 1]: logits (N, V). Each of the P squares of
+    8×8 pixels has a score for each word; the highest counts."""
 
     def __init__(self, V, widths=(32, 64, 64), rng=None):
-        layers = []
-        for a, b in zip((3, *widths), widths, strict=False):
-            layers += [nn.Conv2d(a, b, 3, padding=1, rng=rng), nn.GroupNormSiLU(8, b), halve]
-        self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(widths[-1], V, rng=rng)
+        a, b, d = widths
+        conv = lambda C, K: (nn.Conv2d(C, K, 3, padding=1, rng=rng), nn.GroupNormSiLU(8, K))
+        self.body = nn.Sequential(*conv(3, a), halve, *conv(a, b), halve, *conv(b, d))
+        self.head = nn.Linear(d, V, rng=rng)
 
     def features(self, x):
-        """A vector for each place, row by row: (N, P, d)."""
-        return swapaxes(self.body(x).flatten(2), 1, 2)
+        """Z_image: of each square, row by row, its 2×2 vectors side by side: (N, P, 4d)."""
+        z = self.body(x)
+        N, d, H, W = z.shape
+        z = transpose(z.reshape(N, d, H // 2, 2, W // 2, 2), (0, 2, 4, 1, 3, 5))
+        return z.reshape(N, H * W // 4, 4 * d)
 
     def scores(self, x):
-        """The scores of the words at each place: (N, P, V)."""
-        return self.head(self.features(x))
+        """The scores of the words in each square, from the largest of its vectors: (N, P, V)."""
+        return self.head(swapaxes(halve(self.body(x)).flatten(2), 1, 2))
 
     def __call__(self, x):
         return max(self.scores(x), axis=1)
 
     def finds(self, x, w):
-        """Whether an image has a place which all words of an object fit, for objects w, integers
+        """Whether an image has a square which all words of an object fit, for objects w, integers
         (K, n): booleans (N, K)."""
         with no_grad():
             s = self.scores(tensor(x)).numpy()
@@ -76,8 +79,7 @@ def halve(h):
 class LLaVA:
     """A language model `lm` and an `encoder` whose features are (N, P, d), joined by W.
 
-    W also gets the number of a feature's place, as a one-hot code: the features of CLIP's
-    transformer tell it themselves.
+    W is also given the number of a feature's place, as a one-hot code; CLIP's features tell it.
     """
 
     def __init__(self, encoder, lm, P, d, rng=None):
@@ -121,5 +123,5 @@ def llava(shape, V, T, D=64, rng=None):
         raise ValueError(f"llava: images are {C}×{H}×{W}, expected 3 channels, and a height and a "
                          "width that 8 divides")
     encoder = Encoder(V, rng=rng)
-    d = encoder.head.weight.shape[1]
+    d = 4 * encoder.head.weight.shape[1]
     return LLaVA(encoder, LanguageModel(V, T, D, rng=rng), H // 8 * (W // 8), d, rng)

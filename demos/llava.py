@@ -22,7 +22,7 @@ from minigen.data import in_order, scenes, signed, unsigned
 from minigen.demo import Demo, cli
 from minigen.models.multimodal.llava import llava
 
-SHARES = (0, 0.4, 0.55, 1)  # of the steps, when the text, stage 1 and stage 2 begin, and the end
+SHARES = (0, 0.35, 0.45, 1)  # of the steps, when the text, stage 1 and stage 2 begin, and the end
 SHOWN = 12
 
 
@@ -35,27 +35,27 @@ def main(argv=None):
     encoder, lm = first.encoder, first.lm
     opt_encoder, opt_lm = optim.Adam(nn.parameters(encoder)), optim.Adam(nn.parameters(lm))
     opt_1, opt_2 = optim.Adam(first.trained(1)), optim.Adam(second.trained(2))
-    words = scenes.encode(run.data.train_captions)
     starts = [int(share * run.args.steps) for share in SHARES]
 
     def step(t, rng):
         stage = np.searchsorted(starts, t, "right")
         start, end = starts[stage - 1:stage + 1]
         rate = optim.warmup(t - start, 20) * optim.cosine(t - start, end - start, floor=0.02)
-        i, x = run.indices(t), signed(run.batch(t))
+        x, drawn = signed(run.batch(t)), run.data.train_scenes[run.indices(t)]
+        w = true_words(drawn, rng)
         if stage == 1:
             opt_encoder.lr = opt_lm.lr = 3e-3 * rate
-            before = [lm.read(other_words(run.data.train_scenes[i], rng))] * (t % 2)
-            numbers = train.descend(opt_lm, lm.loss(words[i], *before), max_norm=1.0,
+            before = [lm.read(true_words(drawn, rng))] if t % 2 else []
+            numbers = train.descend(opt_lm, lm.loss(w, *before), max_norm=1.0,
                                     name="after_another" if t % 2 else "text")
-            return numbers | train.descend(opt_encoder, encoder.loss(x, words[i]), name="encoder")
+            return numbers | train.descend(opt_encoder, encoder.loss(x, w), name="encoder")
         if stage == 2:
             opt_1.lr = 1e-2 * rate
-            return train.descend(opt_1, first.loss(words[i], x), name="stage_1", max_norm=1.0)
+            return train.descend(opt_1, first.loss(w, x), name="stage_1", max_norm=1.0)
         if t == start:
             nn.load_state_dict(second, nn.state_dict(first))
-        opt_2.lr = 2e-3 * rate
-        return train.descend(opt_2, second.loss(words[i], x), name="stage_2", max_norm=1.0)
+        opt_2.lr = 3e-3 * rate
+        return train.descend(opt_2, second.loss(w, x), name="stage_2", max_norm=1.0)
 
     run.fit(step, first=first, second=second, opt_encoder=opt_encoder, opt_lm=opt_lm, opt_1=opt_1,
             opt_2=opt_2)
@@ -99,9 +99,9 @@ def main(argv=None):
     run.finish(numbers)
 
 
-def other_words(scenes_, rng):
-    """A caption that is true of each scene, one of all at random: integers (N, T)."""
-    return scenes.encode([rng.choice(sorted(scenes.true_captions(scene))) for scene in scenes_])
+def true_words(drawn, rng):
+    """A caption for each of the scenes `drawn`, one of all that are true: integers (N, T)."""
+    return scenes.encode([rng.choice(sorted(scenes.true_captions(scene))) for scene in drawn])
 
 
 def named(captions):

@@ -74,7 +74,7 @@ def main(argv=None):
     for name, sentences in said.items():
         numbers |= {
             f"true@{name}": np.mean([s in some for s, some in zip(sentences, true, strict=True)]),
-            f"objects_named_rightly@{name}": (named(sentences) == named(captions)).all(1).mean(),
+            f"objects_right@{name}": (named(sentences) == named(captions)).all(1).mean(),
             f"bleu@{name}": text_metrics.bleu(sentences, true)}
 
     objects = scenes.encode(scenes.OBJECTS)[:, :3]

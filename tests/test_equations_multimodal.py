@@ -218,3 +218,11 @@ def test_an_object_is_found_where_all_its_words_fit():
 def test_pictures_of_another_kind_are_refused(shape):
     with pytest.raises(ValueError, match="expected 3 channels, and a height"):
         llava(shape, V, T)
+
+
+def test_other_stages_and_numbers_of_captions_are_refused():
+    model, x, w = shown()
+    with pytest.raises(ValueError, match="the stages 1 and 2, not 3"):
+        model.trained(3)
+    with pytest.raises(ValueError, match="3 images came with 2 captions"):
+        model.encoder.loss(tensor(x), w[:2])

@@ -67,6 +67,8 @@ class Encoder:
         """−log p(which words occur | x) for images and their captions, integers (N, T), averaged
         over images and words."""
         s = self(x)
+        if len(w) != len(s):
+            raise ValueError(f"Encoder.loss: {len(s)} images came with {len(w)} captions")
         occur = np.zeros(s.shape, s.dtype)
         np.put_along_axis(occur, w, 1, axis=1)
         return binary_cross_entropy_with_logits(s, placed(occur, s.data))
@@ -88,6 +90,8 @@ class LLaVA:
 
     def trained(self, stage):
         """What stage 1 or 2 trains: parameters by name."""
+        if stage not in (1, 2):
+            raise ValueError(f"LLaVA.trained: there are the stages 1 and 2, not {stage}")
         parts = {"W": self.W, "lm": self.lm} if stage == 2 else {"W": self.W}  # eq: llava-two-stage
         return nn.parameters(parts)
 

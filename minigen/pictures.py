@@ -105,3 +105,21 @@ def lines(path, *panels):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.savefig(path, format="png")
+
+
+def captioned(path, images, texts, columns=2):
+    """Draw images (N, C, H, W) in [0, 1] as PNG, each with its text, lines as they are, at its
+    right; a text may be a pair of it and a colour of matplotlib's."""
+    from matplotlib.figure import Figure
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(4.6 * columns, 0.9 * rows), dpi=100, layout="constrained")
+    grids = figure.subplots(rows, 2 * columns, squeeze=False, width_ratios=[1, 4.5] * columns)
+    for axes in grids.flat:
+        axes.axis("off")
+    for k, (image, text) in enumerate(zip(images, texts, strict=True)):
+        left, right = grids[k // columns, 2 * (k % columns):][:2]
+        left.imshow(grid(image[None], gap=0), cmap="gray", vmin=0, vmax=255,
+                    interpolation="nearest")
+        text, colour = text if isinstance(text, tuple) else (text, "black")
+        right.text(0, 0.5, text, color=colour, va="center", fontsize=8)
+    figure.savefig(path, format="png")

@@ -175,6 +175,28 @@ def test_captions_are_true():
     assert numbers == {1, 2, 3} and shapes_right >= 0.97 * objects
 
 
+def test_all_true_captions():
+    """As many as there are orders; each relation in each of them holds of the centres."""
+    d = load("scenes", n_train=1, n_test=200)
+    opposite = {"left of": "right of", "above": "below"}
+    for caption, scene, mask in zip(d.test_captions, d.test_scenes, d.test_masks, strict=True):
+        true = scenes.true_captions(scene)
+        assert len(true) == (1, 2, 6)[scene["number"] - 1] and scene["number"] == mask.max()
+        assert caption in true
+        at = {list(scenes.COLOURS)[c]: centre for c, centre, _ in
+              zip(scene["colour"], scene["centre"], range(scene["number"]), strict=False)}
+        for text in true:
+            assert sorted(text.split()[-4:]) == sorted(caption.split()[-4:])
+            (_, subject, _), *others = phrases = re.findall(PHRASE, text)
+            assert sorted(phrases) == sorted(re.findall(PHRASE, caption))
+            found = re.findall(r"(left of|right of|above|below) a \w+ (\w+)", text)
+            assert [colour for _, colour in found] == [colour for _, colour, _ in others]
+            for relation, colour in found:
+                dx, dy = at[subject] - at[colour]
+                way, far = ("left of", dx) if abs(dx) > abs(dy) else ("above", dy)
+                assert relation == (way if far < 0 else opposite[way])
+
+
 def test_scene_masks_and_edges():
     d = load("scenes", n_train=300, n_test=40)
     assert d.train_masks.shape == d.train_edges.shape == (300, 1, 32, 32)
@@ -216,6 +238,8 @@ def test_captions_as_numbers():
     assert tokens.shape == (500, scenes.LONGEST) and tokens.dtype == np.int64
     for row, caption in zip(tokens, d.train_captions, strict=True):
         assert " ".join(scenes.VOCABULARY[t] for t in row).strip() == caption
+    assert scenes.decode(tokens) == d.train_captions.tolist()
+    assert scenes.decode(scenes.encode(scenes.OBJECTS)) == list(scenes.OBJECTS)
     assert scenes.VOCABULARY[0] == "" and len(set(scenes.VOCABULARY)) == len(scenes.VOCABULARY)
     assert (tokens != 0).sum(1).max() == scenes.LONGEST
     assert set(np.unique(tokens)) == set(range(len(scenes.VOCABULARY)))

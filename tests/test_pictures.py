@@ -62,3 +62,18 @@ def test_curves(tmp_path):
     assert (tmp_path / "two.png").read_bytes() == (tmp_path / "same.png").read_bytes()
     assert Image.open(tmp_path / "two.png").size == (840, 280)  # two axes: time has none
     pictures.curves([], tmp_path / "empty.png")
+
+
+def test_images_with_their_texts(tmp_path):
+    x = np.zeros((3, 3, 8, 8), np.float32)
+    x[:, 0] = 1
+    pictures.captioned(tmp_path / "a.png", x, ["one", ("two", "green"), "three\nlines"])
+    sheet = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
+    red = (sheet == [255, 0, 0]).all(-1)
+    across, down = np.flatnonzero(np.diff(red.any(0))), np.flatnonzero(np.diff(red.any(1)))
+    assert len(across) == len(down) == 4  # two beside, two above each other
+    assert red.sum() == 3 * (down[1] - down[0]) * (across[1] - across[0])
+    green = (sheet == [0, 128, 0]).all(-1).any(0)  # beside the second
+    assert green.any() and np.flatnonzero(green).min() > across[3]
+    with pytest.raises(ValueError, match="zip"):
+        pictures.captioned(tmp_path / "b.png", x, ["one"])

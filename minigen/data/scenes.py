@@ -14,6 +14,7 @@ centres are further apart. The class is the size and shape of the leftmost objec
 """
 
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 
@@ -30,10 +31,14 @@ PLACES = (("in the top left", "at the top", "in the top right"),
           ("on the left", "in the middle", "on the right"),
           ("in the bottom left", "at the bottom", "in the bottom right"))
 CLASSES = tuple(f"{size} {shape}" for shape in SHAPES for size in SIZES)
+OBJECTS = tuple(f"{size} {colour} {shape}" for shape in SHAPES for size in SIZES
+                for colour in COLOURS)
 PADDING = ""
 VOCABULARY = (PADDING, *sorted({*SHAPES, *SIZES, *COLOURS, *GROUNDS, *(
     "a of above below and background".split()), *" ".join(sum(PLACES, ())).split()}))
 LONGEST = 21  # words of "a . . . left of a . . . and left of a . . . on a . background"
+SCENE = np.dtype([("number", int), ("shape", int, 3), ("colour", int, 3), ("size", int, 3),
+                  ("centre", float, (3, 2)), ("ground", int)])  # `number` objects, from the left
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -43,14 +48,17 @@ class Scenes(Dataset):
     *_captions: str (N,)
     *_masks: uint8 (N, 1, 32, 32), 0 for the background, k for the k-th object from the left
     *_edges: uint8 (N, 1, 32, 32), 255 on the objects' outermost pixels, elsewhere 0
+    *_scenes: SCENE (N,), what was drawn: indices into SHAPES, …, GROUNDS, centres x, y in pixels
     """
 
     train_captions: np.ndarray
     train_masks: np.ndarray
     train_edges: np.ndarray
+    train_scenes: np.ndarray
     test_captions: np.ndarray
     test_masks: np.ndarray
     test_edges: np.ndarray
+    test_scenes: np.ndarray
 
 
 def load(seed=0, n_train=10_000, n_test=2_000):
@@ -78,9 +86,19 @@ def encode(captions, vocabulary=VOCABULARY, longest=LONGEST):
     return tokens
 
 
+def decode(tokens):
+    """The captions, a list, of words as `encode` gives them: integers (N, T)."""
+    return [" ".join(VOCABULARY[i] for i in row if i) for row in tokens]
+
+
+def true_captions(scene):
+    """All captions that are true of a scene, one of *_scenes: a set."""
+    return {_caption(order, *scene) for order in permutations(range(scene["number"]))}
+
+
 def _block(rng, n):
-    """x, y, captions, masks, edges of n scenes. Arrays of objects have shape (n, 3), the objects in
-    order from left to right; `there` says which of the three exist."""
+    """x, y, captions, masks, edges, records of n scenes. Arrays of objects have shape (n, 3), the
+    objects in order from left to right; `there` says which of the three exist."""
     number = rng.integers(1, 4, n)
     there = np.arange(3) < number[:, None]
     shape = rng.integers(len(SHAPES), size=(n, 3))
@@ -104,10 +122,13 @@ def _block(rng, n):
     for k in range(3):
         paint, c = _paint(rng, colour[:, k])[..., None, None], cover[:, k, None]
         x = x * (1 - c) + paint * c
-    captions = [_caption(rng, *scene) for scene in
-                zip(number, shape, colour, size, centre, ground, strict=True)]
+    scenes = np.empty(n, SCENE)
+    for name, values in zip(SCENE.names, (number, shape, colour, size, centre, ground),
+                            strict=True):
+        scenes[name] = values
+    captions = [_caption(rng.permutation(scene["number"]), *scene) for scene in scenes]
     return (np.rint(255 * x).astype(np.uint8), (2 * shape + size)[:, 0], np.array(captions),
-            masks.astype(np.uint8), edges(masks))
+            masks.astype(np.uint8), edges(masks), scenes)
 
 
 def edges(masks):
@@ -188,10 +209,11 @@ def _paint(rng, colour):
     return (value[:, None] - chroma * np.minimum(k, 4 - k).clip(0, 1)).astype(np.float32)
 
 
-def _caption(rng, number, shape, colour, size, centre, ground):
+def _caption(order, number, shape, colour, size, centre, ground):
+    """The objects in the given order, the first related to the others."""
     names = [f"a {SIZES[s]} {list(COLOURS)[c]} {SHAPES[f]}"
              for s, c, f in zip(size, colour, shape, strict=True)]
-    subject, *others = rng.permutation(number)
+    subject, *others = order
     if not others:
         column, row = np.searchsorted((SIZE / 3 - 0.5, 2 * SIZE / 3 - 0.5), centre[0])
         details = [PLACES[row][column]]

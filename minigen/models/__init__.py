@@ -68,6 +68,8 @@ MODELS = {
     "clip": "minigen.models.clip.clip:CLIP",
     "optimal_critic": "minigen.models.clip.optimal_critic:expected_loss",
     "retrieval": "minigen.models.clip.retrieval:retrieve",
+    "language_model": "minigen.models.multimodal.language_model:LanguageModel",
+    "llava": "minigen.models.multimodal.llava:llava",
     "map": "minigen.models.prior.map:most_probable",
     "deep_image_prior": "minigen.models.prior.deep_image_prior:DeepImagePrior",
 }

@@ -1,0 +1,113 @@
+"""LLaVA: a language model that has only read learns to say what it sees.
+
+    python demos/llava.py                                      offline, on drawn scenes
+
+First a language model learns the captions of scenes without their pictures, every other time after
+another caption of the same scene, and an encoder learns which words a picture's caption has. Then
+stage 1 puts the picture in place of the other caption, and in stage 2 the language model learns
+too.
+
+samples.png: test pictures and what is said of them, green if it is true; captions.txt has more of
+them, after both stages. Nats are those of a whole caption: no model can have fewer than
+best_possible_nats, for what is said of two or three objects can be said in another order.
+"""
+
+import copy
+from textwrap import fill
+
+import numpy as np
+
+from minigen import metrics, nn, optim, pictures, text_metrics, train
+from minigen.data import in_order, scenes, signed, unsigned
+from minigen.demo import Demo, cli
+from minigen.models.multimodal.llava import llava
+
+SHARES = (0, 0.35, 0.45, 1)  # of the steps, when the text, stage 1 and stage 2 begin, and the end
+SHOWN = 12
+
+
+def main(argv=None):
+    run = Demo("llava", __doc__, argv, data=("scenes",), batch=64, steps=2000)
+    size = (len(scenes.VOCABULARY), scenes.LONGEST)
+    first = llava(run.data.shape, *size)
+    nn.init(first, run.rng)
+    second = copy.deepcopy(first)  # first is to be as stage 1 leaves it, second as stage 2 does
+    encoder, lm = first.encoder, first.lm
+    opt_encoder, opt_lm = optim.Adam(nn.parameters(encoder)), optim.Adam(nn.parameters(lm))
+    opt_1, opt_2 = optim.Adam(first.trained(1)), optim.Adam(second.trained(2))
+    starts = [int(share * run.args.steps) for share in SHARES]
+
+    def step(t, rng):
+        stage = np.searchsorted(starts, t, "right")
+        start, end = starts[stage - 1:stage + 1]
+        rate = optim.warmup(t - start, 20) * optim.cosine(t - start, end - start, floor=0.02)
+        x, drawn = signed(run.batch(t)), run.data.train_scenes[run.indices(t)]
+        w = true_words(drawn, rng)
+        if stage == 1:
+            opt_encoder.lr = opt_lm.lr = 3e-3 * rate
+            before = [lm.read(true_words(drawn, rng))] if t % 2 else []
+            numbers = train.descend(opt_lm, lm.loss(w, *before), max_norm=1.0,
+                                    name="after_another" if t % 2 else "text")
+            return numbers | train.descend(opt_encoder, encoder.loss(x, w), name="encoder")
+        if stage == 2:
+            opt_1.lr = 1e-2 * rate
+            return train.descend(opt_1, first.loss(w, x), name="stage_1", max_norm=1.0)
+        if t == start:
+            nn.load_state_dict(second, nn.state_dict(first))
+        opt_2.lr = 3e-3 * rate
+        return train.descend(opt_2, second.loss(w, x), name="stage_2", max_norm=1.0)
+
+    run.fit(step, first=first, second=second, opt_encoder=opt_encoder, opt_lm=opt_lm, opt_1=opt_1,
+            opt_2=opt_2)
+
+    test = run.data.first(n_test=500)
+    x, captions = signed(test.test_x), test.test_captions
+    w, true = scenes.encode(captions), [scenes.true_captions(scene) for scene in test.test_scenes]
+    numbers = {"best_possible_nats": np.mean([np.log(len(some)) for some in true]),
+               "test_nats@text": metrics.nll(lm, w),
+               "test_nats@stage_1": metrics.nll(first, w, x),
+               "test_nats@stage_2": metrics.nll(second, w, x),
+               "test_nats@other_picture": metrics.nll(second, w, np.roll(x, 1, axis=0))}
+    said = {"text": scenes.decode(lm.sample(len(x), run.rng)),
+            "stage_1": scenes.decode(first.describe(x)),
+            "stage_2": scenes.decode(second.describe(x))}
+    for name, sentences in said.items():
+        numbers |= {
+            f"true@{name}": np.mean([s in some for s, some in zip(sentences, true, strict=True)]),
+            f"objects_right@{name}": (named(sentences) == named(captions)).all(1).mean(),
+            f"bleu@{name}": text_metrics.bleu(sentences, true)}
+
+    objects = scenes.encode(scenes.OBJECTS)[:, :3]
+    found = np.concatenate([encoder.finds(part, objects) for part in in_order(x, batch_size=500)])
+    for name, shift in (("", 0), ("@other_picture", 1)):
+        shown = np.roll(captions, shift)
+        numbers |= {
+            f"captioning_score{name}": text_metrics.captioning_score(
+                lambda x: said["stage_2"], x, shown),
+            f"soa{name}": text_metrics.semantic_object_accuracy(found, named(shown))}
+
+    lines, texts = [], []
+    for caption, some, one, two in zip(captions, true, said["stage_1"], said["stage_2"],
+                                       strict=True):
+        mark = {sentence: "true" if sentence in some else "false" for sentence in (one, two)}
+        lines += [f"caption         {caption}", f"stage 1, {mark[one]:<5}  {one}",
+                  f"stage 2, {mark[two]:<5}  {two}", ""]
+        texts.append((fill(two, 52), "green" if two in some else "firebrick"))
+    with train.writing(run.out):
+        train.write_text(run.out / "captions.txt", "\n".join(lines))
+        pictures.captioned(run.out / "samples.png", unsigned(x[:SHOWN]), texts[:SHOWN])
+    run.finish(numbers)
+
+
+def true_words(drawn, rng):
+    """A caption for each of the scenes `drawn`, one of all that are true: integers (N, T)."""
+    return scenes.encode([rng.choice(sorted(scenes.true_captions(scene))) for scene in drawn])
+
+
+def named(captions):
+    """Which of scenes.OBJECTS the captions name: booleans (N, 60)."""
+    return np.array([[name in caption for name in scenes.OBJECTS] for caption in captions])
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,131 @@
+"""LLaVA: a language model that is shown pictures (Liu, Li, Wu & Lee 2023).
+
+    Z_image = g(x)                    the features of an image encoder that stays as it is
+    H = W Z_image                     as many vectors, which stand before the words
+    loss: −Σ_t log p_θ(w_t | w_1, …, w_{t−1}, H)
+
+A language model that has read texts only, and an encoder, are joined in two stages:
+
+    1.  only W is trained: pictures become what the language model can read
+    2.  W and θ: the language model learns to read pictures
+
+Differs from the paper: the encoder, CLIP there, is a small convolutional network that has learnt
+which words a picture's caption has; both stages learn captions, there the second conversations.
+"""
+
+import numpy as np
+
+from minigen import (
+    binary_cross_entropy_with_logits,
+    concatenate,
+    max,
+    max_pool2d,
+    mean,
+    nn,
+    no_grad,
+    swapaxes,
+    tensor,
+    transpose,
+)
+from minigen.models.autoregressive import decoding
+from minigen.models.multimodal.language_model import LanguageModel
+from minigen.tensor import placed
+
+
+class Encoder:
+    """Which of V words fit images (N, 3, H, W) in [−1, 1]: logits (N, V). Each of the P squares of
+    8×8 pixels has a score for each word; the highest counts."""
+
+    def __init__(self, V, widths=(32, 64, 64), rng=None):
+        a, b, d = widths
+        conv = lambda C, K: (nn.Conv2d(C, K, 3, padding=1, rng=rng), nn.GroupNormSiLU(8, K))
+        self.body = nn.Sequential(*conv(3, a), halve, *conv(a, b), halve, *conv(b, d))
+        self.head = nn.Linear(d, V, rng=rng)
+
+    def features(self, x):
+        """Z_image: of each square, row by row, its 2×2 vectors side by side: (N, P, 4d)."""
+        z = self.body(x)
+        N, d, H, W = z.shape
+        z = transpose(z.reshape(N, d, H // 2, 2, W // 2, 2), (0, 2, 4, 1, 3, 5))
+        return z.reshape(N, H * W // 4, 4 * d)
+
+    def scores(self, x):
+        """The scores of the words in each square, from the largest of its vectors: (N, P, V)."""
+        return self.head(swapaxes(halve(self.body(x)).flatten(2), 1, 2))
+
+    def __call__(self, x):
+        return max(self.scores(x), axis=1)
+
+    def finds(self, x, w):
+        """Whether an image has a square which all words of an object fit, for objects w, integers
+        (K, n): booleans (N, K)."""
+        with no_grad():
+            s = self.scores(tensor(x)).numpy()
+        return s[:, :, w].min(-1).max(1) > 0
+
+    def loss(self, x, w):
+        """−log p(which words occur | x) for images and their captions, integers (N, T), averaged
+        over images and words."""
+        s = self(x)
+        if len(w) != len(s):
+            raise ValueError(f"Encoder.loss: {len(s)} images came with {len(w)} captions")
+        occur = np.zeros(s.shape, s.dtype)
+        np.put_along_axis(occur, w, 1, axis=1)
+        return binary_cross_entropy_with_logits(s, placed(occur, s.data))
+
+
+def halve(h):
+    return max_pool2d(h, 2)
+
+
+class LLaVA:
+    """A language model `lm` and an `encoder` whose features are (N, P, d), joined by W.
+
+    W is also given the number of a feature's place, as a one-hot code; CLIP's features tell it.
+    """
+
+    def __init__(self, encoder, lm, P, d, rng=None):
+        self.encoder, self.lm = encoder, lm
+        self.W = nn.Linear(d + P, lm.D, bias=False, rng=rng)
+
+    def trained(self, stage):
+        """What stage 1 or 2 trains: parameters by name."""
+        if stage not in (1, 2):
+            raise ValueError(f"LLaVA.trained: there are the stages 1 and 2, not {stage}")
+        parts = {"W": self.W, "lm": self.lm} if stage == 2 else {"W": self.W}  # eq: llava-two-stage
+        return nn.parameters(parts)
+
+    def look(self, x):
+        """H of images x (N, 3, H, W): (N, P, D)."""
+        with no_grad():
+            Z = self.encoder.features(tensor(x))
+        N, P, _ = Z.shape
+        place = placed(np.broadcast_to(np.eye(P, dtype=Z.dtype), (N, P, P)), Z.data)
+        Z = concatenate([Z, place], axis=2)
+        return self.W(Z)  # eq: llava-two-stage
+
+    def log_prob(self, w, x):
+        """log p(w | x) of texts w, integers (N, T), about images x: (N,)."""
+        return self.lm.log_prob(w, self.look(x))
+
+    def loss(self, w, x):
+        """−log p(w | x), averaged over a batch."""
+        return -mean(self.log_prob(w, x))
+
+    def describe(self, x, rng=None, choose=decoding.greedy):
+        """What is said about images x (N, 3, H, W): integers (N, T). `choose`: a rule of
+        decoding.py."""
+        with no_grad():
+            return self.lm.sample(len(x), rng, self.look(x), choose=choose)
+
+
+def llava(shape, V, T, D=64, rng=None):
+    """A LLaVA for images of `shape` (3, H, W), H and W divisible by 8, and texts of at most T words
+    1 … V − 1; D: see `LanguageModel`."""
+    C, H, W = shape
+    if C != 3 or H % 8 or W % 8:
+        raise ValueError(f"llava: images are {C}×{H}×{W}, expected 3 channels, and a height and a "
+                         "width that 8 divides")
+    encoder = Encoder(V, rng=rng)
+    d = 4 * encoder.head.weight.shape[1]
+    return LLaVA(encoder, LanguageModel(V, T, D, rng=rng), H // 8 * (W // 8), d, rng)

@@ -1,0 +1,70 @@
+"""Numbers by which texts are judged, and pictures together with texts."""
+
+from collections import Counter
+from functools import reduce
+from operator import or_
+
+import numpy as np
+
+
+def bleu(said, true, n=4):
+    """How much of sentences stands in true ones as well (Papineni et al. 2002): 0 to 1.
+
+        BLEU = min(1, exp(1 − r/c)) (p_1 p_2 … p_n)^{1/n}
+
+    said: N sentences; true: for each of them one or more, each of which would be right
+    p_k: of all k words in a row that are said, the share that a true sentence has as often
+    c, r: how many words are said, and are in the true sentences nearest in length
+
+    Raises ValueError if there are not as many of both, or none.
+    """
+    if not len(said) or len(said) != len(true) or not all(map(len, true)):
+        raise ValueError(f"bleu: {len(said)} sentences are said, with true ones for {len(true)}: "
+                         "expected one or more for each")
+    hits, rows, c, r = np.zeros(n), np.zeros(n), 0, 0
+    for sentence, wanted in zip(said, true, strict=True):
+        words, wanted = sentence.split(), [text.split() for text in wanted]
+        c += len(words)
+        r += min((abs(len(text) - len(words)), len(text)) for text in wanted)[1]
+        for k in range(n):
+            ours = _in_a_row(words, k + 1)
+            hits[k] += (ours & reduce(or_, (_in_a_row(text, k + 1) for text in wanted))).total()
+            rows[k] += ours.total()
+    with np.errstate(divide="ignore"):
+        p = np.log(hits / np.maximum(rows, 1)).mean()
+    return float(np.exp(min(0, 1 - r / max(c, 1)) + p))
+
+
+def _in_a_row(words, k):
+    """How often each k words stand in a row."""
+    return Counter(zip(*(words[i:] for i in range(k)), strict=False))
+
+
+def captioning_score(describe, x, texts):
+    """How well images x (N, ...) show the N texts that they were made for: BLEU of what
+    `describe(x)` says of them, N sentences by a captioning model."""
+    return bleu(describe(x), [[text] for text in texts])  # eq: captioning-metric
+
+
+def semantic_object_accuracy(found, named):
+    """The share of N images in which all that their captions name is found.
+
+    found, named: booleans (N, K): what a detector finds, and the captions name, of K kinds
+
+    Hinz, Heinrich & Wermter 2020 count each kind that a caption names apart.
+    """
+    return float((found | ~named).all(1).mean())  # eq: soa
+
+
+def relative_score(marks, reference):
+    """A model's marks for its answers to some questions over those of the reference, which answered
+    them too, (N,) each; a third model gave both. ValueError for marks that are not from 1 to 10."""
+    marks, reference = np.asarray(marks, float), np.asarray(reference, float)
+    if marks.shape != reference.shape or not marks.size:
+        raise ValueError(f"relative_score: marks are {marks.shape}, the reference's "
+                         f"{reference.shape}: expected one of both for each question")
+    both = np.stack([marks, reference])
+    if not (both.min() >= 1 and both.max() <= 10):
+        raise ValueError(f"relative_score: marks are from {both.min():g} to {both.max():g}, "
+                         "expected 1 to 10")
+    return float(marks.sum() / reference.sum())  # eq: llm-relative-score

@@ -1,0 +1,94 @@
+"""Numbers by which texts are judged, and pictures with texts: each by a second route."""
+
+import math
+
+import numpy as np
+import pytest
+
+from minigen import text_metrics
+
+RNG = np.random.default_rng
+WORDS = "a small red ring".split()  # few, so that four in a row come again
+
+
+def sentences(n, seed):
+    rng = RNG(seed)
+    return [" ".join(rng.choice(WORDS, rng.integers(5, 12))) for _ in range(n)]
+
+
+def precision(said, true, k):
+    """Each k words in a row of `said` are looked for in the true ones, and crossed out there."""
+    hits, rows = 0, 0
+    for sentence, wanted in zip(said, true, strict=True):
+        words = sentence.split()
+        grams = [words[i:i + k] for i in range(len(words) - k + 1)]
+        rows += len(grams)
+        for gram in {tuple(gram) for gram in grams}:
+            most = max(sum(text.split()[i:i + k] == list(gram) for i in range(len(text.split())))
+                       for text in wanted)
+            hits += min(most, grams.count(list(gram)))
+    return hits / rows
+
+
+def test_bleu_against_loops():
+    said, true = sentences(100, 0), list(zip(sentences(100, 1), sentences(100, 2), strict=True))
+    c = sum(len(s.split()) for s in said)
+    r = sum(min((len(t.split()) for t in wanted), key=lambda n: (abs(n - len(s.split())), n))
+            for s, wanted in zip(said, true, strict=True))
+    for n in (1, 2, 4):
+        p = [precision(said, true, k) for k in range(1, n + 1)]
+        by_hand = min(1, math.exp(1 - r / c)) * math.prod(p) ** (1 / n)
+        assert text_metrics.bleu(said, true, n) == pytest.approx(by_hand) and 0 < by_hand < 1
+
+
+def test_bleu_of_papinenis_examples():
+    cat = ["the cat is on the mat", "there is a cat on the mat"]
+    assert text_metrics.bleu(["the the the the the the the"], [cat], 1) == pytest.approx(2 / 7)
+    assert text_metrics.bleu(cat, [[t] for t in cat]) == pytest.approx(1)
+    assert text_metrics.bleu(["the cat"], [cat], 2) == pytest.approx(math.exp(1 - 6 / 2))
+    assert text_metrics.bleu(["mat the on"], [cat]) == text_metrics.bleu([""], [cat]) == 0
+
+
+def test_a_picture_is_judged_by_what_is_said_of_it():
+    texts = sentences(20, 3)
+    pictures = np.arange(20)
+    half = lambda x: [" ".join(texts[i].split()[:-2]) for i in x]  # names all but the last two
+    c, r = (sum(len(t.split()) for t in some) for some in (half(pictures), texts))
+    score = text_metrics.captioning_score(half, pictures, texts)
+    assert score == pytest.approx(math.exp(1 - r / c)) and c < r  # eq: captioning-metric
+    more = lambda x: [f"{texts[i]} indeed" for i in x]
+    p = [precision(more(pictures), [[t] for t in texts], k) for k in range(1, 5)]
+    score = text_metrics.captioning_score(more, pictures, texts)
+    assert score == pytest.approx(math.prod(p) ** 0.25) and score < 1  # eq: captioning-metric
+    assert text_metrics.captioning_score(half, np.roll(pictures, 1), texts) < 0.5
+
+
+def test_objects_that_are_named_must_be_found():
+    found, named = RNG(4).random((2, 200, 6)) < np.array([0.8, 0.3])[:, None, None]
+    sets = [({k for k in range(6) if f[k]}, {k for k in range(6) if c[k]})
+            for f, c in zip(found, named, strict=True)]
+    share = sum(wanted <= seen for seen, wanted in sets) / 200
+    accuracy = text_metrics.semantic_object_accuracy(found, named)
+    assert accuracy == pytest.approx(share) and 0.3 < share < 0.9  # eq: soa
+    assert text_metrics.semantic_object_accuracy(named, named) == 1
+
+
+def test_marks_relative_to_the_references():
+    marks, reference = [9, 4, 7.5], [10, 8, 7.5]
+    ratio = np.mean(marks) / np.mean(reference)  # as many of both
+    assert text_metrics.relative_score(marks, reference) == pytest.approx(
+        ratio) == pytest.approx(20.5 / 25.5)  # eq: llm-relative-score
+    assert text_metrics.relative_score(reference, reference) == 1
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: text_metrics.bleu(["a"], []), "1 sentences are said, with true ones for 0"),
+    (lambda: text_metrics.bleu(["a"], [[]]), "one or more for each"),
+    (lambda: text_metrics.relative_score([1, 2], [3]), r"marks are \(2,\), the reference's \(1,\)"),
+    (lambda: text_metrics.relative_score([0], [3]), "from 0 to 3, expected 1 to 10"),
+    (lambda: text_metrics.relative_score([4], [np.nan]), "expected 1 to 10"),
+])
+def test_bad_input_is_one_clear_line(call, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)

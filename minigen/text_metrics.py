@@ -68,3 +68,30 @@ def relative_score(marks, reference):
         raise ValueError(f"relative_score: marks are from {both.min():g} to {both.max():g}, "
                          "expected 1 to 10")
     return float(marks.sum() / reference.sum())  # eq: llm-relative-score
+
+
+# ------------------------------------------------------------------------------- what people say
+
+def human_rank(ranks):
+    """The mean rank of each of S systems, (S,), lower is better. ranks: (n, S), in each row the
+    order, from 1 to S, in which somebody put one image of each. ValueError for others."""
+    ranks = np.asarray(ranks)
+    order = np.arange(1, ranks.shape[-1] + 1)
+    if ranks.ndim != 2 or not len(ranks) or (np.sort(ranks, axis=1) != order).any():
+        raise ValueError(f"human_rank: expected rows of the ranks 1 to {len(order)}, each once, "
+                         f"got {ranks.shape}: {ranks.ravel()[:8].tolist()}")
+    return ranks.mean(0)  # eq: human-rank
+
+
+def preference(votes):
+    """DrawBench (Saharia et al. 2022): the shares of people who chose the first of two models when
+    asked whose images are truer to the text, and whose are more like photographs: (2,).
+
+    votes: (texts, people, 2), 1 for the first model, 0 for the second, ½ for neither. ValueError
+    for others."""
+    votes = np.asarray(votes, float)
+    if votes.ndim != 3 or votes.shape[2] != 2 or not votes.size or not np.isin(
+            votes, (0, 0.5, 1)).all():
+        raise ValueError(f"preference: votes are {votes.shape}, expected (texts, people, 2) of "
+                         "1, 0 or ½")
+    return votes.mean((0, 1))  # eq: drawbench

@@ -127,7 +127,7 @@ def test_the_transformer_equals_pytorchs():
         twin.load_state_dict(state)
         causal = torch.nn.Transformer.generate_square_subsequent_mask(5).double()
         theirs = twin(torch.from_numpy(h.numpy()), causal).detach().numpy()
-        assert np.allclose(block(h).numpy(), theirs, atol=1e-10)
+        assert np.allclose(block(h, is_causal=True).numpy(), theirs, atol=1e-10)
 
 
 @pytest.mark.parametrize("texts, message", [

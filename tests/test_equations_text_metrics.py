@@ -92,3 +92,23 @@ def test_bad_input_is_one_clear_line(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_a_systems_human_rank_is_the_mean_of_its_places():
+    ranks = np.stack([RNG(k).permutation(4) + 1 for k in range(9)])
+    counted = [sum(place * (row[s] == place) for row in ranks for place in range(1, 5)) / 9
+               for s in range(4)]
+    assert text_metrics.human_rank(ranks) == pytest.approx(counted)  # eq: human-rank
+    assert text_metrics.human_rank(ranks).sum() == pytest.approx(10)  # 1 + 2 + 3 + 4
+    with pytest.raises(ValueError, match=r"ranks 1 to 3, each once, got \(1, 3\): \[1, 1, 2\]"):
+        text_metrics.human_rank([[1, 1, 2]])
+
+
+def test_preference_is_the_share_of_votes_for_each_question():
+    votes = RNG(0).choice([0, 0.5, 1], (7, 5, 2))
+    for question, share in enumerate(text_metrics.preference(votes)):
+        column = votes[..., question].ravel().tolist()
+        want = (column.count(1) + column.count(0.5) / 2) / 35
+        assert share == pytest.approx(want)  # eq: drawbench
+    with pytest.raises(ValueError, match=r"votes are \(7, 5\), expected \(texts, people, 2\)"):
+        text_metrics.preference(votes[..., 0])

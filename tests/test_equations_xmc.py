@@ -5,7 +5,7 @@ import pytest
 
 from minigen import gradcheck, nn, optim, tensor
 from minigen.models.gan.gan import algorithm_1, fully_connected
-from minigen.models.gan.xmc_gan import contrast, xmc_gan
+from minigen.models.text_to_image.xmc_gan import contrast, xmc_gan
 
 RNG = np.random.default_rng
 

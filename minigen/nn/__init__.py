@@ -36,6 +36,7 @@ from minigen.nn.parameters import (
     train,
     walk,
 )
+from minigen.nn.transformer import TransformerBlock
 from minigen.nn.unet import (
     AdaGN,
     AddTime,
@@ -51,7 +52,7 @@ __all__ = [
     "DenseMixing", "Dropout", "EMA", "Embedding", "GroupNorm", "GroupNormSiLU", "Labelled",
     "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention", "RandomFourier",
     "ResidualBlock", "SelfAttention2d", "Sequential", "Sinusoidal", "TimeEmbedding", "TimeUNet",
-    "UNet", "astype", "buffers", "eval", "init", "initializers", "like", "load", "load_arrays",
-    "load_state_dict", "parameters", "save", "save_arrays", "state_dict", "to", "train",
-    "walk",
+    "TransformerBlock", "UNet", "astype", "buffers", "eval", "init", "initializers", "like",
+    "load", "load_arrays", "load_state_dict", "parameters", "save", "save_arrays", "state_dict",
+    "to", "train", "walk",
 ]

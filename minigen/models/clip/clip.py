@@ -23,7 +23,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from minigen import cross_entropy, exp, gelu, nn, norm, sum
+from minigen import cross_entropy, exp, nn, norm, sum
 from minigen.nn import initializers
 from minigen.nn.unet import groups
 from minigen.tensor import as_array, placed
@@ -115,7 +115,7 @@ class TextEncoder:
 
     def __init__(self, words, longest, d, D=64, layers=2, heads=4, rng=None):
         self.word, self.place = nn.Embedding(words, D, rng), nn.Embedding(longest, D, rng)
-        self.blocks = [Block(D, heads, rng) for _ in range(layers)]
+        self.blocks = [nn.TransformerBlock(D, heads, rng) for _ in range(layers)]
         self.norm, self.last = nn.LayerNorm(D), nn.Linear(D, d, bias=False, rng=rng)
 
     def words(self, c):
@@ -136,17 +136,3 @@ class TextEncoder:
         h, there = self.words(c)
         weight = there / there.sum(1, keepdims=True)
         return self.last(sum(h * weight.astype(h.dtype)[..., None], 1))
-
-
-class Block:
-    """h + attention(LN(h)), then h + MLP(LN(h)): (N, L, D) → the same."""
-
-    def __init__(self, D, heads, rng=None):
-        self.norms = [nn.LayerNorm(D), nn.LayerNorm(D)]
-        self.attention = nn.MultiheadAttention(D, heads, rng=rng)
-        self.mlp = nn.Sequential(nn.Linear(D, 4 * D, rng=rng), gelu, nn.Linear(4 * D, D, rng=rng))
-
-    def __call__(self, h, mask):
-        a = self.norms[0](h)
-        h = h + self.attention(a, a, a, attn_mask=mask)
-        return h + self.mlp(self.norms[1](h))

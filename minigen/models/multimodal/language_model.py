@@ -18,23 +18,9 @@ Differs from Vinyals et al.: a transformer in place of an LSTM; x is several vec
 
 import numpy as np
 
-from minigen import concatenate, cross_entropy, gelu, mean, nn, no_grad, sum, swapaxes
+from minigen import concatenate, cross_entropy, mean, nn, no_grad, sum, swapaxes
 from minigen.models.autoregressive import decoding
 from minigen.ops.loss import integers
-
-
-class Block:
-    """h + attention(LN(h)), then h + MLP(LN(h)): (N, T, D) → the same."""
-
-    def __init__(self, D, heads, rng=None):
-        self.norm_1, self.attention = nn.LayerNorm(D), nn.MultiheadAttention(D, heads, rng=rng)
-        self.norm_2 = nn.LayerNorm(D)
-        self.mlp = nn.Sequential(nn.Linear(D, 4 * D, rng=rng), gelu, nn.Linear(4 * D, D, rng=rng))
-
-    def __call__(self, h):
-        a = self.norm_1(h)
-        h = h + self.attention(a, a, a, is_causal=True)
-        return h + self.mlp(self.norm_2(h))
 
 
 class LanguageModel:
@@ -48,7 +34,7 @@ class LanguageModel:
     def __init__(self, V, T, D=64, depth=2, heads=4, rng=None):
         self.V, self.T, self.D = V, T, D
         self.embed, self.place = nn.Embedding(V, D, rng), nn.Embedding(T, D, rng)
-        self.blocks = [Block(D, heads, rng) for _ in range(depth)]
+        self.blocks = [nn.TransformerBlock(D, heads, rng) for _ in range(depth)]
         self.norm, self.out = nn.LayerNorm(D), nn.Linear(D, V, rng=rng)
 
     def read(self, w):
@@ -60,7 +46,7 @@ class LanguageModel:
         softmax is p_θ."""
         h = concatenate([*prefix, self.read(w)], axis=1)  # (N, P + t, D)
         for block in self.blocks:
-            h = block(h)
+            h = block(h, is_causal=True)
         return self.out(self.norm(h[:, -w.shape[1]:]))
 
     def log_prob(self, w, *prefix):

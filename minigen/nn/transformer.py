@@ -1,0 +1,19 @@
+"""A block of a transformer (Vaswani et al. 2017), with its norms first (Radford et al. 2019)."""
+
+from minigen.nn.layers import LayerNorm, Linear, MultiheadAttention, Sequential
+from minigen.ops import gelu
+
+
+class TransformerBlock:
+    """h + attention(LN(h)), then h + MLP(LN(h)): (N, T, D) → the same. `attn_mask` and `is_causal`
+    say which places see which, as in `MultiheadAttention`."""
+
+    def __init__(self, D, heads, rng=None):
+        self.norm_1, self.attention = LayerNorm(D), MultiheadAttention(D, heads, rng=rng)
+        self.norm_2 = LayerNorm(D)
+        self.mlp = Sequential(Linear(D, 4 * D, rng=rng), gelu, Linear(4 * D, D, rng=rng))
+
+    def __call__(self, h, attn_mask=None, is_causal=False):
+        a = self.norm_1(h)
+        h = h + self.attention(a, a, a, attn_mask, is_causal)
+        return h + self.mlp(self.norm_2(h))

@@ -165,6 +165,22 @@ def test_the_descent_must_end_before_the_noise_is_learnt():
     assert 20 < best < 500 and e[-20:].mean() < 0.3 * e[best]  # it goes on to learn x̂
 
 
+def test_a_picture_taken_with_a_flash_gives_the_outlines_of_a_dark_one():
+    flash = np.concatenate([picture(), 1 - picture(), picture() ** 2])
+    dark = flash * np.linspace(0.9, 0.4, 16) * np.array([0.9, 0.7, 0.5])[:, None, None]
+    given = restoration.degrade(dark, 0.1, RNG(5)).astype(np.float32)
+    best = {}
+    for name, z in (("flash", flash), ("noise", RNG(1).uniform(-1, 1, flash.shape))):
+        prior = dip.FlashPrior(z.astype(np.float32), (16, 16), RNG(0))
+        opt = optim.Adam(nn.parameters(prior), lr=0.01)
+        walk = dip.restore(prior, lambda x: dip.denoising(x, given[None]), opt, 180)
+        best[name] = max(metrics.psnr(x, dark[None], 1) for x, _ in walk)
+    assert best["flash"] > best["noise"] + 1.5  # eq: dip-flash-noflash
+    assert best["noise"] > metrics.psnr(given[None], dark[None], 1) + 1
+    x = prior().numpy()
+    assert np.array_equal(x, prior.net(tensor(prior.x_flash)).numpy())  # eq: dip-flash-noflash
+
+
 def test_half_of_the_pixels_are_dropped():
     m = dip.pixel_drop((3, 60, 50), RNG(0))
     assert set(np.unique(m)) == {0, 1} and (m[0] == m[1]).all() and (m[0] == m[2]).all()

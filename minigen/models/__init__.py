@@ -26,6 +26,7 @@ MODELS = {
     "lsgan": "minigen.models.gan.lsgan:LSGAN",
     "wgan": "minigen.models.gan.wgan:WGAN",
     "wgan_gp": "minigen.models.gan.wgan_gp:wgan_gp",
+    "progressive": "minigen.models.gan.progressive:progressive",
     "pix2pix": "minigen.models.image_to_image.pix2pix:pix2pix",
     "cyclegan": "minigen.models.image_to_image.cyclegan:cyclegan",
     "divergences": "minigen.models.gan.divergences:Divergence",

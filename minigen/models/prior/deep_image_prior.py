@@ -14,6 +14,7 @@ alike everywhere is there sooner than what is not.
     inpainting           E = ‖(x − x̂) ⊙ m‖²           m: 1 where x̂ is known, 0 elsewhere
     super-resolution     E = ‖d(x) − x̂‖²              d: means over squares of pixels
     feature inversion    E = ‖φ(x) − φ(x̂)‖²           φ: the first layers of a trained network
+    flash / no flash     E = ‖f_θ(x_flash) − x̂‖²      x_flash: the same scene, in another light
 
 Differs from the paper: three halvings in place of five, for images of 32×32 pixels, no skip
 connections, and no noise added to z in every step.
@@ -42,6 +43,20 @@ class DeepImagePrior:
     def __call__(self):
         """x: (1, C, H, W)."""
         return self.net(self.z)  # eq: dip-parametrisation
+
+
+class FlashPrior:
+    """An image as a U-Net's output for a sharp picture x_flash (C, H, W) of the same scene, taken
+    with a flash, in place of noise. Its skips bring the outlines along; what is left to learn from
+    a noisy x̂, without flash, is its light. The energy is that of denoising."""
+
+    def __init__(self, x_flash, widths=(16, 32, 64), rng=None):
+        C = len(x_flash)
+        self.net, self.x_flash = nn.Sequential(nn.UNet(C, C, widths, rng), sigmoid), x_flash[None]
+
+    def __call__(self):
+        """x: (1, C, H, W)."""
+        return self.net(tensor(self.x_flash))  # eq: dip-flash-noflash
 
 
 def hourglass(C, shape, widths, rng=None):

@@ -21,7 +21,7 @@ from minigen.models.gan.dissection import colour
 from minigen.models.text_to_image.attngan import attngan
 from minigen.models.text_to_image.damsm import DAMSM
 
-SEEN = 8  # pixels of a colour: the smallest object has 20
+SEEN, LAM = 8, 0.2  # pixels of a colour (the smallest object has 20); weight of the DAMSM
 
 
 def main(argv=None):
@@ -29,7 +29,7 @@ def main(argv=None):
                flags=lambda p: p.add_argument("--latent", type=at_least(1), default=32, metavar="N",
                                               help="dimensions of z"))
     match = DAMSM(3, len(VOCABULARY), LONGEST)
-    game = attngan(run.data.shape, run.args.latent, 64, match.loss)
+    game = attngan(run.data.shape, run.args.latent, 64, match.loss, LAM)
     nn.init([match, game.G, game.D], run.rng)
     opt = optim.Adam(nn.parameters(match), lr=1e-3)
     opt_d, opt_g = adam(nn.parameters(game.D)), adam(nn.parameters(game.G))

@@ -9,6 +9,7 @@ import math
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from minigen.ops import interpolate
 from minigen.tensor import no_grad, tensor, xp
 
 
@@ -99,6 +100,33 @@ def frechet_distance(a, b):
     root = np.linalg.svd(R_a @ R_b.T, compute_uv=False).sum()  # tr (Σ_a Σ_b)^½
     traces = (R_a ** 2).sum() + (R_b ** 2).sum()
     return float(max(((mu_a - mu_b) ** 2).sum() + traces - 2 * root, 0))  # eq: fid
+
+
+def objects(images, boxes, size):
+    """What is in the boxes, cut out and enlarged or made smaller: (M, C, size, size).
+
+    images: (N, C, H, W); boxes: integers (M, 5), each the number of an image, and top, left, bottom
+    and right, the last two excluded. ValueError for a box that is empty or not inside its image.
+    """
+    x, cut = tensor(images), []
+    for n, top, left, bottom, right in np.asarray(boxes):
+        inside = 0 <= top < bottom <= x.shape[2] and 0 <= left < right <= x.shape[3]
+        if not (inside and 0 <= n < len(x)):
+            raise ValueError(f"objects: the box {top}…{bottom}, {left}…{right} of image {n} is not "
+                             f"inside images {x.shape}")
+        cut.append(interpolate(x[n:n + 1, :, top:bottom, left:right], size=(size, size),
+                               mode="bilinear").data)
+    return np.concatenate(cut)
+
+
+def scene_fid(features, real, generated, size):
+    """SceneFID (Sylvain et al. 2021): the Fréchet distance of single objects, not of whole images.
+
+    features: maps images (n, C, size, size) to arrays (n, d); real, generated: pairs of images and
+    boxes, as `objects` takes them
+    """
+    a, b = (features(objects(*pair, size)) for pair in (real, generated))
+    return frechet_distance(a, b)  # eq: scenefid
 
 
 def nearest(images, train, block=2000):

@@ -58,6 +58,44 @@ def test_frechet_distance_of_diagonal_normals_is_that_of_their_deviations():
     assert metrics.frechet_distance(*drawn) == pytest.approx(closed, rel=0.02)
 
 
+def scene(n, mu, sigma, rng):
+    """Images whose objects, 3×3 pixels at places that differ, are drawn from a normal, on noise."""
+    x = rng.normal(0, 9, (n, 2, 8, 8))
+    boxes = []
+    for i in range(n):
+        for top in (0, 4):
+            left = rng.integers(0, 6)
+            x[i, :, top:top + 3, left:left + 3] = rng.normal(mu, sigma, (2, 3, 3))
+            boxes.append((i, top, left, top + 3, left + 3))
+    return x, boxes
+
+
+def test_scenefid_sees_the_objects_and_nothing_else():
+    real, made = scene(40, 0.0, 1.0, RNG(0)), scene(40, 0.7, 1.5, RNG(1))
+    crops = [np.stack([x[n, :, t:b, l:r].ravel() for n, t, l, b, r in boxes])
+             for x, boxes in (real, made)]
+    covs = [np.cov(c.T) for c in crops]
+    want = ((crops[0].mean(0) - crops[1].mean(0)) ** 2).sum() + np.trace(
+        covs[0] + covs[1] - 2 * scipy.linalg.sqrtm(covs[0] @ covs[1]).real)
+    found = metrics.scene_fid(lambda x: x.reshape(len(x), -1), real, made, 3)
+    assert found == pytest.approx(want, rel=1e-6)  # eq: scenefid
+    other = real[0] + 5  # another background
+    for n, t, l, b, r in real[1]:
+        other[n, :, t:b, l:r] = real[0][n, :, t:b, l:r]
+    same = metrics.scene_fid(lambda x: x.reshape(len(x), -1), real, (other, real[1]), 3)
+    assert same == pytest.approx(0, abs=1e-9)  # eq: scenefid
+
+
+def test_objects_are_cut_out_and_brought_to_one_size():
+    x = np.zeros((2, 1, 6, 6), np.float32)
+    x[1, 0, 1:3, 2:6] = 7
+    cut = metrics.objects(x, [(1, 1, 2, 3, 6), (0, 0, 0, 6, 6)], 5)
+    assert cut.shape == (2, 1, 5, 5) and (cut[0] == 7).all() and (cut[1] == 0).all()
+    for box in ((2, 0, 0, 1, 1), (0, 3, 0, 3, 2), (0, 0, 0, 7, 2)):
+        with pytest.raises(ValueError, match="is not inside images"):
+            metrics.objects(x, [box], 5)
+
+
 def test_frechet_distance_of_few_images_is_finite():
     # fewer images than features: covariances are singular; in the span they are not
     rng = RNG(3)

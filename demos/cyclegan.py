@@ -6,7 +6,8 @@
 
 X are the digits of the data set, Y the outlines of other digits, drawn for this. samples.png, row
 by row: test images x, G(x), F(G(x)); y, F(y), G(F(y)). An outline can be computed, so translations
-can be measured, by what training never saw: the outline of x, and the digit that y is made of.
+can be measured, by what training never saw: the outline of x, and the digit that y is made of. For
+comparison inverted_x and inverted_y have black and white exchanged, and nothing else.
 
 Differs from the paper: small batches in place of single images, and a learning rate of G and F that
 falls from 10⁻³ in place of 2·10⁻⁴, because a few minutes allow only a few thousand steps.

@@ -22,7 +22,7 @@ from itertools import product
 
 import numpy as np
 
-from minigen import cross_entropy, data, metrics, nn, optim, tensor, train
+from minigen import cross_entropy, data, log_softmax, metrics, nn, optim, tensor, train
 from minigen.data.scenes import COLOURS, GROUNDS, PLACES, SHAPES, SIZES, encode
 from minigen.demo import Demo, cli
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
@@ -123,13 +123,14 @@ def main(argv=None):
     named = {name: (zero_shot(f[i], asked[name], tau) == answers).mean()
              for name, (_, i, answers) in said.questions.items()}
     i = said.questions["zero_shot"][1]
-    best = np.argsort(-label_scores(f[i], asked["zero_shot"], tau), axis=0)[:10].T
+    log_p = log_softmax(tensor(label_scores(f[i], asked["zero_shot"], tau)), axis=1).numpy()
+    surest = np.argsort(-log_p, axis=0)[:10].T
     supervised = embed(classifier, data.signed(x[i])).argmax(1) == y[i]
     few, rng = min(100, len(x)), np.random.default_rng(0)
     similar = np.diag(metrics.visual_similarity(g[:1000], f[:1000]))
     run.picture("samples", np.concatenate([x[[n, *found]] for n, found in enumerate(
         retrieve(g[:SHOWN], f, NEAREST))]), columns=2 * (1 + NEAREST))
-    run.picture("labels", x[i[best.ravel()]])
+    run.picture("labels", x[i[surest.ravel()]])
     print("captions of samples.png:", *said.test[:SHOWN], sep="\n  ")
     run.finish(named | {
         "supervised": supervised.mean(),

@@ -22,7 +22,7 @@ from itertools import product
 
 import numpy as np
 
-from minigen import cross_entropy, data, metrics, nn, optim, tensor, train
+from minigen import cross_entropy, data, log_softmax, metrics, nn, optim, tensor, train
 from minigen.data.scenes import COLOURS, GROUNDS, PLACES, SHAPES, SIZES, encode
 from minigen.demo import Demo, cli
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
@@ -39,7 +39,8 @@ LR = 3e-3
 class Sentences:
     """What is said of a data set's images.
 
-    train, test: captions (N,); kept: which training images are learnt from
+    train: captions (N, V), of which one is drawn at each use; test: captions (N,)
+    kept: which training images are learnt from
     questions: by name the descriptions of each label (K, P), which test images they are put to, and
         the right answers
     """
@@ -59,7 +60,7 @@ def of_scenes(scenes):
     pairs = [described(SIZES, [colour], [shape]) for colour, shape in product(COLOURS, SHAPES)]
     pair = np.array([names.index(" ".join(caption.split()[2:4])) for caption in captions[single]])
     new = np.isin(np.array(names)[pair], UNSEEN)
-    return Sentences(scenes.train_captions, captions, np.flatnonzero(kept), {
+    return Sentences(scenes.train_captions[:, None], captions, np.flatnonzero(kept), {
         "zero_shot": (labels, single, scenes.test_y[single]),
         "pair_seen": (pairs, single[~new], pair[~new]),
         "pair_unseen": (pairs, single[new], pair[new])})
@@ -73,22 +74,23 @@ def described(sizes, colours, shapes):
 
 
 def of_labels(dataset, seed):
-    rng = np.random.default_rng(seed)
     things = [f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in dataset.classes]
-    says = lambda y: np.array([TEMPLATES[k].format(things[label]) for k, label in zip(
-        rng.integers(len(TEMPLATES), size=len(y)), y, strict=True)])
-    return Sentences(says(dataset.train_y), says(dataset.test_y), np.arange(len(dataset.train_y)), {
+    says = np.array([[template.format(thing) for template in TEMPLATES] for thing in things])
+    drawn = np.random.default_rng(seed).integers(len(TEMPLATES), size=len(dataset.test_y))
+    return Sentences(says[dataset.train_y], says[dataset.test_y, drawn],
+                     np.arange(len(dataset.train_y)), {
         "zero_shot": ([[prompt.format(thing) for prompt in PROMPTS] for thing in things],
                       np.arange(len(dataset.test_y)), dataset.test_y)})
 
 
 def main(argv=None):
     run = Demo("clip", __doc__, argv, data=("scenes", "cifar10"), batch=128,
-               steps={"scenes": 1000, "cifar10": 800})
+               steps={"scenes": 800, "cifar10": 500})
     if run.args.batch < 2:
         raise train.UserError("--batch is 1, but a pair is compared with others: give 2 or more")
     said = of_scenes(run.data) if run.data.name == "scenes" else of_labels(run.data, run.args.seed)
-    every = [*said.train, *(s for labels, *_ in said.questions.values() for p in labels for s in p)]
+    every = [*said.train.flat, *(sentence for labels, *_ in said.questions.values()
+                                 for sentence in np.ravel(labels))]
     vocabulary = ("", *sorted({word for sentence in every for word in sentence.split()}))
     longest = max(len(sentence.split()) for sentence in every)
     words = lambda sentences: encode(sentences, vocabulary, longest)
@@ -98,14 +100,15 @@ def main(argv=None):
     classifier = ImageEncoder(shape, len(run.data.classes), widths)
     nn.init([model, classifier], run.rng)
     opts = [optim.AdamW(nn.parameters(part), lr=LR) for part in (model, classifier)]
-    tokens = words(said.train)
+    tokens = words(said.train.flat).reshape(*said.train.shape, longest)
 
     def step(t, rng):
         for opt in opts:
             opt.lr = LR * optim.warmup(t, 50) * optim.cosine(t, run.args.steps)
         i = said.kept[data.batch_indices(len(said.kept), run.args.batch, run.args.seed, t)]
         x = tensor(run.xp.asarray(data.signed(run.data.train_x[i])))
-        loss, parts = model.loss(x, run.xp.asarray(tokens[i]))
+        c = tokens[i, rng.integers(tokens.shape[1], size=len(i))]
+        loss, parts = model.loss(x, run.xp.asarray(c))
         numbers = train.descend(opts[0], loss, parts, max_norm=1.0)
         loss = cross_entropy(classifier(x), run.data.train_y[i])
         return numbers | train.descend(opts[1], loss, name="supervised_loss")
@@ -120,13 +123,14 @@ def main(argv=None):
     named = {name: (zero_shot(f[i], asked[name], tau) == answers).mean()
              for name, (_, i, answers) in said.questions.items()}
     i = said.questions["zero_shot"][1]
-    best = np.argsort(-label_scores(f[i], asked["zero_shot"], tau), axis=0)[:10].T
+    log_p = log_softmax(tensor(label_scores(f[i], asked["zero_shot"], tau)), axis=1).numpy()
+    surest = np.argsort(-log_p, axis=0)[:10].T
     supervised = embed(classifier, data.signed(x[i])).argmax(1) == y[i]
     few, rng = min(100, len(x)), np.random.default_rng(0)
     similar = np.diag(metrics.visual_similarity(g[:1000], f[:1000]))
     run.picture("samples", np.concatenate([x[[n, *found]] for n, found in enumerate(
         retrieve(g[:SHOWN], f, NEAREST))]), columns=2 * (1 + NEAREST))
-    run.picture("labels", x[i[best.ravel()]])
+    run.picture("labels", x[i[surest.ravel()]])
     print("captions of samples.png:", *said.test[:SHOWN], sep="\n  ")
     run.finish(named | {
         "supervised": supervised.mean(),

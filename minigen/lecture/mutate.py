@@ -19,9 +19,9 @@ SIGN = {ast.Add: r"\+", ast.Sub: "-", ast.Mult: r"\*", ast.Div: "/", ast.FloorDi
         ast.And: r"\band\b", ast.Or: r"\bor\b"}
 TURN = {ast.Lt: ("<", ">="), ast.GtE: (">=", "<"), ast.Gt: (">", "<="), ast.LtE: ("<=", ">"),
         ast.Eq: ("==", "!="), ast.NotEq: ("!=", "==")}
-UNSWAPPED = {"maximum", "minimum", "max", "min", "add", "multiply", "mse_loss", "l1_loss", "frechet_distance",
-             "allclose", "zip", "logaddexp", "isinstance", "getattr", "hasattr", "range", "map",
-             "reshape", "append"}
+UNSWAPPED = {"maximum", "minimum", "max", "min", "add", "multiply", "mse_loss", "l1_loss",
+             "frechet_distance", "allclose", "zip", "logaddexp", "isinstance", "getattr", "hasattr", "range",
+             "map", "reshape", "append"}
 NOISE = re.compile(r"\b(standard_normal|eps|noise)\b")  # symmetric: its sign changes nothing
 WRAPPING = {"tuple", "list", "dict", "set", "sorted"}
 

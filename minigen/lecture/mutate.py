@@ -20,8 +20,8 @@ SIGN = {ast.Add: r"\+", ast.Sub: "-", ast.Mult: r"\*", ast.Div: "/", ast.FloorDi
 TURN = {ast.Lt: ("<", ">="), ast.GtE: (">=", "<"), ast.Gt: (">", "<="), ast.LtE: ("<=", ">"),
         ast.Eq: ("==", "!="), ast.NotEq: ("!=", "==")}
 UNSWAPPED = {"maximum", "minimum", "max", "min", "add", "multiply", "mse_loss", "l1_loss",
-             "frechet_distance", "allclose", "zip", "logaddexp", "isinstance", "getattr", "hasattr", "range",
-             "map", "reshape", "append"}
+             "frechet_distance", "allclose", "zip", "logaddexp", "isinstance", "getattr", "hasattr",
+             "range", "map", "reshape", "append"}
 NOISE = re.compile(r"\b(standard_normal|eps|noise)\b")  # symmetric: its sign changes nothing
 WRAPPING = {"tuple", "list", "dict", "set", "sorted"}
 

@@ -64,6 +64,7 @@ MODELS = {
     "clip_guidance": "minigen.models.diffusion.clip_guidance:CLIPGuided",
     "super_resolution": "minigen.models.diffusion.super_resolution:super_resolution",
     "cascade": "minigen.models.diffusion.cascade:Cascade",
+    "unclip": "minigen.models.diffusion.unclip:UnCLIP",
     "inpainting": "minigen.models.diffusion.inpainting:inpainter",
     "threshold": "minigen.models.diffusion.threshold:dynamic",
     "clip": "minigen.models.clip.clip:CLIP",

@@ -1,0 +1,200 @@
+"""unCLIP, DALL·E 2 (Ramesh et al. 2022): CLIP turned around, from a text to its code, to the code
+of an image, to the image.
+
+    P(x | y) = P(x, z | y) = P(x | z, y) P(z | y)       y a text, x an image, z = f(x) its CLIP code
+
+The first equality holds because z is a function of x. The prior draws z: a diffusion of codes,
+whose network gives the code itself, ẑ, and is taught by ‖z − ẑ‖². The decoder draws x: a diffusion
+of images that is told z and y.
+
+    ε_θ(z_t, t; y) = (z_t − √ᾱ_t ẑ) / √(1 − ᾱ_t)
+    ε_θ(x_t, t; z, y) = unet(x_t, e),      e = TimeEmbedding(t) + A z + B g(y)
+
+Both diffuse numbers that are 1 in the mean of their squares: of the code, √d z. The code 0 means
+none, ∅. In training each code is left out now and then, so that both can be guided, and the decoder
+does without a text. DDIM makes of an image two codes, z, what CLIP sees, and x_T, all the rest, and
+an image of the two. Then it can be asked for
+
+    variations           z fixed, x_T drawn anew
+    interpolation        z_λ on the way from z₁ to z₂, x_T fixed
+    text diffs           z ← z + λ (g(c₁) − g(c₀)), x_T fixed
+
+The way is an arc of the sphere on which CLIP's codes lie, with equal angles for equal shares λ:
+
+    slerp(z₁, z₂, λ) = (sin((1 − λ) Ω) z₁ + sin(λ Ω) z₂) / sin Ω,      cos Ω = z₁·z₂
+
+A text diff is slerp(z, d / ‖d‖, θ), d = g(c₁) − g(c₀): the sum above brought back to length 1, with
+λ = sin(θ Ω) / (sin((1 − θ) Ω) ‖d‖).
+
+Differs from the paper: both networks are told CLIP's code of the text, not its words too; the prior
+takes the first code it draws, not the better of two; ẑ is brought to length 1; variations are drawn
+from new x_T, as on the slide, not with noise on the way from the image's own; images stay small
+(cascade.py enlarges them).
+"""
+
+import numpy as np
+
+from minigen import broadcast_to, nn, no_grad, stack
+from minigen.dist import noise
+from minigen.models.clip.clip import unit
+from minigen.models.diffusion.denoiser import Denoiser, denoiser
+from minigen.models.diffusion.guidance import weight
+from minigen.tensor import as_array, xp
+
+
+class Told:
+    """Codes (N, d), of length 1 or 0, for a network: √d z through a linear layer, (N, D)."""
+
+    def __init__(self, d, D, rng=None):
+        self.d, self.linear = d, nn.Linear(d, D, rng=rng)
+
+    def __call__(self, z):
+        if z.ndim != 2 or z.shape[1] != self.d:
+            raise ValueError(f"unclip: codes are {z.shape}, expected (N, {self.d})")
+        return self.linear(self.d ** 0.5 * z)
+
+
+class CodeDenoiser(Denoiser):
+    """The decoder's network: a Denoiser that is told codes of length d; `embed` gives (N, D)."""
+
+    def __init__(self, unet, embed, d, D, rng=None):
+        super().__init__(unet, embed)
+        self.image, self.text = Told(d, D, rng), Told(d, D, rng)
+
+    def __call__(self, x_t, t, z, g):
+        """Images (N, C, H, W), integers t (N,), codes of the images and of texts, (N, d)."""
+        return self.unet(x_t, self.embed(t) + self.image(z) + self.text(g))
+
+
+def code_denoiser(shape, d, widths=(32, 64, 64), D=128, rng=None):
+    """A CodeDenoiser for images of `shape` (C, H, W): see `denoiser`."""
+    net = denoiser(shape, widths, D, rng=rng)
+    return CodeDenoiser(net.unet, net.embed, d, D, rng)
+
+
+class CodePrior:
+    """The prior's network: a transformer over the text's code, the time, the noised code and a
+    query, in whose place ẑ stands at last. `schedule` is that of training."""
+
+    def __init__(self, d, schedule, D=128, layers=2, heads=4, rng=None):
+        self.schedule, self.text, self.noised = schedule, Told(d, D, rng), nn.Linear(d, D, rng=rng)
+        self.time = nn.TimeEmbedding(nn.Sinusoidal(D // 2), D // 2, D, rng)
+        self.query = nn.Embedding(1, D, rng)
+        self.blocks = [nn.TransformerBlock(D, heads, rng) for _ in range(layers)]
+        self.norm, self.last = nn.LayerNorm(D), nn.Linear(D, d, rng=rng)
+
+    def predict(self, z_t, t, g):
+        """√d ẑ from noised codes z_t (N, d), integers t (N,) and codes g (N, d): (N, d)."""
+        query = self.query(np.zeros(len(z_t), int))
+        h = stack([self.text(g), self.time(t), self.noised(z_t), query], 1)
+        for block in self.blocks:
+            h = block(h, is_causal=True)
+        return self.last(self.norm(h[:, -1]))
+
+    def __call__(self, z_t, t, g):
+        """The noise in z_t: (N, d)."""
+        at, alpha_bar = self.schedule.at, self.schedule.alpha_bar
+        away = z_t - at(np.sqrt(alpha_bar), t, z_t) * self.predict(z_t, t, g)
+        return away / at(np.sqrt(1 - alpha_bar), t, z_t)
+
+
+class CodeGuided:
+    """ε̃ with weight w ≥ 0 from the network of the prior or of the decoder: itself such a one."""
+
+    def __init__(self, net, w):
+        self.net, self.w = net, weight(w)
+
+    def __call__(self, x_t, t, *codes):
+        given = self.net(x_t, t, *codes)
+        free = self.net(x_t, t, *(0 * z for z in codes))
+        return (1 + self.w) * given - self.w * free  # eq: classifier-free-guidance
+
+
+class UnCLIP:
+    """`clip` is a CLIP, trained; `prior` a DDPM of a CodePrior; `decoder` a DDIM of a CodeDenoiser
+    for images of `shape` (C, H, W), without noise (η = 0) for all but `sample`."""
+
+    def __init__(self, clip, prior, decoder, shape):
+        self.clip, self.prior, self.decoder, self.shape = clip, prior, decoder, shape
+
+    def loss(self, x, rng, y):
+        """The sum of the prior's and the decoder's loss, which have no weights in common, and both;
+        for images x (N, C, H, W) with texts y."""
+        with no_grad():
+            z, g = self.clip.f(x), self.clip.g(y)
+        prior, _ = self.prior.loss(z.shape[1] ** 0.5 * z, rng, left_out(g, 0.1, rng),
+                                   weight=1 / self.prior.schedule.snr)  # ‖ε − ε̂‖² to ‖z − ẑ‖²
+        decoder, _ = self.decoder.loss(x, rng, left_out(z, 0.1, rng), left_out(g, 0.5, rng))
+        return prior + decoder, {"prior": prior, "decoder": decoder}
+
+    def draw_code(self, g, rng):
+        """z ~ P(z | y), of length 1, for codes g (N, d) of texts: (N, d)."""
+        return unit(self.prior.sample(len(g), g.shape[1:], rng, g))  # eq: dalle2-factorisation
+
+    def sample(self, y, rng):
+        """Images drawn for texts y, (N, C, H, W), and their codes (N, d)."""
+        with no_grad():
+            g = self.clip.g(y)
+        z = self.draw_code(g, rng)
+        return self.decoder.sample(len(g), self.shape, rng, z, g), z  # eq: dalle2-factorisation
+
+    def encode(self, x):
+        """Both codes of images x (N, C, H, W): z (N, d) and x_T, of the shape of x."""
+        with no_grad():
+            z = self.clip.f(x)
+        return z, self.decoder.encode(x, z, 0 * z)
+
+    def decode(self, z, x_T):
+        """The images of codes z (N, d) and x_T (N, C, H, W); one of either serves for all.
+
+        Raises ValueError for other shapes."""
+        n = max(len(z), len(x_T))
+        if z.ndim != 2 or x_T.shape[1:] != self.shape or {len(z), len(x_T)} - {1, n}:
+            raise ValueError(f"unclip: codes z {z.shape} and x_T {x_T.shape}, expected (N, d) and "
+                             f"(N, {str(self.shape)[1:-1]}), or one of either for all")
+        z, x_T = (broadcast_to(a, (n, *a.shape[1:])) for a in (z, x_T))
+        return self.decoder.decode(x_T, z, 0 * z)
+
+    def variations(self, z, n, rng):
+        """n images of the one code z (1, d)."""
+        like = nn.like(self.decoder.net)
+        x_T = noise(rng, xp(like).empty((n, *self.shape), like.dtype))
+        return self.decode(z, x_T)  # eq: dalle2-variations
+
+    def interpolation(self, z_1, z_2, x_T, n):
+        """n images from code z_1 (1, d) to z_2 (1, d), ends included, with the one x_T."""
+        return self.decode(slerp(z_1, z_2, np.linspace(0, 1, n)), x_T)  # eq: dalle2-interpolation
+
+    def text_diff(self, z, x_T, c_0, c_1, theta):
+        """The image of codes z (1, d) and x_T turned from what a text c_0 says to what c_1 says, by
+        shares θ (n,) of the angle to their difference: n images. The paper turns by ¼ to ½."""
+        with no_grad():
+            g_0, g_1 = self.clip.g(c_0), self.clip.g(c_1)
+        return self.decode(turned(z, g_0, g_1, theta), x_T)  # eq: dalle2-text-diff
+
+
+def left_out(code, p, rng):
+    """Codes (N, d) of which each is left out, 0, with probability p."""
+    return code * (rng.random((len(code), 1)) >= p)
+
+
+def slerp(z_1, z_2, lam):
+    """The codes at shares λ (n,) of the angle from z_1 to z_2, (1, d) of length 1: an array (n, d).
+    ValueError for opposite codes, between which no way is the shortest."""
+    z_1, z_2 = as_array(z_1), as_array(z_2)
+    cos = (z_1 * z_2).sum(-1, keepdims=True)
+    if (cos < -1 + 1e-6).any():
+        raise ValueError("unclip: the codes are opposite: all ways between them are as long")
+    turns = np.arccos(np.clip(cos, -1, 1)) / np.pi  # sinc, so that Ω may be 0
+    lam = np.asarray(lam, z_1.dtype)[:, None]
+    a, b = (s * np.sinc(s * turns) / np.sinc(turns) for s in (1 - lam, lam))
+    return a * z_1 + b * z_2  # eq: dalle2-interpolation
+
+
+def turned(z, g_0, g_1, theta):
+    """The code z (1, d) turned by shares θ (n,) along the difference of texts' codes g_0 and g_1
+    (1, d): (n, d). ValueError if there is none."""
+    d = as_array(g_1) - as_array(g_0)
+    if not d.any():
+        raise ValueError("unclip: the two texts have one code, and no difference to turn along")
+    return slerp(z, unit(d), theta)  # eq: dalle2-text-diff

@@ -8,8 +8,9 @@ stage 1 puts the picture in place of the other caption, and in stage 2 the langu
 too.
 
 samples.png: test pictures and what is said of them, green if it is true; captions.txt has more of
-them, after both stages. Nats are those of a whole caption: no model can have fewer than
-best_possible_nats, for what is said of two or three objects can be said in another order.
+them, after both stages. Numbers are over the first 500 test images. Nats are those of a whole
+caption: no model can have fewer than best_possible_nats, for what is said of two or three objects
+can be said in another order.
 """
 
 import copy

@@ -10,22 +10,6 @@ from minigen import grad, sum, tensor
 RNG = np.random.default_rng
 
 
-def sq_norm(a):
-    return sum(a * a)
-
-
-def test_the_printed_vqgan_objective_commits_twice():
-    """∂/∂E(x) of ‖sg[z_q] − E(x)‖² is 2 (E(x) − z_q); the printed sum has the term once more."""
-    rng = RNG(0)
-    z_q, E_x = tensor(rng.normal(size=(5, 3))), tensor(rng.normal(size=(5, 3)), requires_grad=True)
-    commitment = sq_norm(z_q.detach() - E_x)
-    L_VQ = sq_norm(E_x.detach() - z_q) + commitment  # without ‖x − x̂‖², in which no code differs
-    once, twice = grad(L_VQ, E_x), grad(L_VQ + commitment, E_x)
-    pull = 2 * (E_x.numpy() - z_q.numpy())
-    assert np.allclose(once.numpy(), pull)
-    assert np.allclose(twice.numpy(), 2 * pull)  # slide error: 5
-
-
 def test_with_the_printed_plus_the_discriminator_profits_from_believing_fakes():
     """∂𝓛/∂D(x̂) of −½ log(1 − D) is ½ / (1 − D) > 0, so that descent lowers D; with a plus it
     raises it, and the loss has no lower bound as D → 1."""

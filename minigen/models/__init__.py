@@ -17,6 +17,7 @@ MODELS = {
     "gaussian_vae": "minigen.models.vae.gaussian_vae:diagonal_normal",
     "cvae": "minigen.models.vae.cvae:conditional",
     "vq_vae": "minigen.models.vae.vq_vae:vq_vae",
+    "vq_vae_2": "minigen.models.vae.vq_vae_2:vq_vae_2",
     "gan": "minigen.models.gan.gan:GAN",
     "equilibrium": "minigen.models.gan.equilibrium:optimal_discriminator",
     "dcgan": "minigen.models.gan.dcgan:dcgan",
@@ -29,6 +30,7 @@ MODELS = {
     "progressive": "minigen.models.gan.progressive:progressive",
     "pix2pix": "minigen.models.image_to_image.pix2pix:pix2pix",
     "cyclegan": "minigen.models.image_to_image.cyclegan:cyclegan",
+    "vqgan": "minigen.models.vae.vqgan:vqgan",
     "divergences": "minigen.models.gan.divergences:Divergence",
     "fgan": "minigen.models.gan.fgan:FGAN",
     "normal_fit": "minigen.models.gan.normal_fit:players",
@@ -72,6 +74,7 @@ MODELS = {
     "retrieval": "minigen.models.clip.retrieval:retrieve",
     "language_model": "minigen.models.multimodal.language_model:LanguageModel",
     "llava": "minigen.models.multimodal.llava:llava",
+    "dalle": "minigen.models.text_to_image.dalle:DALLE",
     "map": "minigen.models.prior.map:most_probable",
     "deep_image_prior": "minigen.models.prior.deep_image_prior:DeepImagePrior",
 }

@@ -67,11 +67,22 @@ class Codebook:
         """The words of numbers k (N, h, w): (N, D, h, w)."""
         return transpose(take(self.weight, k, 0), (0, 3, 1, 2))
 
+    def quantise(self, z):
+        """Of z (N, D, h, w): k, z_q with the gradient of z, ‖sg[z] − z_q‖² and ‖sg[z_q] − z‖²; the
+        last two are means over N."""
+        k = self.nearest(z).numpy()
+        z_q = self(k)
+        dictionary = mean(per_image(square(z.detach() - z_q)))
+        commitment = mean(per_image(square(z_q.detach() - z)))
+        return k, z + (z_q - z).detach(), dictionary, commitment
+
 
 class Prior:
     """A PixelCNN over grids of `size` (h, w) of words 0 … K − 1; it sees each as a one-hot vector.
 
     d_h: channels; depth: 3×3 windows after the first, 5×5
+
+    Whatever else the first layer is given (another grid: see vq_vae_2.py) follows as `*given`.
     """
 
     def __init__(self, K, size, d_h=96, depth=4, rng=None):
@@ -81,24 +92,25 @@ class Prior:
         self.blocks = [MaskedConv2d(d_h, d_h, 3, "B", rng=rng) for _ in range(depth)]
         self.last = MaskedConv2d(d_h, K, 1, "B", rng=rng)
 
-    def scores(self, k):
+    def scores(self, k, *given):
         """Of grids k (N, h, w), for every place the scores of its word: (N, K, h, w)."""
         words = transpose(one_hot(k, self.K, self.place.bias.dtype), (0, 3, 1, 2))
-        x = self.place(self.first(words))
+        x = self.place(self.first(words, *given))
         for block in self.blocks:
             x = x + block(relu(x))
         return self.last(relu(x))
 
-    def log_prob(self, k):
+    def log_prob(self, k, *given):
         """log p(k) of grids k (N, h, w), in nats: (N,)."""
-        return -per_image(cross_entropy(self.scores(k), k, reduction="none"))  # eq: vq-prior-ar
+        surprise = cross_entropy(self.scores(k, *given), k, reduction="none")
+        return -per_image(surprise)  # eq: vq-prior-ar
 
-    def sample(self, n, rng):
+    def sample(self, n, rng, *given):
         """n grids: integers (n, h, w). Grids are small, so each place takes a look at all of it."""
         k = np.zeros((n, *self.size), int)
         with no_grad():
             for i, j in np.ndindex(self.size):
-                k[:, i, j] = sample(self.scores(k)[:, :, i, j].numpy(), rng)
+                k[:, i, j] = sample(self.scores(k, *given)[:, :, i, j].numpy(), rng)
         return k
 
 
@@ -113,25 +125,25 @@ class VQVAE:
     def encode(self, x):
         """The words of images x (N, ...): integers (N, h, w)."""
         with no_grad():
-            return self.codebook.nearest(self.encoder(tensor(x))).numpy()
+            return self.codebook.quantise(self.encoder(tensor(x)))[0]
 
     def decode(self, k):
         """p(x | k) of words k (N, h, w): a distribution over images."""
         return self.likelihood(self.decoder(self.codebook(k)))
 
+    def autoencode(self, x):
+        """Of images x (N, ...): k, the mean x̂ of p(x | z_q), and L with its first two terms."""
+        k, z_q, dictionary, commitment = self.codebook.quantise(self.encoder(tensor(x)))
+        p = self.likelihood(self.decoder(z_q))
+        reconstruction = -mean(per_image(p.log_prob(x)))
+        loss = reconstruction + dictionary + self.beta * commitment  # eq: vq-loss
+        return k, p.mean, loss, {"reconstruction": reconstruction, "dictionary": dictionary}
+
     def loss(self, x):
         """L and −log p(k), averaged over images x (N, ...), and their parts."""
-        z = self.encoder(tensor(x))
-        k = self.codebook.nearest(z).numpy()
-        z_q = self.codebook(k)
-        straight = z + (z_q - z).detach()  # z_q, with the gradient of z
-        reconstruction = -mean(per_image(self.likelihood(self.decoder(straight)).log_prob(x)))
-        dictionary = mean(per_image(square(z.detach() - z_q)))
-        commitment = mean(per_image(square(z_q.detach() - z)))
-        loss = reconstruction + dictionary + self.beta * commitment  # eq: vq-loss
+        k, _, loss, parts = self.autoencode(x)
         prior = -mean(self.prior.log_prob(k))
-        return loss + prior, {"reconstruction": reconstruction, "dictionary": dictionary,
-                              "prior": prior}
+        return loss + prior, parts | {"prior": prior}
 
     def log_prob(self, x):
         """log p(x, k) ≤ log p(x) for images x and their words k: its two parts log p(x | k) and

@@ -1,0 +1,100 @@
+"""DALL-E (Ramesh et al. 2021): an image is a text too, in a language of its own, and one
+transformer continues a text in words with one in the language of images.
+
+    z: an image as 32×32 tokens, each in {1, …, 8192}        the words of a VQ-VAE, row by row
+    s = (t_1, …, t_T, z_1, …, z_P)                           T = 256 tokens of text, P = 1,024
+    p(t, z) = Π_i p(s_i | s_1, …, s_{i−1})
+    loss: −⅛ mean_i log p(t_i | …) − ⅞ mean_i log p(z_i | …)        means over a batch's tokens
+
+The VQ-VAE learns first and stays as it is; p(t, z) takes the place of its prior. To draw an image
+of a text t, z_1, z_2, … are drawn one after the other, and the decoder paints the grid.
+
+A token counts from 0 here, and those of images come after those of text: V + z. Where a text must
+stand a token of images has no probability, nor the other way round.
+
+Differs from the paper: a VQ-VAE in place of one with Gumbel softmax; a place attends to all before
+it, and has a vector of its own, not one for its row and one for its column. The images that the
+paper draws are then ranked by CLIP: see retrieval.py.
+"""
+
+import math
+
+import numpy as np
+
+from minigen import concatenate, cross_entropy, mean, no_grad, sum, swapaxes
+from minigen.models.autoregressive import decoding
+from minigen.models.multimodal.language_model import LanguageModel
+from minigen.ops.loss import integers
+
+TEXT = 1 / 8  # the share of the text in the loss
+
+
+class DALLE:
+    """Texts of T tokens 0 … V − 1, integers (N, T), 0 where a text has none; and the images of
+    `vq_vae`, whose grids are of h·w = P tokens 0 … K − 1.
+
+    D, depth, heads: length of a vector, blocks, and attentions in each
+
+    The transformer is the network of a `LanguageModel`, which reads V + K words; that 0 ends a text
+    is not used. Only its parameters learn: `nn.parameters(model.transformer)`.
+    """
+
+    def __init__(self, vq_vae, V=16384, T=256, D=64, depth=2, heads=4, rng=None):
+        self.vq_vae, self.V, self.T = vq_vae, V, T
+        self.K, self.size = vq_vae.prior.K, vq_vae.prior.size
+        places = T + math.prod(self.size)
+        self.transformer = LanguageModel(V + self.K, places, D, depth, heads, rng)
+
+    def text(self, t):
+        """Texts t as an array of integers (N, T), or a ValueError or IndexError."""
+        t = integers("DALLE: a text", t, self.V)
+        if t.ndim != 2 or t.shape[1] != self.T:
+            raise ValueError(f"DALLE: texts are {t.shape}, expected (N, {self.T})")
+        return t
+
+    def sequence(self, t, z):
+        """s of texts t (N, T) and grids z (N, h, w): integers (N, T + P)."""
+        t, z = self.text(t), integers("DALLE: a grid", z, self.K)
+        if z.shape != (len(t), *self.size):
+            raise ValueError(f"DALLE: grids are {z.shape}, expected {(len(t), *self.size)}")
+        image = self.V + z.reshape(len(z), math.prod(self.size))  # eq: dalle-token-grid
+        return np.concatenate([t, image], axis=1)
+
+    def surprise(self, t, z):
+        """−log p(s_i | s_1, …, s_{i−1}) for every i: (N, T + P)."""
+        s, V, T = self.sequence(t, z), self.V, self.T
+        before = np.pad(s[:, :-1], ((0, 0), (1, 0)))  # s_{i−1}, from s_0 = 0
+        scores = swapaxes(self.transformer.scores(before), 1, 2)  # (N, V + K, T + P)
+        text = cross_entropy(scores[:, :V, :T], s[:, :T], reduction="none")
+        image = cross_entropy(scores[:, V:, T:], s[:, T:] - V, reduction="none")
+        return concatenate([text, image], axis=1)
+
+    def log_prob(self, t, z):
+        """log p(t, z) of texts t (N, T) and grids z (N, h, w), in nats: (N,)."""
+        return -sum(self.surprise(t, z), 1)  # eq: dalle-joint-sequence
+
+    def loss(self, t, z):
+        """The weighted mean of −log p(s_i | …) over a batch: a scalar."""
+        surprise = self.surprise(t, z)
+        return TEXT * mean(surprise[:, :self.T]) + (1 - TEXT) * mean(surprise[:, self.T:])
+
+    def step(self, s, w):
+        """For decoding.py: the tokens before and the last, w (N,) → the scores of the next of an
+        image (N, V + K), −∞ for those of text, and the tokens."""
+        s = np.column_stack([s, w])
+        with no_grad():
+            scores = self.transformer.scores(s)[:, -1].numpy()
+        return np.where(np.arange(scores.shape[1]) < self.V, -np.inf, scores), s
+
+    def sample(self, t, rng, choose=decoding.sample):
+        """A grid for each text t (N, T): integers (N, h, w). `choose`: a rule of decoding.py."""
+        t = self.text(t)
+        before = np.pad(t[:, :-1], ((0, 0), (1, 0)))
+        P = math.prod(self.size)
+        z = decoding.generate(self.step, before, t[:, -1], P, choose, rng) - self.V
+        return z.reshape(len(t), *self.size)
+
+    def generate(self, t, rng, choose=decoding.sample):
+        """p(x | z) for a grid drawn for each text t (N, T): a distribution over images."""
+        with no_grad():
+            return self.vq_vae.decode(self.sample(t, rng, choose))

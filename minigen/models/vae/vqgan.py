@@ -1,0 +1,52 @@
+"""VQGAN (Esser, Rombach & Ommer 2021): a VQ-VAE whose reconstructions must also look real, patch by
+patch, to a discriminator D.
+
+    L_GAN({E, G, Z}, D) = log D(x) + log(1 − D(x̂)),    x̂ = G(z_q)
+    Q* = argmin_{E,G,Z} max_D E_x[L_VQ(E, G, Z) + λ L_GAN({E, G, Z}, D)]
+    λ = ‖∇ L_rec‖ / (‖∇ L_GAN‖ + δ)                    ∇: by the weight of the last layer of G
+
+L_VQ is vq_vae.py's L: its encoder E, decoder G and dictionary Z are one player. The adaptive λ lets
+both terms pull equally hard at what draws the pixels; it is a number, not differentiated.
+
+In L_VQ's player −log D takes the place of log(1 − D), in λ too, as in gan.py.
+
+Differs from the paper: the distance ‖x − x̂‖² stays, where the paper compares features of VGG; no
+steps with λ = 0 first; smaller networks, of which only D judges patches and none attends; the prior
+is the PixelCNN of vq_vae.py, learnt at the same time, not a transformer.
+"""
+
+from minigen import grad, logsigmoid, mean, norm
+from minigen.models.image_to_image.pix2pix import patches
+from minigen.models.vae.gaussian_vae import half_normal
+from minigen.models.vae.vq_vae import vq_vae
+
+
+class VQGAN:
+    """A VQ-VAE `vq_vae`, whose decoder ends in a layer with a `weight`, and a discriminator `D` of
+    images: logits of any shape. `delta` is δ."""
+
+    def __init__(self, vq_vae, D, delta=1e-6):
+        self.vq_vae, self.D, self.delta = vq_vae, D, delta
+
+    def losses(self, x):
+        """What the VQ-VAE, with its prior, and D go down on images x (N, C, H, W): two scalars.
+        Take their steps in this order: the first needs D unchanged."""
+        k, x_hat, L_VQ, parts = self.vq_vae.autoencode(x)
+        real, fake = self.D(x), self.D(x_hat)
+        L_GAN = mean(logsigmoid(real)) + mean(logsigmoid(-fake))  # eq: vqgan-adv-term
+        fooled = -mean(logsigmoid(fake))
+        lam = self.balance(parts["reconstruction"], fooled)
+        Q = L_VQ + lam * fooled  # eq: vqgan-objective
+        return Q - mean(self.vq_vae.prior.log_prob(k)), -L_GAN
+
+    def balance(self, L_rec, L_GAN):
+        """λ for two scalars that depend on the decoder: a scalar, untracked."""
+        last = self.vq_vae.decoder[-1].weight
+        pull, push = (norm(grad(loss, last)) for loss in (L_rec, L_GAN))
+        return pull / (push + self.delta)  # eq: vqgan-objective
+
+
+def vqgan(shape, K=32, D=16, width=32, rng=None):
+    """A VQGAN for images of `shape` (C, H, W), H and W divisible by 4 and at least 8; K words of D
+    numbers, and `width` channels in the first layer of the discriminator."""
+    return VQGAN(vq_vae(shape, K, D, half_normal, rng), patches(shape[0], width, rng))

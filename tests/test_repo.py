@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from minigen.lecture import equations, errata, families, not_yet, scan
+from minigen.lecture import equations, errata, families, scan
 from minigen.models import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,22 +63,19 @@ def imported(node):
 
 
 def test_every_equation_is_computed_and_checked():
-    built = [id for id, e in equations().items() if e.built]
-    problems = [f"{id}: no line of code ends in its tag `eq: {id}`" for id in built
+    problems = [f"{id}: no line of code ends in its tag `eq: {id}`" for id in equations()
                 if not TAGS.code[id]]
     problems += [f"{id}: no assertion in tests/ ends in its tag `eq: {id}` (computed at "
-                 f"{', '.join(map(str, TAGS.code[id])) or 'no line'})" for id in built
+                 f"{', '.join(map(str, TAGS.code[id])) or 'no line'})" for id in equations()
                  if not TAGS.checks[id]]
     none(problems, "an equation needs a line that computes it and an assertion that verifies it by "
-                   "another route; tag them, or write `built = false` in equations.toml:")
+                   "another route; tag them:")
 
 
 def test_no_tag_is_unknown_or_malformed():
     tags = [(id, spot) for spots in (TAGS.code, TAGS.checks) for id in spots for spot in spots[id]]
     problems = [f"{spot}: there is no equation `{id}`" for id, spot in tags
                 if id not in equations()]
-    problems += [f"{spot}: `{id}` is said not to be built; delete its `built = false`"
-                 for id, spot in tags if id in not_yet()]
     known = {e.number for e in errata()}
     problems += [f"{spot}: there is no slide error {n}" for n, spots in TAGS.errata.items()
                  for spot in spots if n not in known]

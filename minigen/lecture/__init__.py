@@ -15,7 +15,7 @@ from pathlib import Path
 from minigen.lecture.tags import Scan, Spot, checkout, scan
 
 __all__ = ["Equation", "Erratum", "Lecture", "Place", "Scan", "Spot", "checkout", "equations",
-           "errata", "families", "lectures", "not_yet", "scan"]
+           "errata", "families", "lectures", "scan"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,6 @@ class Equation:
     unicode: str
     says: str
     paper: str = ""
-    built: bool = True
     shown: tuple = ()
 
     @property
@@ -118,8 +117,3 @@ def lectures():
 def families():
     """The title of each family of equations, by its name."""
     return _catalogue()["family"]
-
-
-def not_yet():
-    """The equations that no code computes yet: the family of each, by id."""
-    return {id: e.family for id, e in equations().items() if not e.built}

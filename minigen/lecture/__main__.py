@@ -11,7 +11,6 @@ from minigen.lecture import (
     equations,
     families,
     lectures,
-    not_yet,
     scan,
 )
 from minigen.lecture.prove import prove
@@ -95,18 +94,13 @@ def list_(args):
             continue
         chosen = [e for e in equations().values() if e.family == family
                   and (lecture is None or lecture in [p.lecture for p in e.places])]
-        rows = [e for e in chosen if e.built
-                and not (args.missing and found.code[e.id] and found.checks[e.id])]
-        rest = [e.id for e in chosen if not e.built]
-        if rows or rest:
+        rows = [e for e in chosen
+                if not (args.missing and found.code[e.id] and found.checks[e.id])]
+        if rows:
             print(f"\n{title} ({family})")
         for e in rows:
             print(f"  {e.id:<28} {e.status:<9} code  {where(found.code[e.id])}")
             print(f"  {'':<28} {'':<9} check {where(found.checks[e.id])}")
-        if rest:
-            print(textwrap.fill(f"not yet ({len(rest)}): " + ", ".join(rest), 100,
-                                break_on_hyphens=False, initial_indent="  ",
-                                subsequent_indent="    "))
     print("\n" + counts(found))
     for problem in found.problems:
         print(problem)
@@ -119,13 +113,11 @@ def where(spots):
 
 
 def counts(found):
-    """One line: how many equations are computed and checked, how many are not yet."""
+    """One line: how many equations there are, and how many are computed and checked."""
     slides = sum(e.status != "added" for e in equations().values())
-    built = [e.id for e in equations().values() if e.built]
-    done = [id for id in built if found.code[id] and found.checks[id]]
-    return (f"{slides} equations on the slides: {slides - len(not_yet())} built, "
-            f"{len(not_yet())} not yet; {len(equations()) - slides} added. "
-            f"{len(done)} of the {len(built)} built are computed and checked.")
+    done = [id for id in equations() if found.code[id] and found.checks[id]]
+    return (f"{slides} equations on the slides, {len(equations()) - slides} added: {len(done)} of "
+            f"{len(equations())} are computed and checked.")
 
 
 def show(args):
@@ -150,9 +142,6 @@ def show(args):
         print(textwrap.fill(f"true: {error.true}", 96, initial_indent="  ",
                             subsequent_indent="    "))
         print(f"  {evidence(error, found)}")
-    if not e.built:
-        print("\nNot yet: no code computes it so far.")
-        return 0
     for title, spots in (("Code", found.code[e.id]), ("Checks", found.checks[e.id])):
         print(f"\n{title}" if spots else f"\n{title}: none")
         for block in blocks(spots):

@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 from numpy.random import default_rng
 
-from minigen.lecture import checkout, equations, errata, families, lectures, not_yet, scan
+from minigen.lecture import checkout, equations, errata, families, lectures, scan
 from minigen.lecture.addresses import (
     ADDED,
     DERIVED,
@@ -82,7 +82,6 @@ class Site:
     def card(self, e, here):
         """An equation with its code, its checks and what demos show of it."""
         return {"e": e, "formula": Markup(mixed(e.parts)),
-                "status": e.status if e.built else "not yet",
                 "elsewhere": places_of(p for p in e.places if lecture_page(p.lecture) != here),
                 "code": self.sources.functions(self.found.code[e.id]),
                 "checks": [self.sources.check(spot) for spot in self.found.checks[e.id]],
@@ -189,7 +188,7 @@ class Site:
         self.entries.append((path, summary, file_page(path)))
 
     def index(self):
-        """The map of the lecture, the lectures, and how far the families are built."""
+        """The map of the lecture, the lectures, and the families."""
         members = {family: [e for e in equations().values() if e.family == family]
                    for family in families()}
         rows = [{"title": title, "counts": counts([e.id for e in members[family]]),
@@ -213,9 +212,8 @@ class Site:
 
 
 def counts(ids):
-    """How many equations these are, and how many of them are not built."""
-    later = len(not_yet().keys() & set(ids))
-    return f"{len(ids)} equation" + "s" * (len(ids) != 1) + f", {later} not yet" * bool(later)
+    """How many equations these are."""
+    return f"{len(ids)} equation" + "s" * (len(ids) != 1)
 
 
 def module_path(module):

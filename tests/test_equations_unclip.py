@@ -19,8 +19,6 @@ __all__ = ["mixture"]  # a fixture
 RNG = np.random.default_rng
 
 
-# ----------------------------------------------------------------------------------- factorisation
-
 class Table:
     """A sampler by tables: `draw(rng, *given)` gives one sample from rows of what is given."""
 

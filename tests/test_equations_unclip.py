@@ -20,7 +20,7 @@ RNG = np.random.default_rng
 
 
 class Table:
-    """A sampler by tables: `draw(rng, *given)` gives one sample from rows of what is given."""
+    """A sampler by tables: `draw(rng, *given)` gives one sample for one row of what is given."""
 
     def __init__(self, draw):
         self.draw = draw
@@ -145,9 +145,8 @@ def test_variations_have_one_code_and_differ_in_the_rest(world):
 
 def arc(z_1, z_2, lam):
     """Between points of the circle as complex numbers: z₁ (z₂ / z₁)^λ."""
-    a, b = complex(*z_1), complex(*z_2)
-    points = a * (b / a) ** np.asarray(lam)
-    return np.stack([points.real, points.imag], 1)
+    z = complex(*z_1) * (complex(*z_2) / complex(*z_1)) ** np.asarray(lam)
+    return np.stack([z.real, z.imag], 1)
 
 
 def test_an_interpolation_moves_the_code_alone(world):

@@ -7,13 +7,13 @@ The first equality holds because z is a function of x. The prior draws z: a diff
 whose network gives the code itself, ẑ, and is taught by ‖z − ẑ‖². The decoder draws x: a diffusion
 of images that is told z and y.
 
-    ε_θ(z_t, t; y) = (z_t − √ᾱ_t ẑ) / √(1 − ᾱ_t)
+    ε_θ(z_t, t; y) = (z_t − √ᾱ_t √d ẑ) / √(1 − ᾱ_t),      z_t = √ᾱ_t √d z + √(1 − ᾱ_t) ε
     ε_θ(x_t, t; z, y) = unet(x_t, e),      e = TimeEmbedding(t) + A z + B g(y)
 
-Both diffuse numbers that are 1 in the mean of their squares: of the code, √d z. The code 0 means
-none, ∅. In training each code is left out now and then, so that both can be guided, and the decoder
-does without a text. DDIM makes of an image two codes, z, what CLIP sees, and x_T, all the rest, and
-an image of the two. Then it can be asked for
+Networks meet a code as √d z, whose numbers are 1 in the mean of their squares, as those of noise.
+The code 0 means none, ∅. In training each is left out now and then, so that both networks can be
+guided, and the decoder does without a text. DDIM makes two codes of an image, z, what CLIP sees,
+and x_T, all the rest, and of the two the image. They can be altered apart:
 
     variations           z fixed, x_T drawn anew
     interpolation        z_λ on the way from z₁ to z₂, x_T fixed
@@ -27,7 +27,7 @@ A text diff is slerp(z, d / ‖d‖, θ), d = g(c₁) − g(c₀): the sum above
 λ = sin(θ Ω) / (sin((1 − θ) Ω) ‖d‖).
 
 Differs from the paper: both networks are told CLIP's code of the text, not its words too; the prior
-takes the first code it draws, not the better of two; ẑ is brought to length 1; variations are drawn
+takes the first code it draws, not the better of two, and brings it to length 1; variations come
 from new x_T, as on the slide, not with noise on the way from the image's own; images stay small
 (cascade.py enlarges them).
 """

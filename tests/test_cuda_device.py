@@ -12,11 +12,14 @@ import minigen as mg
 from minigen import grad, nn, optim, tensor
 from minigen.models.autoregressive.pixelcnn import pixelcnn
 from minigen.models.classifier.lenet import LeNet
+from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
 from minigen.models.diffusion import schedule
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
+from minigen.models.diffusion.super_resolution import super_resolution
 from minigen.models.gan import dcgan, gan, wgan_gp
-from minigen.models.vae import conv_vae, vae
+from minigen.models.multimodal.language_model import LanguageModel
+from minigen.models.vae import conv_vae, vae, vae_gan
 from minigen.train import UserError
 
 
@@ -36,7 +39,7 @@ def test_every_op(cupy, name, f, arrays, expected):
 RNG = np.random.default_rng
 
 
-def learner(build, data):
+def learner(build, data, loss=lambda model, *data, rng: model.loss(*data, rng=rng)[0]):
     """Two steps down a model's loss, from the same weights and noise on every device. SGD, because
     Adam's first step has one size for all gradients, those that are but rounding included."""
     def run(device, put):
@@ -45,8 +48,7 @@ def learner(build, data):
         nn.to(model, device)
         opt = optim.SGD(nn.parameters(model), 0.1, momentum=0.9)
         for t in range(2):
-            loss, _ = model.loss(*map(put, data), rng=RNG((0, t)))
-            opt.step(grad(loss, opt.params))
+            opt.step(grad(loss(model, *map(put, data), rng=RNG((0, t))), opt.params))
         return nn.state_dict(model)
     return run
 
@@ -64,34 +66,26 @@ def player(build):
     return run
 
 
-class Classifier:
-    """LeNet with its loss in the form that `learner` takes."""
-
-    def __init__(self):
-        self.net = LeNet()
-
-    def loss(self, x, y, rng):
-        return mg.cross_entropy(self.net(x), y), {}
-
-
-class Pixels:
-    """PixelCNN, whose loss needs no noise."""
-
-    def __init__(self):
-        self.net = pixelcnn((1, 8, 8), 2, 12, 2)
-
-    def loss(self, x, rng):
-        return self.net.loss(x), {}
-
-
 IMAGES = (RNG(3).random((4, 1, 8, 8)) < 0.4).astype(np.float32)
+SMALL, WORDS = IMAGES[:, :, ::2, ::2].copy(), np.array([[1, 2, 0], [3, 0, 0], [4, 1, 2], [2, 2, 0]])
 MODELS = {
     "vae": learner(lambda: vae.fully_connected((1, 8, 8), 3), (IMAGES,)),
     "conv_vae": learner(lambda: conv_vae.convolutional((1, 8, 8), 3), (IMAGES,)),
-    "pixelcnn": learner(Pixels, (IMAGES.astype(np.int64),)),
+    "vae_gan": learner(lambda: vae_gan.vae_gan((1, 8, 8), 3, 4), (2 * IMAGES - 1,),
+                       lambda model, x, rng: sum(model.losses(tensor(x), rng))),
+    "pixelcnn": learner(lambda: pixelcnn((1, 8, 8), 2, 12, 2), (IMAGES.astype(np.int64),),
+                        lambda model, x, rng: model.loss(x)),
     "ddpm": learner(lambda: DDPM(denoiser((1, 8, 8), widths=(8, 8), D=16), schedule.linear(50)),
                     (2 * IMAGES - 1,)),
-    "lenet": learner(Classifier, (RNG(4).random((3, 1, 28, 28), np.float32), np.arange(3))),
+    "super_resolution": learner(
+        lambda: DDPM(super_resolution((1, 8, 8), (8, 8), D=16), schedule.linear(50)),
+        (2 * IMAGES - 1, 2 * SMALL - 1), lambda model, x, y, rng: model.loss(x, rng, y)[0]),
+    "lenet": learner(LeNet, (RNG(4).random((3, 1, 28, 28), np.float32), np.arange(3)),
+                     lambda net, x, y, rng: mg.cross_entropy(net(x), y)),
+    "clip": learner(lambda: CLIP(ImageEncoder((1, 8, 8), 4, (4, 8)), TextEncoder(5, 3, 4, 8, 1, 2)),
+                    (IMAGES, WORDS), lambda model, x, c, rng: model.loss(x, c)[0]),
+    "language_model": learner(lambda: LanguageModel(5, 3, 8, 1, 2), (),
+                              lambda model, rng: model.loss(WORDS)),
     "dcgan": player(lambda: dcgan.dcgan((1, 8, 8), 3, 4)),
     "wgan_gp": player(lambda: wgan_gp.wgan_gp((1, 8, 8), 3, 4)),
 }

@@ -46,7 +46,7 @@ class DALLE:
         self.transformer = LanguageModel(V + self.K, places, D, depth, heads, rng)
 
     def text(self, t):
-        """Texts t as an array of integers (N, T), or a ValueError or IndexError."""
+        """Texts t as an array of integers (N, T), or an error."""
         t = integers("DALLE: a text", t, self.V)
         if t.ndim != 2 or t.shape[1] != self.T:
             raise ValueError(f"DALLE: texts are {t.shape}, expected (N, {self.T})")

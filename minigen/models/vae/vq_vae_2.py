@@ -10,9 +10,10 @@ Each grid has its dictionary, with the two distances of vq_vae.py. All else is t
 are only the parts of it that are pairs. p(z_bottom | z_top) is a PixelCNN whose first layer sees
 the top words around a place, also those below it and to its right, for they are there already.
 
-Differs from the paper: networks of a few layers; top words are enlarged by repetition, not by a
-layer that learns it; the priors are two PixelCNNs without attention, and the lower one is given the
-top words by one layer, there by a deep network.
+Differs from the paper: networks of a few layers; words go down L, where the paper's are moving
+averages; top words are enlarged by repetition, not by a layer that learns it; the priors are two
+PixelCNNs without attention, and the lower one is given the top words by one layer, there by a deep
+network.
 """
 
 from minigen import concatenate, elu, interpolate, nn, one_hot, transpose

@@ -78,7 +78,7 @@ class Priors:
     def sample(self, n, rng):
         """n pairs: integers (n, h, w) and (n, H, W)."""
         top = self.top.sample(n, rng)
-        return top, self.bottom.sample(n, rng, top)  # eq: vqvae2-hierarchy
+        return top, self.bottom.sample(n, rng, top)
 
 
 def priors(K, size, d_h=96, depth=4, rng=None):

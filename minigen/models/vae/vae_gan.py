@@ -22,13 +22,13 @@ from minigen.models.gan import dcgan
 from minigen.models.vae import conv_vae
 from minigen.models.vae.vae import VAE, kl_to_prior
 
-LAYER = 5  # of D: D_ℓ is the output of its second hidden layer
+LAYER = 6  # D_ℓ: after D's second batch norm, or its scale would be anybody's
 
 
 class VAEGAN(VAE):
     """A VAE with a discriminator `D`, a Sequential. `gamma` is γ."""
 
-    def __init__(self, encoder, G, D, d_z, gamma=1e-2):
+    def __init__(self, encoder, G, D, d_z, gamma=0.1):
         super().__init__(encoder, G, d_z, lambda x: x)
         self.D, self.gamma = D, gamma
 
@@ -36,18 +36,20 @@ class VAEGAN(VAE):
         """What the encoder, the generator and D go down, on images x (N, C, H, W) in [−1, 1]: three
         scalars. Take their steps in this order: each needs the networks after its own unchanged."""
         q = self.encode(x)
-        x_tilde, x_p = self.decode(q.sample(rng)), self.decode(self.prior(len(x)).sample(rng))
-        h = self.D[:LAYER](concatenate([x, x_tilde, x_p], axis=0))
+        z, z_p = q.sample(rng), self.prior(len(x)).sample(rng)
+        drawn = self.decode(concatenate([z, z_p], axis=0))  # one batch norm for both, as later
+        h = self.D[:LAYER](concatenate([x, drawn], axis=0))
         h_x, h_tilde, _ = split(h, 3)
-        real, fake, drawn = split(self.D[LAYER:](h), 3)
+        real, fake, free = split(self.D[LAYER:](h), 3)
         L_l = mean(per_image(square(h_x - h_tilde))) / 2  # eq: vaegan-feature-likelihood
         kl = mean(kl_to_prior(q))
-        fooled = mean(logsigmoid(fake)) + mean(logsigmoid(drawn))
-        L_GAN = mean(logsigmoid(real)) + mean(logsigmoid(-fake)) + mean(logsigmoid(-drawn))
+        fooled = mean(logsigmoid(fake)) + mean(logsigmoid(free))
+        L_GAN = mean(logsigmoid(real)) + mean(logsigmoid(-fake)) + mean(logsigmoid(-free))
         return kl + L_l, self.gamma * L_l - fooled, -L_GAN
 
 
-def vae_gan(shape, d_z, width=dcgan.WIDTH, gamma=1e-2, rng=None):
+def vae_gan(shape, d_z, width=dcgan.WIDTH, gamma=0.1, rng=None):
     """A VAEGAN for images of `shape` (C, H, W) in [−1, 1] of DCGAN's networks."""
-    return VAEGAN(conv_vae.encoder(shape, 2 * d_z, rng), dcgan.generator(d_z, shape, width, rng),
-                  dcgan.discriminator(shape, width, rng), d_z, gamma)
+    G = dcgan.generator(d_z, shape, 2 * width, rng)
+    D = dcgan.discriminator(shape, width, rng)
+    return VAEGAN(conv_vae.encoder(shape, 2 * d_z, rng), G, D, d_z, gamma)

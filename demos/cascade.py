@@ -11,7 +11,8 @@ it. spoilt.png: how far they are from true images, by that noise.
 import numpy as np
 
 from minigen import avg_pool2d, data, interpolate, metrics, nn, optim, pictures, ruler, train
-from minigen.demo import Demo, at_least, cli
+from minigen.demo import Demo, cli
+from minigen.diffusion_demo import T, sampling_steps
 from minigen.models.diffusion import schedule, velocity
 from minigen.models.diffusion.cascade import Cascade, augmented, spoilt
 from minigen.models.diffusion.ddpm import DDPM
@@ -19,20 +20,12 @@ from minigen.models.diffusion.denoiser import denoiser
 from minigen.models.diffusion.super_resolution import super_resolution
 from minigen.models.diffusion.threshold import static
 
-T, FACTOR, SPOILT = 1000, 4, (1, 50, 100, 150, 200, 300)
-
-
-def flags(parser):
-    parser.add_argument("--sampling-steps", type=at_least(1), default=25, metavar="N",
-                        help=f"how many of the {T} steps a sample takes")
+FACTOR, SPOILT = 4, (1, 50, 100, 150, 200, 300)
 
 
 def main(argv=None):
     run = Demo("cascade", __doc__, argv, data=("glyphs", "mnist"), batch=16,
-               steps={"glyphs": 1000, "mnist": 2500}, flags=flags)
-    if run.args.sampling_steps > T:
-        raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
-                              f"{T} steps: give 1 to {T}")
+               steps={"glyphs": 1000, "mnist": 2500}, flags=sampling_steps)
     C, H, W = shape = run.data.shape
     small, widths = (C, H // FACTOR, W // FACTOR), (8, 8, 8) if run.quick else (16, 32, 32)
     s = schedule.linear(T)

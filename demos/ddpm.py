@@ -13,12 +13,12 @@ import math
 import numpy as np
 
 from minigen import data, metrics, nn, optim, ruler, train
-from minigen.demo import Demo, at_least, cli, recordable
+from minigen.demo import Demo, cli, recordable
+from minigen.diffusion_demo import T, sampling_steps
 from minigen.models.diffusion import schedule, threshold, velocity
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
 
-T = 1000
 SCHEDULES = {"linear": schedule.linear, "cosine": schedule.cosine}
 
 
@@ -26,8 +26,7 @@ def flags(parser):
     parser.add_argument("--schedule", choices=SCHEDULES, default="linear", help="of the noise")
     parser.add_argument("--predict", choices=("noise", "velocity"), default="noise",
                         help="what the network tells: ε, or v (velocity.py), which gives ε")
-    parser.add_argument("--sampling-steps", type=at_least(1), default=50, metavar="N",
-                        help=f"how many of the {T} steps a sample takes")
+    sampling_steps(parser, 50)
     recordable(parser)
 
 
@@ -37,9 +36,6 @@ def main(argv=None):
                batch={"glyphs": 64, "mnist": 64, "fashion-mnist": 64, "scenes": 32, "cifar10": 32},
                steps={"glyphs": 600, "mnist": 4400, "fashion-mnist": 4400, "scenes": 400,
                       "cifar10": 2000})
-    if run.args.sampling_steps > T:
-        raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
-                              f"{T} steps: give 1 to {T}")
     shape, natural = run.data.shape, run.data.name == "cifar10"
     net = denoiser(shape, (8, 8, 8) if run.quick else (32, 64, 64) if natural else (16, 32, 64))
     nn.init(net, run.rng)

@@ -15,7 +15,8 @@ import argparse
 import numpy as np
 
 from minigen import data, nn, optim, pictures, ruler, train
-from minigen.demo import Demo, at_least, cli
+from minigen.demo import Demo, cli
+from minigen.diffusion_demo import T, sampling_steps
 from minigen.dist import noise
 from minigen.models.diffusion import schedule, threshold, velocity
 from minigen.models.diffusion.conditional import conditional
@@ -24,7 +25,6 @@ from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.guidance import ClassifierFree, ClassifierGuided, drop_labels
 from minigen.models.diffusion.noisy_classifier import NoisyClassifier
 
-T = 1000
 WEIGHTS, OMEGA = (0, 1, 2, 4, 8), 5.0
 THRESHOLDS = {"none": None, "static": threshold.static, "dynamic": threshold.dynamic(0.9)}
 
@@ -42,16 +42,12 @@ def weight(text):
 def flags(parser):
     parser.add_argument("--weight", type=weight, default=2.0, metavar="W",
                         help="guidance weight of samples.png")
-    parser.add_argument("--sampling-steps", type=at_least(1), default=25, metavar="N",
-                        help=f"how many of the {T} steps a sample takes")
+    sampling_steps(parser)
 
 
 def main(argv=None):
     run = Demo("guidance", __doc__, argv, data=("glyphs", "mnist"), batch=16, flags=flags,
                steps={"glyphs": 800, "mnist": 3000})
-    if run.args.sampling_steps > T:
-        raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
-                              f"{T} steps: give 1 to {T}")
     shape, K, small = run.data.shape, len(run.data.classes), (8, 8, 8)
     net = conditional(shape, K, small if run.quick else (16, 32, 32), D=64)
     classifier = NoisyClassifier(shape, K, small if run.quick else (32, 64, 64))

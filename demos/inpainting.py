@@ -12,26 +12,17 @@ being put in its place at every step; three times by the one that was taught; th
 import numpy as np
 
 from minigen import data, metrics, nn, optim, ruler, train
-from minigen.demo import Demo, at_least, cli
+from minigen.demo import Demo, cli
+from minigen.diffusion_demo import T, sampling_steps
 from minigen.models.diffusion import schedule, velocity
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
 from minigen.models.diffusion.inpainting import begin, fill, holes, inpainter
 
-T = 1000
-
-
-def flags(parser):
-    parser.add_argument("--sampling-steps", type=at_least(1), default=25, metavar="N",
-                        help=f"how many of the {T} steps a sample takes")
-
 
 def main(argv=None):
-    run = Demo("inpainting", __doc__, argv, data=("glyphs", "mnist"), batch=16, flags=flags,
-               steps={"glyphs": 2200, "mnist": 3600})
-    if run.args.sampling_steps > T:
-        raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
-                              f"{T} steps: give 1 to {T}")
+    run = Demo("inpainting", __doc__, argv, data=("glyphs", "mnist"), batch=16,
+               steps={"glyphs": 2200, "mnist": 3600}, flags=sampling_steps)
     shape, widths = run.data.shape, (8, 8, 8) if run.quick else (16, 32, 32)
     s = schedule.linear(T)
     nets = {"plain": denoiser(shape, widths, D=64), "taught": inpainter(shape, widths, D=64)}

@@ -24,29 +24,24 @@ from minigen import (
     tensor,
     train,
 )
-from minigen.demo import Demo, at_least, cli
+from minigen.demo import Demo, cli
+from minigen.diffusion_demo import T, sampling_steps
 from minigen.models.diffusion import schedule, velocity
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.super_resolution import power, super_resolution
 from minigen.models.diffusion.threshold import static
-
-T = 1000
 
 
 def flags(parser):
     parser.add_argument("--factor", type=int, choices=(2, 4, 7), default=7,
                         help="how much larger images become")
     parser.add_argument("--p", type=int, choices=(1, 2), default=2, help="of the loss ‖·‖_p^p")
-    parser.add_argument("--sampling-steps", type=at_least(1), default=25, metavar="N",
-                        help=f"how many of the {T} steps a sample takes")
+    sampling_steps(parser)
 
 
 def main(argv=None):
     run = Demo("super_resolution", __doc__, argv, data=("glyphs", "mnist"), batch=16, flags=flags,
                steps={"glyphs": 1000, "mnist": 2500})
-    if run.args.sampling_steps > T:
-        raise train.UserError(f"--sampling-steps is {run.args.sampling_steps}, but there are only "
-                              f"{T} steps: give 1 to {T}")
     shape, factor, p = run.data.shape, run.args.factor, run.args.p
     widths, s = (8, 8, 8) if run.quick else (16, 32, 32), schedule.linear(T)
     mean, net = (super_resolution(shape, widths, D=64) for _ in range(2))

@@ -17,7 +17,7 @@ Dᵢ gives two logits for each image. Differs from the papers: a sentence's code
 without a normal distribution around it.
 """
 
-from minigen import broadcast_to, concatenate, expand_dims, logsigmoid, mean, nn, sum, swapaxes
+from minigen import expand_dims, logsigmoid, mean, nn, sum, swapaxes
 from minigen.models.gan.gan import leaky
 
 
@@ -67,11 +67,9 @@ class Judge:
             nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False, rng=rng),
             nn.BatchNorm2d(2 * width), leaky)
         self.alone = nn.Conv2d(2 * width, 1, (H // 4, W // 4), rng=rng)
-        self.both = nn.Conv2d(2 * width + d, 2 * width, 1, rng=rng)
+        self.both = nn.Labelled(nn.Conv2d(2 * width + d, 2 * width, 1, rng=rng), d)
         self.given = nn.Conv2d(2 * width, 1, (H // 4, W // 4), rng=rng)
 
     def __call__(self, x, e_bar):
         h = self.net(x)
-        e = broadcast_to(e_bar.reshape(*e_bar.shape, 1, 1), (*e_bar.shape, *h.shape[2:]))
-        both = leaky(self.both(concatenate([h, e], axis=1)))
-        return self.alone(h).flatten(1), self.given(both).flatten(1)
+        return self.alone(h).flatten(1), self.given(leaky(self.both(h, e_bar))).flatten(1)

@@ -4,9 +4,9 @@
     python demos/clip.py --data cifar10 --data-dir DIR     on CIFAR-10 (--download fetches it)
 
 samples.png: for the first test captions, which are printed, the image that each was written for,
-then the four of all test images that CLIP finds nearest. labels.png, a row a label: the test images
-nearest to its descriptions. r_precision@1 says how often an image leads to its own caption among
-100, text_to_image@1 the other way round; one in a hundred by chance.
+then the four of all test images that CLIP finds nearest. labels.png, a row a label: the images of
+which CLIP is surest to name them so. r_precision@1 says how often an image leads to its own caption
+among 100, text_to_image@1 the other way round; one in a hundred by chance.
 
 zero_shot: how often an image is named rightly, out of ten labels, by sentences that describe them;
 supervised: by a network of the same kind that learnt the labels. Only scenes of one object are

@@ -28,6 +28,8 @@ def main(argv=None):
     run = Demo("text_to_image", __doc__, argv, data=("scenes",), batch=16, steps=3000,
                flags=lambda p: p.add_argument("--latent", type=at_least(1), default=32, metavar="N",
                                               help="dimensions of z"))
+    if run.args.batch < 2:
+        raise train.UserError("--batch is 1, but a pair is compared with others: give 2 or more")
     match = DAMSM(3, len(VOCABULARY), LONGEST)
     game = attngan(run.data.shape, run.args.latent, 64, match.loss, LAM)
     nn.init([match, game.G, game.D], run.rng)

@@ -225,8 +225,9 @@ def r_precision(t, x, r, rng, others=99):
     for i in range(n):
         j = rng.choice(n - 1, others, replace=False)
         similar = visual_similarity(t[[i, *(j + (j >= i))]], x[i:i + 1])[:, 0]
-        nearer, level = (similar > similar[0]).sum(), (similar == similar[0]).sum()
-        found += np.clip((r - nearer) / level, 0, 1)  # eq: r-precision
+        level = np.isclose(similar, similar[0], rtol=0, atol=1e-6)  # equal, but for rounding
+        nearer = (similar[~level] > similar[0]).sum()
+        found += np.clip((r - nearer) / level.sum(), 0, 1)  # eq: r-precision
     return float(found / n)
 
 

@@ -18,9 +18,10 @@ def bleu(said, true, n=4):
 
     Raises ValueError if there are not as many of both, or none.
     """
-    if not len(said) or len(said) != len(true) or not all(map(len, true)):
+    if not len(said) or len(said) != len(true) or not all(
+            len(some) and not isinstance(some, str) for some in true):
         raise ValueError(f"bleu: {len(said)} sentences are said, with true ones for {len(true)}: "
-                         "expected one or more for each")
+                         "expected a list of one or more for each")
     hits, rows, c, r = np.zeros(n), np.zeros(n), 0, 0
     for sentence, wanted in zip(said, true, strict=True):
         words, wanted = sentence.split(), [text.split() for text in wanted]
@@ -51,8 +52,13 @@ def semantic_object_accuracy(found, named):
 
     found, named: booleans (N, K): what a detector finds, and the captions name, of K kinds
 
-    Hinz, Heinrich & Wermter 2020 count each kind that a caption names apart.
+    Hinz, Heinrich & Wermter 2020 count each kind that a caption names apart. ValueError for others.
     """
+    found, named = np.asarray(found), np.asarray(named)
+    if found.shape != named.shape or found.ndim != 2 or not len(found) or {
+            found.dtype, named.dtype} != {np.dtype(bool)}:
+        raise ValueError(f"semantic_object_accuracy: found is {found.dtype} {found.shape}, named "
+                         f"{named.dtype} {named.shape}: expected booleans (N, K) both")
     return float((found | ~named).all(1).mean())  # eq: soa
 
 
@@ -75,7 +81,7 @@ def relative_score(marks, reference):
 def human_rank(ranks):
     """The mean rank of each of S systems, (S,), lower is better. ranks: (n, S), in each row the
     order, from 1 to S, in which somebody put one image of each. ValueError for others."""
-    ranks = np.asarray(ranks)
+    ranks = np.atleast_1d(ranks)
     order = np.arange(1, ranks.shape[-1] + 1)
     if ranks.ndim != 2 or not len(ranks) or (np.sort(ranks, axis=1) != order).any():
         raise ValueError(f"human_rank: expected rows of the ranks 1 to {len(order)}, each once, "

@@ -94,6 +94,22 @@ def test_top_p_is_the_smallest_set_with_that_mass(p):
         assert np.allclose(probs(top_p(s, p)), expected)  # eq: top-p-sampling
 
 
+def test_top_p_of_1_leaves_out_nothing_that_has_a_probability():
+    for s in (np.array([0.0, -40.0]), 5 * RNG(0).normal(size=16384)):
+        assert np.isfinite(top_p(s, 1)).all()
+    assert np.isfinite(top_p(np.array([0.0, -np.inf, 1.0]), 1)).sum() == 2
+
+
+def test_scores_may_be_any_numbers():
+    assert np.isfinite(top_n(np.array([0, 3, 1], np.uint8), 1)).tolist() == [False, True, False]
+
+
+def test_a_beam_keeps_no_sequence_without_probability():
+    step = lambda state, w: (np.where(np.arange(3) == w[:, None], 0.0, -np.inf), state)
+    found, score = decoding.beam_search(step, np.zeros(1), 2, 4, 5)
+    assert found.tolist() == [[2, 2, 2, 2]] and score.tolist() == [0.0]
+
+
 def test_top_p_is_a_share_of_probability_not_of_words():
     # ten words, one of which has 91% of the probability: half of the mass is that word alone
     s = np.log([0.91] + [0.01] * 9)
@@ -157,6 +173,8 @@ def test_sequences_are_drawn_as_often_as_they_are_probable():
     (lambda s: temperature(s, 0), "tau must be positive, got 0"),
     (lambda s: top_n(s, 9), r"n must lie in 1…4, got 9"),
     (lambda s: top_p(s, 1.5), r"p must lie in \(0, 1\], got 1.5"),
+    (lambda s: sample(s + np.nan, RNG(0)), "NaN, or −∞ for all values"),
+    (lambda s: sample(np.stack([s, s - np.inf]), RNG(0)), "NaN, or −∞ for all values"),
     (lambda s: decoding.beam_search(None, None, 0, 3, 0), "k must be at least 1, got 0"),
 ])
 def test_wrong_settings_are_refused(call, says):

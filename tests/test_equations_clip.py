@@ -212,6 +212,8 @@ def test_sentences_of_another_vocabulary():
 @pytest.mark.parametrize("wrong, says", [
     (lambda: clip.contrastive(tensor(np.zeros((3, 4)))), r"\(3, 4\), expected \(N, N\)"),
     (lambda: clip.contrastive(tensor(np.zeros((1, 1)))), "N at least 2"),
+    (lambda: little().loss(pairs(3)[0], pairs(4)[1]), r"\(3, 4\), expected \(N, N\)"),
+    (lambda: pointwise_information(np.array([[0, 0], [0.5, 0.5]])), "a row or a column of p is 0"),
     (lambda: little().g(np.ones((2, 6), int)), r"\(2, 6\), expected \(N, L\), L at most 5"),
     (lambda: little().g(np.ones(3, int)), r"\(3,\), expected \(N, L\)"),
     (lambda: little().g(np.array([[0, 0]])), "a text without words"),

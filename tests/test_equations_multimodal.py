@@ -107,6 +107,7 @@ def test_a_wide_beam_finds_the_most_probable_text(seed):
     log_p = lm.log_prob(texts, tensor(np.repeat(x.numpy(), len(texts), 0))).numpy()
     found, score = lm.most_probable(len(texts), x)
     assert (found == texts[np.argsort(-log_p)]).all() and np.allclose(score, np.sort(log_p)[::-1])
+    assert len(lm.most_probable(4 ** T, x)[0]) == len(texts)  # others have no probability
     assert (lm.most_probable(1, x)[0] == lm.sample(1, None, x, choose=decoding.greedy)).all()
 
 
@@ -226,3 +227,5 @@ def test_other_stages_and_numbers_of_captions_are_refused():
         model.trained(3)
     with pytest.raises(ValueError, match="3 images came with 2 captions"):
         model.encoder.loss(tensor(x), w[:2])
+    with pytest.raises(IndexError, match="must lie in 0…"):
+        model.encoder.loss(tensor(x), w - 1)

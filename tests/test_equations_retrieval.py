@@ -115,9 +115,12 @@ def test_r_precision_of_drawn_texts():
 
 
 def test_equal_texts_are_told_apart_by_chance():
-    x, t = units(100, 5, RNG(0)), np.ones((100, 5))
-    for r in (1, 10):
-        assert metrics.r_precision(t, x, r, RNG(1)) == pytest.approx(r / 100)  # eq: r-precision
+    for d in (5, 64):
+        x, t = units(100, d, RNG(0)), np.tile(RNG(2).normal(size=d), (100, 1))
+        for r, others in ((1, 99), (10, 99), (1, 98), (1, 9), (2, 10), (1, 2)):
+            found = metrics.r_precision(t, x, r, RNG(1), others)
+            assert found == pytest.approx(r / (others + 1))  # eq: r-precision
+    x, t = units(100, 5, RNG(0)), units(100, 5, RNG(1))
     for n, r, says in ((99, 1, "at least 100"), (100, 0, "r = 0"), (100, 101, "r = 101")):
         with pytest.raises(ValueError, match=says):
             metrics.r_precision(t[:n], x[:n], r, RNG(0))

@@ -63,6 +63,29 @@ def test_the_posterior_is_over_the_texts_of_the_batch():
     assert texts != pytest.approx(images)
 
 
+def test_a_word_that_is_not_there_has_no_part_in_the_slope():
+    v, e, there = batch()
+    slopes = []
+    for nothing in (0.0, 7.0):
+        e[~there] = nothing
+        of = [tensor(v, True), tensor(e, True)]
+        slopes.append(grad(model.match_scores(*of, there).sum(), of))
+        assert not slopes[-1][1].numpy()[~there].any()
+    for a, b in zip(*slopes, strict=True):
+        assert np.allclose(a.numpy(), b.numpy()) and np.isfinite(a.numpy()).all()
+
+
+def test_a_description_has_the_codes_of_its_words_and_of_the_whole():
+    net, c = model.DAMSM(3, 9, 4, d=8, widths=(8, 8), rng=RNG(0)), np.array([[3, 5, 0], [1, 2, 4]])
+    e, there, e_bar = net.words(c)
+    assert e.shape == (2, 3, 8) and np.array_equal(there, c != 0)
+    mean = [e.numpy()[n][there[n]].mean(0) for n in range(2)]
+    assert np.allclose(e_bar.numpy(), mean @ net.text.last.weight.numpy().T, atol=1e-6)
+    assert np.allclose(e_bar.numpy(), net.text(c).numpy(), atol=1e-6)
+    v, v_bar = net.regions(tensor(RNG(1).normal(size=(2, 3, 8, 8)).astype("f4")))
+    assert v.shape == (2, 4, 8) and v_bar.shape == (2, 8)
+
+
 def test_words_and_sentences_count_alike():
     v, e, there = batch()
     v_bar, e_bar = RNG(2).normal(size=(2, 3, 6))
@@ -88,6 +111,14 @@ def judge(x, e):
     """A discriminator that is a known function: logits without and with the sentence."""
     x = tensor(x)
     return x.sum(1, keepdims=True), (x * tensor(e)).sum(1, keepdims=True)
+
+
+def test_a_judge_sees_the_sentence_with_one_of_its_eyes():
+    D, x = stackgan.Judge((3, 8, 8), 4, 8, RNG(0)), RNG(1).normal(size=(2, 3, 8, 8)).astype("f4")
+    (alone, given), (still, told) = (D(tensor(x), e) for e in RNG(2).normal(size=(2, 2, 4)))
+    assert alone.shape == given.shape == (2, 1)
+    assert np.array_equal(alone.numpy(), still.numpy())
+    assert not np.isclose(given.numpy(), told.numpy()).any()
 
 
 def test_the_losses_of_a_scale():
@@ -171,7 +202,21 @@ def test_the_loss_adds_the_stages_and_the_match():
     assert found == pytest.approx(sum(stages) + 0.5 * match, rel=1e-5)  # eq: attngan-total-loss
     found = alone.g_loss(3, RNG(5), *words).item()
     assert found == pytest.approx(sum(stages), rel=1e-5)  # eq: attngan-total-loss
-    before = both.d_loss(x, RNG(6), *words)
+    before, images = both.d_loss(x, RNG(6), *words), both.sample(3, RNG(6), *words)
+    small = x.reshape(3, 3, 16, 2, 16, 2).mean((3, 5))
+    want = sum(stackgan.d_loss(D, tensor(real), image, tensor(words[-1])).item()
+               for D, real, image in zip(both.D, (small, x), images, strict=True))
+    assert before.item() == pytest.approx(want, rel=1e-5)
     params = nn.parameters(both.D)
     optim.SGD(params, lr=0.05).step(grad(before, params))
     assert both.d_loss(x, RNG(6), *words).item() < before.item()
+
+
+@pytest.mark.parametrize("wrong, says", [
+    (lambda: model.matching(tensor(np.zeros((1, 1)))), "N at least 2"),
+    (lambda: attngan.attngan((3, 28, 28), 4, 6, None), "28×28, expected 32×32"),
+])
+def test_bad_input_is_one_clear_line(wrong, says):
+    with pytest.raises(ValueError, match=says) as e:
+        wrong()
+    assert "\n" not in str(e.value)

@@ -84,6 +84,11 @@ def test_marks_relative_to_the_references():
 @pytest.mark.parametrize("call, message", [
     (lambda: text_metrics.bleu(["a"], []), "1 sentences are said, with true ones for 0"),
     (lambda: text_metrics.bleu(["a"], [[]]), "one or more for each"),
+    (lambda: text_metrics.bleu(["a ring"], ["a ring"]), "a list of one or more for each"),
+    (lambda: text_metrics.semantic_object_accuracy(np.zeros((2, 3), int), np.ones((2, 3), int)),
+     r"found is int64 \(2, 3\), named int64"),
+    (lambda: text_metrics.semantic_object_accuracy([[True], [True]], [True]), "expected booleans"),
+    (lambda: text_metrics.human_rank(3), "expected rows of the ranks"),
     (lambda: text_metrics.relative_score([1, 2], [3]), r"marks are \(2,\), the reference's \(1,\)"),
     (lambda: text_metrics.relative_score([0], [3]), "from 0 to 3, expected 1 to 10"),
     (lambda: text_metrics.relative_score([4], [np.nan]), "expected 1 to 10"),

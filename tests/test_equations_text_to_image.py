@@ -35,6 +35,8 @@ def test_a_class_is_the_one_whose_examples_fit_best():
     assert len(set(of_images)) == 4 and not np.array_equal(of_images, of_texts)
     with pytest.raises(ValueError, match="class 3 of 5 has no example"):
         sje.image_class(v, t, np.where(y == 3, 4, y), 5)
+    with pytest.raises(IndexError, match="must lie in 0…3, got -1"):
+        sje.image_class(v, t, y - 1, 4)
 
 
 def test_mistakes_of_both_are_counted():
@@ -130,3 +132,7 @@ def test_a_step_of_each_player_lowers_its_loss():
         opt.step(grad(before, params))
         assert loss().item() < before.item()
     assert game.sample(6, RNG(3), t).shape == (6, 3, 8, 8)
+    with pytest.raises(ValueError, match="a single pair"):
+        gan_cls.before(t[:1])
+    with pytest.raises(TypeError, match="must be of floats, got uint8"):
+        game.d_loss(x.astype(np.uint8), RNG(2), t)

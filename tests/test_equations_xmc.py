@@ -23,6 +23,8 @@ def test_the_contrastive_loss_of_images_and_sentences():
     for tau in (0.1, 1.0):
         loss = contrast(tensor(x), tensor(s), tau).item()
         assert loss == pytest.approx(by_hand(x, s, tau))  # eq: xmc-contrastive
+    with pytest.raises(ValueError, match=r"\(3, 5\), expected \(N, N\)"):
+        contrast(tensor(x[:3]), tensor(s), 1.0)
     assert contrast(tensor(x), tensor(x), 0.01).item() < 0.01
     gradcheck(lambda x: contrast(x, tensor(s), 0.5), x)
 

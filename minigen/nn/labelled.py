@@ -14,8 +14,10 @@ class Labelled:
         self.net, self.classes = net, classes
 
     def __call__(self, x, y):
-        """x (N, C, ...) and integers y (N,), 0 ≤ y < classes, or how much of each class, y
+        """x (N, C, ...), floats, and integers y (N,), 0 ≤ y < classes, or how much of each class, y
         (N, classes)."""
+        if x.dtype.kind != "f":  # y would be made integers, too
+            raise TypeError(f"Labelled: the input must be of floats, got {x.dtype}")
         code = one_hot(y, self.classes, x.dtype) if np.ndim(y) == 1 else tensor(y).astype(x.dtype)
         code = code.reshape(len(x), self.classes, *[1] * (x.ndim - 2))
         code = broadcast_to(code, shape=(len(x), self.classes, *x.shape[2:]))

@@ -41,13 +41,13 @@ def top_p(s, p):
     if not 0 < p <= 1:
         raise ValueError(f"top_p: p must lie in (0, 1], got {p}")
     rank, probs = _rank(s), softmax(np.asarray(s, np.float64), -1).data
-    ahead = np.cumsum(-np.sort(-probs, -1), -1) + np.sort(-probs, -1)  # of the more probable ones
-    return np.where(np.take_along_axis(ahead, rank, -1) < p, s, -np.inf)  # eq: top-p-sampling
+    rest = np.cumsum(np.sort(probs, -1), -1)[..., ::-1]  # of each and the less probable ones
+    return np.where(np.take_along_axis(rest, rank, -1) > 1 - p, s, -np.inf)  # eq: top-p-sampling
 
 
 def _rank(s):
     """The place of each score when they are sorted, the highest first."""
-    order = np.argsort(-s, -1, kind="stable")
+    order = np.argsort(-np.asarray(s, np.float64), -1, kind="stable")
     return np.argsort(order, -1, kind="stable")
 
 
@@ -57,10 +57,13 @@ def greedy(s, rng=None):
 
 
 def sample(s, rng):
-    """A value drawn with the probabilities softmax(s): integers (...)."""
+    """A value drawn with the probabilities softmax(s): integers (...). ValueError for scores that
+    are NaN, or −∞ for all values."""
     s = as_array(s).astype(np.float64)
-    s = s - s.max(-1, keepdims=True)
-    return choice(np.exp(s), rng)  # eq: basic-sampling
+    top = s.max(-1, keepdims=True)
+    if not (top > -np.inf).all():
+        raise ValueError("sample: scores are NaN, or −∞ for all values: nothing can be drawn")
+    return choice(np.exp(s - top), rng)  # eq: basic-sampling
 
 
 def generate(step, state, start, T, choose, rng):
@@ -78,8 +81,9 @@ def generate(step, state, start, T, choose, rng):
 
 
 def beam_search(step, state, start, T, k):
-    """The k most probable sequences of length T that a beam of width k finds, the best first:
-    integers (k, T), and their log-probabilities (k,). With k ≥ V^(T−1) they are the true ones.
+    """The k most probable sequences of length T that a beam of width k finds, or as many as have a
+    probability, the best first: integers (k, T), and their log-probabilities (k,). With
+    k ≥ V^(T−1) they are the true ones.
 
     step: as in `generate`, one row for each partial sequence; state: arrays whose first axis counts
     rows, here 1, alone or in a tuple or list; start: what stands before the first value, an integer
@@ -91,6 +95,7 @@ def beam_search(step, state, start, T, k):
         s, state = step(state, w)
         total = log_p[:, None] + log_softmax(np.asarray(s, np.float64), -1).data
         best = np.argsort(-total, None, kind="stable")[:k]  # eq: beam-search
+        best = best[total.ravel()[best] > -np.inf]
         rows, w = np.divmod(best, total.shape[1])
         sequences, log_p = np.column_stack([sequences[rows], w]), total.ravel()[best]
         state = type(state)(a[rows] for a in state) if isinstance(state, (tuple, list)) \

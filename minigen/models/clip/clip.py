@@ -51,8 +51,9 @@ class CLIP:
         """The loss of N pairs, and its parts: the mean of f·g over the pairs, `own`, and over what
         does not belong together, `others`; and τ."""
         s, tau = self.logits(x, c, *given), self.tau()
+        loss = contrastive(s)
         own, others = agreement((s * tau).detach())
-        return contrastive(s), {"own": own, "others": others, "tau": tau}
+        return loss, {"own": own, "others": others, "tau": tau}
 
 
 class Temperature:
@@ -74,14 +75,19 @@ def unit(codes):
     return codes / norm(codes, axis=1, keepdims=True)
 
 
-def contrastive(s):
-    """The loss of the scores s (N, N) of N images and their texts in the same order.
+def answers(s):
+    """What belongs together, i and i, of N images and texts with the scores s (N, N): 0 … N − 1.
 
     Raises ValueError for another shape, and for a single pair, which nothing is compared with."""
     if s.ndim != 2 or s.shape[0] != s.shape[1] or len(s) < 2:
         raise ValueError(f"clip: scores of images and texts are {s.shape}, expected (N, N), one "
                          "text for each image, N at least 2")
-    i = np.arange(len(s))
+    return np.arange(len(s))
+
+
+def contrastive(s):
+    """The loss of the scores s (N, N) of N images and their texts in the same order."""
+    i = answers(s)
     return cross_entropy(s, i) + cross_entropy(s.T, i)  # eq: clip-contrastive
 
 
@@ -133,6 +139,9 @@ class TextEncoder:
         return self.norm(h), there
 
     def __call__(self, c):
-        h, there = self.words(c)
+        return self.whole(*self.words(c))
+
+    def whole(self, h, there):
+        """The codes (N, d) of texts from what `words` gives of them."""
         weight = there / there.sum(1, keepdims=True)
         return self.last(sum(h * weight.astype(h.dtype)[..., None], 1))

@@ -17,8 +17,11 @@ from minigen import cross_entropy, sum, swapaxes
 
 
 def pointwise_information(p):
-    """s* of p (X, C): −∞ where two never meet."""
+    """s* of p (X, C): −∞ where two never meet. ValueError for an image or a text that never occurs,
+    for which s* could be anything."""
     x, c = p.sum(1, keepdims=True), p.sum(0, keepdims=True)
+    if not (x.all() and c.all()):
+        raise ValueError("pointwise_information: a row or a column of p is 0: leave it out")
     with np.errstate(divide="ignore"):
         return np.log(p / (x * c))  # eq: clip-optimal-critic
 

@@ -32,7 +32,9 @@ def embed(encoder, inputs, batch=500):
 
 def retrieve(queries, stored, r=1):
     """The r of the `stored` codes (m, d) nearest to each of the `queries` (n, d), nearest first:
-    indices (n, r)."""
+    indices (n, r). ValueError for an r that is not from 1 to m."""
+    if not 1 <= r <= len(stored):
+        raise ValueError(f"retrieve: r must lie in 1…{len(stored)}, got {r}")
     similar = visual_similarity(queries, stored)
     return np.argsort(-similar, axis=1, kind="stable")[:, :r]  # eq: embed-and-retrieve
 

@@ -29,6 +29,7 @@ from minigen import (
 )
 from minigen.models.autoregressive import decoding
 from minigen.models.multimodal.language_model import LanguageModel
+from minigen.ops.loss import integers
 from minigen.tensor import placed
 
 
@@ -50,7 +51,8 @@ class Encoder:
         return z.reshape(N, H * W // 4, 4 * d)
 
     def scores(self, x):
-        """The scores of the words in each square, from the largest of its vectors: (N, P, V)."""
+        """The scores of the words in each square, from the largest of each of its
+        vectors' numbers: (N, P, V)."""
         return self.head(swapaxes(halve(self.body(x)).flatten(2), 1, 2))
 
     def __call__(self, x):
@@ -65,12 +67,12 @@ class Encoder:
 
     def loss(self, x, w):
         """−log p(which words occur | x) for images and their captions, integers (N, T), averaged
-        over images and words."""
+        over images and words; 0 is the word that ends a caption."""
         s = self(x)
         if len(w) != len(s):
             raise ValueError(f"Encoder.loss: {len(s)} images came with {len(w)} captions")
         occur = np.zeros(s.shape, s.dtype)
-        np.put_along_axis(occur, w, 1, axis=1)
+        np.put_along_axis(occur, integers("Encoder.loss", w, s.shape[1]), 1, axis=1)
         return binary_cross_entropy_with_logits(s, placed(occur, s.data))
 
 

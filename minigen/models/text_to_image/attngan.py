@@ -88,5 +88,7 @@ class AttnGAN(Game):
 def attngan(shape, d_z, d, damsm, lam=1.0, rng=None):
     """An AttnGAN for images of `shape` (C, 32, 32) in [−1, 1] and codes of d numbers."""
     C, H, W = shape
+    if (H, W) != (32, 32):
+        raise ValueError(f"attngan: images are {H}×{W}, expected 32×32, with a stage of 16×16")
     D = [Judge((C, H // 2, W // 2), d, rng=rng), Judge(shape, d, rng=rng)]
     return AttnGAN(Generator(d_z, d, C, rng=rng), D, d_z, damsm, lam)

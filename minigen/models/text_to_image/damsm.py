@@ -18,8 +18,6 @@ Differs from the paper: small networks that learn from the pairs alone, CLIP's f
 
 import math
 
-import numpy as np
-
 from minigen import (
     cross_entropy,
     expand_dims,
@@ -32,7 +30,7 @@ from minigen import (
     swapaxes,
     where,
 )
-from minigen.models.clip.clip import TextEncoder
+from minigen.models.clip.clip import TextEncoder, answers, unit
 from minigen.nn.unet import groups
 
 GAMMA_1, GAMMA_2, GAMMA_3 = 5.0, 5.0, 10.0  # the paper's for CUB
@@ -49,6 +47,7 @@ def match_scores(v, e, there):
     v: regions (M, N, d); e: words (K, T, d); there: which words there are, booleans (K, T)
     """
     v, there = expand_dims(v, 1), there[:, :, None]  # (M, 1, N, d), (K, T, 1)
+    e = where(there, e, 1.0)  # the code of a word that is not there may be 0, without direction
     s = where(there, e @ swapaxes(v, -1, -2), -math.inf)  # (M, K, T, N)
     alpha = softmax(GAMMA_1 * softmax(s, axis=2), axis=3)
     c = alpha @ v  # (M, K, T, d)
@@ -63,7 +62,7 @@ def posterior(R):
 
 def matching(R):
     """L₁ + L₂ of scores R (M, M) of M pairs: a scalar in nats."""
-    i = np.arange(len(R))
+    i = answers(R)
     L_1, L_2 = (cross_entropy(GAMMA_3 * a, i, reduction="sum") for a in (R, R.T))
     return L_1 + L_2  # eq: damsm-word-losses
 
@@ -71,7 +70,7 @@ def matching(R):
 def damsm(v, e, there, v_bar, e_bar):
     """L_DAMSM of M images and their descriptions: regions and words as in `match_scores`, the codes
     of whole images v̄ and sentences ē, both (M, d)."""
-    words, sentences = match_scores(v, e, there), cos(expand_dims(v_bar, 1), e_bar)
+    words, sentences = match_scores(v, e, there), unit(v_bar) @ unit(e_bar).T
     return matching(words) + matching(sentences)  # eq: damsm-total
 
 
@@ -95,7 +94,8 @@ class DAMSM:
 
     def words(self, c):
         """e (N, T, d), which words there are (N, T), and ē (N, d)."""
-        return *self.text.words(c), self.text(c)
+        e, there = self.text.words(c)
+        return e, there, self.text.whole(e, there)
 
     def loss(self, x, e, there, e_bar):
         """L_DAMSM of images x and what `words` gives of their descriptions."""

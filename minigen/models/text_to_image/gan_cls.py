@@ -20,9 +20,7 @@ D gives logits. In G's loss −log D takes the place of log(1 − D), as in gan.
 Differs from the paper: a code is CLIP's (clip.py), which learns without classes.
 """
 
-import numpy as np
-
-from minigen import logsigmoid, mean, nn, tensor
+from minigen import logsigmoid, mean, nn, roll, tensor
 from minigen.models.gan import dcgan
 from minigen.models.gan.gan import Game
 
@@ -48,8 +46,10 @@ class GANCLS(Game):
 
 
 def before(t):
-    """The code of the pair before, of each of a batch."""
-    return tensor(t)[np.arange(len(t)) - 1]
+    """The code of the pair before, of each of a batch. ValueError for a single pair."""
+    if len(t) < 2:
+        raise ValueError("gan_cls: a single pair came, and no other sentence: give 2 or more")
+    return roll(t, 1, 0)
 
 
 def gan_cls(shape, d_z, d, width=dcgan.WIDTH, rng=None):

@@ -14,10 +14,8 @@ networks; E shares no layers with D.
 
 import math
 
-import numpy as np
-
 from minigen import concatenate, cross_entropy, flatten, logsigmoid, mean, nn
-from minigen.models.clip.clip import unit
+from minigen.models.clip.clip import answers, unit
 from minigen.models.gan.gan import GAN, Game, fully_connected, leaky
 
 
@@ -43,7 +41,8 @@ class XMCGAN(Game):
 
 def contrast(x, s, tau):
     """L_s of the codes x of images and s of sentences, both (N, d), in the same order."""
-    return cross_entropy(unit(x) @ unit(s).T / tau, np.arange(len(x)))  # eq: xmc-contrastive
+    scores = unit(x) @ unit(s).T / tau
+    return cross_entropy(scores, answers(scores))  # eq: xmc-contrastive
 
 
 class Told:
@@ -61,6 +60,6 @@ def xmc_gan(shape, d_z, d, d_h=256, rng=None):
     d_x = math.prod(shape)
     G = Told(fully_connected(shape, d_z + d, d_h, rng=rng).G)
     D = Told(fully_connected((d_x + d,), d_z, d_h, rng=rng).D)
-    E = nn.Sequential(lambda x: x.flatten(1), nn.Linear(d_x, d_h, rng=rng), leaky,
+    E = nn.Sequential(lambda x: flatten(x, 1), nn.Linear(d_x, d_h, rng=rng), leaky,
                       nn.Linear(d_h, d, rng=rng))
     return XMCGAN(G, D, d_z, E)

@@ -2,7 +2,7 @@
 
     python demos/ddpm.py                                       offline, on drawn digits
     python demos/ddpm.py --data mnist --data-dir DIR           on MNIST (--download fetches it)
-    python demos/ddpm.py --sampling-steps 1000                 every step of Algorithm 2
+    python demos/ddpm.py --sampling-steps 1000                 in 852 steps, nearly all there are
 
 forward.png and forward.gif show images drown in noise, reverse.png and reverse.gif how samples
 come out of it.

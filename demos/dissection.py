@@ -54,11 +54,12 @@ def main(argv=None):
         s = colour(hue)
         iou = agreement(r, s(x), t)
         units = np.argsort(-iou)[:run.args.units]
-        high, others = t[units], run.rng.permutation(len(t))[:len(units)]
+        rest = np.setdiff1d(np.arange(len(t)), units)
+        high, others = t[units], run.rng.permutation(rest)[:len(units)]
         most = np.argsort(-s(x).mean((1, 2)), kind="stable")[:SHOWN]
         samples += [x[most], f(forced(r[most], units, 0)), f(forced(r[most], units, high))]
         best = np.argsort(-r[:, units[0]].max((1, 2)), kind="stable")[:SHOWN]
-        seen = enlarged(r[best][:, units[:1]], x.shape[2])
+        seen = enlarged(r[best][:, units[:1]], x.shape[2:])
         maps += [x[best], np.repeat(seen / max(seen.max(), 1e-6), 3, axis=1)]
         numbers |= {f"{name}_share": s(x).mean(), f"{name}_iou": iou[units[0]],
                     f"{name}_off": s(f(forced(r, units, 0))).mean(),

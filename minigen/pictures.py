@@ -17,9 +17,12 @@ def grid(images, columns=10, gap=2):
     images: (N, C, H, W) with C = 1 or 3; uint8, or floats in [0, 1] (values beyond are clipped)
     columns: images per row; gap: pixels between them, and around all
 
-    Raises ValueError for another shape and for values that are not finite.
+    Raises ValueError for another shape, other integers, values that are not finite and no columns.
     """
     x = tensor(images).numpy()
+    if x.dtype != np.uint8 and x.dtype.kind not in "fb" or columns < 1:
+        raise ValueError(f"grid: images are {x.dtype} in {columns} columns, expected uint8 or "
+                         "floats in [0, 1], and at least one column")
     if x.ndim != 4 or x.shape[1] not in (1, 3) or not len(x):
         raise ValueError(f"grid: images have shape {x.shape}, expected (N, 1 or 3, H, W)")
     if not np.isfinite(x).all():
@@ -39,7 +42,7 @@ def grid(images, columns=10, gap=2):
 
 def save(path, picture, width=600):
     """Write a picture, uint8 (height, width) or (height, width, 3), as PNG: each pixel a square, so
-    large that the file is about `width` pixels wide."""
+    large that the file is about `width` pixels wide, or wider if the picture is."""
     from PIL import Image
     image = Image.fromarray(picture)
     zoom = max(1, round(width / image.width))

@@ -57,6 +57,8 @@ def test_a_model_that_knows_no_text_is_led_to_it(mixture):
 def test_a_weight_below_0_is_refused(mixture):
     with pytest.raises(ValueError, match="a weight is a number from 0"):
         CLIPGuided(mixture, ExactCLIP(mixture), mixture.schedule, -1.0)
+    with pytest.raises(ValueError, match="1 images came with 3 labels or texts"):
+        fit_slope(ExactCLIP(mixture), np.zeros((1, 2)), 1, np.array([0, 1, 0]))
 
 
 def test_a_noisy_clip_learns_and_its_slope_leads_to_the_text():

@@ -84,12 +84,17 @@ def test_samples_have_the_datas_moments_whatever_eta(normal, eta):
 
 def test_encoding_is_the_inverse_of_decoding():
     mixture = Mixture([0.4, 0.6], [[-0.9, 0.2], [0.8, -0.3]], [0.05, 0.1], linear(1000))
-    x_0, _ = mixture.sample(30, RNG(2))
-    model = ddim.DDIM(mixture, respaced(mixture.schedule, 30))
-    again = model.decode(model.encode(x_0, rounds=40)).numpy()
-    assert np.allclose(again, x_0, atol=1e-6)
-    once = model.decode(model.encode(x_0, rounds=1)).numpy()
-    assert 1e-4 < np.abs(once - x_0).max() < 0.5
+    x_0, _ = mixture.sample(300, RNG(2))
+    model = ddim.DDIM(mixture, respaced(mixture.schedule, 50))
+
+    def lost(model, rounds):
+        return np.abs(model.decode(model.encode(x_0, rounds=rounds)).numpy() - x_0).max()
+
+    assert lost(model, 40) < 1e-5 < 1e-4 < lost(model, 1) < 0.5
+    large = ddim.DDIM(mixture, respaced(mixture.schedule, 25))
+    assert lost(large, 400) > 0.1  # no number of rounds helps: see the docstring
+    with pytest.raises(ValueError, match="at least one round, got 0"):
+        model.encode(x_0, rounds=0)
 
 
 def test_ddim_starts_and_ends_like_ddpm_and_keeps_the_way():

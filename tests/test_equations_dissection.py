@@ -35,7 +35,7 @@ def test_agreement_is_the_share_of_places_that_unit_and_concept_share():
 def test_a_units_map_is_laid_over_the_image_at_its_size():
     r = np.zeros((2, 1, 4, 4), np.float32)
     r[0, 0, 1, 2] = 1
-    big = enlarged(r, 8)
+    big = enlarged(r, (8, 8))
     assert big.shape == (2, 1, 8, 8) and big[1].max() == 0
     rows, columns = np.nonzero(big[0, 0] > 0.5)
     assert set(rows) == {2, 3} and set(columns) == {4, 5}  # the four pixels of that place
@@ -44,6 +44,7 @@ def test_a_units_map_is_laid_over_the_image_at_its_size():
     assert agreement(r, s, np.array([0.5]))[0] == 1  # eq: dissection-agreement
     s[1, 0, :4] = True
     assert agreement(r, s, np.array([0.5]))[0] == pytest.approx(4 / 8)
+    assert enlarged(RNG(0).random((2, 5, 3, 3)), (28, 20)).shape == (2, 5, 28, 20)
 
 
 def test_a_threshold_leaves_a_twentieth_of_a_units_values_above_it():
@@ -108,6 +109,8 @@ def test_between_two_classes_the_code_stays_and_the_class_is_mixed():
     ends = show(game, codes[:2], np.array([2, 0]))
     assert np.array_equal(x[[0, -1]], ends)  # eq: biggan-interpolation
     assert not np.allclose(x[2], x[0]) and not np.allclose(x[2], x[-1])
+    with pytest.raises(IndexError, match="must lie in 0…3, got -1"):
+        cgan.between(z, 2, -1, 4, 5)
 
 
 def test_a_mixture_of_labels_is_what_a_linear_network_mixes():

@@ -228,6 +228,13 @@ def test_the_noisy_classifier_learns_and_its_slope_leads_to_the_class():
      "from 0 to 2, got -1"),
     (lambda m: drop_labels(np.array([0.5]), 3, RNG(0)), "labels are integers"),
     (lambda m: drop_labels(np.array([7]), 3, RNG(0)), "from 0 to 2, got 7"),
+    (lambda m: drop_labels(2, 3, RNG(0)), r"integers \(N,\) .* got int64 \(\)"),
+    (lambda m: drop_labels([], 3, RNG(0)), r"got float64 \(0,\)"),
+    (lambda m: ClassifierGuided(m, m.log_joint, m.schedule, 1.0)(points()[:1], 3, [0, 1]),
+     "1 images came with 2 labels"),
+    (lambda m: DDIM(m, respaced(m.schedule, 9)).schedule.at(m.schedule.beta, 1, points()),
+     "41 numbers came for a schedule of 9 steps, expected 10"),
+    (lambda m: DDIM(m, m.schedule, eta=1.0).bound(points(), RNG(0), draws=0), "got 0"),
     (lambda m: dynamic(0.0), r"in \(0, 1\], got 0"),
     (lambda m: dynamic(99.5), r"write 0.995"),
     (lambda m: DDIM(m, m.schedule, eta=1.5), "η goes from 0"),
@@ -238,6 +245,11 @@ def test_bad_input_is_one_clear_line(mixture, wrong, says):
     with pytest.raises(ValueError, match=says) as e:
         wrong(mixture)
     assert "\n" not in str(e.value)
+
+
+def test_bytes_are_no_images_for_a_diffusion(mixture):
+    with pytest.raises(TypeError, match="images are uint8, expected floats"):
+        DDIM(mixture, mixture.schedule).q_sample(np.ones((2, 2), np.uint8), 3, np.zeros((2, 2)))
 
 
 def test_data_in_and_out_of_the_models_range():

@@ -82,6 +82,15 @@ def test_a_taught_model_fills_holes_as_the_rest_demands_and_a_plain_one_nearly()
     assert np.allclose(again.reshape(n, 4).mean(0)[1:3], (K @ [0.3, 0.2])[1:3], atol=0.01)
 
 
+@pytest.mark.parametrize("x_0, m, says", [
+    (np.full((2, 1, 2, 2), np.nan), np.ones((2, 1, 2, 2)), "x_0 is not finite"),
+    (np.zeros((2, 1, 2, 2)), np.full((2, 1, 2, 2), 255), "from 255 to 255, expected"),
+    (np.zeros((1, 1, 2, 2)), np.ones((4, 1, 2, 2)), r"masks are \(4, 1, 2, 2\)")])
+def test_what_to_fill_must_be_said(x_0, m, says):
+    with pytest.raises(ValueError, match=says):
+        inpainting.fill(None, x_0, m, RNG(0))
+
+
 @pytest.mark.parametrize("x_0, m", [((2, 3, 8, 8), (2, 1, 8, 8)), ((2, 1, 8, 8), (2, 8, 8)),
                                     ((2, 1, 8, 8), (2, 1, 8, 4)), ((1, 1, 8, 8), (2, 1, 8, 8))])
 def test_the_holes_must_be_the_images(x_0, m):

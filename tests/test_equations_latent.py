@@ -15,6 +15,10 @@ RNG = np.random.default_rng
 F32 = np.float32
 
 
+def test_the_way_between_whole_numbers_is_not_rounded():
+    assert interpolation(np.array([0, 0]), np.array([1, 4]), 3)[1].tolist() == [0.5, 2.0]
+
+
 def test_interpolation_moves_every_image_at_even_pace():
     """Through a generator that is linear, G(z) = Wz, equal steps of λ are equal steps of pixels."""
     W = RNG(0).normal(size=(12, 5)).astype(F32)

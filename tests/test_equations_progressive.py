@@ -91,3 +91,8 @@ def test_a_step_of_each_player_at_each_stage():
             assert loss().item() < before.item()
     with pytest.raises(ValueError, match="divisible by 4, got 6×8"):
         model.progressive((1, 6, 8), 5)
+    with pytest.raises(ValueError, match=r"real samples are \(2, 1, 8, 8\)"):
+        game(0).d_loss(images(2), RNG(0))
+    for stage, alpha in ((5, 1), (-1, 1), (1, 2.0)):
+        with pytest.raises(ValueError, match=f"got {stage} and {alpha}"):
+            model.grow(g, stage, alpha)

@@ -6,6 +6,7 @@ import pytest
 from minigen import grad, nn, optim, tensor
 from minigen.dist import Normal
 from minigen.models.vae import vae_gan as model
+from minigen.tensor import write
 
 RNG = np.random.default_rng
 
@@ -77,4 +78,14 @@ def test_three_steps_of_one_pass_lower_three_losses():
         optim.SGD(params, 0.01).step(grad(again.losses(tensor(x), RNG(2))[i], params))
         assert again.losses(tensor(x), RNG(2))[i].item() < before[i].item()
         optim.SGD(nn.parameters(part), 0.01).step(grad(before[i], nn.parameters(part)))
-    assert net.generate(4, RNG(3)).shape == (4, 1, 8, 8)
+    assert net.generate(4, RNG(3)).mean.shape == (4, 1, 8, 8)
+
+
+def test_the_features_have_a_scale_of_their_own():
+    net, x = model.vae_gan((1, 8, 8), 3, 4, rng=RNG(0)), RNG(1).uniform(-1, 1, (6, 1, 8, 8))
+    x, found = tensor(x.astype("f4")), []
+    for _ in range(2):
+        write(net.D[model.LAYER - 2].weight, lambda w: np.multiply(w, 30, out=w))
+        found.append([loss.item() for loss in net.losses(x, RNG(2))])
+    assert isinstance(net.D[model.LAYER - 1], nn.BatchNorm2d)
+    assert found[1] == pytest.approx(found[0], rel=0.01)

@@ -21,7 +21,7 @@ def test_grid():
     colour = pictures.grid(mg.tensor(np.arange(24, dtype=np.uint8).reshape(1, 3, 2, 4)), gap=0)
     assert colour.shape == (2, 4, 3) and colour[1, 2].tolist() == [6, 14, 22]
     for bad in (np.zeros((2, 28, 28)), np.zeros((2, 2, 4, 4)), np.zeros((0, 1, 4, 4)),
-                np.full((1, 1, 2, 2), np.nan)):
+                np.full((1, 1, 2, 2), np.nan), np.zeros((2, 1, 4, 4), int)):
         with pytest.raises(ValueError, match="grid: images"):
             pictures.grid(bad)
 

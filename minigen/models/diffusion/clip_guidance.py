@@ -15,7 +15,7 @@ import numpy as np
 
 from minigen import grad, sum, tensor
 from minigen.models.diffusion.ddpm import as_noise
-from minigen.models.diffusion.guidance import weight
+from minigen.models.diffusion.guidance import one_each, weight
 from minigen.models.diffusion.noisy_classifier import noised
 from minigen.tensor import track
 
@@ -35,7 +35,8 @@ class CLIPGuided:
 
 
 def fit_slope(clip, x_t, t, c):
-    """∇ f(x_t)·g(c), of the shape of x_t (N, ...), for a text c for each image."""
+    """∇ f(x_t)·g(c), of the shape of x_t (N, ...), for a text c for each image, or one for all."""
+    one_each(x_t, c)
     with track(True):
         x = tensor(x_t, requires_grad=True)
         return grad(sum(clip.f(x, t) * clip.g(c)), x)

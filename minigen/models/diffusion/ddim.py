@@ -59,9 +59,13 @@ class DDIM(DDPM):
         η = 0.
 
         A step back is x_{t−1} = a x_t + b ε_θ(x_t, t). It is solved for x_t by `rounds` times
-        asking the network at the last guess, of which x_{t−1} is the first.
+        asking the network at the last guess, of which x_{t−1} is the first. That comes nearer as
+        long as |b/a| ‖∂ε_θ/∂x_t‖ < 1: with few, large steps some images are not found again.
+        ValueError unless `rounds` ≥ 1.
         """
         self._check_noiseless()
+        if rounds < 1:
+            raise ValueError(f"ddim: encode takes at least one round, got {rounds}")
         s, x = self.schedule, tensor(x_0)
         a = np.sqrt(s.alpha_bar_before / s.alpha_bar)
         b = np.sqrt(1 - s.alpha_bar_before) - a * np.sqrt(1 - s.alpha_bar)

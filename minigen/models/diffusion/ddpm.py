@@ -147,12 +147,15 @@ class DDPM:
 
         L_T is exact, L_0 takes one draw of x_1, and the sum over t = 2 … T between them is
         estimated from `draws` values of t for each image, one from each of as many equal parts.
-        Where σ_1² = 0 (β̃_1 is), σ_2² takes its place. ValueError if another σ_t² is 0.
+        Where σ_1² = 0 (β̃_1 is), σ_2² takes its place. ValueError if another σ_t² is 0, and for
+        no draws.
         """
         s, x_0 = self.schedule, tensor(x_0)
         if not self.sigma2[min(2, s.T):].all():
             raise ValueError("bound: this chain adds no noise, so that images have no density: "
                              "give sigma2 > 0 (DDIM: eta > 0)")
+        if draws < 1:
+            raise ValueError(f"bound: the sum takes at least one draw, got {draws}")
         middle = tensor(xp(x_0.data).zeros(len(x_0), x_0.dtype))
         draws = min(draws, s.T - 1)
         with no_grad():

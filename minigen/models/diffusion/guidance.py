@@ -28,7 +28,8 @@ from minigen.tensor import Tensor, readable, track
 
 def drop_labels(y, classes, rng, p=0.1):
     """Labels y (N,) of which each is left out (∅ = `classes`) with probability p, for training."""
-    return np.where(rng.random(len(y)) < p, classes, labels(y, classes))
+    y = labels(y, classes)
+    return np.where(rng.random(len(y)) < p, classes, y)
 
 
 def labels(y, classes):
@@ -36,9 +37,11 @@ def labels(y, classes):
     if isinstance(y, Tensor) and not readable(y.data):
         return y.data
     y = np.asarray(y.numpy() if isinstance(y, Tensor) else y)
-    if y.dtype.kind not in "iu" or y.size and not 0 <= y.min() <= y.max() < classes:
-        wrong = y[(y < 0) | (y >= classes)] if y.dtype.kind in "iu" else y
-        raise ValueError(f"guidance: labels are integers from 0 to {classes - 1}, got {wrong[0]}")
+    integers = y.ndim == 1 and y.dtype.kind in "iu"
+    wrong = y[(y < 0) | (y >= classes)] if integers else [f"{y.dtype} {y.shape}"]
+    if len(wrong):
+        raise ValueError(f"guidance: labels are integers (N,) from 0 to {classes - 1}, got "
+                         f"{wrong[0]}")
     return y
 
 
@@ -81,12 +84,21 @@ class ClassifierGuided:
 
 
 def log_prob_slope(classifier, x_t, t, y):
-    """∇ log p(y | x_t), of the shape of x_t. Each image's own: the classifier must not mix them."""
+    """∇ log p(y | x_t), of the shape of x_t, for a label y for each image, or one for all. Each
+    image's own: the classifier must not mix them."""
     with track(True):
         x = tensor(x_t, requires_grad=True)
         logits = classifier(x, t)
         y = labels(y, logits.shape[1])
+        one_each(x, y)
         return grad(sum(take_along_axis(log_softmax(logits, 1), indices=y[:, None], axis=1)), x)
+
+
+def one_each(x, y):
+    """ValueError unless there is one y for each of the images x, or one for all."""
+    if len(y) not in (1, len(x)):
+        raise ValueError(f"guidance: {len(x)} images came with {len(y)} labels or texts: expected "
+                         "one for each, or one for all")
 
 
 def weight(w):

@@ -16,6 +16,7 @@ import numpy as np
 from minigen import concatenate, nn
 from minigen.models.diffusion.denoiser import Denoiser, denoiser
 from minigen.models.diffusion.threshold import static
+from minigen.tensor import as_array
 
 
 class Inpainter(Denoiser):
@@ -59,6 +60,13 @@ def holes(n, size, rng):
 
 def fill(sampler, x_0, m, rng, *given):
     """Images x_0 (N, C, H, W) with their holes m filled, the rest as it is. `sampler` is a DDPM,
-    `given` what its network is given: (x_0, m) if that is an Inpainter."""
+    `given` what its network is given: (x_0, m) if that is an Inpainter. ValueError unless m (N, 1,
+    H, W) are 0 and 1 and x_0 is finite, in the holes too, where it does not matter."""
+    x_0, m = as_array(x_0), as_array(m)
+    if m.shape != (len(x_0), 1, *x_0.shape[2:]) or ((m != 0) & (m != 1)).any():
+        raise ValueError(f"fill: masks are {m.shape}, from {m.min():g} to {m.max():g}, expected "
+                         f"{(len(x_0), 1, *x_0.shape[2:])} of 1 in the holes and 0 elsewhere")
+    if not np.isfinite(x_0).all():
+        raise ValueError("fill: x_0 is not finite: write any number, such as 0, into its holes")
     keep = lambda x: m * static(x) + (1 - m) * x_0
     return keep(sampler.sample(len(x_0), x_0.shape[1:], rng, *given, threshold=keep))

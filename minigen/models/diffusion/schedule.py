@@ -58,14 +58,21 @@ class Schedule:
         """The entries of `values` (T + 1,) at integers t (N,), 1 ≤ t ≤ T, or one t for all, as
         (N, 1, …, 1), to be multiplied with `like` (N, ...): of its dtype, on its device.
 
-        Raises ValueError for a t that is not one of 1 … T.
+        Raises ValueError for a t that is not one of 1 … T, TypeError if `like` are no floats.
         """
         data = like.data if isinstance(like, Tensor) else like
+        if data.dtype.kind != "f":
+            raise TypeError(f"diffusion: images are {data.dtype}, expected floats in [−1, 1]: see "
+                            "data.signed")
         picked = self.pick(values, self.check(t)).astype(data.dtype)
         return placed(picked.reshape(-1, *[1] * (data.ndim - 1)), data)
 
     def pick(self, values, t):
-        """The entries of `values` (T + 1,) at integers t (N,) that `check` gave, where t lies."""
+        """The entries of `values` (T + 1,) at integers t (N,) that `check` gave, where t lies.
+        ValueError for values of another schedule."""
+        if len(values) != self.T + 1:
+            raise ValueError(f"diffusion: {len(values)} numbers came for a schedule of {self.T} "
+                             f"steps, expected {self.T + 1}: they may be another schedule's")
         return placed(np.asarray(values), t)[t]
 
     def check(self, t):

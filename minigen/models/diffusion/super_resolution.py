@@ -25,7 +25,7 @@ def beside(x_t, y):
     """What the U-Net sees of images x_t (N, C, H, W) and small ones y (N, C, h, w): (N, 2C, H, W).
     ValueError unless y are as many, of as many channels, and smaller by whole factors."""
     N, C, H, W = x_t.shape
-    if y.ndim != 4 or y.shape[:2] != (N, C) or H % y.shape[2] or W % y.shape[3]:
+    if y.ndim != 4 or y.shape[:2] != (N, C) or not y.size or H % y.shape[2] or W % y.shape[3]:
         raise ValueError(f"super-resolution: the small images are {y.shape}, expected ({N}, {C}, "
                          f"h, w), h a divisor of {H} and w of {W}")
     up = interpolate(y, size=(H, W), mode="bilinear")

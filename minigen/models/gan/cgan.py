@@ -19,6 +19,7 @@ from minigen.models.gan import dcgan
 from minigen.models.gan.gan import NonSaturatingGAN
 from minigen.models.vae.latent import interpolation
 from minigen.nn import Labelled
+from minigen.ops.loss import integers
 
 
 def conditional(shape, d_z, classes, width=dcgan.WIDTH, rng=None):
@@ -33,5 +34,5 @@ def conditional(shape, d_z, classes, width=dcgan.WIDTH, rng=None):
 def between(z, y_1, y_2, classes, n):
     """What G is given on the way from class y_1 to class y_2 with one code z (d_z,): n codes
     (n, d_z), all the same, and n mixtures of the two (n, classes), ends included."""
-    c_1, c_2 = np.eye(classes, dtype=z.dtype)[[y_1, y_2]]
+    c_1, c_2 = np.eye(classes, dtype=z.dtype)[integers("between", np.array([y_1, y_2]), classes)]
     return np.tile(z, (n, 1)), interpolation(c_1, c_2, n)  # eq: biggan-interpolation

@@ -26,15 +26,15 @@ def thresholds(r):
     return np.quantile(r, 1 - TOP, axis=(0, 2, 3)).astype(r.dtype)
 
 
-def enlarged(r, H):
-    """r↑: the maps r (N, U, h, w), bilinearly, to H / h times their size."""
-    return interpolate(tensor(r), scale_factor=H // r.shape[2], mode="bilinear").numpy()
+def enlarged(r, size):
+    """r↑: the maps r (N, U, h, w), bilinearly, at `size` (H, W)."""
+    return interpolate(tensor(r), size=size, mode="bilinear").numpy()
 
 
 def agreement(r, s, t):
     """IoU_{u,c} for each unit: r (N, U, h, w), s (N, H, W) booleans, t (U,) to (U,); 0 where both
     are empty."""
-    on, s = enlarged(r, s.shape[1]) > t[:, None, None], s[:, None]
+    on, s = enlarged(r, s.shape[1:]) > t[:, None, None], s[:, None]
     shared, either = (a.sum((0, 2, 3)) for a in (on & s, on | s))
     return shared / np.maximum(either, 1)  # eq: dissection-agreement
 
@@ -54,8 +54,8 @@ def causal_effect(f, r, units, high, s):
 
 
 def cut(G, layer):
-    """h and f: the generator in evaluation mode, a Sequential, up to its `layer` (included), and
-    the rest; f gives images in [0, 1]. Both take and give arrays."""
+    """h and f: the generator, a Sequential, up to its `layer` (included), and the rest; f gives
+    images in [0, 1]. Both take and give arrays. Each puts its part in evaluation mode."""
     def part(net, after):
         def run(x):
             nn.eval(net)

@@ -13,7 +13,8 @@ TOGETHER = 500  # images
 
 def show(game, z, *given):
     """G(z) for codes z (n, d_z), in evaluation mode (batch norm uses its running statistics), from
-    [−1, 1] to [0, 1]: a NumPy array (n, C, H, W). `given` are arrays of n."""
+    [−1, 1] to [0, 1]: a NumPy array (n, C, H, W). `given` are arrays of n. Afterwards G is in
+    training mode."""
     z, x = tensor(z).data, []
     nn.eval(game.G)
     with no_grad():

@@ -47,14 +47,18 @@ class Game:
             return self.generate(n, rng, *given)
 
     def judge(self, x, rng, *given):
-        """D of the real samples x and of as many drawn ones, with no way back into G.
+        """D of the real samples x and of as many drawn ones, with no way back into G."""
+        x_fake = self.beside(x, rng, *given)
+        return self.D(x, *given), self.D(x_fake, *given)
 
-        ValueError if G draws another shape than that of x."""
+    def beside(self, x, rng, *given):
+        """As many drawn samples as there are real ones x, untracked. ValueError if G draws another
+        shape than that of x."""
         x_fake = self.sample(len(x), rng, *given)
         if x_fake.shape != x.shape:
             raise ValueError(f"{type(self).__name__}: real samples are {x.shape}, G draws "
                              f"{x_fake.shape}: build G and D for the shape of the data")
-        return self.D(x, *given), self.D(x_fake, *given)
+        return x_fake
 
 
 class GAN(Game):

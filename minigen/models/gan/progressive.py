@@ -6,12 +6,14 @@ for twice the resolution are added to both networks, one stage after the other.
 x_low is what the network drew before, x_high what it draws with the new layer. The discriminator
 fades its new layer in alike, and the real images are as sharp as those that are drawn:
 
-    h = (1 − α) read_low(down(x)) + α layer(read_high(x)),   x_real = (1 − α) up(down(x)) + α x
+    h = (1 − α) read_low(down(x)) + α down(layer(read_high(x)))
+    x_real = (1 − α) up(down(x)) + α x
 
-so that nothing jumps when a layer arrives. The game is WGAN-GP's, as in the paper.
+so that nothing jumps when a layer arrives. The game is WGAN-GP's.
 
-Differs from the paper: two doublings; weights are not rescaled at run time, and D is not told how
-much the images of a batch differ.
+Differs from the paper: two doublings, one convolution for each size; weights are not rescaled at
+run time; D is not told how much the images of a batch differ, nor kept from drifting by a term
+0.001 E[D(x)²].
 """
 
 from minigen import avg_pool2d, interpolate, mean, nn, square, tanh, tensor
@@ -97,7 +99,11 @@ class Critic(Growing):
 
 
 def grow(game, stage, alpha):
-    """Set both networks to a stage, whose layers count with α."""
+    """Set both networks to a stage, whose layers count with α. ValueError for others."""
+    stages = len(game.G.layers)
+    if stage not in range(stages) or not 0 <= alpha <= 1:
+        raise ValueError(f"grow: there are the stages 0 to {stages - 1}, and α from 0 to 1; got "
+                         f"{stage} and {alpha}")
     for net in (game.G, game.D):
         net.stage, net.alpha = stage, alpha
 

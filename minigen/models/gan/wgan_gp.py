@@ -24,7 +24,7 @@ class WGANGP(Game):
 
     def d_loss(self, x, rng, *given):
         """−distance + λ · penalty, on the real samples x and as many drawn ones."""
-        x_fake = self.sample(len(x), rng, *given)
+        x_fake = self.beside(x, rng, *given)
         distance = mean(self.D(x, *given)) - mean(self.D(x_fake, *given))
         return -distance + self.lam * penalty(self.D, between(x, x_fake, rng), *given)
 

@@ -17,7 +17,7 @@ alike everywhere is there sooner than what is not.
     flash / no flash     E = ‖f_θ(x_flash) − x̂‖²      x_flash: the same scene, in another light
 
 Differs from the paper: three halvings in place of five, for images of 32×32 pixels, no skip
-connections, and no noise added to z in every step.
+connections, and no noise added to z in every step; z is as on the slide, there U(0, 0.1).
 """
 
 import numpy as np
@@ -124,7 +124,10 @@ def restore(prior, E, opt, steps):
 # ----------------------------------------------------------------------------- what it is shown
 
 def pixel_drop(shape, rng, share=0.5):
-    """A mask that leaves out a `share` of the pixels, with all channels: 0 there, 1 elsewhere."""
+    """A mask that leaves out a `share` of the pixels, with all channels: 0 there, 1 elsewhere.
+    ValueError for a share outside [0, 1]."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"pixel_drop: the share must lie in [0, 1], got {share}")
     known = rng.random((1, *shape[1:])) >= share  # eq: dip-pixel-drop
     return np.broadcast_to(known, shape).astype(np.float32)
 

@@ -13,7 +13,9 @@ from minigen.dist import Normal
 
 
 def degrade(x, sigma, rng):
-    """x̂ = x + ε with ε ~ N(0, σ²), of x's dtype."""
+    """x̂ = x + ε with ε ~ N(0, σ²), of x's dtype. TypeError for images that are no floats."""
+    if x.dtype.kind != "f":
+        raise TypeError(f"degrade: images are {x.dtype}, which holds no noise: expected floats")
     return x + sigma * rng.standard_normal(x.shape).astype(x.dtype)  # eq: dip-degradation
 
 

@@ -23,5 +23,5 @@ def traversal(z, dims, values):
 
 def interpolation(z0, z1, n):
     """n codes z(λ) on the straight line from z0 to z1, ends included: (n, d_z)."""
-    lam = np.linspace(0, 1, n, dtype=z0.dtype)[:, None]
+    lam = np.linspace(0, 1, n, dtype=np.result_type(z0, np.float32))[:, None]
     return (1 - lam) * z0 + lam * z1  # eq: latent-interpolation

@@ -20,16 +20,17 @@ from minigen import concatenate, logsigmoid, mean, split, square
 from minigen.dist import per_image
 from minigen.models.gan import dcgan
 from minigen.models.vae import conv_vae
+from minigen.models.vae.gaussian_vae import half_normal
 from minigen.models.vae.vae import VAE, kl_to_prior
 
-LAYER = 6  # D_ℓ: after D's second batch norm, or its scale would be anybody's
+LAYER = 7  # D_ℓ: after D's second batch norm, or its scale would be anybody's
 
 
 class VAEGAN(VAE):
     """A VAE with a discriminator `D`, a Sequential. `gamma` is γ."""
 
     def __init__(self, encoder, G, D, d_z, gamma=0.1):
-        super().__init__(encoder, G, d_z, lambda x: x)
+        super().__init__(encoder, G, d_z, half_normal)
         self.D, self.gamma = D, gamma
 
     def losses(self, x, rng):
@@ -37,7 +38,7 @@ class VAEGAN(VAE):
         scalars. Take their steps in this order: each needs the networks after its own unchanged."""
         q = self.encode(x)
         z, z_p = q.sample(rng), self.prior(len(x)).sample(rng)
-        drawn = self.decode(concatenate([z, z_p], axis=0))  # one batch norm for both, as later
+        drawn = self.decode(concatenate([z, z_p], axis=0)).mean  # one batch norm for both, as later
         h = self.D[:LAYER](concatenate([x, drawn], axis=0))
         h_x, h_tilde, _ = split(h, 3)
         real, fake, free = split(self.D[LAYER:](h), 3)

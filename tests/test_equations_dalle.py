@@ -71,6 +71,23 @@ def test_images_of_a_text_are_drawn_as_often_as_they_are_probable_given_it():
     assert greedy.shape == (9, 2, 2) and set(greedy.ravel()) <= {0, 1}
 
 
+def test_a_grid_drawn_token_by_token_is_as_probable_as_the_whole():
+    """The probabilities from which `sample` draws, against log p(t, z) − log p(t)."""
+    model = dalle()
+    t, z = every(model)
+    log_p, log_q = model.log_prob(t, z).numpy(), []
+
+    def choose(s, rng):  # no draw: the given tokens, and the log-probability that each had
+        k = model.V + z.reshape(len(z), 4)[:, len(log_q)]
+        log_q.append(s[np.arange(len(s)), k] - np.log(np.exp(s).sum(1)))
+        return k
+
+    assert (model.sample(t, None, choose) == z).all()
+    joint = log_p.reshape(9, 16)
+    given = joint - np.log(np.exp(joint).sum(1, keepdims=True))
+    assert np.allclose(sum(log_q), given.ravel())  # eq: dalle-joint-sequence
+
+
 def test_an_image_is_32_by_32_tokens_of_8192():
     """The paper's sizes: 256 tokens of text of 16,384, then 1,024 of the image."""
     vae = vq_vae((1, 128, 128), K=2, D=4, rng=RNG(0))

@@ -78,20 +78,20 @@ class DALLE:
         surprise = self.surprise(t, z)
         return TEXT * mean(surprise[:, :self.T]) + (1 - TEXT) * mean(surprise[:, self.T:])
 
-    def step(self, s, w):
-        """For decoding.py: the tokens before and the last, w (N,) → the scores of the next of an
-        image (N, V + K), −∞ for those of text, and the tokens."""
-        s = np.column_stack([s, w])
-        with no_grad():
-            scores = self.transformer.scores(s)[:, -1].numpy()
-        return np.where(np.arange(scores.shape[1]) < self.V, -np.inf, scores), s
+    def step(self, state, w):
+        """For decoding.py: the transformer's state before the last token, w (N,) → the scores of
+        the next of an image (N, V + K), −∞ for those of text, and the state."""
+        scores, state = self.transformer.read_on(state, w[:, None])
+        return np.where(np.arange(scores.shape[1]) < self.V, -np.inf, scores), state
 
     def sample(self, t, rng, choose=decoding.sample):
         """A grid for each text t (N, T): integers (N, h, w). `choose`: a rule of decoding.py."""
         t = self.text(t)
         before = np.pad(t[:, :-1], ((0, 0), (1, 0)))
+        state, _ = self.transformer.start(len(t))
+        _, state = self.transformer.read_on(state, before)
         P = math.prod(self.size)
-        z = decoding.generate(self.step, before, t[:, -1], P, choose, rng) - self.V
+        z = decoding.generate(self.step, state, t[:, -1], P, choose, rng) - self.V
         return z.reshape(len(t), *self.size)
 
     def generate(self, t, rng, choose=decoding.sample):

@@ -161,14 +161,15 @@ class LayerNorm:
 
 
 class Embedding:
-    """A learned vector for each of `num_embeddings` integers: (...) → (..., embedding_dim)."""
+    """A learned vector for each of `num_embeddings` integers: (...) → (..., embedding_dim). `std`:
+    of its first numbers."""
 
-    def __init__(self, num_embeddings, embedding_dim, rng=None):
-        self.weight = initializers.empty(num_embeddings, embedding_dim)
+    def __init__(self, num_embeddings, embedding_dim, rng=None, std=1.0):
+        self.weight, self.std = initializers.empty(num_embeddings, embedding_dim), std
         self.init(_rng(rng))
 
     def init(self, rng):
-        initializers.normal(self.weight, 1.0, rng)
+        initializers.normal(self.weight, self.std, rng)
 
     def __call__(self, indices):
         return ops.embedding(indices, self.weight)

@@ -30,14 +30,14 @@ from minigen.tensor import xp
 class LanguageModel:
     """Texts of at most T words 1 … V − 1: integers (N, T), 0 from their end on.
 
-    D, depth, heads: length of a vector, blocks, and attentions in each
+    D, depth, heads: length of a vector, blocks, and attentions in each; std: of the first E and c
 
     `prefix`: x (N, P, D), if there is one; its vectors take the places before the words, but no c.
     """
 
-    def __init__(self, V, T, D=64, depth=2, heads=4, rng=None):
+    def __init__(self, V, T, D=64, depth=2, heads=4, rng=None, std=1.0):
         self.V, self.T, self.D = V, T, D
-        self.embed, self.place = nn.Embedding(V, D, rng), nn.Embedding(T, D, rng)
+        self.embed, self.place = nn.Embedding(V, D, rng, std), nn.Embedding(T, D, rng, std)
         self.blocks = [nn.TransformerBlock(D, heads, rng) for _ in range(depth)]
         self.norm, self.out = nn.LayerNorm(D), nn.Linear(D, V, rng=rng)
 

@@ -8,7 +8,7 @@ import pytest
 
 from minigen import grad, nn, optim, tensor
 from minigen.models.autoregressive import decoding
-from minigen.models.text_to_image.dalle import DALLE
+from minigen.models.text_to_image.dalle import DALLE, language
 from minigen.models.vae.vq_vae import Codebook, vq_vae
 
 RNG = np.random.default_rng
@@ -25,6 +25,7 @@ def dalle(V=3, T=2, K=2, size=(2, 2), seed=0):
     model = DALLE(vae, V, T, D=8, depth=2, heads=2, rng=RNG(seed))
     nn.astype(model.transformer, np.float64)
     model.transformer.out.weight.data *= 4
+    model.transformer.embed.weight.data *= 5
     return model
 
 
@@ -71,6 +72,23 @@ def test_images_of_a_text_are_drawn_as_often_as_they_are_probable_given_it():
     assert greedy.shape == (9, 2, 2) and set(greedy.ravel()) <= {0, 1}
 
 
+def test_a_grid_drawn_token_by_token_is_as_probable_as_the_whole():
+    """The probabilities from which `sample` draws, against log p(t, z) − log p(t)."""
+    model = dalle()
+    t, z = every(model)
+    log_p, log_q = model.log_prob(t, z).numpy(), []
+
+    def choose(s, rng):  # no draw: the given tokens, and the log-probability that each had
+        k = model.V + z.reshape(len(z), 4)[:, len(log_q)]
+        log_q.append(s[np.arange(len(s)), k] - np.log(np.exp(s).sum(1)))
+        return k
+
+    assert (model.sample(t, None, choose) == z).all()
+    joint = log_p.reshape(9, 16)
+    given = joint - np.log(np.exp(joint).sum(1, keepdims=True))
+    assert np.allclose(sum(log_q), given.ravel())  # eq: dalle-joint-sequence
+
+
 def test_an_image_is_32_by_32_tokens_of_8192():
     """The paper's sizes: 256 tokens of text of 16,384, then 1,024 of the image."""
     vae = vq_vae((1, 128, 128), K=2, D=4, rng=RNG(0))
@@ -88,6 +106,30 @@ def test_an_image_is_32_by_32_tokens_of_8192():
         assert token == z[0, i, j]  # eq: dalle-token-grid
     assert model.transformer.place.weight.shape == (1280, 2)
     assert model.transformer.embed.weight.shape == (16384 + 8192, 2)
+
+
+def test_a_place_in_an_image_is_its_row_and_its_column():
+    model = dalle(size=(2, 3))
+    by_hand = [*model.transformer.place.text.weight.numpy()]
+    for i, j in np.ndindex(2, 3):
+        row, column = model.transformer.place.row, model.transformer.place.column
+        by_hand.append(row.weight.numpy()[i] + column.weight.numpy()[j])
+    assert np.array_equal(model.transformer.place.weight.numpy(), by_hand)
+    learnt = {key.partition(".")[2] for key in nn.parameters(model.transformer) if "place" in key}
+    assert learnt == {"text.weight", "row.weight", "column.weight"}
+
+
+def test_a_language_of_images_is_learnt():
+    vae, x = language((3, 8, 12), K=8, D=4, rng=RNG(0)), RNG(1).uniform(-1, 1, (8, 3, 8, 12))
+    x = np.sign(x[:, :, :1, :1] * np.ones_like(x)).astype(np.float32)  # of eight colours
+    vae.codebook.start_from(vae.encoder(tensor(x)), RNG(2))
+    opt, errors = optim.Adam(nn.parameters([vae.encoder, vae.codebook, vae.decoder]), 1e-2), []
+    for _ in range(60):
+        k, x_hat, loss, _ = vae.autoencode(x)
+        opt.step(grad(loss, opt.params))
+        errors.append(np.square(x_hat.numpy() - x).mean())
+    assert k.shape == (8, 2, 3) and errors[-1] < 0.1 * errors[0]
+    assert np.array_equal(vae.decode(vae.encode(x)).mean.numpy().shape, x.shape)
 
 
 def test_a_small_dalle_learns_what_images_a_text_has():

@@ -111,6 +111,59 @@ def test_a_wide_beam_finds_the_most_probable_text(seed):
     assert (lm.most_probable(1, x)[0] == lm.sample(1, None, x, choose=decoding.greedy)).all()
 
 
+# What has been read is kept -----------------------------------------------------------------------
+
+WORDS = np.array([[0, 2, 3], [0, 1, 0], [0, 3, 3]])
+
+
+@pytest.mark.parametrize("shown", [[], [prefix(3)], [prefix(3), prefix(3, 1)]])
+@pytest.mark.parametrize("cuts", [(1, 2), (2,), ()])
+def test_a_text_read_in_parts_has_the_scores_of_the_whole(shown, cuts):
+    lm = language_model()
+    whole, (state, first) = lm.scores(WORDS, *shown).numpy(), lm.start(3, *shown)
+    assert (first == WORDS[:, 0]).all() and len(state) == 1 + len(lm.blocks)
+    for part in np.split(WORDS, cuts, axis=1):
+        s, state = lm.read_on(state, part)
+        assert np.allclose(s, whole[:, state[0].shape[1] - 1], rtol=0, atol=1e-12)
+        assert all(a.shape == (3, sum(x.shape[1] for x in shown) + state[0].shape[1], 2 * D)
+                   and not a.requires_grad for a in state[1:])
+    assert (state[0] == WORDS).all() and np.abs(whole[0] - whole[1]).max() > 0.1
+
+
+def test_a_state_stays_as_it_is_and_its_rows_can_be_chosen():
+    lm, rows = language_model(), [2, 0, 0, 1]
+    state, w = lm.start(3, prefix(3))
+    _, state = lm.read_on(state, WORDS[:, :2])
+    first = lm.read_on(state, WORDS[:, 2:])[0]
+    other = lm.read_on(state, 1 - WORDS[:, 2:] % 2)[0]
+    assert (lm.read_on(state, WORDS[:, 2:])[0] == first).all() and (first != other).any()
+    chosen = lm.read_on(tuple(a[rows] for a in state), WORDS[rows, 2:])[0]
+    assert np.allclose(chosen, first[rows], rtol=0, atol=1e-12)
+
+
+def test_a_word_costs_one_place():
+    lm, places = language_model(), []
+    for block in lm.blocks:
+        block.norm_1 = lambda h, norm=block.norm_1: places.append(h.shape[1]) or norm(h)
+    lm.sample(5, RNG(0), prefix(5))
+    assert places == [2, 2, *[1, 1] * T]
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_a_narrow_beam_finds_what_it_finds_without_keeping_anything(k):
+    lm, x = language_model(1), prefix(1)
+
+    def step(words, w):  # reads all of it again
+        words = np.column_stack([words, w])
+        s = lm.scores(words, tensor(np.repeat(x.numpy(), len(words), 0))).numpy()[:, -1]
+        s[(words[:, 1:] == 0).any(1), 1:] = -np.inf
+        return s, words
+
+    texts, log_p = decoding.beam_search(step, np.empty((1, 0), int), 0, T, k)
+    found, score = lm.most_probable(k, x)
+    assert (found == texts).all() and np.allclose(score, log_p)
+
+
 @pytest.mark.parity
 def test_the_transformer_equals_pytorchs():
     torch = pytest.importorskip("torch")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from minigen import text_metrics
+from minigen.data import scenes
 
 RNG = np.random.default_rng
 WORDS = "a small red ring".split()  # few, so that four in a row come again
@@ -47,6 +48,24 @@ def test_bleu_of_papinenis_examples():
     assert text_metrics.bleu(cat, [[t] for t in cat]) == pytest.approx(1)
     assert text_metrics.bleu(["the cat"], [cat], 2) == pytest.approx(math.exp(1 - 6 / 2))
     assert text_metrics.bleu(["mat the on"], [cat]) == text_metrics.bleu([""], [cat]) == 0
+
+
+def test_colours_are_counted_apart_that_captions_name_and_that_they_do_not():
+    x = np.full((2, 3, 4, 8), 0.1)
+    for image, pixels, rgb in ((0, np.s_[0, :8], (1, 0, 0)), (1, np.s_[0, :7], (0, 0.25, 1)),
+                               (1, np.s_[1:3, :5], (0, 0.9, 0))):
+        x[image][:, *pixels] = np.array(rgb).reshape(3, *[1] * x[0, 0][pixels].ndim)
+    named, others = text_metrics.colours_shown(x, ["a red ring", "a blue ring on a light ground"])
+    assert named == 1 / 2 and others == 1 / 10  # seven pixels are not seen; green is not named
+    seen = scenes.load(n_train=1, n_test=100)
+    x, captions = seen.test_x / 255, seen.test_captions
+    assert text_metrics.colours_shown(x, captions) == (1, 0)
+    named, others = text_metrics.colours_shown(x[::-1], captions)
+    number = seen.test_scenes["number"]
+    both = [len(set(scene["colour"][:scene["number"]]) & set(other["colour"][:other["number"]]))
+            for scene, other in zip(seen.test_scenes, seen.test_scenes[::-1], strict=True)]
+    assert named == sum(both) / number.sum()
+    assert others == (number.sum() - sum(both)) / (600 - number.sum())
 
 
 def test_a_picture_is_judged_by_what_is_said_of_it():

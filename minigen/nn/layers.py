@@ -10,7 +10,7 @@ import numpy as np
 from minigen import ops
 from minigen.nn import initializers
 from minigen.ops.conv import pair
-from minigen.tensor import tensor, write
+from minigen.tensor import tensor, write, xp
 
 
 def _rng(rng):
@@ -161,14 +161,15 @@ class LayerNorm:
 
 
 class Embedding:
-    """A learned vector for each of `num_embeddings` integers: (...) → (..., embedding_dim)."""
+    """A learned vector for each of `num_embeddings` integers: (...) → (..., embedding_dim). `std`:
+    of its first numbers."""
 
-    def __init__(self, num_embeddings, embedding_dim, rng=None):
-        self.weight = initializers.empty(num_embeddings, embedding_dim)
+    def __init__(self, num_embeddings, embedding_dim, rng=None, std=1.0):
+        self.weight, self.std = initializers.empty(num_embeddings, embedding_dim), std
         self.init(_rng(rng))
 
     def init(self, rng):
-        initializers.normal(self.weight, 1.0, rng)
+        initializers.normal(self.weight, self.std, rng)
 
     def __call__(self, indices):
         return ops.embedding(indices, self.weight)
@@ -205,9 +206,22 @@ class MultiheadAttention:
             biases = [None] * 3 if self.in_proj_bias is None else ops.split(self.in_proj_bias, 3)
             q, k, v = (ops.linear(x, w, b) for x, w, b in zip(
                 (query, key, value), ops.split(self.in_proj_weight, 3), biases, strict=True))
+        return self._attend(q, k, v, attn_mask, is_causal)
+
+    def go_on(self, x, past):
+        """The causal attention to themselves of places x (N, T, D) that stand after others, whose
+        keys and values, side by side, are `past` (N, S, 2 D): (N, T, D), and the past of what
+        follows, (N, S + T, 2 D)."""
+        q, kv = ops.split(ops.linear(x, self.in_proj_weight, self.in_proj_bias), [x.shape[2]], -1)
+        past = ops.concatenate([past, kv], axis=1)
+        T, S = x.shape[1], past.shape[1]
+        seen = xp(past.data).tri(T, S, S - T, dtype=bool)  # by place t all up to S − T + t
+        return self._attend(q, *ops.split(past, 2, -1), seen), past
+
+    def _attend(self, q, k, v, attn_mask, is_causal=False):
         o = ops.scaled_dot_product_attention(*map(self._heads, (q, k, v)), attn_mask,
                                              is_causal=is_causal)
-        return self.out_proj(ops.reshape(ops.swapaxes(o, 1, 2), query.shape))
+        return self.out_proj(ops.reshape(ops.swapaxes(o, 1, 2), q.shape))
 
     def _heads(self, x):
         N, T, D = x.shape

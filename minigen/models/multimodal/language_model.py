@@ -10,6 +10,9 @@ The network is a transformer with a causal mask (Vaswani et al. 2017; Radford et
     h ← h + attention(LN(h)),  h ← h + MLP(LN(h))       several times; a place sees none after it
     p_θ(w_t | …) = softmax(U LN(h_{t−1}))
 
+As a place sees none after it, words that follow do not change it. Who writes keeps the keys and
+values of the places so far, in every block, and computes one place for each word.
+
 The word 0 ends a text, and w_0 = 0: a text begins where another ended. It has at most T words, and
 after so many it is over, so that the probabilities of all texts sum to one.
 
@@ -18,22 +21,23 @@ Differs from Vinyals et al.: a transformer in place of an LSTM; x is several vec
 
 import numpy as np
 
-from minigen import concatenate, cross_entropy, mean, nn, no_grad, sum, swapaxes
+from minigen import concatenate, cross_entropy, mean, nn, no_grad, sum, swapaxes, tensor
 from minigen.models.autoregressive import decoding
 from minigen.ops.loss import integers
+from minigen.tensor import xp
 
 
 class LanguageModel:
     """Texts of at most T words 1 … V − 1: integers (N, T), 0 from their end on.
 
-    D, depth, heads: length of a vector, blocks, and attentions in each
+    D, depth, heads: length of a vector, blocks, and attentions in each; std: of the first E and c
 
     `prefix`: x (N, P, D), if there is one; its vectors take the places before the words, but no c.
     """
 
-    def __init__(self, V, T, D=64, depth=2, heads=4, rng=None):
+    def __init__(self, V, T, D=64, depth=2, heads=4, rng=None, std=1.0):
         self.V, self.T, self.D = V, T, D
-        self.embed, self.place = nn.Embedding(V, D, rng), nn.Embedding(T, D, rng)
+        self.embed, self.place = nn.Embedding(V, D, rng, std), nn.Embedding(T, D, rng, std)
         self.blocks = [nn.TransformerBlock(D, heads, rng) for _ in range(depth)]
         self.norm, self.out = nn.LayerNorm(D), nn.Linear(D, V, rng=rng)
 
@@ -66,18 +70,38 @@ class LanguageModel:
         """−log p_θ(w | x), averaged over a batch of texts (N, T)."""
         return -mean(self.log_prob(w, *prefix))
 
+    @no_grad()
     def start(self, n, *prefix):
-        """The state for decoding.py before any word, and w_0 (n,)."""
-        return (np.empty((n, 0), int), *prefix), np.zeros(n, int)
+        """The state for decoding.py before any word, and w_0 (n,). A state is the words read, (n,
+        t), and for each block the keys and values of all places so far, (n, P + t, 2 D)."""
+        like = nn.like(self)
+        past = [tensor(xp(like).empty((n, 0, 2 * self.D), like.dtype))] * len(self.blocks)
+        for x in prefix:
+            _, past = self._go_on(x, past)
+        return (np.empty((n, 0), int), *past), np.zeros(n, int)
+
+    @no_grad()
+    def read_on(self, state, w):
+        """Read words w, integers (N, t), after those of a state: the scores (N, V), an array, of
+        what follows the last, and the new state."""
+        words, *past = state
+        words = np.concatenate([words, w], axis=1)
+        h, past = self._go_on(self.read(words)[:, -w.shape[1]:], past)
+        return self.out(self.norm(h[:, -1])).numpy(), (words, *past)
+
+    def _go_on(self, h, past):
+        """Vectors h (N, t, D) through all blocks, after the places of `past`; and their past."""
+        longer = []
+        for block, before in zip(self.blocks, past, strict=True):
+            h, after = block.go_on(h, before)
+            longer.append(after)
+        return h, longer
 
     def step(self, state, w):
-        """For decoding.py: the words before and the last, w (N,) → scores (N, V), the state."""
-        words, *prefix = state
-        words = np.column_stack([words, w])
-        with no_grad():
-            s = self.scores(words, *prefix)[:, -1].numpy()
-        over = (words[:, 1:] == 0).any(1, keepdims=True)
-        return np.where(over & (np.arange(self.V) > 0), -np.inf, s), (words, *prefix)
+        """For decoding.py: the state before the last word, w (N,) → scores (N, V), the state."""
+        s, state = self.read_on(state, w[:, None])
+        over = (state[0][:, 1:] == 0).any(1, keepdims=True)
+        return np.where(over & (np.arange(self.V) > 0), -np.inf, s), state
 
     def sample(self, n, rng, *prefix, choose=decoding.sample):
         """n texts: integers (n, T). `choose`: a rule of decoding.py."""

@@ -12,21 +12,39 @@ of a text t, z_1, z_2, … are drawn one after the other, and the decoder paints
 A token counts from 0 here, and those of images come after those of text: V + z. Where a text must
 stand a token of images has no probability, nor the other way round.
 
+The vector of a place is its own in the text, and in the image that of its row plus that of its
+column: what "above" means is learnt once, not for every place.
+
 Differs from the paper: a VQ-VAE in place of one with Gumbel softmax; a place attends to all before
-it, and has a vector of its own, not one for its row and one for its column. The images that the
-paper draws are then ranked by CLIP: see retrieval.py.
+it, there in most layers to its row or its column alone. The images that the paper draws are then
+ranked by CLIP: see retrieval.py.
 """
 
 import math
 
 import numpy as np
 
-from minigen import concatenate, cross_entropy, mean, no_grad, sum, swapaxes
+from minigen import concatenate, cross_entropy, mean, nn, no_grad, sum, swapaxes
 from minigen.models.autoregressive import decoding
 from minigen.models.multimodal.language_model import LanguageModel
+from minigen.models.vae.gaussian_vae import half_normal
+from minigen.models.vae.vq_vae import CHANNELS, vq_vae
 from minigen.ops.loss import integers
 
 TEXT = 1 / 8  # the share of the text in the loss
+STD = 0.2  # of the first vectors of tokens and places: small, so that the blocks are soon heard
+
+
+class Places:
+    """The vectors of T places of text and of an image's h·w, row by row: `weight` (T + h·w, D)."""
+
+    def __init__(self, T, size, D, rng=None):
+        self.text, self.row, self.column = (nn.Embedding(n, D, rng, STD) for n in (T, *size))
+
+    @property
+    def weight(self):
+        image = self.row.weight[:, None] + self.column.weight  # (h, w, D)
+        return concatenate([self.text.weight, image.reshape(-1, image.shape[2])])
 
 
 class DALLE:
@@ -43,7 +61,8 @@ class DALLE:
         self.vq_vae, self.V, self.T = vq_vae, V, T
         self.K, self.size = vq_vae.prior.K, vq_vae.prior.size
         places = T + math.prod(self.size)
-        self.transformer = LanguageModel(V + self.K, places, D, depth, heads, rng)
+        self.transformer = LanguageModel(V + self.K, places, D, depth, heads, rng, STD)
+        self.transformer.place = Places(T, self.size, D, rng)
 
     def text(self, t):
         """Texts t as an array of integers (N, T), or an error."""
@@ -78,23 +97,42 @@ class DALLE:
         surprise = self.surprise(t, z)
         return TEXT * mean(surprise[:, :self.T]) + (1 - TEXT) * mean(surprise[:, self.T:])
 
-    def step(self, s, w):
-        """For decoding.py: the tokens before and the last, w (N,) → the scores of the next of an
-        image (N, V + K), −∞ for those of text, and the tokens."""
-        s = np.column_stack([s, w])
-        with no_grad():
-            scores = self.transformer.scores(s)[:, -1].numpy()
-        return np.where(np.arange(scores.shape[1]) < self.V, -np.inf, scores), s
+    def step(self, state, w):
+        """For decoding.py: the transformer's state before the last token, w (N,) → the scores of
+        the next of an image (N, V + K), −∞ for those of text, and the state."""
+        scores, state = self.transformer.read_on(state, w[:, None])
+        return np.where(np.arange(scores.shape[1]) < self.V, -np.inf, scores), state
 
     def sample(self, t, rng, choose=decoding.sample):
         """A grid for each text t (N, T): integers (N, h, w). `choose`: a rule of decoding.py."""
         t = self.text(t)
         before = np.pad(t[:, :-1], ((0, 0), (1, 0)))
+        state, _ = self.transformer.start(len(t))
+        _, state = self.transformer.read_on(state, before)
         P = math.prod(self.size)
-        z = decoding.generate(self.step, before, t[:, -1], P, choose, rng) - self.V
+        z = decoding.generate(self.step, state, t[:, -1], P, choose, rng) - self.V
         return z.reshape(len(t), *self.size)
 
     def generate(self, t, rng, choose=decoding.sample):
         """p(x | z) for a grid drawn for each text t (N, T): a distribution over images."""
         with no_grad():
             return self.vq_vae.decode(self.sample(t, rng, choose))
+
+
+def language(shape, K=256, D=16, rng=None):
+    """The `vq_vae` of images of real values of this shape, with norms, and with a layer or
+    two more in either network."""
+    vae, (C, *_), (a, b) = vq_vae(shape, K, D, half_normal, rng), shape, CHANNELS
+    norm = lambda channels: nn.GroupNormSiLU(8, channels)
+    vae.encoder = nn.Sequential(
+        nn.Conv2d(C, a, 4, stride=2, padding=1, rng=rng), norm(a),             # (N, a, H/2, W/2)
+        nn.Conv2d(a, b, 4, stride=2, padding=1, rng=rng), norm(b),             # (N, b, H/4, W/4)
+        nn.Conv2d(b, b, 3, padding=1, rng=rng), norm(b),
+        nn.Conv2d(b, D, 1, rng=rng))
+    vae.decoder = nn.Sequential(
+        nn.Conv2d(D, b, 3, padding=1, rng=rng), norm(b),
+        nn.Conv2d(b, b, 3, padding=1, rng=rng), norm(b),
+        nn.ConvTranspose2d(b, a, 4, stride=2, padding=1, rng=rng), norm(a),
+        nn.Conv2d(a, a, 3, padding=1, rng=rng), norm(a),
+        nn.ConvTranspose2d(a, C, 4, stride=2, padding=1, rng=rng))
+    return vae

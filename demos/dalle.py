@@ -1,0 +1,104 @@
+"""DALL-E: images of a caption, word by word in a language of images, the best first.
+
+    python demos/dalle.py                                  offline, on drawn scenes with captions
+
+First a VQ-VAE learns the language, in which an image is 8×8 words, then a transformer which of them
+follow a caption, then CLIP which images and captions belong together. For each test caption some
+images are drawn, and CLIP puts those first that fit best.
+
+samples.png, a column a caption (printed): the test image it was written for, then what was drawn
+for it, in CLIP's order. reconstructions.png: test images, and what the VQ-VAE makes of their words;
+it draws no better.
+
+colour_named is the share of the colours that a caption names which its image shows,
+colour_not_named that of the others: of the test images themselves, of their reconstructions, of the
+first image drawn for each caption, and of the one that CLIP puts first. r_precision says how often
+an image leads to its caption among 100, by CLIP: of the best by the view of who chose it. Nats are
+for each word.
+"""
+
+import numpy as np
+
+from minigen import metrics, nn, no_grad, optim, tensor, text_metrics, train
+from minigen.data import in_order, signed, unsigned
+from minigen.data.scenes import LONGEST, VOCABULARY, encode
+from minigen.demo import Demo, at_least, cli
+from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
+from minigen.models.clip.retrieval import embed, rerank
+from minigen.models.text_to_image.dalle import DALLE, language
+
+SHARES = (0, 0.34, 0.73, 1)  # of the steps, when each of the three begins, and the end
+FEW = 16  # images: the first two learn more from many small steps than from few large ones
+SHOWN = 10
+
+
+def main(argv=None):
+    run = Demo("dalle", __doc__, argv, data=("scenes",), batch=64, steps=2200,
+               flags=lambda p: p.add_argument("--drawn", type=at_least(1), default=8, metavar="N",
+                                              help="images drawn for each caption"))
+    if run.args.batch < 2:
+        raise train.UserError("--batch is 1, but CLIP compares a pair with others: give 2 or more")
+    vae = language(run.data.shape)
+    model = DALLE(vae, len(VOCABULARY), LONGEST, D=96, depth=3)
+    clip = CLIP(ImageEncoder(run.data.shape, 64), TextEncoder(len(VOCABULARY), LONGEST, 64))
+    nn.init([vae, model.transformer, clip], run.rng)
+    with no_grad():
+        vae.codebook.start_from(vae.encoder(tensor(signed(run.batch(0)))), run.rng)
+    opt_v = optim.Adam(nn.parameters([vae.encoder, vae.codebook, vae.decoder]))
+    opt_t, opt_c = optim.Adam(nn.parameters(model.transformer)), optim.AdamW(nn.parameters(clip))
+    words = encode(run.data.train_captions)
+    starts = [int(share * run.args.steps) for share in SHARES]
+
+    def step(t, rng):
+        stage = np.searchsorted(starts, t, "right")
+        start, end = starts[stage - 1:stage + 1]
+        rate = optim.warmup(t - start, 50) * optim.cosine(t - start, end - start, floor=0.02)
+        batch = signed(run.batch(t)), run.xp.asarray(words[run.indices(t)])
+        opt_v.lr = opt_t.lr = opt_c.lr = 3e-3 * rate
+        if stage == 3:
+            x, c = batch
+            return train.descend(opt_c, clip.loss(tensor(x), c)[0], name="clip", max_norm=1.0)
+        for x, c in in_order(*batch, batch_size=FEW):
+            if stage == 1:
+                _, _, loss, parts = vae.autoencode(x)
+                numbers = train.descend(opt_v, loss, parts, name="vq_vae", max_norm=100.0)
+            else:
+                loss = model.loss(c, vae.encode(x))
+                numbers = train.descend(opt_t, loss, name="transformer", max_norm=1.0)
+        return numbers
+
+    run.fit(step, vae=vae, transformer=model.transformer, clip=clip, opt_v=opt_v, opt_t=opt_t,
+            opt_c=opt_c)
+
+    test, n = run.data.first(n_test=500), run.args.drawn
+    x, captions, c = signed(test.test_x), test.test_captions, encode(test.test_captions)
+    z = vae.encode(x)
+    with no_grad():
+        surprise = np.concatenate([model.surprise(*part).numpy()
+                                   for part in in_order(c, z, batch_size=100)])
+        again = vae.decode(z).mean.numpy()
+    drawn = np.concatenate([model.generate(part, run.rng).mean.numpy()
+                            for part in in_order(np.repeat(c, n, 0), batch_size=500)])
+    g, f = embed(clip.g, c), embed(clip.f, drawn).reshape(len(c), n, -1)
+    drawn = drawn.reshape(len(c), n, *x.shape[1:])
+    order = np.array([rerank(*pair) for pair in zip(f, g, strict=True)])
+    ranked = np.take_along_axis(drawn, order[:, :, None, None, None], 1)
+    run.picture("samples", unsigned(np.concatenate([x[:SHOWN], *ranked[:SHOWN].swapaxes(0, 1)])))
+    run.picture("reconstructions", unsigned(np.concatenate([x[:SHOWN], again[:SHOWN]])))
+    print("captions of samples.png:", *captions[:SHOWN], sep="\n  ")
+
+    numbers = {"test_nats_text": surprise[:, :LONGEST].mean(),
+               "test_nats_image": surprise[:, LONGEST:].mean(),
+               "squared_error": np.square(unsigned(again) - unsigned(x)).sum((1, 2, 3)).mean()}
+    for name, images in (("truth", x), ("reconstructed", again), ("first", drawn[:, 0]),
+                         ("best", ranked[:, 0])):
+        named, not_named = text_metrics.colours_shown(unsigned(images), captions)
+        numbers |= {f"colour_named_{name}": named, f"colour_not_named_{name}": not_named,
+                    f"r_precision@1_{name}": metrics.r_precision(
+                        g, embed(clip.f, images), 1, np.random.default_rng(0),
+                        min(99, len(c) - 1))}
+    run.finish(numbers)
+
+
+if __name__ == "__main__":
+    cli(main)

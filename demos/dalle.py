@@ -53,11 +53,12 @@ def main(argv=None):
         stage = np.searchsorted(starts, t, "right")
         start, end = starts[stage - 1:stage + 1]
         rate = optim.warmup(t - start, 50) * optim.cosine(t - start, end - start, floor=0.02)
-        batch = signed(run.batch(t)), run.xp.asarray(words[run.indices(t)])
+        batch = signed(run.batch(t)), words[run.indices(t)]
         opt_v.lr = opt_t.lr = opt_c.lr = 3e-3 * rate
         if stage == 3:
             x, c = batch
-            return train.descend(opt_c, clip.loss(tensor(x), c)[0], name="clip", max_norm=1.0)
+            loss, _ = clip.loss(tensor(x), run.xp.asarray(c))
+            return train.descend(opt_c, loss, name="clip", max_norm=1.0)
         for x, c in in_order(*batch, batch_size=FEW):
             if stage == 1:
                 _, _, loss, parts = vae.autoencode(x)

@@ -9,7 +9,7 @@ from operator import attrgetter
 import numpy as np
 
 from minigen.operation import op
-from minigen.tensor import Node, Tensor, as_array, track, xp
+from minigen.tensor import Node, Tensor, as_array, tensor, track, xp
 
 
 @op
@@ -25,7 +25,10 @@ def sum_to(x, *, shape):
     """x summed over the axes that broadcasting from `shape` would repeat: its transpose."""
     lead = x.ndim - len(shape)
     axes = (*range(lead), *(i + lead for i, n in enumerate(shape) if n == 1 != x.shape[i + lead]))
-    return x.sum(axis=axes, keepdims=True).reshape(shape)
+    y = x.sum(axis=axes, keepdims=True)
+    if lead < 0 or y.shape[lead:] != tuple(shape):
+        raise ValueError(f"sum_to: {x.shape} is not broadcast from {tuple(shape)}")
+    return y.reshape(shape)
 @sum_to.vjp
 def sum_to(g, _x, *, shape): return broadcast_to(g, shape=_x.shape)
 
@@ -60,7 +63,7 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
             raise ValueError(f"grad: y has shape {y.shape}, not one element: "
                              "take its sum or mean, or pass cotangent=")
         cotangent = xp(y.data).ones(y.shape, y.dtype)
-    cotangent = cotangent if isinstance(cotangent, Tensor) else Tensor(as_array(cotangent))
+    cotangent = tensor(cotangent)
     if (cotangent.shape, cotangent.dtype) != (y.shape, y.dtype):
         raise ValueError(f"grad: cotangent is {cotangent.shape} {cotangent.dtype}, "
                          f"y is {y.shape} {y.dtype}: they must be equal")

@@ -28,7 +28,7 @@ from minigen.ops import (
     where,
 )
 from minigen.ops.loss import integers
-from minigen.tensor import Tensor, placed, tensor
+from minigen.tensor import Tensor, placed, readable, tensor, xp
 
 __all__ = ["Bernoulli", "Categorical", "DiscretisedNormal", "Normal", "kl", "noise",
            "per_image"]
@@ -36,7 +36,7 @@ __all__ = ["Bernoulli", "Categorical", "DiscretisedNormal", "Normal", "kl", "noi
 
 def noise(rng, like):
     """ε ~ N(0, I), of the shape, dtype and device of a tensor or an array."""
-    like = _tensor(like)
+    like = tensor(like)
     return Tensor(placed(rng.standard_normal(like.shape, like.dtype), like.data))
 
 
@@ -45,16 +45,12 @@ def per_image(values):
     return sum(values, tuple(range(1, values.ndim)))
 
 
-def _tensor(x):
-    return x if isinstance(x, Tensor) else tensor(x)
-
-
 class Normal:
     """N(μ, σ²) with diagonal covariance, given as μ and log σ², which broadcasts to the shape of μ.
     """
 
     def __init__(self, mu, logvar):
-        self.mu, self.logvar = _tensor(mu), _tensor(logvar)
+        self.mu, self.logvar = tensor(mu), tensor(logvar)
         sizes = zip(self.logvar.shape[::-1], self.mu.shape[::-1], strict=False)
         if self.logvar.ndim > self.mu.ndim or any(n not in (1, m) for n, m in sizes):
             raise ValueError(f"Normal: logvar {self.logvar.shape} must broadcast to mu "
@@ -93,7 +89,7 @@ class DiscretisedNormal:
 
     def log_prob(self, x):
         """log ∫ N(u; μ, σ²) du over x's interval, a probability, for x on one of the levels."""
-        x, rsigma = _tensor(x), exp(-0.5 * self.normal.logvar)
+        x, rsigma = tensor(x), exp(-0.5 * self.normal.logvar)
         distance, half = (x - self.normal.mu) * rsigma, rsigma * (1 / 255)
         # log(Φ(high) − Φ(low)) on the side of the normal where both are small, so that neither
         # rounds to 1
@@ -108,7 +104,7 @@ class Bernoulli:
     """1 with probability σ(logits), else 0."""
 
     def __init__(self, logits):
-        self.logits = _tensor(logits)
+        self.logits = tensor(logits)
 
     @property
     def mean(self):
@@ -117,7 +113,7 @@ class Bernoulli:
     def sample(self, rng):
         """Zeros and ones, of the logits' shape and dtype; not differentiable."""
         p = self.mean.numpy()
-        return Tensor((rng.random(p.shape, p.dtype) < p).astype(p.dtype))
+        return Tensor(np.asarray(rng.random(p.shape, p.dtype) < p, p.dtype))
 
     def log_prob(self, x):
         """x log p + (1 − x) log(1 − p), also for x between 0 and 1."""
@@ -128,7 +124,7 @@ class Categorical:
     """Class k with probability softmax(logits)ₖ, classes on the last axis."""
 
     def __init__(self, logits):
-        self.logits = _tensor(logits)
+        self.logits = tensor(logits)
 
     @property
     def probs(self):
@@ -147,10 +143,12 @@ class Categorical:
 
 def choice(weights, rng):
     """An index along the last axis, drawn in proportion to the weights (..., K) ≥ 0: an array of
-    integers (...)."""
+    integers (...). ValueError where they are NaN or all 0."""
     c = weights.astype(np.float64).cumsum(-1)
+    if readable(c) and not (c[..., -1] > 0).all():
+        raise ValueError("choice: weights are NaN, or 0 for all values: nothing can be drawn")
     u = placed(rng.random((*c.shape[:-1], 1)), c) * c[..., -1:]
-    return (c <= u).sum(-1)
+    return xp(c).asarray((c <= u).sum(-1))
 
 
 def kl(q, p):

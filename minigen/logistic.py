@@ -39,7 +39,7 @@ class LogisticMixture:
 
     logits (N, K, H, W) of π; mu and log_s (N, K, C, H, W), in the scale of [−1, 1];
     coef (N, K, C (C − 1) / 2, H, W), in the order 10, 20, 21; tensors or arrays.
-    centre: an array (N, C, H, W); the formula then holds for v − centre in the place of v.
+    centre: a number or (N, C, H, W); the formula then holds for v − centre in the place of v.
     """
 
     def __init__(self, logits, mu, log_s, coef, centre=0, levels=256):
@@ -74,7 +74,7 @@ class LogisticMixture:
             means.append(self.mu[:, :, c:c + 1] + given)
             at += c
         means = concatenate(means, 2) if C > 1 else means[0]
-        return means + np.expand_dims(self.centre, 1) if np.ndim(self.centre) else means
+        return means + (np.expand_dims(self.centre, 1) if np.ndim(self.centre) else self.centre)
 
     def log_prob(self, x):
         """log p(x) of each pixel, nats: (N, H, W). x is (N, C, H, W), integers 0 … levels − 1."""

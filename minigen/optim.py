@@ -11,7 +11,7 @@ that key, `opt.t` counts steps, and `opt.lr` may be set between steps (see the s
 import math
 
 from minigen import kernels
-from minigen.tensor import Tensor, numbers_at, recording, write, xp
+from minigen.tensor import Tensor, as_array, numbers_at, recording, write, xp
 
 __all__ = ["Adam", "AdamW", "Optimizer", "RMSprop", "SGD", "clip_factor", "clip_grad_norm",
            "clip_grad_value", "cosine", "step_decay", "warmup"]
@@ -153,7 +153,7 @@ def clip_grad_norm(grads, max_norm):
     Returns the dict of gradients and the norm before."""
     total = math.sqrt(sum(kernels.square_sum([g.data for g in grads.values()])))
     factor = clip_factor(total, max_norm)
-    return {key: Tensor(g.data * g.dtype.type(factor)) for key, g in grads.items()}, total
+    return {key: Tensor(as_array(g.data * g.dtype.type(factor))) for key, g in grads.items()}, total
 
 
 def clip_factor(norm, max_norm):
@@ -166,7 +166,7 @@ def clip_factor(norm, max_norm):
 
 def clip_grad_value(grads, max_value):
     """Every entry of every gradient limited to [−max_value, max_value]."""
-    return {key: Tensor(g.data.clip(-max_value, max_value)) for key, g in grads.items()}
+    return {key: Tensor(as_array(g.data.clip(-max_value, max_value))) for key, g in grads.items()}
 
 
 # ---------------------------------------------------------------------------------- schedules

@@ -168,18 +168,18 @@ def _check_readable(a):
 
 def tensor(a, requires_grad=False):
     """A tensor from an array, a Python list (float32, or of booleans), a number, or anything with
-    ``__array__`` or DLPack (PyTorch, JAX, CuPy), taken without a copy. With ``requires_grad=True``
-    the array is copied, because optimisers write into it; it must be float32 or float64."""
-    if isinstance(a, Tensor):
-        data, written = a.data, last_write(a)
-    else:
-        data, written = as_array(a), None
+    ``__array__`` or DLPack (PyTorch, JAX, CuPy), taken without a copy; a tensor is itself, with its
+    history. With ``requires_grad=True`` the array is copied, because optimisers write into it; it
+    must be float32 or float64."""
+    if isinstance(a, Tensor) and not requires_grad:
+        return a
+    data = a.data if isinstance(a, Tensor) else as_array(a)
     if requires_grad:
         if data.dtype not in FLOATS:
             raise TypeError(f"tensor: requires_grad needs float32 or float64, got {data.dtype}: "
                             "use a.astype(numpy.float32)")
-        data, written = data.copy(), None
-    t = Tensor(data, written=written)
+        data = data.copy()
+    t = Tensor(data)
     t.requires_grad = bool(requires_grad)
     return t
 

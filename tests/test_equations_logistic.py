@@ -8,7 +8,7 @@ import scipy.integrate
 import scipy.special
 import scipy.stats
 
-from minigen import grad, sum, tensor
+from minigen import grad, gradcheck, sum, tensor
 from minigen.logistic import LogisticMixture, log_bin
 from minigen.models.autoregressive.linear_predictor import SIDE, UP, LinearPredictor
 
@@ -101,6 +101,11 @@ def test_centre_and_scale_change_the_variable():
     assert np.allclose(p.log_s.numpy(), plain.log_s.numpy() + np.log(s)[:, None, None])
     one = LogisticMixture(p.logits, means, p.log_s, np.zeros((4, K, 3, 2, 2)))
     assert np.allclose(p.log_prob(x).numpy(), one.log_prob(x).numpy())
+
+
+def test_all_parameters_have_the_slope_of_the_probability():
+    x, raw = RNG(0).integers(0, 256, (2, 3, 2, 2)), RNG(1).normal(size=(2, 20, 2, 2))
+    gradcheck(lambda raw: LogisticMixture.from_channels(raw, 0.1, (0.5, 1, 2)).log_prob(x), raw)
 
 
 def test_float32_loses_nothing_far_out():

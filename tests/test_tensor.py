@@ -20,7 +20,9 @@ def test_what_tensor_makes():
     assert tensor([1, 2]).dtype == tensor(3).dtype == tensor((1.5, 2)).dtype == F32
     assert tensor(F64(3)).dtype == F64 and tensor(np.array([1])).dtype == np.int64
     x = tensor(a, requires_grad=True)
-    assert x.data is not a and x.requires_grad and not tensor(x).requires_grad
+    assert x.data is not a and x.requires_grad and tensor(x) is x
+    again = tensor(x, requires_grad=True)
+    assert again is not x and again.data is not x.data and again.node is None
     with pytest.raises(TypeError, match="requires_grad needs float32 or float64, got int64"):
         tensor(np.array([1]), requires_grad=True)
     with pytest.raises(TypeError, match="expected a tensor, an array or a number, got str"):

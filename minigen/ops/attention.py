@@ -31,8 +31,10 @@ def _attention(g, y, q, k, v, *, mask, is_causal, scale):
 def _attention(q, k, v, *, mask, is_causal, scale):
     scores = matmul(q, swapaxes(k, -1, -2)) * scale
     if mask is not None and mask.dtype != bool:
-        scores = scores + mask
-    allowed = mask if mask is not None and mask.dtype == bool else None
+        allowed = mask != -math.inf
+        scores = scores + xp(mask).where(allowed, mask, 0)
+    else:
+        allowed = mask
     if is_causal:
         causal = xp(q.data).tri(q.shape[-2], k.shape[-2], dtype=bool)
         allowed = causal if allowed is None else allowed & causal

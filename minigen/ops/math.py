@@ -61,7 +61,7 @@ def power(a, b):
 def power(g, y, a, b):
     def ga():
         if isinstance(b, Tensor):
-            return g * where(b == 0, 0.0, b * power(a, b - 1))
+            return g * where((a == 0) & (b == 0), 0.0, b * power(a, b - 1))
         return None if b == 0 else g * b * (a if b == 2 else power(a, b - 1))
     def gb():
         if isinstance(a, Tensor):

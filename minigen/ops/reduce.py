@@ -41,7 +41,7 @@ def _count(x, axis, ddof=0):
 @op
 def sum(x, *, axis=None, keepdims=False):
     if axis == (0, *range(2, x.ndim)) and x.ndim > 2 and x.dtype in FLOATS:  # a bias's gradient
-        y = kernels.channel_sum(x.reshape(*x.shape[:2], -1))
+        y = kernels.channel_sum(x.reshape(*x.shape[:2], math.prod(x.shape[2:])))
         return y.reshape(1, -1, *[1] * (x.ndim - 2)) if keepdims else y
     return x.sum(axis, keepdims=keepdims)
 @sum.vjp

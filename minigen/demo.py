@@ -52,6 +52,7 @@ INIT = 0x1417  # keeps the first weights' noise apart from that of step t, drawn
 def cli(main):
     """Run a demo's `main` as a program: a mistake of the user's is one line and exit code 2, Ctrl-C
     one line and 130."""
+    sys.stdout.reconfigure(errors="replace")  # there are terminals without ×
     try:
         main()
     except (UserError, data.DataError) as e:

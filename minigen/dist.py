@@ -161,9 +161,7 @@ def kl(q, p):
         away = (q.mu - p.mu) * exp(-0.5 * p.logvar)
         return 0.5 * (p.logvar - q.logvar + exp(q.logvar - p.logvar) + square(away) - 1)
     if isinstance(q, Bernoulli):
-        a, b = q.logits, p.logits
-        return (sigmoid(a) * (logsigmoid(a) - logsigmoid(b))
-                + sigmoid(-a) * (logsigmoid(-a) - logsigmoid(-b)))
+        return _one_side(q.logits, p.logits) + _one_side(-q.logits, -p.logits)
     if q.logits.shape[-1:] != p.logits.shape[-1:]:
         raise ValueError(f"kl: expected the same classes, got {q.logits.shape[-1]} and "
                          f"{p.logits.shape[-1]}")
@@ -171,3 +169,10 @@ def kl(q, p):
     never = log_q == -math.inf  # 0 log 0 = 0
     log_q, log_p = where(never, 0.0, log_q), where(never, 0.0, log_p)
     return sum(exp(log_q) * (log_q - log_p), -1)
+
+
+def _one_side(a, b):
+    """σ(a) log (σ(a) / σ(b)), and 0 where σ(a) is 0."""
+    never = a == -math.inf
+    a, b = where(never, 0.0, a), where(never, 0.0, b)
+    return where(never, 0.0, sigmoid(a) * (logsigmoid(a) - logsigmoid(b)))

@@ -24,7 +24,7 @@ def as_operands(args, kw, name, inputs):
 def operand(a, name, i, inputs):
     """The i-th input of the op `name` as a tensor or a Python number. NumPy's scalars and bools
     count as Python numbers, so that none of them promotes a float32."""
-    if isinstance(a, (np.generic, bool)):
+    if isinstance(a, (np.generic, bool)) and not np.iscomplexobj(a):
         return a.item() if isinstance(a, np.generic) else int(a)
     return Tensor(as_array(a, f"{name}: {[*inputs, i][min(i, len(inputs))]}: "))
 

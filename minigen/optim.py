@@ -88,6 +88,8 @@ class SGD(Optimizer):
 
     def __init__(self, params, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0,
                  nesterov=False):
+        if not momentum >= 0:
+            raise ValueError(f"SGD: momentum must not be negative, got {momentum}")
         if nesterov and (momentum <= 0 or dampening):
             raise ValueError("SGD: nesterov needs momentum > 0 and no dampening")
         self.momentum, self.dampening = momentum, dampening
@@ -126,9 +128,9 @@ class Adam(Optimizer):
     decoupled = False
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-        for beta in betas:
-            if not 0 <= beta < 1:
-                raise ValueError(f"{type(self).__name__}: betas must lie in [0, 1), got {betas}")
+        if not all(0 <= beta < 1 for beta in betas) or not eps >= 0:
+            raise ValueError(f"{type(self).__name__}: betas must lie in [0, 1) and eps must not be "
+                             f"negative, got {betas} and {eps}")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         super().__init__(params, lr)
 
@@ -166,6 +168,8 @@ def clip_factor(norm, max_norm):
 
 def clip_grad_value(grads, max_value):
     """Every entry of every gradient limited to [−max_value, max_value]."""
+    if not max_value >= 0:
+        raise ValueError(f"max_value must not be negative, got {max_value}")
     return {key: Tensor(as_array(g.data.clip(-max_value, max_value))) for key, g in grads.items()}
 
 

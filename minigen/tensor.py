@@ -167,10 +167,9 @@ def _check_readable(a):
 
 
 def tensor(a, requires_grad=False):
-    """A tensor from an array, a Python list (float32, or of booleans), a number, or anything with
-    ``__array__`` or DLPack (PyTorch, JAX, CuPy), taken without a copy; a tensor is itself, with its
-    history. With ``requires_grad=True`` the array is copied, because optimisers write into it; it
-    must be float32 or float64."""
+    """A tensor from an array, a list (float32, or of booleans), a number, or anything with
+    ``__array__`` or DLPack (PyTorch, JAX, CuPy), without a copy; of a tensor itself. With
+    ``requires_grad=True`` a copy, for optimisers write into it; it must be float32 or float64."""
     if isinstance(a, Tensor) and not requires_grad:
         return a
     data = a.data if isinstance(a, Tensor) else as_array(a)
@@ -186,6 +185,8 @@ def tensor(a, requires_grad=False):
 
 def as_array(a, who=""):
     if isinstance(a, (np.ndarray, np.generic)):
+        if a.dtype.kind == "c":
+            raise TypeError(f"{who}expected real numbers, got {a.dtype}: pass .real and .imag")
         return np.asarray(a)
     if isinstance(a, (list, tuple, int, float)):
         booleans = not np.isscalar(a) and np.asarray(a).dtype == bool

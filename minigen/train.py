@@ -175,9 +175,11 @@ def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **
     done, before, began = 0, 0.0, time.perf_counter()
     if resume:
         found = load_checkpoint(last, **parts)
-        if "step" not in found:
-            raise UserError(f"{last} is not a checkpoint of a training run: it was left as it is")
-        done, before = int(found["step"]), float(found["seconds"])
+        try:
+            done, before = int(found["step"]), float(found["seconds"])
+        except (KeyError, ValueError):
+            raise UserError(f"{last} is not a checkpoint of a training run: it was left as it is"
+                            ) from None
         if done > steps:
             raise UserError(f"{last} has done {done} steps, more than the {steps} asked for")
 
@@ -239,7 +241,7 @@ def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **
 def _lines_until(done, log):
     """The lines of the log up to step `done`; one that was cut short is left out."""
     kept = []
-    for line in log.read_text().splitlines() if done and log.exists() else ():
+    for line in log.read_text(errors="replace").splitlines() if done and log.exists() else ():
         with contextlib.suppress(ValueError):
             if json.loads(line)["step"] <= done:
                 kept.append(line + "\n")

@@ -182,6 +182,8 @@ def test_folder_without_files(tmp_path, name, monkeypatch):
          "https://", "--data-dir", "MINIGEN_DATA")
     with pytest.raises(DataError, match="absent: no such folder .the data folder given"):
         load(name, tmp_path / "absent")
+    with pytest.raises(DataError, match="~nobodyx.data: no such folder"):
+        load(name, "~nobodyx/data")
     monkeypatch.setenv("MINIGEN_DATA", str(tmp_path / "gone"))
     with pytest.raises(DataError, match="gone: no such folder .MINIGEN_DATA"):
         load(name)

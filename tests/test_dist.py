@@ -84,6 +84,10 @@ def test_kl_of_impossible_classes():
     assert kl.item() == pytest.approx(np.log(3) - stats.entropy(p))
     slope = p * (np.log(p) + stats.entropy(p))
     assert np.allclose(grad(kl, logits).numpy(), [*slope, 0])
+    sure, even = dist.Bernoulli([np.inf, -np.inf, 0.0]), dist.Bernoulli([0.0, 0.0, 0.0])
+    assert np.allclose(dist.kl(sure, even).numpy(), [np.log(2), np.log(2), 0])
+    assert np.array_equal(dist.kl(sure, sure).numpy(), np.zeros(3))
+    assert dist.kl(even, sure).numpy()[0] == np.inf
     with pytest.raises(ValueError, match="kl: expected the same classes, got 2 and 3"):
         dist.kl(certain, dist.Categorical(np.zeros(3)))
     with pytest.raises(TypeError, match="kl: expected two Normal, .* got int and int"):
@@ -96,6 +100,14 @@ def test_a_normal_has_a_mean_for_every_number():
             dist.Normal(mu, logvar)
     z = dist.Normal(np.zeros((4, 3)), np.zeros((4, 1))).sample(RNG(0)).numpy()
     assert len(np.unique(z)) == 12
+
+
+def test_one_sample_without_axes_is_a_tensor():
+    for p in (dist.Categorical(np.zeros(3)), dist.Bernoulli(np.float32(0))):
+        assert p.sample(RNG(0)).numpy().shape == () and "shape=()" in repr(p.sample(RNG(0)))
+    for weights in ([0.0, 0.0], [np.nan, 1.0]):
+        with pytest.raises(ValueError, match="choice: weights are NaN, or 0 for all"):
+            dist.choice(np.array(weights), RNG(0))
 
 
 def test_samples_of_the_discretised_normal_are_levels():

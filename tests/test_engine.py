@@ -121,6 +121,11 @@ def test_wrong_vjps_are_named():
     twice.vjp(lambda g: mg.concatenate([g, g]))
     with pytest.raises(ValueError, match=r"vjp of twice gave shape \(6,\) for .* \(3,\)"):
         grad(twice(x := leaf(1.0, 2.0, 3.0)).sum(), x)
+    turned = op(lambda x: 2 * x.T)
+    turned.vjp(lambda g: 2 * g)  # of the same size, but not of the same shape
+    x = leaf([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
+    with pytest.raises(ValueError, match=r"gave shape \(3, 2\) for an input of shape \(2, 3\)"):
+        grad(turned(x).sum(), x)
     with pytest.raises(TypeError, match="the vjp of twice asks for z: there are y and x"):
         twice.vjp(lambda g, _y, z: g)
     for f in (lambda g, y: g * y, lambda x, *xs: x, lambda *, k: k):

@@ -8,7 +8,7 @@ from leaves import leaf
 from scipy.stats import norm
 
 import minigen as mg
-from minigen import grad, kernels, no_grad, tensor
+from minigen import grad, kernels, no_grad, optim, tensor
 from minigen.models.gan.divergences import js_weighted
 
 
@@ -66,6 +66,32 @@ def test_extremes(f, xs, ys, slopes):
     np.testing.assert_allclose(slope, slopes, rtol=1e-12, atol=1e-300)
 
 
+def test_the_second_slope_of_log_ndtr_far_out():
+    """It is −1 + 1/x² − 6/x⁴ + … , where φ/Φ and −x differ in their last digits only."""
+    for dtype, tolerance in ((np.float32, 1e-6), (np.float64, 1e-8)):
+        x = leaf(-1e6, -1e4, -1e3, -60, dtype=dtype)
+        second = grad(grad(mg.log_ndtr(x).sum(), x, create_graph=True).sum(), x).numpy()
+        r = x.numpy().astype(float) ** -2
+        np.testing.assert_allclose(second, -1 + r - 6 * r**2 + 50 * r**3, rtol=0, atol=tolerance)
+
+
+def test_a_mixed_second_derivative_of_a_power():
+    a, b = leaf(2.0, 1.5), leaf(0.0, 1.0)
+    for first, then in ((a, b), (b, a)):  # ∂²aᵇ/∂a∂b = aᵇ⁻¹ (1 + b log a)
+        found = grad(grad((a ** b).sum(), first, create_graph=True).sum(), then).numpy()
+        np.testing.assert_allclose(found, [0.5, 1 + np.log(1.5)])
+
+
+def test_a_row_that_sees_nothing_has_no_slope_under_either_mask():
+    q, k, v = (tensor(np.random.default_rng(i).normal(size=(1, 3, 4)), True) for i in range(3))
+    seen = np.array([[1, 1, 0], [0, 0, 0], [0, 1, 1]], bool)
+    for mask in (seen, np.where(seen, 0.0, -np.inf)):
+        plain, twice = (grad(mg.scaled_dot_product_attention(q, k, v, mask).sum(), [q, k, v],
+                             create_graph=again) for again in (False, True))
+        for a, b in zip(plain, twice, strict=True):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-12)
+
+
 def test_the_slope_of_log_ndtr_keeps_its_digits_in_float32():
     x = leaf(-1e5, -1e4, -3e3, -20, -1, 3, dtype=np.float32)
     near = x.numpy()[3:].astype(float)
@@ -91,6 +117,20 @@ def test_empty_arrays(f):
     assert grad(y.sum(), x).shape == (0, 3)
     with no_grad():
         assert f(x).shape == y.shape
+
+
+def test_the_gradient_of_a_bias_of_no_images_is_0():
+    b = tensor(np.ones(4), requires_grad=True)
+    y = mg.conv2d(np.ones((0, 3, 8, 8)), np.ones((4, 3, 3, 3)), b)
+    assert np.array_equal(grad(y.sum(), b).numpy(), np.zeros(4))
+    assert [part.shape for part in mg.split(np.ones((0, 3)), 3)] == [(0, 3)] * 3
+    assert mg.embedding([], np.ones((3, 4))).shape == (0, 4)
+
+
+def test_gradients_without_axes_are_clipped_to_arrays():
+    grads = {"tau": leaf(3.0)[0].detach()}
+    for clipped in (optim.clip_grad_norm(grads, 1.0)[0], optim.clip_grad_value(grads, 1.0)):
+        assert clipped["tau"].numpy().shape == () and clipped["tau"].item() == pytest.approx(1)
 
 
 def test_empty_reductions_say_so():

@@ -125,10 +125,21 @@ def test_unfit_checkpoint_is_refused_and_kept(tmp_path, whole, how, capsys):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
 
 
+def test_numbers_that_numpy_has_not(tmp_path):
+    head = b'{"w":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'
+    (tmp_path / "bf16").write_bytes(len(head).to_bytes(8, "little") + head + b"00")
+    with pytest.raises(UserError, match="holds numbers that NumPy has not"):
+        train.load_checkpoint(tmp_path / "bf16", w=nn.Linear(1, 1))
+
+
 def test_weights_that_are_no_run_cannot_be_gone_on_with(tmp_path):
     nn.save({"model": {"p": mg.tensor([1.0])}}, tmp_path / "last.safetensors")
     with pytest.raises(UserError, match="not a checkpoint of a training run"):
         train.fit(None, 5, seed=0, out=tmp_path, resume=True, model={"p": mg.tensor([1.0])})
+    for about in ({"step": "3"}, {"step": "x", "seconds": "1"}):
+        nn.save_arrays(tmp_path / "last.safetensors", {"model.p": np.ones(1, np.float32)}, about)
+        with pytest.raises(UserError, match="not a checkpoint of a training run"):
+            train.fit(None, 5, seed=0, out=tmp_path, resume=True, model={"p": mg.tensor([1.0])})
 
 
 # ----------------------------------------------------------------------------------------- the disk

@@ -54,7 +54,10 @@ def _folder(name, data_dir, download):
     """The first folder with files of data set `name`."""
     reader = READ[name]
     named = data_dir or os.environ.get("MINIGEN_DATA")
-    named = named and Path(named).expanduser()
+    try:
+        named = named and Path(named).expanduser()
+    except RuntimeError:  # of a ~name that is nobody's
+        named = Path(named)
     if named and not named.is_dir():
         raise DataError(f"{named}: no such folder "
                         f"({'the data folder given' if data_dir else 'MINIGEN_DATA'})")

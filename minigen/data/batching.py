@@ -43,6 +43,8 @@ def batches(*arrays, batch_size, seed, start=0, stop=None):
 
 def in_order(*arrays, batch_size):
     """Yield every row once, in order, for evaluation; the last batch may be smaller."""
+    if batch_size < 1:
+        raise ValueError(f"in_order needs batch_size >= 1; got {batch_size}")
     for i in range(0, _length(arrays), batch_size):
         rows = slice(i, i + batch_size)
         yield arrays[0][rows] if len(arrays) == 1 else tuple(a[rows] for a in arrays)

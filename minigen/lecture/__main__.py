@@ -20,6 +20,7 @@ from minigen.lecture.tags import blocks
 def main(argv=None):
     """Run the command line; gives the exit code."""
     args = parser().parse_args(argv)
+    sys.stdout.reconfigure(errors="replace")  # there are terminals without Σ
     try:
         return args.run(args)
     except FileNotFoundError as error:

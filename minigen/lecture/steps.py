@@ -1,11 +1,14 @@
 """A derivation as a program: each of its lines a number, beside the one it is to equal."""
 
 import argparse
+import sys
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+
+from minigen.demo import at_least
 
 __all__ = ["Step", "cli"]
 
@@ -61,7 +64,9 @@ def cli(doc, derive, argv=None):
     """Print a derivation. `derive(rng)` gives pairs of a title and its steps. SystemExit(1) if
     a line that is no mistake of the slides does not hold, or a mistake does."""
     parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
-    parser.add_argument("--seed", type=int, default=0, help="of the numbers it is computed on")
+    parser.add_argument("--seed", type=at_least(0), default=0,
+                        help="of the numbers it is computed on")
+    sys.stdout.reconfigure(errors="replace")  # there are terminals without Σ
     parts = derive(np.random.default_rng(parser.parse_args(argv).seed))
     for title, steps in parts:
         print(f"\n{title}\n")

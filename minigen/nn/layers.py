@@ -180,7 +180,8 @@ class MultiheadAttention:
     2017): query (N, T, D), key and value (N, S, D) → (N, T, D), PyTorch's batch_first=True.
 
     `attn_mask` is that of `minigen.scaled_dot_product_attention`, boolean (True: may look) or
-    float; PyTorch's layer of this name means the opposite by a boolean one.
+    float, and broadcasts to (N, heads, T, S); PyTorch's layer of this name means the opposite by a
+    boolean one.
     """
 
     def __init__(self, embed_dim, num_heads, *, bias=True, rng=None):

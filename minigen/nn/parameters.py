@@ -110,6 +110,9 @@ def load_arrays(path):
     try:
         with safe_open(path, "numpy") as f:
             return {key: f.get_tensor(key) for key in f.keys()}, f.metadata() or {}
+    except (TypeError, AttributeError) as e:  # of kinds that safetensors does not find in NumPy
+        raise ValueError(f"{path} holds numbers that NumPy has not ({e}): save it as float32; it "
+                         "was left as it is") from e
     except SafetensorError as e:
         raise ValueError(f"{path} is not a complete safetensors file ({e}): it may be cut short; "
                          "it was left as it is") from e
@@ -191,6 +194,9 @@ class EMA:
     """
 
     def __init__(self, params, decay=0.999):
+        if not params or not 0 <= decay <= 1:
+            raise ValueError(f"EMA: {len(params)} parameters and decay = {decay}, expected one or "
+                             "more, and a decay in [0, 1]")
         self.params, self.decay, self.t, self.now = params, decay, 0, None
         self.average = {key: p.data.copy() for key, p in params.items()}
 

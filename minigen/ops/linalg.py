@@ -41,7 +41,7 @@ def _linear(x, w, b):
 def _linear(g, x, w):  # gᵀx, not (xᵀg)ᵀ: the gradient lies in memory as the weight does
     return lambda: _matmul(g, w), lambda: _matmul(transpose(g), x), g
 
-@lifted("x", "weight")
+@lifted("x", "weight", "bias")
 def linear(x, weight, bias=None):
     """x Wᵀ + b on the last axis; weight is (out, in), bias (out,)."""
     if not x.ndim or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:

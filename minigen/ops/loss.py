@@ -84,8 +84,8 @@ def one_hot(indices, num_classes, dtype=np.float32):
 
 
 def _raw(a):
-    return a.data if isinstance(a, Tensor) else np.asarray(a) if isinstance(
-        a, (list, tuple, int)) else as_array(a)
+    return a.data if isinstance(a, Tensor) else np.asarray(
+        a, None if np.size(a) else int) if isinstance(a, (list, tuple, int)) else as_array(a)
 
 
 def integers(name, indices, n):

@@ -171,7 +171,10 @@ def _slope_of_log_ndtr(x):
         from cupyx.scipy.special import erfcx
     return math.sqrt(2 / math.pi) / erfcx(x * -math.sqrt(0.5))
 @_slope_of_log_ndtr.vjp
-def _slope_of_log_ndtr(g, y, x): return -g * y * (x + y)
+def _slope_of_log_ndtr(g, y, x):
+    far = x < -50  # there x + y = −1/x + 2/x³ − 10/x⁵ + … would be lost in rounding
+    r = 1 / where(far, x, -50.0)
+    return -g * y * where(far, r * (-1 + r * r * (2 - 10 * r * r)), x + y)
 
 @op
 def abs(x): return xp(x).abs(x)

@@ -142,4 +142,7 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if tuple(x.shape[-len(shape):]) != shape:
         raise ValueError(f"layer_norm: the last axes of x must be {shape}, x is {x.shape}")
+    for name, t in (("weight", weight), ("bias", bias)):
+        if t is not None and t.shape != shape:
+            raise ValueError(f"layer_norm: {name} is {t.shape}, expected {shape}")
     return _layer_norm(x, _weight(weight, bias), bias, axes=len(shape), eps=eps)

@@ -134,7 +134,7 @@ def split(x, indices_or_sections, axis=0):
     if not np.ndim(cuts):
         if cuts < 1 or n % cuts:
             raise ValueError(f"split: axis {axis} of length {n} does not divide into {cuts}")
-        cuts = range(n // cuts, n, n // cuts)
+        cuts = [n // cuts * i for i in range(1, cuts)]
     edges = [0, *cuts, n]
     return [getitem(x, _along(x, axis, slice(a, b)))
             for a, b in zip(edges[:-1], edges[1:], strict=True)]
@@ -213,7 +213,9 @@ def _add_along_axis(gg, *, indices, axis, shape):
 @lifted("x")
 def pad(x, pad_width, mode="constant", constant_values=0.0):
     """x with borders, as NumPy's: `pad_width` is a number, one pair, or a pair for each axis; modes
-    "constant", "edge", "reflect", "symmetric", "wrap"."""
+    "constant", "edge", "reflect", "symmetric", "wrap". `constant_values` is one number."""
+    if np.ndim(constant_values):
+        raise ValueError(f"pad: constant_values must be one number, got {constant_values}")
     width = np.asarray(pad_width)
     if width.dtype.kind not in "iu" or (width < 0).any():
         raise ValueError(f"pad: pad_width must be integers, none negative, got {pad_width}")

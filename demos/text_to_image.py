@@ -12,16 +12,15 @@ teacher's view.
 
 import numpy as np
 
-from minigen import interpolate, metrics, nn, no_grad, optim, tensor, train
+from minigen import interpolate, metrics, nn, no_grad, optim, tensor, text_metrics, train
 from minigen.data import signed, unsigned
-from minigen.data.scenes import COLOURS, LONGEST, VOCABULARY, encode
+from minigen.data.scenes import LONGEST, VOCABULARY, encode
 from minigen.demo import Demo, at_least, cli
 from minigen.models.gan.dcgan import adam
-from minigen.models.gan.dissection import colour
 from minigen.models.text_to_image.attngan import attngan
 from minigen.models.text_to_image.damsm import DAMSM
 
-SEEN, LAM = 8, 0.2  # pixels of a colour (the smallest object has 20); weight of the DAMSM
+LAM = 0.2  # weight of the DAMSM
 
 
 def main(argv=None):
@@ -59,13 +58,12 @@ def main(argv=None):
     rows = [truth, *(unsigned(x) for x in (small, *large))]
     run.picture("samples", np.concatenate([images[:10] for images in rows]))
     print("captions of samples.png:", *captions[:10], sep="\n  ")
-    named, numbers = np.array([[name in text.split() for name in COLOURS] for text in captions]), {}
+    numbers = {}
     for name, images in (("truth", truth), ("drawn", rows[2])):
-        shown = np.stack([colour(hue)(images).sum((1, 2)) >= SEEN for hue in COLOURS.values()], 1)
+        named, not_named = text_metrics.colours_shown(images, captions)
         with no_grad():
             _, v_bar = match.regions(tensor(2 * images - 1))
-        numbers |= {f"colour_named_{name}": shown[named].mean(),
-                    f"colour_not_named_{name}": shown[~named].mean(),
+        numbers |= {f"colour_named_{name}": named, f"colour_not_named_{name}": not_named,
                     f"r_precision@1_{name}": metrics.r_precision(
                         words[2].numpy(), v_bar.numpy(), 1, np.random.default_rng(0),
                         min(99, n - 1))}

@@ -6,6 +6,11 @@ from operator import or_
 
 import numpy as np
 
+from minigen.data.scenes import COLOURS
+from minigen.models.gan.dissection import colour
+
+SEEN = 8  # pixels of a colour; the smallest object of a scene has 20
+
 
 def bleu(said, true, n=4):
     """How much of sentences stands in true ones as well (Papineni et al. 2002): 0 to 1.
@@ -54,6 +59,14 @@ def semantic_object_accuracy(found, named):
     Hinz, Heinrich & Wermter 2020 count each kind that a caption names apart.
     """
     return float((found | ~named).all(1).mean())  # eq: soa
+
+
+def colours_shown(images, captions):
+    """Of the colours of drawn scenes, the share of those that captions name, and of the others,
+    that are to be seen in the images, (N, 3, H, W) in [0, 1]: two numbers."""
+    named = np.array([[name in text.split() for name in COLOURS] for text in captions])
+    shown = np.stack([colour(hue)(images).sum((1, 2)) >= SEEN for hue in COLOURS.values()], 1)
+    return shown[named].mean(), shown[~named].mean()
 
 
 def relative_score(marks, reference):

@@ -116,6 +116,7 @@ TWO.classes = 3
     (lambda: schedule.cosine(0), "T must be a whole number of steps, at least 1, got 0"),
     (lambda: schedule.respaced(schedule.linear(50), 51), "expected 1 to 50 steps"),
     (lambda: schedule.respaced(schedule.linear(50), 0), "expected 1 to 50 steps"),
+    (lambda: schedule.respaced(schedule.linear(50), 5, first=0), "a t from 1 to 50, got 0"),
     (lambda: denoiser((1, 30, 28)), "height and width must be divisible by 4, got 30×28"),
     (lambda: nn.TimeUNet(1, 1, 4, (8, 8))(X[:, :, :7], X[:, 0, 0, :4]), "divisible by 2, got (2,"),
     (lambda: nn.Folded(None)(X[:, :, :7], None), "height and width must be even, got (2, 1, 7, 8)"),

@@ -10,13 +10,11 @@ threshold, with the static and with the dynamic one, which suits photographs bet
 these are black and white by right. classifier_guidance.png is the other kind of guidance.
 """
 
-import argparse
-
 import numpy as np
 
 from minigen import data, nn, optim, pictures, ruler, train
 from minigen.demo import Demo, cli
-from minigen.diffusion_demo import T, sampling_steps
+from minigen.diffusion_demo import T, guidance_weight, sampling_steps
 from minigen.dist import noise
 from minigen.models.diffusion import schedule, threshold, velocity
 from minigen.models.diffusion.conditional import conditional
@@ -29,19 +27,8 @@ WEIGHTS, OMEGA = (0, 1, 2, 4, 8), 5.0
 THRESHOLDS = {"none": None, "static": threshold.static, "dynamic": threshold.dynamic(0.9)}
 
 
-def weight(text):
-    try:
-        w = float(text)
-    except ValueError:
-        w = -1.0
-    if not 0 <= w <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
-    return w
-
-
 def flags(parser):
-    parser.add_argument("--weight", type=weight, default=2.0, metavar="W",
-                        help="guidance weight of samples.png")
+    guidance_weight(parser, 2.0, "guidance weight of samples.png")
     sampling_steps(parser)
 
 

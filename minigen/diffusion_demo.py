@@ -1,4 +1,5 @@
-"""What the demos of diffusion models share: T, and in how many of the T steps they sample."""
+"""What the demos of diffusion models share: T, in how many of the T steps they sample, and the
+guidance weight."""
 
 import argparse
 
@@ -18,3 +19,17 @@ def sampling_steps(parser, default=25):
 
     parser.add_argument("--sampling-steps", type=number, default=default, metavar="N",
                         help=f"how many of the {T} steps a sample takes")
+
+
+def guidance_weight(parser, default, says):
+    """Add --weight, from 0 to 100; `says` is its help."""
+    def number(text):
+        try:
+            w = float(text)
+        except ValueError:
+            w = -1.0
+        if not 0 <= w <= 100:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
+        return w
+
+    parser.add_argument("--weight", type=number, default=default, metavar="W", help=says)

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from minigen import data, dist, grad, nn, optim, tensor
-from minigen.models.diffusion import ddim, improved_ddpm, snr, velocity
+from minigen.models.diffusion import clean, ddim, improved_ddpm, snr, velocity
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
 from minigen.models.diffusion.exact import Mixture
@@ -212,6 +212,24 @@ def test_a_network_of_the_velocity_gives_the_noise_and_its_loss():
     assert np.allclose(model.predict_x0(x_t, t, model.eps(x_t, t)).numpy(), x_0 - b * wrong)
     loss, _ = model.loss(x_0, RNG(25), weight=velocity.weight(s))
     assert loss.item() == pytest.approx((wrong ** 2).mean())
+
+
+def test_a_network_of_the_image_gives_the_noise_and_its_loss():
+    s, rng = Schedule(BETA), RNG(26)
+    x_0, wrong = rng.normal(size=(2, 30, 3))
+    draws = RNG(27)
+    t, eps = draws.integers(1, 6, 30), draws.standard_normal(x_0.shape)
+    a, b = A[t][:, None] ** 0.5, (1 - A[t][:, None]) ** 0.5
+    x_t = a * x_0 + b * eps
+    assert np.allclose(clean.Clean(lambda *_: tensor(x_0), s)(tensor(x_t), t).numpy(), eps)
+    model = DDPM(clean.Clean(lambda *_: tensor(x_0 + wrong), s), s)
+    assert np.allclose(model.predict_x0(x_t, t, model.eps(x_t, t)).numpy(), x_0 + wrong)
+    for gamma in (1, 1.5, 10):
+        loss, _ = model.loss(x_0, RNG(27), weight=clean.weight(s, gamma))
+        w = np.array([min(1 / (1 - A[k]), gamma) for k in t])
+        assert loss.item() == pytest.approx((w * (wrong ** 2).mean(1)).mean())
+    with pytest.raises(ValueError, match=r"gives \(30, 1\) for images x_t \(30, 3\)"):
+        clean.Clean(lambda *_: tensor(x_0[:, :1]), s)(tensor(x_t), t)
 
 
 # ---------------------------------------------------------------------------------- SNR

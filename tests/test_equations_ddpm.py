@@ -131,6 +131,9 @@ def test_fewer_steps_are_the_same_diffusion():
     assert np.allclose(schedule.respaced(s, 1000).beta, s.beta)
     times = schedule.respaced(s, 4, power=2).times
     assert list(times) == [0, 1, 1 + 999 / 9, 1 + 999 * 4 / 9, 1000]
+    late = schedule.respaced(s, 4, first=100)
+    assert list(late.times) == [0, 100, 400, 700, 1000]
+    assert np.allclose(late.alpha_bar, s.alpha_bar[late.times])
     crowded = schedule.respaced(s, 1000, power=2)
     assert crowded.T < 1000 and (np.diff(crowded.times) > 0).all() and crowded.times[-1] == 1000
 

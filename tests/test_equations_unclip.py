@@ -9,7 +9,7 @@ from test_equations_guidance import PI, log_p, mixture, noise_of, points, slope
 
 from minigen import grad, nn, optim, tensor
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
-from minigen.models.diffusion import unclip
+from minigen.models.diffusion import clean, unclip
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.exact import Mixture
@@ -187,6 +187,8 @@ def test_a_text_diff_by_hand():
     assert np.allclose(found, expected)  # eq: dalle2-text-diff
     back = unclip.turned(z, g_1, g_0, [1 / 2])
     assert np.allclose(back, [[0.5**0.5, -0.5**0.5]])  # eq: dalle2-text-diff
+    g = np.concatenate([g_0, g_1])  # a turn for each of two
+    assert np.allclose(unclip.turned(z, g, g[::-1], [1 / 3, 1 / 2]), [expected[1], back[0]])
 
 
 def test_a_text_diff_is_the_slides_sum_brought_back_to_length_1():
@@ -228,17 +230,17 @@ def test_the_decoder_is_told_both_codes_with_the_time():
 
 def test_the_prior_gives_the_code_and_is_taught_by_its_distance():
     s = linear(40)
-    net = unclip.CodePrior(3, s, D=8, layers=1, heads=2, rng=RNG(0))
+    net = unclip.CodePrior(3, D=8, layers=1, heads=2, rng=RNG(0))
     z, g = (a.astype(np.float32) for a in RNG(1).normal(size=(2, 50, 3)))
-    loss, _ = DDPM(net, s).loss(z, RNG(2), tensor(g), weight=1 / s.snr)
+    loss, _ = DDPM(clean.Clean(net, s), s).loss(z, RNG(2), tensor(g), weight=clean.weight(s, 1))
     draws = RNG(2)
     t, eps = draws.integers(1, 41, 50), draws.standard_normal(z.shape, np.float32)
     a = alpha_bar_of(s)[t][:, None].astype(np.float32)
     z_t = a**0.5 * z + (1 - a)**0.5 * eps
-    guess = net.predict(tensor(z_t), t, tensor(g)).numpy()
+    guess = net(tensor(z_t), t, tensor(g)).numpy()
     assert loss.item() == pytest.approx(((z - guess)**2).mean(), rel=1e-4)
     for changed in ((z_t + 1, t, g), (z_t, t[::-1].copy(), g), (z_t, t, g[::-1].copy())):
-        other = net.predict(tensor(changed[0]), changed[1], tensor(changed[2])).numpy()
+        other = net(tensor(changed[0]), changed[1], tensor(changed[2])).numpy()
         assert np.abs(other - guess).max() > 1e-3
 
 
@@ -264,8 +266,8 @@ def test_both_networks_learn_and_the_prior_finds_the_code_of_the_text():
     y, s = np.repeat([[1], [2]], 16, 0), linear(50)
     clip = CLIP(ImageEncoder((1, 8, 8), 4, (4, 8), RNG(0)), TextEncoder(3, 1, 4, 8, 1, 2, RNG(1)))
     model = unclip.UnCLIP(
-        clip, DDPM(unclip.CodePrior(4, s, D=16, layers=1, heads=2, rng=RNG(2)), s),
-        DDIM(unclip.code_denoiser((1, 8, 8), 4, (8, 8), 16, RNG(3)), s), (1, 8, 8))
+        clip, DDPM(clean.Clean(unclip.CodePrior(4, D=16, layers=1, heads=2, rng=RNG(2)), s), s),
+        DDIM(clean.Clean(unclip.code_denoiser((1, 8, 8), 4, (8, 8), 16, RNG(3)), s), s), (1, 8, 8))
     opt = optim.Adam(nn.parameters([model.prior.net, model.decoder.net]), lr=1e-2)
     log = []
     for t in range(80):

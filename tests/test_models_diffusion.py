@@ -69,6 +69,21 @@ def test_dense_mixing_is_its_formula():
     assert np.allclose(found, x + h + W["second.bias"][:, None, None])
 
 
+def test_a_folded_unet_sees_four_pixels_as_one_place():
+    x, seen = RNG(0).normal(size=(3, 2, 4, 6)), []
+
+    def unet(h, e):
+        seen.append((h.numpy(), e))
+        return 2 * h
+
+    net = nn.Folded(unet)
+    assert np.allclose(net(tensor(x), "e").numpy(), 2 * x)  # each pixel is put back in its place
+    (h, e), = seen
+    assert h.shape == (3, 8, 2, 3) and e == "e"
+    for c, i, j in np.ndindex(2, 2, 2):
+        assert np.array_equal(h[:, 4 * c + 2 * i + j], x[:, c, i::2, j::2])
+
+
 def test_the_bound_of_small_variances_is_that_of_near_ones():
     """β̃_1 = 0 would leave images without a density: β̃_2 takes its place."""
     net, x = lambda x_t, t: 0.9 * tensor(x_t), np.float32([-1, 0, 1]).repeat(16)
@@ -101,8 +116,10 @@ TWO.classes = 3
     (lambda: schedule.cosine(0), "T must be a whole number of steps, at least 1, got 0"),
     (lambda: schedule.respaced(schedule.linear(50), 51), "expected 1 to 50 steps"),
     (lambda: schedule.respaced(schedule.linear(50), 0), "expected 1 to 50 steps"),
+    (lambda: schedule.respaced(schedule.linear(50), 5, first=0), "a t from 1 to 50, got 0"),
     (lambda: denoiser((1, 30, 28)), "height and width must be divisible by 4, got 30×28"),
     (lambda: nn.TimeUNet(1, 1, 4, (8, 8))(X[:, :, :7], X[:, 0, 0, :4]), "divisible by 2, got (2,"),
+    (lambda: nn.Folded(None)(X[:, :, :7], None), "height and width must be even, got (2, 1, 7, 8)"),
     (lambda: DDPM(TWO, MODEL.schedule).loss(X, RNG(0)), "gives (2, 2, 8, 8) for images x_t (2,"),
     (lambda: DDPM(TWO, MODEL.schedule).p(X, 3), "expected noise of their shape"),
     (lambda: ClassifierFree(TWO, 1.0)(X, 3, [0, 1]), "expected noise of their shape"),

@@ -57,6 +57,7 @@ MODELS = {
     "improved_ddpm": "minigen.models.diffusion.improved_ddpm:ImprovedDDPM",
     "ddim": "minigen.models.diffusion.ddim:DDIM",
     "velocity": "minigen.models.diffusion.velocity:Velocity",
+    "clean": "minigen.models.diffusion.clean:Clean",
     "snr": "minigen.models.diffusion.snr:vlb_weight",
     "frequency": "minigen.models.diffusion.frequency:drowns",
     "exact": "minigen.models.diffusion.exact:Mixture",

@@ -41,6 +41,7 @@ from minigen.nn.unet import (
     AdaGN,
     AddTime,
     DenseMixing,
+    Folded,
     ResidualBlock,
     SelfAttention2d,
     TimeUNet,
@@ -49,8 +50,8 @@ from minigen.nn.unet import (
 
 __all__ = [
     "AdaGN", "AddTime", "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d",
-    "DenseMixing", "Dropout", "EMA", "Embedding", "GroupNorm", "GroupNormSiLU", "Labelled",
-    "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention", "RandomFourier",
+    "DenseMixing", "Dropout", "EMA", "Embedding", "Folded", "GroupNorm", "GroupNormSiLU",
+    "Labelled", "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention", "RandomFourier",
     "ResidualBlock", "SelfAttention2d", "Sequential", "Sinusoidal", "TimeEmbedding", "TimeUNet",
     "TransformerBlock", "UNet", "astype", "buffers", "eval", "init", "initializers", "like",
     "load", "load_arrays", "load_state_dict", "parameters", "save", "save_arrays", "state_dict",

@@ -188,6 +188,24 @@ class TimeUNet:
         return self.last(self.norm(h))
 
 
+class Folded:
+    """A TimeUNet that sees each 2×2 pixels as one place, with four times the channels: images
+    (N, C, H, W) and embeddings e (N, D) → (N, C, H, W), for a `unet` of 4C channels. Of all
+    resolutions the upper one costs most, and is left out."""
+
+    def __init__(self, unet):
+        self.unet = unet
+
+    def __call__(self, x, e):
+        """ValueError if a side is odd."""
+        N, C, H, W = x.shape
+        if H % 2 or W % 2:
+            raise ValueError(f"Folded: height and width must be even, got {x.shape}")
+        h = x.reshape(N, C, H // 2, 2, W // 2, 2).transpose(0, 1, 3, 5, 2, 4)
+        h = self.unet(h.reshape(N, 4 * C, H // 2, W // 2), e)
+        return h.reshape(N, C, 2, 2, H // 2, W // 2).transpose(0, 1, 4, 2, 5, 3).reshape(x.shape)
+
+
 def groups(channels):
     """How many groups a group normalisation has: at most 8, and a divisor."""
     return math.gcd(channels, 8)

@@ -121,20 +121,24 @@ def cosine(T=1000, s=0.008, largest=0.999):
     return Schedule(beta)
 
 
-def respaced(schedule, steps, power=1):
+def respaced(schedule, steps, power=1, first=1):
     """The same diffusion in fewer, larger steps: a Schedule of `steps` times from 1 to T, on which
     ᾱ is as before and β is what leads from one to the next (Nichol & Dhariwal 2021). A network that
     was trained on `schedule` goes on being told its own times.
 
     power: step i is at t ≈ 1 + (T − 1) (i / (steps − 1))^power: above 1 there are more of them near
     the image, and where two fall on one t it is taken once
+    first: the t of the first step, if not 1; from there it is one step to the image
 
-    Raises ValueError unless 1 ≤ steps ≤ T.
+    Raises ValueError unless 1 ≤ steps ≤ T and 1 ≤ first ≤ T.
     """
     if not 1 <= steps <= schedule.T:
         raise ValueError(f"respaced: expected 1 to {schedule.T} steps, the T of the schedule, got "
                          f"{steps}")
-    kept = 1 + (schedule.T - 1) * np.linspace(0, 1, steps) ** power if steps > 1 else [schedule.T]
+    if not 1 <= first <= schedule.T:
+        raise ValueError(f"respaced: the first step is at a t from 1 to {schedule.T}, got {first}")
+    shares = np.linspace(0, 1, steps) ** power if steps > 1 else [1]
+    kept = first + (schedule.T - first) * np.asarray(shares)
     kept = np.concatenate([[0], np.unique(np.rint(kept).astype(int))])
     alpha_bar = schedule.alpha_bar[kept]
     return Schedule(1 - alpha_bar[1:] / alpha_bar[:-1], schedule.times[kept])

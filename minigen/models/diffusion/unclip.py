@@ -5,10 +5,10 @@ of an image, to the image.
 
 The first equality holds because z is a function of x. The prior draws z: a diffusion of codes,
 whose network gives the code itself, ẑ, and is taught by ‖z − ẑ‖². The decoder draws x: a diffusion
-of images that is told z and y.
+of images that is told z and y, and gives the image itself as well (clean.py).
 
-    ε_θ(z_t, t; y) = (z_t − √ᾱ_t √d ẑ) / √(1 − ᾱ_t),      z_t = √ᾱ_t √d z + √(1 − ᾱ_t) ε
-    ε_θ(x_t, t; z, y) = unet(x_t, e),      e = TimeEmbedding(t) + A z + B g(y)
+    √d ẑ = prior(z_t, t, g(y)),            z_t = √ᾱ_t √d z + √(1 − ᾱ_t) ε
+    x̂ = unet(x_t, e),                      e = TimeEmbedding(t) + A z + B g(y)
 
 Networks meet a code as √d z, whose numbers are 1 in the mean of their squares, as those of noise.
 The code 0 means none, ∅. In training each is left out now and then, so that both networks can be
@@ -37,8 +37,10 @@ import numpy as np
 from minigen import broadcast_to, nn, no_grad, stack
 from minigen.dist import noise
 from minigen.models.clip.clip import unit
+from minigen.models.diffusion import clean
 from minigen.models.diffusion.denoiser import Denoiser, denoiser
 from minigen.models.diffusion.guidance import weight
+from minigen.nn.unet import Folded
 from minigen.tensor import as_array, xp
 
 
@@ -67,35 +69,30 @@ class CodeDenoiser(Denoiser):
 
 
 def code_denoiser(shape, d, widths=(32, 64, 64), D=128, rng=None):
-    """A CodeDenoiser for images of `shape` (C, H, W): see `denoiser`."""
-    net = denoiser(shape, widths, D, rng=rng)
-    return CodeDenoiser(net.unet, net.embed, d, D, rng)
+    """A CodeDenoiser for images of `shape` (C, H, W), of which it sees 2×2 pixels as one place."""
+    C, H, W = shape
+    net = denoiser((4 * C, H // 2, W // 2), widths, D, rng=rng)
+    return CodeDenoiser(Folded(net.unet), net.embed, d, D, rng)
 
 
 class CodePrior:
     """The prior's network: a transformer over the text's code, the time, the noised code and a
-    query, in whose place ẑ stands at last. `schedule` is that of training."""
+    query, in whose place ẑ stands at last."""
 
-    def __init__(self, d, schedule, D=128, layers=2, heads=4, rng=None):
-        self.schedule, self.text, self.noised = schedule, Told(d, D, rng), nn.Linear(d, D, rng=rng)
+    def __init__(self, d, D=128, layers=2, heads=4, rng=None):
+        self.text, self.noised = Told(d, D, rng), nn.Linear(d, D, rng=rng)
         self.time = nn.TimeEmbedding(nn.Sinusoidal(D // 2), D // 2, D, rng)
         self.query = nn.Embedding(1, D, rng)
         self.blocks = [nn.TransformerBlock(D, heads, rng) for _ in range(layers)]
         self.norm, self.last = nn.LayerNorm(D), nn.Linear(D, d, rng=rng)
 
-    def predict(self, z_t, t, g):
+    def __call__(self, z_t, t, g):
         """√d ẑ from noised codes z_t (N, d), integers t (N,) and codes g (N, d): (N, d)."""
         query = self.query(np.zeros(len(z_t), int))
         h = stack([self.text(g), self.time(t), self.noised(z_t), query], 1)
         for block in self.blocks:
             h = block(h, is_causal=True)
         return self.last(self.norm(h[:, -1]))
-
-    def __call__(self, z_t, t, g):
-        """The noise in z_t: (N, d)."""
-        at, alpha_bar = self.schedule.at, self.schedule.alpha_bar
-        away = z_t - at(np.sqrt(alpha_bar), t, z_t) * self.predict(z_t, t, g)
-        return away / at(np.sqrt(1 - alpha_bar), t, z_t)
 
 
 class CodeGuided:
@@ -111,8 +108,9 @@ class CodeGuided:
 
 
 class UnCLIP:
-    """`clip` is a CLIP, trained; `prior` a DDPM of a CodePrior; `decoder` a DDIM of a CodeDenoiser
-    for images of `shape` (C, H, W), without noise (η = 0) for all but `sample`."""
+    """`clip` is a CLIP, trained; `prior` a DDPM of a Clean(CodePrior); `decoder` a DDIM of a
+    Clean(CodeDenoiser) for images of `shape` (C, H, W), without noise (η = 0) for all but `sample`.
+    """
 
     def __init__(self, clip, prior, decoder, shape):
         self.clip, self.prior, self.decoder, self.shape = clip, prior, decoder, shape
@@ -123,8 +121,9 @@ class UnCLIP:
         with no_grad():
             z, g = self.clip.f(x), self.clip.g(y)
         prior, _ = self.prior.loss(z.shape[1] ** 0.5 * z, rng, left_out(g, 0.1, rng),
-                                   weight=1 / self.prior.schedule.snr)  # ‖ε − ε̂‖² to ‖z − ẑ‖²
-        decoder, _ = self.decoder.loss(x, rng, left_out(z, 0.1, rng), left_out(g, 0.5, rng))
+                                   weight=clean.weight(self.prior.schedule, 1))
+        decoder, _ = self.decoder.loss(x, rng, left_out(z, 0.1, rng), left_out(g, 0.5, rng),
+                                       weight=clean.weight(self.decoder.schedule))
         return prior + decoder, {"prior": prior, "decoder": decoder}
 
     def draw_code(self, g, rng):
@@ -166,8 +165,9 @@ class UnCLIP:
         return self.decode(slerp(z_1, z_2, np.linspace(0, 1, n)), x_T)  # eq: dalle2-interpolation
 
     def text_diff(self, z, x_T, c_0, c_1, theta):
-        """The image of codes z (1, d) and x_T turned from what a text c_0 says to what c_1 says, by
-        shares θ (n,) of the angle to their difference: n images. The paper turns by ¼ to ½."""
+        """The image of codes z and x_T turned from what a text c_0 says to what c_1 says, by shares
+        θ (n,) of the angle to their difference: n images, of n images or all of one. The paper
+        turns by ¼ to ½."""
         with no_grad():
             g_0, g_1 = self.clip.g(c_0), self.clip.g(c_1)
         return self.decode(turned(z, g_0, g_1, theta), x_T)  # eq: dalle2-text-diff
@@ -179,8 +179,8 @@ def left_out(code, p, rng):
 
 
 def slerp(z_1, z_2, lam):
-    """The codes at shares λ (n,) of the angle from z_1 to z_2, (1, d) of length 1: an array (n, d).
-    ValueError for opposite codes, between which no way is the shortest."""
+    """The codes at shares λ (n,) of the angle from z_1 to z_2, (n, d) or (1, d) of length 1: an
+    array (n, d). ValueError for opposite codes, between which no way is the shortest."""
     z_1, z_2 = as_array(z_1), as_array(z_2)
     cos = (z_1 * z_2).sum(-1, keepdims=True)
     if (cos < -1 + 1e-6).any():
@@ -192,9 +192,9 @@ def slerp(z_1, z_2, lam):
 
 
 def turned(z, g_0, g_1, theta):
-    """The code z (1, d) turned by shares θ (n,) along the difference of texts' codes g_0 and g_1
-    (1, d): (n, d). ValueError if there is none."""
+    """Codes z turned by shares θ (n,) along the difference of texts' codes g_0 and g_1, all (n, d)
+    or (1, d): (n, d). ValueError if there is none."""
     d = as_array(g_1) - as_array(g_0)
-    if not d.any():
+    if not d.any(1).all():
         raise ValueError("unclip: the two texts have one code, and no difference to turn along")
     return slerp(z, unit(d), theta)  # eq: dalle2-text-diff

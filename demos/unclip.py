@@ -1,0 +1,132 @@
+"""unCLIP, DALL·E 2: a caption becomes the code that CLIP gives to images, and the code an image.
+
+    python demos/unclip.py                  offline, on drawn scenes with captions
+    python demos/unclip.py --weight 3       the guidance weight of the decoder
+
+CLIP learns first, then the prior and the decoder together. samples.png, from above:
+
+    a column a test caption (printed): the image it was written for; drawn of that image's own code;
+        twice of a code that the prior drew for the caption; of the caption's code in its place
+    a row an image: itself, and nine others of its code, without a caption
+    a row a pair of images: one, eight from its code to the other's with the same x_T, the other
+    a row an image: itself, and nine turned from its caption to one with another colour (printed)
+
+colour_named is the share of the colours that a caption names which its image shows,
+colour_not_named that of the others; r_precision says how often CLIP, which has taught the others,
+finds an image's caption among 100. They are of test images, `real`; of images of their codes,
+`redrawn`, which shows what the decoder can do; of the prior's codes, `drawn`; of the captions'
+codes, `no_prior`; of captions alone, `no_code`; of test images that were encoded as z and x_T and
+`decoded`; and of such images `turned` to captions with another colour.
+"""
+
+import numpy as np
+
+from minigen import data, metrics, nn, optim, tensor, text_metrics, train
+from minigen.data.scenes import COLOURS, LONGEST, VOCABULARY, encode
+from minigen.demo import Demo, cli
+from minigen.diffusion_demo import T, guidance_weight, sampling_steps
+from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
+from minigen.models.clip.retrieval import embed
+from minigen.models.diffusion import schedule
+from minigen.models.diffusion.clean import Clean
+from minigen.models.diffusion.ddim import DDIM
+from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.unclip import CodeGuided, CodePrior, UnCLIP, code_denoiser
+
+SHOWN = 10
+
+
+def flags(parser):
+    guidance_weight(parser, 1.0, "guidance weight of the decoder")
+    sampling_steps(parser)
+
+
+def main(argv=None):
+    run = Demo("unclip", __doc__, argv, data=("scenes",), batch=16, steps=5400, flags=flags)
+    shape, d, s = run.data.shape, 64, schedule.linear(T)
+    clip = CLIP(ImageEncoder(shape, d, (8, 8) if run.quick else (16, 32, 64, 128)),
+                TextEncoder(len(VOCABULARY), LONGEST, d))
+    nets = {"prior": CodePrior(d),
+            "decoder": code_denoiser(shape, d, (8, 8) if run.quick else (32, 64, 64))}
+    nn.init([clip, nets], run.rng)
+    prior, decoder = (Clean(net, s) for net in nets.values())
+    model = UnCLIP(clip, DDPM(prior, s), DDIM(decoder, s), shape)
+    opt_clip = optim.AdamW(nn.parameters(clip), lr=3e-3)
+    opt = optim.Adam(nn.parameters(nets), lr=4e-3)
+    ema = nn.EMA(opt.params, decay=0.995)
+    tokens, first = encode(run.data.train_captions), max(run.args.steps // 7, 1)
+
+    def step(t, rng):
+        if t < first:
+            opt_clip.lr = 3e-3 * optim.warmup(t, 50) * optim.cosine(t, first)
+            # what belongs together is found among others: eight times as many
+            i = rng.integers(0, len(tokens), 8 * run.args.batch)
+            x = tensor(data.signed(run.xp.asarray(run.data.train_x[i])))
+            loss, parts = clip.loss(x, run.xp.asarray(tokens[i]))
+            return train.descend(opt_clip, loss, parts, name="clip", max_norm=1.0)
+        done, rest = t - first, run.args.steps - first
+        opt.lr = 4e-3 * optim.warmup(done, 50) * optim.cosine(done, rest, floor=0.02)
+        c = run.xp.asarray(tokens[run.indices(t)])
+        loss, parts = model.loss(data.signed(run.batch(t)), rng, c)
+        return train.descend(opt, loss, parts, max_norm=1.0)
+
+    run.fit(step, clip=clip, nets=nets, opt_clip=opt_clip, opt=opt, ema=ema)
+
+    steps = 3 if run.quick else run.args.sampling_steps
+    few = schedule.respaced(s, steps)
+    n = 20 if run.quick else 200
+    truth, captions = run.data.test_x[:n] / np.float32(255), run.data.test_captions[:n]
+    others = [recoloured(caption) for caption in captions]
+    x, c, c_other = 2 * truth - 1, encode(captions), encode(others)
+    f, g, g_other = embed(clip.f, x), embed(clip.g, c), embed(clip.g, c_other)
+    guided = DDIM(CodeGuided(decoder, run.args.weight), few)
+    model = UnCLIP(clip, DDPM(prior, few, few.beta_tilde), guided, shape)
+    # at t = 1 what is wrong with x̂_0 by a hundredth is taken for noise of 1, and the x_T of an
+    # image would be seven times too large: it takes one step from it to t = 100
+    edit = UnCLIP(clip, model.prior, DDIM(decoder, schedule.respaced(s, steps, first=100)), shape)
+    with ema.applied():
+        z = model.draw_code(g, run.rng).numpy()
+        given = {"redrawn": (f, g), "drawn": (z, g), "no_prior": (g, g), "no_code": (0 * g, g)}
+        made = {name: guided.sample(n, shape, np.random.default_rng(0), tensor(z), tensor(g))
+                for name, (z, g) in given.items()}  # always from the same x_T
+        z, x_T = edit.encode(x)
+        made |= {"decoded": edit.decode(z, x_T),
+                 "turned": edit.text_diff(z, x_T, c, c_other, np.full(n, 0.5))}
+        rows = [x, made["redrawn"], made["drawn"], model.sample(c[:SHOWN], run.rng)[0],
+                made["no_prior"]]
+        one = [slice(k, k + 1) for k in range(4)]
+        for k in one[:2]:
+            rows += [x[k], model.variations(z[k], SHOWN - 1, run.rng)]
+        for a, b in (one[:2], one[2:]):
+            rows += [x[a], edit.interpolation(z[a], z[b], x_T[a], SHOWN - 2), x[b]]
+        for k in one[:2]:
+            theta = np.linspace(0, 0.5, SHOWN - 1)
+            rows += [x[k], edit.text_diff(z[k], x_T[k], c[k], c_other[k], theta)]
+    rows = [data.unsigned(images[:SHOWN]) for images in rows]
+    run.picture("samples", np.concatenate(rows), SHOWN)
+    print("captions of samples.png:", *captions[:SHOWN], "turned to:", *others[:2], sep="\n  ")
+
+    made = {"real": truth} | {name: data.unsigned(images) for name, images in made.items()}
+    numbers = {"cosine_prior": (given["drawn"][0] * f).sum(1).mean(),
+               "cosine_no_prior": (g * f).sum(1).mean(),
+               "psnr_decoded": metrics.psnr(made["decoded"], truth, 1),
+               "std_x_T": x_T.numpy().std()}
+    for name, images in made.items():
+        asked, code = (others, g_other) if name == "turned" else (captions, g)
+        named, not_named = text_metrics.colours_shown(images, asked)
+        numbers |= {f"colour_named_{name}": named, f"colour_not_named_{name}": not_named,
+                    f"r_precision@1_{name}": metrics.r_precision(
+                        code, embed(clip.f, 2 * images - 1), 1, np.random.default_rng(0),
+                        min(99, n - 1))}
+    run.finish(numbers)
+
+
+def recoloured(caption):
+    """The caption with another colour in place of the first, one that it does not name."""
+    words = caption.split()
+    first = next(word for word in words if word in COLOURS)
+    return caption.replace(first, next(name for name in COLOURS if name not in words))
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -92,17 +92,6 @@ def test_objects_that_are_named_must_be_found():
     assert text_metrics.semantic_object_accuracy(named, named) == 1
 
 
-def test_colours_that_are_painted_are_found():
-    x = np.full((2, 3, 16, 16), 0.9)
-    x[0, :, 2:5, 2:5] = np.array([0.9, 0.1, 0.1])[:, None, None]  # red, 9 pixels
-    x[0, :, 9:11, 9:11] = np.array([0.1, 0.3, 0.9])[:, None, None]  # blue, 4: too few
-    x[1, :, :3, 5:9] = np.array([0.1, 0.8, 0.1])[:, None, None]  # green
-    x[1, :, 8:, 8:] = np.array([0.8, 0.75, 0.05])[:, None, None]  # yellow, which nobody asked for
-    captions = "a large red ring above a small blue cross", "a small green square in the middle"
-    named, others = text_metrics.colours_shown(x, captions)
-    assert named == pytest.approx(2 / 3) and others == pytest.approx(1 / 9)
-
-
 def test_marks_relative_to_the_references():
     marks, reference = [9, 4, 7.5], [10, 8, 7.5]
     ratio = np.mean(marks) / np.mean(reference)  # as many of both

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minigen import grad, nn, optim
-from minigen.models.diffusion import velocity
+from minigen.models.diffusion import unclip, velocity
 from minigen.models.diffusion.conditional import conditional
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
@@ -97,3 +97,10 @@ def test_the_frequency_demo_on_colour_images(tmp_path):
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (tmp_path / "spectra.png").exists()
     assert metrics["drowns_at_t@f=1"] > metrics["drowns_at_t@f=16"] > 0
+
+
+def test_the_codes_of_unclip_may_be_whole_numbers_and_equal_but_for_rounding():
+    east, north = np.array([[1, 0]]), np.array([[0, 1]])
+    assert np.allclose(unclip.slerp(east, north, 0.5), [[0.5**0.5, 0.5**0.5]])
+    with pytest.raises(ValueError, match="the two texts have one code"):
+        unclip.turned(east, north, north + 6e-8, [0.5])

@@ -29,7 +29,7 @@ def flags(parser):
 def main(argv=None):
     run = Demo("pixelcnn_pp", __doc__, argv, batch=8, flags=flags,
                data=("scenes", "cifar10", "glyphs", "mnist", "fashion-mnist"),
-               steps={"scenes": 400, "cifar10": 2000, "glyphs": 500, "mnist": 2000,
+               steps={"scenes": 1200, "cifar10": 2000, "glyphs": 500, "mnist": 2000,
                       "fashion-mnist": 2000})
     side = 16 if run.quick else None
     train_x, test_x = (x[..., :side, :side] for x in (run.data.train_x, run.data.test_x))

@@ -19,7 +19,7 @@ import numpy as np
 
 from minigen import log_softmax, softmax
 from minigen.dist import choice
-from minigen.tensor import as_array
+from minigen.tensor import as_array, readable
 
 
 def temperature(s, tau):
@@ -61,7 +61,7 @@ def sample(s, rng):
     are NaN, or −∞ for all values."""
     s = as_array(s).astype(np.float64)
     top = s.max(-1, keepdims=True)
-    if not (top > -np.inf).all():
+    if readable(top) and not (top > -np.inf).all():
         raise ValueError("sample: scores are NaN, or −∞ for all values: nothing can be drawn")
     return choice(np.exp(s - top), rng)  # eq: basic-sampling
 

@@ -139,6 +139,11 @@ class VQVAE:
         loss = reconstruction + dictionary + self.beta * commitment  # eq: vq-loss
         return k, p.mean, loss, {"reconstruction": reconstruction, "dictionary": dictionary}
 
+    def without_words(self, x):
+        """−log p(x | E(x)), averaged over images x (N, ...). Words that come after some steps of
+        this find an encoder that has something to say; the first ones would stay few and grey."""
+        return -mean(per_image(self.likelihood(self.decoder(self.encoder(x))).log_prob(x)))
+
     def loss(self, x):
         """L and −log p(k), averaged over images x (N, ...), and their parts."""
         k, _, loss, parts = self.autoencode(x)

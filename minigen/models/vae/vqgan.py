@@ -10,9 +10,11 @@ both terms pull equally hard at what draws the pixels; it is a number, not diffe
 
 In L_VQ's player −log D takes the place of log(1 − D), in λ too, as in gan.py.
 
+The prior of the words learns afterwards: it has no part in this game.
+
 Differs from the paper: the distance ‖x − x̂‖² stays, where the paper compares features of VGG; no
 steps with λ = 0 first; smaller networks, of which only D judges patches and none attends; the prior
-is the PixelCNN of vq_vae.py, learnt at the same time, not a transformer.
+is the PixelCNN of vq_vae.py, not a transformer.
 """
 
 from minigen import grad, logsigmoid, mean, norm
@@ -29,15 +31,16 @@ class VQGAN:
         self.vq_vae, self.D, self.delta = vq_vae, D, delta
 
     def losses(self, x):
-        """What the VQ-VAE, with its prior, and D go down on images x (N, C, H, W): two scalars.
-        Take their steps in this order: the first needs D unchanged."""
-        k, x_hat, L_VQ, parts = self.vq_vae.autoencode(x)
+        """What the VQ-VAE without its prior and D go down on images x (N, C, H, W), two scalars;
+        and the parts of L_VQ, with λ. Take their steps in this order: the first needs D unchanged.
+        """
+        _, x_hat, L_VQ, parts = self.vq_vae.autoencode(x)
         real, fake = self.D(x), self.D(x_hat)
         L_GAN = mean(logsigmoid(real)) + mean(logsigmoid(-fake))  # eq: vqgan-adv-term
         fooled = -mean(logsigmoid(fake))
         lam = self.balance(parts["reconstruction"], fooled)
         Q = L_VQ + lam * fooled  # eq: vqgan-objective
-        return Q - mean(self.vq_vae.prior.log_prob(k)), -L_GAN
+        return Q, -L_GAN, parts | {"lam": lam}
 
     def balance(self, L_rec, L_GAN):
         """λ for two scalars that depend on the decoder: a scalar, untracked."""

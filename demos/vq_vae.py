@@ -39,10 +39,10 @@ def main(argv=None):
     parts = [model.log_prob(x) for x in data.in_order(x_test, batch_size=500)]
     reconstruction, prior = (-np.concatenate([p.numpy() for p in part]).mean()
                              for part in zip(*parts, strict=True))
-    share = np.bincount(k.ravel(), minlength=run.args.words) / k.size
-    run.finish({"test_joint_nats": reconstruction + prior, "test_reconstruction_nats":
-                reconstruction, "test_prior_nats": prior, "words_used": (share > 0).sum(),
-                "perplexity_of_words": np.exp(-(share * np.log(share + 1e-12)).sum())})
+    used, perplexity = metrics.usage(k, run.args.words)
+    run.finish({"test_joint_nats": reconstruction + prior,
+                "test_reconstruction_nats": reconstruction, "test_prior_nats": prior,
+                "words_used": used, "perplexity_of_words": perplexity})
 
 
 if __name__ == "__main__":

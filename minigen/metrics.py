@@ -80,6 +80,17 @@ def class_shares(p):
     return np.bincount(p.argmax(1), minlength=p.shape[1]) / len(p)
 
 
+def usage(k, K):
+    """How many of the words 0 … K − 1 are among integers k of any shape, and their perplexity
+
+        exp(−Σ_k p_k log p_k)        p_k: the share of word k
+
+    As many words, all equally frequent, would be as hard to guess."""
+    p = np.bincount(np.ravel(k), minlength=K) / np.size(k)
+    p = p[p > 0]
+    return len(p), float(np.exp(-(p * np.log(p)).sum()))
+
+
 def frechet_distance(a, b):
     """The squared Fréchet distance of two normal distributions with the means and covariances of
     features a (n, d) and b (m, d), n and m at least 2 (Heusel et al. 2017):

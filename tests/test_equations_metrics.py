@@ -96,6 +96,14 @@ def test_objects_are_cut_out_and_brought_to_one_size():
             metrics.objects(x, [box], 5)
 
 
+def test_words_in_use_and_their_perplexity():
+    k = RNG(2).choice(7, p=[0, 0.5, 0.25, 0.125, 0.125, 0, 0], size=(50, 40, 40))
+    used, perplexity = metrics.usage(k, 7)
+    assert used == 4 and perplexity == pytest.approx(2 ** 1.75, rel=5e-3)  # of 1.75 bits
+    assert metrics.usage(np.arange(12).reshape(3, 4), 20) == (12, pytest.approx(12))
+    assert metrics.usage(np.full((2, 2), 5), 9) == (1, 1.0)
+
+
 def test_frechet_distance_of_few_images_is_finite():
     # fewer images than features: covariances are singular; in the span they are not
     rng = RNG(3)

@@ -58,6 +58,23 @@ def test_the_loss_is_the_printed_one_but_for_a_constant():
     assert (loss - parts["prior"]).item() == pytest.approx(printed / 6 + constant)  # eq: vq-loss
 
 
+def test_grids_and_vectors_of_another_size_are_refused():
+    model = vq_vae((1, 8, 8), 4, 3, rng=RNG(0))
+    with pytest.raises(ValueError, match=r"vectors are \(1, 5, 1, 2\), expected \(N, 3, h, w\)"):
+        model.codebook.start_from(tensor(np.zeros((1, 5, 1, 2))), RNG(0))
+    with pytest.raises(ValueError, match=r"grids are \(2, 1, 2\), expected \(N, 2, 2\)"):
+        model.loss(np.zeros((2, 1, 4, 8), np.float32))
+
+
+def test_without_words_the_decoder_sees_what_the_encoder_says():
+    model, _ = linear_model()
+    x = RNG(5).normal(size=(6, 2, 2, 3)).astype(np.float32)
+    constant = np.log(np.pi) / 2 * x[0].size
+    distance = model.without_words(x).item() - constant
+    assert distance == pytest.approx(((1 - 0.7 * 1.5) * x).ravel() @ ((1 - 0.7 * 1.5) * x).ravel()
+                                     / 6, rel=1e-3)
+
+
 def test_each_term_moves_what_it_is_to_move():
     """The encoder's slope is that of the decoder at z_q, handed on, and of β ‖sg[z_q] − z‖²; words
     feel ‖sg[z] − z_q‖² alone."""

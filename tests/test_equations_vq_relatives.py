@@ -82,7 +82,7 @@ def slope(i, a, h=1e-5):
 def test_the_two_players_of_vqgan_by_hand(delta):
     model = small_vqgan(E, delta=delta)
     a = np.array([0.7, -0.4])
-    q_loss, d_loss = model.losses(tensor(X))
+    q_loss, d_loss, parts = model.losses(tensor(X))
     real, told = [], []
     for n, j in np.ndindex(6, 3):
         image, made = X[n, :, :, j], a[:, None] * Z_Q[n, :, :, j]
@@ -94,9 +94,8 @@ def test_the_two_players_of_vqgan_by_hand(delta):
     L_VQ = distance + 1.25 * ((Z - Z_Q) ** 2).sum() / 6
     lam = slope(0, a) / (slope(1, a) + delta)
     assert abs(lam - 1) > 0.1  # or a missing λ would not be seen
-    k, *_ = model.vq_vae.autoencode(tensor(X))
-    prior = -model.vq_vae.prior.log_prob(k).numpy().mean()
-    Q = q_loss.item() - prior - np.log(np.pi) / 2 * X[0].size  # without what is constant
+    assert parts["lam"].item() == pytest.approx(lam, rel=1e-5)
+    Q = q_loss.item() - np.log(np.pi) / 2 * X[0].size  # without what is constant
     assert Q == pytest.approx(L_VQ + lam * fooled, rel=1e-5)  # eq: vqgan-objective
 
 
@@ -163,18 +162,19 @@ def test_a_small_vqgan_learns():
     model = vqgan((1, 8, 8), 4, 3, 4, RNG(0))
     x = np.full((16, 1, 8, 8), -1, np.float32)
     x[:8, :, :4], x[8:, :, :, :4] = 1, 1
-    model.vq_vae.codebook.start_from(model.vq_vae.encoder(tensor(x)), RNG(1))
-    opt_q = optim.Adam(nn.parameters(model.vq_vae), 1e-2)
+    vae = model.vq_vae
+    vae.codebook.start_from(vae.encoder(tensor(x)), RNG(1))
+    opt_q = optim.Adam(nn.parameters([vae.encoder, vae.codebook, vae.decoder]), 1e-2)
     opt_d = optim.Adam(nn.parameters(model.D), 1e-3)
     distances = []
     for _ in range(60):
-        distances.append(model.vq_vae.autoencode(tensor(x))[3]["reconstruction"].item())
-        q_loss, d_loss = model.losses(tensor(x))
+        distances.append(vae.autoencode(tensor(x))[3]["reconstruction"].item())
+        q_loss, d_loss, _ = model.losses(tensor(x))
         descend(opt_q, q_loss)
         descend(opt_d, d_loss)
     constant = np.log(np.pi) / 2 * 64
     assert distances[-1] - constant < (distances[0] - constant) / 2
-    assert model.vq_vae.generate(5, RNG(2)).mean.shape == (5, 1, 8, 8)
+    assert vae.generate(5, RNG(2)).mean.shape == (5, 1, 8, 8)
 
 
 # -------------------------------------------------------------------------------------- VQ-VAE-2

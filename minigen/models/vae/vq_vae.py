@@ -54,7 +54,11 @@ class Codebook:
         initializers.uniform(self.weight, 1 / len(self.weight), rng)
 
     def start_from(self, z, rng):
-        """Make the words equal to vectors of z (N, D, h, w), drawn at random."""
+        """Make the words equal to vectors of z (N, D, h, w), drawn at random. ValueError for
+        vectors of another length."""
+        if z.ndim != 4 or z.shape[1] != self.weight.shape[1]:
+            raise ValueError(f"Codebook.start_from: vectors are {z.shape}, expected (N, "
+                             f"{self.weight.shape[1]}, h, w)")
         z = transpose(z, (0, 2, 3, 1)).numpy().reshape(-1, self.weight.shape[1])
         write(self.weight, lambda e: np.copyto(e, z[rng.integers(0, len(z), len(e))]))
 
@@ -101,7 +105,9 @@ class Prior:
         return self.last(relu(x))
 
     def log_prob(self, k, *given):
-        """log p(k) of grids k (N, h, w), in nats: (N,)."""
+        """log p(k) of grids k (N, h, w), in nats: (N,). ValueError for grids of another size."""
+        if k.shape[1:] != self.size:
+            raise ValueError(f"Prior: grids are {k.shape}, expected (N, {str(self.size)[1:-1]})")
         surprise = cross_entropy(self.scores(k, *given), k, reduction="none")
         return -per_image(surprise)  # eq: vq-prior-ar
 
@@ -138,6 +144,11 @@ class VQVAE:
         reconstruction = -mean(per_image(p.log_prob(x)))
         loss = reconstruction + dictionary + self.beta * commitment  # eq: vq-loss
         return k, p.mean, loss, {"reconstruction": reconstruction, "dictionary": dictionary}
+
+    def without_words(self, x):
+        """−log p(x | E(x)), averaged over images x (N, ...). Words that come after some steps of
+        this find an encoder that has something to say; the first ones would stay few and grey."""
+        return -mean(per_image(self.likelihood(self.decoder(self.encoder(x))).log_prob(x)))
 
     def loss(self, x):
         """L and −log p(k), averaged over images x (N, ...), and their parts."""

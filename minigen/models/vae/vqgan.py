@@ -10,13 +10,15 @@ both terms pull equally hard at what draws the pixels; it is a number, not diffe
 
 In L_VQ's player −log D takes the place of log(1 − D), in λ too, as in gan.py.
 
+The prior of the words learns afterwards: it has no part in this game.
+
 Differs from the paper: the distance ‖x − x̂‖² stays, where the paper compares features of VGG; no
-steps with λ = 0 first; smaller networks, of which only D judges patches and none attends; the prior
-is the PixelCNN of vq_vae.py, learnt at the same time, not a transformer.
+steps with λ = 0 first; smaller networks, of which only D judges patches and none attends; no batch
+norm in D; the prior is the PixelCNN of vq_vae.py, not a transformer.
 """
 
-from minigen import grad, logsigmoid, mean, norm
-from minigen.models.image_to_image.pix2pix import patches
+from minigen import grad, logsigmoid, mean, nn, norm
+from minigen.models.gan.gan import leaky
 from minigen.models.vae.gaussian_vae import half_normal
 from minigen.models.vae.vq_vae import vq_vae
 
@@ -29,15 +31,16 @@ class VQGAN:
         self.vq_vae, self.D, self.delta = vq_vae, D, delta
 
     def losses(self, x):
-        """What the VQ-VAE, with its prior, and D go down on images x (N, C, H, W): two scalars.
-        Take their steps in this order: the first needs D unchanged."""
-        k, x_hat, L_VQ, parts = self.vq_vae.autoencode(x)
+        """What the VQ-VAE without its prior and D go down on images x (N, C, H, W), two scalars;
+        and the parts of L_VQ, with λ. Take their steps in this order: the first needs D unchanged.
+        """
+        _, x_hat, L_VQ, parts = self.vq_vae.autoencode(x)
         real, fake = self.D(x), self.D(x_hat)
         L_GAN = mean(logsigmoid(real)) + mean(logsigmoid(-fake))  # eq: vqgan-adv-term
         fooled = -mean(logsigmoid(fake))
         lam = self.balance(parts["reconstruction"], fooled)
         Q = L_VQ + lam * fooled  # eq: vqgan-objective
-        return Q - mean(self.vq_vae.prior.log_prob(k)), -L_GAN
+        return Q, -L_GAN, parts | {"lam": lam}
 
     def balance(self, L_rec, L_GAN):
         """λ for two scalars that depend on the decoder: a scalar, untracked."""
@@ -46,7 +49,18 @@ class VQGAN:
         return pull / (push + self.delta)  # eq: vqgan-objective
 
 
+def patches(C, width=32, rng=None):
+    """A discriminator of images (N, C, H, W), H and W divisible by 4: logits (N, 1, H/4, W/4), each
+    of a patch of 20×20. Its first layer sees neighbouring pixels, and it has no batch norm: fakes
+    differ by how much neighbours vary, and with a norm D told nothing apart in 500 steps."""
+    return nn.Sequential(
+        nn.Conv2d(C, width, 3, padding=1, rng=rng), leaky,
+        nn.Conv2d(width, width, 4, 2, 1, rng=rng), leaky,                  # (N, width, H/2, W/2)
+        nn.Conv2d(width, 2 * width, 4, 2, 1, rng=rng), leaky,              # (N, 2 width, H/4, W/4)
+        nn.Conv2d(2 * width, 1, 3, padding=1, rng=rng))
+
+
 def vqgan(shape, K=32, D=16, width=32, rng=None):
-    """A VQGAN for images of `shape` (C, H, W), H and W divisible by 4 and at least 8; K words of D
-    numbers, and `width` channels in the first layer of the discriminator."""
+    """A VQGAN for images of `shape` (C, H, W), H and W divisible by 4; K words of D numbers, and
+    `width` channels in the first layer of the discriminator."""
     return VQGAN(vq_vae(shape, K, D, half_normal, rng), patches(shape[0], width, rng))

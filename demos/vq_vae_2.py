@@ -1,0 +1,109 @@
+"""VQ-VAE-2: images as two grids of words, a coarse one, and a fine one that is given it.
+
+    python demos/vq_vae_2.py                                   offline, on drawn scenes
+    python demos/vq_vae_2.py --data cifar10 --data-dir DIR     on CIFAR-10 (--download fetches it)
+
+In the first third of the steps the words are learnt, in the rest the priors of the two grids.
+reconstructions.png, in rows: test images; what a VQ-VAE of one grid, as large as the fine one,
+makes of them; what both grids do; then three times the image's top words with bottom words that the
+prior draws for them. samples.png: both grids drawn.
+
+bits_per_dim bounds −log p(x) of bytes, in bits for each number of an image, as pixelcnn_pp.py has
+it: the pixels given the words (normal, with the variance that fits training images best) and the
+words of either grid. top_squared_error is how far an image is from what is drawn for its top words,
+other_squared_error how far from what is drawn for another's.
+"""
+
+import numpy as np
+
+from minigen import mean, metrics, nn, no_grad, optim, tensor, train
+from minigen.data import signed, unsigned
+from minigen.demo import Demo, at_least, cli
+from minigen.dist import DiscretisedNormal, per_image
+from minigen.models.vae.gaussian_vae import half_normal
+from minigen.models.vae.vq_vae import vq_vae
+from minigen.models.vae.vq_vae_2 import vq_vae_2
+
+
+def main(argv=None):
+    run = Demo("vq_vae_2", __doc__, argv, data=("scenes", "cifar10"), batch=16, steps=8000,
+               flags=lambda p: p.add_argument("--words", type=at_least(1), default=128, metavar="K",
+                                              help="size of each dictionary"))
+    K, third, start = run.args.words, max(run.args.steps // 3, 1), run.args.steps // 16
+    models = {"two_grids": vq_vae_2(run.data.shape, K, likelihood=half_normal),
+              "one_grid": vq_vae(run.data.shape, K, likelihood=half_normal)}
+    nn.init(models, run.rng)
+    opts = {name: optim.Adam(nn.parameters([m.encoder, m.codebook, m.decoder]))
+            for name, m in models.items()}
+    bare = {name: optim.Adam(nn.parameters([m.encoder, m.decoder])) for name, m in models.items()}
+    prior = models["two_grids"].prior
+    opt_prior = optim.Adam(nn.parameters(prior))
+
+    def step(t, rng):
+        x, numbers = tensor(signed(run.batch(t))), {}
+        if t >= third:
+            opt_prior.lr = rate(2e-3, t - third, run.args.steps - third)
+            k = models["two_grids"].encode(x)
+            return train.descend(opt_prior, -mean(prior.log_prob(k)), name="prior", max_norm=10.0)
+        for name, m in models.items():
+            if t == start:
+                with no_grad():
+                    m.codebook.start_from(m.encoder(x), rng)
+            opt, loss = (bare[name], m.without_words(x)) if t < start else (
+                opts[name], m.autoencode(x)[2])
+            opt.lr = rate(4e-3, t, third)
+            numbers |= train.descend(opt, loss, name=name, max_norm=100.0)
+        return numbers
+
+    run.fit(step, **models, opt_prior=opt_prior, **{
+        f"opt_{stage}_{name}": opt for stage, some in (("bare", bare), ("words", opts))
+        for name, opt in some.items()})
+
+    x, n = signed(run.data.test_x[:1000]), 20 if run.quick else 100
+    words = {name: m.encode(x) for name, m in models.items()}
+    x_hat = {name: decoded(m, words[name]) for name, m in models.items()}
+    top, bottom = words["two_grids"]
+    drawn = [decoded(models["two_grids"], (top[:n], prior.bottom.sample(n, run.rng, top[:n])))
+             for _ in range(3)]
+    rows = [x, x_hat["one_grid"], x_hat["two_grids"], *drawn]
+    run.picture("reconstructions", unsigned(np.concatenate([some[:10] for some in rows])))
+    run.picture("samples", unsigned(models["two_grids"].generate(n, run.rng).mean))
+
+    known = signed(run.data.train_x[:1000])
+    away = known - decoded(models["two_grids"], models["two_grids"].encode(known))
+    p = DiscretisedNormal(x_hat["two_grids"], np.log(np.mean(away ** 2, keepdims=True)))
+    with no_grad():
+        nats = {"pixels": per_image(p.log_prob(x)), "top": prior.top.log_prob(top),
+                "bottom": prior.bottom.log_prob(bottom, top)}
+    bits = {name: metrics.bits_per_dim(-some.numpy().mean(), x[0].size)
+            for name, some in nats.items()}
+    numbers = {"bits_per_dim": sum(bits.values())}
+    numbers |= {f"bits_per_dim_{name}": some for name, some in bits.items()}
+    numbers |= {f"squared_error_{name}": squared_error(x, some) for name, some in x_hat.items()}
+    numbers |= {"top_squared_error": np.mean([squared_error(x[:n], some) for some in drawn]),
+                "other_squared_error": np.mean([squared_error(np.roll(x[:n], 1, 0), some)
+                                                for some in drawn])}
+    for name, grid in (("top", top), ("bottom", bottom), ("one_grid", words["one_grid"])):
+        used, perplexity = metrics.usage(grid, K)
+        numbers |= {f"words_used_{name}": used, f"perplexity_of_words_{name}": perplexity}
+    run.finish(numbers)
+
+
+def rate(most, t, steps):
+    """The learning rate in step t of a part of the training."""
+    return most * optim.warmup(t, 50) * optim.cosine(t, steps)
+
+
+def decoded(model, k):
+    """The means of p(x | k), untracked."""
+    with no_grad():
+        return model.decode(k).mean.numpy()
+
+
+def squared_error(x, y):
+    """‖x − y‖² of images in [−1, 1], as if they were in [0, 1], averaged over them."""
+    return ((x - y) ** 2).sum((1, 2, 3)).mean() / 4
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,119 @@
+"""VQGAN: a VQ-VAE whose reconstructions must also look real, beside one that only has to be near.
+
+    python demos/vqgan.py                                      offline, on drawn scenes
+    python demos/vqgan.py --data cifar10 --data-dir DIR        on CIFAR-10 (--download fetches it)
+
+In the first third of the steps a VQ-VAE learns to rebuild images from words, by the squared error
+alone; in the second it goes on so, and a copy of it with a discriminator of patches; in the last
+each gets a prior of its words. reconstructions.png, in rows: test images; what the VQ-VAE makes of
+them; what VQGAN does. samples.png: drawn from the two priors, the VQ-VAE's in the first five rows.
+
+sharpness is the mean difference of neighbouring pixels; fid_patches the Fréchet distance of squares
+of 8×8 pixels to those of training images, of which it sees how they vary together, not what they
+show. lam is λ at the end; it wanders over orders of magnitude with D's gradient.
+"""
+
+import copy
+
+import numpy as np
+
+from minigen import data, mean, metrics, nn, no_grad, optim, tensor, train
+from minigen.data import signed, unsigned
+from minigen.demo import Demo, at_least, cli
+from minigen.models.gan.dcgan import adam
+from minigen.models.vae.vqgan import vqgan
+
+SIDE = 8  # of a patch
+
+
+def main(argv=None):
+    run = Demo("vqgan", __doc__, argv, data=("scenes", "cifar10"), batch=16, steps=6000,
+               flags=lambda p: p.add_argument("--words", type=at_least(1), default=128, metavar="K",
+                                              help="size of the dictionary"))
+    steps, start = run.args.steps, run.args.steps // 12
+    third = max(steps // 3, 1)
+    gan = vqgan(run.data.shape, run.args.words)
+    vae = copy.deepcopy(gan.vq_vae)
+    nn.init([vae, gan], run.rng)
+    models = {"vq_vae": vae, "vqgan": gan.vq_vae}
+    bare = optim.Adam(nn.parameters([vae.encoder, vae.decoder]))
+    opt_d = adam(nn.parameters(gan.D), 5e-4)  # to the end, or it is fooled by hatching
+    opts = {name: optim.Adam(nn.parameters([m.encoder, m.codebook, m.decoder]))
+            for name, m in models.items()}
+    priors = {name: optim.Adam(nn.parameters(m.prior)) for name, m in models.items()}
+
+    def step(t, rng):
+        x, numbers = tensor(signed(run.batch(t))), {}
+        if t >= 2 * third:
+            for name, m in models.items():
+                priors[name].lr = rate(2e-3, t - 2 * third, steps - 2 * third)
+                surprise = -mean(m.prior.log_prob(m.encode(x)))
+                numbers |= train.descend(priors[name], surprise, name=f"prior_{name}",
+                                         max_norm=10.0)
+            return numbers
+        if t == start:
+            with no_grad():
+                vae.codebook.start_from(vae.encoder(x), rng)
+        if t == third:
+            nn.load_state_dict(gan.vq_vae, nn.state_dict(vae))
+        opt, loss = (bare, vae.without_words(x)) if t < start else (
+            opts["vq_vae"], vae.autoencode(x)[2])
+        opt.lr = rate(4e-3, t, 2 * third)
+        numbers |= train.descend(opt, loss, name="vq_vae", max_norm=100.0)
+        if t >= third:
+            opts["vqgan"].lr = rate(1e-3, t - third, third)
+            q_loss, d_loss, parts = gan.losses(x)
+            numbers |= train.descend(opts["vqgan"], q_loss, parts, "vqgan", max_norm=100.0)
+            numbers |= train.descend(opt_d, d_loss, name="d_loss")
+        return numbers
+
+    run.fit(step, vae=vae, gan=gan, opt_bare=bare, opt_d=opt_d,
+            **{f"opt_{name}": opt for name, opt in opts.items()},
+            **{f"opt_prior_{name}": opt for name, opt in priors.items()})
+
+    n = 20 if run.quick else 500
+    x = signed(run.data.test_x)
+    known = patches(signed(run.data.train_x[:len(x)]))
+    numbers = {"sharpness_real": sharpness(x),
+               "fid_patches_real": metrics.frechet_distance(patches(x), known),
+               "lam": gan.losses(tensor(x[:100]))[2]["lam"].item()}
+    rebuilt, drawn = [], []
+    for name, model in models.items():
+        k = model.encode(x)
+        with no_grad():
+            x_hat = np.concatenate([model.decode(few).mean.numpy().clip(-1, 1)
+                                    for few in data.in_order(k, batch_size=500)])
+        samples = model.generate(n, run.rng).mean.numpy().clip(-1, 1)
+        used, perplexity = metrics.usage(k, run.args.words)
+        numbers |= {
+            f"squared_error_{name}": ((x - x_hat) ** 2).sum((1, 2, 3)).mean() / 4,
+            f"sharpness_{name}": sharpness(x_hat),
+            f"fid_patches_{name}": metrics.frechet_distance(patches(x_hat), known),
+            f"sharpness_samples_{name}": sharpness(samples),
+            f"fid_patches_samples_{name}": metrics.frechet_distance(patches(samples), known),
+            f"words_used_{name}": used, f"perplexity_of_words_{name}": perplexity}
+        rebuilt, drawn = [*rebuilt, x_hat[:10]], [*drawn, samples[:50]]
+    run.picture("reconstructions", unsigned(np.concatenate([x[:10], *rebuilt])))
+    run.picture("samples", unsigned(np.concatenate(drawn)))
+    run.finish(numbers)
+
+
+def rate(most, t, steps):
+    """The learning rate in step t of a part of the training."""
+    return most * optim.warmup(t, 50) * optim.cosine(t, steps)
+
+
+def sharpness(x):
+    """The mean |difference| of pixels side by side and one below the other, of images x."""
+    return (np.abs(np.diff(x, axis=2)).mean() + np.abs(np.diff(x, axis=3)).mean()) / 2
+
+
+def patches(x):
+    """Images (N, C, H, W) cut up into squares: (N · H/SIDE · W/SIDE, C · SIDE²)."""
+    N, C, H, W = x.shape
+    x = x.reshape(N, C, H // SIDE, SIDE, W // SIDE, SIDE)
+    return x.transpose(0, 2, 4, 1, 3, 5).reshape(-1, C * SIDE ** 2)
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -11,9 +11,7 @@ masked. Each stream halves the image and doubles it again, with short cuts betwe
 
 Differs from the paper: the mixture describes (v − a) / s, where a and s are the prediction and the
 scale of a `LinearPredictor`, and the network sees this too. With one that was never fitted, which
-predicts grey, it is the paper's. The network sees (v − a) / s through a tanh: as it stands, one
-unlikely pixel in a sample was answered by a wider distribution, so by more unlikely ones, until all
-was noise. No dropout, no weight normalisation; K = 5; widths are small.
+predicts grey, it is the paper's. No dropout, no weight normalisation; K = 5; widths are small.
 """
 
 import numpy as np
@@ -67,8 +65,7 @@ class PixelCNNpp:
     def inputs(self, v, a):
         """What the network sees of pixels v whose prediction was a: (N, 2 C + 1, H, W)."""
         s = np.exp(self.base.log_s.data)[:, None, None]
-        surprise = np.tanh((v - a) / (4 * s))  # bounded: see the top of this file
-        return np.concatenate([v, surprise, np.ones_like(v[:, :1])], axis=1)
+        return np.concatenate([v, (v - a) / (4 * s), np.ones_like(v[:, :1])], axis=1)
 
     def rows(self, down, at):
         """All that sees only the rows above, from the image shifted down."""

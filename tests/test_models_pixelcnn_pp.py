@@ -86,14 +86,21 @@ def test_pixel_by_pixel_with_memory_equals_passes_through_everything(C, widths, 
     assert (done[:, :, known] == x[:2][:, :, known]).all() and (done != x[:2]).any()
 
 
-def test_an_unlikely_pixel_does_not_shout():
-    """What the network sees stays in [−1, 1], however far a pixel is from its prediction, so that a
-    sample's odd pixel cannot call for ever odder ones."""
+def test_the_network_sees_pixels_and_how_far_they_are_from_their_prediction():
     model = PixelCNNpp((3, 8, 8))
-    write(model.base.log_s, lambda log_s: np.copyto(log_s, -7))
-    v = RNG(5).uniform(-1, 1, (2, 3, 8, 8)).astype(np.float32)
-    seen = model.inputs(v, 5 * v[::-1])
-    assert abs(seen).max() == 1 and np.array_equal(seen[:, :3], v)
+    write(model.base.log_s, lambda log_s: np.copyto(log_s, [-1, -2, -3]))
+    v, a = RNG(5).uniform(-1, 1, (2, 2, 3, 8, 8)).astype(np.float32)
+    seen = model.inputs(v, a)
+    assert np.array_equal(seen[:, :3], v) and (seen[:, 6] == 1).all()
+    for c, s in enumerate(np.exp([-1, -2, -3])):
+        assert np.allclose(seen[:, 3 + c], (v[:, c] - a[:, c]) / s / 4, rtol=1e-5)
+
+
+def test_all_that_describes_the_mixture_learns():
+    """Choice, means, scales and colours' coefficients: each is a row of the last layer."""
+    model, x = rough(3)
+    slope = grad(model.loss(x[:8]), model.last.weight).numpy()
+    assert (np.abs(slope).max((1, 2, 3)) > 1e-3).all()
 
 
 def test_it_starts_at_the_linear_predictor():

@@ -63,7 +63,8 @@ def sample(s, rng):
     top = s.max(-1, keepdims=True)
     if readable(top) and not (top > -np.inf).all():
         raise ValueError("sample: scores are NaN, or −∞ for all values: nothing can be drawn")
-    return choice(np.exp(s - top), rng)  # eq: basic-sampling
+    s = s - top
+    return choice(np.exp(s), rng)  # eq: basic-sampling
 
 
 def generate(step, state, start, T, choose, rng):

@@ -26,9 +26,7 @@ class Clean:
 
     def __call__(self, x_t, t, *given):
         """Images (N, ...) and integers t (N,): of the shape of x_t."""
-        at, alpha_bar = self.schedule.at, self.schedule.alpha_bar
-        x_0 = as_noise(self.net(x_t, t, *given), x_t)
-        return (x_t - at(np.sqrt(alpha_bar), t, x_t) * x_0) / at(np.sqrt(1 - alpha_bar), t, x_t)
+        return self.schedule.noise_in(x_t, t, as_noise(self.net(x_t, t, *given), x_t))
 
 
 def weight(schedule, gamma=3):

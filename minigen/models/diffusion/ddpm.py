@@ -89,12 +89,11 @@ class DDPM:
     def eps(self, x_t, t, *given, threshold=None):
         """ε_θ(x_t, t), the noise that the network sees in x_t. With a `threshold`, the noise that
         leaves the corrected estimate of x_0."""
-        s, at, x_t = self.schedule, self.schedule.at, tensor(x_t)
+        x_t = tensor(x_t)
         eps = as_noise(self.output(x_t, t, *given), x_t)
         if threshold is None:
             return eps
-        x_0 = threshold(self.predict_x0(x_t, t, eps))
-        return (x_t - at(np.sqrt(s.alpha_bar), t, x_t) * x_0) / at(np.sqrt(1 - s.alpha_bar), t, x_t)
+        return self.schedule.noise_in(x_t, t, threshold(self.predict_x0(x_t, t, eps)))
 
     def output(self, x_t, t, *given):
         """What the network says of x_t, a tensor."""

@@ -41,9 +41,9 @@ class LanguageModel:
         self.blocks = [nn.TransformerBlock(D, heads, rng) for _ in range(depth)]
         self.norm, self.out = nn.LayerNorm(D), nn.Linear(D, V, rng=rng)
 
-    def read(self, w):
-        """The vectors of words, integers (N, t), at the places they stand: (N, t, D)."""
-        return self.embed(w) + self.place.weight[:w.shape[1]]
+    def read(self, w, before=0):
+        """The vectors of words, integers (N, t), that stand after so many others: (N, t, D)."""
+        return self.embed(w) + self.place.weight[before:before + w.shape[1]]
 
     def scores(self, w, *prefix):
         """What follows each of the words w_0, w_1, …, integers (N, t): scores (N, t, V), whose
@@ -85,8 +85,8 @@ class LanguageModel:
         """Read words w, integers (N, t), after those of a state: the scores (N, V), an array, of
         what follows the last, and the new state."""
         words, *past = state
+        h, past = self._go_on(self.read(w, words.shape[1]), past)
         words = np.concatenate([words, w], axis=1)
-        h, past = self._go_on(self.read(words)[:, -w.shape[1]:], past)
         return self.out(self.norm(h[:, -1])).numpy(), (words, *past)
 
     def _go_on(self, h, past):

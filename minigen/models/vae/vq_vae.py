@@ -64,7 +64,7 @@ class Codebook:
 
     def nearest(self, z):
         """The number k of the word that is nearest to each vector of z (N, D, h, w): (N, h, w)."""
-        z, e = transpose(tensor(z), (0, 2, 3, 1)).detach(), self.weight.detach()
+        z, e = transpose(tensor(z).detach(), (0, 2, 3, 1)), self.weight.detach()
         return argmin(sum(square(e), 1) - 2 * (z @ transpose(e)), -1)  # eq: vq-quantize
 
     def __call__(self, k):

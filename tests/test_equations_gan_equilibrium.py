@@ -33,6 +33,7 @@ def test_the_game_ends_where_the_samples_are_as_the_data():
     V = np.concatenate([V, np.full((99, 1), -np.log(4))], axis=1)
     assert equilibrium.minimax(V) == pytest.approx(-np.log(4))  # eq: gan-minimax
     assert grid[V.max(axis=1).argmin()] == pytest.approx(0.3, abs=0.015)
+    assert equilibrium.minimax(np.array([[0, 2], [3, 1]])) == 2  # eq: gan-minimax
     # V is linear in p_g and concave in D: over all of both, the order of the players is nothing
     assert V.min(axis=0).max() == pytest.approx(equilibrium.minimax(V))
 

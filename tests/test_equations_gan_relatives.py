@@ -154,6 +154,8 @@ def test_the_best_critic_measures_the_wasserstein_distance():
     game = playing(wgan.WGAN, X_G, Table(best))
     w1 = stats.wasserstein_distance(x, x, P_DATA, P_G)
     assert game.distance(X_DATA, None).item() == pytest.approx(w1)  # eq: wgan-critic
+    climb = grad(game.distance(X_DATA, None), game.D.values).numpy()
+    assert np.allclose(climb, P_DATA - P_G)  # eq: wgan-critic
     assert game.d_loss(X_DATA, None).item() == pytest.approx(-w1)
     assert game.g_loss(10, None).item() == pytest.approx(-P_G @ best)
 

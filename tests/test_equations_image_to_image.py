@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minigen import grad, nn, optim, tensor
+from minigen import grad, gradcheck, nn, optim, tensor
 from minigen.models.gan.dcgan import adam
 from minigen.models.gan.gan import leaky
 from minigen.models.image_to_image import cyclegan, pix2pix
@@ -190,6 +190,11 @@ def test_the_objective_of_two_translators_by_hand():
     loss = model.g_loss(x, y, *made)
     want = np.mean(fooled) + 4 * (there_x + there_y)
     assert loss.item() == pytest.approx(want)  # eq: cycle-loss
+
+    def of(a, b, c, d):
+        G, F = lambda x: a * x + b, lambda y: c * y + d
+        return cyclegan.CycleGAN(G, F, scores(0.7), scores(-1.2), 4.0).g_loss(x, y, G(x), F(y))
+    gradcheck(of, *map(np.array, (a, b, c, d)))
     assert model.d_loss(x, y, *made).item() == pytest.approx(np.mean(told))
     assert not model.d_loss(x, y, *made).requires_grad  # it ends before G and F
 

@@ -130,6 +130,8 @@ def test_the_objectives_of_inversion_and_dream():
     rough = inputs.total_variation(tensor(x), 1.5).item()
     found = inputs.inversion(phi, x_0, 0.1, 1.5)(tensor(x)).item()
     assert found == pytest.approx(-far - 0.1 * rough, rel=1e-5)  # eq: feature-inversion-tv
+    square = lambda x: x * x
+    gradcheck(inputs.inversion(square, x_0.astype(float), 0.1, 1.5), x.astype(float))
     seen = (phi(tensor(x)).numpy() ** 2).sum()
     assert inputs.dream(phi)(tensor(x)).item() == pytest.approx(seen, rel=1e-5)  # eq: deepdream
     *_, y = inputs.ascend(inputs.dream(phi), x, 10, 0.02)

@@ -60,6 +60,7 @@ def test_the_posterior_is_over_the_texts_of_the_batch():
     images = -np.log(np.diag(model.posterior(tensor(R.T)).numpy())).sum()
     found = model.matching(tensor(R)).item()
     assert found == pytest.approx(texts + images)  # eq: damsm-word-losses
+    gradcheck(model.matching, R)
     assert texts != pytest.approx(images)
 
 
@@ -95,6 +96,7 @@ def test_words_and_sentences_count_alike():
                for R in (R_words, R_sentences) for axis in (0, 1))
     found = model.damsm(*map(tensor, (v, e)), there, *map(tensor, (v_bar, e_bar))).item()
     assert found == pytest.approx(want)  # eq: damsm-total
+    gradcheck(lambda *of: model.damsm(of[0], of[1], there, *of[2:]), v, e, v_bar, e_bar)
 
 
 # --------------------------------------------------------------------------- StackGAN, StackGAN++
@@ -131,6 +133,8 @@ def test_the_losses_of_a_scale():
     assert found == pytest.approx(want)  # eq: stackganpp-d-loss
     want = -sum(np.log(q).mean() for q in (F, F_e)) / 2
     assert stackgan.g_loss(judge, x_hat, e).item() == pytest.approx(want)  # eq: stackganpp-g-loss
+    gradcheck(lambda x_hat: stackgan.g_loss(judge, x_hat, e), x_hat)
+    gradcheck(lambda x: stackgan.d_loss(judge, x, tensor(x_hat), e), x)
     image = tensor(x_hat, True)
     slope = grad(stackgan.d_loss(judge, x, image, e) + image.sum(), image)
     assert np.array_equal(slope.numpy(), np.ones((7, 4)))  # no way back into the generator
@@ -145,6 +149,7 @@ def test_colours_are_the_mean_and_the_covariance_of_an_images_pixels():
                     + 3 * ((np.cov(a, ddof=0) - np.cov(b, ddof=0)) ** 2).sum())
     found = stackgan.colour_consistency(tensor(large), tensor(small), 2.0, 3.0).item()
     assert found == pytest.approx(np.mean(want))  # eq: stackganpp-color
+    gradcheck(lambda a, b: stackgan.colour_consistency(a, b, 2.0, 3.0), large, small)
     twice = np.repeat(np.repeat(small, 2, 2), 2, 3)
     assert stackgan.colour_consistency(tensor(twice), tensor(small)).item() == pytest.approx(0)
 
@@ -198,6 +203,11 @@ def test_the_loss_adds_the_stages_and_the_match():
     stages = [stackgan.g_loss(D, image, tensor(words[-1])).item()
               for D, image in zip(both.D, images, strict=True)]
     match = (images[-1].numpy() ** 2).mean()
+    params, L_G = nn.parameters(both.G), sum(stackgan.g_loss(D, image, tensor(words[-1]))
+                                             for D, image in zip(both.D, images, strict=True))
+    want = grad(L_G + 0.5 * (images[-1] * images[-1]).mean(), params)
+    for key, g in grad(both.g_loss(3, RNG(5), *words), params).items():
+        assert np.allclose(g.numpy(), want[key].numpy(), atol=1e-6), key  # eq: attngan-total-loss
     found = both.g_loss(3, RNG(5), *words).item()
     assert found == pytest.approx(sum(stages) + 0.5 * match, rel=1e-5)  # eq: attngan-total-loss
     found = alone.g_loss(3, RNG(5), *words).item()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from normal_world import World, alpha_bar_of, recorder, shrink
 
-from minigen import nn, tensor
+from minigen import grad, nn, tensor
 from minigen.models.diffusion import cascade, super_resolution
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.schedule import Schedule, cosine
@@ -114,6 +114,9 @@ def test_the_network_is_told_how_much():
     told = e - embed(t).numpy()
     assert np.allclose(told, net.told(s).numpy(), atol=1e-6)  # eq: noise-cond-augmentation
     assert np.ptp(told, axis=0).min() > 1e-3
+    net = cascade.augmented((1, 4, 4), (8, 8), 16, RNG(0))
+    loss, _ = DDPM(net, cosine(60)).loss(x_t.astype('f4'), RNG(3), y.astype('f4'), s)
+    grad(loss, nn.parameters(net.told))  # an error if it does not learn
 
 
 class Drawer:
@@ -130,11 +133,11 @@ class Drawer:
 @pytest.mark.parametrize("name, sides", [("GLIDE", [64, 256]), ("DALL·E 2", [64, 256, 1024])])
 def test_each_model_enlarges_what_the_one_before_drew(name, sides):
     models = [Drawer() for _ in sides]
-    made = cascade.Cascade((3, 64, 64), models[0], models[1:], cosine(60), 4)
+    made = cascade.Cascade((3, 64, 32), models[0], models[1:], cosine(60), 4)
     images = made.sample(1, RNG(0), s=7)
     asked = [shape for model in models for shape, _ in model.asked]
-    assert asked == [(3, side, side) for side in sides]  # eq: cascade-resolutions
-    assert [x.shape for x in images] == [(1, 3, side, side) for side in sides]
+    assert asked == [(3, side, side // 2) for side in sides]  # eq: cascade-resolutions
+    assert [x.shape for x in images] == [(1, 3, side, side // 2) for side in sides]
     a = alpha_bar_of(cosine(60))[7]
     assert models[0].asked[0][1] == ()
     for before, model in zip(images, models[1:], strict=False):

@@ -116,6 +116,7 @@ def test_the_generator_draws_for_sentences_in_between_too():
     told = np.mean([log_sigmoid(D(z[i] * t[i], t[i])) for i in range(6)])
     between = np.mean([log_sigmoid(D(z[6 + i] * half[i], half[i])) for i in range(6)])
     assert game.g_loss(6, None, t).item() == pytest.approx(-told - between)  # eq: gan-int
+    gradcheck(lambda t: game.g_loss(6, None, t), t)
     game.beta = 1.0
     game.prior = lambda n, rng: tensor(z[:n])
     assert game.g_loss(6, None, t).item() == pytest.approx(-2 * told)  # eq: gan-int

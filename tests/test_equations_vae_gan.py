@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minigen import grad, nn, optim, tensor
+from minigen import grad, gradcheck, nn, optim, tensor
 from minigen.dist import Normal
 from minigen.models.vae import vae_gan as model
 from minigen.tensor import write
@@ -50,6 +50,8 @@ def test_the_losses_of_three_players_by_hand():
         fooled.append(log_sigmoid(a_tilde) + log_sigmoid(a_p))
     L_l, encoder = np.mean(likelihood), np.mean(kl) + np.mean(likelihood)
     assert found[0] == pytest.approx(encoder)  # eq: vaegan-feature-likelihood
+    for i in (0, 1):
+        gradcheck(lambda x, i=i: net.losses(x, Known(eps, z_p))[i], x)
     want = 0.3 * L_l - np.mean(fooled)
     assert found[1] == pytest.approx(want)  # eq: vaegan-feature-likelihood
     assert found[2] == pytest.approx(-np.mean(log_d))

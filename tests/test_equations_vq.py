@@ -86,10 +86,11 @@ def test_each_term_moves_what_it_is_to_move():
     loss, parts = model.loss(x)
     a, words = grad(loss - parts["prior"], [model.encoder.a, model.codebook.weight])
     through = 2 * (0.7 * z_q - x) * 0.7
-    assert a.item() == pytest.approx(((through + 0.4 * 2 * (z - z_q)) * x).sum() / 6, rel=1e-5)
+    slope = ((through + 0.4 * 2 * (z - z_q)) * x).sum() / 6
+    assert a.item() == pytest.approx(slope, rel=1e-5)  # eq: vq-loss
     pull = np.zeros_like(e)
     np.add.at(pull, k, np.moveaxis(2 * (z_q - z), 1, -1) / 6)
-    assert np.allclose(words.numpy(), pull, atol=1e-5)
+    assert np.allclose(words.numpy(), pull, atol=1e-5)  # eq: vq-loss
 
 
 @pytest.fixture

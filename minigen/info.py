@@ -28,12 +28,12 @@ def facts():
     yield _compiler()
     version, devices = driver()
     extra = "cuda12" if version and version < (13, 0) else "cuda13"
-    mend = f"pip install 'minigen[{extra}]'"
+    mend = f"pip install '.[{extra}]'"
     yield ("driver", "none: no device can be used" if version is None else
            f"for CUDA {version[0]}.{version[1]}", None)
     for i, name in enumerate(devices):
         yield f"device {i}", name, None
-    yield from _toolkit(mend if devices else "pip install 'minigen[nvrtc]'")
+    yield from _toolkit(mend if devices else "pip install '.[nvrtc]'")
     folder = emulate.cache_folder().parent
     yield "cache", f"{folder}, {_size(folder)}", None
     yield "cache", f"{Path.home() / '.cupy'}, {_size(Path.home() / '.cupy')}", None
@@ -47,7 +47,7 @@ def module(device):
         import cupy
         cupy.cuda.runtime.getDeviceCount()
     except ImportError:
-        raise UserError("--device cuda needs CuPy: pip install 'minigen[cuda13]' "
+        raise UserError("--device cuda needs CuPy: pip install '.[cuda13]' "
                         "(or cuda12)") from None
     except Exception as e:  # CuPy's own kinds, which need CuPy to be named
         raise UserError(f"--device cuda: no CUDA device can be used ({e})") from None

@@ -50,6 +50,8 @@ def test_a_demo_may_draw_its_samples_itself(tmp_path, capsys):
     run.finish({"modes": 8})
     assert run.data is None and "5 steps of 3 samples" in capsys.readouterr().out
     assert set(json.loads((tmp_path / "metrics.json").read_text())) == {"steps", "modes", "seconds"}
+    run.fit(lambda t, rng: {"loss": 1.0})
+    assert not (tmp_path / "metrics.json").exists()  # another run's, which has not ended yet
 
 
 # ----------------------------------------------------------------------------------------- mistakes

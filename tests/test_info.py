@@ -26,7 +26,7 @@ def test_what_is_broken_comes_with_its_cure(capsys, monkeypatch):
                                     ((13, 0), ["a card"], "cuda13")):
         monkeypatch.setattr(info, "driver", lambda v=version, d=devices: (v, d))
         out = printed(capsys)
-        assert f"mend it: pip install 'minigen[{extra}]'" in out
+        assert f"mend it: pip install '.[{extra}]'" in out
         assert "mend it: sudo apt-get install g++" in out and out.count("mend it") == 2
         assert ("a card" in out) == bool(devices)
 

@@ -199,4 +199,9 @@ def test_without_its_libraries_the_page_says_what_to_install(tmp_path, capsys, m
     monkeypatch.setitem(sys.modules, "jinja2", None)
     assert main(["page", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert "minigen[lecture]" in error and error.count("\n") == 1
+    assert "'.[lecture]'" in error and error.count("\n") == 1
+
+
+def test_bars_of_norms_are_of_one_height():
+    bars = re.findall("<mo[^>]*>‖</mo>", mathml.formula(r"\|x - x'\|^2"))
+    assert len(bars) == 2 and all('stretchy="false"' in bar for bar in bars)

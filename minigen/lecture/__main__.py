@@ -3,6 +3,7 @@ their code."""
 
 import argparse
 import difflib
+import importlib.util
 import sys
 import textwrap
 
@@ -168,6 +169,8 @@ def excerpt(root, path, name, first, last, lines):
 
 def prove_(args):
     """Alter each tagged line in turn; exit code 1 if a check does not notice."""
+    if not importlib.util.find_spec("pytest"):
+        return complain("prove needs pytest: pip install '.[test]'")
     found = scan()
     for id in args.ids:
         if id not in equations():
@@ -184,7 +187,7 @@ def page(args):
     try:
         from minigen.lecture.page import build
     except ModuleNotFoundError as error:
-        return complain(f"the page needs {error.name}: pip install 'minigen[lecture]'")
+        return complain(f"the page needs {error.name}: pip install '.[lecture]'")
     from minigen.lecture.runs import NoRuns
     checkout()  # or else it says so
     try:

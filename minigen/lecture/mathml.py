@@ -58,6 +58,8 @@ def _mend(element):
         element.set("class", "upright")
     if element.tag == "mi" and element.text in OPERATORS:
         element.tag, element.text = "mo", OPERATORS[element.text]
+    if element.tag == "mo" and element.text in ("‖", "|", "∣"):
+        element.set("stretchy", "false")  # they come in pairs, of which one may have an exponent
     if element.text == "\\arg":
         element.text = "arg"
     if element.tag == "mo" and FUNCTION.fullmatch(element.text or ""):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minigen import grad, gradcheck, nn, optim, tensor
+from minigen import grad, gradcheck, nn, optim, relu, tensor
 from minigen.models.text_to_image import gan_cls
 from minigen.models.text_to_image import joint_embedding as sje
 
@@ -50,7 +50,7 @@ def test_mistakes_of_both_are_counted():
 def test_the_hinge_bounds_the_mistakes_and_is_worth_going_down():
     y, v, t = codes()
     F = sje.compatibility(v, t, y, 4)
-    want = np.mean([max((k != label) + s - row[label] for k, s in enumerate(row))
+    want = np.mean([sum(max(0, 1 + s - row[label]) for k, s in enumerate(row) if k != label)
                     for row, label in zip(F, y, strict=True)])
     found = sje.hinge(tensor(F), y).item()
     assert found == pytest.approx(want)
@@ -63,6 +63,23 @@ def test_the_hinge_bounds_the_mistakes_and_is_worth_going_down():
     for _ in range(150):
         opt.step([grad(sje.hinge(sje.compatibility(phi @ W, tensor(t), y, 4), y), W)])
     assert (answers() != y).mean() < before / 2
+
+
+def test_a_joint_embedding_learns_many_classes():
+    """As many as scenes have. With the largest in place of the sum over classes, all codes fall
+    into one, and the loss stays at 2."""
+    y = np.arange(160) % 40
+    kinds = RNG(0).normal(size=(2, 40, 12))
+    x, c = (k[y] + RNG(1).normal(0, 0.3, (160, 12)) for k in kinds)
+    model = sje.JointEmbedding(*(nn.Sequential(nn.Linear(12, 64, rng=RNG(s)), relu,
+                                               nn.Linear(64, 16, rng=RNG(s))) for s in (2, 3)))
+    opt, x, c = optim.Adam(nn.parameters(model), 3e-3), x.astype("f4"), c.astype("f4")
+    for t in range(200):
+        i = RNG((4, t)).integers(0, 160, 64)
+        opt.step(grad(model.loss(tensor(x[i]), tensor(c[i]), y[i]), opt.params))
+    v, t = model.image(tensor(x)).numpy(), model.text(tensor(c)).numpy()
+    found = sje.image_class(v, t, y, 40), sje.text_class(t, v, y, 40)
+    assert sje.mistakes(y, *found) < 0.05
 
 
 # ------------------------------------------------------------------------------ GAN-CLS, GAN-INT

@@ -15,14 +15,15 @@ INT: between the codes of two sentences lie codes of sentences that nobody wrote
 
 although D was shown no image for them: what it has learnt of pairs is all there is to go by.
 
-D gives logits. In G's loss −log D takes the place of log(1 − D), as in gan.py.
+D gives logits. In G's loss −log D takes the place of log(1 − D), as in gan.py. The codes are those
+of joint_embedding.py.
 
-Differs from the paper: a code is CLIP's (clip.py), which learns without classes.
+Differs from the paper: G is given a code as it is, without a layer that makes it shorter.
 """
 
 from minigen import logsigmoid, mean, nn, roll, tensor
 from minigen.models.gan import dcgan
-from minigen.models.gan.gan import Game
+from minigen.models.gan.gan import Game, leaky
 
 
 class GANCLS(Game):
@@ -52,10 +53,25 @@ def before(t):
     return roll(t, 1, 0)
 
 
+class Discriminator:
+    """D: images of `shape` (C, H, W), H and W divisible by 8, and codes t (N, d) to logits (N, 1).
+    DCGAN's convolutions end in a small map, at each place of which D is told t."""
+
+    def __init__(self, shape, d, width=dcgan.WIDTH, rng=None):
+        K = 4 * width
+        *see, last, flat = dcgan.discriminator(shape, width)
+        self.see = dcgan.Net(*see, rng=rng)
+        self.both = nn.Labelled(dcgan.Net(
+            nn.Conv2d(K + d, K, 1, bias=False), nn.BatchNorm2d(K), leaky, last, flat, rng=rng), d)
+
+    def __call__(self, x, t):
+        if x.dtype.kind != "f":
+            raise TypeError(f"gan_cls: images must be of floats, got {x.dtype}")
+        return self.both(self.see(x), t)
+
+
 def gan_cls(shape, d_z, d, width=dcgan.WIDTH, rng=None):
     """A GANCLS for images of `shape` (C, H, W) in [−1, 1] and codes of d numbers: DCGAN's networks,
-    given a code as a conditional GAN is given a label."""
-    C, H, W = shape
+    of which G is twice as wide as D."""
     G = nn.Labelled(dcgan.generator(d_z + d, shape, 2 * width, rng), d)
-    D = nn.Labelled(dcgan.discriminator((C + d, H, W), width, rng), d)
-    return GANCLS(G, D, d_z)
+    return GANCLS(G, Discriminator(shape, d, width, rng), d_z)

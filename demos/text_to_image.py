@@ -35,7 +35,7 @@ from minigen.models.text_to_image.xmc_gan import xmc_gan
 
 D = 64  # numbers of a code
 LAM = 0.05  # weight of the DAMSM
-LR = {"attngan": 1e-3, "gan_cls": 1e-3, "stackgan": 1e-3, "xmc_gan": 1e-3}
+LR_D, LR_G = 7e-4, 1.5e-3
 
 
 @dataclass
@@ -69,7 +69,7 @@ def clip(shape, widths):
 def damsm(shape, widths):
     net = DAMSM(shape[0], len(VOCABULARY), LONGEST, D)
     return Teacher(net, lambda x, c, y: net.loss(x, *net.words(c)) / len(x), net.words,
-                   lambda x: net.regions(x)[1], 1)
+                   lambda x: net.regions(x)[1], 2)
 
 
 def long(codes):
@@ -82,7 +82,7 @@ TAUGHT = {"attngan": damsm, "gan_cls": joint, "stackgan": joint, "xmc_gan": clip
 
 def flags(parser):
     parser.add_argument("--model", choices=TAUGHT, default="attngan", help="which GAN")
-    parser.add_argument("--latent", type=at_least(1), default=32, metavar="N",
+    parser.add_argument("--latent", type=at_least(1), default=100, metavar="N",
                         help="dimensions of z")
 
 
@@ -109,7 +109,8 @@ def main(argv=None):
             x = tensor(data.signed(run.xp.asarray(run.data.train_x[i])))
             loss = teacher.loss(x, run.xp.asarray(tokens[i]), y[i])
             return train.descend(opt, loss, name="teacher", max_norm=1.0)
-        opt_d.lr = opt_g.lr = LR[name] * optim.cosine(t - first, run.args.steps - first, floor=0.05)
+        fall = optim.cosine(t - first, run.args.steps - first, floor=0.05)
+        opt_d.lr, opt_g.lr = LR_D * fall, LR_G * fall
         x = data.signed(run.batch(t))
         with no_grad():
             words = teacher.words(run.xp.asarray(tokens[run.indices(t)]))

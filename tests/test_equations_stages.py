@@ -198,7 +198,7 @@ def test_each_stage_draws_from_its_own_state():
     mu, logvar = (e_bar @ part.weight.numpy().T + part.bias.numpy() for part in
                   (G.around.mu, G.around.logvar))
     c = mu + np.exp(logvar / 2) * z[:, :32]
-    h_0 = G.first(tensor(np.concatenate([c, z[:, 32:]], 1)[:, :, None, None]))
+    h_0 = G.first(tensor(np.concatenate([c, z[:, 32:]], 1)))
     want = np.tanh(G.draw[0][0](h_0).numpy())
     assert np.allclose(small.numpy(), want, atol=1e-6)  # eq: attngan-stage-images
     h_1 = G.next[0](tensor(np.concatenate([h_0.numpy(), G.look[0](h_0, e, there).numpy()], 1)))

@@ -30,8 +30,8 @@ def test_the_contrastive_loss_of_images_and_sentences():
 
 
 def test_the_loss_stands_beside_that_of_the_gan():
-    game, rng = xmc_gan((1, 8, 16), 4, 3, width=2, rng=RNG(0)), RNG(1)
-    x, s = (rng.normal(size=(6, *shape)).astype(np.float32) for shape in ((1, 8, 16), (3,)))
+    game, rng = xmc_gan((1, 16, 16), 4, 3, width=2, rng=RNG(0)), RNG(1)
+    x, s = (rng.normal(size=(6, *shape)).astype(np.float32) for shape in ((1, 16, 16), (3,)))
     fake = game.sample(6, RNG(2), s)
     sigma = lambda a: 1 / (1 + np.exp(-a.numpy()))
     D = lambda x: sigma(game.D(x, s))

@@ -13,7 +13,8 @@ Differs from the paper: DCGAN's blocks, two stages of 16×16 and 32×32.
 
 from minigen import concatenate, nn, relu, scaled_dot_product_attention, swapaxes, tanh
 from minigen.models.gan import dcgan
-from minigen.models.text_to_image.stackgan import Around, Stages, double, drawn, judges
+from minigen.models.text_to_image.gan_cls import double, generator
+from minigen.models.text_to_image.stackgan import Around, Stages, drawn, judges
 
 
 class Attention:
@@ -36,9 +37,7 @@ class Generator:
 
     def __init__(self, d_z, d, d_c=32, C=3, K=48, stages=2, rng=None):
         self.around = Around(d, d_c, rng)
-        self.first = dcgan.Net(nn.ConvTranspose2d(d_z + d_c, 4 * K, 4, bias=False),
-                               nn.BatchNorm2d(4 * K), relu,
-                               *double(4 * K, 2 * K), *double(2 * K, K), rng=rng)
+        self.first = dcgan.Net(*generator(d_z + d_c, (C, 16, 16), K)[:-2], rng=rng)
         self.look = [Attention(d, K, rng) for _ in range(stages - 1)]
         self.next = [dcgan.Net(nn.Conv2d(2 * K, K, 3, 1, 1, bias=False), nn.BatchNorm2d(K), relu,
                                *double(K, K), rng=rng) for _ in range(stages - 1)]
@@ -46,7 +45,7 @@ class Generator:
 
     def __call__(self, z, e, there, e_bar):
         z = concatenate(drawn(self.around(e_bar), z), axis=1)
-        h = [self.first(z.reshape(*z.shape, 1, 1))]
+        h = [self.first(z)]
         for look, following in zip(self.look, self.next, strict=True):
             h.append(following(concatenate([h[-1], look(h[-1], e, there)], axis=1)))
         draw = zip(self.draw, h, strict=True)

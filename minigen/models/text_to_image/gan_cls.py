@@ -21,7 +21,9 @@ of joint_embedding.py.
 Differs from the paper: G is given a code as it is, without a layer that makes it shorter.
 """
 
-from minigen import logsigmoid, mean, nn, roll, tensor
+from itertools import pairwise
+
+from minigen import logsigmoid, mean, nn, relu, roll, tanh, tensor
 from minigen.models.gan import dcgan
 from minigen.models.gan.gan import Game, leaky
 
@@ -70,8 +72,28 @@ class Discriminator:
         return self.both(self.see(x), t)
 
 
+def generator(n, shape, K, rng=None):
+    """Codes (N, n) to images of `shape` (C, H, W), 4 times a power of two, in [−1, 1]: DCGAN's
+    blocks up to the full size, where DCGAN has none, and K channels there. Where a transposed
+    convolution paints the pixels, they stay speckled."""
+    C, H, W = shape
+    times = int(H // 4).bit_length() - 1
+    if H != W or H != 4 << times:
+        raise ValueError(f"gan_cls: images are {H}×{W}, expected squares of 8, 16, 32, … pixels")
+    widths = [K * min(4, 2 ** k) for k in range(times, -1, -1)]
+    blocks = [layer for a, b in pairwise(widths) for layer in double(a, b)]
+    return dcgan.Net(lambda z: z.reshape(*z.shape, 1, 1),
+                     nn.ConvTranspose2d(n, widths[0], 4, bias=False), nn.BatchNorm2d(widths[0]),
+                     relu, *blocks, nn.Conv2d(K, C, 3, 1, 1), tanh, rng=rng)
+
+
+def double(a, b):
+    """From a channels to b, at twice the size."""
+    return nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), relu
+
+
 def gan_cls(shape, d_z, d, width=dcgan.WIDTH, rng=None):
     """A GANCLS for images of `shape` (C, H, W) in [−1, 1] and codes of d numbers: DCGAN's networks,
-    of which G is twice as wide as D."""
-    G = nn.Labelled(dcgan.generator(d_z + d, shape, 2 * width, rng), d)
+    of which G is wider than D by a half."""
+    G = nn.Labelled(generator(d_z + d, shape, 3 * width // 2, rng), d)
     return GANCLS(G, Discriminator(shape, d, width, rng), d_z)

@@ -29,7 +29,7 @@ from minigen import avg_pool2d, expand_dims, logsigmoid, mean, nn, relu, sum, sw
 from minigen.dist import Normal, kl
 from minigen.models.gan import dcgan
 from minigen.models.gan.gan import Game
-from minigen.models.text_to_image.gan_cls import Discriminator, before
+from minigen.models.text_to_image.gan_cls import Discriminator, before, double, generator
 
 
 def two_stages(G_1, G_2, z, c):
@@ -96,7 +96,7 @@ class Generator:
     def __init__(self, shape, d_z, d, d_c, K, rng=None):
         C, H, W = shape
         self.around = Around(d, d_c, rng)
-        self.G_1 = nn.Labelled(dcgan.generator(d_z + d_c, (C, H // 2, W // 2), K, rng), d_c)
+        self.G_1 = nn.Labelled(generator(d_z + d_c, (C, H // 2, W // 2), K, rng), d_c)
         self.G_2 = nn.Labelled(dcgan.Net(
             nn.Conv2d(C + d_c, K, 3, 1, 1, bias=False), nn.BatchNorm2d(K), relu,
             nn.Conv2d(K, K, 3, 1, 1, bias=False), nn.BatchNorm2d(K), relu,
@@ -106,11 +106,6 @@ class Generator:
         near = self.around(e_bar)
         c, z = drawn(near, z)
         return list(two_stages(self.G_1, self.G_2, z, c))
-
-
-def double(a, b):
-    """From a channels to b, at twice the size."""
-    return nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), relu
 
 
 def drawn(near, z):

@@ -16,7 +16,7 @@ from minigen import cross_entropy, logsigmoid, mean, nn
 from minigen.models.clip.clip import answers, unit
 from minigen.models.gan import dcgan
 from minigen.models.gan.gan import GAN, Game
-from minigen.models.text_to_image.gan_cls import Discriminator
+from minigen.models.text_to_image.gan_cls import Discriminator, generator
 
 
 class XMCGAN(Game):
@@ -48,7 +48,7 @@ def contrast(x, s, tau):
 def xmc_gan(shape, d_z, d, width=dcgan.WIDTH, rng=None):
     """An XMCGAN of images of `shape` (C, H, W), sides divisible by 8, in [−1, 1] and sentences'
     codes of d numbers. E is a linear map of what D's convolutions see."""
-    G = nn.Labelled(dcgan.generator(d_z + d, shape, 2 * width, rng), d)
+    G = nn.Labelled(generator(d_z + d, shape, 3 * width // 2, rng), d)
     D = Discriminator(shape, d, width, rng)
     K, (_, H, W) = 4 * width, shape
     E = nn.Sequential(D.see, lambda h: h.flatten(1), nn.Linear(K * H * W // 64, d, rng=rng))

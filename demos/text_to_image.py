@@ -87,7 +87,7 @@ def flags(parser):
 
 
 def main(argv=None):
-    run = Demo("text_to_image", __doc__, argv, data=("scenes",), batch=16, steps=3000, flags=flags)
+    run = Demo("text_to_image", __doc__, argv, data=("scenes",), batch=16, steps=2400, flags=flags)
     if run.args.batch < 2:
         raise train.UserError("--batch is 1, but a pair is compared with others: give 2 or more")
     shape, name = run.data.shape, run.args.model

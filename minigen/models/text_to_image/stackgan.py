@@ -116,8 +116,9 @@ def drawn(near, z):
 
 
 class Stages(Game):
-    """The game of all scales: G(z, …, ē) draws a list of images, D is a list of discriminators.
-    Real images are given at full size; those of a smaller scale are their means."""
+    """What games of several scales share: G(z, …, ē) draws a list of images, D is a list of
+    discriminators. Real images are given at full size; those of a smaller scale are their means.
+    """
 
     def d_loss(self, x, rng, *words):
         """Σᵢ L_{Dᵢ} on real images x (N, C, H, W), and what Dᵢ says of another sentence."""
@@ -128,10 +129,6 @@ class Stages(Game):
             total = total + d_loss(D, x_i, x_hat, e_bar) - mean(logsigmoid(-other)) / 2
         return total
 
-    def g_loss(self, n, rng, *words):
-        """Σᵢ L_{Gᵢ} on n samples, one for each sentence, and the KL."""
-        return self.judged(self.generate(n, rng, *words), words[-1])
-
     def judged(self, images, e_bar):
         """Σᵢ L_{Gᵢ} of a list of images, and the KL of what was drawn around codes ē."""
         total = mean(kl(self.G.around(tensor(e_bar)), Normal(0.0, 0.0)))
@@ -140,10 +137,18 @@ class Stages(Game):
         return total
 
 
+class StackGAN(Stages):
+    """The game of both stages: ``sample(n, rng, ē)`` gives two images of each sentence."""
+
+    def g_loss(self, n, rng, e_bar):
+        """Σᵢ L_{Gᵢ} on n samples, one for each sentence, and the KL."""
+        return self.judged(self.generate(n, rng, e_bar), e_bar)
+
+
 def stackgan(shape, d_z, d, d_c=32, K=48, width=dcgan.WIDTH, rng=None):
     """A StackGAN for images of `shape` (C, 32, 32) in [−1, 1] and codes of d numbers."""
     G = Generator(shape, d_z, d, d_c, K, rng)
-    return Stages(G, judges(shape, d, width, rng), d_c + d_z)
+    return StackGAN(G, judges(shape, d, width, rng), d_c + d_z)
 
 
 def judges(shape, d, width, rng):

@@ -30,12 +30,12 @@ from minigen.models.text_to_image.attngan import attngan
 from minigen.models.text_to_image.damsm import DAMSM
 from minigen.models.text_to_image.gan_cls import gan_cls
 from minigen.models.text_to_image.joint_embedding import JointEmbedding
-from minigen.models.text_to_image.stackgan import stackgan
+from minigen.models.text_to_image.stackgan import Stages, stackgan
 from minigen.models.text_to_image.xmc_gan import xmc_gan
 
 D = 64  # numbers of a code
 LAM = 0.05  # weight of the DAMSM
-LR_D, LR_G = 7e-4, 1.5e-3
+LR_D, LR_G = 7e-4, 1.5e-3  # G is behind and learns faster
 
 
 @dataclass
@@ -126,11 +126,12 @@ def main(argv=None):
     with no_grad(), ema.applied():
         words = teacher.words(encode(captions))
         drawn = [game.sample(n, run.rng, *words) for _ in range(3)]
-    if name in ("attngan", "stackgan"):
-        small, drawn = interpolate(drawn[0][0], scale_factor=2), [large for _, large in drawn]
-    drawn = [data.unsigned(x) for x in drawn]
-    stages = [data.unsigned(small)] if name in ("attngan", "stackgan") else []
-    run.picture("samples", np.concatenate([x[:10] for x in (truth, *stages, *drawn)]))
+    small = []
+    if isinstance(game, Stages):
+        small = [data.unsigned(interpolate(drawn[0][0], scale_factor=2))]
+        drawn = [images[-1] for images in drawn]
+    drawn = [data.unsigned(images) for images in drawn]
+    run.picture("samples", np.concatenate([x[:10] for x in (truth, *small, *drawn)]))
     print("captions of samples.png:", *captions[:10], sep="\n  ")
     numbers = {"variety": np.abs(drawn[0] - drawn[1]).mean()
                / np.abs(drawn[0] - np.roll(drawn[1], 1, axis=0)).mean()}

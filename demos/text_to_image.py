@@ -1,75 +1,153 @@
-"""Text to image: an AttnGAN draws what a caption says.
+"""Text to image: four GANs of the lecture draw what a caption says.
 
-    python demos/text_to_image.py                    offline, on drawn scenes with captions
+    python demos/text_to_image.py                    AttnGAN, offline, on drawn scenes with captions
+    python demos/text_to_image.py --model gan_cls    or stackgan, or xmc_gan
 
-The similarity of images and words (DAMSM) is learnt in the first third of the steps, the game in
-the rest. samples.png, a column a caption (printed): the test image it was written for; the small
-image of the first stage; three of the second. colour_named is the share of the colours that a
-caption names which its image shows, colour_not_named that of the others. r_precision says how often
-an image leads to its caption among 100, by the DAMSM from which the generator has learnt: its own
-teacher's view.
+What the GAN knows of texts is learnt first, together with images, and then stays as it is: GAN-CLS
+and StackGAN read the codes of a joint embedding by classes (here: which colours a scene has, and
+which ground), AttnGAN those of the DAMSM, XMC-GAN those of CLIP. Then the game is played.
+
+samples.png, a column a caption (printed): the test image it was written for; the small image of the
+first stage, where there are two; three images of different noise z. colour_named is the share of
+the colours that a caption names which its image shows, colour_not_named that of the others.
+r_precision says how often an image leads to its caption among 100, by the network that has taught
+the generator: its own teacher's view. variety is how far apart two images of one caption are, on
+average, over how far apart those of two captions are.
 """
+
+from dataclasses import dataclass
+from typing import Any, Callable
 
 import numpy as np
 
-from minigen import interpolate, metrics, nn, no_grad, optim, tensor, text_metrics, train
-from minigen.data import signed, unsigned
-from minigen.data.scenes import LONGEST, VOCABULARY, encode
+from minigen import data, interpolate, metrics, nn, no_grad, optim, tensor, text_metrics, train
+from minigen.data.scenes import COLOURS, LONGEST, VOCABULARY, encode
 from minigen.demo import Demo, at_least, cli
+from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder, unit
+from minigen.models.clip.retrieval import embed
 from minigen.models.gan.dcgan import adam
 from minigen.models.text_to_image.attngan import attngan
 from minigen.models.text_to_image.damsm import DAMSM
+from minigen.models.text_to_image.gan_cls import gan_cls
+from minigen.models.text_to_image.joint_embedding import JointEmbedding
+from minigen.models.text_to_image.stackgan import Stages, stackgan
+from minigen.models.text_to_image.xmc_gan import xmc_gan
 
-LAM = 0.2  # weight of the DAMSM
+D = 64  # numbers of a code
+LAM = 0.05  # weight of the DAMSM
+LR_D, LR_G = 7e-4, 1.5e-3  # G is behind and learns faster
+
+
+@dataclass
+class Teacher:
+    """What has learnt of texts and images: `net`, whose loss on a minibatch is `loss(x, c, y)` of
+    images, captions as integers, and classes.
+
+    words(c): what a GAN is given of captions, the sentence's code last
+    seen(x): the codes of images, near those of their sentences
+    times: how many minibatches of the GAN are one of the teacher
+    """
+
+    net: Any
+    loss: Callable
+    words: Callable
+    seen: Callable
+    times: int
+
+
+def joint(shape, widths):
+    net = JointEmbedding(ImageEncoder(shape, D, widths), TextEncoder(len(VOCABULARY), LONGEST, D))
+    return Teacher(net, net.loss, lambda c: (long(net.text(c)),), net.image, 4)
+
+
+def clip(shape, widths):
+    net = CLIP(ImageEncoder(shape, D, widths), TextEncoder(len(VOCABULARY), LONGEST, D))
+    return Teacher(net, lambda x, c, y: net.loss(x, c)[0], lambda c: (long(net.text(c)),),
+                   net.image, 4)
+
+
+def damsm(shape, widths):
+    net = DAMSM(shape[0], len(VOCABULARY), LONGEST, D)
+    return Teacher(net, lambda x, c, y: net.loss(x, *net.words(c)) / len(x), net.words,
+                   lambda x: net.regions(x)[1], 2)
+
+
+def long(codes):
+    """Codes (N, d) of length √d, with numbers that are as large as those of z."""
+    return D ** 0.5 * unit(codes)
+
+
+TAUGHT = {"attngan": damsm, "gan_cls": joint, "stackgan": joint, "xmc_gan": clip}
+
+
+def flags(parser):
+    parser.add_argument("--model", choices=TAUGHT, default="attngan", help="which GAN")
+    parser.add_argument("--latent", type=at_least(1), default=100, metavar="N",
+                        help="dimensions of z")
 
 
 def main(argv=None):
-    run = Demo("text_to_image", __doc__, argv, data=("scenes",), batch=16, steps=3000,
-               flags=lambda p: p.add_argument("--latent", type=at_least(1), default=32, metavar="N",
-                                              help="dimensions of z"))
+    run = Demo("text_to_image", __doc__, argv, data=("scenes",), batch=16, steps=2400, flags=flags)
     if run.args.batch < 2:
         raise train.UserError("--batch is 1, but a pair is compared with others: give 2 or more")
-    match = DAMSM(3, len(VOCABULARY), LONGEST)
-    game = attngan(run.data.shape, run.args.latent, 64, match.loss, LAM)
-    nn.init([match, game.G, game.D], run.rng)
-    opt = optim.Adam(nn.parameters(match), lr=1e-3)
-    opt_d, opt_g = adam(nn.parameters(game.D)), adam(nn.parameters(game.G))
-    tokens, third = encode(run.data.train_captions), max(run.args.steps // 3, 1)
+    shape, name = run.data.shape, run.args.model
+    teacher = TAUGHT[name](shape, (8, 8) if run.quick else (16, 32, 64, 128))
+    game = {"attngan": lambda *sizes: attngan(*sizes, teacher.net.loss, LAM), "gan_cls": gan_cls,
+            "stackgan": stackgan, "xmc_gan": xmc_gan}[name](shape, run.args.latent, D)
+    judges = {"D": game.D} | ({"E": game.E} if name == "xmc_gan" else {})
+    nn.init([teacher.net, game.G, judges], run.rng)
+    opt = optim.Adam(nn.parameters(teacher.net), lr=2e-3)
+    opt_d, opt_g = adam(nn.parameters(judges)), adam(nn.parameters(game.G))
+    ema = nn.EMA(opt_g.params, decay=0.995)
+    tokens, y = encode(run.data.train_captions), kinds(run.data.train_captions)
+    first = max(run.args.steps // 5, 1)
 
     def step(t, rng):
-        x, c = signed(run.batch(t)), run.xp.asarray(tokens[run.indices(t)])
-        if t < third:
-            opt.lr = 2e-3 * optim.cosine(t, third, floor=0.05)
-            loss = match.loss(tensor(x), *match.words(c)) / len(x)
-            return train.descend(opt, loss, name="damsm", max_norm=1.0)
-        opt_d.lr = opt_g.lr = 5e-4 * optim.cosine(t - third, run.args.steps - third, floor=0.05)
+        if t < first:
+            opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, first, floor=0.05)
+            i = rng.integers(0, len(tokens), teacher.times * run.args.batch)
+            x = tensor(data.signed(run.xp.asarray(run.data.train_x[i])))
+            loss = teacher.loss(x, run.xp.asarray(tokens[i]), y[i])
+            return train.descend(opt, loss, name="teacher", max_norm=1.0)
+        fall = optim.cosine(t - first, run.args.steps - first, floor=0.05)
+        opt_d.lr, opt_g.lr = LR_D * fall, LR_G * fall
+        x = data.signed(run.batch(t))
         with no_grad():
-            words = match.words(c)
-        numbers = train.descend(opt_d, game.d_loss(x, rng, *words), name="d_loss")
+            words = teacher.words(run.xp.asarray(tokens[run.indices(t)]))
+        numbers = train.descend(opt_d, game.d_loss(tensor(x), rng, *words), name="d_loss")
         return numbers | train.descend(opt_g, game.g_loss(len(x), rng, *words), name="g_loss")
 
-    run.fit(step, match=match, G=game.G, D=game.D, opt=opt, opt_d=opt_d, opt_g=opt_g)
+    run.fit(step, teacher=teacher.net, G=game.G, D=judges, opt=opt, opt_d=opt_d, opt_g=opt_g,
+            ema=ema)
 
     nn.eval(game.G)
     n = 20 if run.quick else 500
     truth, captions = run.data.test_x[:n] / np.float32(255), run.data.test_captions[:n]
-    with no_grad():
-        words = match.words(encode(captions))
-        small, *large = [game.sample(n, run.rng, *words) for _ in range(3)]
-    small, large = interpolate(small[0], scale_factor=2), [small[1], *(x[1] for x in large)]
-    rows = [truth, *(unsigned(x) for x in (small, *large))]
-    run.picture("samples", np.concatenate([images[:10] for images in rows]))
+    with no_grad(), ema.applied():
+        words = teacher.words(encode(captions))
+        drawn = [game.sample(n, run.rng, *words) for _ in range(3)]
+    small = []
+    if isinstance(game, Stages):
+        small = [data.unsigned(interpolate(drawn[0][0], scale_factor=2))]
+        drawn = [images[-1] for images in drawn]
+    drawn = [data.unsigned(images) for images in drawn]
+    run.picture("samples", np.concatenate([x[:10] for x in (truth, *small, *drawn)]))
     print("captions of samples.png:", *captions[:10], sep="\n  ")
-    numbers = {}
-    for name, images in (("truth", truth), ("drawn", rows[2])):
+    numbers = {"variety": np.abs(drawn[0] - drawn[1]).mean()
+               / np.abs(drawn[0] - np.roll(drawn[1], 1, axis=0)).mean()}
+    for which, images in (("truth", truth), ("drawn", drawn[0])):
         named, not_named = text_metrics.colours_shown(images, captions)
-        with no_grad():
-            _, v_bar = match.regions(tensor(2 * images - 1))
-        numbers |= {f"colour_named_{name}": named, f"colour_not_named_{name}": not_named,
-                    f"r_precision@1_{name}": metrics.r_precision(
-                        words[2].numpy(), v_bar.numpy(), 1, np.random.default_rng(0),
-                        min(99, n - 1))}
+        numbers |= {f"colour_named_{which}": named, f"colour_not_named_{which}": not_named,
+                    f"r_precision@1_{which}": metrics.r_precision(
+                        words[-1].numpy(), embed(teacher.seen, 2 * images - 1), 1,
+                        np.random.default_rng(0), min(99, n - 1))}
     run.finish(numbers)
+
+
+def kinds(captions):
+    """The classes of scenes: which colours they have, and whether the ground is light: (N,)."""
+    return np.array([sum(2 ** k for k, word in enumerate((*COLOURS, "light"))
+                         if word in caption.split()) for caption in captions])
 
 
 if __name__ == "__main__":

@@ -154,10 +154,27 @@ def test_colours_are_the_mean_and_the_covariance_of_an_images_pixels():
     assert stackgan.colour_consistency(tensor(twice), tensor(small)).item() == pytest.approx(0)
 
 
+def test_a_stackgan_draws_twice_around_a_code():
+    game = stackgan.stackgan((3, 32, 32), 4, 6, d_c=5, K=4, width=4, rng=RNG(0))
+    e, z = (RNG(s).normal(size=(3, n)).astype("f4") for s, n in ((1, 6), (2, 5 + 4)))
+    small, large = game.G(tensor(z), tensor(e))
+    assert small.shape == (3, 3, 16, 16) and large.shape == (3, 3, 32, 32)
+    mu, logvar = (part(tensor(e)).numpy() for part in (game.G.around.mu, game.G.around.logvar))
+    c = tensor(mu + np.exp(logvar / 2) * z[:, :5])
+    nn.train(game.G)
+    want = game.G.G_1(tensor(z[:, 5:]), c)
+    assert np.allclose(small.numpy(), want.numpy(), atol=1e-6)
+    assert np.allclose(large.numpy(), game.G.G_2(want, c).numpy(), atol=1e-5)
+    images = game.generate(3, RNG(5), e)
+    want = sum(stackgan.g_loss(D, x, tensor(e)).item() for D, x in zip(game.D, images, strict=True))
+    want += (np.exp(logvar) + mu ** 2 - 1 - logvar).mean() / 2
+    assert game.g_loss(3, RNG(5), e).item() == pytest.approx(want, rel=1e-5)
+
+
 # ---------------------------------------------------------------------------------------- AttnGAN
 
 def game(damsm=lambda x, *words: (x * x).mean(), lam=0.5):
-    return attngan.attngan((3, 32, 32), 4, 6, damsm, lam, RNG(0))
+    return attngan.attngan((3, 32, 32), 4, 6, damsm, lam, rng=RNG(0))
 
 
 def sentences(n=3, T=5, d=6):
@@ -180,10 +197,13 @@ def test_a_place_sees_the_words_that_fit_it():
 
 def test_each_stage_draws_from_its_own_state():
     G, (e, there, e_bar) = game().G, sentences()
-    z = RNG(3).normal(size=(3, 4)).astype("f4")
+    z = RNG(3).normal(size=(3, 32 + 4)).astype("f4")
     small, large = G(tensor(z), e, there, tensor(e_bar))
     assert small.shape == (3, 3, 16, 16) and large.shape == (3, 3, 32, 32)
-    h_0 = G.first(tensor(np.concatenate([z, e_bar], 1)[:, :, None, None]))
+    mu, logvar = (e_bar @ part.weight.numpy().T + part.bias.numpy() for part in
+                  (G.around.mu, G.around.logvar))
+    c = mu + np.exp(logvar / 2) * z[:, :32]
+    h_0 = G.first(tensor(np.concatenate([c, z[:, 32:]], 1)))
     want = np.tanh(G.draw[0][0](h_0).numpy())
     assert np.allclose(small.numpy(), want, atol=1e-6)  # eq: attngan-stage-images
     h_1 = G.next[0](tensor(np.concatenate([h_0.numpy(), G.look[0](h_0, e, there).numpy()], 1)))
@@ -202,10 +222,11 @@ def test_the_loss_adds_the_stages_and_the_match():
     images = both.generate(3, RNG(5), *words)
     stages = [stackgan.g_loss(D, image, tensor(words[-1])).item()
               for D, image in zip(both.D, images, strict=True)]
-    match = (images[-1].numpy() ** 2).mean()
-    params, L_G = nn.parameters(both.G), sum(stackgan.g_loss(D, image, tensor(words[-1]))
-                                             for D, image in zip(both.D, images, strict=True))
-    want = grad(L_G + 0.5 * (images[-1] * images[-1]).mean(), params)
+    near = both.G.around(tensor(words[-1]))
+    match, mu, logvar = (images[-1].numpy() ** 2).mean(), near.mu.numpy(), near.logvar.numpy()
+    stages.append((np.exp(logvar) + mu ** 2 - 1 - logvar).mean() / 2)
+    params, square = nn.parameters(both.G), images[-1] * images[-1]
+    want = grad(both.judged(images, words[-1]) + 0.5 * square.mean(), params)
     for key, g in grad(both.g_loss(3, RNG(5), *words), params).items():
         assert np.allclose(g.numpy(), want[key].numpy(), atol=1e-6), key  # eq: attngan-total-loss
     found = both.g_loss(3, RNG(5), *words).item()
@@ -214,8 +235,11 @@ def test_the_loss_adds_the_stages_and_the_match():
     assert found == pytest.approx(sum(stages), rel=1e-5)  # eq: attngan-total-loss
     before, images = both.d_loss(x, RNG(6), *words), both.sample(3, RNG(6), *words)
     small = x.reshape(3, 3, 16, 2, 16, 2).mean((3, 5))
-    want = sum(stackgan.d_loss(D, tensor(real), image, tensor(words[-1])).item()
-               for D, real, image in zip(both.D, (small, x), images, strict=True))
+    other, want = np.roll(words[-1], 1, axis=0), 0
+    for D, real, image in zip(both.D, map(tensor, (small, x)), images, strict=True):
+        no = D(real, tensor(other))[1].numpy()
+        want += stackgan.d_loss(D, real, image, tensor(words[-1])).item()
+        want += np.log(1 + np.exp(no)).mean() / 2
     assert before.item() == pytest.approx(want, rel=1e-5)
     params = nn.parameters(both.D)
     optim.SGD(params, lr=0.05).step(grad(before, params))

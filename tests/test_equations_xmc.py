@@ -30,8 +30,8 @@ def test_the_contrastive_loss_of_images_and_sentences():
 
 
 def test_the_loss_stands_beside_that_of_the_gan():
-    game, rng = xmc_gan((1, 2, 3), 4, 3, d_h=8, rng=RNG(0)), RNG(1)
-    x, s = (rng.normal(size=(6, *shape)).astype(np.float32) for shape in ((1, 2, 3), (3,)))
+    game, rng = xmc_gan((1, 16, 16), 4, 3, width=2, rng=RNG(0)), RNG(1)
+    x, s = (rng.normal(size=(6, *shape)).astype(np.float32) for shape in ((1, 16, 16), (3,)))
     fake = game.sample(6, RNG(2), s)
     sigma = lambda a: 1 / (1 + np.exp(-a.numpy()))
     D = lambda x: sigma(game.D(x, s))
@@ -58,12 +58,12 @@ class Deaf:
 @pytest.mark.parametrize("lam, heeds", [(0.0, False), (1.0, True)])
 def test_the_loss_makes_the_generator_heed_the_sentence(lam, heeds):
     """Four bright corners, a sentence for each; D judges only whether it is one of the four."""
-    corners = np.full((4, 1, 4, 4), -0.5, np.float32)
-    for k, (i, j) in enumerate(((0, 0), (0, 2), (2, 0), (2, 2))):
-        corners[k, :, i:i + 2, j:j + 2] = 0.5
+    corners = np.full((4, 1, 8, 8), -0.5, np.float32)
+    for k, (i, j) in enumerate(((0, 0), (0, 4), (4, 0), (4, 4))):
+        corners[k, :, i:i + 4, j:j + 4] = 0.5
     sentences = RNG(1).normal(size=(4, 5)).astype(np.float32)
-    game = xmc_gan((1, 4, 4), 4, 5, d_h=64, rng=RNG(2))
-    game.D, game.lam = Deaf(fully_connected((1, 4, 4), 4, 64, rng=RNG(10)).D), lam
+    game = xmc_gan((1, 8, 8), 4, 5, width=8, rng=RNG(2))
+    game.D, game.lam = Deaf(fully_connected((1, 8, 8), 4, 64, rng=RNG(10)).D), lam
 
     def minibatch(i):
         k = RNG((2, i)).permutation(np.arange(16) % 4)

@@ -77,6 +77,17 @@ def test_the_gan_demo_with_other_losses(loss, tmp_path):
     assert (tmp_path / "training.png").exists()
 
 
+@pytest.mark.parametrize("model", ["gan_cls", "stackgan", "xmc_gan"])
+def test_the_demo_of_texts_with_its_other_models(model, tmp_path):
+    demo = importlib.import_module("demos.text_to_image")
+    demo.main(["--quick", "--out", str(tmp_path), "--model", model])
+    numbers = (tmp_path / "metrics.json").read_text()
+    demo.main(["--resume", "--out", str(tmp_path)])
+    kept = [text.partition('"seconds"')[0] for text in
+            (numbers, (tmp_path / "metrics.json").read_text())]
+    assert kept[0] == kept[1] and "variety" in numbers
+
+
 # --------------------------------------------------------------------------- parity with PyTorch
 
 def mirrored(torch, net):

@@ -7,7 +7,10 @@ alone tells the class.
 
 Δ has no slope. What is gone down is a bound of it, with F(y) the expectation above:
 
-    Δ(yₙ, argmax_y F(y)) ≤ max_y [Δ(yₙ, y) + F(y) − F(yₙ)]
+    Δ(yₙ, argmax_y F(y)) ≤ Σ_{y≠yₙ} max(0, 1 + F(y) − F(yₙ))
+
+Each class that comes too near has a part in its slope. A lower bound has the largest term alone in
+place of the sum; of drawn scenes in 82 classes it made the codes of all alike, and stayed at 1.
 
 Codes are (N, d), classes are integers (N,), and T(y) and V(y) are what of class y is given.
 
@@ -17,7 +20,7 @@ with the one own text or image; so it bounds what stands above.
 
 import numpy as np
 
-from minigen import max, mean, one_hot, take_along_axis
+from minigen import mean, one_hot, relu, sum, take_along_axis
 from minigen.ops.loss import integers
 
 
@@ -53,4 +56,18 @@ def hinge(F, y):
     """The bound of Δ for scores F (N, classes) and classes y (N,): a scalar with a slope."""
     wrong = 1 - one_hot(y, F.shape[1], F.dtype)
     own = take_along_axis(F, np.asarray(y)[:, None], 1)
-    return mean(max(wrong + F - own, axis=1))
+    return mean(sum(wrong * relu(1 + F - own), 1))
+
+
+class JointEmbedding:
+    """φ and ϕ: `image` maps images to codes (N, d), `text` words to codes (N, d)."""
+
+    def __init__(self, image, text):
+        self.image, self.text = image, text
+
+    def loss(self, x, c, y):
+        """The bound of the slide's loss on a minibatch of images x, their texts c, and the classes
+        y (N,) of both, among the classes that occur in it: a scalar."""
+        v, t, (kinds, y) = self.image(x), self.text(c), np.unique(y, return_inverse=True)
+        return (hinge(compatibility(v, t, y, len(kinds)), y)
+                + hinge(compatibility(t, v, y, len(kinds)), y))

@@ -13,12 +13,23 @@ and where nothing is given but noise, the colours of one scale are to be those o
 
     λ₁ ‖μ_{sᵢ} − μ_{sᵢ₋₁}‖² + λ₂ ‖Σ_{sᵢ} − Σ_{sᵢ₋₁}‖²_F        μ, Σ: of a sample's pixels (R, G, B)
 
-Dᵢ gives two logits for each image. Differs from the papers: a sentence's code is given as it is,
-without a normal distribution around it.
+Conditioning augmentation (of the first paper): what both generators are given is drawn around the
+code, so that G draws for what lies near a sentence, too,
+
+    c = μ(ē) + σ(ē) ⊙ ε,  ε ~ N(0, I),      and L_G gets  KL(N(μ(ē), σ²(ē)) ‖ N(0, I))
+
+Dᵢ gives two logits for each image, and as in both authors' programs is also shown real images with
+another sentence, to which D(x, ē) is to say no, as in gan_cls.py.
+
+Differs from the papers: DCGAN's blocks, two scales of 16×16 and 32×32; the losses of the second
+paper for the two stages of the first, which learn together.
 """
 
-from minigen import expand_dims, logsigmoid, mean, nn, sum, swapaxes
-from minigen.models.gan.gan import leaky
+from minigen import avg_pool2d, expand_dims, logsigmoid, mean, nn, relu, sum, swapaxes, tanh, tensor
+from minigen.dist import Normal, kl
+from minigen.models.gan import dcgan
+from minigen.models.gan.gan import Game
+from minigen.models.text_to_image.gan_cls import Discriminator, before, double, generator
 
 
 def two_stages(G_1, G_2, z, c):
@@ -57,19 +68,92 @@ def colour_consistency(large, small, lam_1=1.0, lam_2=5.0):
 
 
 class Judge:
-    """Dᵢ: images (N, C, H, W), sides a multiple of 4 of at least 8, and codes ē (N, d) to two
-    logits (N, 1): of the image alone, and of both."""
+    """Dᵢ: images of `shape` (C, H, W), sides divisible by 8, and codes ē (N, d) to two logits
+    (N, 1): of the image alone, and of both."""
 
-    def __init__(self, shape, d, width=32, rng=None):
-        C, H, W = shape
-        self.net = nn.Sequential(
-            nn.Conv2d(C, width, 4, 2, 1, rng=rng), leaky,
-            nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False, rng=rng),
-            nn.BatchNorm2d(2 * width), leaky)
-        self.alone = nn.Conv2d(2 * width, 1, (H // 4, W // 4), rng=rng)
-        self.both = nn.Labelled(nn.Conv2d(2 * width + d, 2 * width, 1, rng=rng), d)
-        self.given = nn.Conv2d(2 * width, 1, (H // 4, W // 4), rng=rng)
+    def __init__(self, shape, d, width=dcgan.WIDTH, rng=None):
+        self.given = Discriminator(shape, d, width, rng)
+        self.alone = dcgan.Net(*dcgan.discriminator(shape, width)[-2:], rng=rng)
 
     def __call__(self, x, e_bar):
-        h = self.net(x)
-        return self.alone(h).flatten(1), self.given(leaky(self.both(h, e_bar))).flatten(1)
+        h = self.given.see(x)
+        return self.alone(h), self.given.both(h, e_bar)
+
+
+class Around:
+    """N(μ(ē), σ²(ē)) of codes ē (N, d), of d_c numbers."""
+
+    def __init__(self, d, d_c, rng=None):
+        self.mu, self.logvar = nn.Linear(d, d_c, rng=rng), nn.Linear(d, d_c, rng=rng)
+
+    def __call__(self, e_bar):
+        return Normal(self.mu(e_bar), self.logvar(e_bar))
+
+
+class Generator:
+    """z (N, d_c + d_z), of which the first d_c numbers are ε, and codes ē (N, d) to two images."""
+
+    def __init__(self, shape, d_z, d, d_c, K, rng=None):
+        C, H, W = shape
+        self.around = Around(d, d_c, rng)
+        self.G_1 = nn.Labelled(generator(d_z + d_c, (C, H // 2, W // 2), K, rng), d_c)
+        self.G_2 = nn.Labelled(dcgan.Net(
+            nn.Conv2d(C + d_c, K, 3, 1, 1, bias=False), nn.BatchNorm2d(K), relu,
+            nn.Conv2d(K, K, 3, 1, 1, bias=False), nn.BatchNorm2d(K), relu,
+            *double(K, K), nn.Conv2d(K, C, 3, 1, 1), tanh, rng=rng), d_c)
+
+    def __call__(self, z, e_bar):
+        near = self.around(e_bar)
+        c, z = drawn(near, z)
+        return list(two_stages(self.G_1, self.G_2, z, c))
+
+
+def drawn(near, z):
+    """c ~ `near`, a Normal of d_c numbers, whose ε are the first d_c of z (N, d_c + d_z), and the
+    rest of z."""
+    d_c = near.mu.shape[1]
+    return near.mu + near.sigma * z[:, :d_c], z[:, d_c:]
+
+
+class Stages(Game):
+    """What games of several scales share: G(z, …, ē) draws a list of images, D is a list of
+    discriminators. Real images are given at full size; those of a smaller scale are their means.
+    """
+
+    def d_loss(self, x, rng, *words):
+        """Σᵢ L_{Dᵢ} on real images x (N, C, H, W), and what Dᵢ says of another sentence."""
+        x, e_bar, total = tensor(x), tensor(words[-1]), 0
+        for D, x_hat in zip(self.D, self.sample(len(x), rng, *words), strict=True):
+            x_i = avg_pool2d(x, x.shape[2] // x_hat.shape[2])
+            _, other = D(x_i, before(e_bar))
+            total = total + d_loss(D, x_i, x_hat, e_bar) - mean(logsigmoid(-other)) / 2
+        return total
+
+    def judged(self, images, e_bar):
+        """Σᵢ L_{Gᵢ} of a list of images, and the KL of what was drawn around codes ē."""
+        total = mean(kl(self.G.around(tensor(e_bar)), Normal(0.0, 0.0)))
+        for D, x_hat in zip(self.D, images, strict=True):
+            total = total + g_loss(D, x_hat, tensor(e_bar))
+        return total
+
+
+class StackGAN(Stages):
+    """The game of both stages: ``sample(n, rng, ē)`` gives two images of each sentence."""
+
+    def g_loss(self, n, rng, e_bar):
+        """Σᵢ L_{Gᵢ} on n samples, one for each sentence, and the KL."""
+        return self.judged(self.generate(n, rng, e_bar), e_bar)
+
+
+def stackgan(shape, d_z, d, d_c=32, K=48, width=dcgan.WIDTH, rng=None):
+    """A StackGAN for images of `shape` (C, 32, 32) in [−1, 1] and codes of d numbers."""
+    G = Generator(shape, d_z, d, d_c, K, rng)
+    return StackGAN(G, judges(shape, d, width, rng), d_c + d_z)
+
+
+def judges(shape, d, width, rng):
+    """A discriminator for each of the two scales. ValueError for images that are not 32×32."""
+    C, H, W = shape
+    if (H, W) != (32, 32):
+        raise ValueError(f"stackgan: images are {H}×{W}, expected 32×32, with a stage of 16×16")
+    return [Judge((C, H // 2, W // 2), d, width, rng), Judge(shape, d, width, rng)]

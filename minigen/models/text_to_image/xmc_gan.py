@@ -8,15 +8,15 @@ x_i stands for E's code of an image, s_i for that of a sentence, such as CLIP's.
 images only what a sentence looks like, so that G cannot agree with it on something else.
 
 Differs from the paper: of its three contrastive losses the one of image and sentence, not those of
-drawn and real image, and of regions and words; the GAN's loss in place of a hinge; fully connected
-networks; E shares no layers with D.
+drawn and real image, and of regions and words; the GAN's loss in place of a hinge; the networks are
+those of gan_cls.py.
 """
 
-import math
-
-from minigen import concatenate, cross_entropy, flatten, logsigmoid, mean, nn
+from minigen import cross_entropy, logsigmoid, mean, nn
 from minigen.models.clip.clip import answers, unit
-from minigen.models.gan.gan import GAN, Game, fully_connected, leaky
+from minigen.models.gan import dcgan
+from minigen.models.gan.gan import GAN, Game
+from minigen.models.text_to_image.gan_cls import Discriminator, generator
 
 
 class XMCGAN(Game):
@@ -45,21 +45,11 @@ def contrast(x, s, tau):
     return cross_entropy(scores, answers(scores))  # eq: xmc-contrastive
 
 
-class Told:
-    """A network of vectors that gets a sentence's code behind its input: x (N, ...), s (N, d)."""
-
-    def __init__(self, net):
-        self.net = net
-
-    def __call__(self, x, s):
-        return self.net(concatenate([flatten(x, 1), s], axis=1))
-
-
-def xmc_gan(shape, d_z, d, d_h=256, rng=None):
-    """An XMCGAN of samples of `shape` in [−1, 1] and sentences' codes of d numbers."""
-    d_x = math.prod(shape)
-    G = Told(fully_connected(shape, d_z + d, d_h, rng=rng).G)
-    D = Told(fully_connected((d_x + d,), d_z, d_h, rng=rng).D)
-    E = nn.Sequential(lambda x: flatten(x, 1), nn.Linear(d_x, d_h, rng=rng), leaky,
-                      nn.Linear(d_h, d, rng=rng))
+def xmc_gan(shape, d_z, d, width=dcgan.WIDTH, rng=None):
+    """An XMCGAN of images of `shape` (C, H, W), sides divisible by 8, in [−1, 1] and sentences'
+    codes of d numbers. E is a linear map of what D's convolutions see."""
+    G = nn.Labelled(generator(d_z + d, shape, 3 * width // 2, rng), d)
+    D = Discriminator(shape, d, width, rng)
+    K, (_, H, W) = 4 * width, shape
+    E = nn.Sequential(D.see, lambda h: h.flatten(1), nn.Linear(K * H * W // 64, d, rng=rng))
     return XMCGAN(G, D, d_z, E)

@@ -37,28 +37,28 @@ from minigen.models.diffusion.glide import read, text_denoiser
 from minigen.models.diffusion.noisy_classifier import NoisyClassifier
 from minigen.models.diffusion.unclip import CodeGuided, left_out
 
-WEIGHTS, SHOWN = (1, 2, 4), 10
+WEIGHTS, SHOWN = (1, 3, 9), 10
 
 
 def flags(parser):
-    guidance_weight(parser, 2.0, "guidance weight of samples.png")
+    guidance_weight(parser, 3.0, "guidance weight of samples.png")
     sampling_steps(parser)
 
 
 def main(argv=None):
-    run = Demo("glide", __doc__, argv, data=("scenes",), batch=16, steps=5000, flags=flags)
+    run = Demo("glide", __doc__, argv, data=("scenes",), batch=16, steps=5500, flags=flags)
     shape, d, s = run.data.shape, 64, schedule.cosine(T)
     text = lambda: TextEncoder(len(VOCABULARY), LONGEST, d, D=d)
     guide = CLIP(NoisyClassifier(shape, d, (8, 8) if run.quick else (32, 64, 128)), text())
     judge = CLIP(ImageEncoder(shape, d, (8, 8) if run.quick else (16, 32, 64, 128)), text())
-    net = text_denoiser(shape, d, (8, 8) if run.quick else (32, 96, 128))
+    net = text_denoiser(shape, d, (8, 8) if run.quick else (64, 64))
     nn.init([guide, judge, net], run.rng)
     model = DDPM(clean.Clean(net, s), s)
     opt_g, opt_j = (optim.AdamW(nn.parameters(clip), lr=3e-3) for clip in (guide, judge))
     opt = optim.Adam(nn.parameters(net), lr=3e-3)
     ema = nn.EMA(opt.params, decay=0.995)
     tokens, w_t = encode(run.data.train_captions), clean.weight(s)
-    first = max(run.args.steps // 10, 1)
+    first = max(run.args.steps // 11, 1)
 
     def step(t, rng):
         if t < first:

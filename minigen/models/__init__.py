@@ -64,6 +64,7 @@ MODELS = {
     "conditional": "minigen.models.diffusion.conditional:conditional",
     "guidance": "minigen.models.diffusion.guidance:ClassifierFree",
     "noisy_classifier": "minigen.models.diffusion.noisy_classifier:NoisyClassifier",
+    "glide": "minigen.models.diffusion.glide:text_denoiser",
     "clip_guidance": "minigen.models.diffusion.clip_guidance:CLIPGuided",
     "super_resolution": "minigen.models.diffusion.super_resolution:super_resolution",
     "cascade": "minigen.models.diffusion.cascade:Cascade",

@@ -141,7 +141,7 @@ class TimeUNet:
     `factor` = 2^(len(widths) − 1).
 
     widths: the channels at each resolution; blocks: residual blocks at each, down and up again;
-    mix: what the lowest resolution goes through after the attention, mix(h, e), if anything
+    mix: what the lowest resolution goes through after the attention, mix(h, e, *given), if anything
 
     Differs from the paper: one joint for each resolution, not for each block, which halves the
     work.
@@ -167,8 +167,8 @@ class TimeUNet:
         self.norm = GroupNormSiLU(groups(widths[0]), widths[0])
         self.last = ZeroConv2d(widths[0], out_channels, 3, padding=1)
 
-    def __call__(self, x, e):
-        """ValueError if a side cannot be halved often enough."""
+    def __call__(self, x, e, *given):
+        """`given` is for `mix`. ValueError if a side cannot be halved often enough."""
         if x.shape[2] % self.factor or x.shape[3] % self.factor:
             raise ValueError(f"TimeUNet: height and width must be divisible by {self.factor}, got "
                              f"{x.shape}")
@@ -180,7 +180,7 @@ class TimeUNet:
             h = down(h)
         before, attention, after = self.middle
         h = attention(before(h, e))
-        h = after(h if self.mix is None else self.mix(h, e), e)
+        h = after(h if self.mix is None else self.mix(h, e, *given), e)
         for column, up in zip(self.decode[::-1], self.up[::-1], strict=True):
             h = concatenate([up(h), seen.pop()], axis=1)
             for block in column:
@@ -190,19 +190,19 @@ class TimeUNet:
 
 class Folded:
     """A TimeUNet that sees each 2×2 pixels as one place, with four times the channels: images
-    (N, C, H, W) and embeddings e (N, D) → (N, C, H, W), for a `unet` of 4C channels. Of all
-    resolutions the upper one costs most, and is left out."""
+    (N, C, H, W) and embeddings e (N, D) → (N, C, H, W), for a `unet` of 4C channels, which gets
+    all else that is given. Of all resolutions the upper one costs most, and is left out."""
 
     def __init__(self, unet):
         self.unet = unet
 
-    def __call__(self, x, e):
+    def __call__(self, x, e, *given):
         """ValueError if a side is odd."""
         N, C, H, W = x.shape
         if H % 2 or W % 2:
             raise ValueError(f"Folded: height and width must be even, got {x.shape}")
         h = x.reshape(N, C, H // 2, 2, W // 2, 2).transpose(0, 1, 3, 5, 2, 4)
-        h = self.unet(h.reshape(N, 4 * C, H // 2, W // 2), e)
+        h = self.unet(h.reshape(N, 4 * C, H // 2, W // 2), e, *given)
         return h.reshape(N, C, 2, 2, H // 2, W // 2).transpose(0, 1, 4, 2, 5, 3).reshape(x.shape)
 
 

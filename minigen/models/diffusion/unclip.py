@@ -174,8 +174,8 @@ class UnCLIP:
 
 
 def left_out(code, p, rng):
-    """Codes (N, d) of which each is left out, 0, with probability p."""
-    return code * (rng.random((len(code), 1)) >= p)
+    """Codes (N, ...) of which each is left out, 0, with probability p."""
+    return code * (rng.random((len(code), *[1] * (code.ndim - 1))) >= p)
 
 
 def slerp(z_1, z_2, lam):

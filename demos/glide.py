@@ -1,0 +1,140 @@
+"""GLIDE: a diffusion that reads the caption, guided without a classifier and by CLIP.
+
+    python demos/glide.py                   offline, on drawn scenes with captions
+    python demos/glide.py --weight 1        the guidance weight of samples.png
+
+First two CLIPs learn: one on noised images, which guides, and one on clean images, which judges.
+Then the diffusion learns; it is told the words as the first CLIP reads them, and now and then none.
+
+Both kinds of guidance are to sharpen p(x | c) by p(c | x)^w. With perfect networks they would draw
+the same images; for CLIP's, ω is w/τ.
+
+samples.png, a column a test caption (printed): the test image it was written for; unguided;
+classifier-free; guided by CLIP. weights.png: one noise under rising weights, classifier-free and
+then by CLIP. guidance.png: what is gained and what is lost.
+
+colour_named is the share of the colours that a caption names which its image shows,
+colour_not_named that of the others; r_precision says how often the CLIP that judges finds an
+image's caption among 100; diversity is the distance between two images drawn for one caption (root
+mean square over pixels). They are of test images, `real`, of unguided ones, `w=0`, and of images
+guided classifier-free, `free`, or by CLIP, `clip`, with weights w.
+"""
+
+import numpy as np
+
+from minigen import data, metrics, nn, no_grad, optim, pictures, tensor, text_metrics, train
+from minigen.data.scenes import LONGEST, VOCABULARY, encode
+from minigen.demo import Demo, cli
+from minigen.diffusion_demo import T, guidance_weight, sampling_steps
+from minigen.dist import noise
+from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
+from minigen.models.clip.retrieval import embed
+from minigen.models.diffusion import clean, schedule, threshold
+from minigen.models.diffusion.clip_guidance import CLIPGuided, noisy_loss
+from minigen.models.diffusion.ddim import DDIM
+from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.glide import read, text_denoiser
+from minigen.models.diffusion.noisy_classifier import NoisyClassifier
+from minigen.models.diffusion.unclip import CodeGuided, left_out
+
+WEIGHTS, SHOWN = (1, 3, 9), 10
+
+
+def flags(parser):
+    guidance_weight(parser, 3.0, "guidance weight of samples.png")
+    sampling_steps(parser)
+
+
+def main(argv=None):
+    run = Demo("glide", __doc__, argv, data=("scenes",), batch=16, steps=5500, flags=flags)
+    shape, d, s = run.data.shape, 64, schedule.cosine(T)
+    text = lambda: TextEncoder(len(VOCABULARY), LONGEST, d, D=d)
+    guide = CLIP(NoisyClassifier(shape, d, (8, 8) if run.quick else (32, 64, 128)), text())
+    judge = CLIP(ImageEncoder(shape, d, (8, 8) if run.quick else (16, 32, 64, 128)), text())
+    net = text_denoiser(shape, d, (8, 8) if run.quick else (64, 64))
+    nn.init([guide, judge, net], run.rng)
+    model = DDPM(clean.Clean(net, s), s)
+    opt_g, opt_j = (optim.AdamW(nn.parameters(clip), lr=3e-3) for clip in (guide, judge))
+    opt = optim.Adam(nn.parameters(net), lr=3e-3)
+    ema = nn.EMA(opt.params, decay=0.995)
+    tokens, w_t = encode(run.data.train_captions), clean.weight(s)
+    first = max(run.args.steps // 11, 1)
+
+    def step(t, rng):
+        if t < first:
+            opt_g.lr = opt_j.lr = 3e-3 * optim.warmup(t, 50) * optim.cosine(t, first)
+            # what belongs together is found among others: eight times as many
+            i = rng.integers(0, len(tokens), 8 * run.args.batch)
+            x, c = data.signed(run.xp.asarray(run.data.train_x[i])), run.xp.asarray(tokens[i])
+            numbers = train.descend(opt_g, noisy_loss(guide, model, x, c, rng)[0], name="guide",
+                                    max_norm=1.0)
+            loss, _ = judge.loss(tensor(x), c)
+            return numbers | train.descend(opt_j, loss, name="judge", max_norm=1.0)
+        done, rest = t - first, run.args.steps - first
+        opt.lr = 3e-3 * optim.warmup(done, 50) * optim.cosine(done, rest, floor=0.02)
+        with no_grad():
+            words = read(guide.text, run.xp.asarray(tokens[run.indices(t)]))
+        loss, _ = model.loss(data.signed(run.batch(t)), rng, left_out(words, 0.1, rng), weight=w_t)
+        return train.descend(opt, loss, max_norm=1.0)
+
+    run.fit(step, guide=guide, judge=judge, net=net, opt_g=opt_g, opt_j=opt_j, opt=opt, ema=ema)
+
+    n = 12 if run.quick else 100
+    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    truth, captions = run.data.test_x[:n] / np.float32(255), run.data.test_captions[:n]
+    c, tau = np.tile(encode(captions), (2, 1)), guide.tau().item()  # two images of each caption
+    x_T = noise(run.rng, np.empty((2 * n, *shape), np.float32))
+    with no_grad():
+        words = read(guide.text, c)
+    told = lambda x_t, t, c: model.net(x_t, t, words)
+    kinds = {"free": lambda w: (CodeGuided(model.net, w), words),
+             "clip": lambda w: (CLIPGuided(told, guide, s, w / tau), c)}
+
+    def draw(net, given):
+        """Images of the captions, always from the same noise, in [0, 1]."""
+        return data.unsigned(DDIM(net, few).decode(x_T, given, threshold=threshold.static))
+
+    with ema.applied():
+        drawn = {("free", 0): draw(model.net, words)}
+        drawn |= {(kind, w): draw(*guided(w)) for kind, guided in kinds.items()
+                  for w in sorted({*WEIGHTS, run.args.weight} - {0})}
+    drawn |= {("clip", 0): drawn["free", 0]}
+    rows = [truth, *(drawn[key] for key in (("free", 0), ("free", run.args.weight),
+                                            ("clip", run.args.weight)))]
+    run.picture("samples", np.concatenate([images[:SHOWN] for images in rows]), SHOWN)
+    run.picture("weights", np.concatenate([drawn[kind, w][:SHOWN] for kind in kinds
+                                           for w in (0, *WEIGHTS)]), SHOWN)
+    print("captions of samples.png:", *captions[:SHOWN], sep="\n  ")
+
+    codes = embed(judge.g, c)
+
+    def measured(images):
+        """The numbers of images (2n, 3, H, W) in [0, 1], or (n, 3, H, W), one of each caption."""
+        f, rng = embed(judge.f, 2 * images - 1), np.random.default_rng(0)
+        named, not_named = text_metrics.colours_shown(images, np.resize(captions, len(images)))
+        found = np.mean([metrics.r_precision(codes[:n], part, 1, rng, n - 1)
+                         for part in np.split(f, len(images) // n)])
+        numbers = {"colour_named": named, "colour_not_named": not_named, "r_precision@1": found}
+        if len(images) > n:
+            apart = np.square(images[:n] - images[n:]).mean((1, 2, 3))
+            numbers["diversity"] = np.sqrt(apart).mean()
+        return numbers
+
+    numbers = {f"{key}_real": v for key, v in measured(truth).items()}
+    shown = {key: measured(images) for key, images in drawn.items()}
+    for (kind, w), found in shown.items():
+        if (kind, w) != ("clip", 0):
+            numbers |= {f"{key}_{f'{kind}@w={w:g}' if w else 'w=0'}": v for key, v in found.items()}
+    with train.writing(run.out / "guidance.png"):
+        pictures.lines(run.out / "guidance.png", *(
+            {"title": title, "xlabel": "guidance weight w", "ylim": (0, None), "curves": {
+                name: list(zip(*sorted((w, v[key]) for (kind, w), v in shown.items()
+                                       if kind == of), strict=True))
+                for of, name in (("free", "classifier-free"), ("clip", "by CLIP"))}}
+            for key, title in (("r_precision@1", "its caption is found among 100"),
+                               ("diversity", "distance between images of a caption"))))
+    run.finish(numbers | {"tau": tau})
+
+
+if __name__ == "__main__":
+    cli(main)

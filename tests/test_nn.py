@@ -168,6 +168,12 @@ def test_train_and_eval_modes():
     assert not np.array_equal(one, two)
     with pytest.raises(ValueError, match="noise is an argument"):
         model(x)
+    norm, dropout = model[1], model[3]
+    norm.training = False
+    with pytest.raises(KeyError), nn.evaluation(model):
+        assert not dropout.training and model(x).shape == (8, 3)
+        raise KeyError
+    assert dropout.training and not norm.training
 
 
 def test_deepcopy_of_a_model_is_independent():

@@ -1,5 +1,6 @@
 """`python -m minigen info` says what is there, and how to mend what is not."""
 
+import io
 import sys
 
 import numpy as np
@@ -44,6 +45,14 @@ def test_what_the_environment_sets_is_checked(capsys, monkeypatch):
         with pytest.raises(UserError, match=f"{name}=foo: --device cpu takes .*; unset {name} for"):
             info.module("cpu")
         monkeypatch.delenv(name)
+
+
+def test_a_path_with_letters_that_the_terminal_has_not(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    monkeypatch.setenv("HOME", "/nowhere/é")
+    main(["info"])
+    sys.stdout.seek(0)
+    assert "\ncache      /nowhere/?/.cupy, 0 files" in sys.stdout.read()
 
 
 def test_other_commands_are_refused(capsys):

@@ -50,7 +50,7 @@ def main(argv=None):
     def step(t, rng):
         stage = np.searchsorted(starts, t, "right")
         start, end = starts[stage - 1:stage + 1]
-        rate = optim.warmup(t - start, 50) * optim.cosine(t - start, end - start, floor=0.02)
+        rate = optim.stage(t, start, end, floor=0.02)
         batch = signed(run.batch(t)), words[run.indices(t)]
         opt_v.lr = opt_t.lr = opt_c.lr = 3e-3 * rate
         if stage == 3:

@@ -14,7 +14,7 @@ from minigen import kernels
 from minigen.tensor import Tensor, as_array, numbers_at, recording, write, xp
 
 __all__ = ["Adam", "AdamW", "Optimizer", "RMSprop", "SGD", "clip_factor", "clip_grad_norm",
-           "clip_grad_value", "cosine", "step_decay", "warmup"]
+           "clip_grad_value", "cosine", "stage", "step_decay", "warmup"]
 
 
 class Optimizer:
@@ -188,6 +188,12 @@ def cosine(t, steps, floor=0.0):
     if not steps > 0:
         raise ValueError(f"cosine: steps must be positive, got {steps}")
     return floor + (1 - floor) * (1 + math.cos(math.pi * min(t / steps, 1))) / 2
+
+
+def stage(t, start, end, rise=50, floor=0.0):
+    """Warm-up times cosine for the part of a training from step `start` to `end`: up within `rise`
+    steps, down to `floor`."""
+    return warmup(t - start, rise) * cosine(t - start, end - start, floor)
 
 
 def step_decay(t, every, gamma=0.1):

@@ -85,9 +85,7 @@ def of_labels(dataset, seed):
 
 def main(argv=None):
     run = Demo("clip", __doc__, argv, data=("scenes", "cifar10"), batch=128,
-               steps={"scenes": 800, "cifar10": 500})
-    if run.args.batch < 2:
-        raise train.UserError("--batch is 1, but a pair is compared with others: give 2 or more")
+               steps={"scenes": 800, "cifar10": 500}, least=2)
     said = of_scenes(run.data) if run.data.name == "scenes" else of_labels(run.data, run.args.seed)
     every = [*said.train.flat, *(sentence for labels, *_ in said.questions.values()
                                  for sentence in np.ravel(labels))]

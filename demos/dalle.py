@@ -33,11 +33,9 @@ SHOWN = 10
 
 
 def main(argv=None):
-    run = Demo("dalle", __doc__, argv, data=("scenes",), batch=64, steps=2200,
+    run = Demo("dalle", __doc__, argv, data=("scenes",), batch=64, steps=2200, least=2,
                flags=lambda p: p.add_argument("--drawn", type=at_least(1), default=8, metavar="N",
                                               help="images drawn for each caption"))
-    if run.args.batch < 2:
-        raise train.UserError("--batch is 1, but CLIP compares a pair with others: give 2 or more")
     vae = language(run.data.shape)
     model = DALLE(vae, len(VOCABULARY), LONGEST, D=96, depth=3)
     clip = CLIP(ImageEncoder(run.data.shape, 64), TextEncoder(len(VOCABULARY), LONGEST, 64))
@@ -52,7 +50,7 @@ def main(argv=None):
     def step(t, rng):
         stage = np.searchsorted(starts, t, "right")
         start, end = starts[stage - 1:stage + 1]
-        rate = optim.warmup(t - start, 50) * optim.cosine(t - start, end - start, floor=0.02)
+        rate = optim.stage(t, start, end, floor=0.02)
         batch = signed(run.batch(t)), words[run.indices(t)]
         opt_v.lr = opt_t.lr = opt_c.lr = 3e-3 * rate
         if stage == 3:

@@ -42,7 +42,7 @@ def main(argv=None):
     def step(t, rng):
         x, numbers = tensor(signed(run.batch(t))), {}
         if t >= third:
-            opt_prior.lr = rate(2e-3, t - third, run.args.steps - third)
+            opt_prior.lr = 2e-3 * optim.stage(t, third, run.args.steps)
             k = models["two_grids"].encode(x)
             return train.descend(opt_prior, -mean(prior.log_prob(k)), name="prior", max_norm=10.0)
         for name, m in models.items():
@@ -51,7 +51,7 @@ def main(argv=None):
                     m.codebook.start_from(m.encoder(x), rng)
             opt, loss = (bare[name], m.without_words(x)) if t < start else (
                 opts[name], m.autoencode(x)[2])
-            opt.lr = rate(4e-3, t, third)
+            opt.lr = 4e-3 * optim.stage(t, 0, third)
             numbers |= train.descend(opt, loss, name=name, max_norm=100.0)
         return numbers
 
@@ -87,11 +87,6 @@ def main(argv=None):
         used, perplexity = metrics.usage(grid, K)
         numbers |= {f"words_used_{name}": used, f"perplexity_of_words_{name}": perplexity}
     run.finish(numbers)
-
-
-def rate(most, t, steps):
-    """The learning rate in step t of a part of the training."""
-    return most * optim.warmup(t, 50) * optim.cosine(t, steps)
 
 
 def decoded(model, k):

@@ -46,7 +46,7 @@ def main(argv=None):
         x, numbers = tensor(signed(run.batch(t))), {}
         if t >= 2 * third:
             for name, m in models.items():
-                priors[name].lr = rate(2e-3, t - 2 * third, steps - 2 * third)
+                priors[name].lr = 2e-3 * optim.stage(t, 2 * third, steps)
                 surprise = -mean(m.prior.log_prob(m.encode(x)))
                 numbers |= train.descend(priors[name], surprise, name=f"prior_{name}",
                                          max_norm=10.0)
@@ -58,10 +58,10 @@ def main(argv=None):
             nn.load_state_dict(gan.vq_vae, nn.state_dict(vae))
         opt, loss = (bare, vae.without_words(x)) if t < start else (
             opts["vq_vae"], vae.autoencode(x)[2])
-        opt.lr = rate(4e-3, t, 2 * third)
+        opt.lr = 4e-3 * optim.stage(t, 0, 2 * third)
         numbers |= train.descend(opt, loss, name="vq_vae", max_norm=100.0)
         if t >= third:
-            opts["vqgan"].lr = rate(1e-3, t - third, third)
+            opts["vqgan"].lr = 1e-3 * optim.stage(t, third, 2 * third)
             q_loss, d_loss, parts = gan.losses(x)
             numbers |= train.descend(opts["vqgan"], q_loss, parts, "vqgan", max_norm=100.0)
             numbers |= train.descend(opt_d, d_loss, name="d_loss")
@@ -96,11 +96,6 @@ def main(argv=None):
     run.picture("reconstructions", unsigned(np.concatenate([x[:10], *rebuilt])))
     run.picture("samples", unsigned(np.concatenate(drawn)))
     run.finish(numbers)
-
-
-def rate(most, t, steps):
-    """The learning rate in step t of a part of the training."""
-    return most * optim.warmup(t, 50) * optim.cosine(t, steps)
 
 
 def sharpness(x):

@@ -45,6 +45,7 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
     """The gradient of y with respect to `wrt`: a tensor for a tensor, a list for a list, a dict for
     a dict. y is a scalar, unless a `cotangent` of y's shape is given: then the vector-Jacobian
     product. With `create_graph` the result can be differentiated again, otherwise it is untracked.
+    Gradients are to be read, not written into: they may share memory, also with the cotangent.
 
     Raises ValueError if y does not reach one of `wrt` (`allow_unused=True` gives zeros instead) or
     is not a scalar and no cotangent was given; RuntimeError if the graph is stale: a tensor that

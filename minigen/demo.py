@@ -76,6 +76,7 @@ class Demo:
         stands for samples that the demo draws itself: `run.data` is then None
     steps, batch: the defaults of --steps and --batch: a number, or a dict by data set
     flags: a function that adds the demo's own flags to an argparse parser
+    least: of --batch; 2 where a pair is compared with others
 
     Attributes: `args`, all flags by name; `data`, the Dataset; `rng`, the generator for the first
     weights, then for samples; `quick`, whether everything is to be tiny; `out`, the folder.
@@ -83,9 +84,10 @@ class Demo:
     Raises UserError for arguments that cannot be met, DataError for data that are not there.
     """
 
-    def __init__(self, system, doc, argv=None, *, data=data.NAMES, steps, batch, flags=None):
+    def __init__(self, system, doc, argv=None, *, data=data.NAMES, steps, batch, flags=None,
+                 least=1):
         self.system, self.started, self.before = system, time.perf_counter(), 0.0
-        self._arguments(doc, argv, data, steps, batch, flags)
+        self._arguments(doc, argv, data, steps, batch, flags, least)
         self.out, self.quick = Path(self.args.out), self.args.quick
         self.rng = np.random.default_rng((self.args.seed, 0, INIT))
         self.xp, self.device = np, module(self.args.device)
@@ -171,7 +173,7 @@ class Demo:
             print(f"{key:<28} {value:,.6g}")
         print(f"pictures, numbers and weights are in {self.out}")
 
-    def _arguments(self, doc, argv, names, steps, batch, flags):
+    def _arguments(self, doc, argv, names, steps, batch, flags, least):
         """Read the command line, and with --resume the run's configuration: `args`."""
         p = _Parser(prog=f"{self.system}.py", description=doc.strip().splitlines()[0],
                     formatter_class=_Help)
@@ -181,7 +183,7 @@ class Demo:
         add("--download", action="store_true", help="fetch the data set if it is not there")
         add("--steps", type=at_least(1), metavar="N",
             help=f"total steps (default: {_show(steps)})")
-        add("--batch", type=at_least(1), metavar="N",
+        add("--batch", type=at_least(least), metavar="N",
             help=f"images a step (default: {_show(batch)})")
         add("--seed", type=at_least(0), default=0, metavar="N",
             help="of weights, batches and noise")

@@ -94,7 +94,12 @@ class DiscretisedNormal:
         # log(Φ(high) − Φ(low)) on the side of the normal where both are small, so that neither
         # rounds to 1
         high, low = half - abs(distance), -half - abs(distance)
-        within = log_ndtr(high) + log(-expm1(log_ndtr(low) - log_ndtr(high)))
+        narrow = half * (1 + abs(distance)) < 0.01  # both are all but equal: density times width
+        h = where(narrow, half, 0.0)
+        bend = (square(h * distance) - square(h)) / 6  # of the density within, to 1e-10
+        gap = where(narrow, -1.0, log_ndtr(low) - log_ndtr(high))
+        within = where(narrow, self.normal.log_prob(x) + math.log(2 / 255) + bend,
+                       log_ndtr(high) + log(-expm1(gap)))
         below, above = log_ndtr(distance + half), log_ndtr(half - distance)
         edge = 1 - 1 / 255
         return where(x.data < -edge, below, where(x.data > edge, above, within))

@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib
+import os
 import platform
 import shutil
 import site
@@ -12,7 +13,7 @@ import numba
 import numpy as np
 import threadpoolctl
 
-from minigen.kernels import emulate
+from minigen.kernels import PRECISIONS, emulate
 from minigen.train import UserError
 
 
@@ -25,6 +26,8 @@ def facts():
         if pool["user_api"] == "blas":
             yield "blas", (f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} "
                            f"threads, {Path(pool['filepath']).name}"), None
+    for name, value, known in settings("cpu"):
+        yield name, value, None if value in known else f"unset {name}"
     yield _compiler()
     version, devices = driver()
     extra = "cuda12" if version and version < (13, 0) else "cuda13"
@@ -39,8 +42,22 @@ def facts():
     yield "cache", f"{Path.home() / '.cupy'}, {_size(Path.home() / '.cupy')}", None
 
 
+def settings(device):
+    """Yield (name, value, those it may have) of what the environment sets for a program that
+    computes on "cpu" or "cuda"."""
+    kernels = ("reference", "cpu", "cuda") if device == "cpu" else ("cuda",)  # of every kernel
+    for name, known in (("MINIGEN_KERNELS", kernels), ("MINIGEN_PRECISION", PRECISIONS)):
+        if os.environ.get(name):
+            yield name, os.environ[name], known
+
+
 def module(device):
-    """numpy for "cpu", cupy for "cuda"; UserError if there is no CuPy or no device."""
+    """numpy for "cpu", cupy for "cuda"; UserError if there is no CuPy or no device, or if the
+    environment sets what cannot be used there."""
+    for name, value, known in settings(device):
+        if value not in known:
+            raise UserError(f"{name}={value}: --device {device} takes {', '.join(known)}; unset "
+                            f"{name} for the default")
     if device == "cpu":
         return np
     try:

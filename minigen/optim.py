@@ -14,7 +14,7 @@ from minigen import kernels
 from minigen.tensor import Tensor, as_array, numbers_at, recording, write, xp
 
 __all__ = ["Adam", "AdamW", "Optimizer", "RMSprop", "SGD", "clip_factor", "clip_grad_norm",
-           "clip_grad_value", "cosine", "step_decay", "warmup"]
+           "clip_grad_value", "cosine", "stage", "step_decay", "warmup"]
 
 
 class Optimizer:
@@ -178,14 +178,26 @@ def clip_grad_value(grads, max_value):
 
 def warmup(t, steps):
     """A line from 1/steps to 1 in the first `steps` steps, then 1."""
+    if steps < 0:
+        raise ValueError(f"warmup: steps must not be negative, got {steps}")
     return min(1.0, (t + 1) / steps) if steps else 1.0
 
 
 def cosine(t, steps, floor=0.0):
     """Half a cosine from 1 at t = 0 to `floor` at t = steps (Loshchilov & Hutter 2017)."""
+    if not steps > 0:
+        raise ValueError(f"cosine: steps must be positive, got {steps}")
     return floor + (1 - floor) * (1 + math.cos(math.pi * min(t / steps, 1))) / 2
+
+
+def stage(t, start, end, rise=50, floor=0.0):
+    """Warm-up times cosine for the part of a training from step `start` to `end`: up within `rise`
+    steps, down to `floor`."""
+    return warmup(t - start, rise) * cosine(t - start, end - start, floor)
 
 
 def step_decay(t, every, gamma=0.1):
     """γ to the number of times that `every` steps have passed."""
+    if not every > 0:
+        raise ValueError(f"step_decay: every must be positive, got {every}")
     return gamma ** (t // every)

@@ -160,11 +160,13 @@ def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **
     precision: "tf32" or "bf16" rounds the factors of a device's products (`kernels.precision`);
         weights, gradients, sums and the optimiser stay float32
 
-    Returns the seconds that training took, those of earlier commands included. UserError for a
-    number that is not finite, an unfit checkpoint, a folder that cannot be written: the checkpoint
-    stays. Ctrl-C ends the step, saves, and raises KeyboardInterrupt with a line that says so; a
-    second one does not wait for the step.
+    Returns the seconds that training took, those of earlier commands included. ValueError for
+    steps below 0. UserError for a number that is not finite, an unfit checkpoint, a folder that
+    cannot be written: the checkpoint stays. Ctrl-C ends the step, saves, and raises
+    KeyboardInterrupt with a line that says so; a second one does not wait for the step.
     """
+    if steps < 0:
+        raise ValueError(f"fit: steps must not be negative, got {steps}")
     keep_freed()
     tensors = [t for _, t in nn.walk(list(parts.values())) if isinstance(t, Tensor)]
     if precision and any(isinstance(t.data, np.ndarray) for t in tensors):

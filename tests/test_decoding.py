@@ -1,9 +1,10 @@
 """The decoding rules, each by a second route: enumeration, frequencies, the definition."""
 
-from itertools import combinations, product
+from itertools import combinations
 
 import numpy as np
 import pytest
+from small_worlds import all_of
 
 from minigen import nn
 from minigen.models.autoregressive import decoding
@@ -132,7 +133,7 @@ def test_rules_work_row_by_row_and_together():
 def test_a_beam_as_wide_as_all_sequences_finds_the_best_of_them(seed):
     V, T = 4, 5
     model = rnn(V, seed=seed)
-    every = np.array(list(product(range(V), repeat=T)))
+    every = all_of(V, T)
     log_p = model.log_prob(every).numpy()
     order = np.argsort(-log_p)
     found, score = model.most_probable(T, k=V ** T)
@@ -165,7 +166,7 @@ def test_sequences_are_drawn_as_often_as_they_are_probable():
     model = rnn(3, sharpness=1.0)
     drawn = model.sample(100_000, 3, RNG(5))
     counts = np.bincount(drawn @ [9, 3, 1], minlength=27) / len(drawn)
-    every = np.array(list(product(range(3), repeat=3)))
+    every = all_of(3, 3)
     assert np.allclose(counts, np.exp(model.log_prob(every).numpy()), atol=0.006)
 
 

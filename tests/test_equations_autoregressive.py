@@ -1,9 +1,8 @@
 """Section "autoregressive models": each equation by a second route."""
 
-from itertools import product
-
 import numpy as np
 import pytest
+from small_worlds import all_of
 
 from minigen import grad, gradcheck, nn, no_grad, optim, tensor
 from minigen.models.autoregressive.conditional_pixelcnn import conditional
@@ -30,11 +29,6 @@ def sigma(a):
     return 1 / (1 + np.exp(-a))
 
 
-def every_image(shape, V):
-    images = np.array(list(product(range(V), repeat=int(np.prod(shape)))))
-    return images.reshape(-1, *shape)
-
-
 # The chain rule ---------------------------------------------------------------------------------
 
 
@@ -54,7 +48,7 @@ def test_the_chain_rule_over_all_sequences():
     V, T = 3, 4
     model = double(RNN(V, 6))
     model.out.weight.data *= 4
-    joint = np.exp(model.log_prob(every_image((T,), V)).numpy()).reshape([V] * T)
+    joint = np.exp(model.log_prob(all_of(V, T)).numpy()).reshape([V] * T)
     assert joint.sum() == pytest.approx(1)
     # the conditionals that follow from the joint are those that the network gives
     x, product_ = (1, 2, 0, 2), 1.0
@@ -85,7 +79,7 @@ def given(name, n):
 @pytest.mark.parametrize("name, shape, V", [(name, (1, 2, 3), 2) for name in BUILD]
                          + [(name, (3, 1, 2), 2) for name in COLOUR])
 def test_an_images_factors_multiply_to_a_distribution(name, shape, V):
-    model, every = double(BUILD[name](shape, V)), every_image(shape, V)
+    model, every = double(BUILD[name](shape, V)), all_of(V, *shape)
     joint = np.exp(model.log_prob(every, *given(name, len(every))).numpy())
     assert joint.sum() == pytest.approx(1)
     # p(x_t | x_<t), from the network and from the joint, value by value in the order of reading
@@ -100,7 +94,7 @@ def test_an_images_factors_multiply_to_a_distribution(name, shape, V):
 
 
 def test_maximum_likelihood_finds_the_datas_distribution():
-    every = every_image((1, 2, 2), 2)
+    every = all_of(2, 1, 2, 2)
     p_data = RNG(0).dirichlet(np.ones(16))
     counts = 1 + np.rint(p_data * 400).astype(int)
     data = np.repeat(every, counts, 0)

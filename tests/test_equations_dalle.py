@@ -1,10 +1,10 @@
 """Section "Vector quantisation": DALL-E, one sequence of text and image."""
 
-import itertools
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from small_worlds import all_of
 
 from minigen import grad, nn, optim, tensor
 from minigen.models.autoregressive import decoding
@@ -12,11 +12,6 @@ from minigen.models.text_to_image.dalle import DALLE, language
 from minigen.models.vae.vq_vae import Codebook, vq_vae
 
 RNG = np.random.default_rng
-
-
-def grids(K, *size):
-    """All grids of words 0 … K − 1: integers (N, *size)."""
-    return np.array(list(itertools.product(range(K), repeat=int(np.prod(size))))).reshape(-1, *size)
 
 
 def dalle(V=3, T=2, K=2, size=(2, 2), seed=0):
@@ -31,7 +26,7 @@ def dalle(V=3, T=2, K=2, size=(2, 2), seed=0):
 
 def every(model):
     """All texts and all grids: (N, T), (N, h, w)."""
-    t, z = grids(model.V, model.T), grids(model.K, *model.size)
+    t, z = all_of(model.V, model.T), all_of(model.K, *model.size)
     return np.repeat(t, len(z), 0), np.tile(z, (len(t), 1, 1))
 
 
@@ -63,12 +58,12 @@ def test_images_of_a_text_are_drawn_as_often_as_they_are_probable_given_it():
     p = np.exp(model.log_prob(*every(model)).numpy()).reshape(9, 16)
     for t in (1, 5):
         given = p[t] / p[t].sum()
-        z = model.sample(np.repeat(grids(3, 2)[t:t + 1], n, 0), RNG(t))
+        z = model.sample(np.repeat(all_of(3, 2)[t:t + 1], n, 0), RNG(t))
         apart = abs(np.bincount(z.reshape(n, 4) @ [8, 4, 2, 1], minlength=16) / n - given)
         assert np.all(apart < 5 * np.sqrt(given / n) + 1e-3)  # eq: dalle-joint-sequence
     first, second = (p[t] / p[t].sum() for t in (1, 5))
     assert abs(first - second).sum() > 0.2  # another text, other images
-    greedy = model.sample(grids(3, 2), None, choose=decoding.greedy)
+    greedy = model.sample(all_of(3, 2), None, choose=decoding.greedy)
     assert greedy.shape == (9, 2, 2) and set(greedy.ravel()) <= {0, 1}
 
 

@@ -3,6 +3,7 @@ ratio. Each equation by a second route."""
 
 import numpy as np
 import pytest
+from normal_world import alpha_bar_of
 from scipy import stats
 
 from minigen import data, dist, grad, nn, optim, tensor
@@ -13,18 +14,8 @@ from minigen.models.diffusion.exact import Mixture
 from minigen.models.diffusion.schedule import Schedule, cosine, linear, respaced
 
 RNG = np.random.default_rng
-
-
-def alpha_bar_of(beta):
-    """ᾱ from the definition, one product at a time: [1, ᾱ_1 … ᾱ_T]."""
-    out = [1.0]
-    for b in beta:
-        out.append(out[-1] * (1 - b))
-    return np.array(out)
-
-
 BETA = np.array([0.02, 0.1, 0.3, 0.25, 0.5])
-A = alpha_bar_of(BETA)
+A = alpha_bar_of(Schedule(BETA))
 
 
 # ---------------------------------------------------------------------------------- DDIM

@@ -184,6 +184,20 @@ def test_the_discretised_normal_is_a_distribution_over_256_levels():
         assert np.isfinite(log_p).all()
 
 
+def test_a_level_of_a_wide_normal_has_its_density_times_its_width():
+    for logvar in (5.0, 12.0, 30.0):
+        mu = tensor(np.full(256, 7, np.float32), requires_grad=True)
+        log_sigma = tensor(np.full(256, logvar, np.float32), requires_grad=True)
+        levels, sigma = np.arange(256, dtype=np.float32) / 127.5 - 1, math.exp(logvar / 2)
+        log_p = dist.DiscretisedNormal(mu, log_sigma).log_prob(levels)
+        u, inner = (levels.astype(float) - 7) / sigma, slice(1, 255)
+        own = stats.norm.logpdf(u) + math.log(2 / 255 / sigma)
+        assert np.allclose(log_p.numpy()[inner], own[inner], rtol=1e-5, atol=0)
+        slopes = minigen.grad(minigen.sum(log_p), [mu, log_sigma])
+        for slope, exact in zip(slopes, (u / sigma, (u * u - 1) / 2), strict=True):
+            assert np.allclose(slope.numpy()[inner], exact[inner], rtol=1e-3, atol=1e-5)
+
+
 # ---------------------------------------------------------------------------------- the network
 
 def test_features_of_time_are_waves():

@@ -78,6 +78,9 @@ def test_kl_is_never_negative_and_zero_only_for_equal_distributions():
         value = derivation.kl(q, p).item()
         assert value == pytest.approx(stats.entropy(q, p)) and value >= 0  # eq: kl-nonnegative
     assert derivation.kl(q, q).item() == 0
+    certain, fair = np.array([0, 1.0]), np.array([0.5, 0.5])
+    assert derivation.kl(certain, fair).item() == pytest.approx(np.log(2))  # eq: kl-nonnegative
+    assert derivation.kl(certain, certain).item() == 0
 
 
 def test_the_gap_of_the_bound_is_the_kl_to_the_posterior(model, tables):

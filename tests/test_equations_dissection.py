@@ -86,8 +86,10 @@ def test_a_generator_is_cut_in_two():
     assert r.shape == (7, 8, 4, 4) and r.min() == 0
     game = cgan.NonSaturatingGAN(G, None, 5)
     assert np.array_equal(f(r), show(game, z))
-    nn.train(G)
-    assert np.array_equal(h(z[:1])[0], r[0])  # in evaluation mode, whatever the mode was
+    assert all(layer.training for layer in G if isinstance(layer, nn.BatchNorm2d))
+    nn.eval(G)
+    assert np.array_equal(h(z), r) and np.array_equal(show(game, z), f(r))
+    assert not any(layer.training for layer in G if isinstance(layer, nn.BatchNorm2d))
 
 
 def test_colours_are_found_by_their_hue():

@@ -4,22 +4,13 @@ gradients and Algorithm 1 written out in NumPy."""
 import numpy as np
 import pytest
 from scipy import stats
+from small_worlds import Table
 
 from minigen import grad, nn, optim, tensor
 from minigen.models.gan import equilibrium, gan
 
 RNG = np.random.default_rng
 GAMES = (gan.GAN, gan.NonSaturatingGAN)
-
-
-class Table:
-    """A network on integers: a number for each, found by a matrix of zeros and ones."""
-
-    def __init__(self, values):
-        self.values = tensor(values, True)
-
-    def __call__(self, x):
-        return tensor(np.eye(len(self.values.data))[x.astype(int).reshape(-1)]) @ self.values
 
 
 def sigma(a):

@@ -4,21 +4,12 @@ second route."""
 import numpy as np
 import pytest
 from scipy import optimize, stats
+from small_worlds import Table
 
 from minigen import grad, nn, optim, tensor
 from minigen.models.gan import cgan, dcgan, gan, lsgan, wgan, wgan_gp
 
 RNG = np.random.default_rng
-
-
-class Table:
-    """A network on integers: a number for each."""
-
-    def __init__(self, values):
-        self.values = tensor(values, True)
-
-    def __call__(self, x):
-        return tensor(np.eye(len(self.values.data))[x.astype(int).reshape(-1)]) @ self.values
 
 
 def playing(kind, x_fake, D, **options):

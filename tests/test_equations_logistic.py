@@ -7,6 +7,7 @@ import pytest
 import scipy.integrate
 import scipy.special
 import scipy.stats
+from small_worlds import all_of
 
 from minigen import grad, gradcheck, sum, tensor
 from minigen.logistic import LogisticMixture, log_bin
@@ -53,7 +54,7 @@ def test_all_256_values_sum_to_one(dtype):
 def test_all_colours_sum_to_one_and_are_what_the_formula_says():
     L, K = 6, 3
     p = mixture(3, L, K)
-    colours = np.array(list(itertools.product(range(L), repeat=3)))
+    colours = all_of(L, 3)
     found = np.array([p.log_prob(x.reshape(1, 3, 1, 1)).item() for x in colours])
     assert np.exp(found).sum() == pytest.approx(1, abs=1e-12)
     pi = scipy.special.softmax(p.logits.numpy()[0, :, 0, 0])
@@ -80,7 +81,7 @@ def test_colours_are_drawn_as_often_as_they_are_probable():
                            levels=L)
     x = many.sample(RNG(2))[:, :, 0, 0]
     counts = np.bincount(x @ [L * L, L, 1], minlength=L ** 3)
-    colours = np.array(list(itertools.product(range(L), repeat=3)))
+    colours = all_of(L, 3)
     expected = n * np.exp([p.log_prob(c.reshape(1, 3, 1, 1)).item() for c in colours])
     z = (counts - expected) / np.sqrt(expected + 1)
     assert np.abs(z).max() < 4.5 and abs(np.mean(z ** 2) - 0.9) < 0.5

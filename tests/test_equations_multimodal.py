@@ -1,9 +1,8 @@
 """Section "Large multimodal models": a language model, and what it is shown."""
 
-from itertools import product
-
 import numpy as np
 import pytest
+from small_worlds import all_of
 
 from minigen import nn, optim, tensor
 from minigen.models.autoregressive import decoding
@@ -29,7 +28,7 @@ def prefix(n, P=2):
 
 def every_text():
     """All texts of at most T words: integers (N, T)."""
-    texts = np.array(list(product(range(V), repeat=T)))
+    texts = all_of(V, T)
     return texts[((texts[:, :-1] > 0) | (texts[:, 1:] == 0)).all(1)]
 
 

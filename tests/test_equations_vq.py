@@ -1,9 +1,8 @@
 """Section "Vector quantisation": words from a dictionary, the loss that moves them, the prior."""
 
-import itertools
-
 import numpy as np
 import pytest
+from small_worlds import all_of
 
 from minigen import grad, nn, optim, tensor
 from minigen.models.vae.gaussian_vae import half_normal
@@ -101,7 +100,7 @@ def prior():
     return prior
 
 
-GRIDS = np.array(list(itertools.product(range(3), repeat=4))).reshape(-1, 2, 2)
+GRIDS = all_of(3, 2, 2)
 
 
 def test_the_prior_is_a_distribution_over_grids_word_by_word(prior):
@@ -137,7 +136,7 @@ def test_a_small_model_learns_draws_and_bounds_the_likelihood():
         opt.step(grad(loss, opt.params))
     assert losses[-1] < losses[0] / 3 and set(parts) == {"reconstruction", "dictionary", "prior"}
     x_given_k, of_k = (p.numpy() for p in model.log_prob(x))
-    grids = np.array(list(itertools.product(range(2), repeat=4))).reshape(-1, 2, 2)
+    grids = all_of(2, 2, 2)
     every = [model.decode(k).log_prob(x).numpy().sum((1, 2, 3)) + model.prior.log_prob(k).numpy()
              for k in (np.repeat(grid[None], 16, 0) for grid in grids)]
     total = np.logaddexp.reduce(every, axis=0)  # log p(x), over all sixteen grids

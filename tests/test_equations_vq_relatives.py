@@ -1,9 +1,8 @@
 """Section "Vector quantisation": the relatives of the VQ-VAE, VQGAN and VQ-VAE-2."""
 
-import itertools
-
 import numpy as np
 import pytest
+from small_worlds import all_of
 
 from minigen import grad, nn, optim, tensor
 from minigen.models.vae.gaussian_vae import half_normal
@@ -25,11 +24,6 @@ def dictionary(e):
     nn.astype(book, np.float64)
     book.weight.data[...] = e
     return book
-
-
-def grids(K, *size):
-    """All grids of words 0 … K − 1: integers (N, *size)."""
-    return np.array(list(itertools.product(range(K), repeat=int(np.prod(size))))).reshape(-1, *size)
 
 
 # ----------------------------------------------------------------------------------------- VQGAN
@@ -179,7 +173,7 @@ def test_a_small_vqgan_learns():
 
 # -------------------------------------------------------------------------------------- VQ-VAE-2
 
-TOP, BOTTOM = grids(2, 1, 2), grids(2, 2, 4)
+TOP, BOTTOM = all_of(2, 1, 2), all_of(2, 2, 4)
 
 
 @pytest.fixture

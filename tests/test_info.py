@@ -1,11 +1,14 @@
 """`python -m minigen info` says what is there, and how to mend what is not."""
 
+import io
 import sys
 
+import numpy as np
 import pytest
 
 from minigen import info
 from minigen.__main__ import main
+from minigen.train import UserError
 
 
 def printed(capsys):
@@ -29,6 +32,27 @@ def test_what_is_broken_comes_with_its_cure(capsys, monkeypatch):
         assert f"mend it: pip install '.[{extra}]'" in out
         assert "mend it: sudo apt-get install g++" in out and out.count("mend it") == 2
         assert ("a card" in out) == bool(devices)
+
+
+def test_what_the_environment_sets_is_checked(capsys, monkeypatch):
+    monkeypatch.setenv("MINIGEN_KERNELS", "reference")
+    assert "\nMINIGEN_KERNELS reference\n" in printed(capsys) and info.module("cpu") is np
+    with pytest.raises(UserError, match="MINIGEN_KERNELS=reference: --device cuda takes cuda;"):
+        info.module("cuda")
+    for name in ("MINIGEN_KERNELS", "MINIGEN_PRECISION"):
+        monkeypatch.setenv(name, "foo")
+        assert f"{name} foo\n{'':10} mend it: unset {name}\n" in printed(capsys)
+        with pytest.raises(UserError, match=f"{name}=foo: --device cpu takes .*; unset {name} for"):
+            info.module("cpu")
+        monkeypatch.delenv(name)
+
+
+def test_a_path_with_letters_that_the_terminal_has_not(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    monkeypatch.setenv("HOME", "/nowhere/é")
+    main(["info"])
+    sys.stdout.seek(0)
+    assert "\ncache      /nowhere/?/.cupy, 0 files" in sys.stdout.read()
 
 
 def test_other_commands_are_refused(capsys):

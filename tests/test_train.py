@@ -67,6 +67,12 @@ def test_compiling_is_said(tmp_path, capsys):
     assert out.splitlines()[0] == "compiling freshly_made ..." and out.count("compiling") == 1
 
 
+def test_fewer_steps_than_none_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="fit: steps must not be negative, got -1"):
+        train.fit(None, -1, seed=0, out=tmp_path, model=Tiny(2))
+    assert not list(tmp_path.iterdir())
+
+
 # -------------------------------------------------------------------------------------- checkpoints
 
 def test_checkpoint_gives_a_model_to_sample_from(whole, tmp_path):

@@ -25,10 +25,8 @@ def minigen(shared, on, batch=BATCH, side=28):
         return numbers["d_loss"] + numbers["g_loss"]
 
     def draw():
-        nn.eval(model.G)
-        images = model.sample(SAMPLES, next(rngs))
-        nn.train(model.G)
-        return images
+        with nn.evaluation(model.G):
+            return model.sample(SAMPLES, next(rngs))
 
     return {"train": step, "sample": on.step(draw)}
 

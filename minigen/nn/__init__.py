@@ -23,6 +23,7 @@ from minigen.nn.parameters import (
     astype,
     buffers,
     eval,
+    evaluation,
     init,
     like,
     load,
@@ -53,7 +54,7 @@ __all__ = [
     "DenseMixing", "Dropout", "EMA", "Embedding", "Folded", "GroupNorm", "GroupNormSiLU",
     "Labelled", "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention", "RandomFourier",
     "ResidualBlock", "SelfAttention2d", "Sequential", "Sinusoidal", "TimeEmbedding", "TimeUNet",
-    "TransformerBlock", "UNet", "astype", "buffers", "eval", "init", "initializers", "like",
-    "load", "load_arrays", "load_state_dict", "parameters", "save", "save_arrays", "state_dict",
-    "to", "train", "walk",
+    "TransformerBlock", "UNet", "astype", "buffers", "eval", "evaluation", "init",
+    "initializers", "like", "load", "load_arrays", "load_state_dict", "parameters", "save",
+    "save_arrays", "state_dict", "to", "train", "walk",
 ]

@@ -8,7 +8,10 @@ from minigen.tensor import tensor, write
 
 
 def empty(*shape):
-    """A parameter whose values a layer's `init` will draw: float32."""
+    """A parameter whose values a layer's `init` will draw: float32. ValueError for one without
+    numbers."""
+    if any(n < 1 for n in shape):
+        raise ValueError(f"a layer has a parameter of shape {shape}: every size must be at least 1")
     return tensor(np.zeros(shape, np.float32), requires_grad=True)
 
 

@@ -37,7 +37,7 @@ class Conv2d:
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1,
                  groups=1, bias=True, rng=None):
-        if in_channels % groups or out_channels % groups:
+        if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"Conv2d: groups {groups} must divide in_channels {in_channels} and "
                              f"out_channels {out_channels}")
         self.weight = initializers.empty(out_channels, in_channels // groups,
@@ -59,7 +59,7 @@ class ConvTranspose2d:
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0,
                  output_padding=0, groups=1, bias=True, dilation=1, rng=None):
-        if in_channels % groups or out_channels % groups:
+        if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"ConvTranspose2d: groups {groups} must divide in_channels "
                              f"{in_channels} and out_channels {out_channels}")
         self.weight = initializers.empty(in_channels, out_channels // groups,

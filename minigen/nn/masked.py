@@ -54,7 +54,7 @@ class MaskedConv2d(Conv2d):
         if R % 2 == 0 or S % 2 == 0:
             raise ValueError(f"MaskedConv2d: kernel_size must be odd, so that there is a centre, "
                              f"got {kernel_size}")
-        if in_channels % colours or out_channels % colours:
+        if colours < 1 or in_channels % colours or out_channels % colours:
             raise ValueError(f"MaskedConv2d: {colours} colours must divide in_channels "
                              f"{in_channels} and out_channels {out_channels}")
         self.kind = mask

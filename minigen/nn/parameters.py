@@ -159,6 +159,18 @@ def eval(model):
     _set_training(model, False)
 
 
+@contextlib.contextmanager
+def evaluation(model):
+    """A context in which every layer is in evaluation mode; afterwards each is as it was."""
+    before = [(layer, layer.training) for _, layer in walk(model) if hasattr(layer, "training")]
+    eval(model)
+    try:
+        yield
+    finally:
+        for layer, training in before:
+            layer.training = training
+
+
 def astype(model, dtype):
     """Convert the model's floating-point tensors, in place: float64 for checks."""
     for t in _tensors(model).values():

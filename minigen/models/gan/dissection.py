@@ -55,11 +55,10 @@ def causal_effect(f, r, units, high, s):
 
 def cut(G, layer):
     """h and f: the generator, a Sequential, up to its `layer` (included), and the rest; f gives
-    images in [0, 1]. Both take and give arrays. Each puts its part in evaluation mode."""
+    images in [0, 1]. Both take and give arrays, and compute in evaluation mode."""
     def part(net, after):
         def run(x):
-            nn.eval(net)
-            with no_grad():
+            with nn.evaluation(net), no_grad():
                 return after(net(tensor(x)).numpy())
         return run
     return part(G[:layer + 1], np.asarray), part(G[layer + 1:], unsigned)

@@ -13,15 +13,12 @@ TOGETHER = 500  # images
 
 def show(game, z, *given):
     """G(z) for codes z (n, d_z), in evaluation mode (batch norm uses its running statistics), from
-    [−1, 1] to [0, 1]: a NumPy array (n, C, H, W). `given` are arrays of n. Afterwards G is in
-    training mode."""
+    [−1, 1] to [0, 1]: a NumPy array (n, C, H, W). `given` are arrays of n."""
     z, x = tensor(z).data, []
-    nn.eval(game.G)
-    with no_grad():
+    with nn.evaluation(game.G), no_grad():
         for i in range(0, len(z), TOGETHER):
             few = slice(i, i + TOGETHER)
             x.append(game.G(tensor(z[few]), *(y[few] for y in given)).numpy())
-    nn.train(game.G)
     return unsigned(np.concatenate(x))
 
 

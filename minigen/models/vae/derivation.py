@@ -13,7 +13,7 @@ number. For an observed x and any q(z | x):
 
 import numpy as np
 
-from minigen import log, sum
+from minigen import log, sum, where
 from minigen.dist import choice
 
 
@@ -60,8 +60,9 @@ def posterior_integral(p_z_given_x, p_x):
 
 
 def kl(q, p):
-    """D_KL(q ‖ p) = Σ q log(q / p) ≥ 0, over the first axis."""
-    return sum(q * log(q / p), axis=0)  # eq: kl-nonnegative
+    """D_KL(q ‖ p) = Σ q log(q / p) ≥ 0, over the first axis. 0 log 0 is 0."""
+    never = q == 0
+    return sum(q * log(where(never, 1.0, q) / where(never, 1.0, p)), axis=0)  # eq: kl-nonnegative
 
 
 def vi_objective(model, q, x):

@@ -62,7 +62,7 @@ def main(argv=None):
 
     def step(t, rng):
         if t < first:
-            opt_g.lr = opt_j.lr = 3e-3 * optim.warmup(t, 50) * optim.cosine(t, first)
+            opt_g.lr = opt_j.lr = 3e-3 * optim.stage(t, 0, first)
             # what belongs together is found among others: eight times as many
             i = rng.integers(0, len(tokens), 8 * run.args.batch)
             x, c = data.signed(run.xp.asarray(run.data.train_x[i])), run.xp.asarray(tokens[i])
@@ -70,8 +70,7 @@ def main(argv=None):
                                     max_norm=1.0)
             loss, _ = judge.loss(tensor(x), c)
             return numbers | train.descend(opt_j, loss, name="judge", max_norm=1.0)
-        done, rest = t - first, run.args.steps - first
-        opt.lr = 3e-3 * optim.warmup(done, 50) * optim.cosine(done, rest, floor=0.02)
+        opt.lr = 3e-3 * optim.stage(t, first, run.args.steps, floor=0.02)
         with no_grad():
             words = read(guide.text, run.xp.asarray(tokens[run.indices(t)]))
         loss, _ = model.loss(data.signed(run.batch(t)), rng, left_out(words, 0.1, rng), weight=w_t)

@@ -87,9 +87,8 @@ def flags(parser):
 
 
 def main(argv=None):
-    run = Demo("text_to_image", __doc__, argv, data=("scenes",), batch=16, steps=2400, flags=flags)
-    if run.args.batch < 2:
-        raise train.UserError("--batch is 1, but a pair is compared with others: give 2 or more")
+    run = Demo("text_to_image", __doc__, argv, data=("scenes",), batch=16, steps=2400, least=2,
+               flags=flags)
     shape, name = run.data.shape, run.args.model
     teacher = TAUGHT[name](shape, (8, 8) if run.quick else (16, 32, 64, 128))
     game = {"attngan": lambda *sizes: attngan(*sizes, teacher.net.loss, LAM), "gan_cls": gan_cls,
@@ -104,7 +103,7 @@ def main(argv=None):
 
     def step(t, rng):
         if t < first:
-            opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, first, floor=0.05)
+            opt.lr = 2e-3 * optim.stage(t, 0, first, floor=0.05)
             i = rng.integers(0, len(tokens), teacher.times * run.args.batch)
             x = tensor(data.signed(run.xp.asarray(run.data.train_x[i])))
             loss = teacher.loss(x, run.xp.asarray(tokens[i]), y[i])

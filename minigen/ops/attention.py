@@ -58,8 +58,8 @@ def _flat_mask(mask, q, k):
 
 
 def _lowered(mask, T, S, is_causal):
-    """A float mask without what all keys of a query share, which changes nothing but log Σ e^scores:
-    there a large number would swallow the rest, and backward needs it."""
+    """A float mask without what all keys of a query share. That changes log Σ e^scores alone, of
+    which a large number would swallow the digits that backward needs."""
     m = xp(mask)
     mask = m.where(m.tri(T, S, dtype=bool), mask, -math.inf) if is_causal else m.atleast_1d(mask)
     top = mask.max(-1, keepdims=True) if S else mask

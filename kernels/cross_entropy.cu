@@ -3,7 +3,7 @@
    x is (A, C, B). Where B = 1 the C numbers of a row lie together, and a warp takes a row; else
    neighbouring rows lie together, and a thread takes one. About 8 FLOPs and two exponentials an
    element; x comes from memory once, and from the cache once more, and gx is written once. The loss
-   of a target that is no class is NaN: in a step that is recorded nobody has looked at it before. */
+   of a target that is no class is NaN: in a step that is recorded nobody looks at it before. */
 #include "reduce.cuh"
 
 extern "C" __global__ void cross_entropy(const Real* x, const long long* t, Real* y, Real* lse,

@@ -152,7 +152,7 @@ def relu_backward(g, y): return _relu_backward(g, y)
 
 
 def _launch(name, *args):
-    arrays = [x for x in args if hasattr(x, "shape")]
+    arrays = [x for x in args if not np.isscalar(x)]
     y = xp(arrays[0]).empty_like(arrays[0])
     a = args[-1] if len(args) > len(arrays) else 0
     each("activation.cu", name, y, arrays, (y.dtype.type(a),), elements=4)

@@ -2,7 +2,8 @@
 
    x is (A, C, B). Where B = 1 the C numbers of a row lie together, and a warp takes a row; else
    neighbouring rows lie together, and a thread takes one. About 8 FLOPs and two exponentials an
-   element; x comes from memory once, and from the cache once more, and gx is written once. */
+   element; x comes from memory once, and from the cache once more, and gx is written once. The loss
+   of a target that is no class is NaN: in a step that is recorded nobody looks at it before. */
 #include "reduce.cuh"
 
 extern "C" __global__ void cross_entropy(const Real* x, const long long* t, Real* y, Real* lse,
@@ -14,7 +15,8 @@ extern "C" __global__ void cross_entropy(const Real* x, const long long* t, Real
   r.add_powers(C, number, top, sum);
   if (r.first) return;
   lse[r.row] = top + log(sum);
-  y[r.row] = lse[r.row] - x[r.begin + t[r.row] * B];
+  const bool inside = 0 <= t[r.row] && t[r.row] < C;
+  y[r.row] = inside ? lse[r.row] - x[r.begin + t[r.row] * B] : Real(NAN);
 }
 
 extern "C" __global__ void cross_entropy_backward(const Real* x, const long long* t,

@@ -16,7 +16,7 @@ import numpy as np
 from numba import prange
 
 from .common import empty, kernel, threaded
-from .cuda import blocks, launch, real, xp
+from .cuda import MOST, blocks, launch, real, xp
 from .exponential import exp
 
 
@@ -94,6 +94,8 @@ def _cross_entropy_backward(g, x, t, lse, gx):
 
 def _launch(name, x, t, *others):
     (A, C, B), t = x.shape, t.astype(np.int64)
+    if max(C, B) >= MOST:
+        raise ValueError(f"{name} of {x.shape}: on CUDA an axis has at most {MOST - 1} numbers")
     threads = A * (32 if B == 1 else B)
     launch("cross_entropy.cu", name, blocks(threads, 128), 128,
            (x, t, *others, np.int64(A * B), C, B), **real(x.dtype))

@@ -80,8 +80,7 @@ def _for_hopper(file, text, macros):
     from cupy.cuda import nvrtc
     chosen = *options(macros), "-arch=sm_90a"
     key = hashlib.sha256(repr((text, chosen, nvrtc.getVersion())).encode()).hexdigest()[:16]
-    folder = os.environ.get("CUPY_CACHE_DIR", Path.home() / ".cupy" / "kernel_cache")
-    path = Path(folder) / f"minigen-{key}.cubin"
+    path = cupys_cache() / f"minigen-{key}.cubin"
     if not path.exists():
         cubin, _ = by_nvrtc(file, text, chosen)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +88,11 @@ def _for_hopper(file, text, macros):
         fresh.write_bytes(cubin)
         fresh.replace(path)
     return path
+
+
+def cupys_cache():
+    """The folder in which CuPy keeps compiled programs."""
+    return Path(os.environ.get("CUPY_CACHE_DIR", Path.home() / ".cupy" / "kernel_cache"))
 
 
 def by_nvrtc(file, text, chosen):

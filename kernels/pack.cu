@@ -30,7 +30,7 @@ struct Matrices {
     for (int e = 0; e < READS; e++) {  // all under way before one is waited for
       const int slow = threadIdx.x / SIDE + e * (THREADS / SIDE);
       const int i = i0 + (column == 1 ? slow : fast), l = l0 + (column == 1 ? fast : slow);
-      held[e] = i < rows && l < L ? from[i * row + l * column] : 0;
+      held[e] = i < rows && l < L ? from[(long long)i * row + (long long)l * column] : 0;
     }
 #pragma unroll
     for (int e = 0; e < READS; e++) {
@@ -45,7 +45,7 @@ struct Matrices {
       Chunk<Input> chunk;
 #pragma unroll
       for (int j = 0; j < CHUNK<Input>; j++) round_to(chunk.v[j], tile[i][l + j]);
-      *(Chunk<Input>*)&to[(i0 + i) * width + l0 + l] = chunk;
+      *(Chunk<Input>*)&to[(long long)(i0 + i) * width + l0 + l] = chunk;
     }
   }
 };

@@ -6,9 +6,11 @@
 
     random_bits     y[4i + j] = c_j of count = state[1] + i
     random_uniform  the upper 24 bits as a fraction in [0, 1)
-    random_normal   Box and Muller: √(−2 log u)·(cos, sin)(2π v) of two neighbours, u in (0, 1)
+    random_normal   Box and Muller: √(−2 log u)·(cos, sin)(2π v) of two neighbours, u in (0, 1), in
+                    float32 (0, 1] by rounding
 
-    y (n,), written in place; state (2,) 64-bit integers: the seed and the first count
+    y (n,), written in place, of random_bits 32-bit integers; state (2,) 64-bit integers: the seed
+    and the first count
 
 Every number depends on its place alone: as many threads as there are numbers, and the same bits on
 every machine. `state` lies where y does, so that a recorded launch draws anew when it changes; the
@@ -40,17 +42,23 @@ def _words(n, state):
     return np.stack(c, 1).reshape(-1)[:n]
 
 
-@kernel(y="n int in place", state="2 int")
+def check(y, state):
+    if state.itemsize != 8 or y.dtype.kind != "f" and y.itemsize != 4:
+        raise TypeError(f"random numbers: y is {y.dtype}, state {state.dtype}, expected 32-bit "
+                        "integers or floats, and 64-bit integers")
+
+
+@kernel(check, y="n int in place", state="2 int")
 def random_bits(y, state):
     y[:] = _words(len(y), state).astype(np.uint32).view(y.dtype)
 
 
-@kernel(y="n in place", state="2 int")
+@kernel(check, y="n in place", state="2 int")
 def random_uniform(y, state):
     y[:] = (_words(len(y), state) >> np.uint64(8)) * 2.0**-24
 
 
-@kernel(y="n in place", state="2 int")
+@kernel(check, y="n in place", state="2 int")
 def random_normal(y, state):
     u, v = (_words(len(y) + len(y) % 2, state) >> np.uint64(8)).reshape(-1, 2).T * 2.0**-24
     r = np.sqrt(-2 * np.log(u + 2.0**-25))

@@ -14,6 +14,7 @@ import numpy as np
 import threadpoolctl
 
 from minigen.kernels import PRECISIONS, emulate
+from minigen.kernels.cuda import cupys_cache
 from minigen.train import UserError
 
 
@@ -37,9 +38,8 @@ def facts():
     for i, name in enumerate(devices):
         yield f"device {i}", name, None
     yield from _toolkit(mend if devices else "pip install '.[nvrtc]'")
-    folder = emulate.cache_folder().parent
-    yield "cache", f"{folder}, {_size(folder)}", None
-    yield "cache", f"{Path.home() / '.cupy'}, {_size(Path.home() / '.cupy')}", None
+    for folder in (emulate.cache_folder().parent, cupys_cache()):
+        yield "cache", f"{folder}, {_size(folder)}", None
 
 
 def settings(device):

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from minigen.tensor import F64, Tensor, as_array, placed, xp
+from minigen.tensor import F64, Tensor, as_array, placed, recording, xp
 
 MISTAKES = (ValueError, TypeError, IndexError, AttributeError, ZeroDivisionError, OverflowError)
 NUMBERS = {float, int, type(None)}  # what an op's inputs are beside tensors, once converted
@@ -54,6 +54,9 @@ def one_device(parents, kw, name, inputs):
     like = next((p.data for p in parents if type(p) is Tensor and xp(p.data) is not np), None)
     if like is None:
         return parents, kw
+    if recording():
+        recording().read |= {p: p.data for p in parents
+                             if type(p) is Tensor and p.requires_grad and p.node is None}
     if any(type(p) is Tensor and p.requires_grad and isinstance(p.data, np.ndarray)
            for p in parents):
         raise TypeError(f"{describe(name, parents, {}, inputs)}: all that requires grad must "

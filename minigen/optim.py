@@ -93,7 +93,7 @@ class SGD(Optimizer):
         if nesterov and (momentum <= 0 or dampening):
             raise ValueError("SGD: nesterov needs momentum > 0 and no dampening")
         self.momentum, self.dampening = momentum, dampening
-        self.weight_decay, self.nesterov = weight_decay, nesterov
+        self.weight_decay, self.nesterov = weight_decay, bool(nesterov)
         super().__init__(params, lr)
 
     def update(self, p, g, now, b):

@@ -25,6 +25,8 @@ class Philox:
     """
 
     def __init__(self, seed, device="cpu"):
+        if device not in ("cpu", "cuda"):
+            raise ValueError(f"Philox: expected cpu or cuda, got {device}")
         if device == "cuda":
             import cupy
         self.xp = cupy if device == "cuda" else np

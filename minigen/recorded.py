@@ -35,15 +35,15 @@ class Recorded:
 
     Raises TypeError for arrays of another shape or dtype than the first call's, for one of the host
     that is not as it was, and for parameters that were moved since; FloatingPointError for a number
-    that is not finite. The optimiser then wrote nothing, and the step is done again unrecorded,
-    where `descend` says what went wrong; one of several optimiser's steps, of which some may have
-    written, is not.
+    that is not finite. Where the step is one of an optimiser that therefore wrote nothing, it is
+    done again unrecorded, and `descend` says what went wrong; any other is not. Running averages
+    (EMA, batch norm) have then counted the step once more than unrecorded.
     """
 
     def __init__(self, function):
         self.function, self.inputs, self.result, self.graph = function, None, None, None
         self.parts = {}  # what counts steps or draws, and its count before this call
-        self.constants, self.written = [], {}
+        self.constants, self.written, self.read = [], {}, {}
 
     def __call__(self, *inputs):
         import cupy
@@ -68,8 +68,10 @@ class Recorded:
 
     def _again(self, what):
         """The call once more, unrecorded; FloatingPointError if it may have written something."""
-        if sum(part.t - t for part, t in self.parts.items() if isinstance(part, Optimizer)) > 1:
-            raise FloatingPointError(f"{what}: unrecorded, it would say where")
+        stepped = [part for part, t in self.parts.items() if isinstance(part, Optimizer)
+                   for _ in range(part.t - t)]
+        if len(stepped) != 1 or math.isfinite(stepped[0].now[0]):  # its factor: NaN writes nothing
+            raise FloatingPointError(f"{what}: look at the same step unrecorded")
         for part, part.t in self.parts.items():
             part.place()
         return self.function(*self.inputs)
@@ -86,7 +88,7 @@ class Recorded:
     @contextlib.contextmanager
     def _recording(self, cupy):
         """A context in which memory is the recording's own and nothing can be read."""
-        self.next, self.written = 0, {}
+        self.next, self.written, self.read = 0, {}, {}
         cupy.cuda.get_current_stream().synchronize()
         with record(self), cupy.cuda.using_allocator(self.pool.malloc), self.stream:
             yield
@@ -113,10 +115,10 @@ class Recorded:
         self.graph.launch()
 
     def _replay(self, cupy):
-        for t, a in self.written.items():
-            if t.data is not a:
-                raise TypeError("a parameter or buffer was moved since the step was recorded: make "
-                                "a new Recorded")
+        if any(t.data is not a for t, a in (self.read | self.written).items()):
+            raise TypeError("a parameter or buffer was moved since the step was recorded: make a "
+                            "new Recorded")
+        for t in self.written:
             write(t, lambda a: None)  # what was computed from it before is stale
         self.graph.launch()
         for part, steps in self.steps.items():

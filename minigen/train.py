@@ -66,7 +66,7 @@ def descend(opt, loss, parts=None, name="loss", max_norm=None):
             raise FloatingPointError(f"the {name} is {loss.item():g} but its gradient's norm "
                                      f"is {norm}: its square is too large for {g.dtype}")
     if not seen:
-        fault = 0 * (loss.data + norm)  # NaN, and nothing is written, or 0
+        fault = 0 * (loss.data.reshape(()) + norm)  # NaN, and nothing is written, or 0
         factor, loss = factor + fault, Tensor(loss.data + fault)
     opt.step(grads, factor)
     return {key: float(x) if seen else x for key, x in {name: loss, **parts}.items()}

@@ -108,6 +108,13 @@ def test_what_requires_grad_stays_where_it_was_put(cupy):
     assert type(a.data) is np.ndarray
 
 
+def test_nesterov_may_be_a_number(cupy):
+    p = tensor(np.ones(3, np.float32), requires_grad=True)
+    nn.to([p], "cuda")
+    optim.SGD([p], 0.1, momentum=0.5, nesterov=1).step([p.detach()])
+    np.testing.assert_allclose(p.numpy(), 1 - 0.1 * (1 + 0.5))
+
+
 def test_recording_is_for_a_device(tmp_path):
     with pytest.raises(UserError, match="--recorded is for a device"):
         importlib.import_module("demos.pixelcnn").main(

@@ -55,6 +55,8 @@ def test_activations(on, name, options, dtype):
         y = same(on, getattr(kernels, name), x, *options)
         at = y if name in ("sigmoid", "elu") else x
         same(on, getattr(kernels, f"{name}_backward"), x[::-1].copy(), at, *options)
+    again = on.run(getattr(kernels, name), x, *map(np.float64, options))
+    assert again.tobytes() == y.tobytes()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -112,6 +114,10 @@ def test_what_cannot_be_counted_is_refused():
         kernels.group_norm.cuda(x, 1, None, None, 1e-5, False)
     with pytest.raises(ValueError, match="2147483648 numbers in a channel, on CUDA at most"):
         kernels.channel_sum.cuda(np.broadcast_to(np.float32(1), (2**16, 1, 2**15)))
+    row = np.broadcast_to(np.float32(1), (0, 2**31 - 1, 1))
+    for kernel, *t in ((kernels.log_softmax,), (kernels.cross_entropy, np.zeros((0, 1), int))):
+        with pytest.raises(ValueError, match=f"{kernel.name} of .*: on CUDA an axis has at most"):
+            kernel.cuda(row, *t)
 
 
 def group_norms(on, x, g, rows, silu):
@@ -161,6 +167,9 @@ def test_philox_is_the_published_one():
     y = np.zeros(4, np.uint32)
     kernels.random_bits(y, np.zeros(2, np.uint64))
     assert [hex(w) for w in y] == ["0x6627e8d5", "0xe169c58d", "0xbc57ac4c", "0x9b00dbd8"]
+    for kinds in ((np.int64, np.uint64), (np.uint32, np.int32)):
+        with pytest.raises(TypeError, match="expected 32-bit integers or floats, and 64-bit"):
+            kernels.random_bits(*(np.zeros(2, kind) for kind in kinds))
 
 
 def test_random_numbers_have_their_distribution():

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from cuda_checks import Emulated
 from leaves import leaf
 from scipy.stats import norm
 
@@ -90,6 +91,25 @@ def test_a_row_that_sees_nothing_has_no_slope_under_either_mask():
                              create_graph=again) for again in (False, True))
         for a, b in zip(plain, twice, strict=True):
             np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-12)
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("low", [-1e9, np.finfo(np.float32).min])
+@pytest.mark.parametrize("version", ["reference", "cpu", "cuda"])
+def test_what_all_keys_of_a_row_share_changes_nothing(version, low, is_causal, monkeypatch):
+    if version == "cuda":
+        Emulated()  # or skip
+    monkeypatch.setenv("MINIGEN_KERNELS", version)
+    q, k, v = (tensor(np.random.default_rng(i).normal(size=(1, 3, 4)).astype(np.float32), True)
+               for i in range(3))
+    mask = np.float32([[low, 0, 0], [low, low, 0], [low, low, low]])
+    seen = None if is_causal else mask == mask.max(1, keepdims=True)
+    for again in (False, True):
+        given, alone = (grad(y.sum(), [q, k, v], create_graph=again) for y in (
+            mg.scaled_dot_product_attention(q, k, v, m, is_causal=is_causal) for m in (mask, seen)))
+        for a, b in zip(given, alone, strict=True):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5)
+        np.testing.assert_allclose(given[2].numpy().sum(1), 3, rtol=1e-5)  # of three queries
 
 
 def test_the_slope_of_log_ndtr_keeps_its_digits_in_float32():

@@ -50,9 +50,15 @@ def test_what_the_environment_sets_is_checked(capsys, monkeypatch):
 def test_a_path_with_letters_that_the_terminal_has_not(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     monkeypatch.setenv("HOME", "/nowhere/é")
+    monkeypatch.delenv("CUPY_CACHE_DIR", raising=False)
     main(["info"])
     sys.stdout.seek(0)
-    assert "\ncache      /nowhere/?/.cupy, 0 files" in sys.stdout.read()
+    assert "\ncache      /nowhere/?/.cupy/kernel_cache, 0 files" in sys.stdout.read()
+
+
+def test_cupys_cache_is_where_it_was_told_to_be(capsys, monkeypatch):
+    monkeypatch.setenv("CUPY_CACHE_DIR", "/nowhere/else")
+    assert "\ncache      /nowhere/else, 0 files" in printed(capsys)
 
 
 def test_other_commands_are_refused(capsys):

@@ -10,6 +10,7 @@ from scipy import stats
 
 import minigen
 from minigen import grad, nn, tensor
+from minigen.random import Philox
 from minigen.tensor import write
 
 RNG = np.random.default_rng
@@ -208,6 +209,8 @@ def test_default_distributions_of_weights():
     (lambda: nn.Linear(3, 2)(np.zeros((2, 4), np.float32)),
      r"linear: x is \(2, 4\), weight \(2, 3\) needs 3 on the last axis"),
     (lambda: nn.Conv2d(3, 2, 3)(np.zeros((1, 2, 8, 8), np.float32)), r"conv2d.*2"),
+    (lambda: nn.to(nn.Linear(3, 2), "gpu"), "nn.to: expected cpu or cuda, got gpu"),
+    (lambda: Philox(0, "cuda:0"), "Philox: expected cpu or cuda, got cuda:0"),
     (lambda: nn.Embedding(5, 2)(np.array([5])), "must lie in 0…4, got 5…5"),
 ])
 def test_wrong_layers_and_inputs(make, message):

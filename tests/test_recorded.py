@@ -198,6 +198,57 @@ def test_a_step_of_several_optimisers_is_not_done_twice(cupy):
     assert np.isfinite(v.numpy()).all()
 
 
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_a_step_that_has_written_is_not_done_twice(cupy):
+    w, opt = linear(cupy)
+    step = Recorded(lambda x: descend(opt, mg.mean(x @ w), {"part": mg.log(x[0, 0])}))
+    x = np.ones((4, 3), np.float32)
+    x[0, 0] = 0
+    for t in range(1, 4):  # in the first call, in the recorded one, in a replay
+        with pytest.raises(FloatingPointError, match="part is -inf in a step that was recorded"):
+            step(x)
+        np.testing.assert_allclose(w.numpy()[1:], 1 - 0.1 * t / 2, rtol=1e-6)
+        assert opt.t == t
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_a_number_that_is_not_finite_is_said_without_an_optimiser(cupy):
+    step = Recorded(lambda x: {"part": mg.mean(mg.log(x))})
+    for _ in range(3):
+        with pytest.raises(FloatingPointError, match="part is -inf in a step that was recorded"):
+            step(np.zeros(3, np.float32))
+
+
+def test_a_parameter_that_is_only_read_is_missed(cupy):
+    w, _ = linear(cupy)
+    draw = Recorded(lambda: w * 2)
+    for _ in range(3):
+        draw()
+    nn.to([w], "cpu")
+    nn.to([w], "cuda")
+    with pytest.raises(TypeError, match="was moved since"):
+        draw()
+
+
+def test_a_label_out_of_range_writes_nothing_and_is_explained(cupy):
+    w, opt = linear(cupy)
+    step = Recorded(lambda x, t: descend(opt, mg.cross_entropy(x @ w, t)))
+    x, t = np.ones((4, 3), np.float32), np.zeros(4, int)
+    for label in (2, -1, 7):  # in the first call, in the recorded one, in a replay
+        before = w.numpy().copy()
+        with pytest.raises(IndexError, match="cross_entropy: indices must lie in 0…1"):
+            step(x, t + label)
+        np.testing.assert_array_equal(w.numpy(), before)
+        step(x, t)
+
+
+def test_a_loss_with_an_axis(cupy):
+    w, opt = linear(cupy)
+    step = Recorded(lambda x: descend(opt, mg.mean(x @ w)[None]))
+    assert [step(np.ones((4, 3), np.float32))["loss"] for _ in range(3)] == pytest.approx(
+        [3, 2.85, 2.7])
+
+
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_a_number_that_is_not_finite_writes_nothing_and_is_explained(cupy):
     w, opt = linear(cupy)

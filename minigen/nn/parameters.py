@@ -182,7 +182,9 @@ def astype(model, dtype):
 def to(model, device):
     """Move all that a model, an optimiser or an EMA holds to "cuda" or back to "cpu", in place:
     tensors, and arrays in dicts (moments, averages). Plain arrays (noise schedules) stay: an op
-    copies what it needs of them."""
+    copies what it needs of them. ValueError for another device."""
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"nn.to: expected cpu or cuda, got {device}")
     if device == "cuda":
         import cupy
         put = cupy.asarray

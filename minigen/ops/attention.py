@@ -57,6 +57,15 @@ def _flat_mask(mask, q, k):
     return _flat(xp(mask).broadcast_to(mask, (*lead, q.shape[-2], k.shape[-2])))
 
 
+def _lowered(mask, T, S, is_causal):
+    """A float mask without what all keys of a query share. That changes log Σ e^scores alone, of
+    which a large number would swallow the digits that backward needs."""
+    m = xp(mask)
+    mask = m.where(m.tri(T, S, dtype=bool), mask, -math.inf) if is_causal else m.atleast_1d(mask)
+    top = mask.max(-1, keepdims=True) if S else mask
+    return mask - m.where(m.isfinite(top), top, 0)
+
+
 @lifted("q", "k", "v", "attn_mask")
 def scaled_dot_product_attention(q, k, v, attn_mask=None, *, is_causal=False, scale=None):
     """For each query a mean of the values, weighted by softmax over the keys of q·k · scale.
@@ -87,6 +96,7 @@ def scaled_dot_product_attention(q, k, v, attn_mask=None, *, is_causal=False, sc
         if mask.dtype != bool and mask.dtype not in FLOATS:
             raise TypeError(f"scaled_dot_product_attention: attn_mask is {mask.dtype}, expected "
                             "bool, float32 or float64")
-        mask = mask.data if mask.dtype == bool else mask.data.astype(q.dtype)
+        mask = mask.data if mask.dtype == bool else _lowered(mask.data.astype(q.dtype), T, S,
+                                                             is_causal)
     return _attention(q, k, v, mask=mask, is_causal=is_causal,
                       scale=1 / math.sqrt(q.shape[-1] or 1) if scale is None else scale)

@@ -80,7 +80,8 @@ def channels_last(x, top, left, size, image):
     """Write x (C, H, W) to image (h, w, C), size = (h, w), with `top` rows of zeros above it and
     `left` columns to its left; a negative top leaves out rows."""
     (C, H, W), (h, w) = x.shape, size
-    i0, i1, j0, j1 = max(top, 0), min(top + H, h), min(left, w), min(left + W, w)
+    i0, i1 = min(max(top, 0), h), max(min(top + H, h), 0)  # none where all is padding
+    j0, j1 = min(left, w), min(left + W, w)
     for i in range(h):  # zeros around it
         row = image[i * w * C:(i + 1) * w * C]
         row[:j0 * C if i0 <= i < i1 else w * C] = 0

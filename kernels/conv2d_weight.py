@@ -41,7 +41,7 @@ ROWS = 48  # of gw at a time: they are written one after another
 
 
 def check(g, x, size, stride, padding, dilation, groups):
-    check_conv("conv2d_weight", x.shape, g.shape, (g.shape[1], x.shape[1] // groups, *size),
+    check_conv("conv2d_weight", x.shape, g.shape, (g.shape[1], x.shape[1] // max(groups, 1), *size),
                stride, padding, dilation, groups)
 
 

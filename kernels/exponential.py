@@ -4,8 +4,8 @@
 
 with a polynomial p of degree 5 (the coefficients are those of the Cephes library's expf) and 2^k
 written as the bits of a float. Good to 1.5e-7 of the result (5e-6 above 88.3, k ending at 127);
-below −87.3 it stays at 1e-38, above 88.7 it is infinite, NaN stays NaN. In float64 these are the C
-library's functions.
+below −87.7 (k = −127, whose bits are those of 0) it is 0, above 88.7 it is infinite, NaN stays NaN.
+In float64 these are the C library's functions.
 """
 
 import math
@@ -19,7 +19,7 @@ from .common import compiled
 
 _f = np.float32
 LOG2_E, LN2_HIGH, LN2_LOW = _f(1.44269504), _f(0.693359375), _f(-2.12194440e-4)
-LOWEST, HIGHEST, HALF, ONE, MOST = _f(-87.33), _f(89), _f(0.5), _f(1), _f(127)
+LOWEST, HIGHEST, HALF, ONE, MOST = _f(-88), _f(89), _f(0.5), _f(1), _f(127)
 P0, P1, P2 = _f(1.9875691500e-4), _f(1.3981999507e-3), _f(8.3334519073e-3)
 P3, P4, P5 = _f(4.1665795894e-2), _f(1.6666665459e-1), _f(5.0000001201e-1)
 BIAS, MANTISSA = np.int32(127), np.int32(23)
@@ -66,7 +66,6 @@ def _(x):
 
 @compiled
 def exp_shifted(row, shift):
-    """row ← exp(row − shift), and 0 where exp would not reach it."""
+    """row ← exp(row − shift)."""
     for i in range(len(row)):
-        x = row[i] - shift[i]
-        row[i] = row.dtype.type(0) if x < LOWEST else exp(x)
+        row[i] = exp(row[i] - shift[i])

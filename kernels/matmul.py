@@ -69,6 +69,8 @@ def _matrices(x, lead):
     if math.prod(some) > 1:
         x = np.broadcast_to(x, (*lead, rows, columns))
     x = x.reshape(-1, rows, columns)
+    if any(n % x.itemsize for n in x.strides):  # a field of records
+        return np.ascontiguousarray(x), False
     if x.strides[2] == x.itemsize and x.strides[1] >= columns * x.itemsize:
         return x, False
     if x.strides[1] == x.itemsize and x.strides[2] >= rows * x.itemsize:

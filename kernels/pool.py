@@ -27,7 +27,7 @@ from .cuda import each, xp
 
 def _check_pool(name, size, out, kernel_size, stride, padding):
     P, Q = conv_size(size, kernel_size, stride, padding)
-    if min(P, Q) < 1 or any(2 * p > k for p, k in zip(padding, kernel_size, strict=True)):
+    if min(P, Q, *size) < 1 or any(2 * p > k for p, k in zip(padding, kernel_size, strict=True)):
         raise ValueError(f"{name}: windows of {kernel_size}, padding {padding} do not fit an image "
                          f"of {size} (padding at most half a window)")
     if out is not None and tuple(out) != (P, Q):

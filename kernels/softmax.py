@@ -3,7 +3,8 @@
     softmax       y[a,c,b] = e^x[a,c,b] / Σ_{j<C} e^x[a,j,b]
     log_softmax   y[a,c,b] = x[a,c,b] − log Σ_{j<C} e^x[a,j,b]
 
-    x (A, C, B) → y (A, C, B);  the largest x[a,:,b] is taken out first, so that nothing overflows
+    x (A, C, B) → y (A, C, B);  the largest x[a,:,b] is taken out first, so that nothing overflows;
+    an x[a,c,b] of −∞ beside others gives y = 0, exactly
 
 About 6 FLOPs and an exponential an element; x and y at least once through memory. The fast versions
 keep a row, or the rows of one a, in cache for all passes. On the CPU a thread takes a range of a,

@@ -29,7 +29,7 @@ def likeliest_classes(probabilities, least=0.5):
     ValueError unless the rows are probabilities.
     """
     p = np.asarray(probabilities)
-    if p.ndim != 2 or not np.allclose(p.sum(1), 1, atol=1e-3):
+    if p.ndim != 2 or (p < 0).any() or not np.allclose(p.sum(1), 1, atol=1e-3):
         raise ValueError(f"likeliest_classes: expected (N, M) probabilities whose rows sum to 1, "
                          f"got shape {p.shape}")
     return np.where(p.max(1) >= least, p.argmax(1), -1)

@@ -85,8 +85,13 @@ def usage(k, K):
 
         exp(−Σ_k p_k log p_k)        p_k: the share of word k
 
-    As many words, all equally frequent, would be as hard to guess."""
-    p = np.bincount(np.ravel(k), minlength=K) / np.size(k)
+    As many words, all equally frequent, would be as hard to guess. ValueError for other integers
+    and for none."""
+    k = np.ravel(k)
+    if not k.size or k.min() < 0 or k.max() >= K:
+        raise ValueError(f"usage: expected integers from 0 to {K - 1}, got "
+                         + (f"{k.min()} to {k.max()}" if k.size else "none"))
+    p = np.bincount(k, minlength=K) / k.size
     p = p[p > 0]
     return len(p), float(np.exp(-(p * np.log(p)).sum()))
 
@@ -145,8 +150,9 @@ def nearest(images, train, block=2000):
     index: float32 (n,), int64 (n,). Pixels are bytes or in [0, 1]; the distance is in the latter.
     """
     x = _unit(images)
-    if x.shape[1:] != train.shape[1:] or not len(train):
-        raise ValueError(f"nearest: images are {x.shape}, training images {train.shape}")
+    if x.shape[1:] != train.shape[1:] or not len(x) or not len(train):
+        raise ValueError(f"nearest: images are {x.shape}, training images {train.shape}: expected "
+                         "one or more of both, of one shape")
     x = x.reshape(len(x), -1)
     best, index = np.full(len(x), np.inf, np.float32), np.zeros(len(x), np.int64)
     for i in range(0, len(train), block):

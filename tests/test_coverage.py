@@ -56,8 +56,9 @@ def test_classes_by_their_probability():
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match=r"points are \(3, 3\) and centres \(8, 2\)"):
         nearest_modes(np.zeros((3, 3)), ring.centres(), 1)
-    with pytest.raises(ValueError, match="rows sum to 1"):
-        likeliest_classes(np.ones((3, 10)))
+    for p in (np.ones((3, 10)), [[1.5, -0.5]]):
+        with pytest.raises(ValueError, match="rows sum to 1"):
+            likeliest_classes(p)
     with pytest.raises(ValueError, match="from −1 to 9, got 0 to 10"):
         coverage(np.arange(11), 10)
     with pytest.raises(ValueError, match="got none"):

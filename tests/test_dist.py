@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from minigen import dist, grad, tensor
+from minigen.random import Philox
 
 RNG = np.random.default_rng
 
@@ -105,9 +106,19 @@ def test_a_normal_has_a_mean_for_every_number():
 def test_one_sample_without_axes_is_a_tensor():
     for p in (dist.Categorical(np.zeros(3)), dist.Bernoulli(np.float32(0))):
         assert p.sample(RNG(0)).numpy().shape == () and "shape=()" in repr(p.sample(RNG(0)))
-    for weights in ([0.0, 0.0], [np.nan, 1.0]):
-        with pytest.raises(ValueError, match="choice: weights are NaN, or 0 for all"):
+    for weights in ([0.0, 0.0], [np.nan, 1.0], [1.0, np.inf]):
+        with pytest.raises(ValueError, match="choice: weights are NaN, infinite, or 0 for all"):
             dist.choice(np.array(weights), RNG(0))
+
+
+def test_draws_of_the_counter_have_their_ranges_and_frequencies():
+    rng = Philox(0)
+    shares = np.bincount(rng.integers(3, 8, 100_000), minlength=8) / 100_000
+    assert len(shares) == 8 and np.allclose(shares, [0] * 3 + [0.2] * 5, atol=0.006)
+    assert set(rng.integers(4, size=1000)) == {0, 1, 2, 3}
+    x = rng.uniform(2, 5, 100_000)
+    assert 2 <= x.min() < 2.001 and 4.999 < x.max() < 5
+    assert stats.kstest(x, stats.uniform(2, 3).cdf).pvalue > 1e-3
 
 
 def test_samples_of_the_discretised_normal_are_levels():

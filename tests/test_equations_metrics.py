@@ -196,6 +196,24 @@ def test_nll_of_images_drawn_from_the_model_is_its_entropy():
     assert nats == pytest.approx(entropy, rel=0.02)
 
 
+class Sums:
+    """Numbers that are known: the sum a of an image, times its y."""
+
+    def elbo(self, x, rng, y):
+        a = x.sum((1, 2, 3)) * y
+        return a - 2 * a, a, 2 * a
+
+    def log_prob(self, x, rng, y, K):
+        return -K * x.sum((1, 2, 3)) * y
+
+
+def test_bounds_on_the_likelihood_are_means_over_all_images():
+    x, y = RNG(8).random((7, 1, 2, 2)), np.arange(7.0)
+    a = np.mean([image.sum() * k for image, k in zip(x, y, strict=True)])
+    assert metrics.neg_elbo(Sums(), x, y, batch=3) == pytest.approx((a, -a, 2 * a))
+    assert metrics.iw_nll(Sums(), x, y, K=4, batch=3) == pytest.approx(4 * a)
+
+
 def test_bits_per_dim_of_fair_levels_is_their_number_of_bits():
     # 256 equally likely levels: 8 bits for each number, however many there are
     nats = -3 * 4 * 4 * math.log(1 / 256)
@@ -212,6 +230,10 @@ def test_bits_per_dim_of_fair_levels_is_their_number_of_bits():
     (lambda: metrics.inception_score(np.full((4, 10), np.nan)), "not finite"),
     (lambda: metrics.frechet_distance(np.ones((1, 3)), np.ones((4, 3))), "at least 2"),
     (lambda: metrics.frechet_distance(np.ones((5, 3)), np.ones((4, 2))), r"\(5, 3\) and \(4, 2\)"),
+    (lambda: metrics.usage([0, 5], 3), "usage: expected integers from 0 to 2, got 0 to 5"),
+    (lambda: metrics.usage([-1], 3), "usage: expected integers from 0 to 2, got -1 to -1"),
+    (lambda: metrics.usage([], 3), "usage: expected integers from 0 to 2, got none"),
+    (lambda: metrics.nearest(np.ones((0, 1, 4, 4)), np.ones((2, 1, 4, 4))), "one or more of both"),
     (lambda: metrics.psnr(np.ones((1, 1, 4, 4)), np.ones((1, 1, 4, 5)), 1), "one shape"),
     (lambda: metrics.ssim(np.ones((1, 1, 8, 8)), np.ones((1, 1, 8, 8)), 1), "smaller than the"),
 ])

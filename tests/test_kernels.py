@@ -99,6 +99,14 @@ def test_matmul(shapes, dtype):
             same(kernels.matmul, a, b)
 
 
+@pytest.mark.parametrize("dtype, beside", [("f4", "i1"), ("f8", "f4")])
+def test_matmul_of_a_field_whose_rows_are_no_whole_numbers_apart(dtype, beside):
+    rng, record = np.random.default_rng(0), np.zeros(100, [("a", dtype, (64,)), ("b", beside)])
+    record["a"] = rng.standard_normal((100, 64))
+    same(kernels.matmul, record["a"], normal(rng, dtype, 64, 300))
+    same(kernels.matmul, normal(rng, dtype, 300, 64), record["a"].T)
+
+
 # --------------------------------------------------------------------------------------------- sums
 
 @pytest.mark.parametrize("dtype", DTYPES)

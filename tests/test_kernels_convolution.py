@@ -52,6 +52,16 @@ def test_convolutions_of_few_channels(C, K, groups, kernel, stride, dilation, dt
     same(kernels.conv2d_weight, g, x, w.shape[2:], *options)
 
 
+@pytest.mark.parametrize("size, kernel, stride, padding", [
+    ((1, 1), (1, 1), (1, 1), (20, 20)), ((2, 64), (3, 3), (2, 1), (9, 0))])
+def test_convolutions_of_rows_that_are_all_padding(size, kernel, stride, padding):
+    rng, options = np.random.default_rng(0), (stride, padding, (1, 1), 1)
+    x, w = normal(rng, np.float32, 1, 512, *size), normal(rng, np.float32, 20, 512, *kernel)
+    g = normal(rng, np.float32, *same(kernels.conv2d, x, w, None, *options).shape)
+    same(kernels.conv_transpose2d, g, w, None, size, *options)
+    same(kernels.conv2d_weight, g, x, kernel, *options)
+
+
 @pytest.mark.parametrize("kernel, stride", [(3, 1), (4, 2)])
 def test_winograds_error_is_as_stated(kernel, stride):
     rng = np.random.default_rng(0)

@@ -47,6 +47,12 @@ def test_max_pool_hands_nan_on():
     assert np.isnan(y[0, 0, 0, 0]) and np.isfinite(y).sum() == 3 and index[0, 0, 0, 0] == 5
 
 
+def test_an_image_without_pixels_has_no_pool():
+    for pool in kernels.max_pool2d, kernels.avg_pool2d:
+        with pytest.raises(ValueError, match=r"do not fit an image of \(0, 4\)"):
+            pool(np.ones((1, 1, 0, 4)), (2, 2), (1, 1), (1, 1))
+
+
 # -------------------------------------------------------------------------------------- up-sampling
 
 sizes = pairs(1, 12)

@@ -1,6 +1,7 @@
 """The ruler: its accuracy, what it says of good and bad images, and how it refuses others."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,6 +78,20 @@ def test_quality_by_hand(glyphs):
         "least_class_share": metrics.class_shares(p).min(),
         "nearest_train_distance": metrics.nearest(x, few.train_x)[0].mean(),
         "nearest_train_distance_of_test": metrics.nearest(few.test_x, few.train_x)[0].mean()}
+
+
+def test_images_are_compared_with_those_drawn_from_all(glyphs):
+    """Of a data set whose halves differ the first images are no sample."""
+    order = glyphs.train_y.argsort()
+    x, test = glyphs.train_x[order], glyphs.test_x[glyphs.test_y.argsort()]
+    numbers = ruler.quality(x[:600], replace(glyphs, train_x=x, test_x=test))
+    some, some_test = x[RNG(0).permutation(1500)[:600]], test[RNG(0).permutation(1000)[:600]]
+    of = {key: ruler.features(images, "glyphs")
+          for key, images in (("x", x[:600]), ("train", some), ("test", some_test))}
+    assert numbers["fid_lenet@600"] == metrics.frechet_distance(of["x"], of["train"])
+    assert numbers["real_fid_lenet@600"] == metrics.frechet_distance(of["test"], of["train"])
+    few = test[RNG(0).permutation(1000)[:500]]
+    assert numbers["nearest_train_distance_of_test"] == metrics.nearest(few, x)[0].mean()
 
 
 @pytest.mark.parametrize("n", [2, 8])

@@ -7,6 +7,7 @@ import weakref
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import softmax
 
 import minigen
 from minigen import grad, nn, tensor
@@ -132,6 +133,18 @@ def test_init_gives_what_the_constructor_gives():
     assert not made.out_proj.bias.numpy().any()
 
 
+def test_attention_to_other_keys_and_values_by_hand():
+    layer, rng = nn.MultiheadAttention(6, 2, rng=RNG(0)), RNG(1)
+    write(layer.in_proj_bias, lambda b: np.copyto(b, rng.normal(size=18)))
+    query, key, value = (rng.normal(size=(2, T, 6)).astype(np.float32) for T in (3, 5, 5))
+    W, b = layer.in_proj_weight.numpy(), layer.in_proj_bias.numpy()
+    q, k, v = (x @ W[i:i + 6].T + b[i:i + 6] for i, x in ((0, query), (6, key), (12, value)))
+    heads = [softmax(q[..., h] @ k[..., h].swapaxes(1, 2) / 3 ** 0.5, -1) @ v[..., h]
+             for h in (slice(3), slice(3, 6))]
+    expected = np.concatenate(heads, -1) @ layer.out_proj.weight.numpy().T
+    assert np.allclose(layer(query, key, value).numpy(), expected, atol=1e-6)
+
+
 def test_sequential_slices_subclasses_and_functions_that_take_noise():
     model = net(RNG(0))
     x = RNG(1).random((2, 1, 4, 4), np.float32)
@@ -205,6 +218,7 @@ def test_default_distributions_of_weights():
     (lambda: nn.GroupNorm(3, 4), "3 groups do not divide 4 channels"),
     (lambda: nn.GroupNorm(0, 4), "GroupNorm: 0 groups do not divide 4 channels"),
     (lambda: nn.BatchNorm2d(4, momentum=None), "BatchNorm: momentum must be a number, got None"),
+    (lambda: nn.LayerNorm(np.int64(3))(np.ones((2, 4))), r"got \(.*3\)?,\), x is \(2, 4\)"),
     (lambda: nn.MultiheadAttention(6, 4), "4 heads do not divide 6"),
     (lambda: nn.Linear(3, 2)(np.zeros((2, 4), np.float32)),
      r"linear: x is \(2, 4\), weight \(2, 3\) needs 3 on the last axis"),

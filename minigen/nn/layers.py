@@ -4,6 +4,7 @@ and initial distributions. A layer is a plain object; ``rng`` draws its first we
 import inspect
 import types
 import weakref
+from numbers import Integral
 
 import numpy as np
 
@@ -147,7 +148,7 @@ class LayerNorm:
     """`minigen.layer_norm` over the last axes, of shape `normalized_shape`."""
 
     def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True):
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
+        shape = (normalized_shape,) if isinstance(normalized_shape, Integral) else normalized_shape
         self.normalized_shape, self.eps = tuple(shape), eps
         self.weight = initializers.empty(*shape) if elementwise_affine else None
         self.bias = initializers.empty(*shape) if elementwise_affine else None

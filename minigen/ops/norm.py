@@ -5,6 +5,7 @@ fused kernel for its value and its first gradient, and a composite in ordinary o
 """
 
 import math
+from numbers import Integral
 
 from minigen import kernels
 from minigen.operands import lifted
@@ -86,6 +87,11 @@ def _weight(weight, bias):
     of a bias."""
     return weight if bias is None or weight is not None else xp(bias.data).ones_like(bias.data)
 
+def _check_shapes(op, shape, **given):
+    for name, t in given.items():
+        if t is not None and t.shape != shape:
+            raise ValueError(f"{op}: {name} is {t.shape}, expected {shape}")
+
 def _data(t): return None if t is None else t.data
 def _rows(*arrays): return [None if a is None else a.reshape(-1, a.shape[-1]) for a in arrays]
 def _raveled(*arrays): return [None if a is None else a.reshape(-1) for a in arrays]
@@ -103,6 +109,8 @@ def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, t
         raise ValueError(f"batch_norm: expected x (N, C, ...), got {x.shape}")
     if (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: expected both running_mean and running_var, or neither")
+    _check_shapes("batch_norm", x.shape[1:2], running_mean=running_mean, running_var=running_var,
+                  weight=weight, bias=bias)
     if training or running_mean is None:
         if x.shape[0] * math.prod(x.shape[2:]) < 2:
             raise ValueError(f"batch_norm: more than one value per channel is needed in training, "
@@ -139,10 +147,10 @@ def _checked_group_norm(x, num_groups, weight, bias, eps, silu):
 def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     """x standardised over its last axes, which must be `normalized_shape`; weight and bias have
     that shape (Ba, Kiros & Hinton 2016)."""
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-    if tuple(x.shape[-len(shape):]) != shape:
-        raise ValueError(f"layer_norm: the last axes of x must be {shape}, x is {x.shape}")
-    for name, t in (("weight", weight), ("bias", bias)):
-        if t is not None and t.shape != shape:
-            raise ValueError(f"layer_norm: {name} is {t.shape}, expected {shape}")
+    one = isinstance(normalized_shape, Integral)
+    shape = (int(normalized_shape),) if one else tuple(normalized_shape)
+    if not shape or tuple(x.shape[-len(shape):]) != shape:
+        raise ValueError(f"layer_norm: normalized_shape must be the last axes of x, one or more, "
+                         f"got {shape}, x is {x.shape}")
+    _check_shapes("layer_norm", shape, weight=weight, bias=bias)
     return _layer_norm(x, _weight(weight, bias), bias, axes=len(shape), eps=eps)

@@ -63,7 +63,7 @@ def test_a_demo_may_need_more_than_one_image_a_step():
 
 @pytest.mark.parametrize("flags, words", [
     (("--data", "mnits"), ("--data", "mnits", "glyphs", "mnist")),
-    (("--data", "mnist", "--data-dir", "/nowhere"), ("/nowhere", "no such folder")),
+    (("--data", "mnist", "--data-dir", "EMPTY/nowhere"), ("/nowhere", "no such folder")),
     (("--data", "mnist", "--data-dir", "EMPTY"),
      ("train-images-idx3-ubyte", "--download", "https://")),
     (("--steps", "0"), ("--steps", "'0'", "from 1")),
@@ -75,7 +75,7 @@ def test_a_demo_may_need_more_than_one_image_a_step():
 def test_mistakes_are_one_line(tmp_path, flags, words, capsys, monkeypatch):
     monkeypatch.delenv("MINIGEN_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    flags = [str(tmp_path) if f == "EMPTY" else f for f in flags]
+    flags = [f.replace("EMPTY", str(tmp_path)) for f in flags]
     with pytest.raises(SystemExit) as e:
         cli(lambda: go(tmp_path / "out", *flags))
     err = capsys.readouterr().err

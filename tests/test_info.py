@@ -47,13 +47,13 @@ def test_what_the_environment_sets_is_checked(capsys, monkeypatch):
         monkeypatch.delenv(name)
 
 
-def test_a_path_with_letters_that_the_terminal_has_not(monkeypatch):
+def test_a_path_with_letters_that_the_terminal_has_not(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
-    monkeypatch.setenv("HOME", "/nowhere/é")
+    monkeypatch.setenv("HOME", str(tmp_path / "é"))
     monkeypatch.delenv("CUPY_CACHE_DIR", raising=False)
     main(["info"])
     sys.stdout.seek(0)
-    assert "\ncache      /nowhere/?/.cupy/kernel_cache, 0 files" in sys.stdout.read()
+    assert f"\ncache      {tmp_path}/?/.cupy/kernel_cache, 0 files" in sys.stdout.read()
 
 
 def test_cupys_cache_is_where_it_was_told_to_be(capsys, monkeypatch):

@@ -16,7 +16,7 @@ import numpy as np
 from numba import prange
 
 from .common import empty, kernel, threaded
-from .cuda import MOST, blocks, launch, real, xp
+from .cuda import launch_rows, xp
 from .exponential import exp
 
 
@@ -37,7 +37,7 @@ def cross_entropy(x, t):
 @cross_entropy.version("cuda")
 def cross_entropy(x, t):
     y, lse = xp(x).empty(t.shape, x.dtype), xp(x).empty(t.shape, x.dtype)
-    _launch("cross_entropy", x, t, y, lse)
+    launch_rows("cross_entropy.cu", "cross_entropy", x, (x, t.astype(np.int64), y, lse))
     return y, lse
 
 
@@ -77,7 +77,8 @@ def cross_entropy_backward(g, x, t, lse):
 @cross_entropy_backward.version("cuda")
 def cross_entropy_backward(g, x, t, lse):
     gx = xp(x).empty_like(x)
-    _launch("cross_entropy_backward", x, t, lse, g, gx)
+    launch_rows("cross_entropy.cu", "cross_entropy_backward", x,
+                (x, t.astype(np.int64), lse, g, gx))
     return gx
 
 
@@ -90,12 +91,3 @@ def _cross_entropy_backward(g, x, t, lse, gx):
                 gx[a, c, b] = g[a, b] * exp(x[a, c, b] - lse[a, b])
         for b in range(B):
             gx[a, t[a, b], b] -= g[a, b]
-
-
-def _launch(name, x, t, *others):
-    (A, C, B), t = x.shape, t.astype(np.int64)
-    if max(C, B) >= MOST:
-        raise ValueError(f"{name} of {x.shape}: on CUDA an axis has at most {MOST - 1} numbers")
-    threads = A * (32 if B == 1 else B)
-    launch("cross_entropy.cu", name, blocks(threads, 128), 128,
-           (x, t, *others, np.int64(A * B), C, B), **real(x.dtype))

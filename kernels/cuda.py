@@ -210,6 +210,17 @@ def hopper(a):
     return not isinstance(a, np.ndarray) and a.device.compute_capability == "90"
 
 
+def launch_rows(file, name, x, arrays):
+    """Launch a kernel of reduce.cuh's rows, those along the middle axis of x (A, C, B): of a warp
+    each where B = 1, else of a thread. ValueError for an axis that an int does not count."""
+    A, C, B = x.shape
+    if max(C, B) >= MOST:
+        raise ValueError(f"{name} of {x.shape}: on CUDA an axis has at most {MOST - 1} numbers")
+    threads = A * (32 if B == 1 else B)
+    launch(file, name, blocks(threads, 128), 128, (*arrays, np.int64(A * B), C, B),
+           **real(x.dtype))
+
+
 def launch_tiles(file, name, size, others, args, dtype):
     """Launch a kernel made of product.cuh's tile loop, for `others` products of size (M, N)."""
     if any(getattr(a, "size", 0) >= 2**31 for a in args):

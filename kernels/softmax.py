@@ -16,7 +16,7 @@ import numpy as np
 from numba import prange
 
 from .common import empty, kernel, threaded
-from .cuda import MOST, blocks, launch, real, xp
+from .cuda import launch_rows, xp
 from .exponential import exp
 
 
@@ -105,10 +105,6 @@ def log_softmax(x):
 
 
 def _launch(name, x):
-    (A, C, B), y = x.shape, xp(x).empty_like(x)
-    if max(C, B) >= MOST:
-        raise ValueError(f"{name} of {x.shape}: on CUDA an axis has at most {MOST - 1} numbers")
-    threads = A * (32 if B == 1 else B)
-    launch("softmax.cu", name, blocks(threads, 128), 128, (x, y, np.int64(A * B), C, B),
-           **real(x.dtype))
+    y = xp(x).empty_like(x)
+    launch_rows("softmax.cu", name, x, (x, y))
     return y

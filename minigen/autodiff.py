@@ -94,7 +94,7 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
                 if gp is None:
                     continue
                 gp = gp if type(gp) is Tensor else _constant(gp, node, create_graph)
-                if gp.data.dtype != p.dtype:
+                if gp.data.dtype is not p.dtype and gp.dtype != p.dtype:
                     raise ValueError(f"grad: the vjp of {node.op.__name__} gave {gp.dtype} for an "
                                      f"input of {p.dtype}")
                 if gp.data.shape != p.shape:

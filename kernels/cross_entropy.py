@@ -8,8 +8,8 @@
 About 8 FLOPs and two exponentials an element; x is read once or twice, gx written once. As a chain,
 log_softmax, the choice of one entry, and their gradients write and read arrays of x's size six
 times. The largest x[a,:,b] is taken out first, so that nothing overflows. On the CPU a thread takes
-an image a, and all its places b side by side; on the device a thread takes a place, or a warp
-where B = 1, as in softmax.cu.
+a range of a, and its vectors run along b, or along c where B = 1; on the device a thread takes a
+place, or a warp where B = 1, as in softmax.cu.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ from numba import prange
 
 from .common import empty, kernel, threaded
 from .cuda import launch_rows, xp
-from .exponential import exp
+from .exponential import exp, largest
 
 
 @kernel(x="A C B", t="A B int")
@@ -30,7 +30,10 @@ def cross_entropy(x, t):
 @cross_entropy.version("cpu")
 def cross_entropy(x, t):
     y, lse = empty(t.shape, x.dtype), empty(t.shape, x.dtype)
-    _cross_entropy(x, t, y, lse)
+    if x.shape[2] == 1:
+        _rows(x[..., 0], t[:, 0], y[:, 0], lse[:, 0])
+    else:
+        _columns(x, t, y, lse)
     return y, lse
 
 
@@ -42,7 +45,19 @@ def cross_entropy(x, t):
 
 
 @threaded
-def _cross_entropy(x, t, y, lse):
+def _rows(x, t, y, lse):
+    """Along the last axis of x (A, C)."""
+    for a in prange(len(x)):
+        row, top, total = x[a], largest(x[a]), x.dtype.type(0)
+        for c in range(len(row)):
+            total += exp(row[c] - top)
+        lse[a] = top + np.log(total)
+        y[a] = lse[a] - row[t[a]]
+
+
+@threaded
+def _columns(x, t, y, lse):
+    """Along the middle axis of x (A, C, B)."""
     A, C, B = x.shape
     for a in prange(A):
         for b in range(B):
@@ -70,7 +85,10 @@ def cross_entropy_backward(g, x, t, lse):
 @cross_entropy_backward.version("cpu")
 def cross_entropy_backward(g, x, t, lse):
     gx = empty(x.shape, x.dtype)
-    _cross_entropy_backward(g, x, t, lse, gx)
+    if x.shape[2] == 1:
+        _rows_backward(g[:, 0], x[..., 0], t[:, 0], lse[:, 0], gx[..., 0])
+    else:
+        _columns_backward(g, x, t, lse, gx)
     return gx
 
 
@@ -83,7 +101,16 @@ def cross_entropy_backward(g, x, t, lse):
 
 
 @threaded
-def _cross_entropy_backward(g, x, t, lse, gx):
+def _rows_backward(g, x, t, lse, gx):
+    for a in prange(len(x)):
+        row, to, scale, shift = x[a], gx[a], g[a], lse[a]
+        for c in range(len(row)):
+            to[c] = scale * exp(row[c] - shift)
+        gx[a, t[a]] -= g[a]
+
+
+@threaded
+def _columns_backward(g, x, t, lse, gx):
     A, C, B = x.shape
     for a in prange(A):
         for c in range(C):

@@ -17,7 +17,7 @@ from numba import prange
 
 from .common import empty, kernel, threaded
 from .cuda import launch_rows, xp
-from .exponential import exp
+from .exponential import exp, largest
 
 
 @kernel(x="A C B")
@@ -55,10 +55,7 @@ def _on_threads(x, log):
 def _rows(x, y, log):
     """Along the last axis of x (A, C)."""
     for a in prange(len(x)):
-        top, total, one, to = x[a, 0], x.dtype.type(0), x.dtype.type(1), y[a]
-        for c in range(len(to)):
-            this = x[a, c]
-            top = top if top > this else this
+        top, total, one, to = largest(x[a]), x.dtype.type(0), x.dtype.type(1), y[a]
         for c in range(len(to)):
             to[c] = x[a, c] - top  # kept: top + log Σ would be rounded to the size of top
         for c in range(len(to)):

@@ -22,6 +22,19 @@ extern "C" __global__ void silu_backward(const Real* g, const Real* x, Real* gx,
   });
 }
 
+constexpr Real ROOT_HALF = 0.70710678118654752, ROOT_TWO_PI = 2.5066282746310005;
+
+extern "C" __global__ void gelu(const Real* x, Real* y, long long n, Real) {
+  each(y, n, [=](long long i) { return Real(0.5) * x[i] * erfc(-ROOT_HALF * x[i]); });
+}
+extern "C" __global__ void gelu_backward(const Real* g, const Real* x, Real* gx, long long n,
+                                         Real) {
+  each(gx, n, [=](long long i) {
+    const Real density = exp(Real(-0.5) * x[i] * x[i]) / ROOT_TWO_PI;
+    return g[i] * (Real(0.5) * erfc(-ROOT_HALF * x[i]) + x[i] * density);
+  });
+}
+
 extern "C" __global__ void elu(const Real* x, Real* y, long long n, Real a) {
   each(y, n, [=](long long i) { return x[i] > 0 ? x[i] : a * expm1(x[i]); });
 }

@@ -2,17 +2,20 @@
 
     sigmoid      y = 1 / (1 + e^−x)                     gx = g · y (1 − y)
     silu         y = x σ(x)                             gx = g · σ(x) (1 + x (1 − σ(x)))
+    gelu         y = x Φ(x)                             gx = g · (Φ(x) + x φ(x))
     elu          y = x where x > 0, else a (e^x − 1)    gx = g where x > 0, else g · (y + a)
     leaky_relu   y = x where x > 0, else a x            gx = g where x > 0, else g · a
     relu         y = x, but 0 where x ≤ 0               gx = g, but 0 where y ≤ 0
 
-    x, g, y, gx (...), a a number; elu's gradient is given y, whose sign is that of x for a > 0
+    x, g, y, gx (...), a a number; elu's gradient is given y, whose sign is that of x for a > 0;
+    Φ is the standard normal's distribution function, φ = Φ′ its density
 
 As chains of NumPy functions these take up to six passes over memory, and a choice by a mask without
 a pattern takes as long as ten more. Here each is one loop of vectors over each thread's part.
 """
 
 import functools
+import math
 
 import numpy as np
 from numba import prange
@@ -21,6 +24,7 @@ from numba.extending import register_jitable
 from .common import chunks, empty, kernel, part, threaded
 from .cuda import each, xp
 from .exponential import exp, expm1
+from .normal import tail
 
 inlined = register_jitable(error_model="numpy", fastmath={"contract"})
 
@@ -78,6 +82,15 @@ def _silu_backward(g, x, one, a):
     return g * (s * (one + x * (one - s)))
 
 @pointwise
+def _gelu(x, one, a):
+    _, q = tail(abs(x))
+    return x * (one - q if x > 0 else q)
+@pointwise_backward
+def _gelu_backward(g, x, one, a):
+    e, q = tail(abs(x))
+    return g * ((one - q if x > 0 else q) + x * e * a)
+
+@pointwise
 def _elu(x, one, a):
     m = a * expm1(x)  # also where it is not wanted: a loop without branches
     return x if x > 0 else m
@@ -120,6 +133,20 @@ def silu_backward(g, x):
 def silu_backward(g, x): return _silu_backward(g, x)
 
 @kernel(x="...")
+def gelu(x):
+    from scipy.special import ndtr  # imported here: SciPy's special functions load slowly
+    return x * ndtr(x)
+@gelu.version("cpu")
+def gelu(x): return _gelu(x)
+
+@kernel(g="...", x="...")
+def gelu_backward(g, x):
+    from scipy.special import ndtr
+    return g * (ndtr(x) + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi))
+@gelu_backward.version("cpu")
+def gelu_backward(g, x): return _gelu_backward(g, x, 1 / math.sqrt(2 * math.pi))
+
+@kernel(x="...")
 def elu(x, alpha): return np.maximum(x, 0) + alpha * np.expm1(np.minimum(x, 0))
 @elu.version("cpu")
 def elu(x, alpha): return _elu(x, alpha)
@@ -159,6 +186,6 @@ def _launch(name, *args):
     return y
 
 
-for _kernel in (sigmoid, sigmoid_backward, silu, silu_backward, elu, elu_backward, leaky_relu,
-                leaky_relu_backward, relu, relu_backward):
+for _kernel in (sigmoid, sigmoid_backward, silu, silu_backward, gelu, gelu_backward, elu,
+                elu_backward, leaky_relu, leaky_relu_backward, relu, relu_backward):
     _kernel.version("cuda")(functools.partial(_launch, _kernel.name))

@@ -23,7 +23,7 @@ LOWEST, HIGHEST, HALF, ONE, MOST = _f(-88), _f(89), _f(0.5), _f(1), _f(127)
 P0, P1, P2 = _f(1.9875691500e-4), _f(1.3981999507e-3), _f(8.3334519073e-3)
 P3, P4, P5 = _f(4.1665795894e-2), _f(1.6666665459e-1), _f(5.0000001201e-1)
 BIAS, MANTISSA = np.int32(127), np.int32(23)
-_options = {"error_model": "numpy", "fastmath": {"contract"}}
+OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}}
 
 
 @intrinsic
@@ -34,7 +34,7 @@ def _float_of(context, bits):
 
 
 def _parts(x): ...
-@overload(_parts, jit_options=_options)
+@overload(_parts, jit_options=OPTIONS)
 def _(x):
     """e^r − 1 and 2^k."""
     def single(x):
@@ -47,7 +47,7 @@ def _(x):
 
 
 def exp(x): ...
-@overload(exp, jit_options=_options)
+@overload(exp, jit_options=OPTIONS)
 def _(x):
     def single(x):
         m, scale = _parts(x)
@@ -56,7 +56,7 @@ def _(x):
 
 
 def expm1(x): ...
-@overload(expm1, jit_options=_options)
+@overload(expm1, jit_options=OPTIONS)
 def _(x):
     def single(x):
         m, scale = _parts(x)

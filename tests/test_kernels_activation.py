@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import scipy.special
 from kernel_checks import DTYPES, close, same
 from minigen.kernels.exponential import exp, expm1
+from minigen.kernels.normal import tail
 from numba import njit
 
 from minigen import kernels
@@ -19,8 +21,9 @@ def numbers(dtype, size=70_000):  # enough for two threads, and a rest
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name, options", [("sigmoid", ()), ("silu", ()), ("elu", (1.0,)),
-                                           ("elu", (0.5,)), ("leaky_relu", (0.2,)), ("relu", ())])
+@pytest.mark.parametrize("name, options", [("sigmoid", ()), ("silu", ()), ("gelu", ()),
+                                           ("elu", (1.0,)), ("elu", (0.5,)),
+                                           ("leaky_relu", (0.2,)), ("relu", ())])
 def test_activations(name, options, dtype):
     x = numbers(dtype)
     with np.errstate(all="ignore"):
@@ -49,6 +52,22 @@ def test_exponentials_are_as_exact_as_stated(ours, true):
     assert 1e-8 < error[x < 88.3].max() < 1.5e-7 and error.max() < 5e-6
     ends = each(np.array([-1e30, -INF, 89.0, INF, np.nan], np.float32))
     np.testing.assert_array_equal(ends, [true(-INF)] * 2 + [INF, INF, np.nan])
+
+
+def test_the_normals_tail_is_as_exact_as_stated():
+    @njit(error_model="numpy")
+    def each(z):
+        q = np.empty_like(z)
+        for i in range(len(z)):
+            q[i] = tail(z[i])[1]
+        return q
+
+    z = np.linspace(0, 12, 1_000_000).astype(np.float32)
+    exact = scipy.special.ndtr(-z.astype(np.float64))
+    error, q = np.abs(each(z) / exact - 1), each(z)
+    assert 1e-8 < np.abs(q - exact).max() < 2.5e-7
+    assert error[z <= 5].max() < 1e-6 and error.max() < 5e-6
+    np.testing.assert_array_equal(each(np.array([1e30, INF, np.nan], np.float32)), [0, 0, np.nan])
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 1), (1, 3, 40)])

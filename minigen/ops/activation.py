@@ -100,4 +100,13 @@ def gelu(x, approximate="none"):
         return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
     if approximate != "none":
         raise ValueError(f'gelu: approximate must be "none" or "tanh", got {approximate!r}')
-    return 0.5 * x * (1 + erf(x * (1 / math.sqrt(2))))
+    return _gelu(x)
+
+@op
+def _gelu(x):
+    """x Φ(x)."""
+    return kernels.gelu(x)
+@_gelu.vjp
+def _gelu(g, x): return kernels.gelu_backward(g.data, x.data)
+@_gelu.composite
+def _gelu(x): return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))

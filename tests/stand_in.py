@@ -255,5 +255,6 @@ def modules():
     """What is put in the place of CuPy's modules: a dict by name."""
     special = types.SimpleNamespace(**{name: functools.partial(call, getattr(scipy.special, name))
                                        for name in ("erf", "erfcx", "log_ndtr")})
-    return {"cupy": Module("cupy"), "cupyx": types.SimpleNamespace(),
-            "cupyx.scipy": types.SimpleNamespace(), "cupyx.scipy.special": special}
+    below = types.SimpleNamespace(special=special)
+    return {"cupy": Module("cupy"), "cupyx": types.SimpleNamespace(scipy=below),
+            "cupyx.scipy": below, "cupyx.scipy.special": special}

@@ -21,12 +21,14 @@ CONV_TRANSPOSE2D = [
     (32, 64, 64, 4, 2, 1, 7), (32, 64, 32, 4, 2, 1, 14)]                                # U-Net
 ATTENTION = [64, 256, 1024]  # T, of 4 images of 4 heads of size 32
 NORMS = [("batch_norm", 16, 128, 14), ("group_norm", 32, 64, 28), ("layer_norm", 32, 64, 28)]
+ROWS = [("gelu", 1024, 1024), ("softmax", 1024, 256), ("cross_entropy", 2048, 512)]  # transformers
 ADAM = "Adam, a million parameters"
 MILLION, CHAIN = [(100_000,)] * 10, 5000
 
 
-def table(ops):
-    """name: (function of arrays, shapes of the arrays) for the ops of one side."""
+def table(ops, integers):
+    """name: (function of arrays, shapes of the arrays) for the ops of one side, which takes labels
+    as `integers` makes them of a NumPy array."""
     rows = {}
     for op, shapes in (("conv2d", CONV2D), ("conv_transpose2d", CONV_TRANSPOSE2D)):
         for N, C, K, size, stride, padding, H, *odd in shapes:
@@ -43,6 +45,11 @@ def table(ops):
              "layer_norm": lambda x, w, b: ops.layer_norm(x, w.shape, w, b)}[name]
         shape = (N, H, H, C) if name == "layer_norm" else (N, C, H, H)
         rows[f"{name}, {'×'.join(map(str, shape))}"] = f, [shape, (C,), (C,)]
+    for name, N, C in ROWS:
+        labels = integers(np.arange(N) % C)
+        f = {"gelu": ops.gelu, "softmax": lambda x: ops.softmax(x, -1),
+             "cross_entropy": lambda x, labels=labels: ops.cross_entropy(x, labels)}[name]
+        rows[f"{name}, {N}×{C}"] = f, [(N, C)]
     return rows
 
 
@@ -55,7 +62,7 @@ def minigen(shared, on):
     import minigen as mg
     from minigen import grad, no_grad, optim, tensor
     calls = {}
-    for name, (f, shapes) in table(mg).items():
+    for name, (f, shapes) in table(mg, np.asarray).items():
         xs = [tensor(a, requires_grad=True) for a in arrays(shapes)]
         ones = np.ones(f(*xs).shape, np.float32)
 
@@ -82,7 +89,7 @@ def minigen(shared, on):
 def pytorch(shared, compile):
     import torch
     calls = {}
-    for name, (f, shapes) in table(torch.nn.functional).items():
+    for name, (f, shapes) in table(torch.nn.functional, torch.from_numpy).items():
         xs = [torch.from_numpy(a).requires_grad_() for a in arrays(shapes)]
         ones = torch.ones_like(f(*xs))
 

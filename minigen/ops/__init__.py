@@ -1,6 +1,17 @@
 """Every operation, and the operators and methods of `Tensor`, which are the same functions."""
 
-from minigen.ops import activation, attention, conv, linalg, loss, math, pool, reduce, shape
+from minigen.ops import (
+    activation,
+    attention,
+    conv,
+    linalg,
+    loss,
+    math,
+    pool,
+    reduce,
+    shape,
+    special,
+)
 from minigen.ops import norm as norms
 from minigen.ops.activation import *
 from minigen.ops.attention import *
@@ -12,10 +23,11 @@ from minigen.ops.norm import *
 from minigen.ops.pool import *
 from minigen.ops.reduce import *
 from minigen.ops.shape import *
+from minigen.ops.special import *
 from minigen.tensor import Tensor
 
 __all__ = [name for module in (activation, attention, conv, linalg, loss, math, norms, pool, reduce,
-                               shape) for name in module.__all__]
+                               shape, special) for name in module.__all__]
 
 for name in ("abs", "all", "any", "argmax", "argmin", "argsort", "astype", "clip", "cumsum", "exp",
              "expand_dims", "flatten", "log", "logsumexp", "max", "mean", "min", "moveaxis", "norm",

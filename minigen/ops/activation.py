@@ -5,7 +5,8 @@ import math
 from minigen import kernels
 from minigen.operands import lifted
 from minigen.operation import op
-from minigen.ops.math import erf, keep, tanh, where
+from minigen.ops.math import keep, tanh, where
+from minigen.ops.special import erf
 from minigen.tensor import xp
 
 __all__ = ["elu", "gelu", "leaky_relu", "logsigmoid", "relu", "sigmoid", "silu", "softplus"]

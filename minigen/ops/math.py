@@ -9,11 +9,10 @@ from minigen.operation import op
 from minigen.tensor import FLOATS, Tensor, as_array, xp
 
 __all__ = [
-    "abs", "add", "arctan", "ceil", "clip", "cos", "divide", "equal", "erf", "exp", "expm1",
-    "floor", "greater", "greater_equal", "less", "less_equal", "log", "log1p", "log_ndtr",
-    "logical_and", "logical_not", "logical_or", "maximum", "minimum", "multiply", "negative",
-    "not_equal", "power", "reciprocal", "round", "sign", "sin", "sqrt", "square", "subtract",
-    "tan", "tanh", "where", "wrightomega",
+    "abs", "add", "arctan", "ceil", "clip", "cos", "divide", "equal", "exp", "expm1", "floor",
+    "greater", "greater_equal", "less", "less_equal", "log", "log1p", "logical_and", "logical_not",
+    "logical_or", "maximum", "minimum", "multiply", "negative", "not_equal", "power", "reciprocal",
+    "round", "sign", "sin", "sqrt", "square", "subtract", "tan", "tanh", "where",
 ]
 
 LARGE = 1 << 15  # numbers from which a sum is worth two threads
@@ -137,54 +136,6 @@ def arctan(g, x): return g / (1 + x * x)
 def tanh(x): return xp(x).tanh(x)
 @tanh.vjp
 def tanh(g, y): return g * (1 - y * y)
-
-@op
-def erf(x):
-    """The error function, 2/√π ∫₀ˣ e^(−t²) dt."""
-    if xp(x) is np:
-        from scipy.special import erf  # imported here: SciPy's special functions load slowly
-    else:
-        from cupyx.scipy.special import erf
-    return erf(x)
-@erf.vjp
-def erf(g, x): return g * (2 / math.sqrt(math.pi)) * exp(-x * x)
-
-@op
-def wrightomega(x):
-    """W(e^x), where W(a) is Lambert's function: the ω > 0 with ω + log ω = x. For x > 88 this is a
-    float32 and e^x is not."""
-    m = xp(x)
-    y = m.where(x < 1, x, m.log(m.maximum(x, 1)))  # log ω, by Newton's method on y + e^y = x
-    for _ in range(6):
-        y = y - (y + m.exp(y) - x) / (1 + m.exp(y))
-    return m.exp(y)
-@wrightomega.vjp
-def wrightomega(g, y): return g * y / (1 + y)
-
-@op
-def log_ndtr(x):
-    """log Φ(x), the logarithm of the standard normal's distribution function."""
-    if xp(x) is np:
-        from scipy.special import log_ndtr
-    else:
-        from cupyx.scipy.special import log_ndtr
-    return log_ndtr(x)
-@log_ndtr.vjp
-def log_ndtr(g, x): return g * _slope_of_log_ndtr(x)
-
-@op
-def _slope_of_log_ndtr(x):
-    """φ(x) / Φ(x) = √(2/π) / erfcx(−x/√2), φ = Φ′: far out both are 0, their ratio is −x."""
-    if xp(x) is np:
-        from scipy.special import erfcx
-    else:
-        from cupyx.scipy.special import erfcx
-    return math.sqrt(2 / math.pi) / erfcx(x * -math.sqrt(0.5))
-@_slope_of_log_ndtr.vjp
-def _slope_of_log_ndtr(g, y, x):
-    far = x < -50  # there x + y = −1/x + 2/x³ − 10/x⁵ + … would be lost in rounding
-    r = 1 / where(far, x, -50.0)
-    return -g * y * where(far, r * (-1 + r * r * (2 - 10 * r * r)), x + y)
 
 @op
 def abs(x): return xp(x).abs(x)

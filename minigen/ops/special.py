@@ -1,0 +1,57 @@
+"""Special functions, each with its derivative on the next line."""
+
+import math
+
+import numpy as np
+
+from minigen.operation import op
+from minigen.ops.math import exp, where
+from minigen.tensor import xp
+
+__all__ = ["erf", "log_ndtr", "wrightomega"]
+
+
+def _special(x):
+    """SciPy's module of special functions, or CuPy's: imported when needed, it loads slowly."""
+    if xp(x) is np:
+        import scipy.special as module
+    else:
+        import cupyx.scipy.special as module
+    return module
+
+
+@op
+def erf(x):
+    """The error function, 2/√π ∫₀ˣ e^(−t²) dt."""
+    return _special(x).erf(x)
+@erf.vjp
+def erf(g, x): return g * (2 / math.sqrt(math.pi)) * exp(-x * x)
+
+@op
+def wrightomega(x):
+    """W(e^x), where W(a) is Lambert's function: the ω > 0 with ω + log ω = x. For x > 88 this is a
+    float32 and e^x is not."""
+    m = xp(x)
+    y = m.where(x < 1, x, m.log(m.maximum(x, 1)))  # log ω, by Newton's method on y + e^y = x
+    for _ in range(6):
+        y = y - (y + m.exp(y) - x) / (1 + m.exp(y))
+    return m.exp(y)
+@wrightomega.vjp
+def wrightomega(g, y): return g * y / (1 + y)
+
+@op
+def log_ndtr(x):
+    """log Φ(x), the logarithm of the standard normal's distribution function."""
+    return _special(x).log_ndtr(x)
+@log_ndtr.vjp
+def log_ndtr(g, x): return g * _slope_of_log_ndtr(x)
+
+@op
+def _slope_of_log_ndtr(x):
+    """φ(x) / Φ(x) = √(2/π) / erfcx(−x/√2), φ = Φ′: far out both are 0, their ratio is −x."""
+    return math.sqrt(2 / math.pi) / _special(x).erfcx(x * -math.sqrt(0.5))
+@_slope_of_log_ndtr.vjp
+def _slope_of_log_ndtr(g, y, x):
+    far = x < -50  # there x + y = −1/x + 2/x³ − 10/x⁵ + … would be lost in rounding
+    r = 1 / where(far, x, -50.0)
+    return -g * y * where(far, r * (-1 + r * r * (2 - 10 * r * r)), x + y)

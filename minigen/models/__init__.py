@@ -66,6 +66,7 @@ MODELS = {
     "noisy_classifier": "minigen.models.diffusion.noisy_classifier:NoisyClassifier",
     "glide": "minigen.models.diffusion.glide:text_denoiser",
     "clip_guidance": "minigen.models.diffusion.clip_guidance:CLIPGuided",
+    "latent_diffusion": "minigen.models.diffusion.latent_diffusion:LatentDiffusion",
     "super_resolution": "minigen.models.diffusion.super_resolution:super_resolution",
     "cascade": "minigen.models.diffusion.cascade:Cascade",
     "unclip": "minigen.models.diffusion.unclip:UnCLIP",

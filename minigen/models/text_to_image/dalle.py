@@ -122,17 +122,31 @@ class DALLE:
 def language(shape, K=256, D=16, rng=None):
     """The `vq_vae` of images of real values of this shape, with norms, and with a layer or
     two more in either network."""
-    vae, (C, *_), (a, b) = vq_vae(shape, K, D, half_normal, rng), shape, CHANNELS
-    norm = lambda channels: nn.GroupNormSiLU(8, channels)
-    vae.encoder = nn.Sequential(
+    vae, C = vq_vae(shape, K, D, half_normal, rng), shape[0]
+    vae.encoder, vae.decoder = to_grid(C, D, rng), to_image(D, C, rng)
+    return vae
+
+
+def to_grid(C, D, rng=None):
+    """An encoder of images (N, C, H, W) to grids (N, D, H/4, W/4)."""
+    a, b = CHANNELS
+    return nn.Sequential(
         nn.Conv2d(C, a, 4, stride=2, padding=1, rng=rng), norm(a),             # (N, a, H/2, W/2)
         nn.Conv2d(a, b, 4, stride=2, padding=1, rng=rng), norm(b),             # (N, b, H/4, W/4)
         nn.Conv2d(b, b, 3, padding=1, rng=rng), norm(b),
         nn.Conv2d(b, D, 1, rng=rng))
-    vae.decoder = nn.Sequential(
+
+
+def to_image(D, C, rng=None):
+    """A decoder of grids (N, D, h, w) to images (N, C, 4h, 4w)."""
+    a, b = CHANNELS
+    return nn.Sequential(
         nn.Conv2d(D, b, 3, padding=1, rng=rng), norm(b),
         nn.Conv2d(b, b, 3, padding=1, rng=rng), norm(b),
         nn.ConvTranspose2d(b, a, 4, stride=2, padding=1, rng=rng), norm(a),
         nn.Conv2d(a, a, 3, padding=1, rng=rng), norm(a),
         nn.ConvTranspose2d(a, C, 4, stride=2, padding=1, rng=rng))
-    return vae
+
+
+def norm(channels):
+    return nn.GroupNormSiLU(8, channels)

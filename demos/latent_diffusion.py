@@ -1,0 +1,153 @@
+"""Latent diffusion, Stable Diffusion: what is drawn is a small grid, which a decoder paints.
+
+    python demos/latent_diffusion.py               offline, on drawn scenes with captions
+    python demos/latent_diffusion.py --weight 3    the guidance weight of samples.png
+
+First an autoencoder learns to make 8×8×4 numbers of an image and the image of them, then two CLIPs:
+one whose words the diffusion is told, one that judges. Then the diffusion of grids learns.
+
+samples.png, a column a test caption (printed): the test image it was written for; that image
+encoded and decoded; drawn for the caption unguided, and guided, from the same noise.
+
+squared_error is that of encoded and decoded test images, a sum over their values in [0, 1]: no
+image comes out better. colour_named is the share of the colours that a caption names which its
+image shows, colour_not_named that of the others; r_precision says how often the CLIP that judges
+finds an image's caption among 100. They are of test images, `real`, of these encoded and decoded,
+`rebuilt`, and of images drawn with guidance weights w. Seconds are those of one training step, of
+one sampling step and of painting, for as many images as a batch has: of grids, and of the images
+themselves by a network of the same width, which would draw them without an autoencoder.
+"""
+
+import time
+
+import numpy as np
+
+from minigen import data, metrics, nn, no_grad, optim, tensor, text_metrics, train
+from minigen.data.scenes import LONGEST, VOCABULARY, encode
+from minigen.demo import Demo, cli
+from minigen.diffusion_demo import T, guidance_weight, sampling_steps
+from minigen.dist import noise
+from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
+from minigen.models.clip.retrieval import embed
+from minigen.models.diffusion import clean, schedule
+from minigen.models.diffusion.ddim import DDIM
+from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.glide import read
+from minigen.models.diffusion.latent_diffusion import (
+    LatentDiffusion,
+    autoencoder,
+    reading_denoiser,
+)
+from minigen.models.diffusion.unclip import CodeGuided, left_out
+
+SHARES = (0, 0.42, 0.5, 1)  # of the steps, when each of the three begins, and the end
+WEIGHTS, SHOWN, D = (1, 3), 10, 4
+
+
+def flags(parser):
+    guidance_weight(parser, 1.0, "guidance weight of samples.png")
+    sampling_steps(parser)
+
+
+def main(argv=None):
+    run = Demo("latent_diffusion", __doc__, argv, data=("scenes",), batch=16, steps=6600,
+               flags=flags)
+    shape, d, s = run.data.shape, 64, schedule.cosine(T)
+    width = 8 if run.quick else 64
+    text, judge = (CLIP(ImageEncoder(shape, d, (8, 8) if run.quick else (16, 32, 64, 128)),
+                        TextEncoder(len(VOCABULARY), LONGEST, d)) for _ in range(2))
+    stage_1, net = autoencoder(shape[0], D), reading_denoiser(D, d, width)
+    nn.init([text, judge, stage_1, net], run.rng)
+    model = LatentDiffusion(stage_1, DDPM(clean.Clean(net, s), s))
+    opt_1 = optim.Adam(nn.parameters(stage_1), lr=3e-3)
+    opt_t, opt_j = (optim.AdamW(nn.parameters(clip), lr=3e-3) for clip in (text, judge))
+    opt = optim.Adam(nn.parameters(net), lr=3e-3)
+    ema = nn.EMA(opt.params, decay=0.995)
+    tokens, w_t = encode(run.data.train_captions), clean.weight(s)
+    starts = [int(share * run.args.steps) for share in SHARES]
+
+    def step(t, rng):
+        x, stage = tensor(data.signed(run.batch(t))), np.searchsorted(starts, t, "right")
+        start, end = starts[stage - 1:stage + 1]
+        opt_1.lr = opt_t.lr = opt_j.lr = opt.lr = 3e-3 * optim.stage(t, start, end, floor=0.02)
+        if stage == 1:
+            loss, parts = stage_1.loss(x, rng)
+            return train.descend(opt_1, loss, parts, "autoencoder", max_norm=100.0)
+        if stage == 2:
+            # what belongs together is found among others: eight times as many
+            i = rng.integers(0, len(tokens), 8 * run.args.batch)
+            x, c = run.xp.asarray(run.data.train_x[i]), run.xp.asarray(tokens[i])
+            x = tensor(data.signed(x))
+            return train.descend(opt_t, text.loss(x, c)[0], name="clip", max_norm=1.0) | (
+                train.descend(opt_j, judge.loss(x, c)[0], name="judge", max_norm=1.0))
+        if t == start:
+            stage_1.rescale(x, rng)
+        with no_grad():
+            words = read(text.text, run.xp.asarray(tokens[run.indices(t)]))
+        loss, _ = model.loss(x, rng, left_out(words, 0.1, rng), weight=w_t)
+        return train.descend(opt, loss, max_norm=1.0)
+
+    run.fit(step, text=text, judge=judge, stage_1=stage_1, net=net, opt_1=opt_1, opt_t=opt_t,
+            opt_j=opt_j, opt=opt, ema=ema)
+
+    n = 12 if run.quick else 200
+    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    x, captions = data.signed(run.data.test_x[:n]), run.data.test_captions[:n]
+    c = encode(captions)
+    with no_grad():
+        words, z = read(text.text, c), stage_1.q(tensor(x)).mean / stage_1.scale
+    images = {"real": x, "rebuilt": stage_1.decode(z).numpy()}
+    z_T = noise(run.rng, z)  # the same under each weight
+    with ema.applied():
+        for w in sorted({0, *WEIGHTS, run.args.weight}):
+            guided = DDIM(CodeGuided(model.diffusion.net, w), few)
+            images[f"w={w:g}"] = LatentDiffusion(stage_1, guided).draw(z_T, words).numpy()
+    images = {key: data.unsigned(some) for key, some in images.items()}
+    rows = [images[key][:SHOWN] for key in ("real", "rebuilt", "w=0", f"w={run.args.weight:g}")]
+    run.picture("samples", np.concatenate(rows), SHOWN)
+    print("captions of samples.png:", *captions[:SHOWN], sep="\n  ")
+
+    error = np.square(images["rebuilt"] - images["real"]).sum((1, 2, 3)).mean()
+    numbers, g = {"squared_error": error}, embed(judge.g, c)
+    for key, some in images.items():
+        named, not_named = text_metrics.colours_shown(some, captions)
+        found = metrics.r_precision(g, embed(judge.f, 2 * some - 1), 1, np.random.default_rng(0),
+                                    min(99, n - 1))
+        numbers |= {f"colour_named_{key}": named, f"colour_not_named_{key}": not_named,
+                    f"r_precision@1_{key}": found}
+    timed = slice(2 if run.quick else run.args.batch)
+    run.finish(numbers | costs(model, x[timed], words[timed], width, run.rng))
+
+
+def costs(model, x, words, width, rng):
+    """What a step costs for grids of images x (N, C, H, W), and for the images: seconds."""
+    stage_1, s = model.autoencoder, model.diffusion.schedule
+    z = stage_1.encode(x, rng)
+
+    def of(name, drawn, net, learner):
+        ddim = DDIM(net, s)
+        opt, learner = optim.Adam(nn.parameters(net)), learner(ddim)
+        with no_grad():
+            sampling = seconds(lambda: ddim.p(drawn, s.T, words))
+        return {f"seconds_training_step_{name}":
+                    seconds(lambda: train.descend(opt, learner.loss(x, rng, words)[0])),
+                f"seconds_sampling_step_{name}": sampling}
+
+    nets = (reading_denoiser(a.shape[1], words.shape[2], width) for a in (z, x))
+    return {**of("grids", z, next(nets), lambda ddim: LatentDiffusion(stage_1, ddim)),
+            **of("images", tensor(x), next(nets), lambda ddim: ddim),
+            "seconds_painting": seconds(lambda: stage_1.decode(z))}
+
+
+def seconds(work):
+    """How long `work()` takes: the least of two, after a first time."""
+    taken = []
+    for _ in range(3):
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return min(taken[1:])
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -37,7 +37,8 @@ class DeepImagePrior:
 
     def init(self, rng):
         nn.init(self.net, rng)
-        initializers.uniform(self.z, 1, rng)  # eq: dip-init
+        noise = rng.uniform(-1, 1, self.z.shape)  # eq: dip-init
+        initializers.values(self.z, noise)
 
     def __call__(self):
         """x: (1, C, H, W)."""

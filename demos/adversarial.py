@@ -6,8 +6,8 @@
 samples.png: test images, the same changed until each is taken for the next class, and the changes,
 on grey. fooling.png: an image for each class that the network is sure of. accuracy.png: how many
 test images are still named rightly if every pixel changes by ε: at random, or as is worst for a
-linear network. inversion.png: test images; what looks the same to the last layer, without and with
-total variation; what the layer sees, made stronger.
+linear network of two classes. inversion.png: test images; what looks the same to the last layer,
+without and with total variation; what the layer sees, made stronger.
 """
 
 import numpy as np

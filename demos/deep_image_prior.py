@@ -3,8 +3,8 @@
     python demos/deep_image_prior.py                                on drawn scenes, offline
     python demos/deep_image_prior.py --data cifar10 --data-dir DIR  on CIFAR-10 (--download fetches)
 
-samples.png, a row an image: as it was; with noise, without again after --stop steps, and what the
-descent makes of it in the end; with half of its pixels, and with all; of half the size, and
+samples.png, a row an image: as it was; with noise, without again as step --stop finds it, and what
+the descent makes of it in the end; with half of its pixels, and with all; of half the size, and
 enlarged. psnr.png: how near they come over time. impedance.png: how soon a network learns an image,
 the same with noise, the same with its pixels in another order, and noise. --batch is the number of
 images: each of them has a network for each of these.
@@ -26,7 +26,7 @@ RESTORED = ("noisy", "dropped", "small")
 def main(argv=None):
     run = Demo("deep_image_prior", __doc__, argv, data=("scenes", "cifar10"), batch=2, steps=1000,
                flags=lambda p: p.add_argument("--stop", type=at_least(1), default=200, metavar="N",
-                                              help="when the denoising ends, in steps"))
+                                              help="the step whose image is the denoised one"))
     images, rng = run.batch(0) / np.float32(255), np.random.default_rng((run.args.seed, 1))
     given = [damaged(x, rng) for x in images]
     priors = {name: [dip.DeepImagePrior(images.shape[1:], rng=run.rng) for _ in images]

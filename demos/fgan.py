@@ -85,8 +85,8 @@ def draw(fits, path):
 
 
 def draw_digits(run):
-    """DCGAN's networks and settings, with the divergence for its game. `js` gives DCGAN's own
-    losses up to constants."""
+    """DCGAN's networks, but G no wider than D, and its Adam, at a rate that falls from LR_DIGITS,
+    with the divergence for its game. `js` gives DCGAN's own losses up to constants."""
     shape, d_z = run.data.shape, run.args.latent
     model = NonSaturatingFGAN(dcgan.generator(d_z, shape), dcgan.discriminator(shape), d_z,
                               run.args.divergence)

@@ -10,7 +10,9 @@ from op_table import TABLE
 
 import minigen as mg
 from minigen import grad, nn, optim, tensor
+from minigen.models.autoregressive.linear_predictor import LinearPredictor
 from minigen.models.autoregressive.pixelcnn import pixelcnn
+from minigen.models.autoregressive.pixelcnn_pp import PixelCNNpp
 from minigen.models.classifier.lenet import LeNet
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
 from minigen.models.diffusion import schedule
@@ -19,7 +21,9 @@ from minigen.models.diffusion.denoiser import denoiser
 from minigen.models.diffusion.super_resolution import super_resolution
 from minigen.models.gan import dcgan, gan, wgan_gp
 from minigen.models.multimodal.language_model import LanguageModel
+from minigen.models.prior.deep_image_prior import DeepImagePrior
 from minigen.models.vae import conv_vae, vae, vae_gan
+from minigen.models.vae.vq_vae import Codebook
 from minigen.train import UserError
 
 
@@ -67,6 +71,7 @@ def player(build):
 
 
 IMAGES = (RNG(3).random((4, 1, 8, 8)) < 0.4).astype(np.float32)
+BYTES = (255 * IMAGES).astype(np.uint8)
 SMALL, WORDS = IMAGES[:, :, ::2, ::2].copy(), np.array([[1, 2, 0], [3, 0, 0], [4, 1, 2], [2, 2, 0]])
 MODELS = {
     "vae": learner(lambda: vae.fully_connected((1, 8, 8), 3), (IMAGES,)),
@@ -75,6 +80,9 @@ MODELS = {
                        lambda model, x, rng: sum(model.losses(tensor(x), rng))),
     "pixelcnn": learner(lambda: pixelcnn((1, 8, 8), 2, 12, 2), (IMAGES.astype(np.int64),),
                         lambda model, x, rng: model.loss(x)),
+    "pixelcnn_pp": learner(
+        lambda: PixelCNNpp((1, 8, 8), LinearPredictor(1).fit(BYTES), (4,), (1,)), (),
+        lambda model, rng: model.loss(BYTES)),
     "ddpm": learner(lambda: DDPM(denoiser((1, 8, 8), widths=(8, 8), D=16), schedule.linear(50)),
                     (2 * IMAGES - 1,)),
     "super_resolution": learner(
@@ -96,6 +104,19 @@ def test_every_kind_of_model_takes_a_step(cupy, name):
     here, there = MODELS[name]("cpu", np.asarray), MODELS[name]("cuda", cupy.asarray)
     for key, a in here.items():
         np.testing.assert_allclose(there[key], a, rtol=1e-3, atol=1e-4, err_msg=key)
+
+
+def test_weights_are_drawn_on_the_device_as_on_the_cpu(cupy):
+    def drawn(device, put):
+        parts = [LeNet(), PixelCNNpp((1, 8, 8), None, (4,), (1,)), Codebook(4, 3),
+                 DeepImagePrior((1, 8, 8), (4, 4), 4), Codebook(5, 4)]
+        nn.to(parts, device)
+        nn.init(parts, RNG(5))
+        parts[-1].start_from(tensor(put(IMAGES.reshape(2, 4, 4, 8))), RNG(6))
+        return nn.state_dict(parts)
+    here, there = drawn("cpu", np.asarray), drawn("cuda", cupy.asarray)
+    for key, a in here.items():
+        np.testing.assert_array_equal(there[key], a, err_msg=key)
 
 
 def test_what_requires_grad_stays_where_it_was_put(cupy):

@@ -170,13 +170,25 @@ def test_sequences_are_drawn_as_often_as_they_are_probable():
     assert np.allclose(counts, np.exp(model.log_prob(every).numpy()), atol=0.006)
 
 
+@pytest.mark.parametrize("weights", [(5, 4, 1), (5, 3, 2), (6, 3, 1), (1,) * 10, (4, 3, 2, 1)])
+def test_top_p_keeps_no_more_than_what_sums_to_p(weights):
+    """Sums that are p exactly, but for rounding."""
+    P = np.array(weights) / sum(weights)
+    for kept in range(1, len(P)):
+        assert np.isfinite(top_p(np.log(P), sum(weights[:kept]) / sum(weights))).sum() == kept
+
+
 @pytest.mark.parametrize("call, says", [
     (lambda s: temperature(s, 0), "tau must be positive, got 0"),
     (lambda s: top_n(s, 9), r"n must lie in 1…4, got 9"),
     (lambda s: top_p(s, 1.5), r"p must lie in \(0, 1\], got 1.5"),
     (lambda s: sample(s + np.nan, RNG(0)), "NaN, or −∞ for all values"),
     (lambda s: sample(np.stack([s, s - np.inf]), RNG(0)), "NaN, or −∞ for all values"),
+    (lambda s: greedy(np.stack([s, s + np.nan])), "greedy: scores are NaN"),
     (lambda s: decoding.beam_search(None, None, 0, 3, 0), "k must be at least 1, got 0"),
+    (lambda s: beam_search(lambda state, w: (s[None] + np.nan, state), s[:1], 0, 3, 2),
+     "beam_search: scores are NaN"),
+    (lambda s: rnn().sample(2, 0, RNG(0)), "T must be at least 1, got 0"),
 ])
 def test_wrong_settings_are_refused(call, says):
     with pytest.raises(ValueError, match=says):

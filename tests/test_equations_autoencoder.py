@@ -8,6 +8,7 @@ from minigen import grad, nn, optim
 from minigen.models.autoencoder.autoencoder import Autoencoder, single_hidden
 from minigen.models.autoencoder.classifier import Classifier
 from minigen.models.autoencoder.conv_autoencoder import LAYERS, convolutional
+from minigen.models.vae import gaussian_vae, vae
 
 
 def test_loss_is_the_squared_distance():
@@ -17,6 +18,18 @@ def test_loss_is_the_squared_distance():
     x_hat = model.reconstruct(x).numpy()
     by_hand = np.mean([np.linalg.norm(a - b) ** 2 for a, b in zip(x, x_hat, strict=True)])
     assert model.loss(x).item() == pytest.approx(by_hand, rel=1e-5)  # eq: ae-loss
+
+
+@pytest.mark.parametrize("build, loss", [
+    (single_hidden, lambda model, x, rng: model.loss(x)),
+    *((lambda shape, d_z, rng: vae.fully_connected(shape, d_z, gaussian_vae.half_normal, rng=rng),
+       loss) for loss in (vae.VAE.loss, vae.VAE.log_prob, gaussian_vae.l2_loss))])
+def test_images_without_their_channel_are_not_broadcast(build, loss):
+    """Each would be compared with all of the batch."""
+    rng = np.random.default_rng(0)
+    model = build((1, 8, 8), 3, rng)
+    with pytest.raises(ValueError, match=r"\(5, 8, 8\)"):
+        loss(model, rng.random((5, 8, 8), np.float32), rng)
 
 
 def test_a_linear_autoencoder_finds_the_principal_components():

@@ -132,6 +132,14 @@ def test_the_expected_loss_is_the_mean_over_drawn_batches():
     assert found == pytest.approx(np.mean(losses), abs=4 * np.std(losses) / 4000 ** 0.5)
 
 
+def test_two_that_never_meet_have_no_part_in_the_expected_loss():
+    p = np.array([[0.5, 0], [0.25, 0.25]])
+    s = pointwise_information(p)
+    assert s[0, 1] == -np.inf
+    near = expected_loss(tensor(np.maximum(s, -1e3)), p, 3).item()
+    assert expected_loss(tensor(s), p, 3).item() == pytest.approx(near)
+
+
 @pytest.mark.parametrize("p, N", [(table(), 2), (table(2, 3), 3)])
 def test_the_best_scores_are_the_pointwise_information_and_a_constant(p, N):
     """By descent from 0. Most of the batches hold equal texts if N = 3."""

@@ -261,6 +261,8 @@ def test_the_schedule_of_least_variance_gives_every_t_the_same_share():
     best = snr.least_variance(grid, s2 / (1 + s2 * grid), T)
     expected = np.linspace(np.log1p(s2 * 100), np.log1p(s2 * 0.01), T)
     assert np.allclose(np.log1p(s2 * best), expected, atol=1e-6)  # eq: ddpm-snr
+    with pytest.raises(ValueError, match="turn both arrays around"):
+        snr.least_variance(grid[::-1], s2 / (1 + s2 * grid[::-1]), T)
     shares = -np.diff(np.log1p(s2 * best)) / 2
     assert shares.std() < 1e-6 * shares.mean()
     plain = -np.diff(np.log1p(s2 * cosine(T).snr[1:])) / 2

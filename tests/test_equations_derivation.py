@@ -71,6 +71,19 @@ def test_every_line_of_the_derivation_equals_log_p_of_x(model, tables, x):
     assert line5 == pytest.approx(log_p, abs=1e-12)  # eq: elbo-step-5-kl
 
 
+def test_a_z_that_q_never_draws_counts_nothing(model, tables):
+    """Where p(x|z) = 0, the posterior is 0 as well; then, and at q(z|x) = 0, 0 log 0 is 0."""
+    p_x_given_z = tables[1].copy()
+    p_x_given_z[1] = np.eye(5)[4]
+    for world, q in ((model, np.eye(4)[3]), (LatentModel(tables[0], p_x_given_z), None)):
+        q = world.posterior().numpy()[:, 2] if q is None else q
+        log_p = np.log(world.p_z @ world.p_x_given_z[:, 2])
+        lines = [v.item() for v in derivation.derivation(world, q, 2)]
+        assert (q == 0).any() and lines == pytest.approx([log_p] * 5)
+        gap = derivation.vi_objective(world, q, 2).item()
+        assert derivation.elbo(world, q, 2).item() == pytest.approx(log_p - gap)
+
+
 def test_kl_is_never_negative_and_zero_only_for_equal_distributions():
     rng = RNG(3)
     for _ in range(200):

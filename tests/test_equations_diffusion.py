@@ -91,6 +91,11 @@ def test_the_chain_is_a_product_of_steps():
         assert np.allclose(hierarchical.log_q(model, single), own)  # eq: ddpm-forward-joint
 
 
+def test_a_chain_that_adds_no_noise_at_its_end_has_no_bound():
+    with pytest.raises(ValueError, match="no density: give sigma2 > 0 for every t"):
+        hierarchical.elbo(DDPM(unit_net(SHORT), SHORT, SHORT.beta_tilde), np.zeros((2, 3)), RNG(0))
+
+
 def test_the_kernel_is_the_one_step_kernels_iterated():
     model, x_0 = DDPM(None, SHORT), RNG(5).normal(size=(6, 1, 2, 2))
     m, v = x_0, 0.0

@@ -104,6 +104,10 @@ def test_the_label_goes_into_both_networks():
     assert game.g_loss(5, RNG(6), y).item() == pytest.approx(-np.log(p[1]).mean(), rel=1e-5)
     with pytest.raises(IndexError, match="0…3, got 0…4"):
         game.d_loss(x, RNG(6), np.arange(5))
+    one_hot = np.eye(4, dtype=np.float32)[y]
+    assert np.allclose(game.sample(5, RNG(6), one_hot).numpy(), x_fake)
+    with pytest.raises(ValueError, match=r"y \(4, 5\), expected \(5,\) or \(5, 4\)"):
+        game.sample(5, RNG(6), one_hot.T)
 
 
 # ------------------------------------------------------------------------------------------ LSGAN

@@ -154,7 +154,7 @@ def test_dynamic_thresholding_against_percentiles_by_hand():
     x = np.stack([values, values / 20, values * 3])
     expected = np.stack([values.clip(-9, 9) / 9, values / 20, values.clip(-9, 9) / 9])
     expected[2] = (values * 3).clip(-27, 27) / 27
-    out = dynamic(0.9)(tensor(x)).numpy()
+    out = dynamic(0.9)(x).numpy()
     assert np.allclose(out, expected)  # eq: dynamic-thresholding
     assert np.array_equal(out[1], x[1])  # within [−1, 1] nothing is done
     assert np.allclose(dynamic(1)(tensor(x)).numpy()[0], values / 10)
@@ -240,6 +240,8 @@ def test_the_noisy_classifier_learns_and_its_slope_leads_to_the_class():
     (lambda m: DDIM(m, m.schedule, eta=1.5), "η goes from 0"),
     (lambda m: DDIM(m, m.schedule, eta=-0.1), "η goes from 0"),
     (lambda m: respaced(m.schedule, 41), "expected 1 to 40 steps"),
+    (lambda m: m(points(), -1), "t must be integers from 1 to T = 40, got -1"),
+    (lambda m: m(points(), 3, np.full(5, 7)), "from 0 to 3, got 7"),
 ])
 def test_bad_input_is_one_clear_line(mixture, wrong, says):
     with pytest.raises(ValueError, match=says) as e:

@@ -85,10 +85,18 @@ def test_a_taught_model_fills_holes_as_the_rest_demands_and_a_plain_one_nearly()
 @pytest.mark.parametrize("x_0, m, says", [
     (np.full((2, 1, 2, 2), np.nan), np.ones((2, 1, 2, 2)), "x_0 is not finite"),
     (np.zeros((2, 1, 2, 2)), np.full((2, 1, 2, 2), 255), "from 255 to 255, expected"),
+    (np.full((1, 1, 2, 2), 200, np.uint8), np.ones((1, 1, 2, 2)), "fill: x is uint8"),
     (np.zeros((1, 1, 2, 2)), np.ones((4, 1, 2, 2)), r"masks are \(4, 1, 2, 2\)")])
 def test_what_to_fill_must_be_said(x_0, m, says):
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises((ValueError, TypeError), match=says):
         inpainting.fill(None, x_0, m, RNG(0))
+
+
+def test_holes_may_be_booleans():
+    x_0, m = RNG(0).random((2, 1, 8, 8), np.float32), inpainting.holes(2, (8, 8), RNG(1))
+    model = DDPM(lambda x, t: 0.1 * x, cosine(5))
+    filled = [inpainting.fill(model, x_0, m, RNG(2)).numpy() for m in (m, m == 1)]
+    assert np.array_equal(*filled) and filled[1].dtype == np.float32
 
 
 @pytest.mark.parametrize("x_0, m", [((2, 3, 8, 8), (2, 1, 8, 8)), ((2, 1, 8, 8), (2, 8, 8)),

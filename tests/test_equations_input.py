@@ -83,6 +83,24 @@ def test_fast_gradient_sign_is_the_worst_change_for_a_linear_network():
     assert np.allclose(bad, x + 0.05 * np.sign(w))
 
 
+def test_fast_gradient_sign_is_not_the_worst_for_three_classes():
+    """Here the slope at x lies between the ways to the two others, and so leads to neither."""
+    net, x, y = Linear(3), np.full((1, 1, 2, 3), 0.5), np.array([0])
+    net.W = np.zeros((3, 6))
+    net.W[1:, :2] = [1, -0.9], [-0.9, 1]
+    surprise = lambda x: -np.log(net.p(x)[0, 0])
+    bad, other = inputs.fast_gradient_sign(net, x, y, 0.4), x.copy()
+    other[0, 0, 0, :2] += 0.4, -0.4
+    assert surprise(x) < surprise(bad) < surprise(other) - 0.1
+
+
+def test_numbers_of_numpy_leave_float32_as_it_is():
+    net, x, y = nn.Linear(6, 4), images().astype(np.float32).reshape(3, 1, 1, 6), np.zeros(3, int)
+    flat, eps = lambda x: net(x.reshape(3, 6)), np.float64(0.1)
+    assert inputs.fast_gradient_sign(flat, x, y, eps).dtype == np.float32
+    assert {y.dtype for y in inputs.ascend(inputs.log_p(flat, y), x, 2, eps)} == {x.dtype}
+
+
 def test_total_variation_against_loops():
     x = RNG(0).random((2, 2, 3, 4))
     for beta in (1.0, 1.5, 2.0):

@@ -55,6 +55,8 @@ def test_bayes_rule_joins_the_three(table):
 def test_a_table_that_is_no_distribution_is_refused():
     with pytest.raises(ValueError, match=r"sum to 1, got shape \(2, 2\) with sum 4"):
         Joint(np.ones((2, 2)))
+    with pytest.raises(ValueError, match="the least of them -0.5"):
+        Joint([[1.5, -0.5], [0.25, -0.25]])
     with pytest.raises(ValueError, match="Joint: a row or column of zeros"):
         Joint([[0.5, 0.5], [0, 0]])
 
@@ -78,6 +80,8 @@ def scipy_density(model, x):
 def test_explicit_density(mixture):
     x = np.linspace(-4, 4, 33)
     assert np.allclose(mixture.f(x).numpy(), scipy_density(mixture, x))  # eq: explicit-density
+    with pytest.raises(ValueError, match=r"points are \(33, 1\), expected \(N,\)"):
+        mixture.loss(x[:, None])
     total, _ = integrate.quad(lambda t: mixture.f(np.array([t])).item(), -30, 30, limit=200)
     assert total == pytest.approx(1, abs=1e-6)
 

@@ -193,6 +193,15 @@ def test_bad_texts_are_refused(texts, message):
         language_model().log_prob(np.array(texts))
 
 
+def test_no_word_stands_beyond_the_last_place():
+    lm = language_model()
+    _, state = lm.read_on(lm.start(2)[0], np.zeros((2, 2), int))
+    for call in (lambda: lm.scores(np.zeros((2, 4), int)),
+                 lambda: lm.read_on(state, np.zeros((2, 2), int))):
+        with pytest.raises(ValueError, match="4 words came, expected at most 3"):
+            call()
+
+
 # Pictures -----------------------------------------------------------------------------------------
 
 
@@ -277,6 +286,8 @@ def test_other_stages_and_numbers_of_captions_are_refused():
     model, x, w = shown()
     with pytest.raises(ValueError, match="the stages 1 and 2, not 3"):
         model.trained(3)
+    with pytest.raises(TypeError, match="LLaVA: x is uint8"):
+        model.look(np.zeros(x.shape, np.uint8))
     with pytest.raises(ValueError, match="3 images came with 2 captions"):
         model.encoder.loss(tensor(x), w[:2])
     with pytest.raises(IndexError, match="must lie in 0…"):

@@ -27,7 +27,7 @@ def bayes(x, x_hat, p):
 
 def test_what_is_given_is_an_image_with_normal_noise():
     x = RNG(0).random((3, 40, 50)).astype(np.float32)
-    noise = restoration.degrade(x, SIGMA, RNG(1)) - x
+    noise = restoration.degrade(x, np.float64(SIGMA), RNG(1)) - x
     assert noise.dtype == np.float32
     assert noise.std() == pytest.approx(SIGMA, rel=0.02)  # eq: dip-degradation
     assert abs(noise.mean()) < 0.01 and abs(np.corrcoef(noise.ravel(), x.ravel())[0, 1]) < 0.05
@@ -210,8 +210,14 @@ def test_pixels_change_places_with_all_their_channels():
 
 
 def test_a_side_that_cannot_be_halved_is_refused():
-    with pytest.raises(ValueError, match="divisible by 8, got 28×28"):
+    with pytest.raises(ValueError, match="by 8, and not both 8, got 28×28"):
         dip.DeepImagePrior((1, 28, 28))
+    with pytest.raises(ValueError, match="by 8, and not both 8, got 8×8"):
+        dip.DeepImagePrior((1, 8, 8))
+    assert dip.DeepImagePrior((1, 8, 16))().shape == (1, 1, 8, 16)
+    for side in (5, 64):
+        with pytest.raises(ValueError, match="smaller by one whole factor"):
+            dip.super_resolution(np.zeros((1, 1, 32, 32)), np.zeros((1, 1, side, side)))
     with pytest.raises(ValueError, match="must lie in \\[0, 1\\], got 50"):
         dip.pixel_drop((1, 8, 8), RNG(0), 50)
     with pytest.raises(TypeError, match="images are uint8"):

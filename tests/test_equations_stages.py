@@ -249,6 +249,9 @@ def test_the_loss_adds_the_stages_and_the_match():
 @pytest.mark.parametrize("wrong, says", [
     (lambda: model.matching(tensor(np.zeros((1, 1)))), "N at least 2"),
     (lambda: attngan.attngan((3, 28, 28), 4, 6, None), "28×28, expected 32×32"),
+    (lambda: stackgan.stackgan((3, 28, 28), 4, 6), "28×28, expected 32×32"),
+    (lambda: game().d_loss(np.zeros((3, 3, 48, 48), "f4"), RNG(0), *sentences()),
+     r"are \(3, 3, 48, 48\), G draws \(3, 3, 32, 32\)"),
 ])
 def test_bad_input_is_one_clear_line(wrong, says):
     with pytest.raises(ValueError, match=says) as e:

@@ -179,6 +179,8 @@ def test_importance_weights_give_the_evidence(linear):
     assert one < ten < hundred < exact.mean() + 0.01
     many = model.log_prob(x, RNG(19), K=5000).numpy()
     assert np.allclose(many, exact, atol=0.05)  # eq: iwae-bound
+    with pytest.raises(ValueError, match="at least one sample, got K = 0"):
+        model.log_prob(x, RNG(0), K=0)
 
 
 def test_an_encoder_that_is_the_posterior_makes_one_sample_exact():
@@ -252,6 +254,7 @@ def test_traversal_changes_one_dimension_at_a_time():
         others = [j for j in range(3) if j != k]
         assert np.allclose(row[:, k], values)  # eq: vae-latent-traversal
         assert np.array_equal(row[:, others], np.tile(z[others], (5, 1)))
+    assert np.array_equal(latent.traversal([0, 3], [0], [0.5]), [[0.5, 3]])
 
 
 def test_interpolation_is_a_straight_line():

@@ -13,6 +13,7 @@ from minigen.models.autoregressive.conditional_pixelcnn import conditional
 from minigen.models.autoregressive.decoding import greedy, sample, temperature
 from minigen.models.autoregressive.gated_pixelcnn import gated_pixelcnn
 from minigen.models.autoregressive.pixelcnn import pixelcnn
+from minigen.models.autoregressive.pixelcnn_pp import PixelCNNpp
 from minigen.models.autoregressive.pixelrnn import pixelrnn
 from minigen.models.autoregressive.rnn import RNN
 
@@ -86,6 +87,25 @@ def test_the_label_decides():
         model.sample(1, RNG(0), np.array([3]))
 
 
+def test_a_label_is_that_of_its_image_or_of_all():
+    model = conditional((1, 4, 4), 3, 2, 4, 1, RNG(0))
+    x = RNG(1).integers(0, 2, (8, 1, 4, 4))
+    one = model.log_prob(x, np.array([2])).numpy()
+    assert np.allclose(one, model.log_prob(x, np.full(8, 2)).numpy())
+    assert not np.allclose(one, model.log_prob(x, np.array([1])).numpy())
+    for wrong in ([0, 1], np.zeros(16, int)):
+        with pytest.raises(ValueError, match="could not be broadcast"):
+            model.log_prob(x, wrong)
+
+
+@pytest.mark.parametrize("build", [lambda: pixelcnn((1, 4, 4), 256, 4, 1, RNG(0)),
+                                   lambda: PixelCNNpp((1, 4, 4), None, (4,), (1,), rng=RNG(0))])
+def test_completed_images_hold_all_levels(build):
+    x, known = np.zeros((3, 1, 4, 4), np.int8), np.arange(4) < 1
+    drawn = build().complete(x, known, RNG(1))
+    assert (drawn == build().complete(x.astype(int), known, RNG(1))).all() and drawn.max() > 127
+
+
 def test_the_rnn_learns_to_count():
     def batch(rng):
         return ((rng.integers(0, 5, (16, 1)) + np.arange(6)) % 5,)
@@ -119,6 +139,10 @@ def test_images_it_cannot_read_are_refused(x, says):
     (lambda: nn.MaskedConv2d(3, 4, 3, "A", 3), "3 colours must divide in_channels 3 and out_cha"),
     (lambda: pixelrnn((3, 4, 4)), r"grey images \(1, H, W\), got \(3, 4, 4\)"),
     (lambda: RNN(3).log_prob(np.zeros(4, int)), r"sequences are \(4,\), expected \(N, T\)"),
+    (lambda: RNN(3).log_prob(np.zeros((4, 0), int)), r"are \(4, 0\), expected \(N, T\), T ≥ 1"),
+    (lambda: pixelcnn((1, 4, 4), 2, 4, 1).complete(np.zeros((2, 1, 4, 4), int), np.ones((3, 3)),
+                                                   RNG(0)),
+     r"known is \(3, 3\), expected \(2, 1, 4, 4\)"),
 ])
 def test_what_cannot_be_built_is_refused(call, says):
     with pytest.raises(ValueError, match=says):

@@ -115,7 +115,10 @@ TWO.classes = 3
     (lambda: schedule.linear(20), "expected more than 20 steps, got 20: β_T would be 1"),
     (lambda: schedule.cosine(0), "T must be a whole number of steps, at least 1, got 0"),
     (lambda: schedule.respaced(schedule.linear(50), 51), "expected 1 to 50 steps"),
+    (lambda: schedule.linear(50.0), "T must be a whole number of steps, at least 1, got 50.0"),
     (lambda: schedule.respaced(schedule.linear(50), 0), "expected 1 to 50 steps"),
+    (lambda: schedule.respaced(schedule.linear(50), 5.0), "expected 1 to 50 steps"),
+    (lambda: schedule.respaced(schedule.linear(50), 5, power=-1), "must be positive, got -1"),
     (lambda: schedule.respaced(schedule.linear(50), 5, first=0), "a t from 1 to 50, got 0"),
     (lambda: denoiser((1, 30, 28)), "height and width must be divisible by 4, got 30×28"),
     (lambda: nn.TimeUNet(1, 1, 4, (8, 8))(X[:, :, :7], X[:, 0, 0, :4]), "divisible by 2, got (2,"),
@@ -134,6 +137,11 @@ def test_mistakes_are_one_clear_line(call, message):
     with pytest.raises(ValueError, match=re.escape(message)) as e:
         call()
     assert "\n" not in str(e.value)
+
+
+def test_no_images_have_no_t():
+    assert schedule.linear(50).check([]).dtype.kind == "i"
+    assert MODEL.q_sample(X[:0], [], X[:0]).shape == (0, 1, 8, 8)
 
 
 @pytest.mark.parity

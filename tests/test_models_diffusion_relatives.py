@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minigen import grad, nn, optim
-from minigen.models.diffusion import unclip, velocity
+from minigen.models.diffusion import clean, unclip, velocity
 from minigen.models.diffusion.conditional import conditional
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
@@ -77,6 +77,9 @@ def test_guidance_without_a_conditional_network_is_refused():
     s = linear(100)
     with pytest.raises(ValueError, match="Velocity has no classes"):
         ClassifierFree(velocity.Velocity(denoiser(SHAPE, WIDTHS, D=16), s), 1.0)
+    given = conditional(SHAPE, 3, WIDTHS, D=16)
+    for kind in (velocity.Velocity, clean.Clean):
+        assert kind(given, s).classes == ClassifierFree(kind(given, s), 1.0).net.classes == 3
 
 
 @pytest.mark.parametrize("flags, says", [

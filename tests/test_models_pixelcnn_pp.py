@@ -132,6 +132,16 @@ def test_it_learns(fitted):
 def test_bad_input_is_one_line():
     with pytest.raises(ValueError, match="divisible by 4 to be halved 2 times, got 8×30"):
         PixelCNNpp((3, 8, 30))
+    with pytest.raises(ValueError, match="2 widths came with 1 depths"):
+        PixelCNNpp((3, 8, 8), widths=(4, 4), depths=(1,))
+    with pytest.raises(ValueError, match="images of 3 channels with a base for 1"):
+        PixelCNNpp((3, 8, 8), LinearPredictor(1))
+    grey = np.zeros((4, 1, 8, 8), np.uint8)
+    for call in (LinearPredictor(3).fit, LinearPredictor(3).log_prob):
+        with pytest.raises(ValueError, match=r"are \(4, 1, 8, 8\), expected \(N, 3, H, W\)"):
+            call(grey)
+    with pytest.raises(ValueError, match="no images came"):
+        LinearPredictor(1).fit(grey[:0])
     model = PixelCNNpp((3, 8, 8), widths=(4,), depths=(1,))
     for x, error, message in (
             (np.zeros((2, 3, 8, 8), np.float32), TypeError, "expected integers 0 … 255, got float"),
@@ -141,7 +151,7 @@ def test_bad_input_is_one_line():
             with pytest.raises(error, match=message) as e:
                 call(x)
             assert "\n" not in str(e.value)
-    with pytest.raises(ValueError, match="known"):
+    with pytest.raises(ValueError, match=r"known is \(3, 3\), expected \(8, 8\)"):
         model.complete(np.zeros((2, 3, 8, 8), int), np.zeros((3, 3), bool), RNG(0))
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from minigen.tensor import tensor, write
+from minigen.tensor import placed, tensor, write
 
 
 def empty(*shape):
@@ -15,14 +15,19 @@ def empty(*shape):
     return tensor(np.zeros(shape, np.float32), requires_grad=True)
 
 
+def values(t, numbers):
+    """Fill t with the numbers of an array, wherever t is."""
+    write(t, lambda a: a.__setitem__(..., placed(numbers, a)))
+
+
 def uniform(t, bound, rng):
     """Fill t from U(−bound, bound)."""
-    write(t, lambda a: np.copyto(a, rng.uniform(-bound, bound, a.shape)))
+    values(t, rng.uniform(-bound, bound, t.shape))
 
 
 def normal(t, std, rng):
     """Fill t from N(0, std²)."""
-    write(t, lambda a: np.copyto(a, std * rng.standard_normal(a.shape)))
+    values(t, std * rng.standard_normal(t.shape))
 
 
 def constant(t, value):

@@ -15,10 +15,13 @@ class Labelled:
 
     def __call__(self, x, y):
         """x (N, C, ...), floats, and integers y (N,), 0 ≤ y < classes, or how much of each class, y
-        (N, classes)."""
+        (N, classes). ValueError for a y of another shape."""
         if x.dtype.kind != "f":  # y would be made integers, too
             raise TypeError(f"Labelled: the input must be of floats, got {x.dtype}")
         code = one_hot(y, self.classes, x.dtype) if np.ndim(y) == 1 else tensor(y).astype(x.dtype)
-        code = code.reshape(len(x), self.classes, *[1] * (x.ndim - 2))
+        if code.shape != (len(x), self.classes):
+            raise ValueError(f"Labelled: {len(x)} inputs came with y {np.shape(y)}, expected "
+                             f"({len(x)},) or ({len(x)}, {self.classes})")
+        code = code.reshape(*code.shape, *[1] * (x.ndim - 2))
         code = broadcast_to(code, shape=(len(x), self.classes, *x.shape[2:]))
         return self.net(concatenate([x, code], axis=1))  # eq: cvae-conditioning, cgan-conditioning

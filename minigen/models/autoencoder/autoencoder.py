@@ -9,7 +9,7 @@ over codes, so nothing can be sampled: that is what the variational autoencoder 
 
 import math
 
-from minigen import nn, sigmoid, square, sum
+from minigen import mse_loss, nn, sigmoid
 
 
 class Autoencoder:
@@ -32,7 +32,7 @@ class Autoencoder:
 
     def loss(self, x, rng=None):
         """The squared distance between x and x̂, summed over pixels, averaged over the batch."""
-        return sum(square(x - self.reconstruct(x))) / len(x)  # eq: ae-loss
+        return mse_loss(self.reconstruct(x), x, reduction="sum") / len(x)  # eq: ae-loss
 
 
 class Layer:

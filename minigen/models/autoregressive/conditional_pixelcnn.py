@@ -19,7 +19,7 @@ class LabelledConv:
 
     def __call__(self, x, at, y):
         h = one_hot(y, self.classes, x.dtype)
-        return self.conv(x, at) + self.V(h).reshape(len(x), -1, 1, 1)
+        return self.conv(x, at) + self.V(h)[:, :, None, None]
 
 
 def conditional(shape, classes, levels=2, h=24, depth=5, rng=None):

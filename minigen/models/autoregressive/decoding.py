@@ -42,7 +42,8 @@ def top_p(s, p):
         raise ValueError(f"top_p: p must lie in (0, 1], got {p}")
     rank, probs = _rank(s), softmax(np.asarray(s, np.float64), -1).data
     rest = np.cumsum(np.sort(probs, -1), -1)[..., ::-1]  # of each and the less probable ones
-    return np.where(np.take_along_axis(rest, rank, -1) > 1 - p, s, -np.inf)  # eq: top-p-sampling
+    most = (1 - p) * (1 + 1e-9)  # that may be left out; sums that equal p differ by rounding
+    return np.where(np.take_along_axis(rest, rank, -1) > most, s, -np.inf)  # eq: top-p-sampling
 
 
 def _rank(s):
@@ -52,7 +53,8 @@ def _rank(s):
 
 
 def greedy(s, rng=None):
-    """The most probable value: integers (...)."""
+    """The most probable value: integers (...). ValueError as in `sample`."""
+    _highest("greedy", s)
     return np.argmax(s, -1)  # eq: greedy-decode
 
 
@@ -60,11 +62,16 @@ def sample(s, rng):
     """A value drawn with the probabilities softmax(s): integers (...). ValueError for scores that
     are NaN, or −∞ for all values."""
     s = as_array(s).astype(np.float64)
+    s = s - _highest("sample", s)
+    return choice(np.exp(s), rng)  # eq: basic-sampling
+
+
+def _highest(name, s):
+    """The highest score (..., 1), or a ValueError in the name of `name`."""
     top = s.max(-1, keepdims=True)
     if readable(top) and not (top > -np.inf).all():
-        raise ValueError("sample: scores are NaN, or −∞ for all values: nothing can be drawn")
-    s = s - top
-    return choice(np.exp(s), rng)  # eq: basic-sampling
+        raise ValueError(f"{name}: scores are NaN, or −∞ for all values: nothing can be drawn")
+    return top
 
 
 def generate(step, state, start, T, choose, rng):
@@ -74,6 +81,8 @@ def generate(step, state, start, T, choose, rng):
     start: what stands before the first value, integers (N,)
     choose(s, rng): integers (N,), for example `sample`
     """
+    if T < 1:
+        raise ValueError(f"generate: T must be at least 1, got {T}")
     sequences = [np.asarray(start)]
     for _ in range(T):
         s, state = step(state, sequences[-1])
@@ -88,13 +97,17 @@ def beam_search(step, state, start, T, k):
 
     step: as in `generate`, one row for each partial sequence; state: arrays whose first axis counts
     rows, here 1, alone or in a tuple or list; start: what stands before the first value, an integer
+
+    ValueError as in `sample`.
     """
     if k < 1:
         raise ValueError(f"beam_search: k must be at least 1, got {k}")
     sequences, log_p, w = np.empty((1, 0), int), np.zeros(1), np.array([start])
     for _ in range(T):
         s, state = step(state, w)
-        total = log_p[:, None] + log_softmax(np.asarray(s, np.float64), -1).data
+        s = np.asarray(s, np.float64)
+        _highest("beam_search", s)
+        total = log_p[:, None] + log_softmax(s, -1).data
         best = np.argsort(-total, None, kind="stable")[:k]  # eq: beam-search
         best = best[total.ravel()[best] > -np.inf]
         rows, w = np.divmod(best, total.shape[1])

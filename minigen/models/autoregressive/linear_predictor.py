@@ -31,8 +31,10 @@ class LinearPredictor:
         self.log_s = tensor(np.full(C, -1, np.float32))
 
     def fit(self, x):
-        """Fit to images x (N, C, H, W), integers 0 … 255; returns itself."""
-        x = check_levels("LinearPredictor", x[:ENOUGH])
+        """Fit to images x (N, C, H, W), integers 0 … 255; returns itself. ValueError for none."""
+        x = self._checked(x[:ENOUGH])
+        if not len(x):
+            raise ValueError("LinearPredictor.fit: no images came, expected one or more")
         seen = np.ones((self.C + 1, UP + 1, 2 * SIDE + 1), bool)
         seen[:-1, UP, SIDE:] = seen[-1, UP, SIDE + 1:] = False  # the pixel and what comes after it
         n, moments = np.count_nonzero(seen), 0.0
@@ -74,9 +76,9 @@ class LinearPredictor:
     def mixture(self, x):
         """p(x) for integers x (N, C, H, W): a mixture of one component."""
         def spread(t):  # (n,) → (N, 1, n, H, W)
-            return np.broadcast_to(t.data[:, None, None], (N, 1, t.size, H, W))
+            return np.broadcast_to(t.numpy()[:, None, None], (N, 1, t.size, H, W))
         N, C, H, W = x.shape
-        v = rescale(check_levels("LinearPredictor", x), dtype=self.weight.dtype)
+        v = rescale(self._checked(x), dtype=self.weight.dtype)
         zeros = np.zeros((N, 1, C, H, W), v.dtype)
         return LogisticMixture(zeros[:, :, 0], zeros, spread(self.log_s), spread(self.B),
                                centre=self.context(v))
@@ -84,6 +86,17 @@ class LinearPredictor:
     def log_prob(self, x):
         """log p(x) of each image, nats: (N,). x is (N, C, H, W), integers 0 … 255."""
         return sum(self.mixture(x).log_prob(x), (1, 2))
+
+    @property
+    def s(self):
+        """The scales of the channels, an array (C,)."""
+        return np.exp(self.log_s.numpy())
+
+    def _checked(self, x):
+        x = check_levels("LinearPredictor", x)
+        if x.ndim != 4 or x.shape[1] != self.C:
+            raise ValueError(f"LinearPredictor: images are {x.shape}, expected (N, {self.C}, H, W)")
+        return x
 
 
 def surround(v):

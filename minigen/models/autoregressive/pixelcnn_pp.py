@@ -22,14 +22,16 @@ import numpy as np
 from minigen import concatenate, elu, mean, nn, no_grad, sigmoid, split, sum, tensor
 from minigen.logistic import LogisticMixture, check_levels, rescale
 from minigen.models.autoregressive.linear_predictor import SIDE, UP, LinearPredictor, surround
+from minigen.models.autoregressive.pixels import mask
+from minigen.nn import initializers
 from minigen.nn.shifted import Down, Place, Right, Whole
 from minigen.tensor import write
 
 
 class PixelCNNpp:
-    """Images of `shape` (C, H, W), values 0 … 255. A `width` and a `depth` (blocks on the way down,
-    and as many on the way up) for each size of the image, of which H and W must allow halving.
-    base: the `LinearPredictor` to start from; K: components of the mixture."""
+    """Images of `shape` (C, H, W), values 0 … 255, in NumPy. A `width` and a `depth` (blocks on the
+    way down, and as many on the way up) for each size of the image, of which H and W must allow
+    halving. base: the `LinearPredictor` to start from; K: components of the mixture."""
 
     def __init__(self, shape, base=None, widths=(32, 32, 32), depths=(1, 2, 2), K=5, rng=None):
         (C, H, W), factor = shape, 2 ** (len(widths) - 1)
@@ -37,6 +39,9 @@ class PixelCNNpp:
             raise ValueError(f"PixelCNNpp: height and width must be divisible by {factor} to be "
                              f"halved {len(widths) - 1} times, got {H}×{W}")
         self.shape, self.K, self.base = tuple(shape), K, base or LinearPredictor(C)
+        if len(widths) != len(depths) or self.base.C != C:
+            raise ValueError(f"PixelCNNpp: {len(widths)} widths came with {len(depths)} depths, "
+                             f"images of {C} channels with a base for {self.base.C}: make them fit")
         D, width = 2 * C + 1, widths[0]
         self.above = Down(D, width)
         self.just_above, self.left = Down(D, width, 1), Right(D, width, 1)
@@ -50,12 +55,12 @@ class PixelCNNpp:
         own."""
         for part in (self.above, self.just_above, self.left, self.u, self.ul, self.last):
             nn.init(part, rng)
-        K, (C, *_), s = self.K, self.shape, np.exp(self.base.log_s.data)
+        K, (C, *_), s = self.K, self.shape, self.base.s
         c, before = np.tril_indices(C, -1)
         start = [np.zeros(K + K * C), np.repeat(np.arange(K) / 2 - (K - 1) / 4, C),
-                 np.tile(self.base.B.data * s[before] / s[c], K)]
+                 np.tile(self.base.B.numpy() * s[before] / s[c], K)]
         write(self.last.weight, lambda a: np.multiply(a, 0.1, out=a))
-        write(self.last.bias, lambda a: np.copyto(a, np.concatenate(start)))
+        initializers.values(self.last.bias, np.concatenate(start))
 
     def mixture(self, x):
         """p(x_ij | what comes before) for all pixels of x (N, C, H, W): a `LogisticMixture`."""
@@ -67,8 +72,7 @@ class PixelCNNpp:
 
     def inputs(self, v, a):
         """What the network sees of pixels v whose prediction was a: (N, 2 C + 1, H, W)."""
-        s = np.exp(self.base.log_s.data)[:, None, None]
-        surprise = np.arcsinh((v - a) / (4 * s))  # see the top of this file
+        surprise = np.arcsinh((v - a) / (4 * self.base.s[:, None, None]))  # see the top
         return np.concatenate([v, surprise, np.ones_like(v[:, :1])], axis=1)
 
     def rows(self, down, at):
@@ -79,8 +83,7 @@ class PixelCNNpp:
     def pixels(self, right, a, at):
         """The stream ul, from the image shifted right, and the mixture in which it ends."""
         ul = self.ul(self.left(right, at) + at.get("just above"), at)
-        return LogisticMixture.from_channels(self.last(concat_elu(ul)), a,
-                                             np.exp(self.base.log_s.data))
+        return LogisticMixture.from_channels(self.last(concat_elu(ul)), a, self.base.s)
 
     def log_prob(self, x):
         """log p(x) of each image, exact, nats: (N,). x is (N, C, H, W), integers 0 … 255."""
@@ -102,11 +105,8 @@ class PixelCNNpp:
         `Place`.
         """
         N, (C, H, W) = len(x), self.shape
-        if np.ndim(known) > 2 or any(n not in (1, m) for n, m in zip(
-                np.shape(known)[::-1], (W, H), strict=False)):
-            raise ValueError(f"PixelCNNpp: known is {np.shape(known)}, expected {H, W}")
-        known = np.broadcast_to(known, (H, W))
-        x = np.where(known, self._checked(x), 0)
+        known = mask(known, (H, W))
+        x = np.where(known, self._checked(x), 0).astype(int)
         v = surround(rescale(x, dtype=self.last.weight.dtype))
         seen = np.zeros((N, 2 * C + 1, H + 1, W + 1), v.dtype)
         layers = {}

@@ -21,6 +21,15 @@ def outputs(levels):
     return 1 if levels == 2 else levels
 
 
+def mask(known, shape):
+    """Which values are kept: the booleans `known`, made `shape`. ValueError if they cannot be."""
+    try:
+        return np.broadcast_to(known, shape)
+    except ValueError:
+        raise ValueError(f"complete: known is {np.shape(known)}, expected {tuple(shape)}, or what "
+                         "broadcasts to it") from None
+
+
 class PixelModel:
     """Images of `shape` (C, H, W) whose values are integers 0 … levels − 1.
 
@@ -68,8 +77,8 @@ class PixelModel:
         all the image; it is called sequential and slow on the slides because places cannot be
         drawn side by side.
         """
-        known = np.broadcast_to(known, np.shape(x))
-        x = placed(np.where(known, self._checked(x), 0), nn.like(self.net)).copy()
+        known = mask(known, np.shape(x))
+        x = placed(np.where(known, self._checked(x), 0).astype(int), nn.like(self.net)).copy()
         C, H, W = self.shape
         with no_grad():
             at = Scan(self._scaled(x))

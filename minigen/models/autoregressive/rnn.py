@@ -40,8 +40,8 @@ class RNN:
     def log_prob(self, x):
         """log p(x) of sequences, integers (N, T), in nats: (N,). ValueError for others."""
         x = integers("RNN.log_prob", x, self.V)
-        if x.ndim != 2:
-            raise ValueError(f"RNN.log_prob: sequences are {x.shape}, expected (N, T)")
+        if x.ndim != 2 or not x.shape[1]:
+            raise ValueError(f"RNN.log_prob: sequences are {x.shape}, expected (N, T), T ≥ 1")
         h, last = self.start(len(x))
         terms = []
         for t in range(x.shape[1]):

@@ -31,7 +31,7 @@ def ascend(objective, x, steps, size):
     for _ in range(steps):
         g = grad(objective(x), x).data
         largest = abs(g).max((1, 2, 3), keepdims=True)
-        moved = x.data + size * g / xp(g).where(largest > 0, largest, 1)
+        moved = x.data + float(size) * g / xp(g).where(largest > 0, largest, 1)
         x = tensor(moved.clip(0, 1), requires_grad=True)
         yield x.detach()
 
@@ -59,9 +59,10 @@ def fool(net, mean, y, rng, sure=0.9999, size=0.02, noise=0.02, most=2000):
 
 def fast_gradient_sign(net, x, y, eps):
     """x + ε sign(∂/∂x −log p(y | x)): the worst that a change of ε to each pixel can do to a
-    network that is linear."""
+    network that is linear and has two classes. With more of them −log p bends, and it is the worst
+    of small changes only."""
     x = tensor(x, requires_grad=True)
-    return (x.numpy() + worst(grad(-log_p(net, y)(x), x).numpy(), eps)).clip(0, 1)
+    return (x.numpy() + worst(grad(-log_p(net, y)(x), x).numpy(), float(eps))).clip(0, 1)
 
 
 def worst(w, eps):

@@ -30,9 +30,11 @@ def expected_loss(s, p, N=2):
     """The contrastive loss of the scores s, a tensor (X, C), averaged over all (X C)^N batches of N
     pairs, each as often as it is drawn from p (X, C)."""
     pairs = np.indices((p.size,) * N).reshape(N, -1).T  # (batches, N)
+    chance = p.ravel()[pairs].prod(1)
+    pairs, chance = pairs[chance > 0], chance[chance > 0]  # s may be −∞ where two never meet
     x, c = np.divmod(pairs, p.shape[1])
     scores = s[x[:, :, None], c[:, None, :]]  # (batches, N, N)
     i = np.broadcast_to(np.arange(N), pairs.shape)
     loss = (cross_entropy(swapaxes(scores, 1, 2), i, reduction="none")
             + cross_entropy(scores, i, reduction="none"))
-    return sum(loss * p.ravel()[pairs].prod(1, keepdims=True)) / N
+    return sum(loss * chance[:, None]) / N

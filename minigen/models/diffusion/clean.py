@@ -22,7 +22,7 @@ class Clean:
     any other network is, in `DDPM(Clean(net, schedule), schedule)`. Codes do as well as images."""
 
     def __init__(self, net, schedule):
-        self.net, self.schedule = net, schedule
+        self.net, self.schedule, self.classes = net, schedule, getattr(net, "classes", None)
 
     def __call__(self, x_t, t, *given):
         """Images (N, ...) and integers t (N,): of the shape of x_t."""

@@ -17,13 +17,15 @@ import math
 import numpy as np
 
 from minigen import expand_dims, log, logsumexp, softmax, square, sum, where
+from minigen.models.diffusion.guidance import labels
 
 
 class Mixture:
     """Components with weights `pi` (K,), means `mu` (K, d) and variances `var` (K,), under a noise
     `schedule`. Called as a network is, it gives ε*: ``DDPM(mixture, schedule)`` is a perfect model.
 
-    Its labels are the components; the label K means all of them.
+    Its labels are the components; the label K means all of them. Methods raise ValueError for a t
+    that is not one of 1 … T, and for another label.
     """
 
     def __init__(self, pi, mu, var, schedule):
@@ -49,7 +51,7 @@ class Mixture:
 
     def _parts(self, x_t, t):
         """x_t − √ᾱ_t μ (N, K, d), v (N, K) and √(1 − ᾱ_t) (N, 1), of x_t's dtype."""
-        a = self.schedule.alpha_bar[np.broadcast_to(t, len(x_t))][:, None]
+        a = self.schedule.alpha_bar[np.broadcast_to(self.schedule.check(t), len(x_t))][:, None]
         mu, v, b = (value.astype(x_t.dtype) for value in (
             np.sqrt(a)[:, :, None] * self.mu, a * self.var + 1 - a, np.sqrt(1 - a)))
         return expand_dims(x_t, 1) - mu, v, b
@@ -57,7 +59,7 @@ class Mixture:
     def _allowed(self, y):
         if y is None:
             return np.ones((1, self.classes), bool)
-        y = np.asarray(y)[:, None]
+        y = labels(y, self.classes + 1)[:, None]
         return (y == self.classes) | (y == np.arange(self.classes))
 
     def sample(self, n, rng):

@@ -50,9 +50,11 @@ def radial_spectrum(x):
 
 
 def band(x, low, high):
-    """The part of images x (..., H, W) with low ≤ |f| < high; bands that meet add up to x."""
+    """The part of images x (..., H, W) with low ≤ |f| < high, floats; bands that meet add up to x.
+    """
     r = radius(*x.shape[-2:])
-    return np.fft.ifft2(np.fft.fft2(x) * ((low <= r) & (r < high))).real.astype(x.dtype)
+    part = np.fft.ifft2(np.fft.fft2(x) * ((low <= r) & (r < high))).real
+    return part.astype(np.result_type(x, np.float32))
 
 
 def signal_to_noise(P, alpha_bar):

@@ -6,15 +6,17 @@
 
 So the whole text reaches each block of the U-Net, as the time does, and at its lowest resolution
 every place p looks at all places and at all words. A word that is not there has the code 0; a text
-of such words is ∅, which takes the caption's place for 10% of the images in training. Without
-guidance captions are followed loosely. They are followed better classifier-free (`CodeGuided` of
-unclip.py) or led by a CLIP that reads noised images (clip_guidance.py).
+of such words is ∅, which takes the caption's place for 10% of the images in training. Words that
+are not there count in the mean and are looked at, so a text must be as long, with them, as those of
+training. Without guidance captions are followed loosely. They are followed better classifier-free
+(`CodeGuided` of unclip.py) or led by a CLIP that reads noised images (clip_guidance.py).
 
 Differs from the paper: the transformer is that of the CLIP which guides, and stays as it is. One
 that began with the U-Net's first step had not found what colours are called after 2,000 steps of
 16 scenes, with a U-Net much like this: of those that captions named 37% were drawn, of the others
 32%; with CLIP's words 68% and 11%; where these went on learning, 62% and 12%. The mean of the words
-takes the place of the last one; images stay small.
+takes the place of the last one; captions are left out from the first step on, there for 20% of the
+images in a fine-tuning; images stay small.
 """
 
 from minigen import concatenate, mean, nn, swapaxes

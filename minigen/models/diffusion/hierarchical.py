@@ -52,7 +52,11 @@ def log_p(model, chain, *given):
 
 
 def elbo(model, x_0, rng, *given):
-    """The bound for each image (N,), untracked, estimated with one chain."""
+    """The bound for each image (N,), untracked, estimated with one chain. ValueError for a model
+    with a σ_t² of 0, β̃_1 included: what adds no noise has no density."""
+    if not model.sigma2[1:].all():
+        raise ValueError("elbo: a step back adds no noise, so that its result has no density: give "
+                         "sigma2 > 0 for every t, such as β")
     with no_grad():
         chain = encode(model, x_0, rng)
         return log_p(model, chain, *given) - log_q(model, chain)  # eq: ddpm-hvae

@@ -13,9 +13,10 @@ sees that only through the noise of x_t, when it has to decide what goes beside 
 
 import numpy as np
 
-from minigen import concatenate, nn
+from minigen import concatenate, nn, tensor
 from minigen.models.diffusion.denoiser import Denoiser, denoiser
 from minigen.models.diffusion.threshold import static
+from minigen.ops.math import floats
 from minigen.tensor import as_array
 
 
@@ -61,8 +62,11 @@ def holes(n, size, rng):
 def fill(sampler, x_0, m, rng, *given):
     """Images x_0 (N, C, H, W) with their holes m filled, the rest as it is. `sampler` is a DDPM,
     `given` what its network is given: (x_0, m) if that is an Inpainter. ValueError unless m (N, 1,
-    H, W) are 0 and 1 and x_0 is finite, in the holes too, where it does not matter."""
-    x_0, m = as_array(x_0), as_array(m)
+    H, W) are 0 and 1 and x_0 is finite, in the holes too, where it does not matter; TypeError for
+    bytes."""
+    x_0, m = tensor(x_0), as_array(m)
+    floats("fill", x_0)
+    x_0, m = x_0.data, m.astype(x_0.dtype)
     if m.shape != (len(x_0), 1, *x_0.shape[2:]) or ((m != 0) & (m != 1)).any():
         raise ValueError(f"fill: masks are {m.shape}, from {m.min():g} to {m.max():g}, expected "
                          f"{(len(x_0), 1, *x_0.shape[2:])} of 1 in the holes and 0 elsewhere")

@@ -86,7 +86,7 @@ class Schedule:
         t = t.data if isinstance(t, Tensor) else t
         if not readable(t):
             return t
-        t = t.get() if hasattr(t, "get") else np.asarray(t)
+        t = t.get() if hasattr(t, "get") else np.asarray(t, None if np.size(t) else int)
         if t.dtype.kind not in "iu" or t.size and not 1 <= t.min() <= t.max() <= self.T:
             came = t.ravel()[(t.ravel() < 1) | (t.ravel() > self.T)] if t.dtype.kind in "iu" else t
             raise ValueError(f"diffusion: t must be integers from 1 to T = {self.T}, got "
@@ -135,13 +135,15 @@ def respaced(schedule, steps, power=1, first=1):
     the image, and where two fall on one t it is taken once
     first: the t of the first step, if not 1; from there it is one step to the image
 
-    Raises ValueError unless 1 ≤ steps ≤ T and 1 ≤ first ≤ T.
+    Raises ValueError unless 1 ≤ steps ≤ T, 1 ≤ first ≤ T and power > 0.
     """
-    if not 1 <= steps <= schedule.T:
+    if not isinstance(steps, (int, np.integer)) or not 1 <= steps <= schedule.T:
         raise ValueError(f"respaced: expected 1 to {schedule.T} steps, the T of the schedule, got "
                          f"{steps}")
     if not 1 <= first <= schedule.T:
         raise ValueError(f"respaced: the first step is at a t from 1 to {schedule.T}, got {first}")
+    if not power > 0:
+        raise ValueError(f"respaced: the power must be positive, got {power}")
     shares = np.linspace(0, 1, steps) ** power if steps > 1 else [1]
     kept = first + (schedule.T - first) * np.asarray(shares)
     kept = np.concatenate([[0], np.unique(np.rint(kept).astype(int))])
@@ -150,5 +152,5 @@ def respaced(schedule, steps, power=1, first=1):
 
 
 def _count(name, T):
-    if T != int(T) or T < 1:
+    if not isinstance(T, (int, np.integer)) or T < 1:
         raise ValueError(f"{name}: T must be a whole number of steps, at least 1, got {T}")

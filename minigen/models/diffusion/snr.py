@@ -40,7 +40,10 @@ def eps_weight(schedule):
 def least_variance(snr, error, T):
     """SNR(1) … SNR(T), from the last of the rising values `snr` (n,) down to the first, so placed
     that every t has the same share of ½ ∫ `error` dSNR. `error` (n,) is E‖x_0 − x̂_0‖², measured or
-    known, at each of these values."""
+    known, at each of these values. ValueError for values that fall."""
+    if (np.diff(snr) < 0).any():
+        raise ValueError("least_variance: values of SNR fall, expected rising ones: turn both "
+                         "arrays around")
     share = np.cumsum((error[1:] + error[:-1]) / 4 * np.diff(snr))
     share = np.concatenate([[0], share])  # of the integral up to each value
     return np.interp(np.linspace(share[-1], 0, T), share, snr)  # eq: ddpm-snr

@@ -31,6 +31,7 @@ def dynamic(p=0.995):
                          f"got {p}{f': write {p / 100:g}' if 1 < p <= 100 else ''}")
 
     def threshold(x_0):
+        x_0 = tensor(x_0)
         a = xp(x_0.data).abs(x_0.data).reshape(len(x_0), -1)
         s = xp(a).quantile(a, p, axis=1).astype(a.dtype)
         s = tensor(xp(a).maximum(s, 1).reshape(-1, *[1] * (x_0.ndim - 1)))

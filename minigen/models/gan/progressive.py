@@ -11,9 +11,9 @@ fades its new layer in alike, and the real images are as sharp as those that are
 
 so that nothing jumps when a layer arrives. The game is WGAN-GP's.
 
-Differs from the paper: two doublings, one convolution for each size; weights are not rescaled at
-run time; D is not told how much the images of a batch differ, nor kept from drifting by a term
-0.001 E[D(x)²].
+Differs from the paper: two doublings, one convolution for each size; images end in tanh, and codes
+z are not put on a sphere; weights are not rescaled at run time; D is not told how much the images
+of a batch differ, nor kept from drifting by a term 0.001 E[D(x)²].
 """
 
 from minigen import avg_pool2d, interpolate, mean, nn, square, tanh, tensor

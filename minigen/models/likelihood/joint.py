@@ -19,7 +19,8 @@ class Joint:
         self.p_xy = np.asarray(table, np.float64)
         if self.p_xy.ndim != 2 or (self.p_xy < 0).any() or not np.isclose(self.p_xy.sum(), 1):
             raise ValueError("Joint: expected an (X, Y) table of probabilities that sum to 1, got "
-                             f"shape {self.p_xy.shape} with sum {self.p_xy.sum():g}")
+                             f"shape {self.p_xy.shape} with sum {self.p_xy.sum():g}, the least "
+                             f"of them {self.p_xy.min(initial=1):g}")
         if not (self.p_xy.sum(0).all() and self.p_xy.sum(1).all()):
             raise ValueError("Joint: a row or column of zeros: nothing is conditional on what "
                              "never occurs, leave it out")

@@ -29,7 +29,9 @@ class Mixture:
         initializers.constant(self.logvar, 0)
 
     def log_f(self, x):
-        """log f(x, W) for x of shape (N,): (N,)."""
+        """log f(x, W) for x of shape (N,): (N,). ValueError for others."""
+        if x.ndim != 1:
+            raise ValueError(f"Mixture: points are {x.shape}, expected (N,)")
         parts = Normal(self.mu, self.logvar).log_prob(x[:, None])  # (N, K)
         return logsumexp(log_softmax(self.weight_logits) + parts, axis=1)
 

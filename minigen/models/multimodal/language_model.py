@@ -42,8 +42,12 @@ class LanguageModel:
         self.norm, self.out = nn.LayerNorm(D), nn.Linear(D, V, rng=rng)
 
     def read(self, w, before=0):
-        """The vectors of words, integers (N, t), that stand after so many others: (N, t, D)."""
-        return self.embed(w) + self.place.weight[before:before + w.shape[1]]
+        """The vectors of words, integers (N, t), that stand after so many others: (N, t, D).
+        ValueError beyond the last place."""
+        end = before + w.shape[1]
+        if end > self.T:
+            raise ValueError(f"LanguageModel: {end} words came, expected at most {self.T}")
+        return self.embed(w) + self.place.weight[before:end]
 
     def scores(self, w, *prefix):
         """What follows each of the words w_0, w_1, …, integers (N, t): scores (N, t, V), whose

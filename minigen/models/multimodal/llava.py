@@ -30,6 +30,7 @@ from minigen import (
 from minigen.models.autoregressive import decoding
 from minigen.models.multimodal.language_model import LanguageModel
 from minigen.ops.loss import integers
+from minigen.ops.math import floats
 from minigen.tensor import placed
 
 
@@ -98,9 +99,11 @@ class LLaVA:
         return nn.parameters(parts)
 
     def look(self, x):
-        """H of images x (N, 3, H, W): (N, P, D)."""
+        """H of images x (N, 3, H, W) in [−1, 1]: (N, P, D). TypeError for bytes."""
+        x = tensor(x)
+        floats("LLaVA", x)
         with no_grad():
-            Z = self.encoder.features(tensor(x))
+            Z = self.encoder.features(x)
         N, P, _ = Z.shape
         place = placed(np.broadcast_to(np.eye(P, dtype=Z.dtype), (N, P, P)), Z.data)
         Z = concatenate([Z, place], axis=2)

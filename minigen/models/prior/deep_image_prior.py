@@ -24,7 +24,7 @@ import numpy as np
 
 from minigen import avg_pool2d, grad, interpolate, leaky_relu, nn, sigmoid, square, sum, tensor
 from minigen.models.prior.map import degrade
-from minigen.tensor import write
+from minigen.nn import initializers
 
 
 class DeepImagePrior:
@@ -38,7 +38,7 @@ class DeepImagePrior:
     def init(self, rng):
         nn.init(self.net, rng)
         noise = rng.uniform(-1, 1, self.z.shape)  # eq: dip-init
-        write(self.z, lambda z: np.copyto(z, noise, "same_kind"))
+        initializers.values(self.z, noise)
 
     def __call__(self):
         """x: (1, C, H, W)."""
@@ -61,11 +61,12 @@ class FlashPrior:
 
 def hourglass(C, shape, widths, rng=None):
     """(N, C, H, W) to images of `shape` in [0, 1]: half the size for each of the widths, and back
-    by bilinear interpolation. ValueError for sides that cannot be halved so often."""
+    by bilinear interpolation. ValueError for sides that cannot be halved so often, or leave one
+    pixel alone, of which batch norm can make nothing."""
     factor = 2 ** len(widths)
-    if shape[1] % factor or shape[2] % factor:
-        raise ValueError(f"hourglass: height and width must be divisible by {factor}, got "
-                         f"{shape[1]}×{shape[2]}")
+    if shape[1] % factor or shape[2] % factor or shape[1] * shape[2] == factor ** 2:
+        raise ValueError(f"hourglass: height and width must be divisible by {factor}, and not both "
+                         f"{factor}, got {shape[1]}×{shape[2]}")
 
     def conv(a, b, stride=1):
         return nn.Conv2d(a, b, 3, stride, 1, bias=False, rng=rng), nn.BatchNorm2d(b), leaky
@@ -100,8 +101,12 @@ def inpainting(x, x_hat, m):
 
 
 def super_resolution(x, x_hat):
-    """x̂ is smaller than x by a whole factor; d takes the mean of each square of so many pixels."""
+    """x̂ is smaller than x by a whole factor; d takes the mean of each square of so many pixels.
+    ValueError if there is no such factor."""
     factor = x.shape[3] // x_hat.shape[3]
+    if x.shape[2:] != tuple(factor * side for side in x_hat.shape[2:]):
+        raise ValueError(f"super_resolution: x is {x.shape} and x̂ {x_hat.shape}, expected sides "
+                         "that are smaller by one whole factor")
     return sum(square(avg_pool2d(x, factor) - x_hat))  # eq: dip-super-resolution
 
 

@@ -16,7 +16,7 @@ def degrade(x, sigma, rng):
     """x̂ = x + ε with ε ~ N(0, σ²), of x's dtype. TypeError for images that are no floats."""
     if x.dtype.kind != "f":
         raise TypeError(f"degrade: images are {x.dtype}, which holds no noise: expected floats")
-    return x + sigma * rng.standard_normal(x.shape).astype(x.dtype)  # eq: dip-degradation
+    return x + float(sigma) * rng.standard_normal(x.shape).astype(x.dtype)  # eq: dip-degradation
 
 
 def log_likelihood(x_hat, x, sigma):

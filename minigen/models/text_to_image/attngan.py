@@ -1,11 +1,11 @@
 """AttnGAN (Xu et al. 2018): each stage looks up, at each place, the words that matter there.
 
     h₀ = F₀(z, c),   hᵢ = Fᵢ(hᵢ₋₁, F^attn(e, hᵢ₋₁)),   x̂ᵢ = Gᵢ(hᵢ),   i = 0, …, m − 1
-    F^attn: for each place a mean of the words' codes e, weighted by softmax(hᵀ e')
+    F^attn: for each place a mean of e', weighted by softmax(hᵀ e')
     L = L_G + λ L_DAMSM,   L_G = Σ_{i=0…m−1} L_{Gᵢ}
 
-c is drawn around the sentence's code ē, e' are the words' after a linear map. L_{Gᵢ}, c and the
-discriminators are those of stackgan.py, L_DAMSM (damsm.py) asks of the last image whether it
+c is drawn around the sentence's code ē, e' are the words' codes e after a linear map. L_{Gᵢ}, c and
+the discriminators are those of stackgan.py, L_DAMSM (damsm.py) asks of the last image whether it
 matches the words.
 
 Differs from the paper: DCGAN's blocks, two stages of 16×16 and 32×32.

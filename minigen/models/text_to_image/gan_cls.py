@@ -18,7 +18,7 @@ although D was shown no image for them: what it has learnt of pairs is all there
 D gives logits. In G's loss −log D takes the place of log(1 − D), as in gan.py. The codes are those
 of joint_embedding.py.
 
-Differs from the paper: G is given a code as it is, without a layer that makes it shorter.
+Differs from the paper: G and D are given a code as it is, without a layer that makes it shorter.
 """
 
 from itertools import pairwise

@@ -22,7 +22,8 @@ Dᵢ gives two logits for each image, and as in both authors' programs is also s
 another sentence, to which D(x, ē) is to say no, as in gan_cls.py.
 
 Differs from the papers: DCGAN's blocks, two scales of 16×16 and 32×32; the losses of the second
-paper for the two stages of the first, which learn together.
+paper for the two stages of the first, which learn together; the KL is a mean over c's numbers, not
+their sum.
 """
 
 from minigen import avg_pool2d, expand_dims, logsigmoid, mean, nn, relu, sum, swapaxes, tanh, tensor
@@ -121,9 +122,14 @@ class Stages(Game):
     """
 
     def d_loss(self, x, rng, *words):
-        """Σᵢ L_{Dᵢ} on real images x (N, C, H, W), and what Dᵢ says of another sentence."""
+        """Σᵢ L_{Dᵢ} on real images x (N, C, H, W), and what Dᵢ says of another sentence. ValueError
+        for images of another size than those of the last stage."""
         x, e_bar, total = tensor(x), tensor(words[-1]), 0
-        for D, x_hat in zip(self.D, self.sample(len(x), rng, *words), strict=True):
+        images = self.sample(len(x), rng, *words)
+        if images[-1].shape != x.shape:
+            raise ValueError(f"{type(self).__name__}: real images are {x.shape}, G draws "
+                             f"{images[-1].shape}: give images of that size")
+        for D, x_hat in zip(self.D, images, strict=True):
             x_i = avg_pool2d(x, x.shape[2] // x_hat.shape[2])
             _, other = D(x_i, before(e_bar))
             total = total + d_loss(D, x_i, x_hat, e_bar) - mean(logsigmoid(-other)) / 2
@@ -147,8 +153,8 @@ class StackGAN(Stages):
 
 def stackgan(shape, d_z, d, d_c=32, K=48, width=dcgan.WIDTH, rng=None):
     """A StackGAN for images of `shape` (C, 32, 32) in [−1, 1] and codes of d numbers."""
-    G = Generator(shape, d_z, d, d_c, K, rng)
-    return StackGAN(G, judges(shape, d, width, rng), d_c + d_z)
+    D = judges(shape, d, width, rng)
+    return StackGAN(Generator(shape, d_z, d, d_c, K, rng), D, d_c + d_z)
 
 
 def judges(shape, d, width, rng):

@@ -73,13 +73,15 @@ def vi_objective(model, q, x):
 
 def elbo(model, q, x):
     """E_q[log p(x|z)] − KL(q ‖ p(z)) for an observed x: both terms together are the bound."""
-    return sum(q * log(model.p_x_given_z[:, x])) - kl(q, model.p_z)
+    p_x_given_z = where(q == 0, 1.0, model.p_x_given_z[:, x])  # 0 log 0 is 0
+    return sum(q * log(p_x_given_z)) - kl(q, model.p_z)
 
 
 def derivation(model, q, x):
     """The right-hand sides of lines (1) to (5) for the observed x and q(z|x) as (Z,): a list."""
-    p_z, p_x_given_z = model.p_z, model.p_x_given_z[:, x]
-    p_x, p_z_given_x = model.marginal()[x], model.posterior()[:, x]
+    at = q > 0  # no other z has a part in a mean over q
+    q, p_z, p_x_given_z = q[at], model.p_z[at], model.p_x_given_z[at, x]
+    p_x, p_z_given_x = model.marginal()[x], model.posterior()[at, x]
 
     def E(f):  # the expectation over z ~ q(z | x)
         return sum(q * f)

@@ -8,7 +8,7 @@
 
 import math
 
-from minigen import mean, softplus, split, square, tensor
+from minigen import mean, mse_loss, softplus, split, tensor
 from minigen.dist import Normal, per_image
 from minigen.models.vae.vae import kl_to_prior
 from minigen.tensor import xp
@@ -33,6 +33,6 @@ def l2_loss(vae, x, rng):
     slides' loss, which is −ELBO without the constant."""
     q = vae.encode(x)
     x_hat = vae.decode(q.sample(rng)).mean
-    L_data = per_image(square(x - x_hat))
+    L_data = per_image(mse_loss(x_hat, x, reduction="none"))
     L_latent = kl_to_prior(q)
     return mean(L_data + L_latent)  # eq: vae-loss-data-latent, vae-loss-l2-kl

@@ -16,6 +16,7 @@ def traversal(z, dims, values):
     """Each dimension k in `dims` varied alone, the others held: z (d_z,), K dims and V values give
     (K · V, d_z), one dimension after the other."""
     rows = np.tile(z, (len(dims), len(values), 1))
+    rows = rows.astype(np.result_type(rows, np.float32))  # integers would cut the values off
     for row, k in zip(rows, dims, strict=True):
         row[:, k] = values  # eq: vae-latent-traversal
     return rows.reshape(-1, len(z))

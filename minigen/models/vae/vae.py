@@ -43,12 +43,21 @@ class VAE:
         """p_θ(x | z): a distribution over images (N, ...)."""
         return self.likelihood(self.decoder(z, *given))
 
+    def log_p(self, x, z, *given):
+        """log p_θ(x | z) of images x (N, ...) for codes z (N, d_z): (N,). ValueError for images of
+        another shape than those of the decoder, which would be broadcast."""
+        values = self.decode(z, *given).log_prob(x)
+        if values.shape != x.shape:
+            raise ValueError(f"VAE: images are {x.shape}, those of the decoder broadcast to "
+                             f"{values.shape}: give images of its shape")
+        return per_image(values)
+
     def elbo(self, x, rng, *given):
         """The bound for each image (N,), and its two parts: E_q[log p(x | z)], estimated with one
         z, and KL(q ‖ p(z)), exact."""
         q = self.encode(x, *given)
         z = q.sample(rng)
-        reconstruction = per_image(self.decode(z, *given).log_prob(x))
+        reconstruction = self.log_p(x, z, *given)
         kl = kl_to_prior(q)
         return reconstruction - kl, reconstruction, kl  # eq: vae-elbo
 
@@ -61,15 +70,17 @@ class VAE:
 
     def log_prob(self, x, rng, *given, K=50):
         """log p_θ(x), approached from below by K weighted samples (Burda et al. 2016): (N,),
-        untracked. K = 1 is the ELBO, K → ∞ is exact.
+        untracked. K = 1 is the ELBO, K → ∞ is exact. ValueError for a K below 1.
 
             log 1/K Σ_k p(x | z_k) p(z_k) / q(z_k | x),   z_k ~ q(z | x)
         """
+        if K < 1:
+            raise ValueError(f"VAE.log_prob: it takes at least one sample, got K = {K}")
         with no_grad():
             q, p_z, weights = self.encode(x, *given), self.prior(len(x)), []
             for _ in range(K):
                 z = q.sample(rng)
-                log_p = per_image(self.decode(z, *given).log_prob(x)) + sum(p_z.log_prob(z), 1)
+                log_p = self.log_p(x, z, *given) + sum(p_z.log_prob(z), 1)
                 weights.append(log_p - sum(q.log_prob(z), 1))  # eq: vae-approx-evidence
             return logsumexp(stack(weights), axis=0) - math.log(K)  # eq: iwae-bound
 

@@ -38,7 +38,6 @@ from minigen.dist import Bernoulli, per_image
 from minigen.models.autoregressive.decoding import sample
 from minigen.nn import initializers
 from minigen.nn.masked import MaskedConv2d, PlaceBias
-from minigen.tensor import write
 
 CHANNELS = (32, 64)
 
@@ -60,7 +59,7 @@ class Codebook:
             raise ValueError(f"Codebook.start_from: vectors are {z.shape}, expected (N, "
                              f"{self.weight.shape[1]}, h, w)")
         z = transpose(z, (0, 2, 3, 1)).numpy().reshape(-1, self.weight.shape[1])
-        write(self.weight, lambda e: np.copyto(e, z[rng.integers(0, len(z), len(e))]))
+        initializers.values(self.weight, z[rng.integers(0, len(z), len(self.weight))])
 
     def nearest(self, z):
         """The number k of the word that is nearest to each vector of z (N, D, h, w): (N, h, w)."""

@@ -70,6 +70,8 @@ MODELS = {
     "super_resolution": "minigen.models.diffusion.super_resolution:super_resolution",
     "cascade": "minigen.models.diffusion.cascade:Cascade",
     "unclip": "minigen.models.diffusion.unclip:UnCLIP",
+    "diffusion_autoencoder":
+        "minigen.models.diffusion.diffusion_autoencoder:DiffusionAutoencoder",
     "inpainting": "minigen.models.diffusion.inpainting:inpainter",
     "threshold": "minigen.models.diffusion.threshold:dynamic",
     "clip": "minigen.models.clip.clip:CLIP",

@@ -109,8 +109,7 @@ class CodeGuided:
 
 class UnCLIP:
     """`clip` is a CLIP, trained; `prior` a DDPM of a Clean(CodePrior); `decoder` a DDIM of a
-    Clean(CodeDenoiser) for images of `shape` (C, H, W), without noise (η = 0) for all but `sample`.
-    """
+    Clean(CodeDenoiser) for images of `shape` (C, H, W), without noise (η = 0) but for `sample`."""
 
     def __init__(self, clip, prior, decoder, shape):
         self.clip, self.prior, self.decoder, self.shape = clip, prior, decoder, tuple(shape)
@@ -179,10 +178,11 @@ def left_out(code, p, rng):
 
 
 def slerp(z_1, z_2, lam):
-    """The codes at shares λ (n,) of the angle from z_1 to z_2, (n, d) or (1, d) of length 1: an
-    array (n, d). ValueError for opposite codes, between which no way is the shortest."""
+    """The codes at shares λ (n,) of the angle from z_1 to z_2, (n, d) or (1, d): an array (n, d).
+    ValueError for opposite codes, between which no way is the shortest."""
     z_1, z_2 = as_array(z_1), as_array(z_2)
-    cos = (z_1 * z_2).sum(-1, keepdims=True)
+    length_1, length_2 = (np.linalg.norm(z, axis=-1, keepdims=True) for z in (z_1, z_2))
+    cos = (z_1 * z_2).sum(-1, keepdims=True) / (length_1 * length_2)
     if (cos < -1 + 1e-6).any():
         raise ValueError("unclip: the codes are opposite: all ways between them are as long")
     turns = np.arccos(np.clip(cos, -1, 1)) / np.pi  # sinc, so that Ω may be 0

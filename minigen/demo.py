@@ -117,9 +117,6 @@ class Demo:
         self.xp = self.device
         for part in parts.values():
             nn.to(part, self.args.device)
-        if not self.args.resume:
-            with writing(self.out):
-                (self.out / "metrics.json").unlink(missing_ok=True)  # an older run's
         try:
             seconds = train.fit(step, self.args.steps, seed=self.args.seed, out=self.out,
                                 resume=self.args.resume, config=config,

@@ -196,6 +196,8 @@ def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **
     with writing(out):
         if last.exists() and not resume:
             os.replace(last, last.with_name("previous.safetensors"))
+        if not resume:
+            last.with_name("metrics.json").unlink(missing_ok=True)  # an older run's
         write_text(last.with_name("config.json"), json.dumps(config, indent=1) + "\n")
         write_text(log, _lines_until(done, log))
     saved, kept = save() if not resume else (began, f"{last} keeps step {done}")
@@ -227,7 +229,7 @@ def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **
                     part.update()
             done += 1
             numbers = {key: float(value) for key, value in numbers.items()}
-            line = json.dumps({"step": done, **numbers, "seconds": round(seconds(), 3)})
+            line = json.dumps({**numbers, "step": done, "seconds": round(seconds(), 3)})
             with writing(log), open(log, "a") as lines:
                 lines.write(line + "\n")
             progress.show(done, numbers)
@@ -244,7 +246,7 @@ def _lines_until(done, log):
     """The lines of the log up to step `done`; one that was cut short is left out."""
     kept = []
     for line in log.read_text(errors="replace").splitlines() if done and log.exists() else ():
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, TypeError, KeyError):
             if json.loads(line)["step"] <= done:
                 kept.append(line + "\n")
     return "".join(kept)

@@ -46,7 +46,11 @@ def load(name, data_dir=None, download=False, n_train=None, n_test=None, seed=0)
     if name in DRAWN:
         sizes = {"n_train": n_train, "n_test": n_test}
         return DRAWN[name].load(seed=seed, **{k: n for k, n in sizes.items() if n is not None})
-    whole = READ[name].read(name, _folder(name, data_dir, download))
+    try:
+        folder = _folder(name, data_dir, download)
+    except OSError as e:
+        raise DataError(f"{e.filename}: cannot be looked into ({e.strerror})") from None
+    whole = READ[name].read(name, folder)
     return whole.first(n_train, n_test)
 
 

@@ -29,13 +29,13 @@ def leaky_relu(x, *, negative_slope=0.01):
     """x where x > 0, negative_slope · x elsewhere."""
     return kernels.leaky_relu(x, negative_slope)
 @leaky_relu.vjp
-def leaky_relu(g, x, **kw): return _leaky_relu_backward(g, x=x.data, **kw)
+def leaky_relu(g, x, **kw): return _leaky_relu_backward(g, x, **kw)
 
 @op
-def _leaky_relu_backward(g, *, x, negative_slope=0.01):  # linear, and its own transpose
+def _leaky_relu_backward(g, x, *, negative_slope=0.01):  # linear in g, and its own transpose
     return kernels.leaky_relu_backward(g, x, negative_slope)
 @_leaky_relu_backward.vjp
-def _leaky_relu_backward(gg, **kw): return _leaky_relu_backward(gg, **kw)
+def _leaky_relu_backward(gg, x, **kw): return lambda: _leaky_relu_backward(gg, x, **kw), None
 
 @op
 def elu(x, *, alpha=1.0):

@@ -23,7 +23,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from minigen import cross_entropy, exp, nn, norm, sum, swapaxes
+from minigen import cross_entropy, exp, nn, norm, sum
 from minigen.nn import initializers
 from minigen.nn.unet import groups
 from minigen.tensor import as_array, placed
@@ -113,10 +113,6 @@ class ImageEncoder:
 
     def __call__(self, x):
         return self.last(self.convs(x).flatten(1))
-
-    def features(self, x):
-        """What the last convolution sees at each of its P places, row by row: (N, P, K)."""
-        return swapaxes(self.convs(x).flatten(2), 1, 2)
 
 
 class TextEncoder:

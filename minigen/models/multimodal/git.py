@@ -29,4 +29,4 @@ class GIT(Shown):
     def trained(self):
         """What is trained: parameters by name."""
         heard = {"W": self.W, "norm": self.norm, "place": self.place}
-        return nn.parameters(heard | {"lm": self.lm, "seen": self.encoder.convs})
+        return nn.parameters(heard | {"lm": self.lm, "seen": self.encoder.body})

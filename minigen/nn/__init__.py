@@ -37,7 +37,7 @@ from minigen.nn.parameters import (
     train,
     walk,
 )
-from minigen.nn.transformer import TransformerBlock
+from minigen.nn.transformer import TransformerBlock, mlp
 from minigen.nn.unet import (
     AdaGN,
     AddTime,
@@ -55,6 +55,6 @@ __all__ = [
     "Labelled", "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention", "RandomFourier",
     "ResidualBlock", "SelfAttention2d", "Sequential", "Sinusoidal", "TimeEmbedding", "TimeUNet",
     "TransformerBlock", "UNet", "astype", "buffers", "eval", "evaluation", "init",
-    "initializers", "like", "load", "load_arrays", "load_state_dict", "parameters", "save",
+    "initializers", "like", "load", "load_arrays", "load_state_dict", "mlp", "parameters", "save",
     "save_arrays", "state_dict", "to", "train", "walk",
 ]

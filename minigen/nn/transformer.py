@@ -10,8 +10,7 @@ class TransformerBlock:
 
     def __init__(self, D, heads, rng=None):
         self.norm_1, self.attention = LayerNorm(D), MultiheadAttention(D, heads, rng=rng)
-        self.norm_2 = LayerNorm(D)
-        self.mlp = Sequential(Linear(D, 4 * D, rng=rng), gelu, Linear(4 * D, D, rng=rng))
+        self.norm_2, self.mlp = LayerNorm(D), mlp(D, rng)
 
     def __call__(self, h, attn_mask=None, is_causal=False):
         a = self.norm_1(h)
@@ -24,3 +23,8 @@ class TransformerBlock:
         a, past = self.attention.go_on(self.norm_1(h), past)
         h = h + a
         return h + self.mlp(self.norm_2(h)), past
+
+
+def mlp(D, rng=None):
+    """Two layers, 4 D numbers between them: (..., D) → the same."""
+    return Sequential(Linear(D, 4 * D, rng=rng), gelu, Linear(4 * D, D, rng=rng))

@@ -27,12 +27,77 @@ from minigen.ops.loss import integers
 from minigen.tensor import xp
 
 
-class LanguageModel:
-    """Texts of at most T words 1 … V − 1: integers (N, T), 0 from their end on.
+class Texts:
+    """Texts of at most T words 1 … V − 1: integers (N, T), 0 from their end on. Whatever gives them
+    probabilities has
+
+    scores(w, *given): what follows each of the words w_0, w_1, …, integers (N, t): scores (N, t,
+        V), whose softmax is p_θ
+
+    and, to be decoded,
+
+    start(n, *given): the state for decoding.py before any word, arrays of n rows of which the first
+        are the words read, and w_0 (n,)
+    read_on(state, w): words w, integers (N, t), read after those of a state: the scores (N, V), an
+        array, of what follows the last, and the new state
+    """
+
+    def surprise(self, w, *given):
+        """−log p_θ(w_t | w_1, …, w_{t−1}, x) of each word of texts w (N, T), in nats: (N, T), 0
+        after the end. ValueError for other texts."""
+        who = f"{type(self).__name__}.surprise"
+        w = integers(who, w, self.V)
+        if w.ndim != 2 or w.shape[1] != self.T:
+            raise ValueError(f"{who}: texts are {w.shape}, expected (N, {self.T})")
+        before = np.pad(w[:, :-1], ((0, 0), (1, 0)))  # w_{t−1}, from w_0 = 0
+        over = (before == 0) & (np.arange(self.T) > 0)
+        if w[over].any():
+            raise ValueError(f"{who}: a word stands after the end of its text")
+        s = swapaxes(self.scores(before, *given), 1, 2)  # (N, V, T)
+        return cross_entropy(s, np.where(over, -1, w), ignore_index=-1, reduction="none")
+
+    def log_prob(self, w, *given):
+        """log p_θ(w | x) of texts w (N, T), in nats: (N,)."""
+        return -sum(self.surprise(w, *given), 1)  # eq: lm-ar-loss
+
+    def loss(self, w, *given):
+        """−log p_θ(w | x), averaged over a batch of texts (N, T)."""
+        return -mean(self.log_prob(w, *given))
+
+    def step(self, state, w):
+        """For decoding.py: the state before the last word, w (N,) → scores (N, V), the state."""
+        s, state = self.read_on(state, w[:, None])
+        over = (state[0][:, 1:] == 0).any(1, keepdims=True)
+        return np.where(over & (np.arange(self.V) > 0), -np.inf, s), state
+
+    def sample(self, n, rng, *given, choose=decoding.sample):
+        """n texts: integers (n, T). `choose`: a rule of decoding.py."""
+        return decoding.generate(self.step, *self.start(n, *given), self.T, choose, rng)
+
+    def go_on(self, w, *given, rng=None, choose=decoding.greedy):
+        """Texts that begin with the words of w, integers (N, T), 0 from where they are to go on:
+        (N, T)."""
+        w = np.asarray(w)
+
+        def step(state, last):
+            s, state = self.step(state, last)
+            now = w[:, state[0].shape[1] - 1, None]
+            return np.where((now > 0) & (np.arange(self.V) != now), -np.inf, s), state
+
+        return decoding.generate(step, *self.start(len(w), *given), self.T, choose, rng)
+
+    def most_probable(self, k, *given):
+        """The k most probable texts that a beam of width k finds, and their log p_θ: integers
+        (k, T), (k,). What is given, if anything is, has one row."""
+        state, w = self.start(1, *given)
+        return decoding.beam_search(self.step, state, w[0], self.T, k)
+
+
+class LanguageModel(Texts):
+    """Texts after `prefix`, x (N, P, D), if there is one; its vectors take the places before the
+    words, but no c.
 
     D, depth, heads: length of a vector, blocks, and attentions in each; std: of the first E and c
-
-    `prefix`: x (N, P, D), if there is one; its vectors take the places before the words, but no c.
     """
 
     def __init__(self, V, T, D=64, depth=2, heads=4, rng=None, std=1.0):
@@ -50,44 +115,29 @@ class LanguageModel:
         return self.embed(w) + self.place.weight[before:end]
 
     def scores(self, w, *prefix):
-        """What follows each of the words w_0, w_1, …, integers (N, t): scores (N, t, V), whose
-        softmax is p_θ."""
+        """As in `Texts`."""
         h = concatenate([*prefix, self.read(w)], axis=1)  # (N, P + t, D)
         for block in self.blocks:
             h = block(h, is_causal=True)
         return self.out(self.norm(h[:, -w.shape[1]:]))
 
-    def log_prob(self, w, *prefix):
-        """log p_θ(w | x) of texts w (N, T), in nats: (N,). ValueError for others."""
-        w = integers("LanguageModel.log_prob", w, self.V)
-        if w.ndim != 2 or w.shape[1] != self.T:
-            raise ValueError(f"LanguageModel.log_prob: texts are {w.shape}, expected (N, {self.T})")
-        before = np.pad(w[:, :-1], ((0, 0), (1, 0)))  # w_{t−1}, from w_0 = 0
-        over = (before == 0) & (np.arange(self.T) > 0)
-        if w[over].any():
-            raise ValueError("LanguageModel.log_prob: a word stands after the end of its text")
-        s = swapaxes(self.scores(before, *prefix), 1, 2)  # (N, V, T)
-        surprise = cross_entropy(s, np.where(over, -1, w), ignore_index=-1, reduction="none")
-        return -sum(surprise, 1)  # eq: lm-ar-loss
-
-    def loss(self, w, *prefix):
-        """−log p_θ(w | x), averaged over a batch of texts (N, T)."""
-        return -mean(self.log_prob(w, *prefix))
+    def nothing(self, n):
+        """What the blocks have read before anything: a list of keys and values (n, 0, 2 D)."""
+        like = nn.like(self)
+        return [tensor(xp(like).empty((n, 0, 2 * self.D), like.dtype))] * len(self.blocks)
 
     @no_grad()
     def start(self, n, *prefix):
-        """The state for decoding.py before any word, and w_0 (n,). A state is the words read, (n,
-        t), and for each block the keys and values of all places so far, (n, P + t, 2 D)."""
-        like = nn.like(self)
-        past = [tensor(xp(like).empty((n, 0, 2 * self.D), like.dtype))] * len(self.blocks)
+        """As in `Texts`. A state is the words read, (n, t), and for each block the keys and values
+        of all places so far, (n, P + t, 2 D)."""
+        past = self.nothing(n)
         for x in prefix:
             _, past = self._go_on(x, past)
         return (np.empty((n, 0), int), *past), np.zeros(n, int)
 
     @no_grad()
     def read_on(self, state, w):
-        """Read words w, integers (N, t), after those of a state: the scores (N, V), an array, of
-        what follows the last, and the new state."""
+        """As in `Texts`."""
         words, *past = state
         h, past = self._go_on(self.read(w, words.shape[1]), past)
         words = np.concatenate([words, w], axis=1)
@@ -101,18 +151,28 @@ class LanguageModel:
             longer.append(after)
         return h, longer
 
-    def step(self, state, w):
-        """For decoding.py: the state before the last word, w (N,) → scores (N, V), the state."""
-        s, state = self.read_on(state, w[:, None])
-        over = (state[0][:, 1:] == 0).any(1, keepdims=True)
-        return np.where(over & (np.arange(self.V) > 0), -np.inf, s), state
 
-    def sample(self, n, rng, *prefix, choose=decoding.sample):
-        """n texts: integers (n, T). `choose`: a rule of decoding.py."""
-        return decoding.generate(self.step, *self.start(n, *prefix), self.T, choose, rng)
+class Shown(Texts):
+    """A language model `lm` that is shown images x, which it is given as `Texts`: `look(x)` gives
+    the vectors (N, P, D) that stand before the words."""
 
-    def most_probable(self, k, *prefix):
-        """The k most probable texts that a beam of width k finds, and their log p_θ: integers
-        (k, T), (k,). The prefix, if there is one, is (1, P, D)."""
-        state, w = self.start(1, *prefix)
-        return decoding.beam_search(self.step, state, w[0], self.T, k)
+    V = property(lambda self: self.lm.V)
+    T = property(lambda self: self.lm.T)
+
+    def scores(self, w, x):
+        """As in `Texts`."""
+        return self.lm.scores(w, self.look(x))
+
+    def start(self, n, x):
+        """As in `Texts`."""
+        with no_grad():
+            return self.lm.start(n, self.look(x))
+
+    def read_on(self, state, w):
+        """As in `Texts`."""
+        return self.lm.read_on(state, w)
+
+    def describe(self, x, rng=None, choose=decoding.greedy):
+        """What is said about images x (N, 3, H, W): integers (N, T). `choose`: a rule of
+        decoding.py."""
+        return self.sample(len(x), rng, x, choose=choose)

@@ -20,15 +20,13 @@ from minigen import (
     concatenate,
     max,
     max_pool2d,
-    mean,
     nn,
     no_grad,
     swapaxes,
     tensor,
     transpose,
 )
-from minigen.models.autoregressive import decoding
-from minigen.models.multimodal.language_model import LanguageModel
+from minigen.models.multimodal.language_model import LanguageModel, Shown
 from minigen.ops.loss import integers
 from minigen.ops.math import floats
 from minigen.tensor import placed
@@ -81,7 +79,7 @@ def halve(h):
     return max_pool2d(h, 2)
 
 
-class LLaVA:
+class LLaVA(Shown):
     """A language model `lm` and an `encoder` whose features are (N, P, d), joined by W.
 
     W is also given the number of a feature's place, as a one-hot code; CLIP's features tell it.
@@ -108,20 +106,6 @@ class LLaVA:
         place = placed(np.broadcast_to(np.eye(P, dtype=Z.dtype), (N, P, P)), Z.data)
         Z = concatenate([Z, place], axis=2)
         return self.W(Z)  # eq: llava-two-stage
-
-    def log_prob(self, w, x):
-        """log p(w | x) of texts w, integers (N, T), about images x: (N,)."""
-        return self.lm.log_prob(w, self.look(x))
-
-    def loss(self, w, x):
-        """−log p(w | x), averaged over a batch."""
-        return -mean(self.log_prob(w, x))
-
-    def describe(self, x, rng=None, choose=decoding.greedy):
-        """What is said about images x (N, 3, H, W): integers (N, T). `choose`: a rule of
-        decoding.py."""
-        with no_grad():
-            return self.lm.sample(len(x), rng, self.look(x), choose=choose)
 
 
 def llava(shape, V, T, D=64, rng=None):

@@ -1,0 +1,248 @@
+"""Captioning: three ways from an image to words, and examples that tell what is wanted.
+
+    python demos/captioning.py                      Flamingo, offline, on drawn scenes
+    python demos/captioning.py --model blip2        or git
+
+First a CLIP learns which images and captions belong together, then a language model learns texts
+without images, in English or Esperanto: two captions in a row, of one scene or of two, and every
+other time a caption after another of its scene, whose vectors stand where those of an image may.
+Both stay as they are for BLIP-2 and Flamingo, and what connects them learns. GIT has a new language
+model and trains all of it, and CLIP's encoder of images.
+
+No image tells the language. Flamingo learns texts of one or two images, and it is asked about the
+second after an example, another image with its caption.
+
+samples.png: test images and what is said of them, green if it is true. Of Flamingo: after an
+example in English, then after one in Esperanto, orange if only one is true. captions.txt has more.
+Numbers are over the first 500 test images. A model is @alone with an image, or was given an
+@example in the language of the caption that it is asked for. Flamingo's example was also taken
+@other_image, with its caption and another image, and in the @other_language.
+
+perplexity: of the words of a caption, e to the mean of −log p; @unseen by the language model that
+is shown nothing; without an example nothing is below @best_possible, as objects can be said in
+another order and language. colours_right, objects_right: the share of images of which those colours
+are named that there are, or those sizes with colours and shapes; relations_right: of these the
+share with a true caption; true: of all. same_language: the share said in the example's language.
+"""
+
+from textwrap import fill
+
+import numpy as np
+
+from minigen import nn, no_grad, optim, pictures, tensor, train
+from minigen.data import in_order, scenes, signed, unsigned
+from minigen.demo import Demo, cli
+from minigen.models.clip.clip import CLIP, TextEncoder
+from minigen.models.multimodal.blip2 import BLIP2, QFormer
+from minigen.models.multimodal.flamingo import Flamingo
+from minigen.models.multimodal.git import GIT
+from minigen.models.multimodal.language_model import LanguageModel
+from minigen.models.multimodal.llava import Encoder
+
+ESPERANTO = {
+    "a": "", "small": "malgranda", "large": "granda", "red": "ruĝa", "orange": "oranĝa",
+    "yellow": "flava", "green": "verda", "blue": "blua", "purple": "purpura", "circle": "cirklo",
+    "square": "kvadrato", "triangle": "triangulo", "cross": "kruco", "ring": "ringo", "and": "kaj",
+    "above": "super", "below": "sub", "left of": "maldekstre de", "right of": "dekstre de",
+    "left": "maldekstre", "right": "dekstre", "on the left": "maldekstre",
+    "on the right": "dekstre", "in the middle": "meze", "in the top": "supre",
+    "at the top": "supre", "in the bottom": "malsupre", "at the bottom": "malsupre",
+    "on a dark background": "sur malhela fono", "on a light background": "sur hela fono"}
+SIGN = "<image>"  # stands before each caption
+VOCABULARY = ("", SIGN, *sorted({*scenes.VOCABULARY[1:], *" ".join(ESPERANTO.values()).split()}))
+LENGTH = 2 * (1 + scenes.LONGEST)
+STAGES = {  # of the steps, when each begins
+    "git": {"clip": 0, "git": 0.25},
+    "blip2": {"clip": 0, "text": 0.25, "stage_1": 0.55, "stage_2": 0.75},
+    "flamingo": {"clip": 0, "text": 0.25, "flamingo": 0.55}}
+SHOWN = 12
+
+
+def esperanto(caption):
+    """A caption in Esperanto: the longest phrase that is known, then the next."""
+    words, said = caption.split(), []
+    while words:
+        n = next(n for n in (4, 3, 2, 1) if " ".join(words[:n]) in ESPERANTO)
+        said += ESPERANTO[" ".join(words[:n])].split()
+        words = words[n:]
+    return " ".join(said)
+
+
+LANGUAGES = {"english": str, "esperanto": esperanto}
+
+
+def encode(*captions):
+    """Texts of the captions in each list, those of one text after another: integers (N, T)."""
+    texts = [" ".join(f"{SIGN} {text}" for text in row) for row in zip(*captions, strict=True)]
+    return scenes.encode(texts, VOCABULARY, LENGTH)
+
+
+def caption(w, k):
+    """Which of the words of texts (N, T) are in their k-th caption: booleans (N, T)."""
+    sign = w == VOCABULARY.index(SIGN)
+    return (np.cumsum(sign, 1) == k) & ~sign & (w > 0)
+
+
+def build(name, shape, quick):
+    """The model, its CLIP, and for each stage the parameters that it trains."""
+    widths = (8, 8, 8) if quick else (32, 64, 64)
+    P, d = shape[1] // 8 * (shape[2] // 8), 4 * widths[-1]
+    V, L = len(VOCABULARY), scenes.LONGEST
+    clip = CLIP(Encoder(64, widths), TextEncoder(len(scenes.VOCABULARY), L, 64))
+    lm = LanguageModel(V, LENGTH, 96, 1 if quick else 3, std=0.2)
+    learn = {"clip": nn.parameters(clip), "text": nn.parameters(lm)}
+    if name == "git":
+        model = GIT(clip.image, lm, P, d)
+        return model, clip, learn | {"git": model.trained()}
+    if name == "blip2":
+        model = BLIP2(clip.image, QFormer(V, L, P, d), lm)
+        return model, clip, learn | {f"stage_{n}": model.trained(n) for n in (1, 2)}
+    model = Flamingo(clip.image, lm, VOCABULARY.index(SIGN), P, d, M=16, depth=1)
+    return model, clip, learn | {"flamingo": model.trained()}
+
+
+def main(argv=None):
+    run = Demo("captioning", __doc__, argv, data=("scenes",), batch=64, steps=2400, least=2,
+               flags=lambda p: p.add_argument("--model", choices=STAGES, default="flamingo",
+                                              help="which of the three"))
+    name = run.args.model
+    model, clip, learn = build(name, run.data.shape, run.quick)
+    nn.init([clip, model], run.rng)
+    stages = list(STAGES[name])
+    opts = {stage: optim.Adam(learn[stage]) for stage in stages}
+    starts = [int(share * run.args.steps) for share in (*STAGES[name].values(), 1)]
+    tokens = scenes.encode(run.data.train_captions)
+
+    def said_of(rng, *indices):
+        """For each training image one of its captions, in a language that is a text's own."""
+        spoken = rng.choice(list(LANGUAGES.values()), len(indices[0]))
+        return [[say(rng.choice(sorted(scenes.true_captions(scene))))
+                 for say, scene in zip(spoken, run.data.train_scenes[i], strict=True)]
+                for i in indices]
+
+    def step(t, rng):
+        at = np.searchsorted(starts, t, "right") - 1
+        stage, i = stages[at], run.indices(t)
+        opt = opts[stage]
+        opt.lr = 3e-3 * optim.stage(t, *starts[at:at + 2], floor=0.02)
+        parts, called = {}, stage
+        if stage == "clip":
+            # a shape tells what belongs together only among many: with 64 CLIP hardly sees them
+            i = rng.integers(0, len(tokens), 2 * run.args.batch)
+            x = run.xp.asarray(signed(run.data.train_x[i]))
+            loss, _ = clip.loss(tensor(x), run.xp.asarray(tokens[i]))
+        elif stage == "text":
+            same = rng.random(len(i)) < 0.5
+            before, after = said_of(rng, i, i if t % 2 else np.where(same, i, np.roll(i, 1)))
+            if t % 2:
+                called = "after_another"
+                loss = model.lm.loss(encode(after), model.lm.read(encode(before)[:, :LENGTH // 2]))
+            else:
+                loss = model.lm.loss(encode(before, after))
+        elif stage == "flamingo":
+            pairs = i[:len(i) // 2 * 2].reshape(-1, 2)
+            w = encode(*said_of(rng, *pairs.T))
+            single = rng.random(len(w)) < 0.5
+            w[single] *= caption(w, 1)[single] | (np.arange(LENGTH) == 0)
+            loss = model.loss(w, run.xp.asarray(signed(run.data.train_x[pairs])))
+        else:
+            x, w = signed(run.batch(t)), encode(*said_of(rng, i))
+            if stage == "stage_1":
+                c = w[:, 1:1 + scenes.LONGEST]
+                loss, parts = model.q.loss_1(model.features(x), c, rng)
+            else:
+                loss = model.loss(w, x)
+        return train.descend(opt, loss, parts, name=called, max_norm=1.0)
+
+    run.fit(step, clip=clip, model=model, **{f"opt_{stage}": opts[stage] for stage in stages})
+
+    connects = {id(p): p.size for stage in stages if stage not in ("clip", "text")
+                for p in learn[stage].values()}
+    numbers = {"parameters": sum(p.size for p in nn.parameters(model).values()),
+               "trained_parameters": sum(connects.values())}
+    test = run.data.first(n_test=500)
+    x, captions = signed(test.test_x), test.test_captions
+    w = encode(spoken(captions))
+    if name != "git":
+        numbers["perplexity@unseen"] = perplexity(model.lm, w, 1)
+    if name != "flamingo":
+        said = {"alone": sentences(model.describe(x), 1)}
+        numbers["perplexity@alone"] = perplexity(model, w, 1, x)
+    else:
+        example = np.roll(captions, 1)
+        both = np.stack([np.roll(x, 1, axis=0), x], axis=1)
+        begun = {"alone": (encode([""] * len(x)), x[:, None])} | {
+            language: (encode(map(say, example), [""] * len(x)), both)
+            for language, say in LANGUAGES.items()}
+        said = {at: sentences(model.go_on(*given), given[1].shape[1])
+                for at, given in begun.items()}
+        w2, wrong = encode(spoken(example), spoken(captions)), both.copy()
+        wrong[:, 0] = np.roll(x, 2, axis=0)
+        numbers |= {
+            "perplexity@alone": perplexity(model, w, 1, x[:, None]),
+            "perplexity@example": perplexity(model, w2, 2, both),
+            "perplexity@other_image": perplexity(model, w2, 2, wrong),
+            "perplexity@other_language": perplexity(
+                model, encode(spoken(example, 1), spoken(captions)), 2, both),
+            "same_language": np.mean([(" fono" in sentence) == (language == "esperanto")
+                                      for language in LANGUAGES for sentence in said[language]])}
+
+    true = [{say(text) for text in scenes.true_captions(scene) for say in LANGUAGES.values()}
+            for scene in test.test_scenes]
+    numbers["perplexity@best_possible"] = np.exp(np.sum([np.log(len(some)) for some in true])
+                                                 / caption(w, 1).sum())
+    right = {at: np.array([one in some for one, some in zip(every, true, strict=True)])
+             for at, every in said.items()}
+    for at, every in said.items():
+        same = named(every) == named(captions)
+        colours = [named(some).reshape(-1, 10, 6).any(1) for some in (every, captions)]
+        numbers |= {f"colours_right@{at}": (colours[0] == colours[1]).all(1).mean(),
+                    f"objects_right@{at}": same.all(1).mean(),
+                    f"relations_right@{at}": right[at].sum() / max(same.all(1).sum(), 1),
+                    f"true@{at}": right[at].mean()}
+
+    lines, texts = [], []
+    shown = list(LANGUAGES) if name == "flamingo" else ["alone"]
+    for n, text in enumerate(captions):
+        marks = [bool(right[at][n]) for at in shown]
+        lines += [f"caption          {text}", *(
+            f"{at:<9}, {'true' if right[at][n] else 'false':<5} {every[n]}"
+            for at, every in said.items()), ""]
+        texts.append(("\n".join(fill(said[at][n], 56) for at in shown),
+                      "green" if all(marks) else "darkorange" if any(marks) else "firebrick"))
+    with train.writing(run.out):
+        train.write_text(run.out / "captions.txt", "\n".join(lines))
+        pictures.captioned(run.out / "samples.png", unsigned(x[:SHOWN]), texts[:SHOWN])
+    run.finish(numbers)
+
+
+def spoken(captions, shift=0):
+    """Captions in the languages in turn."""
+    says = list(LANGUAGES.values())
+    return [says[(n + shift) % len(says)](text) for n, text in enumerate(captions)]
+
+
+def sentences(w, k):
+    """The k-th captions of texts w (N, T)."""
+    return [" ".join(VOCABULARY[i] for i in row[there])
+            for row, there in zip(w, caption(w, k), strict=True)]
+
+
+def named(sentences):
+    """Which of scenes.OBJECTS the sentences name, in either language: booleans (N, 60)."""
+    return np.array([[any(f" {say(name)} " in f" {sentence} " for say in LANGUAGES.values())
+                      for name in scenes.OBJECTS] for sentence in sentences])
+
+
+def perplexity(p, w, k, *given):
+    """Of the words in the k-th captions of texts w (N, T), by what gives them a `surprise`."""
+    surprise = []
+    for rows in in_order(np.arange(len(w)), batch_size=100):
+        with no_grad():
+            surprise.append(p.surprise(w[rows], *(a[rows] for a in given)).numpy())
+    surprise = np.concatenate(surprise)
+    return np.exp(surprise[caption(w, k)].mean())
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -138,6 +138,14 @@ def test_stale_through_results():
         grad(y, w)
 
 
+def test_stale_in_the_derivative_of_a_derivative():
+    w, u = leaf(1.0, 2.0), leaf(1.0, 1.0)
+    g = grad((mg.leaky_relu(w) * u).sum(), w, create_graph=True)
+    write(w, lambda a: np.negative(a, out=a))
+    with pytest.raises(RuntimeError, match="stale"):
+        grad(g.sum(), u)
+
+
 def test_copies_are_not_stale():
     x, w = leaf(1.0, 2.0), leaf(1.0, 1.0)
     y = (tensor(x, requires_grad=True) * w + x.detach().astype(F64) * w).sum()

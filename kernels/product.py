@@ -132,6 +132,9 @@ def _tile(builder, access, vector, rows, vectors, k, A, B, add, C, i0, j0):
                            of(v * vector.count))) for r in range(rows) for v in range(vectors)]
     sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * vector.count))
             for _ in places]
+    with builder.if_then(add):
+        for sum, place in zip(sums, places, strict=True):
+            builder.store(access.load(place), sum)
     starts = [of_row(builder.add(i0, of(r))) for r in range(rows)]
     with cgutils.for_range(builder, k) as loop:
         p = loop.index
@@ -145,9 +148,6 @@ def _tile(builder, access, vector, rows, vectors, k, A, B, add, C, i0, j0):
                 sum, term = sums[r * vectors + v], builder.fmul(of_b[v], factor,
                                                                 flags=("contract",))
                 builder.store(builder.fadd(builder.load(sum), term, flags=("contract",)), sum)
-    with builder.if_then(add):  # last, so that few numbers are added one to another
-        for sum, place in zip(sums, places, strict=True):
-            builder.store(builder.fadd(access.load(place), builder.load(sum)), sum)
     for sum, place in zip(sums, places, strict=True):
         access.store(builder.load(sum), place)
 

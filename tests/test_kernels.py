@@ -107,7 +107,6 @@ def test_matmul_of_a_field_whose_rows_are_no_whole_numbers_apart(dtype, beside):
     same(kernels.matmul, normal(rng, dtype, 300, 64), record["a"].T)
 
 
-
 # --------------------------------------------------------------------------------------------- sums
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -12,6 +12,7 @@ import numpy as np
 
 from minigen import conv2d, no_grad, sum, tensor
 from minigen.logistic import LogisticMixture, check_levels, log_bin, rescale
+from minigen.nn import initializers
 from minigen.tensor import write
 
 UP, SIDE = 3, 3  # the window: rows above, columns to either side
@@ -51,8 +52,8 @@ class LinearPredictor:
         S = rest.T @ moments @ rest + 1e-7 * np.eye(self.C)  # covariance of v − a, times pixels
         B = [np.linalg.solve(S[:c, :c], S[:c, c]) for c in range(1, self.C)]
         write(self.weight, lambda a: a.__setitem__((slice(None), seen), w.T))
-        write(self.B, lambda a: a.__setitem__(..., np.concatenate([[], *B])))
-        write(self.log_s, lambda a: a.__setitem__(..., self._scales(x[:SCALE])))
+        initializers.values(self.B, np.concatenate([[], *B]))
+        initializers.values(self.log_s, self._scales(x[:SCALE]))
         return self
 
     def _scales(self, x):

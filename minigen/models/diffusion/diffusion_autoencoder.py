@@ -32,8 +32,9 @@ from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import Denoiser, denoiser
 from minigen.models.diffusion.schedule import respaced
 from minigen.models.diffusion.unclip import slerp
+from minigen.nn import initializers
 from minigen.nn.unet import AdaGN, Folded
-from minigen.tensor import as_array, placed, write, xp
+from minigen.tensor import as_array, xp
 
 
 class SemanticDenoiser(Denoiser):
@@ -103,8 +104,8 @@ class DiffusionAutoencoder:
         if not sigma.all():
             raise ValueError(f"diffusion autoencoder: number {sigma.argmin()} is the same in all "
                              f"codes {codes.shape}, expected some variance")
-        for buffer, new in ((self.mu, mu), (self.sigma, sigma)):
-            write(buffer, lambda a, new=new: a.__setitem__(..., placed(new, a)))
+        initializers.values(self.mu, mu)
+        initializers.values(self.sigma, sigma)
 
     def loss_z(self, z, rng):
         """The loss of the DDIM of codes z (N, d), and its parts (none)."""

@@ -33,8 +33,8 @@ from minigen.dist import Normal, per_image
 from minigen.models.diffusion.glide import TextDenoiser
 from minigen.models.text_to_image.dalle import to_grid, to_image
 from minigen.models.vae.vae import kl_to_prior
+from minigen.nn import initializers
 from minigen.nn.unet import ResidualBlock, TimeUNet, groups
-from minigen.tensor import write
 
 
 class Autoencoder:
@@ -60,7 +60,7 @@ class Autoencoder:
         """Let s be the standard deviation of z of images x."""
         with no_grad():
             s = std(self.q(x).sample(rng)).data
-        write(self.scale, lambda scale: scale.__setitem__(..., s))
+        initializers.values(self.scale, s)
 
     def encode(self, x, rng):
         """z / s of images x, z ~ q(z | x): untracked."""

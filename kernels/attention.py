@@ -88,7 +88,8 @@ def _turned(q, t0, t1, scale):
 def _scores(turned, k, mask, n, rows, keys, is_causal, s):
     """sᵀ of ranges of keys and rows of sequence n, into s (KEYS, ROWS); turned: of those rows."""
     (t0, t1), (s0, s1), D = rows, keys, k.shape[2]
-    product(s1 - s0, t1 - t0, D, k[n, s0:], D, 1, turned, ROWS, False, s, ROWS)
+    product(s1 - s0, t1 - t0, D, k, (n * k.shape[1] + s0) * D, D, 1, turned, 0, ROWS, False, s, 0,
+            ROWS)
     for j in range(s1 - s0):
         if len(mask):
             for i in range(t1 - t0):
@@ -135,7 +136,7 @@ def _forward(q, k, v, mask, is_causal, scale, o, lse):
             s1 = min(s0 + KEYS, S)
             _scores(turned, k, mask, n, (t0, t1), (s0, s1), is_causal, s)
             _gather(s, s1 - s0, top, total, out)
-            product(t1 - t0, E, s1 - s0, s, 1, ROWS, v[n, s0:], E, True, out, E)
+            product(t1 - t0, E, s1 - s0, s, 0, 1, ROWS, v, (n * S + s0) * E, E, True, out, 0, E)
         for i in range(t1 - t0):
             lse[n, t0 + i] = top[i] + np.log(total[i])
             if total[i] > 0:
@@ -289,12 +290,14 @@ def _backward_of(item, g, o, lse, q, k, v, mask, is_causal, scale, gq, gk, gv):
         for s0 in range(begin, min(end, t1) if is_causal else end, KEYS):
             s1 = min(s0 + KEYS, end)
             _scores(qt, k, mask, n, (t0, t1), (s0, s1), is_causal, p)
-            product(s1 - s0, t1 - t0, E, v[n, s0:], E, 1, gt, ROWS, False, ds, ROWS)
+            product(s1 - s0, t1 - t0, E, v, (n * S + s0) * E, E, 1, gt, 0, ROWS, False, ds, 0, ROWS)
             for j in range(s1 - s0):
                 row, slope = p[j, :t1 - t0], ds[j]
                 exp_shifted(row, shift[t0:])
                 for i in range(len(row)):
                     slope[i] = row[i] * (slope[i] - delta[t0 + i]) * scale
-            product(s1 - s0, E, t1 - t0, p, ROWS, 1, g[n, t0:], E, True, gv[n, s0:], E)
-            product(s1 - s0, D, t1 - t0, ds, ROWS, 1, q[n, t0:], D, True, gk[n, s0:], D)
-            product(t1 - t0, D, s1 - s0, ds, 1, ROWS, k[n, s0:], D, True, gq[part, n, t0:], D)
+            row, key = n * T + t0, n * S + s0
+            product(s1 - s0, E, t1 - t0, p, 0, ROWS, 1, g, row * E, E, True, gv, key * E, E)
+            product(s1 - s0, D, t1 - t0, ds, 0, ROWS, 1, q, row * D, D, True, gk, key * D, D)
+            product(t1 - t0, D, s1 - s0, ds, 0, 1, ROWS, k, key * D, D, True, gq,
+                    (part * len(q) * T + row) * D, D)

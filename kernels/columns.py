@@ -95,7 +95,7 @@ def channels_last(x, top, left, size, image):
             p = min(p, len(pixels) - len(planes))
             for c in range(0, whole, len(planes)):
                 start = c * planes[1] + (i0 - top) * W + p
-                transpose(x, start, planes, zero, 0, image, c, pixels[p:])
+                transpose(x, start, planes, 0, zero, 0, image, c, pixels, p)
     for c in range(whole, C):  # not innermost: planes a power of two apart share cache sets
         for i in range(i0, i1):
             to, this = image[(i * w + j0) * C + c:], x[c, i - top]
@@ -112,7 +112,7 @@ def channels_first(image, width, top, left, b, y):
     for p in range(0, len(pixels) if whole else 0, len(planes)):
         p = min(p, len(pixels) - len(planes))
         for c in range(0, whole, len(planes)):
-            transpose(image, c, pixels[p:], b, c, y, c * planes[1] + p, planes)
+            transpose(image, c, pixels, p, b, c, y, c * planes[1] + p, planes, 0)
     for c in range(whole, C):
         for h in range(H):
             this, to, bias = image[((h + top) * width + left) * C + c:], y[c, h], b[c]
@@ -130,8 +130,9 @@ def _places(x, H, width, top, left, C):
         planes[c] = c * (x.strides[0] // x.itemsize)
     pixels = np.empty(H * x.shape[2], np.intp)
     for i in range(H):
-        for j in range(x.shape[2]):
-            pixels[i * x.shape[2] + j] = ((i + top) * width + left + j) * C
+        row, first = pixels[i * x.shape[2]:(i + 1) * x.shape[2]], ((i + top) * width + left) * C
+        for j in range(len(row)):
+            row[j] = first + j * C
     return planes, pixels
 
 
@@ -183,7 +184,8 @@ def _filters_last(w, turned):
         for k in range(0, whole, len(filters)):
             for j in range(0, len(rows), len(filters)):
                 j = min(j, len(rows) - len(filters))
-                transpose(w[g], k * D * T + d0 * T + j, filters, zero, 0, turned[g], k, rows[j:])
+                transpose(w, ((g * M + k) * D + d0) * T + j, filters, 0, zero, 0, turned,
+                          g * T * D * M + k, rows, j)
         for k in range(whole, M):
             for d in range(d0, d1):
                 for t in range(T):
@@ -207,7 +209,8 @@ def _filters_first(parts, w):
         for k in range(0, whole, len(filters)):
             for j in range(0, len(rows), len(filters)):
                 j = min(j, len(rows) - len(filters))
-                transpose(parts[0, g], k, rows[j:], zero, 0, w[g], k * D * T + d0 * T + j, filters)
+                transpose(parts, g * T * D * M + k, rows, j, zero, 0, w,
+                          ((g * M + k) * D + d0) * T + j, filters, 0)
         for k in range(whole, M):
             for d in range(d0, d1):
                 for t in range(T):

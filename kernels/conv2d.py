@@ -131,8 +131,9 @@ def _pointwise(x, w, b, y, groups, chunks, rows):
             p1 = min(p0 + rows, P)
             for g in range(groups):
                 _fill(y[n, g * M:(g + 1) * M], p0, p1, b[g * M:])
-                product(M, (p1 - p0) * Q, D, w[g * M:], D, 1, x[n, g * D:, p0:], P * Q, True,
-                        y[n, g * M:, p0:], P * Q)
+                product(M, (p1 - p0) * Q, D, w, g * M * D, D, 1,
+                        x, ((n * groups + g) * D * P + p0) * Q, P * Q, True,
+                        y, ((n * K + g * M) * P + p0) * Q, P * Q)
 
 
 @threaded
@@ -155,8 +156,8 @@ def _rows_of(chunk, x, w, b, y, stride, padding, dilation, groups, chunks):
         for g in range(groups):
             phases(x[n, g * D:(g + 1) * D], padding[0] - p0 * sh, padding[1], stride, height,
                    width, image)
-            product(M, (rows - 1) * width + Q, L, w[g * M:], L, 1, image, starts, False, out,
-                    rows * width)
+            product(M, (rows - 1) * width + Q, L, w, g * M * L, L, 1, image, 0, starts, False, out,
+                    0, rows * width)
             for k in range(M):
                 bias, plane = b[g * M + k], y[n, g * M + k]
                 for p in range(p0, min(p0 + rows, P)):
@@ -197,15 +198,15 @@ def _columns_of(chunk, x, w, b, y, stride, padding, dilation, chunks, images, ro
         n1, p1 = min(n0 + images, N), min(p0 + rows, P)
         size = (p1 - p0) * Q
         for g in range(groups):
-            filters, bias = w[g].reshape(L * M), b[g * M:(g + 1) * M]
+            bias = b[g * M:(g + 1) * M]
             for n in range(n0, n1):
                 channels_last(x[n, g * D:(g + 1) * D], padding[0] - p0 * stride[0],
                               padding[1], (height, width), image)
                 im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
                        col[(n - n0) * size:])
             for l in range(0, L, DEPTH):
-                product((n1 - n0) * size, M, min(DEPTH, L - l), col.reshape(block * L)[l:], L,
-                        1, filters[l * M:], M, l > 0, out, M)
+                product((n1 - n0) * size, M, min(DEPTH, L - l), col, l, L, 1, w, (g * L + l) * M, M,
+                        l > 0, out, 0, M)
             for n in range(n0, n1):
                 channels_first(out[(n - n0) * size * M:], Q, 0, 0, bias,
                                y[n, g * M:(g + 1) * M, p0:p1])

@@ -109,10 +109,10 @@ def _rows_of(chunk, g, x, parts, kernel, stride, padding, dilation):
     image, out = buffer(D * sh * sw * height * width, x), buffer(P * width * M, x)
     for n in range(chunk * N // chunks, (chunk + 1) * N // chunks):
         for j in range(groups):
-            gw = parts[chunk, j].reshape(L * M)
             phases(x[n, j * D:(j + 1) * D], *padding, stride, height, width, image)
             channels_last(g[n, j * M:(j + 1) * M], 0, 0, (P, width), out)
-            product(L, M, (P - 1) * width + Q, image, starts, 1, out, M, True, gw, M)
+            product(L, M, (P - 1) * width + Q, image, 0, starts, 1, out, 0, M, True, parts,
+                    (chunk * groups + j) * L * M, M)
 
 
 @threaded
@@ -151,7 +151,6 @@ def _columns_of(chunk, g, x, parts, stride, padding, dilation, images, rows):
                            col[(n - n0) * size:])
                 channels_last(g[n, j * M:(j + 1) * M], -p0, 0, (p1 - p0, Q),
                               out[(n - n0) * size * M:])
-            gw = parts[chunk, j].reshape(L * M)
             for l in range(0, L, ROWS):
-                product(min(ROWS, L - l), M, (n1 - n0) * size, col.reshape(block * L)[l:], 1,
-                        L, out, M, item > first, gw[l * M:], M)
+                product(min(ROWS, L - l), M, (n1 - n0) * size, col, l, 1, L, out, 0, M, item > first,
+                        parts, ((chunk * groups + j) * L + l) * M, M)

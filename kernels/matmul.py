@@ -127,5 +127,5 @@ def multiply(a, ta, b, tb, i0, i1, j0, j1, y, ldy, of_b):
             width, depth = min(COLUMNS, j1 - j), min(DEPTH, K - k)
             panel(b, tb, k, j, depth, width, of_b, COLUMNS + PAD)
             for i in range(i0, i1, ROWS):
-                product(min(ROWS, i1 - i), width, depth, a[k:, i:] if ta else a[i:, k:], row,
-                        column, of_b, COLUMNS + PAD, k > 0, y[i * ldy + j:], ldy)
+                product(min(ROWS, i1 - i), width, depth, a, i * row + k * column, row, column,
+                        of_b, 0, COLUMNS + PAD, k > 0, y, i * ldy + j, ldy)

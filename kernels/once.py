@@ -11,7 +11,7 @@ import copy
 import functools
 import inspect
 
-from llvmlite import binding
+from llvmlite import binding, ir
 from numba import config, njit, types
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
@@ -48,7 +48,8 @@ def _once(function, passed):
 
         def emit(context, builder, signature, args):
             context.active_code_library._reload_init.add(functools.partial(_load, name, own))
-            args = [context.make_array(kind)(context, builder, a).data if kind != to else a
+            args = [_lent(context, builder, kind, a) if kind == to else
+                    context.make_array(kind)(context, builder, a).data
                     for kind, to, a in zip(kinds, own, args, strict=True)]
             callee = copy.copy(compiled.fndesc)
             callee.mangled_name = _symbol(name, own)
@@ -59,6 +60,17 @@ def _once(function, passed):
         function).parameters.values()
     call.__signature__ = inspect.Signature(parameters)
     return functools.update_wrapper(intrinsic(call), function)
+
+
+def _lent(context, builder, kind, a):
+    """An array that is not counted: it outlives the call. Numba counts each slice of an array, with
+    atomic instructions, two of which cost as much as a product of 16×16 numbers: a tenth of DDPM's
+    step went there."""
+    if not isinstance(kind, types.Array):
+        return a
+    array = context.make_array(kind)(context, builder, a)
+    array.meminfo = ir.Constant(array.meminfo.type, None)
+    return array._getvalue()
 
 
 def _plain(kind):

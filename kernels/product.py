@@ -29,23 +29,25 @@ TILES = _WIDE if binding.get_host_cpu_features().get("avx512f") else _NARROW
 
 
 @once_bare
-def product(m, n, k, a, row, column, b, ldb, add, c, ldc):
-    """C = A B, or C + A B where `add`: A[i,p] is a[i·row + p·column], B[p,j] is b[p·ldb + j] and
-    C[i,j] is c[i·ldc + j]; a, b, c are arrays of one dtype, c apart from the others; their offsets
-    count from their first numbers, whatever their shapes. Of rows that lie at odd places, row (m,)
-    or ldb (k,) may be the array of their offsets, np.intp: A[i,p] is a[row[i] + p·column] then."""
-    _product(m, n, k, a, row, column, b, ldb, add, c, ldc)
+def product(m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc):
+    """C = A B, or C + A B where `add`: A[i,p] is a[a0 + i·row + p·column], B[p,j] is
+    b[b0 + p·ldb + j] and C[i,j] is c[c0 + i·ldc + j]; a, b, c are arrays of one dtype, c apart from
+    the others; offsets count from their first numbers, whatever their shapes. Of rows that lie at
+    odd places, row (m,) or ldb (k,) may be the array of their offsets, np.intp: A[i,p] is
+    a[a0 + row[i] + p·column] then."""
+    _product(m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc)
 
 
 @intrinsic
-def _product(typing, m, n, k, a, row, column, b, ldb, add, c, ldc):
+def _product(typing, m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc):
     tables = isinstance(row, types.CPointer), isinstance(ldb, types.CPointer)
-    return types.void(m, n, k, a, row, column, b, ldb, add, c, ldc), written(
+    return types.void(m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc), written(
         functools.partial(_define, a.dtype.bitwidth // 8, tables))
 
 
-def _define(size, tables, builder, m, n, k, a, row, column, b, ldb, add, c, ldc):
+def _define(size, tables, builder, m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc):
     """The body of `product` for numbers of `size` bytes; row or ldb are arrays if `tables` says."""
+    a, b, c = builder.gep(a, [a0]), builder.gep(b, [b0]), builder.gep(c, [c0])
     of = lambda i: ir.Constant(ir.IntType(64), i)
     of_row, of_ldb = (
         (lambda i, offsets=offsets: builder.load(builder.gep(offsets, [i]))) if table else
@@ -92,7 +94,8 @@ def panel(b, by_columns, p0, j0, k, n, to, ld):
             j = min(j, n - lanes)
             for p in range(0, k, lanes):
                 p = min(p, k - lanes)
-                transpose(b, (j0 + j) * stride + p0 + p, columns, zero, 0, to, p * ld + j, rows)
+                transpose(b, (j0 + j) * stride + p0 + p, columns, 0, zero, 0, to, p * ld + j, rows,
+                          0)
 
 
 class _Access:

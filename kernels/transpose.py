@@ -1,6 +1,8 @@
 """A block of a matrix transposed in registers, for compiled loops
 
-    y[y0 + to[j] + i] = x[x0 + at[i] + j] + b[b0 + j]        i, j < LANES = LINE / itemsize
+    y[y0 + to[to0 + j] + i] = x[x0 + at[at0 + i] + j] + b[b0 + j]
+
+    i, j < LANES = LINE / itemsize
 
 A loop that moves one number at a time takes a cycle for each. Here LANES vectors are loaded, and
 log₂ LANES times those 1, 2, 4, … apart exchange half of their lanes: a quarter of a cycle each.
@@ -17,25 +19,26 @@ from .once import once_bare, written
 
 
 @once_bare
-def transpose(x, x0, at, b, b0, y, y0, to):
-    """x, b and y are arrays of one dtype, y apart from the others; offsets count from their first
-    numbers, whatever their shapes. at and to are flat arrays of LANES np.intp."""
-    _transpose(x, x0, at, b, b0, y, y0, to)
+def transpose(x, x0, at, at0, b, b0, y, y0, to, to0):
+    """x, b and y are arrays of one dtype, y apart from the others; at and to are arrays of np.intp;
+    offsets count from their first numbers, whatever their shapes."""
+    _transpose(x, x0, at, at0, b, b0, y, y0, to, to0)
 
 
 @intrinsic
-def _transpose(typing, x, x0, at, b, b0, y, y0, to):
-    return types.void(x, x0, at, b, b0, y, y0, to), written(
+def _transpose(typing, x, x0, at, at0, b, b0, y, y0, to, to0):
+    return types.void(x, x0, at, at0, b, b0, y, y0, to, to0), written(
         functools.partial(_define, x.dtype.bitwidth // 8))
 
 
-def _define(bytes, builder, x, x0, at, b, b0, y, y0, to):
+def _define(bytes, builder, x, x0, at, at0, b, b0, y, y0, to, to0):
     """The body of `transpose` for numbers of so many bytes."""
     lanes = LINE // bytes
     vector = ir.VectorType(x.type.pointee, lanes)
     of = lambda i: ir.Constant(ir.IntType(64), i)
     as_vector = lambda *place: builder.bitcast(builder.gep(place[0], [place[1]]),
                                                vector.as_pointer())
+    at, to = builder.gep(at, [at0]), builder.gep(to, [to0])
     entry = lambda start, table, i: builder.add(start, builder.load(builder.gep(table, [of(i)])))
     bias = builder.load(as_vector(b, b0), align=bytes)
     rows = [builder.fadd(builder.load(as_vector(x, entry(x0, at, i)), align=bytes), bias)

@@ -179,9 +179,9 @@ def _conv2d_of(chunk, x, u, b, padding, crop, y, r, out, chunks):
             for j in range(n):
                 for a in range(phases):
                     product((n1 - n0) * rows * columns, K, B,
-                            v[((i * phases + a) * tiles * n + j) * B:], n * B, 1,
-                            u[i * n + j, a].reshape(B * K), K, a > 0,
-                            m[(i * tiles * n + j) * K:], n * K)
+                            v, ((i * phases + a) * tiles * n + j) * B, n * B, 1,
+                            u, ((i * n + j) * phases + a) * B * K, K, a > 0,
+                            m, (i * tiles * n + j) * K, n * K)
         for i in range(n0, n1):
             _combine(which + AT, 1, rows * size, m, (i - n0) * rows * size, tiles * n * K, 0,
                      half, 0, rows * size, 0)
@@ -225,6 +225,6 @@ def _weight_of(chunk, g, x, padding, r, parts):
             for j in range(n):
                 for a in range(phases):
                     product(K, B, (n1 - n0) * rows * columns,
-                            z[(i * tiles * n + j) * K:], 1, n * K,
-                            v[((i * phases + a) * tiles * n + j) * B:], n * B,
-                            item > first, parts[chunk, i * n + j, a].reshape(K * B), B)
+                            z, (i * tiles * n + j) * K, 1, n * K,
+                            v, ((i * phases + a) * tiles * n + j) * B, n * B, item > first,
+                            parts, (((chunk * n + i) * n + j) * phases + a) * K * B, B)

@@ -27,8 +27,8 @@ def combine(which, times, size, x, at, step, skip, y, to, stride, hop):
 
 
 @compiled
-def multiply(m, n, k, a, row, column, b, ldb, add, c, ldc):
-    product(m, n, k, a, row, column, b, ldb, add, c, ldc)
+def multiply(m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc):
+    product(m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc)
 
 
 @compiled
@@ -37,8 +37,8 @@ def sums(which, times, size, x, at, step, skip, y, to, stride, hop):
 
 
 @compiled
-def turn(x, x0, at, b, b0, y, y0, to):
-    transpose(x, x0, at, b, b0, y, y0, to)
+def turn(x, x0, at, at0, b, b0, y, y0, to, to0):
+    transpose(x, x0, at, at0, b, b0, y, y0, to, to0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -47,13 +47,14 @@ def turn(x, x0, at, b, b0, y, y0, to):
 def test_product(m, n, k, dtype):
     rng = np.random.default_rng(0)
     a, b = normal(rng, dtype, m, k + 2), normal(rng, dtype, k, n + 1)
-    c = normal(rng, dtype, m, n + 3)
+    c, before = normal(rng, dtype, m, n + 3), lambda x, i: np.append(np.full(i, 9), x).astype(dtype)
     expected = a[:, :k] @ b[:, :n]
     for add in (True, False):
         for x, row, column in ((a, k + 2, 1), (a.T.copy(), 1, m)):
-            found = c.copy()
-            multiply(m, n, k, x.ravel(), row, column, b.ravel(), n + 1, add, found.reshape(-1),
+            found = before(c, 3)
+            multiply(m, n, k, before(x, 1), 1, row, column, before(b, 2), 2, n + 1, add, found, 3,
                      n + 3)
+            found = found[3:].reshape(c.shape)
             close(found[:, :n], expected + c[:, :n] if add else expected)
             assert (found[:, n:] == c[:, n:]).all()
 
@@ -77,7 +78,8 @@ def test_transpose(dtype):
     y = normal(rng, dtype, lanes, lanes + 2)
     expected = y.copy()
     expected[:, 1:-1] = (x[:, 2:-1] + b[1:]).T[::-1]
-    turn(x, 2, np.arange(lanes) * (lanes + 3), b, 1, y, 1, np.arange(lanes)[::-1] * (lanes + 2))
+    turn(x, 2, np.arange(-1, lanes) * (lanes + 3), 1, b, 1, y, 1,
+         np.arange(lanes + 2)[::-1] * (lanes + 2), 2)
     assert (y == expected).all()
 
 

@@ -82,10 +82,12 @@ def channels_last(x, top, left, size, image):
     (C, H, W), (h, w) = x.shape, size
     i0, i1 = min(max(top, 0), h), max(min(top + H, h), 0)  # none where all is padding
     j0, j1 = min(left, w), min(left + W, w)
-    for i in range(h):  # zeros around it
-        row = image[i * w * C:(i + 1) * w * C]
-        row[:j0 * C if i0 <= i < i1 else w * C] = 0
-        row[j1 * C:] = 0
+    done = 0
+    for i in range(i0, i1 + 1):  # zeros around it
+        gap = image[done:(i * w + j0) * C if i < i1 else h * w * C]
+        for j in range(len(gap)):
+            gap[j] = 0
+        done = (i * w + j1) * C
     whole = 0
     if j1 - j0 == W:
         planes, pixels = _places(x, i1 - i0, w, i0, j0, C)

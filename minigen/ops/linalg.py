@@ -49,6 +49,8 @@ def linear(x, weight, bias=None):
                          f"{weight.shape[-1]} on the last axis")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"linear: bias is {bias.shape}, expected {weight.shape[:1]}")
+    if x.ndim == 2:
+        return _linear(x, weight, bias)
     rows = reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
     return reshape(_linear(rows, weight, bias), (*x.shape[:-1], weight.shape[0]))
 

@@ -76,10 +76,22 @@ def blocking(N, rows, pixels, threads, itemsize):
 
 
 @once
-def channels_last(x, top, left, size, image):
+def pixel_places(H, W, width, C):
+    """Where H rows of W pixels are in an image (h, width, C), from the first of them on."""
+    places = np.empty(H * W, np.intp)
+    for i in range(H):
+        row = places[i * W:(i + 1) * W]
+        for j in range(W):
+            row[j] = (i * width + j) * C
+    return places
+
+
+@once
+def channels_last(x, top, left, size, image, places):
     """Write x (C, H, W) to image (h, w, C), size = (h, w), with `top` rows of zeros above it and
-    `left` columns to its left; a negative top leaves out rows."""
-    (C, H, W), (h, w) = x.shape, size
+    `left` columns to its left; a negative top leaves out rows. places: `pixel_places`
+    of min(H, h) rows, or C where the pixels lie together, w = W."""
+    (C, H, W), (h, w), lanes = x.shape, size, LINE // x.itemsize
     i0, i1 = min(max(top, 0), h), max(min(top + H, h), 0)  # none where all is padding
     j0, j1 = min(left, w), min(left + W, w)
     done = 0
@@ -88,16 +100,13 @@ def channels_last(x, top, left, size, image):
         for j in range(len(gap)):
             gap[j] = 0
         done = (i * w + j1) * C
-    whole = 0
-    if j1 - j0 == W:
-        planes, pixels = _places(x, i1 - i0, w, i0, j0, C)
-        zero = np.zeros(len(planes), x.dtype)
-        whole = C - C % len(planes) if len(pixels) >= len(planes) else 0
-        for p in range(0, len(pixels) if whole else 0, len(planes)):
-            p = min(p, len(pixels) - len(planes))
-            for c in range(0, whole, len(planes)):
-                start = c * planes[1] + (i0 - top) * W + p
-                transpose(x, start, planes, 0, zero, 0, image, c, pixels, p)
+    plane, all = x.strides[0] // x.itemsize, (i1 - i0) * W
+    whole = C - C % lanes if j1 - j0 == W and all >= lanes else 0
+    for p in range(0, all if whole else 0, lanes):
+        p = min(p, all - lanes)
+        for c in range(0, whole, lanes):
+            transpose(x, c * plane + (i0 - top) * W + p, plane, 0, 0, 0,
+                      image, (i0 * w + j0) * C + c, places, p)
     for c in range(whole, C):  # not innermost: planes a power of two apart share cache sets
         for i in range(i0, i1):
             to, this = image[(i * w + j0) * C + c:], x[c, i - top]
@@ -106,36 +115,21 @@ def channels_last(x, top, left, size, image):
 
 
 @once
-def channels_first(image, width, top, left, b, y):
-    """y (C, H, W) from image (h, width, C) without its upper rows and left columns, plus b (C,)."""
-    C, H, W = y.shape
-    planes, pixels = _places(y, H, width, top, left, C)
-    whole = C - C % len(planes) if len(pixels) >= len(planes) else 0
-    for p in range(0, len(pixels) if whole else 0, len(planes)):
-        p = min(p, len(pixels) - len(planes))
-        for c in range(0, whole, len(planes)):
-            transpose(image, c, pixels, p, b, c, y, c * planes[1] + p, planes, 0)
+def channels_first(image, width, top, left, b, y, places):
+    """y (C, H, W) from image (h, width, C) without its upper rows and left columns, plus b (C,).
+    places: `pixel_places` of H rows, or C where the pixels lie together, width = W."""
+    (C, H, W), lanes, plane = y.shape, LINE // y.itemsize, y.strides[0] // y.itemsize
+    whole = C - C % lanes if H * W >= lanes else 0
+    for p in range(0, H * W if whole else 0, lanes):
+        p = min(p, H * W - lanes)
+        for c in range(0, whole, lanes):
+            transpose(image, (top * width + left) * C + c, places, p, b, c, y, c * plane + p, plane,
+                      0)
     for c in range(whole, C):
         for h in range(H):
             this, to, bias = image[((h + top) * width + left) * C + c:], y[c, h], b[c]
             for w in range(W):
                 to[w] = this[w * C] + bias
-
-
-@once
-def _places(x, H, width, top, left, C):
-    """For `transpose`: where LANES of the planes of x (C, …, W) start, and where the pixels of H
-    rows of x are in an image (h, width, C) that begins `top` rows above and `left` columns before.
-    """
-    planes = np.empty(LINE // x.itemsize, np.intp)
-    for c in range(len(planes)):
-        planes[c] = c * (x.strides[0] // x.itemsize)
-    pixels = np.empty(H * x.shape[2], np.intp)
-    for i in range(H):
-        row, first = pixels[i * x.shape[2]:(i + 1) * x.shape[2]], ((i + top) * width + left) * C
-        for j in range(len(row)):
-            row[j] = first + j * C
-    return planes, pixels
 
 
 def filters_last(w, groups=1):
@@ -181,12 +175,12 @@ def _filters_last(w, turned):
     for item in prange(groups * blocks):
         g, d0 = item // blocks, item % blocks * CHANNELS
         d1 = min(d0 + CHANNELS, D)
-        filters, rows, zero = _filter_places(w[g], d0, d1)
-        whole = M - M % len(filters) if len(rows) >= len(filters) else 0
-        for k in range(0, whole, len(filters)):
-            for j in range(0, len(rows), len(filters)):
-                j = min(j, len(rows) - len(filters))
-                transpose(w, ((g * M + k) * D + d0) * T + j, filters, 0, zero, 0, turned,
+        rows, lanes = _filter_places(w[g], d0, d1), LINE // w.itemsize
+        whole = M - M % lanes if len(rows) >= lanes else 0
+        for k in range(0, whole, lanes):
+            for j in range(0, len(rows), lanes):
+                j = min(j, len(rows) - lanes)
+                transpose(w, ((g * M + k) * D + d0) * T + j, D * T, 0, 0, 0, turned,
                           g * T * D * M + k, rows, j)
         for k in range(whole, M):
             for d in range(d0, d1):
@@ -201,18 +195,18 @@ def _filters_first(parts, w):
     for item in prange(groups * blocks):
         g, d0 = item // blocks, item % blocks * CHANNELS
         d1 = min(d0 + CHANNELS, D)
-        filters, rows, zero = _filter_places(w[g], d0, d1)
+        rows, lanes = _filter_places(w[g], d0, d1), LINE // w.itemsize
         for chunk in range(1, chunks):
             for row in rows:
                 sum, part = parts[0, g, row // M], parts[chunk, g, row // M]
                 for k in range(M):
                     sum[k] += part[k]
-        whole = M - M % len(filters) if len(rows) >= len(filters) else 0
-        for k in range(0, whole, len(filters)):
-            for j in range(0, len(rows), len(filters)):
-                j = min(j, len(rows) - len(filters))
-                transpose(parts, g * T * D * M + k, rows, j, zero, 0, w,
-                          ((g * M + k) * D + d0) * T + j, filters, 0)
+        whole = M - M % lanes if len(rows) >= lanes else 0
+        for k in range(0, whole, lanes):
+            for j in range(0, len(rows), lanes):
+                j = min(j, len(rows) - lanes)
+                transpose(parts, g * T * D * M + k, rows, j, 0, 0, w,
+                          ((g * M + k) * D + d0) * T + j, D * T, 0)
         for k in range(whole, M):
             for d in range(d0, d1):
                 for t in range(T):
@@ -221,15 +215,13 @@ def _filters_first(parts, w):
 
 @once
 def _filter_places(w, d0, d1):
-    """For `transpose`: where LANES filters of w (M, D, T) start, where their numbers from channel
-    d0 to d1 are among filters (T, D, M), and LANES zeros."""
-    (M, D, T), lanes = w.shape, LINE // w.itemsize
-    filters, rows = np.empty(lanes, np.intp), np.empty((d1 - d0) * T, np.intp)
-    for k in range(lanes):
-        filters[k] = k * D * T
+    """Where the numbers of a filter of w (M, D, T), from channel d0 to d1, are among filters
+    (T, D, M)."""
+    M, D, T = w.shape
+    rows = np.empty((d1 - d0) * T, np.intp)
     for j in range(len(rows)):
         rows[j] = (j % T * D + d0 + j // T) * M
-    return filters, rows, np.zeros(lanes, w.dtype)
+    return rows
 
 
 @once

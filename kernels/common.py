@@ -168,10 +168,10 @@ def empty(shape, dtype):
 
 
 # Threads. Numba's pool is the only one: compiled code calls no BLAS, which would have its own.
-# One that waits for the others looks 10,000 times before it sleeps, where GNU's OpenMP looks 300,000
-# times, while the other may be waiting for its core: of two DDPM demos at once on two cores each
-# took 1,750 ms a step in place of 224. One alone takes 98, and 95 with GNU's number; with 5,000 it
-# takes 103, to wake threads that Python kept waiting. Read at the first loop.
+# One that waits for the others looks 10,000 times before it sleeps, where GNU's OpenMP looks
+# 300,000 times, while the other may be waiting for its core: of two DDPM demos at once on two cores
+# each took 1,750 ms a step in place of 224. One alone takes 98, and 95 with GNU's number; with
+# 5,000 it takes 103, to wake threads that Python kept waiting. Read at the first loop.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 compiled = njit(**FLAGS)

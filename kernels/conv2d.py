@@ -31,6 +31,7 @@ from .columns import (
     filters_last,
     im2col,
     phases,
+    pixel_places,
     taps,
     windows,
 )
@@ -193,6 +194,7 @@ def _columns_of(chunk, x, w, b, y, stride, padding, dilation, chunks, images, ro
     image = buffer(height * width * D, x)
     col = buffer(block * L, x).reshape(block, L)
     out = buffer(block * M, x)
+    places = pixel_places(min(x.shape[2], height), x.shape[3], width, D)
     for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
         n0, p0 = item // bands * images, item % bands * rows
         n1, p1 = min(n0 + images, N), min(p0 + rows, P)
@@ -201,7 +203,7 @@ def _columns_of(chunk, x, w, b, y, stride, padding, dilation, chunks, images, ro
             bias = b[g * M:(g + 1) * M]
             for n in range(n0, n1):
                 channels_last(x[n, g * D:(g + 1) * D], padding[0] - p0 * stride[0],
-                              padding[1], (height, width), image)
+                              padding[1], (height, width), image, places)
                 im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
                        col[(n - n0) * size:])
             for l in range(0, L, DEPTH):
@@ -209,4 +211,4 @@ def _columns_of(chunk, x, w, b, y, stride, padding, dilation, chunks, images, ro
                         l > 0, out, 0, M)
             for n in range(n0, n1):
                 channels_first(out[(n - n0) * size * M:], Q, 0, 0, bias,
-                               y[n, g * M:(g + 1) * M, p0:p1])
+                               y[n, g * M:(g + 1) * M, p0:p1], M)

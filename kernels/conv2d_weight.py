@@ -26,6 +26,7 @@ from .columns import (
     filters_first,
     im2col,
     phases,
+    pixel_places,
     taps,
     turned,
     turned_padding,
@@ -107,10 +108,11 @@ def _rows_of(chunk, g, x, parts, kernel, stride, padding, dilation):
     D = L // (R * S)
     height, width, starts = taps(D, R, S, stride, dilation, P, Q)
     image, out = buffer(D * sh * sw * height * width, x), buffer(P * width * M, x)
+    places = pixel_places(P, Q, width, M)
     for n in range(chunk * N // chunks, (chunk + 1) * N // chunks):
         for j in range(groups):
             phases(x[n, j * D:(j + 1) * D], *padding, stride, height, width, image)
-            channels_last(g[n, j * M:(j + 1) * M], 0, 0, (P, width), out)
+            channels_last(g[n, j * M:(j + 1) * M], 0, 0, (P, width), out, places)
             product(L, M, (P - 1) * width + Q, image, 0, starts, 1, out, 0, M, True, parts,
                     (chunk * groups + j) * L * M, M)
 
@@ -132,6 +134,7 @@ def _columns_of(chunk, g, x, parts, stride, padding, dilation, images, rows):
     image = buffer(height * width * D, x)
     col = buffer(block * L, x).reshape(block, L)
     out = buffer(block * M, x)
+    places = pixel_places(min(x.shape[2], height), x.shape[3], width, D)
     first, last = chunk * items // chunks, (chunk + 1) * items // chunks
     if first == last:
         parts[chunk] = 0
@@ -143,14 +146,14 @@ def _columns_of(chunk, g, x, parts, stride, padding, dilation, images, rows):
             for n in range(n0, n1):
                 if pointwise:  # the image is its own column matrix
                     channels_last(x[n, j * D:(j + 1) * D], -p0, 0, (p1 - p0, Q),
-                                  col.reshape(block * L)[(n - n0) * size * L:])
+                                  col.reshape(block * L)[(n - n0) * size * L:], D)
                 else:
                     channels_last(x[n, j * D:(j + 1) * D], padding[0] - p0 * stride[0],
-                                  padding[1], (height, width), image)
+                                  padding[1], (height, width), image, places)
                     im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
                            col[(n - n0) * size:])
                 channels_last(g[n, j * M:(j + 1) * M], -p0, 0, (p1 - p0, Q),
-                              out[(n - n0) * size * M:])
+                              out[(n - n0) * size * M:], M)
             for l in range(0, L, ROWS):
-                product(min(ROWS, L - l), M, (n1 - n0) * size, col, l, 1, L, out, 0, M, item > first,
-                        parts, ((chunk * groups + j) * L + l) * M, M)
+                product(min(ROWS, L - l), M, (n1 - n0) * size, col, l, 1, L, out, 0, M,
+                        item > first, parts, ((chunk * groups + j) * L + l) * M, M)

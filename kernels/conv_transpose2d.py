@@ -27,6 +27,7 @@ from .columns import (
     col2im,
     covers,
     even,
+    pixel_places,
     turned,
     turned_padding,
 )
@@ -143,16 +144,17 @@ def _columns_of(chunk, x, w, b, y, stride, padding, dilation, groups, images, ch
     image = buffer(height * width * D, x)
     pixels, of_w = buffer(images * size * M, x).reshape(images * size, M), buffer(PANEL, x)
     col = buffer(images * size * L, x).reshape(images * size, L)
+    places = pixel_places(H, W, width, D)
     for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
         some, g, block = item // (groups * blocks), item // blocks % groups, item % blocks
         n0, n1 = some * images, min((some + 1) * images, N)
         for n in range(n0, n1):
             channels_last(x[n, g * M:(g + 1) * M], 0, 0, (P, Q),
-                          pixels[(n - n0) * size:].reshape((images - n + n0) * size * M))
+                          pixels[(n - n0) * size:].reshape((images - n + n0) * size * M), M)
         multiply(pixels, False, w[block, g * M:(g + 1) * M].reshape(M, L), False,
                  0, (n1 - n0) * size, 0, L, col.reshape(images * size * L), L, of_w)
         d = (g * blocks + block) * D
         for n in range(n0, n1):
             image[:] = 0
             col2im(col[(n - n0) * size:], (P, Q), (R, S), stride, dilation, image, width, D)
-            channels_first(image, width, padding[0], padding[1], b[d:], y[n, d:d + D])
+            channels_first(image, width, padding[0], padding[1], b[d:], y[n, d:d + D], places)

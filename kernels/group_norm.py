@@ -90,9 +90,10 @@ def _group_norm(x, weight, bias, eps, silu, y, stats):
             scale = stats[1, n, group] * weight[b, c]
             for i in range(L):
                 y[n, c, i] = (x[n, c, i] - stats[0, n, group]) * scale + bias[b, c]
-            if silu:
-                for i in range(L):
-                    y[n, c, i] = y[n, c, i] / (one + exp(-y[n, c, i]))
+        if silu:  # over the whole group: a channel of 7×7 would fill three vectors and a bit
+            h = y[n, group * M:(group + 1) * M].reshape(M * L)
+            for i in range(M * L):
+                h[i] = h[i] / (one + exp(-h[i]))
 
 
 @kernel(check_group_backward, g="N C L", x="N C L", weight="B C or None", bias="B C or None",

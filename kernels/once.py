@@ -19,8 +19,9 @@ from numba.extending import intrinsic
 # Sums may be reordered, so that they use vector instructions; NaN and infinity keep their meaning.
 FLAGS = {"cache": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True,
          "fastmath": {"reassoc", "contract", "nsz"}}
-# LLVM takes vectors of 32 bytes on Intel's processors that have 64, as the first of these slowed down
-# for them. Whole ones make gelu, softmax and attention a fifth to a third faster on a Sapphire Rapids.
+# On Intel's processors LLVM takes vectors of 32 bytes even where they have 64, because the first of
+# these slowed down for them. Whole ones make gelu, softmax and attention a fifth to a third faster
+# on a Sapphire Rapids.
 if binding.get_host_cpu_features().get("avx512f") and config.CPU_FEATURES is None:
     config.CPU_FEATURES = get_host_cpu_features() + ",-prefer-256-bit"
 _functions = {}  # those decorated, by name

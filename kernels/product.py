@@ -12,7 +12,6 @@ by columns, `panel` first lays out a part of it in the order in which it is read
 
 import functools
 
-import numpy as np
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
@@ -86,16 +85,11 @@ def panel(b, by_columns, p0, j0, k, n, to, ld):
             for j in range(n):
                 to[p * ld + j] = b[j0 + j, p0 + p]
     else:
-        zero = np.zeros(lanes, b.dtype)
-        columns, rows = np.empty(lanes, np.intp), np.empty(lanes, np.intp)
-        for i in range(lanes):
-            columns[i], rows[i] = i * stride, i * ld
         for j in range(0, n, lanes):
             j = min(j, n - lanes)
             for p in range(0, k, lanes):
                 p = min(p, k - lanes)
-                transpose(b, (j0 + j) * stride + p0 + p, columns, 0, zero, 0, to, p * ld + j, rows,
-                          0)
+                transpose(b, (j0 + j) * stride + p0 + p, stride, 0, 0, 0, to, p * ld + j, ld, 0)
 
 
 class _Access:
@@ -135,9 +129,6 @@ def _tile(builder, access, vector, rows, vectors, k, A, B, add, C, i0, j0):
                            of(v * vector.count))) for r in range(rows) for v in range(vectors)]
     sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * vector.count))
             for _ in places]
-    with builder.if_then(add):
-        for sum, place in zip(sums, places, strict=True):
-            builder.store(access.load(place), sum)
     starts = [of_row(builder.add(i0, of(r))) for r in range(rows)]
     with cgutils.for_range(builder, k) as loop:
         p = loop.index
@@ -151,6 +142,9 @@ def _tile(builder, access, vector, rows, vectors, k, A, B, add, C, i0, j0):
                 sum, term = sums[r * vectors + v], builder.fmul(of_b[v], factor,
                                                                 flags=("contract",))
                 builder.store(builder.fadd(builder.load(sum), term, flags=("contract",)), sum)
+    with builder.if_then(add):  # last: what is long is summed in parts, whose errors stay apart
+        for sum, place in zip(sums, places, strict=True):
+            builder.store(builder.fadd(access.load(place), builder.load(sum)), sum)
     for sum, place in zip(sums, places, strict=True):
         access.store(builder.load(sum), place)
 

@@ -1,6 +1,6 @@
 """A block of a matrix transposed in registers, for compiled loops
 
-    y[y0 + to[to0 + j] + i] = x[x0 + at[at0 + i] + j] + b[b0 + j]
+    y[y0 + to(to0 + j) + i] = x[x0 + at(at0 + i) + j] + b[b0 + j]
 
     i, j < LANES = LINE / itemsize
 
@@ -20,8 +20,9 @@ from .once import once_bare, written
 
 @once_bare
 def transpose(x, x0, at, at0, b, b0, y, y0, to, to0):
-    """x, b and y are arrays of one dtype, y apart from the others; at and to are arrays of np.intp;
-    offsets count from their first numbers, whatever their shapes."""
+    """x, b and y are arrays of one dtype, y apart from the others; offsets count from their first
+    numbers, whatever their shapes. at(i) is at[i] of an array of np.intp, or i·at of a number, and
+    so is to(i); b may be 0."""
     _transpose(x, x0, at, at0, b, b0, y, y0, to, to0)
 
 
@@ -38,17 +39,22 @@ def _define(bytes, builder, x, x0, at, at0, b, b0, y, y0, to, to0):
     of = lambda i: ir.Constant(ir.IntType(64), i)
     as_vector = lambda *place: builder.bitcast(builder.gep(place[0], [place[1]]),
                                                vector.as_pointer())
-    at, to = builder.gep(at, [at0]), builder.gep(to, [to0])
-    entry = lambda start, table, i: builder.add(start, builder.load(builder.gep(table, [of(i)])))
-    bias = builder.load(as_vector(b, b0), align=bytes)
-    rows = [builder.fadd(builder.load(as_vector(x, entry(x0, at, i)), align=bytes), bias)
-            for i in range(lanes)]
+
+    def entry(start, places, first, i):
+        i = builder.add(first, of(i))
+        number = isinstance(places.type, ir.IntType)
+        return builder.add(start, builder.mul(i, places) if number else
+                           builder.load(builder.gep(places, [i])))
+    rows = [builder.load(as_vector(x, entry(x0, at, at0, i)), align=bytes) for i in range(lanes)]
+    if not isinstance(b.type, ir.IntType):
+        bias = builder.load(as_vector(b, b0), align=bytes)
+        rows = [builder.fadd(row, bias) for row in rows]
     for apart in (2 ** n for n in range(lanes.bit_length() - 1)):
         for i in range(lanes):
             if not i & apart:
                 rows[i], rows[i + apart] = _exchange(builder, rows[i], rows[i + apart], apart)
     for j in range(lanes):
-        builder.store(rows[j], as_vector(y, entry(y0, to, j)), align=bytes)
+        builder.store(rows[j], as_vector(y, entry(y0, to, to0, j)), align=bytes)
 
 
 def _exchange(builder, low, high, apart):

@@ -25,7 +25,14 @@ import math
 import numpy as np
 from numba import prange
 
-from .columns import channels_first, channels_innermost, channels_last, even, filters_last
+from .columns import (
+    channels_first,
+    channels_innermost,
+    channels_last,
+    even,
+    filters_last,
+    pixel_places,
+)
 from .combination import combination
 from .common import buffer, chunks, empty, threaded
 from .matmul import matmul
@@ -50,7 +57,8 @@ def toom_cook(r):
 
 MATRICES = {r: toom_cook(r) for r in (2, 3)}
 _sums = combination([M for AT, BT, G in MATRICES.values() for M in (BT, AT, AT.T, G.T)])
-KRON = {r: np.kron(G, G) for r, (_, _, G) in MATRICES.items()}  # makes G w Gᵀ of flattened filters
+KRON = {(r, dtype): np.kron(G, G).astype(dtype)  # makes G w Gᵀ of flattened filters
+        for r, (_, _, G) in MATRICES.items() for dtype in (np.dtype("f4"), np.dtype("f8"))}
 
 
 @once_bare
@@ -102,7 +110,7 @@ def conv2d_weight(g, x, size, stride, padding):
 def _at_points(w, r):
     """G w Gᵀ of the filters w (r, r, …): (n², …)."""
     w = np.ascontiguousarray(w).reshape(r * r, -1)
-    return matmul.cpu(KRON[r].astype(w.dtype), w)
+    return matmul.cpu(KRON[r, w.dtype], w)
 
 
 @threaded
@@ -133,14 +141,14 @@ def _from_points_of(k, parts, r, gw):
 
 
 @once
-def _tiles(x, which, n, m, top, left, rows, columns, phases, image, half, v, tile, tiles):
+def _tiles(x, which, n, m, top, left, rows, columns, phases, image, places, half, v, tile, tiles):
     """v[i, a, tile, j, (b, c)] = (M d Mᵀ)[i, j] for all tiles d of the phases (a, b) of one image
     x (C, H, W), from `tile` on; M (n, m) is number `which`.
 
-    Tiles are m×m, 4 apart; image and half are buffers.
+    Tiles are m×m, 4 apart; image and half are buffers, places those of x in the image.
     """
     B, height, width = phases * len(x), 4 * rows + m - 4, 4 * columns + m - 4
-    channels_last(x, top, left, (phases * height, phases * width), image)
+    channels_last(x, top, left, (phases * height, phases * width), image, places)
     size = columns * n * B
     for h in range(phases * height):
         _combine(which, columns, B, image, h * width * B, B, 4 * B, half, h * size, B, n * B)
@@ -170,11 +178,13 @@ def _conv2d_of(chunk, x, u, b, padding, crop, y, r, out, chunks):
     half = buffer(columns * n * max(phases * height * B, 4 * rows * K), x)
     v = buffer(n * phases * tiles * n * B, x)
     m = buffer(n * tiles * n * K, x)
+    of_x = pixel_places(min(x.shape[2], phases * height), x.shape[3], phases * width, x.shape[1])
+    of_y = pixel_places(H, W, 4 * columns * out, y.shape[1])
     for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
         n0, n1 = item * images, min(N, (item + 1) * images)
         for i in range(n0, n1):
             _tiles(x[i], which + BT, n, n, padding[0], padding[1], rows, columns, phases,
-                   image, half, v, (i - n0) * rows * columns, tiles)
+                   image, of_x, half, v, (i - n0) * rows * columns, tiles)
         for i in range(n):
             for j in range(n):
                 for a in range(phases):
@@ -191,7 +201,7 @@ def _conv2d_of(chunk, x, u, b, padding, crop, y, r, out, chunks):
                         _combine(which + AT, columns, D, half,
                                  (h * rows + p) * size + a * D, K, n * K, image,
                                  ((4 * p + h) * out + a) * columns * 4 * D, D, 4 * D)
-            channels_first(image, 4 * columns * out, crop[0], crop[1], b, y[i])
+            channels_first(image, 4 * columns * out, crop[0], crop[1], b, y[i], of_y)
 
 
 @threaded
@@ -211,6 +221,8 @@ def _weight_of(chunk, g, x, padding, r, parts):
     half = buffer(height * columns * n * max(phases * B, K), x)
     v = buffer(n * phases * tiles * n * B, x)
     z = buffer(n * tiles * n * K, x)
+    of_x = pixel_places(min(x.shape[2], phases * height), x.shape[3], phases * width, x.shape[1])
+    of_g = pixel_places(P, Q, 4 * columns, K)
     first, last = chunk * items // chunks, (chunk + 1) * items // chunks
     if first == last:
         parts[chunk] = 0
@@ -219,8 +231,8 @@ def _weight_of(chunk, g, x, padding, r, parts):
         for i in range(n0, n1):
             tile = (i - n0) * rows * columns
             _tiles(x[i], which + BT, n, n, padding[0], padding[1], rows, columns, phases,
-                   image, half, v, tile, tiles)
-            _tiles(g[i], which + A, n, 4, 0, 0, rows, columns, 1, image, half, z, tile, tiles)
+                   image, of_x, half, v, tile, tiles)
+            _tiles(g[i], which + A, n, 4, 0, 0, rows, columns, 1, image, of_g, half, z, tile, tiles)
         for i in range(n):
             for j in range(n):
                 for a in range(phases):

@@ -99,6 +99,12 @@ def test_matmul(shapes, dtype):
             same(kernels.matmul, a, b)
 
 
+def test_a_long_sum_of_products_is_added_up_in_parts():
+    a = np.random.default_rng(0).standard_normal((200_000, 16), np.float32)
+    exact = a.T.astype(np.float64) @ a
+    assert abs(kernels.matmul(a.T, a) - exact).max() < 5e-6 * exact.max()  # in one: 4e-5
+
+
 @pytest.mark.parametrize("dtype, beside", [("f4", "i1"), ("f8", "f4")])
 def test_matmul_of_a_field_whose_rows_are_no_whole_numbers_apart(dtype, beside):
     rng, record = np.random.default_rng(0), np.zeros(100, [("a", dtype, (64,)), ("b", beside)])

@@ -81,6 +81,9 @@ def test_transpose(dtype):
     turn(x, 2, np.arange(-1, lanes) * (lanes + 3), 1, b, 1, y, 1,
          np.arange(lanes + 2)[::-1] * (lanes + 2), 2)
     assert (y == expected).all()
+    expected[:, 1:-1] = x[:, 2:-1].T
+    turn(x, 2, lanes + 3, 0, 0, 0, y, 1, lanes + 2, 0)  # numbers for tables, and nothing to add
+    assert (y == expected).all()
 
 
 @once

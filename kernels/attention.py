@@ -12,10 +12,9 @@ With g = ∂/∂o, δ[t] = Σ_e g[t,e]·o[t,e] and ds = p ∘ (g·vᵀ − δ):
     gv = pᵀ·g,   gq = scale · ds·k,   gk = scale · dsᵀ·q
 
 2·B·T·S·(D + E) FLOPs forward, 2.5 times that backward; at least q, k, v, o once through memory.
-The fast versions (FlashAttention, arXiv:2205.14135) never hold s (T, S): they work on blocks of
-ROWS × KEYS scores in cache. Forward, each row keeps the maximum and the sum so far, and what it has
-gathered is scaled down when the maximum grows; backward, p is made again from lse. On the CPU a
-block is sᵀ = k·qᵀ, so that maxima and sums over keys are those of whole vectors of rows.
+The fast versions (FlashAttention, arXiv:2205.14135) hold blocks of ROWS × KEYS scores, in cache.
+Forward, each row keeps the maximum and the sum so far, and what it has gathered is scaled down when
+the maximum grows; backward, p is made again from lse. On the CPU vectors run over rows, in sᵀ.
 """
 
 import math
@@ -87,9 +86,8 @@ def _turned(q, t0, t1, scale):
 @once
 def _scores(turned, k, mask, n, rows, keys, is_causal, s):
     """sᵀ of ranges of keys and rows of sequence n, into s (KEYS, ROWS); turned: of those rows."""
-    (t0, t1), (s0, s1), D = rows, keys, k.shape[2]
-    product(s1 - s0, t1 - t0, D, k, (n * k.shape[1] + s0) * D, D, 1, turned, 0, ROWS, False, s, 0,
-            ROWS)
+    (t0, t1), (s0, s1), (S, D) = rows, keys, k.shape[1:]
+    product(s1 - s0, t1 - t0, D, k, (n * S + s0) * D, D, 1, turned, 0, ROWS, False, s, 0, ROWS)
     for j in range(s1 - s0):
         if len(mask):
             for i in range(t1 - t0):
@@ -296,8 +294,7 @@ def _backward_of(item, g, o, lse, q, k, v, mask, is_causal, scale, gq, gk, gv):
                 exp_shifted(row, shift[t0:])
                 for i in range(len(row)):
                     slope[i] = row[i] * (slope[i] - delta[t0 + i]) * scale
-            row, key = n * T + t0, n * S + s0
-            product(s1 - s0, E, t1 - t0, p, 0, ROWS, 1, g, row * E, E, True, gv, key * E, E)
-            product(s1 - s0, D, t1 - t0, ds, 0, ROWS, 1, q, row * D, D, True, gk, key * D, D)
-            product(t1 - t0, D, s1 - s0, ds, 0, 1, ROWS, k, key * D, D, True, gq,
-                    (part * len(q) * T + row) * D, D)
+            at, key = n * T + t0, n * S + s0
+            product(s1 - s0, E, t1 - t0, p, 0, ROWS, 1, g, at * E, E, True, gv, key * E, E)
+            product(s1 - s0, D, t1 - t0, ds, 0, ROWS, 1, q, at * D, D, True, gk, key * D, D)
+            product(t1 - t0, D, s1 - s0, ds, 0, 1, ROWS, k, key * D, D, True, gq[part], at * D, D)

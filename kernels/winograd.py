@@ -34,12 +34,13 @@ from .columns import (
     pixel_places,
 )
 from .combination import combination
-from .common import buffer, chunks, empty, threaded
+from .common import buffer, chunks, compiled, empty, threaded
 from .matmul import matmul
 from .once import once, once_bare
 from .product import product
 
-TILES = 24  # tiles in a block, at least: few, so that all of them stay in cache
+TILES = 24  # tiles in a block, at least: few, so that all of them stay in cache with the filters
+MANY, LARGE = 64, 1 << 20  # tiles for each reading of filters of so many bytes, which do not stay
 FEWEST = 32  # tiles for which the filters' transform pays
 
 
@@ -158,6 +159,12 @@ def _tiles(x, which, n, m, top, left, rows, columns, phases, image, places, half
                      v, (a * tiles + tile) * n * B + r * size, phases * tiles * n * B, 0)
 
 
+@compiled
+def _images(N, chunks, tiles, filters):
+    """How many images of so many tiles make a block."""
+    return even(N, chunks, -(-(MANY if filters.nbytes > LARGE else TILES) // tiles))
+
+
 @threaded
 def _conv2d(x, u, b, padding, crop, y, r, out, chunks):
     for chunk in prange(chunks):
@@ -171,7 +178,7 @@ def _conv2d_of(chunk, x, u, b, padding, crop, y, r, out, chunks):
     (N, _, H, W), n, (_, phases, B, K) = y.shape, r + 3, u.shape
     which = OTHERS * (r - 2)
     rows, columns = (H + crop[0] - 1) // out // 4 + 1, (W + crop[1] - 1) // out // 4 + 1
-    images = even(N, chunks, -(-TILES // (rows * columns)))
+    images = _images(N, chunks, rows * columns, u)
     tiles, items = images * rows * columns, -(-N // images)
     height, width, D, size = 4 * rows + n - 4, 4 * columns + n - 4, K // out, columns * n * K
     image = buffer(height * width * max(phases * B, K), x)
@@ -214,7 +221,7 @@ def _weight(g, x, padding, r, parts):
 def _weight_of(chunk, g, x, padding, r, parts):
     (N, K, P, Q), (chunks, _, phases, _, B) = g.shape, parts.shape
     n, which, rows, columns = r + 3, OTHERS * (r - 2), -(-P // 4), -(-Q // 4)
-    images = even(N, chunks, -(-TILES // (rows * columns)))
+    images = _images(N, chunks, rows * columns, parts[chunk])
     tiles, items = images * rows * columns, -(-N // images)
     height, width = 4 * rows + n - 4, 4 * columns + n - 4
     image = buffer(height * width * max(phases * B, K), x)

@@ -43,6 +43,9 @@ class Optimizer:
     def step(self, grads, factor=1.0):
         """One step down `factor` times the gradients, a dict (or list) like the parameters."""
         if not isinstance(grads, dict):
+            if len(grads) != len(self.params):
+                raise ValueError(f"{type(self).__name__}.step: {len(grads)} gradients for "
+                                 f"{len(self.params)} parameters")
             grads = dict(zip(self.params, grads, strict=True))
         if grads.keys() != self.params.keys():
             odd = next(iter(grads.keys() ^ self.params.keys()))
@@ -109,6 +112,9 @@ class RMSprop(Optimizer):
     moments = ("v", "b")
 
     def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0):
+        if not 0 <= alpha < 1 or not eps >= 0:
+            raise ValueError(f"RMSprop: alpha must lie in [0, 1) and eps must not be negative, got "
+                             f"{alpha} and {eps}")
         self.alpha, self.eps, self.weight_decay, self.momentum = alpha, eps, weight_decay, momentum
         super().__init__(params, lr)
 
@@ -128,9 +134,9 @@ class Adam(Optimizer):
     decoupled = False
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-        if not all(0 <= beta < 1 for beta in betas) or not eps >= 0:
-            raise ValueError(f"{type(self).__name__}: betas must lie in [0, 1) and eps must not be "
-                             f"negative, got {betas} and {eps}")
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas) or not eps >= 0:
+            raise ValueError(f"{type(self).__name__}: two betas must lie in [0, 1) and eps must "
+                             f"not be negative, got {betas} and {eps}")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         super().__init__(params, lr)
 

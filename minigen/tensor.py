@@ -152,7 +152,7 @@ class Tensor:
         return int(self.item())
 
     def __format__(self, spec):
-        return format(self.item() if spec and self.size == 1 else repr(self), spec)
+        return format(self.item() if spec else repr(self), spec)
 
     def __repr__(self):
         values = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=200)
@@ -185,9 +185,9 @@ def tensor(a, requires_grad=False):
 
 def as_array(a, who=""):
     if isinstance(a, (np.ndarray, np.generic)):
-        if a.dtype.kind == "c":
-            raise TypeError(f"{who}expected real numbers, got {a.dtype}: pass .real and .imag")
-        return np.asarray(a)
+        if a.dtype.kind not in "fiub":
+            raise TypeError(f"{who}expected real numbers, got {a.dtype}")
+        return np.asarray(a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("=")))
     if isinstance(a, (list, tuple, int, float)):
         booleans = not np.isscalar(a) and np.asarray(a).dtype == bool
         return np.array(a, None if booleans else np.float32)

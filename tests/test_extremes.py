@@ -26,6 +26,7 @@ INF, BIG = math.inf, 1e300
 @pytest.mark.parametrize("f, xs, ys, slopes", [
     (mg.sigmoid, (-INF, -BIG, 0, BIG, INF), (0, 0, 0.5, 1, 1), (0, 0, 0.25, 0, 0)),
     (mg.logsigmoid, (-BIG, BIG, INF), (-BIG, 0, 0), (1, 0, 0)),
+    (mg.ops.special.wrightomega, (-INF, -BIG, BIG), (0, 0, BIG), (0, 0, 1)),
     (mg.softplus, (-INF, -BIG, BIG, INF), (0, 0, BIG, INF), (0, 0, 1, 1)),
     (mg.tanh, (-INF, INF), (-1, 1), (0, 0)),
     (mg.erf, (-1e100, 1e100), (-1, 1), (0, 0)),

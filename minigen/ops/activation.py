@@ -5,7 +5,7 @@ import math
 from minigen import kernels
 from minigen.operands import lifted
 from minigen.operation import op
-from minigen.ops.math import keep, tanh, where
+from minigen.ops.math import as_float, keep, tanh, where
 from minigen.ops.special import erf
 from minigen.tensor import xp
 
@@ -81,11 +81,12 @@ def silu(x): return x * sigmoid(x)
 @lifted("x")
 def logsigmoid(x):
     """log σ(x) = −softplus(−x), accurate where σ(x) rounds to 0."""
-    return -softplus(-x, threshold=math.inf)
+    return -softplus(-1.0 * x, threshold=math.inf)  # −x of bytes would be bytes
 
 @op
 def softplus(x, *, beta=1.0, threshold=20.0):
     """log(1 + e^(βx)) / β; the line x where βx > threshold, as in PyTorch."""
+    x = as_float(x)
     z = beta * x
     soft = xp(x).maximum(z, 0) + xp(x).log1p(xp(x).exp(-xp(x).abs(z)))
     return xp(x).where(z > threshold, x, soft / beta)

@@ -78,32 +78,36 @@ def power(g, y, a, b):
         return g * y * (math.log(a or 1) if a >= 0 else math.nan)
     return ga, gb
 
+def as_float(x):
+    """x, integers as float32: of bytes NumPy's functions make float16, three digits."""
+    return x if x is None or x.dtype in FLOATS else x.astype(np.float32)
+
 @op
-def exp(x): return xp(x).exp(x)
+def exp(x): return xp(x).exp(as_float(x))
 @exp.vjp
 def exp(g, y): return g * y
 
 @op
 def expm1(x):
     """e^x − 1, accurate near 0."""
-    return xp(x).expm1(x)
+    return xp(x).expm1(as_float(x))
 @expm1.vjp
 def expm1(g, y): return g * (y + 1)
 
 @op
-def log(x): return xp(x).log(x)
+def log(x): return xp(x).log(as_float(x))
 @log.vjp
 def log(g, x): return g / x
 
 @op
 def log1p(x):
     """log(1 + x), accurate near 0."""
-    return xp(x).log1p(x)
+    return xp(x).log1p(as_float(x))
 @log1p.vjp
 def log1p(g, x): return g / (1 + x)
 
 @op
-def sqrt(x): return xp(x).sqrt(x)
+def sqrt(x): return xp(x).sqrt(as_float(x))
 @sqrt.vjp
 def sqrt(g, y): return g * 0.5 / y
 
@@ -113,27 +117,27 @@ def square(x): return x * x
 def square(g, x): return g * (2 * x)
 
 @op
-def sin(x): return xp(x).sin(x)
+def sin(x): return xp(x).sin(as_float(x))
 @sin.vjp
 def sin(g, x): return g * cos(x)
 
 @op
-def cos(x): return xp(x).cos(x)
+def cos(x): return xp(x).cos(as_float(x))
 @cos.vjp
 def cos(g, x): return -g * sin(x)
 
 @op
-def tan(x): return xp(x).tan(x)
+def tan(x): return xp(x).tan(as_float(x))
 @tan.vjp
 def tan(g, y): return g * (1 + y * y)
 
 @op
-def arctan(x): return xp(x).arctan(x)
+def arctan(x): return xp(x).arctan(as_float(x))
 @arctan.vjp
 def arctan(g, x): return g / (1 + x * x)
 
 @op
-def tanh(x): return xp(x).tanh(x)
+def tanh(x): return xp(x).tanh(as_float(x))
 @tanh.vjp
 def tanh(g, y): return g * (1 - y * y)
 
@@ -217,8 +221,9 @@ def round(x, *, decimals=0): return xp(x).round(x, decimals)
 
 def _comparison(name, symbol):
     def compare(a, b):
-        a, b = (v.data if isinstance(v, Tensor) else v if isinstance(v, (int, float, np.generic))
-                else as_array(v, f"{name}: {key}: ") for key, v in (("a", a), ("b", b)))
+        a, b = (v.data if isinstance(v, Tensor) else v.item() if isinstance(v, np.generic)
+                else v if isinstance(v, (int, float)) else as_array(v, f"{name}: {key}: ")
+                for key, v in (("a", a), ("b", b)))
         try:
             return Tensor(xp(a).asarray(getattr(xp(a, b), name)(a, b)))
         except ValueError as e:

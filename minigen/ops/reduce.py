@@ -8,7 +8,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from minigen import kernels
 from minigen.operands import lifted
 from minigen.operation import op
-from minigen.ops.math import exp, floats, where
+from minigen.ops.math import as_float, exp, floats, where
 from minigen.ops.shape import (
     broadcast_to,
     expand_dims,
@@ -149,6 +149,7 @@ def cumsum(g, _x, *, axis):
 @op
 def logsumexp(x, *, axis=None, keepdims=False):
     """log Σ e^x, with the largest x taken out so that nothing overflows."""
+    x = as_float(x)
     top = x.max(axis, keepdims=True)
     top = xp(x).where(xp(x).isfinite(top), top, 0)
     with np.errstate(divide="ignore"):  # log 0 = −∞ is right where every x is −∞

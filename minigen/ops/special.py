@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from minigen.operation import op
-from minigen.ops.math import exp, where
+from minigen.ops.math import as_float, exp, where
 from minigen.tensor import xp
 
 __all__ = ["erf", "log_ndtr", "wrightomega"]
@@ -31,11 +31,12 @@ def erf(g, x): return g * (2 / math.sqrt(math.pi)) * exp(-x * x)
 def wrightomega(x):
     """W(e^x), where W(a) is Lambert's function: the ω > 0 with ω + log ω = x. For x > 88 this is a
     float32 and e^x is not."""
-    m = xp(x)
-    y = m.where(x < 1, x, m.log(m.maximum(x, 1)))  # log ω, by Newton's method on y + e^y = x
+    m, x = xp(x), as_float(x)
+    z = m.where(m.isinf(x), 0, x)  # there ω is e^−∞ or ∞
+    y = m.where(z < 1, z, m.log(m.maximum(z, 1)))  # log ω, by Newton's method on y + e^y = z
     for _ in range(6):
-        y = y - (y + m.exp(y) - x) / (1 + m.exp(y))
-    return m.exp(y)
+        y = y - (y + m.exp(y) - z) / (1 + m.exp(y))
+    return m.where(m.isinf(x), m.maximum(x, 0), m.exp(y))
 @wrightomega.vjp
 def wrightomega(g, y): return g * y / (1 + y)
 

@@ -33,7 +33,7 @@ from .matmul import matmul
 from .optim import adam, ema, rmsprop, sgd
 from .philox import random_bits, random_normal, random_uniform
 from .pool import avg_pool2d, avg_pool2d_transpose, max_pool2d, max_pool2d_at, max_unpool2d
-from .softmax import log_softmax, softmax
+from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from .sums import add, channel_sum, square_sum
 from .upsample import (
     upsample_bilinear,
@@ -48,8 +48,9 @@ __all__ = [
     "conv2d_weight", "conv_transpose2d", "cross_entropy", "cross_entropy_backward", "elu",
     "elu_backward", "ema", "gelu", "gelu_backward", "group_norm", "group_norm_backward", "keep",
     "layer_norm", "layer_norm_backward", "leaky_relu", "leaky_relu_backward", "log_softmax",
-    "matmul", "max_pool2d", "max_pool2d_at", "max_unpool2d", "precision", "random_bits",
-    "random_normal", "random_uniform", "relu", "relu_backward", "rmsprop", "sgd", "sigmoid",
-    "sigmoid_backward", "silu", "silu_backward", "softmax", "square_sum", "upsample_bilinear",
-    "upsample_bilinear_transpose", "upsample_nearest", "upsample_nearest_transpose",
+    "log_softmax_backward", "matmul", "max_pool2d", "max_pool2d_at", "max_unpool2d", "precision",
+    "random_bits", "random_normal", "random_uniform", "relu", "relu_backward", "rmsprop", "sgd",
+    "sigmoid", "sigmoid_backward", "silu", "silu_backward", "softmax", "softmax_backward",
+    "square_sum", "upsample_bilinear", "upsample_bilinear_transpose", "upsample_nearest",
+    "upsample_nearest_transpose",
 ]

@@ -2,7 +2,8 @@
 
    x is (A, C, B). Where B = 1 the C numbers of a row lie together, and a warp takes a row; else
    neighbouring rows lie together, and a thread takes one. Three passes, of which two come from
-   the cache, about 6 FLOPs and an exponential an element; x and y once through memory. */
+   the cache, about 6 FLOPs and an exponential an element; x and y once through memory. The adjoints
+   take two passes over g and y. */
 #include "reduce.cuh"
 
 template <bool LOG>
@@ -18,9 +19,33 @@ __device__ void softmax_of(const Real* x, Real* y, long long rows, int C, int B)
   });
 }
 
+template <bool LOG>
+__device__ void softmax_adjoint(const Real* g, const Real* y, Real* gx, long long rows, int C,
+                                int B) {
+  const Row r(C, B);
+  if (r.row >= rows) return;
+  Real sum = 0;
+  auto place = [&](int c) { return r.begin + (long long)c * B; };
+  auto slope = [&](int c) { return g[place(c)]; };
+  each(r.first, C, r.step, slope,
+       [&](int c, Real here) { sum += LOG ? here : here * y[place(c)]; });
+  if (r.whole) sum = warp_sum(sum);
+  each(r.first, C, r.step, slope, [&](int c, Real here) {
+    gx[place(c)] = LOG ? here - exp(y[place(c)]) * sum : y[place(c)] * (here - sum);
+  });
+}
+
 extern "C" __global__ void softmax(const Real* x, Real* y, long long rows, int C, int B) {
   softmax_of<false>(x, y, rows, C, B);
 }
 extern "C" __global__ void log_softmax(const Real* x, Real* y, long long rows, int C, int B) {
   softmax_of<true>(x, y, rows, C, B);
+}
+extern "C" __global__ void softmax_backward(const Real* g, const Real* y, Real* gx, long long rows,
+                                            int C, int B) {
+  softmax_adjoint<false>(g, y, gx, rows, C, B);
+}
+extern "C" __global__ void log_softmax_backward(const Real* g, const Real* y, Real* gx,
+                                                long long rows, int C, int B) {
+  softmax_adjoint<true>(g, y, gx, rows, C, B);
 }

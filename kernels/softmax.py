@@ -1,10 +1,14 @@
-"""Softmax and its logarithm along one axis
+"""Softmax and its logarithm along one axis, and their adjoints
 
-    softmax       y[a,c,b] = e^x[a,c,b] / Σ_{j<C} e^x[a,j,b]
-    log_softmax   y[a,c,b] = x[a,c,b] − log Σ_{j<C} e^x[a,j,b]
+    softmax                y[a,c,b] = e^x[a,c,b] / Σ_{j<C} e^x[a,j,b]
+    log_softmax            y[a,c,b] = x[a,c,b] − log Σ_{j<C} e^x[a,j,b]
+    softmax_backward      gx[a,c,b] = y[a,c,b] · (g[a,c,b] − Σ_{j<C} g[a,j,b]·y[a,j,b])
+    log_softmax_backward  gx[a,c,b] = g[a,c,b] − e^y[a,c,b] · Σ_{j<C} g[a,j,b]
 
-    x (A, C, B) → y (A, C, B);  the largest x[a,:,b] is taken out first, so that nothing overflows;
-    an x[a,c,b] of −∞ beside others gives y = 0, exactly
+    x (A, C, B) → y (A, C, B), g, y (A, C, B) → gx (A, C, B)
+
+The largest x[a,:,b] is taken out first, so that nothing overflows; an x[a,c,b] of −∞ beside others
+gives y = 0, exactly.
 
 About 6 FLOPs and an exponential an element; x and y at least once through memory. The fast versions
 keep a row, or the rows of one a, in cache for all passes. On the CPU a thread takes a range of a,
@@ -51,6 +55,35 @@ def _on_threads(x, log):
     return y
 
 
+@kernel(g="A C B", y="A C B")
+def softmax_backward(g, y):
+    return y * (g - (g * y).sum(1, keepdims=True))
+
+
+@kernel(g="A C B", y="A C B")
+def log_softmax_backward(g, y):
+    return g - np.exp(y) * g.sum(1, keepdims=True)
+
+
+@softmax_backward.version("cpu")
+def softmax_backward(g, y):
+    return _back_on_threads(g, y, False)
+
+
+@log_softmax_backward.version("cpu")
+def log_softmax_backward(g, y):
+    return _back_on_threads(g, y, True)
+
+
+def _back_on_threads(g, y, log):
+    gx = empty(y.shape, y.dtype)
+    if y.shape[2] == 1:
+        _rows_backward(g[..., 0], y[..., 0], gx[..., 0], log)
+    else:
+        _columns_backward(g, y, gx, log)
+    return gx
+
+
 @threaded
 def _rows(x, y, log):
     """Along the last axis of x (A, C)."""
@@ -91,6 +124,30 @@ def _columns(x, y, log):
                 y[a, c, b] = y[a, c, b] - total[b] if log else y[a, c, b] * total[b]
 
 
+@threaded
+def _rows_backward(g, y, gx, log):
+    for a in prange(len(y)):
+        of_g, of_y, to, total = g[a], y[a], gx[a], y.dtype.type(0)
+        for c in range(len(to)):
+            total += of_g[c] if log else of_g[c] * of_y[c]
+        for c in range(len(to)):
+            to[c] = of_g[c] - exp(of_y[c]) * total if log else of_y[c] * (of_g[c] - total)
+
+
+@threaded
+def _columns_backward(g, y, gx, log):
+    A, C, B = y.shape
+    for a in prange(A):
+        total = np.zeros(B, y.dtype)
+        for c in range(C):
+            for b in range(B):
+                total[b] += g[a, c, b] if log else g[a, c, b] * y[a, c, b]
+        for c in range(C):
+            for b in range(B):
+                here, slope = y[a, c, b], g[a, c, b]
+                gx[a, c, b] = slope - exp(here) * total[b] if log else here * (slope - total[b])
+
+
 @softmax.version("cuda")
 def softmax(x):
     return _launch("softmax", x)
@@ -101,7 +158,17 @@ def log_softmax(x):
     return _launch("log_softmax", x)
 
 
-def _launch(name, x):
-    y = xp(x).empty_like(x)
-    launch_rows("softmax.cu", name, x, (x, y))
-    return y
+@softmax_backward.version("cuda")
+def softmax_backward(g, y):
+    return _launch("softmax_backward", g, y)
+
+
+@log_softmax_backward.version("cuda")
+def log_softmax_backward(g, y):
+    return _launch("log_softmax_backward", g, y)
+
+
+def _launch(name, *arrays):
+    result = xp(arrays[0]).empty_like(arrays[0])
+    launch_rows("softmax.cu", name, result, (*arrays, result))
+    return result

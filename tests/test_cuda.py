@@ -213,6 +213,7 @@ def cases():
     yield "upsample_bilinear_transpose", (g, (7, 9))
     yield "upsample_nearest", (g, (7, 9))
     yield "log_softmax", (normal(5, 33, 1),)
+    yield "softmax_backward", tuple(normal(2, 5, 33, 1))
     t = np.arange(80).reshape(2, 40) % 3
     yield "cross_entropy", (normal(2, 3, 40), t)
     yield "cross_entropy_backward", (normal(2, 40), normal(2, 3, 40), t, normal(2, 40))

@@ -142,7 +142,9 @@ def test_softmax(on, name, shape, dtype):
     if len(x) > 1:
         x[1, 0] = np.nan
         x[0, 1:] = -np.inf
-    same(on, getattr(kernels, name), x)
+    y = same(on, getattr(kernels, name), x)
+    same(on, getattr(kernels, name + "_backward"), normal(np.random.default_rng(1), dtype, *shape),
+         y)
 
 
 def draw(on, name, dtype, n, seed, first):

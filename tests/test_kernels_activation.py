@@ -70,6 +70,15 @@ def test_the_normals_tail_is_as_exact_as_stated():
     np.testing.assert_array_equal(each(np.array([1e30, INF, np.nan], np.float32)), [0, 0, np.nan])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(5, 70, 1), (3, 7, 40), (0, 3, 1), (2, 1, 3)])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax_and_its_adjoint(name, shape, dtype):
+    rng = np.random.default_rng(0)
+    x, g = (10 * rng.standard_normal((2, *shape))).astype(dtype)
+    same(getattr(kernels, name + "_backward"), g, same(getattr(kernels, name), x))
+
+
 @pytest.mark.parametrize("shape", [(1, 3, 1), (1, 3, 40)])
 def test_softmax_of_minus_infinity_is_0(shape):
     x = np.zeros(shape, np.float32)

@@ -171,11 +171,28 @@ def softmax(x, *, axis=-1):
     """e^x / Σ e^x along the axis."""
     return kernels.softmax(_middle(x, axis)).reshape(x.shape)
 @softmax.vjp
-def softmax(g, y, *, axis): return y * (g - sum(g * y, axis, keepdims=True))
+def softmax(g, y, *, axis): return _softmax_backward(g, y, axis=axis)
+
+@op
+def _softmax_backward(g, p, *, axis):  # p (g − Σ g p): g times a symmetric matrix
+    return kernels.softmax_backward(_middle(g, axis), _middle(p, axis)).reshape(p.shape)
+@_softmax_backward.vjp
+def _softmax_backward(h, g, p, *, axis):
+    total = lambda x: sum(x, axis, keepdims=True)
+    return (lambda: _softmax_backward(h, p, axis=axis),
+            lambda: h * (g - total(g * p)) - g * total(h * p))
 
 @op
 def log_softmax(x, *, axis=-1):
     """x − log Σ e^x along the axis."""
     return kernels.log_softmax(_middle(x, axis)).reshape(x.shape)
 @log_softmax.vjp
-def log_softmax(g, y, *, axis): return g - exp(y) * sum(g, axis, keepdims=True)
+def log_softmax(g, y, *, axis): return _log_softmax_backward(g, y, axis=axis)
+
+@op
+def _log_softmax_backward(g, log_p, *, axis):
+    return kernels.log_softmax_backward(_middle(g, axis), _middle(log_p, axis)).reshape(g.shape)
+@_log_softmax_backward.vjp
+def _log_softmax_backward(h, g, log_p, *, axis):
+    total = lambda x: sum(x, axis, keepdims=True)
+    return (lambda: h - total(h * exp(log_p)), lambda: -h * exp(log_p) * total(g))

@@ -65,8 +65,8 @@ def _once(function, passed):
 
 def _lent(context, builder, kind, a):
     """An array that is not counted: it outlives the call, which must not return it. Numba counts
-    each slice of an array, with atomic instructions, of which two cost as much as a product of 16×16
-    numbers: a tenth of DDPM's step went there."""
+    each slice of an array, with atomic instructions, of which two cost as much as a product of
+    16×16 numbers: a tenth of DDPM's step went there."""
     if not isinstance(kind, types.Array):
         return a
     array = context.make_array(kind)(context, builder, a)

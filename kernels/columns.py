@@ -89,8 +89,8 @@ def pixel_places(H, W, width, C):
 @once
 def channels_last(x, top, left, size, image, places):
     """Write x (C, H, W) to image (h, w, C), size = (h, w), with `top` rows of zeros above it and
-    `left` columns to its left; a negative top leaves out rows. places: `pixel_places`
-    of min(H, h) rows, or C where the pixels lie together, w = W."""
+    `left` columns to its left; a negative top leaves out rows. places: `pixel_places` of min(H, h)
+    rows, or C where the pixels lie together, w = W."""
     (C, H, W), (h, w), lanes = x.shape, size, LINE // x.itemsize
     i0, i1 = min(max(top, 0), h), max(min(top + H, h), 0)  # none where all is padding
     j0, j1 = min(left, w), min(left + W, w)
@@ -100,10 +100,10 @@ def channels_last(x, top, left, size, image, places):
         for j in range(len(gap)):
             gap[j] = 0
         done = (i * w + j1) * C
-    plane, all = x.strides[0] // x.itemsize, (i1 - i0) * W
-    whole = C - C % lanes if j1 - j0 == W and all >= lanes else 0
-    for p in range(0, all if whole else 0, lanes):
-        p = min(p, all - lanes)
+    plane, count = x.strides[0] // x.itemsize, (i1 - i0) * W
+    whole = C - C % lanes if j1 - j0 == W and count >= lanes else 0
+    for p in range(0, count if whole else 0, lanes):
+        p = min(p, count - lanes)
         for c in range(0, whole, lanes):
             transpose(x, c * plane + (i0 - top) * W + p, plane, 0, 0, 0,
                       image, (i0 * w + j0) * C + c, places, p)

@@ -64,8 +64,8 @@ def test_load_state_dict_is_strict_and_changes_nothing_when_it_refuses():
 
 @pytest.mark.parametrize("bias, words", [
     (np.array(["a", "b"]), "expected real numbers, got <U1"), ("ab", "got str"),
-    (np.array([1e300, 0]), "overflow"), (np.array([1j, 0]), "expected real"), ([[1], [1, 2]], "setting"),
-    ([1.0], r"is \(1,\), the model's \(2,\)"),
+    (np.array([1e300, 0]), "overflow"), (np.array([1j, 0]), "expected real"),
+    ([[1], [1, 2]], "setting"), ([1.0], r"is \(1,\), the model's \(2,\)"),
 ])
 def test_load_state_dict_converts_everything_before_it_writes(bias, words):
     layer = nn.Linear(2, 2, rng=RNG(0))

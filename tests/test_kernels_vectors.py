@@ -16,6 +16,7 @@ from minigen.kernels.common import PAGE, compiled, empty
 from minigen.kernels.once import once, once_bare
 from minigen.kernels.product import product
 from minigen.kernels.transpose import transpose
+from numba import njit
 
 MATRICES = [np.array([[1.0, 0, -2], [0, -1, 0.5]]), np.array([[-3.0], [1], [-1], [0.25]])]
 _combine = combination(MATRICES)
@@ -118,6 +119,18 @@ def test_once(tmp_path):
                               capture_output=True, text=True,
                               env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)})
         assert done.stdout.strip() == f"{times} [[2.0, 2.0, 1.0], [2.0, 2.0, 1.0]]", done.stderr
+
+
+def test_arrays_are_lent_to_compiled_functions():
+    """Without the block of memory (the third argument of the call) that would be counted."""
+    @njit
+    def lend(x):
+        doubled(x[0], 2)
+
+    lend(np.ones((2, 3)))
+    code = lend.overloads[lend.signatures[0]].library.get_llvm_str()
+    call, = re.findall(r'call .*vectors\.doubled.*"\((.*)\)', code)
+    assert call.split(", ")[2] == "ptr null"
 
 
 def test_large_results_start_a_page():

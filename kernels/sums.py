@@ -32,7 +32,7 @@ def channel_sum(x):
     if x.size <= PART:
         return x.sum((0, 2))
     parts = np.empty((chunks(len(x)), x.shape[1]))
-    _channel_sum(x, parts)
+    _channel_sum(x, 1 if len(parts) > 1 else chunks(x.shape[1]), parts)
     return parts.sum(0).astype(x.dtype)
 
 
@@ -115,13 +115,16 @@ def _squares(x):
 
 
 @threaded
-def _channel_sum(x, parts):
+def _channel_sum(x, ranges, parts):
+    """A thread takes a range of images, or of one image one of so many ranges of channels."""
     (N, C, L), (T, _) = x.shape, parts.shape
-    for t in prange(T):
-        for c in range(C):
+    for item in prange(T * ranges):
+        t, of_c = item // ranges, item % ranges
+        first, last = of_c * C // ranges, (of_c + 1) * C // ranges
+        for c in range(first, last):
             parts[t, c] = 0
         for n in range(t * N // T, (t + 1) * N // T):
-            for c in range(C):
+            for c in range(first, last):
                 for start in range(0, L, PART):
                     parts[t, c] += _sum(x[n, c, start:start + PART])
 

@@ -14,6 +14,7 @@ from kernel_checks import (
     same,
 )
 
+import minigen
 from minigen import kernels
 
 # ----------------------------------------------------------------------------------------- dispatch
@@ -115,8 +116,18 @@ def test_matmul_of_a_field_whose_rows_are_no_whole_numbers_apart(dtype, beside):
 
 # --------------------------------------------------------------------------------------------- sums
 
+@pytest.mark.parametrize("axis", [None, -1, (0, 1, 2), (0, 2), 0])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_large_sums_and_means(axis, keepdims):
+    x = 1 + np.random.default_rng(0).standard_normal((30, 40, 50), np.float32)
+    for f, exact in ((minigen.sum, np.sum), (minigen.mean, np.mean)):
+        y, want = f(x, axis, keepdims).numpy(), exact(x.astype(np.float64), axis, keepdims=keepdims)
+        assert y.shape == want.shape and y.dtype == np.float32
+        np.testing.assert_allclose(y, want, rtol=2e-6)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(0, 3, 5), (3, 5, 7), (40, 3, 5000)])
+@pytest.mark.parametrize("shape", [(0, 3, 5), (3, 5, 7), (40, 3, 5000), (1, 7, 5000)])
 def test_sums(shape, dtype):
     x = 1 + np.random.default_rng(0).standard_normal(shape).astype(dtype)
     exact = x.astype(np.longdouble)

@@ -8,7 +8,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from minigen import kernels
 from minigen.operands import lifted
 from minigen.operation import op
-from minigen.ops.math import as_float, exp, floats, where
+from minigen.ops.math import LARGE, as_float, exp, floats, where
 from minigen.ops.shape import (
     broadcast_to,
     expand_dims,
@@ -38,18 +38,33 @@ def _count(x, axis, ddof=0):
         raise ValueError(f"ddof {ddof} is more than the {n} numbers along axis {axis} of {x.shape}")
     return n - ddof
 
+def _sum(x, axis, keepdims):
+    """x.sum; by a kernel over all axes but the second, as in the gradient of a bias, and of a large
+    array on the CPU over all axes or the last."""
+    axes = range(x.ndim) if axis is None else axis if type(axis) is tuple else (axis,)
+    kept = [i for i in range(x.ndim) if i not in axes and i - x.ndim not in axes]
+    real = x.dtype in FLOATS
+    large = real and type(x) is np.ndarray and x.size > LARGE and x.flags.c_contiguous
+    if real and kept == [1] and x.ndim > 2:
+        ncl = *x.shape[:2], math.prod(x.shape[2:])
+    elif large and not kept:
+        ncl = -1, 1, x.shape[-1]
+    elif large and kept == [*range(x.ndim - 1)]:
+        ncl = 1, -1, x.shape[-1]
+    else:
+        return x.sum(axis, keepdims=keepdims)
+    shape = [n if i in kept else 1 for i, n in enumerate(x.shape) if keepdims or i in kept]
+    return kernels.channel_sum(x.reshape(ncl)).reshape(shape)
+
 @op
-def sum(x, *, axis=None, keepdims=False):
-    if axis == (0, *range(2, x.ndim)) and x.ndim > 2 and x.dtype in FLOATS:  # a bias's gradient
-        y = kernels.channel_sum(x.reshape(*x.shape[:2], math.prod(x.shape[2:])))
-        return y.reshape(1, -1, *[1] * (x.ndim - 2)) if keepdims else y
-    return x.sum(axis, keepdims=keepdims)
+def sum(x, *, axis=None, keepdims=False): return _sum(x, axis, keepdims)
 @sum.vjp
 def sum(g, _x, *, axis, keepdims):
     return broadcast_to(_expand(g, _x, axis, keepdims), shape=_x.shape)
 
 @op
-def mean(x, *, axis=None, keepdims=False): return x.mean(axis, keepdims=keepdims)
+def mean(x, *, axis=None, keepdims=False):
+    return _sum(x, axis, keepdims) / _count(x, axis)
 @mean.vjp
 def mean(g, _x, *, axis, keepdims):
     return broadcast_to(_expand(g, _x, axis, keepdims) / _count(_x, axis), shape=_x.shape)

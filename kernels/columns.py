@@ -76,21 +76,23 @@ def blocking(N, rows, pixels, threads, itemsize):
 
 
 @once
-def pixel_places(H, W, width, C):
-    """Where H rows of W pixels are in an image (h, width, C), from the first of them on."""
-    places = np.empty(H * W, np.intp)
-    for i in range(H):
+def pixel_places(pixels, size, C):
+    """Where pixels (H, W) are in an image (h, w, C), size = (h, w), which has room for all columns
+    and perhaps not for all rows, from the first of them on."""
+    (H, W), (h, w) = pixels, size
+    places = np.empty(min(H, h) * W, np.intp)
+    for i in range(min(H, h)):
         row = places[i * W:(i + 1) * W]
         for j in range(W):
-            row[j] = (i * width + j) * C
+            row[j] = (i * w + j) * C
     return places
 
 
 @once
 def channels_last(x, top, left, size, image, places):
     """Write x (C, H, W) to image (h, w, C), size = (h, w), with `top` rows of zeros above it and
-    `left` columns to its left; a negative top leaves out rows. places: `pixel_places` of min(H, h)
-    rows, or C where the pixels lie together, w = W."""
+    `left` columns to its left; a negative top leaves out rows. places: `pixel_places`, or C
+    where the pixels lie together, w = W."""
     (C, H, W), (h, w), lanes = x.shape, size, LINE // x.itemsize
     i0, i1 = min(max(top, 0), h), max(min(top + H, h), 0)  # none where all is padding
     j0, j1 = min(left, w), min(left + W, w)
@@ -117,7 +119,7 @@ def channels_last(x, top, left, size, image, places):
 @once
 def channels_first(image, width, top, left, b, y, places):
     """y (C, H, W) from image (h, width, C) without its upper rows and left columns, plus b (C,).
-    places: `pixel_places` of H rows, or C where the pixels lie together, width = W."""
+    places: `pixel_places`, or C where the pixels lie together, width = W."""
     (C, H, W), lanes, plane = y.shape, LINE // y.itemsize, y.strides[0] // y.itemsize
     whole = C - C % lanes if H * W >= lanes else 0
     for p in range(0, H * W if whole else 0, lanes):

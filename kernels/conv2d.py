@@ -194,7 +194,7 @@ def _columns_of(chunk, x, w, b, y, stride, padding, dilation, chunks, images, ro
     image = buffer(height * width * D, x)
     col = buffer(block * L, x).reshape(block, L)
     out = buffer(block * M, x)
-    places = pixel_places(min(x.shape[2], height), x.shape[3], width, D)
+    places = pixel_places(x.shape[2:], (height, width), D)
     for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
         n0, p0 = item // bands * images, item % bands * rows
         n1, p1 = min(n0 + images, N), min(p0 + rows, P)

@@ -108,7 +108,7 @@ def _rows_of(chunk, g, x, parts, kernel, stride, padding, dilation):
     D = L // (R * S)
     height, width, starts = taps(D, R, S, stride, dilation, P, Q)
     image, out = buffer(D * sh * sw * height * width, x), buffer(P * width * M, x)
-    places = pixel_places(P, Q, width, M)
+    places = pixel_places((P, Q), (P, width), M)
     for n in range(chunk * N // chunks, (chunk + 1) * N // chunks):
         for j in range(groups):
             phases(x[n, j * D:(j + 1) * D], *padding, stride, height, width, image)
@@ -134,7 +134,7 @@ def _columns_of(chunk, g, x, parts, stride, padding, dilation, images, rows):
     image = buffer(height * width * D, x)
     col = buffer(block * L, x).reshape(block, L)
     out = buffer(block * M, x)
-    places = pixel_places(min(x.shape[2], height), x.shape[3], width, D)
+    places = pixel_places(x.shape[2:], (height, width), D)
     first, last = chunk * items // chunks, (chunk + 1) * items // chunks
     if first == last:
         parts[chunk] = 0

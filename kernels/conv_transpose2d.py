@@ -144,7 +144,7 @@ def _columns_of(chunk, x, w, b, y, stride, padding, dilation, groups, images, ch
     image = buffer(height * width * D, x)
     pixels, of_w = buffer(images * size * M, x).reshape(images * size, M), buffer(PANEL, x)
     col = buffer(images * size * L, x).reshape(images * size, L)
-    places = pixel_places(H, W, width, D)
+    places = pixel_places((H, W), (height, width), D)
     for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
         some, g, block = item // (groups * blocks), item // blocks % groups, item % blocks
         n0, n1 = some * images, min((some + 1) * images, N)

@@ -185,8 +185,8 @@ def _conv2d_of(chunk, x, u, b, padding, crop, y, r, out, chunks):
     half = buffer(columns * n * max(phases * height * B, 4 * rows * K), x)
     v = buffer(n * phases * tiles * n * B, x)
     m = buffer(n * tiles * n * K, x)
-    of_x = pixel_places(min(x.shape[2], phases * height), x.shape[3], phases * width, x.shape[1])
-    of_y = pixel_places(H, W, 4 * columns * out, y.shape[1])
+    of_x = pixel_places(x.shape[2:], (phases * height, phases * width), x.shape[1])
+    of_y = pixel_places((H, W), (4 * rows * out, 4 * columns * out), y.shape[1])
     for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
         n0, n1 = item * images, min(N, (item + 1) * images)
         for i in range(n0, n1):
@@ -228,8 +228,8 @@ def _weight_of(chunk, g, x, padding, r, parts):
     half = buffer(height * columns * n * max(phases * B, K), x)
     v = buffer(n * phases * tiles * n * B, x)
     z = buffer(n * tiles * n * K, x)
-    of_x = pixel_places(min(x.shape[2], phases * height), x.shape[3], phases * width, x.shape[1])
-    of_g = pixel_places(P, Q, 4 * columns, K)
+    of_x = pixel_places(x.shape[2:], (phases * height, phases * width), x.shape[1])
+    of_g = pixel_places((P, Q), (4 * rows, 4 * columns), K)
     first, last = chunk * items // chunks, (chunk + 1) * items // chunks
     if first == last:
         parts[chunk] = 0

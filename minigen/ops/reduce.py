@@ -41,11 +41,12 @@ def _count(x, axis, ddof=0):
 def _sum(x, axis, keepdims):
     """x.sum; by a kernel over all axes but the second, as in the gradient of a bias, and of a large
     array on the CPU over all axes or the last."""
+    large = type(x) is np.ndarray and x.size > LARGE and x.flags.c_contiguous
+    if x.dtype not in FLOATS or not large and x.ndim < 3:
+        return x.sum(axis, keepdims=keepdims)
     axes = range(x.ndim) if axis is None else axis if type(axis) is tuple else (axis,)
     kept = [i for i in range(x.ndim) if i not in axes and i - x.ndim not in axes]
-    real = x.dtype in FLOATS
-    large = real and type(x) is np.ndarray and x.size > LARGE and x.flags.c_contiguous
-    if real and kept == [1] and x.ndim > 2:
+    if kept == [1] and x.ndim > 2:
         ncl = *x.shape[:2], math.prod(x.shape[2:])
     elif large and not kept:
         ncl = -1, 1, x.shape[-1]

@@ -9,10 +9,12 @@ time not to mind the call.
 
 import copy
 import functools
+import hashlib
 import inspect
 
 from llvmlite import binding, ir
 from numba import config, njit, types
+from numba.core.caching import IndexDataCacheFile
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
@@ -25,6 +27,18 @@ FLAGS = {"cache": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper
 if binding.get_host_cpu_features().get("avx512f") and config.CPU_FEATURES is None:
     config.CPU_FEATURES = get_host_cpu_features() + ",-prefer-256-bit"
 _functions = {}  # those decorated, by name
+
+
+def _save(cache, key, compiled):
+    """Numba numbers a function's files, so that two processes which compile at once may take one
+    number for two kinds of arguments, and what is found later is the wrong one's code. Named after
+    what it holds, a file that is written twice holds the same."""
+    name = f"{cache._index_name}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.nbc"
+    cache._save_data(name, compiled)
+    cache._save_index(cache._load_index() | {key: name})
+
+
+IndexDataCacheFile.save = _save
 
 
 def once(function):

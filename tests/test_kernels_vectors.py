@@ -17,6 +17,7 @@ from minigen.kernels.once import once, once_bare
 from minigen.kernels.product import product
 from minigen.kernels.transpose import transpose
 from numba import njit
+from numba.core.caching import IndexDataCacheFile
 
 MATRICES = [np.array([[1.0, 0, -2], [0, -1, 0.5]]), np.array([[-3.0], [1], [-1], [0.25]])]
 _combine = combination(MATRICES)
@@ -119,6 +120,17 @@ def test_once(tmp_path):
                               capture_output=True, text=True,
                               env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)})
         assert done.stdout.strip() == f"{times} [[2.0, 2.0, 1.0], [2.0, 2.0, 1.0]]", done.stderr
+
+
+def test_processes_that_compile_at_once_keep_their_code_apart(tmp_path):
+    """Of two that found no files, one saves its kind of arguments while the other does."""
+    ours, theirs = (IndexDataCacheFile(str(tmp_path), "f", "stamp") for _ in range(2))
+    theirs._load_index, save = dict, ours._save_data
+    ours._save_data = lambda *args: (theirs.save("doubles", "code for doubles"), save(*args))
+    ours.save("bytes", "code for bytes")
+    for kind in ("bytes", "doubles"):  # or it is compiled once more
+        assert ours.load(kind) in (f"code for {kind}", None)
+    assert ours.load("bytes") or ours.load("doubles")
 
 
 def test_arrays_are_lent_to_compiled_functions():

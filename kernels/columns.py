@@ -252,19 +252,23 @@ def phases(x, top, left, stride, height, width, image):
     """Every sh-th row and sw-th column of x (D, H, W) as an image of its own, so that the pixels
     which one number of a filter meets lie together: image (D, sh, sw, height, width), which is a
     flat array, has [d, a, b, h, v] = x[d, h·sh + a − top, v·sw + b − left], 0 outside."""
-    (D, H, W), (sh, sw) = x.shape, stride
-    for i in range(D * sh * sw * height):
-        d, a, b, h = i // (height * sw * sh), i // (height * sw) % sh, i // height % sw, i % height
-        row, line = image[i * width:(i + 1) * width], h * sh + a - top
-        v0 = min(width, max(0, -((b - left) // sw)))
-        v1 = max(v0, min(width, -((b - left - W) // sw)))
-        if not 0 <= line < H:
-            v0, v1 = 0, 0
-        row[:v0] = 0
-        row[v1:] = 0
-        to, this = row[v0:v1], x[d, line if v1 > v0 else 0, max(0, v0 * sw + b - left):]
-        for v in range(len(to)):
-            to[v] = this[v * sw]
+    (D, H, W), (sh, sw), i = x.shape, stride, 0
+    for d in range(D):
+        for a in range(sh):
+            for b in range(sw):
+                v0 = min(width, max(0, -((b - left) // sw)))
+                v1 = max(v0, min(width, -((b - left - W) // sw)))
+                for h in range(height):
+                    row, line = image[i * width:(i + 1) * width], h * sh + a - top
+                    i += 1
+                    if not 0 <= line < H:
+                        row[:] = 0
+                        continue
+                    row[:v0] = 0
+                    row[v1:] = 0
+                    to, this = row[v0:v1], x[d, line, max(0, v0 * sw + b - left):]
+                    for v in range(len(to)):
+                        to[v] = this[v * sw]
 
 
 @once

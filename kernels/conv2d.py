@@ -63,8 +63,8 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
     K, D, R, S = w.shape
     P, Q = conv_size(x.shape[2:], (R, S), stride, padding, dilation)
     if covers((R, S), x.shape[2:], padding, groups):
-        y = matmul.cpu(x.reshape(len(x), D * R * S), w.reshape(K, D * R * S).T)
-        return (y if b is None else y + b)[..., None, None]
+        y = matmul.cpu(x.reshape(len(x), D * R * S), w.reshape(K, D * R * S).T, b)
+        return y[..., None, None]
     y = empty((len(x), K, P, Q), x.dtype)
     bias = np.zeros(K, x.dtype) if b is None else b
     if winograd.fits(len(x), *w.shape[1::-1], (P, Q), (R, S), stride, dilation, groups):

@@ -60,7 +60,7 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
     (N, K, P, Q), D = g.shape, x.shape[1] // groups
     M, L = K // groups, D * size[0] * size[1]
     if covers(size, x.shape[2:], padding, groups):
-        return matmul.cpu(g.reshape(N, K).T, x.reshape(N, L)).reshape(K, D, *size)
+        return matmul.cpu(g.reshape(N, K).T, x.reshape(N, L), None).reshape(K, D, *size)
     if winograd.fits(N, x.shape[1], K, (P, Q), size, stride, dilation, groups):
         return winograd.conv2d_weight(g, x, size, stride, padding)
     if few(D, M, Q):

@@ -65,7 +65,7 @@ def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
 def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
     N, (K, D, R, S) = len(x), w.shape
     if covers((R, S), size, padding, groups):
-        y = matmul.cpu(x.reshape(N, K), w.reshape(K, D * R * S)).reshape(N, D, R, S)
+        y = matmul.cpu(x.reshape(N, K), w.reshape(K, D * R * S), None).reshape(N, D, R, S)
         return y if b is None else y + b[:, None, None]
     tiled = [(n + p % s - 1) // s + 1 for n, p, s in zip(size, padding, stride, strict=True)]
     fits = winograd.fits(N, D, K, x.shape[2:], (R, S), stride, dilation, groups, tiled)
@@ -151,7 +151,7 @@ def _columns_of(chunk, x, w, b, y, stride, padding, dilation, groups, images, ch
         for n in range(n0, n1):
             channels_last(x[n, g * M:(g + 1) * M], 0, 0, (P, Q),
                           pixels[(n - n0) * size:].reshape((images - n + n0) * size * M), M)
-        multiply(pixels, False, w[block, g * M:(g + 1) * M].reshape(M, L), False,
+        multiply(pixels, False, w[block, g * M:(g + 1) * M].reshape(M, L), False, b[:0],
                  0, (n1 - n0) * size, 0, L, col.reshape(images * size * L), L, of_w)
         d = (g * blocks + block) * D
         for n in range(n0, n1):

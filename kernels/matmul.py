@@ -1,16 +1,17 @@
 """Matrix product
 
-    y[..., i, j] = Σ_{k<K} a[..., i, k] · b[..., k, j]        i < M, j < N
+    y[..., i, j] = Σ_{k<K} a[..., i, k] · b[..., k, j]  (+ c[j])        i < M, j < N
 
-    a (..., M, K), b (..., K, N) → y (..., M, N); leading dimensions broadcast, as np.matmul's do
+    a (..., M, K), b (..., K, N), c (N,) or None → y (..., M, N); leading dimensions broadcast, as
+    np.matmul's do
 
 2·M·N·K FLOPs a matrix; at least every array once through memory. The fast version shares the
 products out over the threads: the matrices of a batch, or the rows or columns of one large product.
 Each thread lays out a part of b, DEPTH × COLUMNS, in its core's cache, and multiplies it with all
-rows of a (product.py), ROWS at a time. Transposed views are read as they lie. Small products are
-NumPy's: below SMALL its BLAS uses no threads, so that no second pool fights with Numba's. On the
-device the tile loop of product.cuh does it, which needs no cuBLAS, so that it can be captured in a
-graph.
+rows of a (product.py), ROWS at a time, into rows of y that start as c. Transposed views are read as
+they lie. Small products are NumPy's: below SMALL its BLAS uses no threads, so that no second pool
+fights with Numba's. On the device the tile loop of product.cuh does it, which needs no cuBLAS, so
+that it can be captured in a graph.
 """
 
 import math
@@ -30,26 +31,32 @@ PAD = 16  # numbers between the rows of that part: rows a power of two apart sha
 PANEL = DEPTH * (COLUMNS + PAD)
 
 
-def check(a, b):
+def check(a, b, c):
     try:
-        np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        _lead(a, b)
     except ValueError:
         raise ValueError(f"matmul: the leading dimensions of a {a.shape} and b {b.shape} "
                          "do not broadcast") from None
 
 
-@kernel(check, a="* M K strided", b="* K N strided")
-def matmul(a, b):
-    return np.matmul(a, b)
+def _lead(a, b):
+    """The leading dimensions of the result."""
+    return a.shape[:-2] if b.ndim == 2 else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+
+
+@kernel(check, a="* M K strided", b="* K N strided", c="N or None")
+def matmul(a, b, c):
+    y = np.matmul(a, b)
+    return y if c is None else y + c
 
 
 @matmul.version("cpu")
-def matmul(a, b):
+def matmul(a, b, c):
     (M, K), N = a.shape[-2:], b.shape[-1]
-    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    lead = _lead(a, b)
     B = math.prod(lead)
     if B * M * N * K <= SMALL:
-        return np.matmul(a, b)
+        return matmul.reference(a, b, c)
     y = empty((*lead, M, N), a.dtype)
     if b.ndim == 2 and a.flags.c_contiguous:  # the rows of all matrices are those of one
         a, out = a.reshape(B * M, K), y.reshape(1, B * M, N)
@@ -58,30 +65,32 @@ def matmul(a, b):
     a, ta = _matrices(a, lead)
     b, tb = _matrices(b, lead)
     threads = numba.get_num_threads()
-    _products(a, ta, b, tb, out, 1 if len(out) >= threads else threads)
+    _products(a, ta, b, tb, np.empty(0, y.dtype) if c is None else c, out,
+              1 if len(out) >= threads else threads)
     return y
 
 
 def _matrices(x, lead):
     """x as matrices (1 or B, rows, columns) with rows that lie together, and whether they are to
     be read transposed."""
-    *some, rows, columns = x.shape
-    if math.prod(some) > 1:
+    rows, columns = x.shape[-2:]
+    if x.ndim > 2 and math.prod(x.shape[:-2]) > 1:
         x = np.broadcast_to(x, (*lead, rows, columns))
     x = x.reshape(-1, rows, columns)
-    if any(n % x.itemsize for n in x.strides):  # a field of records
+    one, (_, row, column) = x.itemsize, x.strides
+    if math.gcd(*x.strides) % one:  # a field of records
         return np.ascontiguousarray(x), False
-    if x.strides[2] == x.itemsize and x.strides[1] >= columns * x.itemsize:
+    if column == one and row >= columns * one:
         return x, False
-    if x.strides[1] == x.itemsize and x.strides[2] >= rows * x.itemsize:
+    if row == one and column >= rows * one:
         return x.swapaxes(1, 2), True
     return np.ascontiguousarray(x), False
 
 
 @matmul.version("cuda")
-def matmul(a, b):
+def matmul(a, b, c):
     (M, K), N = a.shape[-2:], b.shape[-1]
-    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    lead = _lead(a, b)
     y = xp(a).empty((*lead, M, N), a.dtype)
     if b.ndim == 2 and a.flags.c_contiguous:  # the rows of all matrices are those of one
         lead, M = (), math.prod(a.shape[:-1])
@@ -92,6 +101,8 @@ def matmul(a, b):
     steps = [np.int64(math.prod(x.shape[1:]) if len(x) > 1 else 0) for x in (a, b)]
     launch_tiles("matmul.cu", "matmul", (M, N), math.prod(lead),
                  (a, b, y, M, N, a.shape[2], *steps), y.dtype)
+    if c is not None:
+        y += c
     return y
 
 
@@ -104,7 +115,7 @@ def _matrices_as_they_lie(x, lead):
 
 
 @threaded
-def _products(a, ta, b, tb, y, parts):
+def _products(a, ta, b, tb, c, y, parts):
     B, M, N = y.shape
     for item in prange(B * parts):
         n, part, of_b = item // parts, item % parts, buffer(PANEL, y)
@@ -113,13 +124,14 @@ def _products(a, ta, b, tb, y, parts):
             i0, i1 = part * M // parts, (part + 1) * M // parts
         else:
             j0, j1 = part * N // parts, (part + 1) * N // parts
-        multiply(a[n % len(a)], ta, b[n % len(b)], tb, i0, i1, j0, j1, y[n].reshape(M * N), N, of_b)
+        multiply(a[n % len(a)], ta, b[n % len(b)], tb, c, i0, i1, j0, j1, y[n].reshape(M * N), N,
+                 of_b)
 
 
 @once
-def multiply(a, ta, b, tb, i0, i1, j0, j1, y, ldy, of_b):
-    """y[i·ldy + j] = (a b)[i, j] for i0 ≤ i < i1 and j0 ≤ j < j1; a and b are stored transposed
-    where ta and tb say so; of_b (PANEL,) is a buffer."""
+def multiply(a, ta, b, tb, c, i0, i1, j0, j1, y, ldy, of_b):
+    """y[i·ldy + j] = (a b)[i, j] + c[j] for i0 ≤ i < i1 and j0 ≤ j < j1, without c if that is
+    empty; a and b are stored transposed where ta and tb say so; of_b (PANEL,) is a buffer."""
     K, lda = b.shape[1] if tb else b.shape[0], a.strides[0] // a.itemsize
     row, column = (1, lda) if ta else (lda, 1)
     for j in range(j0, j1, COLUMNS):
@@ -127,5 +139,9 @@ def multiply(a, ta, b, tb, i0, i1, j0, j1, y, ldy, of_b):
             width, depth = min(COLUMNS, j1 - j), min(DEPTH, K - k)
             panel(b, tb, k, j, depth, width, of_b, COLUMNS + PAD)
             for i in range(i0, i1, ROWS):
-                product(min(ROWS, i1 - i), width, depth, a, i * row + k * column, row, column,
-                        of_b, 0, COLUMNS + PAD, k > 0, y, i * ldy + j, ldy)
+                rows = min(ROWS, i1 - i)
+                if k == 0 and len(c):
+                    for r in range(i, i + rows):
+                        y[r * ldy + j:r * ldy + j + width] = c[j:j + width]
+                product(rows, width, depth, a, i * row + k * column, row, column,
+                        of_b, 0, COLUMNS + PAD, k > 0 or len(c) > 0, y, i * ldy + j, ldy)

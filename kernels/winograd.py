@@ -111,7 +111,7 @@ def conv2d_weight(g, x, size, stride, padding):
 def _at_points(w, r):
     """G w Gᵀ of the filters w (r, r, …): (n², …)."""
     w = np.ascontiguousarray(w).reshape(r * r, -1)
-    return matmul.cpu(KRON[r, w.dtype], w)
+    return matmul.cpu(KRON[r, w.dtype], w, None)
 
 
 @threaded

@@ -193,7 +193,7 @@ def cases():
     normal = lambda *shape: np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     x, w, g = normal(2, 3, 7, 9), normal(5, 3, 3, 3), normal(2, 5, 4, 5)
     options = (2, 2), (1, 1), (1, 1), 1
-    yield "matmul", (normal(70, 41), normal(41, 67))
+    yield "matmul", (normal(70, 41), normal(41, 67), None)
     yield "conv2d", (x, w, normal(5), *options)
     yield "conv_transpose2d", (g, w, None, (7, 9), *options)
     yield "conv2d_weight", (g, x, (3, 3), *options)

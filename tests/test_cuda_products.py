@@ -18,6 +18,8 @@ some = settings(check, max_examples=12)
 @pytest.mark.parametrize("lies", ["rows", "columns", "broadcast"])
 def test_matmul(on, shapes, lies):
     def lay(a):
+        if a.ndim == 1:
+            return a
         if lies == "columns":
             return np.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2)
         return np.broadcast_to(a[..., :1], a.shape) if lies == "broadcast" else a
@@ -27,7 +29,8 @@ def test_matmul(on, shapes, lies):
     rng = np.random.default_rng(0)
     args = [normal(rng, np.float64, *shape) for shape in shapes]
     args = [np.broadcast_to(a[..., :1], a.shape) for a in args] if lies == "broadcast" else args
-    product_agrees(As, kernels.matmul, args, shapes[0][-1])
+    args.append(normal(rng, np.float64, shapes[1][-1]))
+    product_agrees(As, kernels.matmul, args, 1 + shapes[0][-1])
 
 
 @some
@@ -69,7 +72,8 @@ def test_precision_is_chosen_by_name(on, monkeypatch):
     a = np.full((3, 3), 1 + 2**-12, np.float32)
     for name, value in (("fp32", 1 + 2**-12), ("tf32", 1), ("bf16", 1)):
         with kernels.precision(name):
-            assert abs(on.run(kernels.matmul, a, np.eye(3, dtype=np.float32))[0, 0] - value) < 1e-6
+            y = on.run(kernels.matmul, a, np.eye(3, dtype=np.float32), None)
+            assert abs(y[0, 0] - value) < 1e-6
     with pytest.raises(ValueError, match="expected one of fp32, tf32, bf16, got fp8"):
         with kernels.precision("fp8"):
             pass

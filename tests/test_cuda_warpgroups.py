@@ -14,7 +14,7 @@ def cases():
     normal = lambda *shape: np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     x, w, g = normal(1, 70, 9, 17), normal(70, 70, 1, 2), normal(1, 70, 9, 16)
     options = (1, 1), (0, 0), (1, 1), 1
-    yield "matmul", (normal(130, 400), normal(400, 140))
+    yield "matmul", (normal(130, 400), normal(400, 140), None)
     yield "conv2d", (x, w, None, *options)
     yield "conv_transpose2d", (g, w, None, (9, 17), *options)
     yield "conv2d_weight", (g, x[..., 1:].copy(), (1, 1), *options)

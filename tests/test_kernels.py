@@ -38,9 +38,9 @@ def test_arguments_are_checked():
     with pytest.raises(TypeError, match="conv2d: missing a required argument: 'groups'"):
         kernels.conv2d(x, w, None, (1, 1), (1, 1), (1, 1))
     with pytest.raises(ValueError, match="matmul: the leading dimensions of a"):
-        kernels.matmul(np.ones((2, 3, 4)), np.ones((3, 4, 5)))
+        kernels.matmul(np.ones((2, 3, 4)), np.ones((3, 4, 5)), None)
     with pytest.raises(ValueError, match=r"matmul: b has shape \(5, 2\), expected .* K = 4"):
-        kernels.matmul(np.ones((3, 4)), np.ones((5, 2)))
+        kernels.matmul(np.ones((3, 4)), np.ones((5, 2)), None)
 
 
 def test_other_arrays(monkeypatch):
@@ -70,9 +70,9 @@ def test_named_arguments_and_strided_input():
 def test_a_version_can_be_forced(forced, said, monkeypatch):
     monkeypatch.setenv("MINIGEN_KERNELS", forced)
     for name in list(kernels.matmul.versions):
-        monkeypatch.setitem(kernels.matmul.versions, name, lambda a, b, name=name: name)
+        monkeypatch.setitem(kernels.matmul.versions, name, lambda a, b, c, name=name: name)
     try:
-        done = kernels.matmul(np.ones((2, 2)), np.ones((2, 2)))
+        done = kernels.matmul(np.ones((2, 2)), np.ones((2, 2)), None)
     except ValueError as error:
         done = str(error)
     assert said in done
@@ -97,21 +97,22 @@ def test_matmul(shapes, dtype):
     rng = np.random.default_rng(0)
     for a in layouts(rng, dtype, *shapes[0]):
         for b in layouts(rng, dtype, *shapes[1]):
-            same(kernels.matmul, a, b)
+            same(kernels.matmul, a, b, None)
+            same(kernels.matmul, a, b, normal(rng, dtype, b.shape[-1]))
 
 
 def test_a_long_sum_of_products_is_added_up_in_parts():
     a = np.random.default_rng(0).standard_normal((200_000, 16), np.float32)
     exact = a.T.astype(np.float64) @ a
-    assert abs(kernels.matmul(a.T, a) - exact).max() < 5e-6 * exact.max()  # in one: 4e-5
+    assert abs(kernels.matmul(a.T, a, None) - exact).max() < 5e-6 * exact.max()  # in one: 4e-5
 
 
 @pytest.mark.parametrize("dtype, beside", [("f4", "i1"), ("f8", "f4")])
 def test_matmul_of_a_field_whose_rows_are_no_whole_numbers_apart(dtype, beside):
     rng, record = np.random.default_rng(0), np.zeros(100, [("a", dtype, (64,)), ("b", beside)])
     record["a"] = rng.standard_normal((100, 64))
-    same(kernels.matmul, record["a"], normal(rng, dtype, 64, 300))
-    same(kernels.matmul, normal(rng, dtype, 300, 64), record["a"].T)
+    same(kernels.matmul, record["a"], normal(rng, dtype, 64, 300), None)
+    same(kernels.matmul, normal(rng, dtype, 300, 64), record["a"].T, None)
 
 
 # --------------------------------------------------------------------------------------------- sums

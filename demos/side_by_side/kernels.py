@@ -32,8 +32,8 @@ def table(n=N, side=H, heads=HEADS, lengths=LENGTHS, square=SIDE, many=MANY):
     for p in PRODUCTS:
         rows |= {
             f"matmul, {p}, {square}³": (
-                [(square, square)] * 2, 2 * square**3, "TFLOP/s", lambda k, a, b: k.matmul(a, b),
-                lambda t, a, b: a @ b),
+                [(square, square)] * 2, 2 * square**3, "TFLOP/s",
+                lambda k, a, b: k.matmul(a, b, None), lambda t, a, b: a @ b),
             f"conv2d, {p}, {C}→{C} 3×3, {n} of {side}×{side}": (
                 [x, w], flops, "TFLOP/s", lambda k, x, w: k.conv2d(x, w, None, *at),
                 lambda t, x, w: t.nn.functional.conv2d(x, w, padding=1)),

@@ -202,12 +202,9 @@ class MultiheadAttention:
             initializers.constant(self.out_proj.bias, 0)
 
     def __call__(self, query, key, value, attn_mask=None, is_causal=False):
-        if query is key and key is value:
-            q, k, v = ops.split(ops.linear(query, self.in_proj_weight, self.in_proj_bias), 3, -1)
-        else:
-            biases = [None] * 3 if self.in_proj_bias is None else ops.split(self.in_proj_bias, 3)
-            q, k, v = (ops.linear(x, w, b) for x, w, b in zip(
-                (query, key, value), ops.split(self.in_proj_weight, 3), biases, strict=True))
+        biases = [None] * 3 if self.in_proj_bias is None else ops.split(self.in_proj_bias, 3)
+        q, k, v = (ops.linear(x, w, b) for x, w, b in zip(
+            (query, key, value), ops.split(self.in_proj_weight, 3), biases, strict=True))
         return self._attend(q, k, v, attn_mask, is_causal)
 
     def go_on(self, x, past):

@@ -6,7 +6,7 @@ linear in the weight too, whose gradient is the third op. Each of the three is t
 other two, so three kernels give derivatives of every order.
 """
 
-from numbers import Integral
+import numpy as np
 
 from minigen import kernels
 from minigen.operands import lifted
@@ -125,7 +125,7 @@ def pair(name, value):
     """`value` as (height, width)."""
     least = int(name in _POSITIVE)
     both = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(both) != 2 or not all(isinstance(n, Integral) and n >= least for n in both):
+    if len(both) != 2 or not all([isinstance(n, (int, np.integer)) and n >= least for n in both]):
         raise ValueError(f"{name} must be an integer or a pair of them, at least {least}, "
                          f"got {value!r}")
     return int(both[0]), int(both[1])

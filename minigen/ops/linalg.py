@@ -12,7 +12,7 @@ __all__ = ["einsum", "linear", "matmul"]
 
 
 @op
-def _matmul(a, b): return kernels.matmul(a, b)
+def _matmul(a, b): return kernels.matmul(a, b, None)
 @_matmul.vjp
 def _matmul(g, a, b):
     return lambda: _matmul(g, swapaxes(b, -1, -2)), lambda: _matmul(swapaxes(a, -1, -2), g)
@@ -32,11 +32,7 @@ def matmul(a, b):
     return reshape(y, (*lead, *last)) if right.ndim == 2 else squeeze(y, -2) if a.ndim == 1 else y
 
 @op
-def _linear(x, w, b):
-    y = kernels.matmul(x, w.T)
-    if b is not None:
-        y += b
-    return y
+def _linear(x, w, b): return kernels.matmul(x, w.T, b)
 @_linear.vjp
 def _linear(g, x, w):  # gᵀx, not (xᵀg)ᵀ: the gradient lies in memory as the weight does
     return lambda: _matmul(g, w), lambda: _matmul(transpose(g), x), g

@@ -19,7 +19,9 @@ from minigen.kernels.transpose import transpose
 from numba import njit
 from numba.core.caching import IndexDataCacheFile
 
-MATRICES = [np.array([[1.0, 0, -2], [0, -1, 0.5]]), np.array([[-3.0], [1], [-1], [0.25]])]
+MATRICES = [np.array([[1.0, 0, -2], [0, -1, 0.5]]), np.array([[-3.0], [1], [-1], [0.25]]),
+            np.array([[0, 1.0, -2, 3], [4, 1, 2, 3], [0, -1, -2, 3], [5, 0, 0, 6]]),  # pairs of
+            np.array([[2.0, 0, 2], [3, 4, -3], [5, 0, 5], [2, 0, -2]])]  # rows, of columns
 _combine = combination(MATRICES)
 
 
@@ -62,7 +64,7 @@ def test_product(m, n, k, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("which", range(len(MATRICES)))
 @pytest.mark.parametrize("size", [0, 1, 15, 16, 40])
 def test_combination(which, size, dtype):
     rng, M = np.random.default_rng(0), MATRICES[which].astype(dtype)

@@ -264,8 +264,7 @@ def phases(x, top, left, stride, height, width, image):
                     if not 0 <= line < H:
                         row[:] = 0
                         continue
-                    row[:v0] = 0
-                    row[v1:] = 0
+                    row[:v0] = row[v1:] = 0
                     to, this = row[v0:v1], x[d, line, max(0, v0 * sw + b - left):]
                     for v in range(len(to)):
                         to[v] = this[v * sw]

@@ -207,6 +207,9 @@ class Demo:
         if self.args.resume:
             options = self._resumed(Path(self.args.out, "config.json"))
             p.set_defaults(**options)  # what is not given now is as it was
+            for a in p._actions:
+                if a.choices and options.get(a.dest) not in (None, *a.choices):
+                    p.error(f"config.json: {a.dest} is none of {', '.join(a.choices)}")
             out, self.args = self.args.out, parse()
             self.args.out = out
             for key, now in self._options().items():

@@ -148,12 +148,12 @@ class Categorical:
 
 def choice(weights, rng):
     """An index along the last axis, drawn in proportion to the weights (..., K) ≥ 0: an array of
-    integers (...). ValueError where they are NaN, infinite or all 0."""
+    integers (...). ValueError where they are NaN, infinite, negative or all 0."""
     c = weights.astype(np.float64).cumsum(-1)
     total = c[..., -1:]
-    if readable(c) and not ((total > 0) & (total < math.inf)).all():
-        raise ValueError("choice: weights are NaN, infinite, or 0 for all values: nothing can be "
-                         "drawn")
+    if readable(c) and not ((total > 0) & (total < math.inf) & (weights >= 0)).all():
+        raise ValueError("choice: weights are NaN, infinite, negative, or 0 for all values: "
+                         "nothing can be drawn")
     u = placed(rng.random(total.shape), c) * total
     return xp(c).asarray((c <= u).sum(-1))
 

@@ -251,8 +251,10 @@ def r_precision(t, x, r, rng, others=99):
 # ---------------------------------------------------------------------------------- what came
 
 def _unit(images):
-    """Bytes as float32 in [0, 1], floats as float32."""
+    """Bytes as float32 in [0, 1], floats as float32. TypeError for other integers."""
     x = tensor(images).numpy()
+    if x.dtype != np.uint8 and x.dtype.kind in "iu":
+        raise TypeError(f"metrics: images are {x.dtype}, expected uint8 or floats in [0, 1]")
     return x / np.float32(255) if x.dtype == np.uint8 else x.astype(np.float32)
 
 

@@ -10,6 +10,8 @@ that key, `opt.t` counts steps, and `opt.lr` may be set between steps (see the s
 
 import math
 
+import numpy as np
+
 from minigen import kernels
 from minigen.tensor import Tensor, as_array, numbers_at, recording, write, xp
 
@@ -134,7 +136,7 @@ class Adam(Optimizer):
     decoupled = False
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas) or not eps >= 0:
+        if np.size(betas) != 2 or not all(0 <= beta < 1 for beta in betas) or not eps >= 0:
             raise ValueError(f"{type(self).__name__}: two betas must lie in [0, 1) and eps must "
                              f"not be negative, got {betas} and {eps}")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay

@@ -106,8 +106,8 @@ def test_a_normal_has_a_mean_for_every_number():
 def test_one_sample_without_axes_is_a_tensor():
     for p in (dist.Categorical(np.zeros(3)), dist.Bernoulli(np.float32(0))):
         assert p.sample(RNG(0)).numpy().shape == () and "shape=()" in repr(p.sample(RNG(0)))
-    for weights in ([0.0, 0.0], [np.nan, 1.0], [1.0, np.inf]):
-        with pytest.raises(ValueError, match="choice: weights are NaN, infinite, or 0 for all"):
+    for weights in ([0.0, 0.0], [np.nan, 1.0], [1.0, np.inf], [-1.0, 3.0]):
+        with pytest.raises(ValueError, match="choice: weights are NaN, infinite, negative, or 0 f"):
             dist.choice(np.array(weights), RNG(0))
 
 

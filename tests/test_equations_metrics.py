@@ -116,6 +116,11 @@ def test_frechet_distance_of_few_images_is_finite():
         (a.mean(0) ** 2).sum() + a.var(0, ddof=1).sum())
 
 
+def test_nearest_takes_bytes_and_floats():
+    with pytest.raises(TypeError, match="images are int64, expected uint8 or floats"):
+        metrics.nearest(np.ones((2, 4), int), np.ones((2, 4)))
+
+
 def test_nearest_against_brute_force():
     rng = RNG(4)
     x, y = (rng.integers(0, 256, (n, 1, 5, 5), np.uint8) for n in (30, 250))

@@ -41,6 +41,11 @@ def test_plain_arrays_are_taken(name, f, arrays, expected):
     np.testing.assert_allclose(y.numpy(), expected(*arrays), 1e-9, 1e-11)
 
 
+def test_take_wants_integers():
+    with pytest.raises(TypeError, match=r"take: indices are a mask, .*: write x\[mask\]"):
+        mg.take(np.ones(3), np.array([True, False, True]))
+
+
 @rows
 def test_float32_stays_float32(name, f, arrays, expected):
     xs = [tensor(a.astype(np.float32), requires_grad=True) for a in arrays]

@@ -161,6 +161,10 @@ def test_resume_of_nothing_or_something_else(tmp_path, whole, capsys):
     (tmp_path / "config.json").write_text(json.dumps(config | {"system": "gan"}))
     with pytest.raises(UserError, match="is of gan, not of tiny"):
         go(tmp_path, "--resume")
+    (tmp_path / "config.json").write_text(json.dumps(
+        config | {"options": config["options"] | {"device": "tpu"}}))
+    with pytest.raises(UserError, match="config.json: device is none of cpu, cuda"):
+        go(tmp_path, "--resume")
     config["versions"]["threads"] = 99
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="no such file: .*last.safetensors"):

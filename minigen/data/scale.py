@@ -13,6 +13,9 @@ def signed(images):
 
 
 def unsigned(x):
-    """[−1, 1] to [0, 1], values beyond clipped: an array like x, a tensor's values."""
+    """[−1, 1] to [0, 1], values beyond clipped: an array like x, a tensor's values. TypeError if
+    they are no floats."""
     x = x.data if isinstance(x, Tensor) else x
+    if x.dtype.kind != "f":
+        raise TypeError(f"unsigned: expected floats in [−1, 1], got {x.dtype}")
     return (x.clip(-1, 1) + 1) / 2

@@ -184,8 +184,10 @@ def _integers(i):
 @lifted("x")
 def take(x, indices, axis=None):
     """The elements of x at integer `indices` along the axis (of the flat x by default)."""
-    x, axis = (reshape(x, -1), 0) if axis is None else (x, axis)
-    return getitem(x, _along(x, axis, _integers(indices)))
+    x, axis, indices = *((reshape(x, -1), 0) if axis is None else (x, axis)), _integers(indices)
+    if indices.dtype == bool:
+        raise TypeError("take: indices are a mask, expected integers: write x[mask]")
+    return getitem(x, _along(x, axis, indices))
 
 @op
 def take_along_axis(x, *, indices, axis=-1):

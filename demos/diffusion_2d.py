@@ -45,7 +45,7 @@ def main(argv=None):
     angle = 2 * np.pi * np.arange(K) / K
     ring = Mixture(np.full(K, 1 / K), np.stack([np.cos(angle), np.sin(angle)], 1),
                    np.full(K, 0.12 ** 2), s)
-    embed = nn.TimeEmbedding(nn.Sinusoidal(64), 64, 64)
+    embed = nn.TimeEmbedding(64, nn.Sinusoidal(64))
     net = velocity.Velocity(ConditionalDenoiser(Points(), embed, K, 64), s)
     nn.init(net, run.rng)
     model = DDPM(net, s)

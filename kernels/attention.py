@@ -1,7 +1,7 @@
 """Scaled dot-product attention, and its adjoint
 
-    s[t,j] = scale · Σ_d q[t,d]·k[j,d]      + mask[t,j];  −∞ where the mask is False, or j > t if
-    lse[t] = log Σ_j exp s[t,j]                                                       is_causal
+    s[t,j] = scale · Σ_d q[t,d]·k[j,d] + mask[t,j];  −∞ where mask is False, or is_causal and j > t
+    lse[t] = log Σ_j exp s[t,j]
     o[t]   = Σ_j p[t,j]·v[j],   p[t,j] = exp(s[t,j] − lse[t])      t < T, j < S, for each of B
 
     q (B, T, D), k (B, S, D), v (B, S, E), mask None or (1 or B, T, S), boolean (True: allowed) or

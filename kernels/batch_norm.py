@@ -1,7 +1,7 @@
 """Batch normalisation in training, and its adjoint
 
-    mean[c], var[c] over all n < N, l < L;   y[n,c,l] = (x[n,c,l] − mean[c]) · rstd[c] · weight[c]
-    rstd[c] = 1 / √(var[c] + eps)                        + bias[c]        (the adjoint: norm.py)
+    mean[c], var[c] over all n < N, l < L;   rstd[c] = 1 / √(var[c] + eps)
+    y[n,c,l] = (x[n,c,l] − mean[c]) · rstd[c] · weight[c] + bias[c]          (the adjoint: norm.py)
 
     x (N, C, L), weight, bias (C,) or None → y (N, C, L), mean, var (divided by N·L), rstd (C,)
     g (N, C, L) → gx (N, C, L), gw, gb (C,), None without a weight

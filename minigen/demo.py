@@ -172,8 +172,8 @@ class Demo:
 
     def _arguments(self, doc, argv, names, steps, batch, flags, least):
         """Read the command line, and with --resume the run's configuration: `args`."""
-        p = _Parser(prog=f"{self.system}.py", description=doc.strip().splitlines()[0],
-                    formatter_class=_Help)
+        p = _Parser(prog=f"{self.system}.py", formatter_class=_Help,
+                    description=" ".join(doc.partition("\n\n")[0].split()))
         add = p.add_argument
         add("--data", choices=names, default=names[0], help="data set")
         add("--data-dir", metavar="DIR", help="folder of the data files (or set MINIGEN_DATA)")

@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 from minigen import grad, gradcheck, nn, optim, tensor
 from minigen.data import scenes
 from minigen.models.clip import clip
-from minigen.models.clip.optimal_critic import expected_loss, pointwise_information
+from minigen.models.clip.optimal_critic import expected_loss, pointwise_mutual_information
 
 RNG = np.random.default_rng
 
@@ -112,15 +112,15 @@ def table(X=3, C=4, seed=0):
     return RNG(seed).dirichlet(np.full(X * C, 0.7)).reshape(X, C)
 
 
-def test_pointwise_information_against_loops():
+def test_pointwise_mutual_information_against_loops():
     p = table()
     for x, c in np.ndindex(p.shape):
         p_x, p_c = sum(p[x, k] for k in range(4)), sum(p[k, c] for k in range(3))
-        found = pointwise_information(p)[x, c]
+        found = pointwise_mutual_information(p)[x, c]
         assert found == pytest.approx(np.log(p[x, c] / p_x / p_c))  # eq: clip-optimal-critic
         assert found == pytest.approx(np.log(p[x, c] / p_x) - np.log(p_c))
-    assert pointwise_information(np.eye(2) / 2)[0, 1] == -np.inf
-    assert np.allclose(pointwise_information(np.outer([0.2, 0.8], [0.5, 0.3, 0.2])), 0)
+    assert pointwise_mutual_information(np.eye(2) / 2)[0, 1] == -np.inf
+    assert np.allclose(pointwise_mutual_information(np.outer([0.2, 0.8], [0.5, 0.3, 0.2])), 0)
 
 
 def test_the_expected_loss_is_the_mean_over_drawn_batches():
@@ -134,14 +134,14 @@ def test_the_expected_loss_is_the_mean_over_drawn_batches():
 
 def test_two_that_never_meet_have_no_part_in_the_expected_loss():
     p = np.array([[0.5, 0], [0.25, 0.25]])
-    s = pointwise_information(p)
+    s = pointwise_mutual_information(p)
     assert s[0, 1] == -np.inf
     near = expected_loss(tensor(np.maximum(s, -1e3)), p, 3).item()
     assert expected_loss(tensor(s), p, 3).item() == pytest.approx(near)
 
 
 @pytest.mark.parametrize("p, N", [(table(), 2), (table(2, 3), 3)])
-def test_the_best_scores_are_the_pointwise_information_and_a_constant(p, N):
+def test_the_best_scores_are_the_pointwise_mutual_information_and_a_constant(p, N):
     """By descent from 0. Most of the batches hold equal texts if N = 3."""
     def loss(s):
         s = tensor(s.reshape(p.shape), requires_grad=True)
@@ -149,7 +149,7 @@ def test_the_best_scores_are_the_pointwise_information_and_a_constant(p, N):
         return value.item(), grad(value, s).numpy().ravel()
 
     best = minimize(loss, np.zeros(p.size), jac=True, options={"gtol": 1e-9}).x.reshape(p.shape)
-    away = best - pointwise_information(p)
+    away = best - pointwise_mutual_information(p)
     assert np.ptp(best) > 0.4 and np.ptp(away) < 1e-5  # eq: clip-optimal-critic
 
 
@@ -166,7 +166,7 @@ def test_one_term_of_the_loss_leaves_a_constant_for_each_image():
             value += p[x, c] * p[y, k] * (np.logaddexp(*two) - two[0])
         return value
 
-    s = pointwise_information(p)
+    s = pointwise_mutual_information(p)
     shifted = s + np.array([[3.0], [-1.0], [0.5]])
     assert first_term(shifted, p) == pytest.approx(first_term(s, p))
     both = [expected_loss(tensor(a), p).item() for a in (s, s + 7, shifted)]
@@ -176,12 +176,12 @@ def test_one_term_of_the_loss_leaves_a_constant_for_each_image():
         assert first_term(other, p) > first_term(s, p)
 
 
-def test_the_product_of_unit_codes_is_not_the_pointwise_information_itself():
+def test_the_product_of_unit_codes_is_not_the_pointwise_mutual_information_itself():
     """As a slide has it: f·g ≤ 1, while s* of a pair that is seldom alone is larger, and with f·g
     in place of f·g / τ the loss stays far from its least value."""
     p = np.full((5, 5), 0.002) + 0.19 * np.eye(5)
     p /= p.sum()
-    s = pointwise_information(p)
+    s = pointwise_mutual_information(p)
     assert s.max() > 1.5 and s.min() < -2.5
     codes = tensor(np.eye(5))
     best = expected_loss(tensor(s), p).item()
@@ -221,7 +221,8 @@ def test_sentences_of_another_vocabulary():
     (lambda: clip.contrastive(tensor(np.zeros((3, 4)))), r"\(3, 4\), expected \(N, N\)"),
     (lambda: clip.contrastive(tensor(np.zeros((1, 1)))), "N at least 2"),
     (lambda: little().loss(pairs(3)[0], pairs(4)[1]), r"\(3, 4\), expected \(N, N\)"),
-    (lambda: pointwise_information(np.array([[0, 0], [0.5, 0.5]])), "a row or a column of p is 0"),
+    (lambda: pointwise_mutual_information(np.array([[0, 0], [0.5, 0.5]])),
+     "a row or a column of p is 0"),
     (lambda: little().g(np.ones((2, 6), int)), r"\(2, 6\), expected \(N, L\), L at most 5"),
     (lambda: little().g(np.ones(3, int)), r"\(3,\), expected \(N, L\)"),
     (lambda: little().g(np.array([[0, 0]])), "a text without words"),

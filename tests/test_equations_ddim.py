@@ -249,7 +249,7 @@ def test_signal_and_noise_by_simulation():
     signal = (x_t * x_0).mean() / 1.5 ** 2 * x_0
     measured = (signal ** 2).mean() / 1.5 ** 2 / ((x_t - signal) ** 2).mean()
     assert s.snr[3] == pytest.approx(measured, rel=0.02)  # eq: ddpm-snr
-    assert np.allclose(1 / (1 + np.exp(-snr.log_snr(s)[1:])), A[1:])  # ᾱ = σ(λ)
+    assert np.allclose(1 / (1 + 1 / s.snr[1:]), A[1:])
     assert s.snr[0] == np.inf
 
 

@@ -15,7 +15,7 @@ SMALL = {"widths": (8, 8), "D": 16}
 
 
 def test_what_is_not_hidden_and_where_stands_beside_the_noisy_image():
-    seen, embed = [], nn.TimeEmbedding(nn.Sinusoidal(4), 4, 4, RNG(0))
+    seen, embed = [], nn.TimeEmbedding(4, nn.Sinusoidal(4), RNG(0))
     x_t, x_0 = RNG(1).normal(size=(2, 3, 2, 4, 5))
     m = (RNG(2).random((3, 1, 4, 5)) < 0.5).astype(float)
     inpainting.Inpainter(recorder(seen), embed)(tensor(x_t), np.array([1, 7, 30]), x_0, m)

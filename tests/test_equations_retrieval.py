@@ -6,7 +6,7 @@ from test_equations_clip import RNG, little, pairs, units
 
 from minigen import metrics, tensor
 from minigen.models.clip import retrieval
-from minigen.models.clip.optimal_critic import pointwise_information
+from minigen.models.clip.optimal_critic import pointwise_mutual_information
 
 
 def cosine(a, b):
@@ -66,10 +66,10 @@ def test_several_prompts_of_a_label_add_up():
 
 
 def test_the_best_scores_name_images_as_bayes_rule_does():
-    """Codes whose products are the pointwise information; a label is two of six texts, of which all
-    are as frequent."""
+    """Codes whose products are the pointwise mutual information; a label is two of six texts, of
+    which all are as frequent."""
     p = RNG(2).dirichlet(np.ones(8), 6).T / 6  # p(x, c) of 8 images and 6 texts
-    f, g = pointwise_information(p), np.eye(6)
+    f, g = pointwise_mutual_information(p), np.eye(6)
     label = p.reshape(8, 3, 2).sum(2)  # p(x, y)
     assert retrieval.zero_shot(f, g.reshape(3, 2, 6), 1.0).tolist() == label.argmax(1).tolist()
 

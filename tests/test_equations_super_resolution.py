@@ -28,7 +28,7 @@ def bilinear(y, factor):
 
 
 def test_the_enlarged_small_image_stands_beside_the_noisy_one():
-    seen, embed = [], nn.TimeEmbedding(nn.Sinusoidal(4), 4, 4, RNG(0))
+    seen, embed = [], nn.TimeEmbedding(4, nn.Sinusoidal(4), RNG(0))
     x_t, y = RNG(1).normal(size=(3, 2, 8, 12)), RNG(2).normal(size=(3, 2, 4, 6))
     t = np.array([1, 7, 30])
     super_resolution.Enlarger(recorder(seen), embed)(tensor(x_t), t, tensor(y))
@@ -104,7 +104,7 @@ def test_the_small_image_is_spoilt_as_a_diffusion_spoils(world):
 
 
 def test_the_network_is_told_how_much():
-    seen, embed = [], nn.TimeEmbedding(nn.Sinusoidal(4), 4, 4, RNG(0))
+    seen, embed = [], nn.TimeEmbedding(4, nn.Sinusoidal(4), RNG(0))
     net = cascade.AugmentedEnlarger(recorder(seen), embed, 4, RNG(1))
     x_t, y = RNG(1).normal(size=(3, 1, 4, 4)), RNG(2).normal(size=(3, 1, 2, 2))
     t, s = np.array([1, 7, 30]), np.array([5, 1, 9])

@@ -17,6 +17,11 @@ from minigen.lecture import (
 from minigen.lecture.prove import prove
 from minigen.lecture.tags import blocks
 
+STATUS = {"printed": "on a slide as it stands here",
+          "repaired": "on a slide, but incomplete, garbled or wrong; here as it should read",
+          "words": "on the slides in words or in a picture; the formula is from the paper",
+          "added": "on no slide; the code needs it"}
+
 
 def main(argv=None):
     """Run the command line; gives the exit code."""
@@ -103,6 +108,7 @@ def list_(args):
         for e in rows:
             print(f"  {e.id:<28} {e.status:<9} code  {where(found.code[e.id])}")
             print(f"  {'':<28} {'':<9} check {where(found.checks[e.id])}")
+    print("\n" + "\n".join(f"{status:<9} {means}" for status, means in STATUS.items()))
     print("\n" + counts(found))
     for problem in found.problems:
         print(problem)
@@ -128,7 +134,7 @@ def show(args):
     if args.id not in known:
         return complain(nearest(args.id, list(known), "equation"))
     e, found, root = known[args.id], scan(), checkout()
-    print(f"{e.id}: {families()[e.family]}, {e.status}\n")
+    print(f"{e.id}: {families()[e.family]}, {STATUS[e.status]}\n")
     print(textwrap.indent(e.unicode, "    ") + "\n")
     print(textwrap.fill(e.says, 96))
     for place in e.places:

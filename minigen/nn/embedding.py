@@ -33,7 +33,7 @@ class RandomFourier:
     def __init__(self, D, T=1000, scale=16.0, rng=None):
         if D < 2 or D % 2:
             raise ValueError(f"RandomFourier: D must be even and at least 2, got {D}")
-        self.T, self.scale = T, scale
+        self.D, self.T, self.scale = D, T, scale
         self.omega = tensor(np.empty(D // 2, np.float32))
         self.init(_rng(rng))
 
@@ -47,11 +47,12 @@ class RandomFourier:
 
 
 class TimeEmbedding:
-    """Features of t, then two linear layers: integers t (N,) → (N, D)."""
+    """Features of t, `Sinusoidal` ones of D/2 numbers unless others are given, then two linear
+    layers: integers t (N,) → (N, D)."""
 
-    def __init__(self, features, D_in, D, rng=None):
-        self.features = features
-        self.first, self.second = Linear(D_in, D, rng=rng), Linear(D, D, rng=rng)
+    def __init__(self, D, features=None, rng=None):
+        self.features = Sinusoidal(D // 2) if features is None else features
+        self.first, self.second = Linear(self.features.D, D, rng=rng), Linear(D, D, rng=rng)
 
     def __call__(self, t):
         features = self.features(t).astype(self.first.weight.dtype)

@@ -6,7 +6,6 @@ f starts from the autoencoder's weights, learned without labels, and is tuned to
 """
 
 from minigen import cross_entropy, nn
-from minigen.dist import Categorical
 
 
 class Classifier:
@@ -23,10 +22,6 @@ class Classifier:
     def predict(self, x):
         """The most probable label of each image: integers (N,), an untracked tensor."""
         return self(x).argmax(axis=1)  # eq: supervised-map
-
-    def p_y_given_x(self, x):
-        """The distribution over labels."""
-        return Categorical(self(x))
 
     def loss(self, x, y):
         """The mean of −log p(y | x) over a batch with integer labels y (N,)."""

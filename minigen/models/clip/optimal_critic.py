@@ -2,7 +2,7 @@
 
 p is a table (X, C): p(x, c). So are the scores s, which a slide calls f(x)·g(c) / τ.
 
-    s*(x, c) = log p(x, c) / (p(x) p(c)) = log p(c | x) − log p(c)      pointwise information
+    s*(x, c) = log p(x, c) / (p(x) p(c)) = log p(c | x) − log p(c)      pointwise mutual information
 
 The expected loss of N pairs, whatever N, is least where s = s* + a constant. Its first term alone
 leaves a constant free for each image, its second for each text, both leave one for all.
@@ -16,12 +16,12 @@ import numpy as np
 from minigen import cross_entropy, sum, swapaxes
 
 
-def pointwise_information(p):
+def pointwise_mutual_information(p):
     """s* of p (X, C): −∞ where two never meet. ValueError for an image or a text that never occurs,
     for which s* could be anything."""
     x, c = p.sum(1, keepdims=True), p.sum(0, keepdims=True)
     if not (x.all() and c.all()):
-        raise ValueError("pointwise_information: a row or a column of p is 0: leave it out")
+        raise ValueError("pointwise_mutual_information: a row or a column of p is 0: leave it out")
     with np.errstate(divide="ignore"):
         return np.log(p / (x * c))  # eq: clip-optimal-critic
 

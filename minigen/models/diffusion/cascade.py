@@ -31,7 +31,7 @@ class AugmentedEnlarger(Enlarger):
 
     def __init__(self, unet, embed, D, rng=None):
         super().__init__(unet, embed)
-        self.told = nn.TimeEmbedding(nn.Sinusoidal(D // 2), D // 2, D, rng)
+        self.told = nn.TimeEmbedding(D, rng=rng)
 
     def __call__(self, x_t, t, y, s):
         """Images (N, C, H, W), integers t (N,), small images y (N, C, h, w) and integers s (N,)."""

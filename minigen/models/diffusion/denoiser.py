@@ -5,7 +5,7 @@ weights of its own. Convolutions must learn in many passes over the data how the
 lie to each other: after 800 steps of 32 MNIST digits the Fréchet distance is 52 with it, else 90.
 """
 
-from minigen.nn.embedding import Sinusoidal, TimeEmbedding
+from minigen.nn.embedding import TimeEmbedding
 from minigen.nn.unet import AdaGN, DenseMixing, TimeUNet
 
 
@@ -30,4 +30,4 @@ def denoiser(shape, widths=(32, 64, 64), D=128, inject=AdaGN, outputs=1, beside=
         raise ValueError(f"denoiser: height and width must be divisible by {factor}, got {H}×{W}")
     mix = DenseMixing(widths[-1], (H // factor, W // factor), D, rng=rng)
     unet = TimeUNet(C + beside, outputs * C, D, widths, inject=inject, mix=mix, rng=rng)
-    return Denoiser(unet, TimeEmbedding(Sinusoidal(D // 2), D // 2, D, rng))
+    return Denoiser(unet, TimeEmbedding(D, rng=rng))

@@ -1,7 +1,7 @@
 """Diffusion autoencoders (Preechakul et al. 2022): an image as two codes, what it is and the rest.
 
     z = Enc(x_0)                           the semantic code, of d numbers
-    L = E ‖ε − ε_θ(x_t, t, z)‖²            the decoder, a DDIM that is told z; Enc learns with it
+    L = E w_t ‖ε − ε_θ(x_t, t, z)‖²        the decoder, a DDIM that is told z; Enc learns with it
     x_T                                    the stochastic code: the DDIM, without noise, run
                                            backwards from x_0, as large as the image
 
@@ -65,7 +65,7 @@ class CodeMLP:
     and told the time."""
 
     def __init__(self, d, widths=(256, 256, 256), D=64, rng=None):
-        self.embed = nn.TimeEmbedding(nn.Sinusoidal(D // 2), D // 2, D, rng)
+        self.embed = nn.TimeEmbedding(D, rng=rng)
         pairs = zip((0, *widths), widths, strict=False)
         self.layers = [nn.Linear(K + d, L, rng=rng) for K, L in pairs]
         self.inject = [AdaGN(K, D, rng) for K in widths]
@@ -94,8 +94,8 @@ class DiffusionAutoencoder:
 
     def loss(self, x, rng):
         """The loss of encoder and decoder on images x (N, C, H, W), and its parts (none)."""
-        z = self.encoder(tensor(x))  # eq: dae-loss
-        return self.ddpm.loss(x, rng, z, weight=self.weight)
+        z = self.encoder(tensor(x))
+        return self.ddpm.loss(x, rng, z, weight=self.weight)  # eq: dae-loss
 
     def standardise(self, codes):
         """Let z be (Enc(x) − μ) / σ from now on, μ and σ those of `codes` (n, d), which are what

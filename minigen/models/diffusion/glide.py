@@ -60,7 +60,7 @@ def text_denoiser(shape, d, widths=(64, 64), D=128, rng=None):
     C = shape[0]
     mix = WordAttention2d(widths[-1], d, rng=rng)
     unet = TimeUNet(4 * C, 4 * C, D, widths, mix=mix, rng=rng)
-    embed = nn.TimeEmbedding(nn.Sinusoidal(D // 2), D // 2, D, rng)
+    embed = nn.TimeEmbedding(D, rng=rng)
     return TextDenoiser(Folded(unet), embed, d, D, rng)
 
 

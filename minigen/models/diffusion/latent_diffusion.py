@@ -107,7 +107,7 @@ class Reader:
 def reading_denoiser(C, d, width=64, D=128, rng=None):
     """ε_θ: a TextDenoiser of images or grids (N, C, H, W) and of words of codes of length d."""
     unet = TimeUNet(C, C, D, (width,), mix=Reader(width, d, D, rng=rng), rng=rng)
-    embed = nn.TimeEmbedding(nn.Sinusoidal(D // 2), D // 2, D, rng)
+    embed = nn.TimeEmbedding(D, rng=rng)
     return TextDenoiser(unet, embed, d, D, rng)
 
 

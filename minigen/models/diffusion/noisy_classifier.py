@@ -14,7 +14,7 @@ class NoisyClassifier:
     (C, H, W) and integers t (N,) → logits (N, classes)."""
 
     def __init__(self, shape, classes, widths=(32, 64, 64), D=64, rng=None):
-        self.embed = nn.TimeEmbedding(nn.Sinusoidal(D // 2), D // 2, D, rng)
+        self.embed = nn.TimeEmbedding(D, rng=rng)
         pairs = zip((shape[0], *widths), widths, strict=False)
         self.convs = [nn.Conv2d(C, K, 4, stride=2, padding=1, rng=rng) for C, K in pairs]
         self.inject = [nn.AdaGN(K, D, rng) for K in widths]

@@ -15,11 +15,6 @@ the same for every t, and this is how a schedule can be learnt.
 import numpy as np
 
 
-def log_snr(schedule):
-    """λ_t = log SNR(t), so that ᾱ_t = 1 / (1 + exp(−λ_t)): (T + 1,), ∞ at t = 0."""
-    return np.log(schedule.snr)
-
-
 def vlb_weight(schedule):
     """½ (SNR(t − 1) − SNR(t)), the bound's weight of ‖x_0 − x̂_0‖²: (T + 1,), from t = 2 on. At
     t = 1 stands ∞ (there the bound has −log p(x_0 | x_1) instead), at t = 0 nothing, 0."""

@@ -81,7 +81,7 @@ class CodePrior:
 
     def __init__(self, d, D=128, layers=2, heads=4, rng=None):
         self.text, self.noised = Told(d, D, rng), nn.Linear(d, D, rng=rng)
-        self.time = nn.TimeEmbedding(nn.Sinusoidal(D // 2), D // 2, D, rng)
+        self.time = nn.TimeEmbedding(D, rng=rng)
         self.query = nn.Embedding(1, D, rng)
         self.blocks = [nn.TransformerBlock(D, heads, rng) for _ in range(layers)]
         self.norm, self.last = nn.LayerNorm(D), nn.Linear(D, d, rng=rng)

@@ -144,8 +144,7 @@ DIVERGENCES = {
     "jeffrey": Divergence(
         f=lambda u: (u - 1) * log(u),  # eq: fgan-jeffrey
         integrand=lambda p, q: (p - q) * log(p / q),  # eq: fgan-jeffrey
-        f_star=lambda t: jeffrey_conjugate(t),
-        domain=REAL, g=lambda v: v, f_star_g=lambda v: jeffrey_conjugate(v),
+        f_star=jeffrey_conjugate, domain=REAL, g=lambda v: v, f_star_g=jeffrey_conjugate,
     ),
     "js": Divergence(
         f=lambda u: u * log(u) - (u + 1) * log((1 + u) / 2),  # eq: fgan-js

@@ -12,8 +12,8 @@ Here, as when the paper trains, it is least squares (lsgan.py): D's goal is 1 fo
 collection and 0 for translations, G's is that D says 1. ‖·‖₁ is a mean over pixels.
 
 Differs from the paper: smaller networks, for images of 28×28 or 32×32: the translators halve them
-once, in three residual blocks; pix2pix.py's patches. The discriminators see the newest translations
-only, not a history of 50.
+once, in three residual blocks; pix2pix.py's patches. D's loss is not halved. The discriminators
+see the newest translations only, not a history of 50.
 """
 
 from minigen import l1_loss, mean, nn, no_grad, relu, square, tanh

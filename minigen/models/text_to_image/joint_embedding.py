@@ -1,8 +1,8 @@
 """Joint embedding of images and texts by classes (Reed et al. 2016): codes of both, such that each
 alone tells the class.
 
-    f_v(v) = argmax_y E_{t ~ T(y)}[φ(v)ᵀ ϕ(t)]        T(y): the texts of class y
-    f_t(t) = argmax_y E_{v ~ V(y)}[φ(v)ᵀ ϕ(t)]        V(y): the images of class y
+    f_v(v) = argmax_y E_{t ~ T(y)}[φ_v(v)ᵀ φ_t(t)]    T(y): the texts of class y
+    f_t(t) = argmax_y E_{v ~ V(y)}[φ_v(v)ᵀ φ_t(t)]    V(y): the images of class y
     1/N Σₙ [Δ(yₙ, f_v(vₙ)) + Δ(yₙ, f_t(tₙ))]           Δ: 1 for a mistake, 0 otherwise
 
 Δ has no slope. What is gone down is a bound of it, with F(y) the expectation above:
@@ -60,7 +60,7 @@ def hinge(F, y):
 
 
 class JointEmbedding:
-    """φ and ϕ: `image` maps images to codes (N, d), `text` words to codes (N, d)."""
+    """φ_v and φ_t: `image` maps images to codes (N, d), `text` words to codes (N, d)."""
 
     def __init__(self, image, text):
         self.image, self.text = image, text

@@ -7,6 +7,7 @@ twice, an image by itself and an image with its sentence ē:
 
     L_{Dᵢ} = −½ E_{xᵢ}[log Dᵢ(xᵢ)]    − ½ E_{x̂ᵢ}[log(1 − Dᵢ(x̂ᵢ))]          is it real?
              −½ E_{xᵢ}[log Dᵢ(xᵢ, ē)] − ½ E_{x̂ᵢ}[log(1 − Dᵢ(x̂ᵢ, ē))]       does it fit?
+           [ −½ E_{xᵢ}[log(1 − Dᵢ(xᵢ, ê))]             ê: the sentence of another image ]
     L_{Gᵢ} = −½ E_{x̂ᵢ}[log Dᵢ(x̂ᵢ)]    − ½ E_{x̂ᵢ}[log Dᵢ(x̂ᵢ, ē)]
 
 and where nothing is given but noise, the colours of one scale are to be those of the one before:
@@ -18,8 +19,8 @@ code, so that G draws for what lies near a sentence, too,
 
     c = μ(ē) + σ(ē) ⊙ ε,  ε ~ N(0, I),      and L_G gets  KL(N(μ(ē), σ²(ē)) ‖ N(0, I))
 
-Dᵢ gives two logits for each image, and as in both authors' programs is also shown real images with
-another sentence, to which D(x, ē) is to say no, as in gan_cls.py.
+Dᵢ gives two logits for each image. The term in brackets, real images that do not fit, is not on the
+slide; both authors' programs have it, as gan_cls.py has.
 
 Differs from the papers: DCGAN's blocks, two scales of 16×16 and 32×32; the losses of the second
 paper for the two stages of the first, which learn together; the KL is a mean over c's numbers, not

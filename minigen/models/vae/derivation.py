@@ -4,8 +4,8 @@ x and z take finitely many values, so every expectation is a sum and every line 
 number. For an observed x and any q(z | x):
 
     log p(x) = E_q[log p(x)]                                                            (1)
-             = E_q[log p(x|z) p(z) / p(z|x)]                                            (2)
-             = E_q[log p(x|z) p(z) / p(z|x) · q(z|x) / q(z|x)]                          (3)
+             = E_q[log (p(x|z) p(z) / p(z|x))]                                          (2)
+             = E_q[log (p(x|z) p(z) / p(z|x) · q(z|x) / q(z|x))]                        (3)
              = E_q[log p(x|z)] − E_q[log q(z|x) / p(z)] + E_q[log q(z|x) / p(z|x)]      (4)
              = E_q[log p(x|z)] − KL(q(z|x) ‖ p(z)) + KL(q(z|x) ‖ p(z|x))                (5)
             ≥  E_q[log p(x|z)] − KL(q(z|x) ‖ p(z)) = ELBO,    because a KL is never negative

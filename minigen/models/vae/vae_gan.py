@@ -27,7 +27,8 @@ LAYER = 7  # D_ℓ: after D's second batch norm, or its scale would be anybody's
 
 
 class VAEGAN(VAE):
-    """A VAE with a discriminator `D`, a Sequential. `gamma` is γ."""
+    """A VAE with a discriminator `D`, a Sequential. `gamma` is γ. It learns by `losses`; what it
+    has as a VAE (`loss`, `elbo`, …) measures errors pixel by pixel."""
 
     def __init__(self, encoder, G, D, d_z, gamma=0.1):
         super().__init__(encoder, G, d_z, half_normal)

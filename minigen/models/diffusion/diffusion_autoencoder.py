@@ -94,8 +94,8 @@ class DiffusionAutoencoder:
 
     def loss(self, x, rng):
         """The loss of encoder and decoder on images x (N, C, H, W), and its parts (none)."""
-        z = self.encoder(tensor(x))
-        return self.ddpm.loss(x, rng, z, weight=self.weight)  # eq: dae-loss
+        z = self.encoder(tensor(x))  # eq: dae-loss
+        return self.ddpm.loss(x, rng, z, weight=self.weight)
 
     def standardise(self, codes):
         """Let z be (Enc(x) − μ) / σ from now on, μ and σ those of `codes` (n, d), which are what

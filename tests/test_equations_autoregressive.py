@@ -11,6 +11,7 @@ from minigen.models.autoregressive.gated_pixelcnn import gate, gated_pixelcnn
 from minigen.models.autoregressive.pixelcnn import pixelcnn
 from minigen.models.autoregressive.pixelrnn import anti_diagonals, pixelrnn
 from minigen.models.autoregressive.rnn import RNN
+from minigen.models.autoregressive.structure_pixelcnn import structure_pixelcnn
 
 RNG = np.random.default_rng
 
@@ -67,30 +68,34 @@ BUILD = {
     "pixelcnn": lambda shape, V: pixelcnn(shape, V, 12, 2),
     "gated_pixelcnn": lambda shape, V: gated_pixelcnn(shape, V, 24, 2),
     "conditional_pixelcnn": lambda shape, V: conditional(shape, 3, V, 24, 2),
+    "structure_pixelcnn": lambda shape, V: structure_pixelcnn(shape, 5, 3, 2, V, 24, 2, 4),
 }
-GIVEN = {"conditional_pixelcnn": 2}  # the label
-COLOUR = ("pixelcnn", "gated_pixelcnn", "conditional_pixelcnn")
+GATED = ("gated_pixelcnn", "conditional_pixelcnn", "structure_pixelcnn")
+COLOUR = ("pixelcnn", *GATED)
 
 
-def given(name, n):
-    return (np.full(n, GIVEN[name]),) if name in GIVEN else ()
+def given(name, n, shape):
+    """For n images alike: a label; a text of two words and a map."""
+    kinds = np.arange(shape[1] * shape[2]).reshape(1, 1, *shape[1:]) % 3 % 2
+    return {"conditional_pixelcnn": (np.full(n, 2),),
+            "structure_pixelcnn": (np.full((n, 2), 3), kinds.repeat(n, 0))}.get(name, ())
 
 
 @pytest.mark.parametrize("name, shape, V", [(name, (1, 2, 3), 2) for name in BUILD]
                          + [(name, (3, 1, 2), 2) for name in COLOUR])
 def test_an_images_factors_multiply_to_a_distribution(name, shape, V):
     model, every = double(BUILD[name](shape, V)), all_of(V, *shape)
-    joint = np.exp(model.log_prob(every, *given(name, len(every))).numpy())
+    joint = np.exp(model.log_prob(every, *given(name, len(every), shape)).numpy())
     assert joint.sum() == pytest.approx(1)
     # p(x_t | x_<t), from the network and from the joint, value by value in the order of reading
-    x = every[37 % len(every)]
+    x, one = every[37 % len(every)], given(name, 1, shape)
     before, log_p = np.ones(len(every), bool), 0.0
     for i, j, c in np.ndindex(shape[1], shape[2], shape[0]):
-        s = model.scores(tensor(model._scaled(x[None])), *given(name, 1)).numpy()[0, c, :, i, j]
+        s = model.scores(tensor(model._scaled(x[None])), *one).numpy()[0, c, :, i, j]
         now = before & (every[:, c, i, j] == x[c, i, j])
         assert softmax(s)[x[c, i, j]] == pytest.approx(joint[now].sum() / joint[before].sum())
         before, log_p = now, log_p + np.log(softmax(s)[x[c, i, j]])
-    assert model.log_prob(x[None], *given(name, 1)).item() == pytest.approx(log_p)  # eq: ar-model
+    assert model.log_prob(x[None], *one).item() == pytest.approx(log_p)  # eq: ar-model
 
 
 def test_maximum_likelihood_finds_the_datas_distribution():
@@ -183,9 +188,9 @@ def test_rows_mask_sees_the_row_and_those_above():
 def test_no_value_depends_on_later_ones(name, C):
     shape, V = (C, 4, 5), 3
     model = double(BUILD[name](shape, V))
-    found = dependence(lambda x: model.net(x, *given(name, 6)), shape, outputs=V)
+    found = dependence(lambda x: model.net(x, *given(name, 6, shape)), shape, outputs=V)
     assert not (found & ~earlier(len(found))).any()
-    if name in ("gated_pixelcnn", "conditional_pixelcnn"):  # and on all the earlier ones
+    if name in GATED:  # and on all the earlier ones
         assert (found == earlier(len(found))).all()
     if name == "pixelrnn":  # all above and to the left
         place = np.array(list(np.ndindex(4, 5)))
@@ -289,6 +294,6 @@ def naive(model, n, rng, *given):
                                          *((name, (3, 4, 5)) for name in COLOUR)])
 def test_what_is_kept_gives_the_images_of_the_naive_loop(name, shape):
     model = double(BUILD[name](shape, 4))
-    kept = model.sample(5, RNG(6), *given(name, 5))
-    assert np.array_equal(kept, naive(model, 5, RNG(6), *given(name, 5)))
+    kept = model.sample(5, RNG(6), *given(name, 5, shape))
+    assert np.array_equal(kept, naive(model, 5, RNG(6), *given(name, 5, shape)))
     assert len(np.unique(kept)) == 4

@@ -16,6 +16,7 @@ from minigen.models.autoregressive.pixelcnn import pixelcnn
 from minigen.models.autoregressive.pixelcnn_pp import PixelCNNpp
 from minigen.models.autoregressive.pixelrnn import pixelrnn
 from minigen.models.autoregressive.rnn import RNN
+from minigen.models.autoregressive.structure_pixelcnn import structure_pixelcnn
 
 RNG = np.random.default_rng
 
@@ -96,6 +97,24 @@ def test_a_label_is_that_of_its_image_or_of_all():
     for wrong in ([0, 1], np.zeros(16, int)):
         with pytest.raises(ValueError, match="could not be broadcast"):
             model.log_prob(x, wrong)
+
+
+def test_the_text_decides_what_and_the_map_where():
+    """Of two words one says that things are white, the other that what is around them is."""
+    def batch(rng):
+        kind = rng.integers(0, 2, (16, 1, 1, 5)).repeat(5, 2)
+        c = rng.integers(1, 3, (16, 1))
+        return kind ^ (c == 2)[:, :, None, None], c, kind
+
+    model = structure_pixelcnn((1, 5, 5), 3, 1, 2, 2, 8, 1, 8)
+    nn.init(model, RNG(0))
+    assert learn(model, batch, 120)[-1] < 1
+    x, *given = batch(RNG(1))
+    assert (model.sample(16, RNG(2), *given) == x).mean() > 0.95
+    with pytest.raises(ValueError, match="a text without words"):
+        model.sample(16, RNG(0), 0 * given[0], given[1])
+    with pytest.raises(IndexError, match=r"0…1, got 2…3"):
+        model.log_prob(x, given[0], given[1] + 2)
 
 
 @pytest.mark.parametrize("build", [lambda: pixelcnn((1, 4, 4), 256, 4, 1, RNG(0)),

@@ -47,6 +47,7 @@ MODELS = {
     "pixelcnn": "minigen.models.autoregressive.pixelcnn:pixelcnn",
     "gated_pixelcnn": "minigen.models.autoregressive.gated_pixelcnn:gated_pixelcnn",
     "conditional_pixelcnn": "minigen.models.autoregressive.conditional_pixelcnn:conditional",
+    "structure_pixelcnn": "minigen.models.autoregressive.structure_pixelcnn:structure_pixelcnn",
     "linear_predictor": "minigen.models.autoregressive.linear_predictor:LinearPredictor",
     "pixelcnn_pp": "minigen.models.autoregressive.pixelcnn_pp:PixelCNNpp",
     "schedule": "minigen.models.diffusion.schedule:linear",

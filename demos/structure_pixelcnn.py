@@ -2,58 +2,91 @@
 
     python demos/structure_pixelcnn.py                     offline, on drawn scenes with captions
 
+First CLIP learns which captions belong to which scenes; its codes of captions are what the PixelCNN
+is told of them.
+
 samples.png, a column a test scene: itself; its map, with the objects numbered from the left; what
 is drawn of its map and caption; of its map and the caption of the scene before; and of its caption
 and the map of the scene before.
 
-A share of objects that are of their caption's colour is measured where the map has them, on the
-test images themselves (as the model sees them, with fewer levels) and on what is drawn of their
-maps and captions. Chance is one in six.
+colours_as_asked is the share of objects that are, where the map has them, of the scene's colour
+more than of another, and colour_named that of the colours which a caption names that are to be
+seen at all, colour_not_named that of the others: of the test images, as the model sees them, with
+fewer levels, and of what is drawn. Of six colours one is right by chance.
 """
 
 import numpy as np
 
-from minigen import metrics, nn, pixel_demo
+from minigen import metrics, nn, optim, tensor, text_metrics, train
+from minigen.data import signed
 from minigen.data.scenes import COLOURS, LONGEST, VOCABULARY, encode
-from minigen.demo import Demo, cli, recordable
+from minigen.demo import Demo, cli
 from minigen.models.autoregressive.structure_pixelcnn import structure_pixelcnn
+from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
+from minigen.models.clip.retrieval import embed
 from minigen.models.gan.dissection import colour
+from minigen.pixel_demo import quantised
 
+CODE = 64  # numbers of a caption's code
 KINDS = 4  # no object, and the first, second and third from the left
 LEVELS = 8  # values of a pixel's colour
+SHARE = 0.25  # of the steps for CLIP
+FEW = 16  # images of a batch from which the PixelCNN learns
 SHOWN = 10
 
 
 def main(argv=None):
-    run = Demo("structure_pixelcnn", __doc__, argv, data=("scenes",), batch=16, steps=2500,
-               flags=recordable)
-    V, data = LEVELS, run.data
-    model = structure_pixelcnn(data.shape, len(VOCABULARY), LONGEST, KINDS, V,
+    run = Demo("structure_pixelcnn", __doc__, argv, data=("scenes",), batch=64, steps=2800, least=2)
+    data, first = run.data, int(SHARE * run.args.steps)
+    clip = CLIP(ImageEncoder(data.shape, CODE), TextEncoder(len(VOCABULARY), LONGEST, CODE))
+    model = structure_pixelcnn(data.shape, CODE, KINDS, LEVELS,
                                **({"h": 6, "depth": 1} if run.quick else {}))
-    nn.init(model, run.rng)
-    words = encode(data.train_captions)
-    pixel_demo.learn(run, model, lr=3e-3, max_norm=1.0, given=lambda t: (
-        words[run.indices(t)], data.train_masks[run.indices(t)]))
+    nn.init([clip, model], run.rng)
+    opt_c, opt = optim.AdamW(nn.parameters(clip)), optim.Adam(nn.parameters(model))
+    words, codes = encode(data.train_captions), []
+
+    def step(t, rng):
+        i = run.indices(t)
+        if t < first:
+            opt_c.lr = 3e-3 * optim.stage(t, 0, first, floor=0.02)
+            loss, _ = clip.loss(tensor(signed(run.batch(t))), run.xp.asarray(words[i]))
+            return train.descend(opt_c, loss, name="clip", max_norm=1.0)
+        if not codes:
+            codes.append(of_captions(clip, words))
+        i, opt.lr = i[:FEW], 4e-3 * optim.stage(t, first, run.args.steps, floor=0.02)
+        x = quantised(data.train_x[i], LEVELS, rng)
+        given = run.xp.asarray(codes[0][i]), run.xp.asarray(data.train_masks[i])
+        return train.descend(opt, model.loss(run.xp.asarray(x), *given), max_norm=1.0)
+
+    run.fit(step, clip=clip, model=model, opt_c=opt_c, opt=opt)
 
     test = data.first(n_test=20 if run.quick else 200)
-    x = pixel_demo.quantised(test.test_x, V, None)
-    c, kind, n = encode(test.test_captions), test.test_masks, min(SHOWN, len(x))
-    drawn = model.sample(len(x), run.rng, c, kind)
+    x, kind, n = quantised(test.test_x, LEVELS, None), test.test_masks, min(SHOWN, len(test.test_x))
+    t = of_captions(clip, encode(test.test_captions))
+    drawn = model.sample(len(x), run.rng, t, kind)
     before = np.roll(np.arange(n), 1)
-    other = [model.sample(n, run.rng, *given) for given in ((c[before], kind[:n]),
-                                                           (c[:n], kind[before]))]
-    maps = np.broadcast_to(kind[:n] / (KINDS - 1), x[:n].shape)
-    run.picture("samples", np.concatenate([x[:n] / (V - 1), maps, *(
-        y / (V - 1) for y in (drawn[:n], *other))]), n)
-    nats = metrics.nll(model, x, c, kind, batch=50)
-    run.finish({"test_nll_nats": nats, "bits_per_dim": metrics.bits_per_dim(nats, x[0].size),
-                "colours_real": as_named(x / (V - 1), test),
-                "colours_drawn": as_named(drawn / (V - 1), test)})
+    other = [model.sample(n, run.rng, *given) for given in ((t[before], kind[:n]),
+                                                           (t[:n], kind[before]))]
+    shown = [a[:n] / (LEVELS - 1) for a in (x, drawn, *other)]
+    shown.insert(1, np.broadcast_to(kind[:n] / (KINDS - 1), shown[0].shape))
+    run.picture("samples", np.concatenate(shown), n)
+    nats = metrics.nll(model, x, t, kind, batch=50)
+    numbers = {"test_nll_nats": nats, "bits_per_dim": metrics.bits_per_dim(nats, x[0].size)}
+    for name, images in (("truth", x / (LEVELS - 1)), ("drawn", drawn / (LEVELS - 1))):
+        named, not_named = text_metrics.colours_shown(images, test.test_captions)
+        numbers |= {f"colours_as_asked_{name}": as_asked(images, test),
+                    f"colour_named_{name}": named, f"colour_not_named_{name}": not_named}
+    run.finish(numbers)
 
 
-def as_named(images, test):
-    """The share of the objects of scenes whose pixels, where the map has them, are of the object's
-    colour, more than of another."""
+def of_captions(clip, words):
+    """CLIP's codes of words (N, L), of mean square 1: (N, CODE)."""
+    t = embed(clip.g, words)
+    return t / np.sqrt(np.square(t).mean(1, keepdims=True))
+
+
+def as_asked(images, test):
+    """The share of objects of which more pixels are of their colour than of any other."""
     shown = np.stack([colour(hue)(images) for hue in COLOURS.values()])  # (colours, N, H, W)
     right = [shown[:, i, test.test_masks[i, 0] == k + 1].sum(1).argmax() == scene["colour"][k]
              for i, scene in enumerate(test.test_scenes) for k in range(scene["number"])]

@@ -8,8 +8,8 @@
 One or two FLOPs a number, and each array once through memory, which is all of the time. NumPy's
 expressions are slower by what they do beside: x·x is an array, written and read again, and one
 thread adds.
-Parts of x are added in the order of their places, at most PART numbers each, so that rounding stays
-small and every run gives the same bits. Less than that is not worth waking the threads.
+Parts of x are added in the order of their places, at most FEW numbers each, so that rounding stays
+small and every run gives the same bits. Less than PART is not worth waking the threads.
 """
 
 import numpy as np
@@ -19,7 +19,8 @@ from .common import chunks, compiled, empty, kernel, part, threaded
 from .cuda import MOST, blocks, each, launch, real, xp
 from .many import cut, many, piece
 
-PART = 1 << 14  # numbers that are added one to another; sums of parts are added in float64
+FEW = 1 << 10  # numbers that are added one to another; sums of so many are added in float64
+PART = 1 << 14  # numbers that are worth a thread of their own, or a block
 
 
 @kernel(x="N C L")
@@ -125,16 +126,16 @@ def _channel_sum(x, ranges, parts):
             parts[t, c] = 0
         for n in range(t * N // T, (t + 1) * N // T):
             for c in range(first, last):
-                for start in range(0, L, PART):
-                    parts[t, c] += _sum(x[n, c, start:start + PART])
+                for start in range(0, L, FEW):
+                    parts[t, c] += _sum(x[n, c, start:start + FEW])
 
 
 @compiled
 def _square_sum(chunk, chunks, table, dtype, parts):
     for k in range(len(table)):
         x = piece(table, k, 1, chunk, chunks, dtype)
-        for i in range(0, len(x), PART):
-            parts[chunk, k] += _squares(x[i:i + PART])
+        for i in range(0, len(x), FEW):
+            parts[chunk, k] += _squares(x[i:i + FEW])
 
 
 @threaded

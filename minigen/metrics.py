@@ -153,16 +153,16 @@ def nearest(images, train, block=2000):
     if x.shape[1:] != train.shape[1:] or not len(x) or not len(train):
         raise ValueError(f"nearest: images are {x.shape}, training images {train.shape}: expected "
                          "one or more of both, of one shape")
-    x = x.reshape(len(x), -1)
-    best, index = np.full(len(x), np.inf, np.float32), np.zeros(len(x), np.int64)
+    x = x.reshape(len(x), -1).astype(np.float64)  # in float32 a pixel off by 1/255 would be lost
+    best, index = np.full(len(x), np.inf), np.zeros(len(x), np.int64)
     for i in range(0, len(train), block):
-        y = _unit(train[i:i + block]).reshape(-1, x.shape[1])
+        y = _unit(train[i:i + block]).reshape(-1, x.shape[1]).astype(np.float64)
         rest = (y * y).sum(1) - 2 * x @ y.T  # ‖x − y‖² − ‖x‖², (n, block)
         j = rest.argmin(1)
         closer = np.flatnonzero((least := rest[np.arange(len(x)), j]) < best)
         best[closer], index[closer] = least[closer], i + j[closer]
     y = _unit(train[index]).reshape(x.shape)
-    return np.sqrt(((x - y) ** 2).sum(1)), index  # eq: nearest-neighbour-check
+    return np.sqrt(((x - y) ** 2).sum(1), dtype=np.float32), index  # eq: nearest-neighbour-check
 
 
 # ---------------------------------------------------------------------------------- pairs of images

@@ -98,8 +98,8 @@ def op(forward):
             tracked = any(type(p) is Tensor and p.requires_grad for p in args)
         try:
             y = forward(*arrays, **kw)
-        except (IndexError, TypeError, ValueError) as e:
-            text, known = str(e), (ValueError, TypeError, IndexError)
+        except (IndexError, OverflowError, TypeError, ValueError) as e:
+            text, known = str(e), (ValueError, TypeError, IndexError, OverflowError)
             if not text.startswith(name):
                 text = f"{describe(name, args, kw, inputs)}: {text}"
             raise next(kind for kind in known if isinstance(e, kind))(text) from e

@@ -29,6 +29,10 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}: expected a dict or list of parameters "
                              f"(nn.parameters(model)), got {type(params).__name__}"
                              f"{' without any' if isinstance(params, (dict, list)) else ''}")
+        for name in ("momentum", "weight_decay"):
+            if not getattr(self, name, 0) >= 0:
+                raise ValueError(f"{type(self).__name__}: {name} must not be negative, got "
+                                 f"{getattr(self, name)}")
         if not lr >= 0:
             raise ValueError(f"{type(self).__name__}: lr must not be negative, got {lr}")
         self.params = params if isinstance(params, dict) else {str(i): p
@@ -93,9 +97,7 @@ class SGD(Optimizer):
 
     def __init__(self, params, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0,
                  nesterov=False):
-        if not momentum >= 0:
-            raise ValueError(f"SGD: momentum must not be negative, got {momentum}")
-        if nesterov and (momentum <= 0 or dampening):
+        if nesterov and (momentum == 0 or dampening):
             raise ValueError("SGD: nesterov needs momentum > 0 and no dampening")
         self.momentum, self.dampening = momentum, dampening
         self.weight_decay, self.nesterov = weight_decay, bool(nesterov)
@@ -178,17 +180,18 @@ def clip_grad_value(grads, max_value):
     """Every entry of every gradient limited to [−max_value, max_value]."""
     if not max_value >= 0:
         raise ValueError(f"max_value must not be negative, got {max_value}")
-    return {key: Tensor(as_array(g.data.clip(-max_value, max_value))) for key, g in grads.items()}
+    most = float(max_value)  # a NumPy number would make float64 of float32
+    return {key: Tensor(as_array(g.data.clip(-most, most))) for key, g in grads.items()}
 
 
 # ---------------------------------------------------------------------------------- schedules
 # Functions from the step t = 0, 1, … to a factor for the learning rate: opt.lr = lr * cosine(t, T).
 
 def warmup(t, steps):
-    """A line from 1/steps to 1 in the first `steps` steps, then 1."""
+    """A line from 1/steps to 1 in the first `steps` steps, then 1; 0 before t = 0."""
     if steps < 0:
         raise ValueError(f"warmup: steps must not be negative, got {steps}")
-    return min(1.0, (t + 1) / steps) if steps else 1.0
+    return min(1.0, max(0, t + 1) / steps) if steps else 1.0
 
 
 def cosine(t, steps, floor=0.0):

@@ -195,9 +195,9 @@ def as_array(a, who=""):
         if a.__dlpack_device__()[0] == 2:  # a CUDA device, in DLPack's numbering
             import cupy
             return cupy.from_dlpack(a)
-        return np.from_dlpack(a)
+        return as_array(np.from_dlpack(a), who)
     if hasattr(a, "__array__"):
-        return np.asarray(a)
+        return as_array(np.asarray(a), who)
     raise TypeError(f"{who}expected a tensor, an array or a number, got {type(a).__name__}")
 
 

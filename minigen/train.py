@@ -47,10 +47,13 @@ def descend(opt, loss, parts=None, name="loss", max_norm=None):
     names the operation and the parameter. Checking costs one pass over the gradients. A step that
     is recorded (recorded.py) is not written either, and its loss, a tensor then, is NaN.
     """
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"descend: the {name} is a {type(loss).__name__}, expected a tensor")
     seen, parts = readable(loss.data), parts or {}
-    if loss.size != 1:
-        raise ValueError(f"the {name} has shape {loss.shape}, not one element: take its sum or "
-                         "mean")
+    for key, x in {name: loss, **parts}.items():
+        if np.size(x) != 1:
+            raise ValueError(f"the {key} has shape {np.shape(x)}, not one element: take its sum or "
+                             "mean")
     if seen and not math.isfinite(loss.item()):
         raise FloatingPointError(f"the {name} is {loss.item()}: {origin(loss, opt.params)}")
     grads = grad(loss, opt.params)
@@ -165,8 +168,13 @@ def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **
     cannot be written: the checkpoint stays. Ctrl-C ends the step, saves, and raises
     KeyboardInterrupt with a line that says so; a second one does not wait for the step.
     """
-    if steps < 0:
-        raise ValueError(f"fit: steps must not be negative, got {steps}")
+    if steps < 0 or steps != int(steps):
+        raise ValueError(f"fit: steps must be an integer and not negative, got {steps}")
+    known = {id(part) for part in parts.values()}
+    for name, part in nn.walk(parts):
+        if isinstance(part, (Optimizer, nn.EMA)) and id(part) not in known:
+            raise TypeError(f"fit: {name} is within another part, and would be neither saved nor "
+                            "updated: give each optimiser and EMA by a name of its own")
     keep_freed()
     tensors = [t for _, t in nn.walk(list(parts.values())) if isinstance(t, Tensor)]
     if precision and any(isinstance(t.data, np.ndarray) for t in tensors):
@@ -184,12 +192,18 @@ def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **
                             ) from None
         if done > steps:
             raise UserError(f"{last} has done {done} steps, more than the {steps} asked for")
+        if missing := set(json.loads(found.get("parts", "[]"))) - set(parts):
+            raise UserError(f"{last} also holds {', '.join(sorted(missing))}, which would be lost: "
+                            "give all parts of the run")
+        if found.get("seed", str(seed)) != str(seed):
+            raise UserError(f"{last} is of seed {found['seed']}, not of {seed}")
 
     def seconds():
         return before + time.perf_counter() - began
 
     def save():
         save_checkpoint(last, {"step": str(done), "seconds": f"{seconds():.3f}",
+                               "seed": str(seed), "parts": json.dumps([*parts]),
                                "config": json.dumps(config)}, **parts)
         return time.perf_counter(), f"{last} keeps step {done}"
 

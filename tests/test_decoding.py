@@ -111,6 +111,10 @@ def test_a_beam_keeps_no_sequence_without_probability():
     assert found.tolist() == [[2, 2, 2, 2]] and score.tolist() == [0.0]
 
 
+def test_top_p_of_almost_nothing_keeps_the_most_probable():
+    assert np.isfinite(top_p(np.array([0.0, 1.0, 0.5]), 1e-10)).tolist() == [False, True, False]
+
+
 def test_top_p_is_a_share_of_probability_not_of_words():
     # ten words, one of which has 91% of the probability: half of the mass is that word alone
     s = np.log([0.91] + [0.01] * 9)

@@ -121,6 +121,15 @@ def test_nearest_takes_bytes_and_floats():
         metrics.nearest(np.ones((2, 4), int), np.ones((2, 4)))
 
 
+def test_nearest_finds_the_same_image_beside_one_that_is_off_by_a_bit():
+    for seed in range(20):
+        x = RNG(seed).integers(100, 256, (1, 1, 28, 28)).astype(np.uint8)
+        other = x.copy()
+        other[0, 0, seed, seed] ^= 1
+        distance, index = metrics.nearest(x, np.concatenate([other, x]))
+        assert (distance, index) == (0, 1) and distance.dtype == np.float32
+
+
 def test_nearest_against_brute_force():
     rng = RNG(4)
     x, y = (rng.integers(0, 256, (n, 1, 5, 5), np.uint8) for n in (30, 250))

@@ -126,6 +126,12 @@ def test_loss_of_several_elements_is_refused(net):
     params, opt = net
     with pytest.raises(ValueError, match=r"the loss has shape \(3,\), not one element: take its"):
         train.descend(opt, params["net.0.bias"] * 2)
+    before = params["net.0.bias"].numpy().copy()
+    with pytest.raises(ValueError, match=r"the kl has shape \(3,\), not one element: take its"):
+        train.descend(opt, mg.mean(params["net.0.bias"]), {"kl": params["net.0.bias"]})
+    with pytest.raises(TypeError, match="descend: the loss is a float, expected a tensor"):
+        train.descend(opt, 1.0)
+    assert np.array_equal(params["net.0.bias"].numpy(), before)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -124,7 +124,15 @@ def test_large_sums_and_means(axis, keepdims):
     for f, exact in ((minigen.sum, np.sum), (minigen.mean, np.mean)):
         y, want = f(x, axis, keepdims).numpy(), exact(x.astype(np.float64), axis, keepdims=keepdims)
         assert y.shape == want.shape and y.dtype == np.float32
-        np.testing.assert_allclose(y, want, rtol=2e-6)
+        np.testing.assert_allclose(y, want, rtol=5e-7)
+
+
+@pytest.mark.parametrize("n", [32768, 32769, 10**6])
+def test_sums_of_one_number_many_times(n):
+    """Whose rounding errors add up, where those of random numbers cancel."""
+    x = np.full(n, 0.1, np.float32)
+    assert minigen.mean(x).item() == pytest.approx(float(x[0]), rel=5e-7)
+    assert sum(kernels.square_sum([x])) == pytest.approx(n * float(x[0]) ** 2, rel=5e-7)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -220,6 +220,8 @@ def test_default_distributions_of_weights():
     (lambda: nn.BatchNorm2d(4, momentum=None), "BatchNorm: momentum must be a number, got None"),
     (lambda: nn.LayerNorm(np.int64(3))(np.ones((2, 4))), r"got \(.*3\)?,\), x is \(2, 4\)"),
     (lambda: nn.MultiheadAttention(6, 4), "4 heads do not divide 6"),
+    (lambda: nn.MultiheadAttention(4, 2)(*[tensor(np.ones((5, 4)))] * 3),
+     r"MultiheadAttention: query \(5, 4\), .*: expected \(N, T, D\)"),
     (lambda: nn.Linear(3, 2)(np.zeros((2, 4), np.float32)),
      r"linear: x is \(2, 4\), weight \(2, 3\) needs 3 on the last axis"),
     (lambda: nn.Conv2d(3, 2, 3)(np.zeros((1, 2, 8, 8), np.float32)), r"conv2d.*2"),

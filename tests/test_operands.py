@@ -62,6 +62,23 @@ def test_arrays_of_what_is_no_number_are_refused_and_foreign_bytes_turned():
     assert x.dtype == F32 and x.dtype.isnative and x.sum().item() == 3.5
 
 
+def test_what_only_turns_into_an_array_is_checked_like_one():
+    class Words:
+        def __array__(self, dtype=None, copy=None):
+            return np.array(["a"])
+    with pytest.raises(TypeError, match="expected real numbers, got <U1"):
+        tensor(Words())
+
+
+def test_powers_of_integers():
+    x = tensor(np.array([10, 20], np.uint8))
+    for b, want in ((2.0, [100, 400]), (3.0, [1000, 8000]), (0.5, [10 ** 0.5, 20 ** 0.5])):
+        assert (x ** b).dtype == F32 and np.allclose((x ** b).numpy(), want)
+    assert (x ** 3).dtype == np.uint8  # as NumPy's
+    with pytest.raises(OverflowError, match=r"add\(a: \(2,\) uint8, b=300\): .* out of bounds"):
+        x + 300
+
+
 def test_a_comparison_with_a_numpy_number_is_one_with_a_number():
     assert (tensor(F32([0.1])) == F64(0.1)).all() and (tensor(F32([0.1])) == 0.1).all()
 

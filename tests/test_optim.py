@@ -61,6 +61,12 @@ def test_optimisers_refuse_what_does_not_fit():
             optim.Adam(p, betas=betas)
     with pytest.raises(ValueError, match=r"RMSprop: alpha must lie in \[0, 1\) .*, got 2 and"):
         optim.RMSprop(p, alpha=2)
+    for make in (optim.SGD, optim.RMSprop, optim.Adam, optim.AdamW):
+        with pytest.raises(ValueError, match=f"{make.__name__}: weight_decay must not .* nan"):
+            make(p, weight_decay=np.nan)
+    for make in (optim.SGD, optim.RMSprop):
+        with pytest.raises(ValueError, match=f"{make.__name__}: momentum must not .* -1"):
+            make(p, momentum=-1)
     with pytest.raises(ValueError, match="SGD.step: 0 gradients for 1 parameters"):
         optim.SGD(p).step([])
     with pytest.raises(ValueError, match="nesterov needs momentum"):
@@ -81,6 +87,8 @@ def test_clipping():
     grads["c"] = tensor(np.array(np.nan))
     assert np.isnan(optim.clip_grad_norm(grads, 1.0)[0]["a"].numpy()).all()
     assert optim.clip_grad_value(grads, 2.0)["b"].item() == 2
+    single = {"w": tensor(np.ones(3, np.float32))}
+    assert optim.clip_grad_value(single, np.float64(0.5))["w"].dtype == np.float32
     for limit in (0.1, 10.0):
         clipped, _ = optim.clip_grad_norm({"w": tensor(np.ones(3, np.float32))}, limit)
         assert clipped["w"].dtype == np.float32
@@ -95,6 +103,7 @@ def test_schedules():
     assert optim.cosine(5, 10, floor=0.2) == pytest.approx(0.6)
     assert optim.step_decay(25, 10, 0.5) == 0.25
     halfway, one = optim.stage(35, 30, 40, rise=4, floor=0.2), optim.stage(31, 30, 40, 4)
+    assert optim.stage(10, 30, 40) == 0  # before it begins
     assert halfway == pytest.approx(0.6) and one == pytest.approx(0.5 * optim.cosine(1, 10))
     for schedule, steps in ((optim.warmup, -1), (optim.cosine, 0), (optim.step_decay, 0)):
         with pytest.raises(ValueError, match=f"{schedule.__name__}: .* must .*, got {steps}"):

@@ -13,7 +13,7 @@ import tiny_demo
 from tiny_demo import Tiny, go, log
 
 import minigen as mg
-from minigen import nn, train
+from minigen import nn, optim, train
 from minigen.demo import Demo, cli
 from minigen.train import UserError
 
@@ -67,8 +67,26 @@ def test_compiling_is_said(tmp_path, capsys):
     assert out.splitlines()[0] == "compiling freshly_made ..." and out.count("compiling") == 1
 
 
+def test_all_parts_of_a_run_go_on_with_it(tmp_path):
+    model = nn.Linear(2, 1)
+    opt, ema = optim.Adam(nn.parameters(model)), nn.EMA(nn.parameters(model))
+    step = lambda t, rng: train.descend(opt, mg.mean(mg.square(model(np.ones((1, 2), np.float32)))))
+    for parts in ({"opts": [opt]}, {"model": model, "averages": {"one": ema}}):
+        with pytest.raises(TypeError, match="is within another part, .* a name of its own"):
+            train.fit(step, 2, seed=0, out=tmp_path, **parts)
+    train.fit(step, 2, seed=0, out=tmp_path, model=model, opt=opt)
+    before = (tmp_path / "last.safetensors").read_bytes()
+    for parts, seed, said in (({}, 0, "also holds opt, which would be lost: give all parts"),
+                              ({"opt": opt}, 1, "is of seed 0, not of 1")):
+        with pytest.raises(UserError, match=said):
+            train.fit(step, 4, seed=seed, out=tmp_path, resume=True, model=model, **parts)
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+    with pytest.raises(ValueError, match="steps must be an integer and not negative, got 2.5"):
+        train.fit(step, 2.5, seed=0, out=tmp_path, model=model, opt=opt)
+
+
 def test_fewer_steps_than_none_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="fit: steps must not be negative, got -1"):
+    with pytest.raises(ValueError, match="fit: steps must be an integer and not negative, got -1"):
         train.fit(None, -1, seed=0, out=tmp_path, model=Tiny(2))
     assert not list(tmp_path.iterdir())
 

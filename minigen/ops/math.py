@@ -63,7 +63,7 @@ def _product(a, n):
 @op
 def power(a, b):
     """a^b, element by element. The derivative with respect to b is 0 where a = 0 and b ≥ 0."""
-    if type(b) in (int, float) and b in range(3, 17):
+    if (type(b) is int or type(b) is float and a.dtype.kind == "f") and b in range(3, 17):
         return _product(a, int(b))
     return a ** b  # NumPy's operator, unlike its power, knows 2, 1, 0.5 and −1
 @power.vjp

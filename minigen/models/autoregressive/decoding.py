@@ -43,7 +43,8 @@ def top_p(s, p):
     rank, probs = _rank(s), softmax(np.asarray(s, np.float64), -1).data
     rest = np.cumsum(np.sort(probs, -1), -1)[..., ::-1]  # of each and the less probable ones
     most = (1 - p) * (1 + 1e-9)  # that may be left out; sums that equal p differ by rounding
-    return np.where(np.take_along_axis(rest, rank, -1) > most, s, -np.inf)  # eq: top-p-sampling
+    kept = (np.take_along_axis(rest, rank, -1) > most) | (rank == 0)
+    return np.where(kept, s, -np.inf)  # eq: top-p-sampling
 
 
 def _rank(s):

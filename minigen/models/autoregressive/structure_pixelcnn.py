@@ -10,14 +10,14 @@ with controllable structure"): a caption says what is in the image, a map where.
 V ∗ s is a 1×1 convolution: unlike a label (conditional_pixelcnn.py), s is another at every place,
 and is seen there whole, what lies ahead as well. All else is gated_pixelcnn.py's.
 
-Differs from the paper: the text is read by a small transformer, there by a recurrent network over
-letters; s is made by four residual blocks, of which each looks twice as far as the one before, at
-the image's full size, there at lower ones.
+Differs from the paper: f is not learnt here, but given (by demos/structure_pixelcnn.py, from CLIP),
+there a recurrent network over letters; s is made by four residual convolutions, of which each looks
+twice as far as the one before, at the image's full size, there at lower ones.
 """
 
 from minigen import nn, one_hot, relu, transpose
 from minigen.models.autoregressive.gated_pixelcnn import gated_pixelcnn
-from minigen.models.clip.clip import TextEncoder
+from minigen.tensor import tensor
 
 
 class Seeing:
@@ -33,18 +33,19 @@ class Seeing:
 
 
 class Structure:
-    """s of words c, integers (N, L), and of maps of the kind of thing at each place, integers
-    (N, 1, H, W) below `kinds`: (N, d, H, W). `text` gives the code of words, (N, d)."""
+    """s of codes t (N, d_t) and of maps of the kind of thing at each place, integers (N, 1, H, W)
+    below `kinds`: (N, d, H, W)."""
 
-    def __init__(self, text, kinds, d, rng=None):
-        self.text, self.kinds = text, kinds
-        self.A = nn.Conv2d(kinds, d, 1, rng=rng)
+    def __init__(self, d_t, kinds, d, rng=None):
+        self.kinds = kinds
+        self.A, self.B = nn.Conv2d(kinds, d, 1, rng=rng), nn.Linear(d_t, d, rng=rng)
         self.blocks = [nn.Conv2d(d, d, 3, padding=far, dilation=far, rng=rng)
                        for far in (1, 2, 4, 8)]
 
-    def __call__(self, c, kind):
-        M = transpose(one_hot(kind[:, 0], self.kinds, self.A.weight.dtype), (0, 3, 1, 2))
-        s = relu(self.A(M) + self.text(c)[:, :, None, None])
+    def __call__(self, t, kind):
+        t = tensor(t)
+        M = transpose(one_hot(kind[:, 0], self.kinds, t.dtype), (0, 3, 1, 2))
+        s = relu(self.A(M) + self.B(t)[:, :, None, None])
         for conv in self.blocks:
             s = s + relu(conv(s))
         return s
@@ -56,22 +57,21 @@ class StructurePixelCNN:
     def __init__(self, net, structure):
         self.net, self.structure = net, structure
 
-    def __call__(self, x, c, kind, at=None):
+    def __call__(self, x, t, kind, at=None):
         if at is None:
-            return self.net(x, self.structure(c, kind))
+            return self.net(x, self.structure(t, kind))
         if self not in at.kept:  # of an image that is drawn place by place, once
-            at.kept[self] = self.structure(c, kind)
+            at.kept[self] = self.structure(t, kind)
         return self.net(x, at.kept[self], at=at)
 
 
-def structure_pixelcnn(shape, words, longest, kinds, levels=2, h=24, depth=5, d=32, rng=None):
+def structure_pixelcnn(shape, d_t, kinds, levels=2, h=24, depth=5, d=48, rng=None):
     """A `PixelModel` for images of `shape` (C, H, W) whose methods take, after x and rng, or n and
-    rng, captions and maps: integers (N, L) below `words`, with 0 for none, L ≤ `longest`, and
-    (N, 1, H, W) below `kinds`: ``loss(x, c, kind)``, ``sample(n, rng, c, kind)``."""
+    rng, the codes of captions (N, d_t) and maps, integers (N, 1, H, W) below `kinds`:
+    ``loss(x, t, kind)``, ``sample(n, rng, t, kind)``."""
     model = gated_pixelcnn(shape, levels, h, depth, rng)
     for layer in model.net.layers:
         layer.vertical = Seeing(layer.vertical, d, rng)
         layer.horizontal = Seeing(layer.horizontal, d, rng)
-    text = TextEncoder(words, longest, d, rng=rng)
-    model.net = StructurePixelCNN(model.net, Structure(text, kinds, d, rng))
+    model.net = StructurePixelCNN(model.net, Structure(d_t, kinds, d, rng))
     return model

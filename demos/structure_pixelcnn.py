@@ -2,8 +2,8 @@
 
     python demos/structure_pixelcnn.py                     offline, on drawn scenes with captions
 
-First CLIP learns which captions belong to which scenes; its codes of captions are what the PixelCNN
-is told of them.
+First CLIP learns which captions belong to which scenes; its codes of their words are what the
+PixelCNN is told.
 
 samples.png, a column a test scene: itself; its map, with the objects numbered from the left; what
 is drawn of its map and caption; of its map and the caption of the scene before; and of its caption
@@ -17,19 +17,19 @@ fewer levels, and of what is drawn. Of six colours one is right by chance.
 
 import numpy as np
 
-from minigen import metrics, nn, optim, tensor, text_metrics, train
+from minigen import metrics, nn, no_grad, optim, tensor, text_metrics, train
 from minigen.data import signed
 from minigen.data.scenes import COLOURS, LONGEST, VOCABULARY, encode
 from minigen.demo import Demo, cli
 from minigen.models.autoregressive.structure_pixelcnn import structure_pixelcnn
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
-from minigen.models.clip.retrieval import embed
+from minigen.models.diffusion.glide import read
 from minigen.models.gan.dissection import colour
 from minigen.pixel_demo import quantised
 
-CODE = 64  # numbers of a caption's code
+CODE = 64  # numbers of a code
 KINDS = 4  # no object, and the first, second and third from the left
-LEVELS = 8  # values of a pixel's colour
+LEVELS = 5  # values of a pixel's colour
 SHARE = 0.25  # of the steps for CLIP
 FEW = 16  # images of a batch from which the PixelCNN learns
 SHOWN = 10
@@ -43,7 +43,7 @@ def main(argv=None):
                                **({"h": 6, "depth": 1} if run.quick else {}))
     nn.init([clip, model], run.rng)
     opt_c, opt = optim.AdamW(nn.parameters(clip)), optim.Adam(nn.parameters(model))
-    words, codes = encode(data.train_captions), []
+    words = encode(data.train_captions)
 
     def step(t, rng):
         i = run.indices(t)
@@ -51,26 +51,24 @@ def main(argv=None):
             opt_c.lr = 3e-3 * optim.stage(t, 0, first, floor=0.02)
             loss, _ = clip.loss(tensor(signed(run.batch(t))), run.xp.asarray(words[i]))
             return train.descend(opt_c, loss, name="clip", max_norm=1.0)
-        if not codes:
-            codes.append(of_captions(clip, words))
         i, opt.lr = i[:FEW], 4e-3 * optim.stage(t, first, run.args.steps, floor=0.02)
         x = quantised(data.train_x[i], LEVELS, rng)
-        given = run.xp.asarray(codes[0][i]), run.xp.asarray(data.train_masks[i])
-        return train.descend(opt, model.loss(run.xp.asarray(x), *given), max_norm=1.0)
+        h, kind = codes(clip, run.xp.asarray(words[i])), run.xp.asarray(data.train_masks[i])
+        return train.descend(opt, model.loss(run.xp.asarray(x), h, kind), max_norm=1.0)
 
     run.fit(step, clip=clip, model=model, opt_c=opt_c, opt=opt)
 
     test = data.first(n_test=20 if run.quick else 200)
     x, kind, n = quantised(test.test_x, LEVELS, None), test.test_masks, min(SHOWN, len(test.test_x))
-    t = of_captions(clip, encode(test.test_captions))
-    drawn = model.sample(len(x), run.rng, t, kind)
+    h = codes(clip, run.xp.asarray(encode(test.test_captions)))
+    drawn = model.sample(len(x), run.rng, h, kind)
     before = np.roll(np.arange(n), 1)
-    other = [model.sample(n, run.rng, *given) for given in ((t[before], kind[:n]),
-                                                           (t[:n], kind[before]))]
+    other = [model.sample(n, run.rng, *given) for given in ((h[before], kind[:n]),
+                                                           (h[:n], kind[before]))]
     shown = [a[:n] / (LEVELS - 1) for a in (x, drawn, *other)]
     shown.insert(1, np.broadcast_to(kind[:n] / (KINDS - 1), shown[0].shape))
     run.picture("samples", np.concatenate(shown), n)
-    nats = metrics.nll(model, x, t, kind, batch=50)
+    nats = metrics.nll(model, x, h, kind, batch=50)
     numbers = {"test_nll_nats": nats, "bits_per_dim": metrics.bits_per_dim(nats, x[0].size)}
     for name, images in (("truth", x / (LEVELS - 1)), ("drawn", drawn / (LEVELS - 1))):
         named, not_named = text_metrics.colours_shown(images, test.test_captions)
@@ -79,10 +77,10 @@ def main(argv=None):
     run.finish(numbers)
 
 
-def of_captions(clip, words):
-    """CLIP's codes of words (N, L), of mean square 1: (N, CODE)."""
-    t = embed(clip.g, words)
-    return t / np.sqrt(np.square(t).mean(1, keepdims=True))
+def codes(clip, words):
+    """CLIP's codes of words (N, L), untracked: (N, L, D)."""
+    with no_grad():
+        return read(clip.text, words)
 
 
 def as_asked(images, test):

@@ -68,17 +68,17 @@ BUILD = {
     "pixelcnn": lambda shape, V: pixelcnn(shape, V, 12, 2),
     "gated_pixelcnn": lambda shape, V: gated_pixelcnn(shape, V, 24, 2),
     "conditional_pixelcnn": lambda shape, V: conditional(shape, 3, V, 24, 2),
-    "structure_pixelcnn": lambda shape, V: structure_pixelcnn(shape, 2, 2, V, 24, 2, 4),
+    "structure_pixelcnn": lambda shape, V: structure_pixelcnn(shape, 2, 2, V, 24, 2, 8),
 }
 GATED = ("gated_pixelcnn", "conditional_pixelcnn", "structure_pixelcnn")
 COLOUR = ("pixelcnn", *GATED)
 
 
 def given(name, n, shape):
-    """For n images alike: a label; a code of two numbers and a map."""
+    """For n images alike: a label; codes of three words and a map."""
     kinds = np.arange(shape[1] * shape[2]).reshape(1, 1, *shape[1:]) % 3 % 2
     return {"conditional_pixelcnn": (np.full(n, 2),),
-            "structure_pixelcnn": (np.full((n, 2), 0.5), kinds.repeat(n, 0))}.get(name, ())
+            "structure_pixelcnn": (np.full((n, 3, 2), 0.5), kinds.repeat(n, 0))}.get(name, ())
 
 
 @pytest.mark.parametrize("name, shape, V", [(name, (1, 2, 3), 2) for name in BUILD]

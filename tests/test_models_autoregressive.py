@@ -104,7 +104,7 @@ def test_the_text_decides_what_and_the_map_where():
     def batch(rng):
         kind = rng.integers(0, 2, (16, 1, 1, 5)).repeat(5, 2)
         t = rng.integers(0, 2, (16, 1))
-        return kind ^ t[:, :, None, None], t.astype(np.float32), kind
+        return kind ^ t[:, :, None, None], t.astype(np.float32)[..., None], kind
 
     model = structure_pixelcnn((1, 5, 5), 1, 2, 2, 8, 1, 8)
     nn.init(model, RNG(0))

@@ -65,8 +65,9 @@ def _vectors(builder, M, vector, align, x, y):
 
 
 def _sums(builder, M, x):
-    """M x, in pairs: of columns, which the sum and difference of two x_j serve; of rows, of which
-    one is the sum and the other the difference of the terms they share and those they do not."""
+    """The rows of M x. Of two columns that differ in signs alone, x_j + x_k stands where the signs
+    are alike and x_j − x_k where they are not; of two such rows, one is the sum of the terms with
+    like signs and of the others, and one their difference."""
     M, x, y = M.copy(), [*x], {}
     for j, k in _pairs(M.T):
         like = M[:, j] == M[:, k]

@@ -185,7 +185,7 @@ def _conv2d_of(chunk, x, u, b, padding, crop, y, r, out, chunks):
     tiles, items = images * rows * columns, -(-N // images)
     height, width, D, size = 4 * rows + n - 4, 4 * columns + n - 4, K // out, columns * n * K
     image = buffer(height * width * max(phases * B, K), x)
-    half = buffer(columns * n * max(phases * height * B, 4 * rows * K), x)
+    half = buffer(columns * n * max(phases * height * B, 4 * K), x)
     v = buffer(n * phases * tiles * n * B, x)
     m = buffer(n * tiles * n * K, x)
     of_x = pixel_places(x.shape[2:], (phases * height, phases * width), x.shape[1])

@@ -2,6 +2,7 @@
 
     z = Enc(x_0)                           the semantic code, of d numbers
     L = E w_t ‖ε − ε_θ(x_t, t, z)‖²        the decoder, a DDIM that is told z; Enc learns with it
+                                           (w_t = 1 / ᾱ_t, as in velocity.py; in the paper 1)
     x_T                                    the stochastic code: the DDIM, without noise, run
                                            backwards from x_0, as large as the image
 

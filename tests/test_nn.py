@@ -221,7 +221,7 @@ def test_default_distributions_of_weights():
     (lambda: nn.LayerNorm(np.int64(3))(np.ones((2, 4))), r"got \(.*3\)?,\), x is \(2, 4\)"),
     (lambda: nn.MultiheadAttention(6, 4), "4 heads do not divide 6"),
     (lambda: nn.MultiheadAttention(4, 2)(*[tensor(np.ones((5, 4)))] * 3),
-     r"MultiheadAttention: query \(5, 4\), .*: expected \(N, T, D\)"),
+     r"MultiheadAttention: expected query \(N, T, D\), .*, got \(5, 4\), \(5, 4\), \(5, 4\)"),
     (lambda: nn.Linear(3, 2)(np.zeros((2, 4), np.float32)),
      r"linear: x is \(2, 4\), weight \(2, 3\) needs 3 on the last axis"),
     (lambda: nn.Conv2d(3, 2, 3)(np.zeros((1, 2, 8, 8), np.float32)), r"conv2d.*2"),

@@ -202,9 +202,10 @@ class MultiheadAttention:
             initializers.constant(self.out_proj.bias, 0)
 
     def __call__(self, query, key, value, attn_mask=None, is_causal=False):
-        if not np.ndim(query) == np.ndim(key) == np.ndim(value) == 3:
-            raise ValueError(f"MultiheadAttention: query {np.shape(query)}, key {np.shape(key)}, value "
-                             f"{np.shape(value)}: expected (N, T, D), (N, S, D), (N, S, D)")
+        shapes = [np.shape(x) for x in (query, key, value)]
+        if any(len(shape) != 3 for shape in shapes):
+            raise ValueError("MultiheadAttention: expected query (N, T, D), key and value (N, S, D), "
+                             f"got {', '.join(map(str, shapes))}")
         biases = [None] * 3 if self.in_proj_bias is None else ops.split(self.in_proj_bias, 3)
         q, k, v = (ops.linear(x, w, b) for x, w, b in zip(
             (query, key, value), ops.split(self.in_proj_weight, 3), biases, strict=True))

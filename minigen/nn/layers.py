@@ -204,8 +204,8 @@ class MultiheadAttention:
     def __call__(self, query, key, value, attn_mask=None, is_causal=False):
         shapes = [np.shape(x) for x in (query, key, value)]
         if any(len(shape) != 3 for shape in shapes):
-            raise ValueError("MultiheadAttention: expected query (N, T, D), key and value (N, S, D), "
-                             f"got {', '.join(map(str, shapes))}")
+            raise ValueError("MultiheadAttention: expected query (N, T, D), key and value (N, S, "
+                             f"D), got {', '.join(map(str, shapes))}")
         biases = [None] * 3 if self.in_proj_bias is None else ops.split(self.in_proj_bias, 3)
         q, k, v = (ops.linear(x, w, b) for x, w, b in zip(
             (query, key, value), ops.split(self.in_proj_weight, 3), biases, strict=True))

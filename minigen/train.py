@@ -170,13 +170,13 @@ def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **
     """
     if steps < 0 or steps != int(steps):
         raise ValueError(f"fit: steps must be an integer and not negative, got {steps}")
-    known = {id(part) for part in parts.values()}
-    for name, part in nn.walk(parts):
+    known, every = {id(part) for part in parts.values()}, [*nn.walk(parts)]
+    for name, part in every:
         if isinstance(part, (Optimizer, nn.EMA)) and id(part) not in known:
             raise TypeError(f"fit: {name} is within another part, and would be neither saved nor "
                             "updated: give each optimiser and EMA by a name of its own")
     keep_freed()
-    tensors = [t for _, t in nn.walk(list(parts.values())) if isinstance(t, Tensor)]
+    tensors = [t for _, t in every if isinstance(t, Tensor)]
     if precision and any(isinstance(t.data, np.ndarray) for t in tensors):
         raise UserError(f"precision {precision} is for the products of a device, and the model is "
                         "on the CPU: leave it out, or train with --device cuda")

@@ -27,6 +27,7 @@ from .conv_transpose2d import conv_transpose2d
 from .cross_entropy import cross_entropy, cross_entropy_backward
 from .cuda import PRECISIONS, precision
 from .group_norm import group_norm, group_norm_backward
+from .join import join
 from .keep import keep
 from .layer_norm import layer_norm, layer_norm_backward
 from .matmul import matmul
@@ -46,8 +47,8 @@ __all__ = [
     "PRECISIONS", "adam", "add", "attention", "attention_backward", "avg_pool2d",
     "avg_pool2d_transpose", "batch_norm", "batch_norm_backward", "channel_sum", "conv2d",
     "conv2d_weight", "conv_transpose2d", "cross_entropy", "cross_entropy_backward", "elu",
-    "elu_backward", "ema", "gelu", "gelu_backward", "group_norm", "group_norm_backward", "keep",
-    "layer_norm", "layer_norm_backward", "leaky_relu", "leaky_relu_backward", "log_softmax",
+    "elu_backward", "ema", "gelu", "gelu_backward", "group_norm", "group_norm_backward", "join",
+    "keep", "layer_norm", "layer_norm_backward", "leaky_relu", "leaky_relu_backward", "log_softmax",
     "log_softmax_backward", "matmul", "max_pool2d", "max_pool2d_at", "max_unpool2d", "precision",
     "random_bits", "random_normal", "random_uniform", "relu", "relu_backward", "rmsprop", "sgd",
     "sigmoid", "sigmoid_backward", "silu", "silu_backward", "softmax", "softmax_backward",

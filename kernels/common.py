@@ -3,6 +3,7 @@
 Dimension letters: images N C H W, filters K D R S (D = C / groups), outputs P Q, sequences B T D.
 """
 
+import ctypes
 import functools
 import inspect
 import math
@@ -164,7 +165,12 @@ def empty(shape, dtype):
     if size < 4 * PAGE:
         return np.empty(shape, dtype)
     memory = np.empty(size + PAGE, np.uint8)
-    return np.ndarray(shape, dtype, memory, -memory.__array_interface__["data"][0] % PAGE)
+    return np.ndarray(shape, dtype, memory, -ctypes.addressof(start(memory)) % PAGE)
+
+
+# What begins where an array's numbers do: its address takes a third of the time of a.ctypes.data.
+# TypeError for an array that is strided or read-only.
+start = (ctypes.c_char * 0).from_buffer
 
 
 # Threads. Numba's pool is the only one: compiled code calls no BLAS, which would have its own.

@@ -13,7 +13,7 @@ from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .common import Kernel, chunks, compiled
+from .common import Kernel, chunks, compiled, start
 
 ONE_THREAD = 1 << 14  # elements below which waking the threads is not worth it
 
@@ -62,14 +62,11 @@ def table(lists):
         for a in arrays:
             if type(a) is not np.ndarray or a.dtype != dtype or a.shape != shape:
                 return None
-        try:  # a third of the time that a.ctypes.data takes
-            rows.append([total, *map(ctypes.addressof, map(_start, arrays))])
+        try:
+            rows.append([total, *map(ctypes.addressof, map(start, arrays))])
         except TypeError:  # strided or read-only
             return None
     return np.array(rows, np.int64), dtype
-
-
-_start = (ctypes.c_char * 0).from_buffer
 
 
 def cut(table):

@@ -227,6 +227,34 @@ def test_keep(shape):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("R, L, M", [(0, 3, 4), (1, 0, 5), (5, 7, 0), (3, 17, 33), (64, 900, 130)])
+def test_join(R, L, M, dtype):
+    a, b = np.arange(R * L).reshape(R, L).astype(dtype), -np.arange(R * M).reshape(R, M)
+    y = kernels.join(a, b.astype(dtype))
+    np.testing.assert_array_equal(y, kernels.join.reference(a, b.astype(dtype)), strict=True)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -3])
+@pytest.mark.parametrize("others", [1, 2])
+def test_large_arrays_are_joined(axis, others):
+    x, rng = np.ones((30, 40, 50), np.float32), np.random.default_rng(0)
+    shape = np.array(x.shape)
+    shape[axis] = 7
+    arrays = [x, *(rng.standard_normal(shape, np.float32) for _ in range(others))]
+    y = minigen.concatenate(arrays, axis).numpy()
+    np.testing.assert_array_equal(y, np.concatenate(arrays, axis), strict=True)
+
+
+def test_large_arrays_that_do_not_fit_are_not_joined():
+    x = np.ones((30, 40, 50), np.float32)
+    for other, axis in ((x[:, :, 1:], 1), (x[0], 0), (x, 3), (x, -4)):
+        with pytest.raises(ValueError, match="concatenate.*must|axis .* out of bounds"):
+            minigen.concatenate([x, other], axis)
+    with pytest.raises(ValueError, match="join: b has shape"):
+        kernels.join(x[0], x[0, 1:])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize("where", ["q", "k", "v", "mask", "row", "hidden"])
 def test_attention_keeps_nan(where, is_causal, dtype):

@@ -5,10 +5,11 @@ import math
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
+from minigen import kernels
 from minigen.autodiff import broadcast_to
 from minigen.operands import lifted
 from minigen.operation import op
-from minigen.tensor import Tensor, xp
+from minigen.tensor import FLOATS, Tensor, xp
 
 __all__ = [
     "astype", "broadcast_to", "concatenate", "expand_dims", "flatten", "flip", "getitem",
@@ -16,6 +17,7 @@ __all__ = [
     "take_along_axis", "tile", "transpose", "tril", "triu",
 ]
 
+LARGE = 1 << 15  # numbers from which a copy is worth two threads
 EIGHT = 8  # arrays joined at a time: CuPy uploads a table of more, which no recorded step can do
 
 
@@ -105,6 +107,8 @@ def triu(g, *, k): return triu(g, k)
 @op
 def _concatenate(*xs, axis=0):
     join = xp(*xs).concatenate
+    if join is np.concatenate:
+        return _pair(*xs, axis) if len(xs) == 2 else join(xs, axis)
     while len(xs) > EIGHT:
         xs = [join(xs[i:i + EIGHT], axis) for i in range(0, len(xs), EIGHT)]
     return join(xs, axis)
@@ -116,6 +120,16 @@ def _concatenate(g, *_xs, axis):
     ends = np.cumsum([x.shape[axis] for x in _xs])
     return tuple(lambda a=end - x.shape[axis], b=end: part(a, b)
                  for x, end in zip(_xs, ends.tolist(), strict=True))
+
+def _pair(a, b, axis):
+    """np.concatenate of two arrays, with threads if they are large."""
+    at = normalize_axis_index(axis, a.ndim)
+    lead, rest = a.shape[:at], a.shape[at + 1:]
+    if a.size + b.size <= LARGE or a.dtype not in FLOATS or a.dtype != b.dtype or (
+            b.shape[:at] != lead or b.shape[at + 1:] != rest):
+        return np.concatenate([a, b], axis)
+    rows = math.prod(lead)
+    return kernels.join(a.reshape(rows, -1), b.reshape(rows, -1)).reshape(*lead, -1, *rest)
 
 def concatenate(arrays, axis=0):
     """The arrays joined along an existing axis."""

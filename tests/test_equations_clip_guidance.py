@@ -8,7 +8,7 @@ from minigen import grad, log_softmax, nn, optim
 from minigen.models.clip.clip import CLIP
 from minigen.models.diffusion.clip_guidance import CLIPGuided, fit_slope, noisy_loss
 from minigen.models.diffusion.ddim import DDIM
-from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.forward import Forward
 from minigen.models.diffusion.noisy_classifier import NoisyClassifier
 from minigen.models.diffusion.schedule import linear, respaced
 
@@ -65,7 +65,7 @@ def test_a_noisy_clip_learns_and_its_slope_leads_to_the_text():
     """Stripes across are called 0, upright ones 1; each stands 32 times in a batch of 64."""
     upright = np.tile(np.array([-0.5, 0.5], np.float32), (1, 8, 4))
     x = np.repeat(np.stack([upright.swapaxes(1, 2), upright]), 32, 0)
-    c, model = np.repeat([0, 1], 32), DDPM(None, linear(50))
+    c, model = np.repeat([0, 1], 32), Forward(linear(50))
     net = CLIP(NoisyClassifier((1, 8, 8), 8, widths=(8, 8), D=16), nn.Embedding(2, 8))
     nn.init(net, RNG(0))
     opt, losses = optim.Adam(nn.parameters(net), lr=1e-2), []

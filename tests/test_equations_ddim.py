@@ -11,6 +11,7 @@ from minigen.models.diffusion import clean, ddim, improved_ddpm, snr, velocity
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
 from minigen.models.diffusion.exact import Mixture
+from minigen.models.diffusion.forward import Forward
 from minigen.models.diffusion.schedule import Schedule, cosine, linear, respaced
 
 RNG = np.random.default_rng
@@ -245,7 +246,7 @@ def test_the_bounds_terms_are_differences_of_the_signal_to_noise_ratio():
 def test_signal_and_noise_by_simulation():
     s = Schedule(BETA)
     x_0, eps = 1.5 * np.sign(RNG(15).normal(size=(2, 100_000)))
-    x_t = DDPM(None, s).q_sample(x_0, 3, eps / 1.5).numpy()
+    x_t = Forward(s).q_sample(x_0, 3, eps / 1.5).numpy()
     signal = (x_t * x_0).mean() / 1.5 ** 2 * x_0
     measured = (signal ** 2).mean() / 1.5 ** 2 / ((x_t - signal) ** 2).mean()
     assert s.snr[3] == pytest.approx(measured, rel=0.02)  # eq: ddpm-snr

@@ -9,6 +9,7 @@ from scipy import stats
 from minigen.models.diffusion import hierarchical, schedule
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.empirical import Empirical
+from minigen.models.diffusion.forward import Forward
 
 RNG = np.random.default_rng
 BETA = [0.05, 0.2, 0.1, 0.4, 0.3]
@@ -65,19 +66,19 @@ def test_at_the_end_nothing_is_left_of_the_image(s):
 # ---------------------------------------------------------------------------------- forward
 
 def test_a_forward_step_is_a_normal():
-    x, model = np.full((300_000, 1), 1.5), DDPM(None, SHORT)
+    x, model = np.full((300_000, 1), 1.5), Forward(SHORT)
     for t, beta in enumerate(BETA, 1):
-        x_t = model.q_step(x, t, RNG(t)).numpy()
+        x_t = model.q_step(x, t).sample(RNG(t)).numpy()
         error = 5 * math.sqrt(beta / len(x))
         assert abs(x_t.mean() - math.sqrt(1 - beta) * 1.5) < error  # eq: ddpm-forward-sample
         assert x_t.var() == pytest.approx(beta, rel=0.02)
         density = stats.norm.pdf(x_t, math.sqrt(1 - beta) * 1.5, math.sqrt(beta))
-        step = hierarchical.q_step(model, x, t)
+        step = model.q_step(x, t)
         assert np.allclose(np.exp(step.log_prob(x_t).numpy()), density)  # eq: ddpm-forward-step
 
 
 def test_the_chain_is_a_product_of_steps():
-    model, x_0 = DDPM(None, SHORT), RNG(3).normal(size=(4, 2))
+    model, x_0 = Forward(SHORT), RNG(3).normal(size=(4, 2))
     chain = [x.numpy() for x in hierarchical.encode(model, x_0, RNG(4))]
     # All of x_1 … x_T given x_0 are jointly normal: x_t = √ᾱ_t x_0 + …, and for s ≤ t
     # Cov(x_s, x_t) = (1 − ᾱ_s) √(ᾱ_t / ᾱ_s)
@@ -97,7 +98,7 @@ def test_a_chain_that_adds_no_noise_at_its_end_has_no_bound():
 
 
 def test_the_kernel_is_the_one_step_kernels_iterated():
-    model, x_0 = DDPM(None, SHORT), RNG(5).normal(size=(6, 1, 2, 2))
+    model, x_0 = Forward(SHORT), RNG(5).normal(size=(6, 1, 2, 2))
     m, v = x_0, 0.0
     for t, beta in enumerate(BETA, 1):
         m, v = math.sqrt(1 - beta) * m, (1 - beta) * v + beta
@@ -109,13 +110,13 @@ def test_the_kernel_is_the_one_step_kernels_iterated():
         whole = m + math.sqrt(v) * eps
         assert np.allclose(model.q_sample(x_0, t, eps).numpy(), whole)  # eq: ddpm-q-sample
         assert np.allclose(model.predict_x0(whole, t, eps).numpy(), x_0)
-        one = hierarchical.q_step(model, x_0, t)  # what the slide prints as the kernel
+        one = model.q_step(x_0, t)  # what the slide prints as the kernel
         agree = np.allclose(one.mu.numpy(), m) and np.allclose(np.exp(one.logvar.numpy()), v)
         assert agree == (t == 1)  # slide error: 13
 
 
 def test_different_images_of_a_batch_have_their_own_t():
-    model, x_0 = DDPM(None, SHORT), RNG(6).normal(size=(5, 1, 2, 2)).astype(np.float32)
+    model, x_0 = Forward(SHORT), RNG(6).normal(size=(5, 1, 2, 2)).astype(np.float32)
     t, eps = np.array([3, 1, 5, 2, 3]), RNG(7).normal(size=x_0.shape).astype(np.float32)
     together = model.q_sample(x_0, t, eps).numpy()
     assert together.dtype == np.float32
@@ -124,7 +125,7 @@ def test_different_images_of_a_batch_have_their_own_t():
 
 
 def test_the_posterior_is_the_condition_of_a_joint_normal():
-    model, rng = DDPM(None, SHORT), RNG(8)
+    model, rng = Forward(SHORT), RNG(8)
     x_0, x_t = rng.normal(size=(2, 4, 3))
     for t in range(2, 6):
         before, beta = math.prod(1 - np.array(BETA[:t - 1])), BETA[t - 1]
@@ -164,8 +165,8 @@ def test_the_true_reverse_step_by_bayes_rule_and_as_a_mixture_of_posteriors():
         assert np.trapezoid(p, grid[:, 0]) == pytest.approx(1, abs=1e-3)
         a = math.prod(1 - np.array(BETA[:t]))
         k = stats.norm.pdf(0.4, math.sqrt(a) * POINTS[:, 0], math.sqrt(1 - a))
-        each = [np.exp(data.model.q_posterior(x_t, np.full_like(x_t, x), t).log_prob(grid).numpy())
-                for x in POINTS[:, 0]]
+        posteriors = [data.forward.q_posterior(x_t, np.full_like(x_t, x), t) for x in POINTS[:, 0]]
+        each = [np.exp(q.log_prob(grid).numpy()) for q in posteriors]
         mixture = sum(w * e[:, 0] for w, e in zip(k / k.sum(), each, strict=True))
         assert np.allclose(p, mixture)  # eq: ddpm-reverse-bayes
 
@@ -183,7 +184,7 @@ def test_the_reverse_step_has_the_variance_of_the_forward_step():
     on x_t."""
     x, model = RNG(10).normal(size=(400_000, 1)), DDPM(unit_net(SHORT), SHORT)
     for t, _ in enumerate(BETA, 1):
-        x_t = model.q_step(x, t, RNG((11, t))).numpy()
+        x_t = model.q_step(x, t).sample(RNG((11, t))).numpy()
         slope = (x * x_t).mean() / (x_t ** 2).mean()
         left = (x - slope * x_t).var()
         p = model.p(x_t, t)

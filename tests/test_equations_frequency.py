@@ -5,7 +5,7 @@ import pytest
 
 from minigen import data
 from minigen.models.diffusion import frequency
-from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.forward import Forward
 from minigen.models.diffusion.schedule import linear
 
 RNG = np.random.default_rng
@@ -15,7 +15,7 @@ def test_the_transform_of_x_t():
     s = linear(1000)
     x_0, eps = RNG(16).normal(size=(2, 3, 1, 8, 6))
     for t in (1, 300, 1000):
-        x_t = DDPM(None, s).q_sample(x_0, t, eps).numpy()
+        x_t = Forward(s).q_sample(x_0, t, eps).numpy()
         F_t = frequency.fourier_q_sample(frequency.fourier(x_0), s.alpha_bar[t],
                                          frequency.fourier(eps))
         assert np.allclose(F_t, np.fft.fft2(x_t) / 48 ** 0.5)  # eq: ddpm-fourier
@@ -52,7 +52,7 @@ def test_when_a_frequency_drowns_by_hand_and_by_simulation():
     assert expected[0] > expected[1] > expected[2] > expected[3] == 1
     assert frequency.drowns([1e12], s).tolist() == [201]
     t, x_0 = 40, np.repeat(waves(), 4000, 0)
-    x_t = DDPM(None, s).q_sample(x_0, t, RNG(19).normal(size=x_0.shape)).numpy()
+    x_t = Forward(s).q_sample(x_0, t, RNG(19).normal(size=x_0.shape)).numpy()
     power, P = frequency.radial_spectrum(x_t), frequency.radial_spectrum(waves())
     a = s.alpha_bar[t]
     assert np.allclose(power, a * P + 1 - a, rtol=0.03)

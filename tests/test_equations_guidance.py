@@ -13,6 +13,7 @@ from minigen.models.diffusion.conditional import conditional
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.exact import Mixture
+from minigen.models.diffusion.forward import Forward
 from minigen.models.diffusion.guidance import (
     ClassifierFree,
     ClassifierGuided,
@@ -202,7 +203,7 @@ def test_the_noisy_classifier_learns_and_its_slope_leads_to_the_class():
     one to the other."""
     upright = np.tile(np.array([-0.5, 0.5], np.float32), (1, 8, 4))
     x = np.repeat(np.stack([upright.swapaxes(1, 2), upright]), 32, 0)
-    y, model = np.repeat([0, 1], 32), DDPM(None, linear(50))
+    y, model = np.repeat([0, 1], 32), Forward(linear(50))
     net = NoisyClassifier((1, 8, 8), 2, widths=(8, 8), D=16, rng=RNG(11))
     opt, losses = optim.Adam(nn.parameters(net), lr=1e-2), []
     for t in range(40):

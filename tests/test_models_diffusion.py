@@ -107,7 +107,7 @@ TWO.classes = 3
     (lambda: MODEL.q_sample(X, 0, X), "t must be integers from 1 to T = 50, got 0"),
     (lambda: MODEL.p(X, 51), "t must be integers from 1 to T = 50, got 51"),
     (lambda: MODEL.q(X, np.array([3, -1])), "from 1 to T = 50, got -1"),
-    (lambda: MODEL.q_step(X, 1.5, RNG(0)), "must be integers from 1 to T = 50, got 1.5 (float64)"),
+    (lambda: MODEL.q_step(X, 1.5), "must be integers from 1 to T = 50, got 1.5 (float64)"),
     (lambda: schedule.Schedule([0.1, 1.0]), "β must lie in (0, 1), but β_2 is 1 (T = 2)"),
     (lambda: schedule.Schedule([0.0]), "but β_1 is 0"),
     (lambda: schedule.Schedule([[0.1]]), "expected β_1 … β_T, got an array of shape (1, 1)"),

@@ -10,7 +10,7 @@ their noises are added, and what comes out is q(x_t|x_0) = N(√ᾱ_t x_0, (1 �
 import numpy as np
 
 from minigen.lecture.steps import Step, cli
-from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.forward import Forward
 from minigen.models.diffusion.schedule import Schedule
 
 T = 6
@@ -32,7 +32,7 @@ def derive(rng):
     for t in range(1, T + 1):  # a step: x = a x + b ε, with ε independent of x
         mean.append(a[t] * mean[-1])
         variance.append(alpha[t] * variance[-1] + beta[t])
-    kernel = DDPM(None, schedule).q(np.full((T, 1), x_0), np.arange(1, T + 1))
+    kernel = Forward(schedule).q(np.full((T, 1), x_0), np.arange(1, T + 1))
 
     eps = rng.standard_normal(2)
     by_steps = a[2] * (a[1] * x_0 + b[1] * eps[0]) + b[2] * eps[1]

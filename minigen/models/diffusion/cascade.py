@@ -15,7 +15,7 @@ import numpy as np
 
 from minigen import nn
 from minigen.dist import noise
-from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.forward import Forward
 from minigen.models.diffusion.super_resolution import Enlarger, beside, super_resolution
 
 
@@ -23,7 +23,7 @@ def spoilt(y, s, schedule, rng):
     """What an AugmentedEnlarger is given: ỹ, small images y (N, C, h, w) after s steps of noise,
     and s (N,). ValueError for an s, (N,) or one for all, that is not one of 1 … T."""
     s = np.broadcast_to(s, len(y))
-    return DDPM(None, schedule).q_sample(y, s, noise(rng, y)), s  # eq: noise-cond-augmentation
+    return Forward(schedule).q_sample(y, s, noise(rng, y)), s  # eq: noise-cond-augmentation
 
 
 class AugmentedEnlarger(Enlarger):

@@ -15,6 +15,7 @@ counts (as in Hang et al. 2023).
 import numpy as np
 
 from minigen.models.diffusion.ddpm import as_noise
+from minigen.models.diffusion.forward import Forward
 
 
 class Clean:
@@ -22,11 +23,11 @@ class Clean:
     any other network is, in `DDPM(Clean(net, schedule), schedule)`. Codes do as well as images."""
 
     def __init__(self, net, schedule):
-        self.net, self.schedule, self.classes = net, schedule, getattr(net, "classes", None)
+        self.net, self.forward, self.classes = net, Forward(schedule), getattr(net, "classes", None)
 
     def __call__(self, x_t, t, *given):
         """Images (N, ...) and integers t (N,): of the shape of x_t."""
-        return self.schedule.noise_in(x_t, t, as_noise(self.net(x_t, t, *given), x_t))
+        return self.forward.noise_in(x_t, t, as_noise(self.net(x_t, t, *given), x_t))
 
 
 def weight(schedule, gamma=3):

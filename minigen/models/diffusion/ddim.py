@@ -33,7 +33,7 @@ class DDIM(DDPM):
     def q_eta(self, x_t, x_0, t):
         """q_η(x_{t−1} | x_t, x_0): a `Normal`; all of it is at its mean if η = 0 or t = 1."""
         s, at = self.schedule, self.schedule.at
-        eps = s.noise_in(x_t, t, x_0)
+        eps = self.noise_in(x_t, t, x_0)
         a = at(np.sqrt(s.alpha_bar_before), t, x_t)
         b = at(np.sqrt(np.maximum(1 - s.alpha_bar_before - self.sigma2, 0)), t, x_t)
         mu = a * x_0 + b * eps  # eq: ddim-step

@@ -1,14 +1,7 @@
 """Denoising diffusion probabilistic models (Ho, Jain & Abbeel 2020).
 
-The forward process adds noise in T small steps; it is fixed (β, α, ᾱ: see schedule.py):
-
-    q(x_t | x_{t−1}) = N(√(1 − β_t) x_{t−1}, β_t I)         x_t = √(1 − β_t) x_{t−1} + √β_t ε
-    q(x_t | x_0)     = N(√ᾱ_t x_0, (1 − ᾱ_t) I)             x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε
-    q(x_{t−1} | x_t, x_0) = N(μ̃_t, β̃_t I)
-        μ̃_t = √ᾱ_{t−1} β_t / (1 − ᾱ_t) x_0 + √α_t (1 − ᾱ_{t−1}) / (1 − ᾱ_t) x_t
-        β̃_t = (1 − ᾱ_{t−1}) / (1 − ᾱ_t) β_t
-
-The reverse process is learnt, through a network ε_θ that tells the noise in x_t:
+The forward process q adds noise to an image in T small steps; it is fixed (forward.py). The reverse
+process is learnt, through a network ε_θ that tells the noise in x_t:
 
     p(x_T) = N(0, I)        p_θ(x_{t−1} | x_t) = N(μ_θ(x_t, t), σ_t² I),  σ_t² = β_t
     μ_θ(x_t, t) = 1/√α_t (x_t − (1 − α_t) / √(1 − ᾱ_t) ε_θ(x_t, t))
@@ -25,50 +18,23 @@ import numpy as np
 
 from minigen import mean, nn, no_grad, square, tensor
 from minigen.dist import DiscretisedNormal, Normal, kl, noise, per_image
+from minigen.models.diffusion.forward import Forward
 from minigen.models.diffusion.schedule import log0, over
 from minigen.tensor import xp
 
 
-class DDPM:
+class DDPM(Forward):
     """`net(x_t, t, *given)` estimates the noise in images x_t (N, C, H, W) at integers t (N,);
     `schedule` is a Schedule; `sigma2` (T + 1,), the variances σ_t² of the reverse steps, is β
     unless given: on few steps `schedule.beta_tilde`, the other bound on them, is better.
 
-    Images are in [−1, 1]. Methods take t (N,) or one t for all, and raise ValueError for a t that
-    is not one of 1 … T. A `threshold` is a function that corrects an estimate of x_0.
+    Images and t are as in `Forward`. A `threshold` is a function that corrects an estimate of x_0.
     """
 
     def __init__(self, net, schedule, sigma2=None):
-        self.net, self.schedule = net, schedule
+        super().__init__(schedule)
+        self.net = net
         self.sigma2 = schedule.beta if sigma2 is None else sigma2  # eq: ddpm-sigma-choice
-
-    # ------------------------------------------------------------------ the forward process
-
-    def q_step(self, x_prev, t, rng):
-        """x_t ~ q(x_t | x_{t−1}), one step."""
-        beta, at = self.schedule.beta, self.schedule.at
-        a, b = at(np.sqrt(1 - beta), t, x_prev), at(np.sqrt(beta), t, x_prev)
-        return a * tensor(x_prev) + b * noise(rng, x_prev)  # eq: ddpm-forward-sample
-
-    def q(self, x_0, t):
-        """q(x_t | x_0), t steps at once: a `Normal`."""
-        alpha_bar, at = self.schedule.alpha_bar, self.schedule.at
-        mu = at(np.sqrt(alpha_bar), t, x_0) * tensor(x_0)
-        return Normal(mu, at(log0(1 - alpha_bar), t, x_0))  # eq: ddpm-q-kernel
-
-    def q_sample(self, x_0, t, eps):
-        """x_t, t steps after x_0, by one draw ε ~ N(0, I) of its shape."""
-        alpha_bar, at = self.schedule.alpha_bar, self.schedule.at
-        a, b = at(np.sqrt(alpha_bar), t, x_0), at(np.sqrt(1 - alpha_bar), t, x_0)
-        return a * tensor(x_0) + b * eps  # eq: ddpm-q-sample
-
-    def q_posterior(self, x_t, x_0, t):
-        """q(x_{t−1} | x_t, x_0): a `Normal`; at t = 1 all its mass is at x_0 (log σ² = −∞)."""
-        s, at = self.schedule, self.schedule.at
-        on_x_0 = over(np.sqrt(s.alpha_bar_before) * s.beta, 1 - s.alpha_bar)
-        on_x_t = over(np.sqrt(s.alpha) * (1 - s.alpha_bar_before), 1 - s.alpha_bar)
-        mu = at(on_x_0, t, x_t) * tensor(x_0) + at(on_x_t, t, x_t) * tensor(x_t)
-        return Normal(mu, at(log0(s.beta_tilde), t, x_t))  # eq: ddpm-posterior
 
     # ------------------------------------------------------------------ training
 
@@ -93,18 +59,12 @@ class DDPM:
         eps = as_noise(self.output(x_t, t, *given), x_t)
         if threshold is None:
             return eps
-        return self.schedule.noise_in(x_t, t, threshold(self.predict_x0(x_t, t, eps)))
+        return self.noise_in(x_t, t, threshold(self.predict_x0(x_t, t, eps)))
 
     def output(self, x_t, t, *given):
         """What the network says of x_t, a tensor."""
         s, t = self.schedule, self.schedule.check(t)
         return self.net(x_t, s.pick(s.times, xp(t).broadcast_to(t, len(x_t))), *given)
-
-    def predict_x0(self, x_t, t, eps):
-        """x_0 as it must be if ε is the noise in x_t: `q_sample` turned around."""
-        alpha_bar, at = self.schedule.alpha_bar, self.schedule.at
-        away = tensor(x_t) - at(np.sqrt(1 - alpha_bar), t, x_t) * eps
-        return away / at(np.sqrt(alpha_bar), t, x_t)
 
     # ------------------------------------------------------------------ the reverse process
 

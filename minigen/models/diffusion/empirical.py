@@ -14,8 +14,7 @@ import math
 
 import numpy as np
 
-from minigen.models.diffusion import hierarchical
-from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.forward import Forward
 
 
 class Empirical:
@@ -23,11 +22,11 @@ class Empirical:
 
     def __init__(self, points, schedule):
         self.points = np.asarray(points, np.float64)
-        self.model = DDPM(None, schedule)
+        self.forward = Forward(schedule)
 
     def _log_each(self, x_t, t):
         """log q(x_t | x_0 = x^k) for every k: (N, K)."""
-        q = self.model.q(self.points, np.full(len(self.points), t))
+        q = self.forward.q(self.points, np.full(len(self.points), t))
         return q.log_prob(x_t[:, None]).numpy().sum(2)
 
     def log_q(self, x_t, t):
@@ -38,22 +37,22 @@ class Empirical:
     def sample_q(self, n, t, rng):
         """n draws of q(x_t), by drawing x_0 first: (n, d)."""
         x_0 = self.points[rng.integers(len(self.points), size=n)]
-        return self.model.q(x_0, t).sample(rng).numpy()  # eq: ddpm-ancestral-forward
+        return self.forward.q(x_0, t).sample(rng).numpy()  # eq: ddpm-ancestral-forward
 
     def log_reverse(self, x_prev, x_t, t):
         """log q(x_{t−1} | x_t), t > 1, by Bayes' rule: (N,)."""
-        step = hierarchical.q_step(self.model, x_prev, t).log_prob(x_t).numpy().sum(1)
+        step = self.forward.q_step(x_prev, t).log_prob(x_t).numpy().sum(1)
         return self.log_q(x_prev, t - 1) + step - self.log_q(x_t, t)  # eq: ddpm-reverse-bayes
 
     def reverse(self, x_t, t, rng):
         """A draw x_{t−1} ~ q(x_{t−1} | x_t) for each x_t (N, d), by drawing k first."""
         log_p = self._log_each(x_t, t)
         k = np.argmax(log_p + rng.gumbel(size=log_p.shape), 1)  # k ~ p(k | x_t)
-        return self.model.q_posterior(x_t, self.points[k], t).sample(rng).numpy()
+        return self.forward.q_posterior(x_t, self.points[k], t).sample(rng).numpy()
 
     def sample(self, n, rng):
         """n draws of q(x_0), from noise: (n, d)."""
         x = rng.standard_normal((n, self.points.shape[1]))
-        for t in range(self.model.schedule.T, 0, -1):
+        for t in range(self.forward.schedule.T, 0, -1):
             x = self.reverse(x, t, rng)  # eq: ddpm-reverse-iterate
         return x

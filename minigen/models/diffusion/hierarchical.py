@@ -12,33 +12,23 @@ The bound of ddpm.py is this one, with all that is known in closed form taken ou
 `model` is a DDPM; a chain is the list x_0, x_1 … x_T, all (N, ...).
 """
 
-import numpy as np
-
 from minigen import no_grad, tensor
 from minigen.dist import Normal, per_image
-from minigen.models.diffusion.schedule import log0
 from minigen.tensor import xp
-
-
-def q_step(model, x_prev, t):
-    """q(x_t | x_{t−1}): a `Normal`. (`model.q_step` draws from it.)"""
-    beta, at = model.schedule.beta, model.schedule.at
-    mu = at(np.sqrt(1 - beta), t, x_prev) * tensor(x_prev)
-    return Normal(mu, at(log0(beta), t, x_prev))  # eq: ddpm-forward-step
 
 
 def encode(model, x_0, rng):
     """A chain from x_0 on, by the fixed encoder."""
     chain = [tensor(x_0)]
     for t in range(1, model.schedule.T + 1):
-        chain.append(model.q_step(chain[-1], t, rng))
+        chain.append(model.q_step(chain[-1], t).sample(rng))  # eq: ddpm-forward-sample
     return chain
 
 
 def log_q(model, chain):
     """log q(x_{1:T} | x_0): (N,)."""
     steps = zip(chain[:-1], chain[1:], strict=True)
-    log_qs = [per_image(q_step(model, a, t).log_prob(b)) for t, (a, b) in enumerate(steps, start=1)]
+    log_qs = [per_image(model.q_step(a, t).log_prob(b)) for t, (a, b) in enumerate(steps, start=1)]
     return sum(log_qs)  # eq: ddpm-forward-joint
 
 

@@ -67,11 +67,6 @@ class Schedule:
         picked = self.pick(values, self.check(t)).astype(data.dtype)
         return placed(picked.reshape(-1, *[1] * (data.ndim - 1)), data)
 
-    def noise_in(self, x_t, t, x_0):
-        """ε = (x_t − √ᾱ_t x_0) / √(1 − ᾱ_t), the noise in x_t if x_0 is its image."""
-        a, b = (self.at(np.sqrt(v), t, x_t) for v in (self.alpha_bar, 1 - self.alpha_bar))
-        return (x_t - a * x_0) / b
-
     def pick(self, values, t):
         """The entries of `values` (T + 1,) at integers t (N,) that `check` gave, where t lies.
         ValueError for values of another schedule."""

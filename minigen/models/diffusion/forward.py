@@ -27,7 +27,7 @@ class Forward:
         """q(x_t | x_{t−1}), one step: a `Normal`."""
         beta, at = self.schedule.beta, self.schedule.at
         mu = at(np.sqrt(1 - beta), t, x_prev) * tensor(x_prev)
-        return Normal(mu, at(log0(beta), t, x_prev))  # eq: ddpm-forward-step
+        return Normal(mu, at(log0(beta), t, x_prev))  # eq: ddpm-forward-step, ddpm-forward-sample
 
     def q(self, x_0, t):
         """q(x_t | x_0), t steps at once: a `Normal`."""

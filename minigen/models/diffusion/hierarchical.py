@@ -21,7 +21,7 @@ def encode(model, x_0, rng):
     """A chain from x_0 on, by the fixed encoder."""
     chain = [tensor(x_0)]
     for t in range(1, model.schedule.T + 1):
-        chain.append(model.q_step(chain[-1], t).sample(rng))  # eq: ddpm-forward-sample
+        chain.append(model.q_step(chain[-1], t).sample(rng))
     return chain
 
 

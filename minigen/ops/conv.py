@@ -25,7 +25,7 @@ def _conv2d(g, x, w, **kw):
     size = x.shape[2:]
     return (lambda: _conv_transpose2d(g, w, None, size=size, **kw),  # eq: tconv-is-conv-backward
             lambda: _conv2d_weight(g, x, size=w.shape[2:], **kw),
-            lambda: sum(g, (0, 2, 3)))
+            lambda: sum(g, axis=(0, 2, 3)))
 
 @op
 def _conv_transpose2d(x, w, b, *, size, stride, padding, dilation, groups):
@@ -37,7 +37,7 @@ def _conv_transpose2d(x, w, b, *, size, stride, padding, dilation, groups):
 def _conv_transpose2d(g, x, w, *, size, **kw):
     return (lambda: _conv2d(g, w, None, **kw),
             lambda: _conv2d_weight(x, g, size=w.shape[2:], **kw),
-            lambda: sum(g, (0, 2, 3)))
+            lambda: sum(g, axis=(0, 2, 3)))
 
 @op
 def _conv2d_weight(g, x, *, size, stride, padding, dilation, groups):

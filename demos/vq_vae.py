@@ -36,7 +36,7 @@ def main(argv=None):
     run.picture("samples", model.generate(100, run.rng).mean)
     with no_grad():
         run.picture("reconstructions", np.concatenate([few, model.decode(k[:10]).mean.numpy()]))
-    parts = [model.log_prob(x) for x in data.in_order(x_test, batch_size=500)]
+    parts = [model.log_joint(x) for x in data.in_order(x_test, batch_size=500)]
     reconstruction, prior = (-np.concatenate([p.numpy() for p in part]).mean()
                              for part in zip(*parts, strict=True))
     used, perplexity = metrics.usage(k, run.args.words)

@@ -188,7 +188,7 @@ class Demo:
         add("--precision", choices=kernels.PRECISIONS,
             help="of the factors in a device's products; weights and sums stay float32")
         add("--out", metavar="DIR",
-            help=f"folder of the results (default: runs/{self.system}-<data>)")
+            help=f"folder of the results (default: runs/{self.system}-<data>[-quick])")
         add("--resume", action="store_true", help="go on with the run in --out; a finished run "
             "draws its pictures and numbers again")
         add("--quick", action="store_true", help="a few tiny steps, to see that it works")

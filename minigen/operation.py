@@ -121,7 +121,7 @@ def op(forward):
         for a in arrays:
             if a is y:
                 view = True
-        if view:  # of the memory of an input?
+        if view:  # of what the input whose memory it is remembers: when that was written last
             written = next((last_write(p) for p in args if type(p) is Tensor and (
                 y is p.data or y.base is p.data or y.base is p.data.base is not None)), None)
         if tracked and tracking() and y.dtype in FLOATS:

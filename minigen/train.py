@@ -160,8 +160,8 @@ def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **
         log.jsonl          a line per step: the steps done, what `step` returned, the seconds spent
         losses.png         its curves
     resume: go on from last.safetensors; lines of the log that are later than it are dropped.
-    precision: "tf32" or "bf16" rounds the factors of a device's products (`kernels.precision`);
-        weights, gradients, sums and the optimiser stay float32
+    precision: "tf32" or "bf16" rounds the factors of a device's products (`kernels.precision`),
+        "fp32" does not; weights, gradients, sums and the optimiser stay float32
 
     Returns the seconds that training took, those of earlier commands included. ValueError for
     steps below 0. UserError for a number that is not finite, an unfit checkpoint, a folder that
@@ -177,7 +177,7 @@ def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **
                             "updated: give each optimiser and EMA by a name of its own")
     keep_freed()
     tensors = [t for _, t in every if isinstance(t, Tensor)]
-    if precision and any(isinstance(t.data, np.ndarray) for t in tensors):
+    if precision not in (None, "fp32") and any(isinstance(t.data, np.ndarray) for t in tensors):
         raise UserError(f"precision {precision} is for the products of a device, and the model is "
                         "on the CPU: leave it out, or train with --device cuda")
     last, log = Path(out, "last.safetensors"), Path(out, "log.jsonl")

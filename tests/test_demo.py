@@ -124,6 +124,7 @@ def test_precision_is_for_a_device(tmp_path):
     with pytest.raises(UserError, match="bf16 is for the products of a device"):
         go(tmp_path, "--precision", "bf16")
     assert (tmp_path / "last.safetensors").read_bytes() == kept
+    go(tmp_path, "--precision", "fp32")  # which rounds nothing
 
 
 # ------------------------------------------------------------------------------------- the terminal

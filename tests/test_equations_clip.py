@@ -67,7 +67,7 @@ def test_the_contrastive_loss_compares_the_pair_that_belongs_together():
     agreeing = f @ f.T / 0.1
     own, right = (clip.contrastive(tensor(s)).item() for s in (f @ g.T / 0.1, agreeing))
     wrong = np.mean([printed(agreeing, i, (i + 1) % 6) for i in range(6)])
-    assert right < own < wrong  # slide error: 18
+    assert right < own < wrong  # slide error: 17
 
 
 def test_own_texts_are_drawn_near_and_others_pushed_away():

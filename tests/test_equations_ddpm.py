@@ -40,7 +40,7 @@ def test_the_target_is_the_noise_that_was_drawn_not_any_unit_noise():
         "unit noise": lambda x_t, t: dist.noise(rng, x_t),
         "nothing": lambda x_t, t: 0 * x_t,
         "the noise": lambda x_t, t: x_t / SHORT.at(np.sqrt(1 - SHORT.alpha_bar), t, x_t)}.items()}
-    assert np.allclose(list(error.values()), [2, 1, 0], atol=0.03)  # slide error: 19
+    assert np.allclose(list(error.values()), [2, 1, 0], atol=0.03)  # slide error: 18
 
 
 def test_training_finds_the_expected_noise():

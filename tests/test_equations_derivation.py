@@ -146,7 +146,7 @@ def test_the_brace_must_cover_both_terms(model, tables):
     p_z, p_x_given_z, _ = tables
     sharp = np.eye(4)[p_x_given_z[:, 2].argmax()] * 0.999 + 0.001 / 4
     log_p, first = np.log(p_z @ p_x_given_z[:, 2]), (sharp * np.log(p_x_given_z[:, 2])).sum()
-    assert first > log_p > first - derivation.kl(sharp, p_z).item()  # slide error: 24
+    assert first > log_p > first - derivation.kl(sharp, p_z).item()  # slide error: 23
 
 
 def test_maximum_likelihood_of_a_latent_variable_model():

@@ -70,7 +70,7 @@ def test_only_the_wasserstein_distance_tells_how_far_apart_disjoint_distribution
     p[:2] = 0.25, 0.75
     for shift in (2, 5, 9):
         q = np.roll(p, shift)
-        assert equilibrium.jsd(p, q) == pytest.approx(np.log(2))  # slide error: 17
+        assert equilibrium.jsd(p, q) == pytest.approx(np.log(2))  # slide error: 16
         assert equilibrium.kl(p, q) == np.inf
         assert equilibrium.wasserstein(p, q, x) == pytest.approx(shift)
     # the definition: the cheapest plan that moves p to q, a linear programme; uneven points

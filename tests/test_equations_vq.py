@@ -135,7 +135,7 @@ def test_a_small_model_learns_draws_and_bounds_the_likelihood():
         losses.append(loss.item())
         opt.step(grad(loss, opt.params))
     assert losses[-1] < losses[0] / 3 and set(parts) == {"reconstruction", "dictionary", "prior"}
-    x_given_k, of_k = (p.numpy() for p in model.log_prob(x))
+    x_given_k, of_k = (p.numpy() for p in model.log_joint(x))
     grids = all_of(2, 2, 2)
     every = [model.decode(k).log_prob(x).numpy().sum((1, 2, 3)) + model.prior.log_prob(k).numpy()
              for k in (np.repeat(grid[None], 16, 0) for grid in grids)]

@@ -259,7 +259,7 @@ def test_a_small_vq_vae_2_learns_and_draws():
     assert losses[-1] < losses[0] / 2
     top, bottom = model.encode(x)
     assert top.shape == (16, 1, 1) and bottom.shape == (16, 2, 2)
-    x_given_k, of_k = (p.numpy() for p in model.log_prob(x))
+    x_given_k, of_k = (p.numpy() for p in model.log_joint(x))
     assert -(x_given_k + of_k).mean() < losses[0] / 2
     assert model.generate(5, RNG(2)).mean.shape == (5, 1, 8, 8)
     with pytest.raises(ValueError, match="divisible by 8, got 8×12"):

@@ -52,7 +52,7 @@ def derive(rng):
             Step("KL(p(z|x) ‖ q(z|x)) as what q minimises: the gap is the other direction",
                  kl(posterior, q).item(), "=", log_p - bound, error=4),
             Step("E_q[log p(x|z)] alone under the brace “bound”", sharp @ fits, "≤", log_p,
-                 error=24)]),
+                 error=23)]),
     ]
 
 

@@ -48,7 +48,7 @@ def derive(rng):
             Step("which is less than anywhere else", -math.log(4), "<", V)]),
         ("A slide says that WGAN replaces “KL”", [
             Step("KL(p_data ‖ p_g) as what the GAN minimises, against V + log 4",
-                 kl(p_data, p_g), "=", V + math.log(4), error=17),
+                 kl(p_data, p_g), "=", V + math.log(4), error=16),
             Step("where the two do not overlap, JSD is log 2 however far apart they are",
                  jsd(left, right), "=", math.log(2))]),
     ]

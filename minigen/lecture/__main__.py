@@ -183,8 +183,8 @@ def prove_(args):
             return complain(nearest(id, list(equations()), "equation"))
     ids = args.ids or [id for id in equations() if found.code[id] and found.checks[id]]
     survived = prove(ids, workers=max(1, args.workers))
-    print(f"{len(ids)} equations: " + ("every check can fail" if not survived else
-                                       f"{len(survived)} complaints"))
+    print(f"{len(ids)} equation{'s' * (len(ids) > 1)}: " + (
+        "every check can fail" if not survived else f"{len(survived)} complaints"))
     return 1 if survived else 0
 
 

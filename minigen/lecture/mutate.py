@@ -152,8 +152,8 @@ def _value(source, node):
         yield from _object(source, node)
     elif not isinstance(node, (ast.Constant, ast.Starred, ast.JoinedStr)) or _number(node):
         text = source[node]
-        yield "1.5 × value", [source.put(node, f"1.5 * ({text})")]
-        yield "− value", [source.put(node, f"-({text})")]
+        yield f"1.5 × {_short(text)}", [source.put(node, f"1.5 * ({text})")]
+        yield f"− {_short(text)}", [source.put(node, f"-({text})")]
         yield from _inside(source, node, top=True)
 
 

@@ -30,7 +30,7 @@ class Autoencoder:
         """x̂ = g(f(x))."""
         return self.decode(self.encode(x))  # eq: encoder-decoder-maps
 
-    def loss(self, x, rng=None):
+    def loss(self, x):
         """The squared distance between x and x̂, summed over pixels, averaged over the batch."""
         return mse_loss(self.reconstruct(x), x, reduction="sum") / len(x)  # eq: ae-loss
 

@@ -8,16 +8,17 @@ the values there:
     c = σ(f) ⊙ c_left + σ(i) ⊙ tanh(g),   h = σ(o) ⊙ tanh(c)
 
 so each pixel depends, implicitly, on all pixels above and to the left. The states on an
-anti-diagonal, x + y = d, need only those on the one before. When the whole image is there, all of
-an anti-diagonal is one step, and an image of N × N takes 2N − 1 steps. That is training. Sampling
-is not so lucky, whatever the slide says: each of the N² pixels is read by the next one.
+anti-diagonal, x + y = d, need only those on the one before, in training as in sampling: its pixels
+are drawn side by side, and an image of N × N takes 2N − 1 steps, where the other models take N².
 
-Differs from the paper: one direction of its diagonal LSTM, one layer, grey images.
+Differs from the paper: one direction of its diagonal LSTM, so that no pixel sees those above it to
+the right; one layer, grey images.
 """
 
 import numpy as np
 
-from minigen import concatenate, nn, pad, relu, sigmoid, split, stack, tanh, tensor
+from minigen import concatenate, nn, no_grad, pad, relu, sigmoid, split, stack, tanh, tensor
+from minigen.models.autoregressive import decoding
 from minigen.models.autoregressive.pixels import PixelModel, outputs
 from minigen.tensor import xp
 
@@ -44,58 +45,66 @@ class DiagonalLSTM:
         """What the softmax takes, from a state."""
         return self.last(relu(self.head(h)))
 
-    def __call__(self, x, at=None):
-        return self.whole(x) if at is None else self.one(at)
+    def start(self, x):
+        """What is before the first anti-diagonal of images x: see `step`."""
+        nothing = tensor(xp(x.data).zeros((0, len(x), self.d_h), x.dtype))
+        return 0, nothing, nothing
 
-    def whole(self, x):
-        """All places of images x (N, 1, H, W), an anti-diagonal at a time."""
+    def step(self, before, i, values):
+        """An anti-diagonal: its first row, and h and c of its places (places, N, d_h), from those
+        `before` it, its rows i and the `values` (places, N, 2) on the left and above."""
+        first, h, c = before
+        # with a row of zeros at each end: beyond the image there is no state
+        h, c = (pad(a, [(1, 1), (0, 0), (0, 0)]) for a in (h, c))
+        above = slice(i[0] - first, i[0] - first + len(i))
+        left = slice(above.start + 1, above.stop + 1)
+        return i[0], *self.f((h[left], c[left]), h[above], values)
+
+    def __call__(self, x):
         N, _, H, W = x.shape
-        values = neighbours(x).transpose(1, 2, 0, 3)  # (H, W, N, 2)
-        h = c = tensor(xp(x.data).zeros((0, N, self.d_h), x.dtype))
-        states, places, first = [], [], 0
-        for d in range(anti_diagonals(H, W)):
-            i = np.arange(max(0, d - W + 1), min(H, d + 1))  # the rows that have a place on it
-            # the one before with a row of zeros at each end: beyond the image there is no state
-            h, c = (pad(a, [(1, 1), (0, 0), (0, 0)]) for a in (h, c))
-            above = slice(i[0] - first, i[0] - first + len(i))
-            left = slice(above.start + 1, above.stop + 1)
-            h, c = self.f((h[left], c[left]), h[above], values[i, d - i])
-            first = i[0]
-            states.append(h)
-            places.append(i * W + d - i)
+        values, at, states, places = neighbours(x), self.start(x), [], []
+        for i, j in anti_diagonals(H, W):
+            at = self.step(at, i, values[i, j])
+            states.append(at[1])
+            places.append(i * W + j)
         h = concatenate(states)[np.argsort(np.concatenate(places))]  # row by row again
         return self.g(h).reshape(H, W, N, -1).transpose(2, 3, 0, 1)
 
-    def one(self, at):
-        """The place of the `Scan` at: (N, outputs, 1, 1)."""
-        N, _, _, W = at.x.shape
-        if self not in at.kept:
-            zero = tensor(xp(at.x).zeros((N, self.d_h), at.x.dtype))
-            at.kept[self] = [(zero, zero)] * (W + 1)  # the last one: the edge
-        row = at.kept[self]  # (h, c) of this row as far as it is read, then of the row above
-        corner = at.x[:, :, max(at.i - 1, 0):at.i + 1, max(at.j - 1, 0):at.j + 1]
-        values = neighbours(tensor(corner))[:, -1, -1]
-        row[at.j] = self.f(row[at.j - 1 if at.j else W], row[at.j][0], values)
-        s = self.g(row[at.j][0])
-        return s.reshape(*s.shape, 1, 1)
+
+class PixelRNN(PixelModel):
+    """A PixelModel with a DiagonalLSTM."""
+
+    def complete(self, x, known, rng, *, choose=decoding.sample):
+        """As in PixelModel, but an anti-diagonal at a time, its values from the top to the bottom:
+        each given those above and to the left, on which alone it depends."""
+        x, known = self._begun(x, known)
+        net = self.net
+        with no_grad():
+            at = net.start(tensor(self._scaled(x)))
+            for i, j in anti_diagonals(*self.shape[1:]):
+                at = net.step(at, i, neighbours(tensor(self._scaled(x)))[i, j])
+                s = self.of_outputs(net.g(at[1]).transpose(1, 2, 0)[:, :, None])  # (N, 1, V, 1, k)
+                for k, place in enumerate(zip(i, j, strict=True)):
+                    self._choose(s[:, 0, :, 0, k].data, x, known, (0, *place), choose, rng)
+        return x
 
 
 def anti_diagonals(H, W):
-    """How many there are, x + y = 0, 1, …: the steps that a training pass takes one by one."""
-    return H + W - 1  # eq: pixelrnn-steps
+    """The rows and the columns of the places with x + y = 0, 1, …: a step each."""
+    rows, columns = np.indices((H, W))
+    return [np.nonzero(rows + columns == d) for d in range(H + W - 1)]  # eq: pixelrnn-steps
 
 
 def neighbours(x):
-    """The values left of and above each place, 0 beyond the image: (N, 1, H, W) → (N, H, W, 2)."""
+    """The values left of and above each place, 0 beyond the image: (N, 1, H, W) → (H, W, N, 2)."""
     none = (0, 0)
     left = pad(x[:, 0, :, :-1], [none, none, (1, 0)])
     above = pad(x[:, 0, :-1], [none, (1, 0), none])
-    return stack([left, above], axis=-1)
+    return stack([left, above], axis=-1).transpose(1, 2, 0, 3)
 
 
 def pixelrnn(shape, levels=2, d_h=64, rng=None):
-    """A PixelRNN for grey images of `shape` (1, H, W) with values 0 … levels − 1: a `PixelModel`.
-    """
+    """A PixelRNN for grey images of `shape` (1, H, W) with values 0 … levels − 1."""
     if shape[0] != 1:
         raise ValueError(f"pixelrnn: expected grey images (1, H, W), got {tuple(shape)}")
-    return PixelModel(DiagonalLSTM(levels, d_h, rng), shape, levels)
+    return PixelRNN(DiagonalLSTM(levels, d_h, rng), shape, levels)

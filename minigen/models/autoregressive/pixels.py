@@ -45,8 +45,12 @@ class PixelModel:
 
     def scores(self, x, *given, **at):
         """s_t for every place of x, which the network sees: (N, C, V, H, W)."""
-        s = self.net(x, *given, **at)
-        s = s.reshape(len(x), x.shape[1], outputs(self.levels), *x.shape[2:])
+        return self.of_outputs(self.net(x, *given, **at))
+
+    def of_outputs(self, s):
+        """The scores (N, C, V, H, W) from what the network gave."""
+        N, _, H, W = s.shape
+        s = s.reshape(N, self.shape[0], outputs(self.levels), H, W)
         if self.levels == 2:
             s = concatenate([tensor(xp(s.data).zeros_like(s.data)), s], axis=2)
         return s
@@ -77,23 +81,31 @@ class PixelModel:
         all the image; it is called sequential and slow on the slides because places cannot be
         drawn side by side.
         """
-        known = mask(known, np.shape(x))
-        x = placed(np.where(known, self._checked(x), 0).astype(int), nn.like(self.net)).copy()
+        x, known = self._begun(x, known)
         C, H, W = self.shape
         with no_grad():
             at = Scan(self._scaled(x))
             for at.i, at.j in np.ndindex(H, W):
                 for c in range(C):
-                    kept = known[:, c, at.i, at.j]
-                    if kept.all() and c < C - 1:
+                    if known[:, c, at.i, at.j].all() and c < C - 1:
                         continue
                     s = self.scores(tensor(at.pixel()), *given, at=at)[:, c, :, 0, 0].data
-                    if not kept.all():
-                        drawn, here = choose(s, rng), x[:, c, at.i, at.j]
-                        x[:, c, at.i, at.j] = xp(x).where(placed(kept, x), here, drawn)
-                        at.x[:, c, at.i, at.j] = self._scaled(x[:, c, at.i, at.j])
+                    self._choose(s, x, known, (c, at.i, at.j), choose, rng)
+                    at.x[:, c, at.i, at.j] = self._scaled(x[:, c, at.i, at.j])
                 at.drawn()
         return x
+
+    def _begun(self, x, known):
+        """x with 0 where nothing is known, a new array where the network is, and `known` as x."""
+        known = mask(known, np.shape(x))
+        x = placed(np.where(known, self._checked(x), 0).astype(int), nn.like(self.net)).copy()
+        return x, known
+
+    def _choose(self, s, x, known, place, choose, rng):
+        """Choose the values x[:, place], unless they are known, by their scores s (N, V)."""
+        here = slice(None), *place
+        if not known[here].all():
+            x[here] = xp(x).where(placed(known[here], x), x[here], choose(s, rng))
 
     def _checked(self, x):
         """x as an array of integers, or a ValueError."""

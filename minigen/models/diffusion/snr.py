@@ -8,8 +8,9 @@ A term of the variational bound, for t ≥ 2 and with the reverse variance σ_t�
 
 so the schedule matters through SNR alone. As T → ∞ the sum becomes ½ ∫ ‖x_0 − x̂_0‖² dSNR. What
 the schedule does between its ends is then a change of variable: it leaves the bound as it is, and
-moves only the variance of its estimate from one random t. That is zero where the expected term is
-the same for every t, and this is how a schedule can be learnt.
+moves only the variance of its estimate from one random t. The part of that which comes from the
+choice of t is zero where the expected term is the same for every t, and this is how a schedule can
+be learnt.
 """
 
 import numpy as np

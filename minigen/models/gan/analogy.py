@@ -8,6 +8,7 @@ exemplars are chosen, and the result is judged, without anybody looking.
 import numpy as np
 
 from minigen import ruler
+from minigen.coverage import likeliest_classes
 from minigen.models.gan.film import show
 from minigen.models.gan.latent import arithmetic, extremes, slant
 
@@ -47,7 +48,7 @@ def leaning(run, game, n=2000, sure=0.9):
     z = game.prior(n, run.rng).numpy()
     x = show(game, z)
     p, lean = ruler.classify(x, run.data.name), slant(x)
-    digit = np.where(p.max(1) >= sure, p.argmax(1), -1)
+    digit = likeliest_classes(p, sure)
     rows = exemplars(digit, lean)
     if not rows:
         return {}

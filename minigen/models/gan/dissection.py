@@ -64,12 +64,15 @@ def cut(G, layer):
     return part(G[:layer + 1], np.asarray), part(G[layer + 1:], unsigned)
 
 
-def colour(hue, tolerance=15):
+TOLERANCE = 15  # degrees of hue
+
+
+def colour(hue):
     """The concept of a colour: a function that finds the pixels of images (N, 3, H, W) in [0, 1]
-    whose hue is within `tolerance` of `hue`, in degrees, and which are neither grey nor dark."""
+    whose hue is within TOLERANCE of `hue`, in degrees, and which are neither grey nor dark."""
     def s(x):
         from matplotlib.colors import rgb_to_hsv
         h, saturation, value = np.moveaxis(rgb_to_hsv(x.transpose(0, 2, 3, 1).clip(0, 1)), -1, 0)
         apart = np.abs((360 * h - hue + 180) % 360 - 180)
-        return (apart <= tolerance) & (saturation > 0.4) & (value > 0.4)
+        return (apart <= TOLERANCE) & (saturation > 0.4) & (value > 0.4)
     return s

@@ -37,7 +37,7 @@ class FGAN(Game):
 
     def g_loss(self, n, rng, *given):
         """−E_z[f*(T(G(z)))], the part of F that depends on G, on n samples."""
-        fake = self.D(self.generate(n, rng, *given), *given)
+        fake = self.judge_drawn(n, rng, *given)
         return -mean(self.divergence.f_star_g(fake))
 
 
@@ -46,5 +46,5 @@ class NonSaturatingFGAN(FGAN):
 
     def g_loss(self, n, rng, *given):
         """−E_z[T(G(z))], on n samples."""
-        fake = self.D(self.generate(n, rng, *given), *given)
+        fake = self.judge_drawn(n, rng, *given)
         return -mean(self.divergence.g(fake))

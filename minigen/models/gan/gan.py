@@ -51,6 +51,10 @@ class Game:
         x_fake = self.beside(x, rng, *given)
         return self.D(x, *given), self.D(x_fake, *given)
 
+    def judge_drawn(self, n, rng, *given):
+        """D of n drawn samples, to be differentiated by G: (n, ...)."""
+        return self.D(self.generate(n, rng, *given), *given)
+
     def beside(self, x, rng, *given):
         """As many drawn samples as there are real ones x, untracked. ValueError if G draws another
         shape than that of x."""
@@ -75,7 +79,7 @@ class GAN(Game):
 
     def g_loss(self, n, rng, *given):
         """E_z[log(1 − D(G(z)))], the part of V that depends on G, on n samples."""
-        fake = self.D(self.generate(n, rng, *given), *given)
+        fake = self.judge_drawn(n, rng, *given)
         return mean(logsigmoid(-fake))  # eq: gan-g-argmin, gan-g-minibatch-grad
 
 
@@ -87,7 +91,7 @@ class NonSaturatingGAN(Game):
 
     def g_loss(self, n, rng, *given):
         """−E_z[log D(G(z))], on n samples."""
-        fake = self.D(self.generate(n, rng, *given), *given)
+        fake = self.judge_drawn(n, rng, *given)
         return -mean(logsigmoid(fake))  # eq: gan-non-saturating, gan-g-minibatch-grad-ns
 
 

@@ -26,5 +26,5 @@ class LSGAN(Game):
 
     def g_loss(self, n, rng, *given):
         """How far D is from c on n samples."""
-        fake = self.D(self.generate(n, rng, *given), *given)
+        fake = self.judge_drawn(n, rng, *given)
         return mean(square(fake - self.c)) / 2  # eq: lsgan-loss

@@ -28,12 +28,12 @@ class WGAN(Game):
         return mean(real) - mean(fake)  # eq: wgan-critic
 
     def d_loss(self, x, rng, *given):
-        """The distance, to be maximised."""
+        """−(E_x[D(x)] − E_z[D(G(z))]): D climbs the distance."""
         return -self.distance(x, rng, *given)
 
     def g_loss(self, n, rng, *given):
-        """The part of the distance that depends on G."""
-        return -mean(self.D(self.generate(n, rng, *given), *given))
+        """−E_z[D(G(z))], the part of the distance that depends on G, on n samples."""
+        return -mean(self.judge_drawn(n, rng, *given))
 
 
 class ClippedRMSprop(RMSprop):

@@ -48,7 +48,7 @@ class Mixture:
         """Σ_i log p(x⁽ⁱ⁾)."""
         return sum(self.log_f(x))  # eq: mle-log-sum
 
-    def loss(self, x, rng=None):
+    def loss(self, x):
         """−Σ_i log f(x⁽ⁱ⁾, W) / N. Gradient descent on it brings p_model to p_data."""
         return -sum(self.log_f(x)) / len(x)  # eq: mle-parametric
 

@@ -9,8 +9,8 @@ queries q, which also look at the encoder's features Z; the other reads words w.
 
 Stage 1 learns by three losses what of an image can be said in words; their sum goes down.
 
-    ITC   s_ij = max_m u(q_im)·v(w_j) / τ in CLIP's loss, for queries and words that do not see
-          each other
+    ITC   s_ij = max_m u(q_im)·v(w_j) / τ in CLIP's loss, halved (the mean of its two terms), for
+          queries and words that do not see each other
     ITM   −log p(whether x and w belong together), for all seeing all: pairs, each image with a text
           that s takes for its own, j ~ softmax(s_i) without i, and each text with such an image
     ITG   −log p(w_t | w_1, …, w_{t−1}, q), averaged over words: words see the queries and those

@@ -39,7 +39,8 @@ class VAEGAN(VAE):
         scalars. Take their steps in this order: each needs the networks after its own unchanged."""
         q = self.encode(x)
         z, z_p = q.sample(rng), self.prior(len(x)).sample(rng)
-        drawn = self.decode(concatenate([z, z_p], axis=0)).mean  # one batch norm for both, as later
+        # all in one batch, through G and through D: their batch norms see all that there is
+        drawn = self.decode(concatenate([z, z_p], axis=0)).mean
         h = self.D[:LAYER](concatenate([x, drawn], axis=0))
         h_x, h_tilde, _ = split(h, 3)
         real, fake, free = split(self.D[LAYER:](h), 3)

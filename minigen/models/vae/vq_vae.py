@@ -155,9 +155,9 @@ class VQVAE:
         prior = -mean(self.prior.log_prob(k))
         return loss + prior, parts | {"prior": prior}
 
-    def log_prob(self, x):
-        """log p(x, k) ≤ log p(x) for images x and their words k: its two parts log p(x | k) and
-        log p(k), (N,) each, untracked."""
+    def log_joint(self, x):
+        """log p(x | k) and log p(k) for images x and their words k: (N,) each, untracked. Their sum
+        is log p(x, k) ≤ log p(x)."""
         with no_grad():
             k = self.encode(x)
             return per_image(self.decode(k).log_prob(x)), self.prior.log_prob(k)

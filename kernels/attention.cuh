@@ -28,7 +28,7 @@ constexpr int CHUNKS = HEAD / CHUNK<Input>, WIDE = HEAD + CHUNK<Input>;
 constexpr int NARROW = COLUMNS + CHUNK<Input>;
 constexpr Real LOG2E = 1.44269504088896340736, LN2 = 1 / LOG2E;
 static_assert(HEAD * sizeof(Real) <= 512, "sums would not fit into registers");
-extern __shared__ char memory[];
+extern __shared__ __align__(1024) char memory[];
 
 typedef Real Sums[I][HEAD / 8][4];
 

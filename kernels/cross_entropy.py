@@ -1,15 +1,17 @@
 """Cross-entropy with integer targets, and its gradient, without the array of log-probabilities
 
-    lse[a,b] = log Σ_{c<C} e^x[a,c,b]          y[a,b] = lse[a,b] − x[a, t[a,b], b]
-    gx[a,c,b] = g[a,b] · (e^(x[a,c,b] − lse[a,b]) − [c = t[a,b]])
+    top[a,b] = max_c x[a,c,b]        total[a,b] = Σ_{c<C} e^(x[a,c,b] − top[a,b])
+    y[a,b] = log total[a,b] + (top[a,b] − x[a, t[a,b], b])
+    gx[a,c,b] = g[a,b] · (e^(x[a,c,b] − top[a,b]) / total[a,b] − [c = t[a,b]])
 
-    x (A, C, B), t (A, B) integers in 0 … C − 1 → y, lse (A, B); g (A, B) → gx (A, C, B)
+    x (A, C, B), t (A, B) integers in 0 … C − 1 → y, top, total (A, B); g (A, B) → gx (A, C, B)
 
 About 8 FLOPs and two exponentials an element; x is read once or twice, gx written once. As a chain,
 log_softmax, the choice of one entry, and their gradients write and read arrays of x's size six
-times. The largest x[a,:,b] is taken out first, so that nothing overflows. On the CPU a thread takes
-a range of a, and its vectors run along b, or along c where B = 1; on the device a thread takes a
-place, or a warp where B = 1, as in softmax.cu.
+times. The largest x[a,:,b] is taken out first, so that nothing overflows, and stays apart: in their
+sum log total would be rounded to the size of top. On the CPU a thread takes a range of a, and its
+vectors run along b, or along c where B = 1; on the device a thread takes a place, or a warp where
+B = 1, as in softmax.cu.
 """
 
 import numpy as np
@@ -17,104 +19,103 @@ from numba import prange
 
 from .common import empty, kernel, threaded
 from .cuda import launch_rows, xp
-from .exponential import exp, largest
+from .exponential import difference, exp, largest
 
 
 @kernel(x="A C B", t="A B int")
 def cross_entropy(x, t):
-    top = x.max(1, keepdims=True)
-    lse = (top + np.log(np.exp(x - top).sum(1, keepdims=True)))[:, 0]
-    return lse - np.take_along_axis(x, t[:, None], 1)[:, 0], lse
+    top = x.max(1)
+    total = np.exp(x - top[:, None]).sum(1)
+    return np.log(total) + (top - np.take_along_axis(x, t[:, None], 1)[:, 0]), top, total
 
 
 @cross_entropy.version("cpu")
 def cross_entropy(x, t):
-    y, lse = empty(t.shape, x.dtype), empty(t.shape, x.dtype)
+    results = [empty(t.shape, x.dtype) for _ in range(3)]
     if x.shape[2] == 1:
-        _rows(x[..., 0], t[:, 0], y[:, 0], lse[:, 0])
+        _rows(x[..., 0], t[:, 0], *(a[:, 0] for a in results))
     else:
-        _columns(x, t, y, lse)
-    return y, lse
+        _columns(x, t, *results)
+    return tuple(results)
 
 
 @cross_entropy.version("cuda")
 def cross_entropy(x, t):
-    y, lse = xp(x).empty(t.shape, x.dtype), xp(x).empty(t.shape, x.dtype)
-    launch_rows("cross_entropy.cu", "cross_entropy", x, (x, t.astype(np.int64), y, lse))
-    return y, lse
+    results = [xp(x).empty(t.shape, x.dtype) for _ in range(3)]
+    launch_rows("cross_entropy.cu", "cross_entropy", x, (x, t.astype(np.int64), *results))
+    return tuple(results)
 
 
 @threaded
-def _rows(x, t, y, lse):
+def _rows(x, t, y, top, total):
     """Along the last axis of x (A, C)."""
     for a in prange(len(x)):
-        row, top, total = x[a], largest(x[a]), x.dtype.type(0)
+        row, most, sum = x[a], largest(x[a]), x.dtype.type(0)
         for c in range(len(row)):
-            total += exp(row[c] - top)
-        lse[a] = top + np.log(total)
-        y[a] = lse[a] - row[t[a]]
+            sum += exp(row[c] - most)
+        top[a], total[a] = most, sum
+        y[a] = np.log(sum) + difference(most, row[t[a]])
 
 
 @threaded
-def _columns(x, t, y, lse):
+def _columns(x, t, y, top, total):
     """Along the middle axis of x (A, C, B)."""
     A, C, B = x.shape
     for a in prange(A):
         for b in range(B):
-            lse[a, b], y[a, b] = x[a, 0, b], 0
+            top[a, b], total[a, b] = x[a, 0, b], 0
         for c in range(1, C):
             for b in range(B):
                 here = x[a, c, b]
-                lse[a, b] = lse[a, b] if lse[a, b] > here else here
+                top[a, b] = top[a, b] if top[a, b] > here else here
         for c in range(C):
             for b in range(B):
-                y[a, b] += exp(x[a, c, b] - lse[a, b])
+                total[a, b] += exp(x[a, c, b] - top[a, b])
         for b in range(B):
-            lse[a, b] += np.log(y[a, b])
-            y[a, b] = lse[a, b] - x[a, t[a, b], b]
+            y[a, b] = np.log(total[a, b]) + difference(top[a, b], x[a, t[a, b], b])
 
 
-@kernel(g="A B", x="A C B", t="A B int", lse="A B")
-def cross_entropy_backward(g, x, t, lse):
-    gx = np.exp(x - lse[:, None])
+@kernel(g="A B", x="A C B", t="A B int", top="A B", total="A B")
+def cross_entropy_backward(g, x, t, top, total):
+    gx = np.exp(x - top[:, None]) / total[:, None]
     A, B = np.indices(t.shape)
     gx[A, t, B] -= 1
     return g[:, None] * gx
 
 
 @cross_entropy_backward.version("cpu")
-def cross_entropy_backward(g, x, t, lse):
+def cross_entropy_backward(g, x, t, top, total):
     gx = empty(x.shape, x.dtype)
     if x.shape[2] == 1:
-        _rows_backward(g[:, 0], x[..., 0], t[:, 0], lse[:, 0], gx[..., 0])
+        _rows_backward(x[..., 0], *(a[:, 0] for a in (g, t, top, g / total)), gx[..., 0])
     else:
-        _columns_backward(g, x, t, lse, gx)
+        _columns_backward(x, g, t, top, g / total, gx)
     return gx
 
 
 @cross_entropy_backward.version("cuda")
-def cross_entropy_backward(g, x, t, lse):
+def cross_entropy_backward(g, x, t, top, total):
     gx = xp(x).empty_like(x)
     launch_rows("cross_entropy.cu", "cross_entropy_backward", x,
-                (x, t.astype(np.int64), lse, g, gx))
+                (x, t.astype(np.int64), top, total, g, gx))
     return gx
 
 
 @threaded
-def _rows_backward(g, x, t, lse, gx):
+def _rows_backward(x, g, t, top, scale, gx):
     for a in prange(len(x)):
-        row, to, scale, shift = x[a], gx[a], g[a], lse[a]
+        row, to, by, shift = x[a], gx[a], scale[a], top[a]
         for c in range(len(row)):
-            to[c] = scale * exp(row[c] - shift)
+            to[c] = by * exp(row[c] - shift)
         gx[a, t[a]] -= g[a]
 
 
 @threaded
-def _columns_backward(g, x, t, lse, gx):
+def _columns_backward(x, g, t, top, scale, gx):
     A, C, B = x.shape
     for a in prange(A):
         for c in range(C):
             for b in range(B):
-                gx[a, c, b] = g[a, b] * exp(x[a, c, b] - lse[a, b])
+                gx[a, c, b] = scale[a, b] * exp(x[a, c, b] - top[a, b])
         for b in range(B):
             gx[a, t[a, b], b] -= g[a, b]

@@ -50,6 +50,7 @@
 #define __device__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __align__(bytes) __attribute__((aligned(bytes)))
 #define __shared__ thread_local  // one system thread, one block at a time
 
 struct uint3 { unsigned x, y, z; };

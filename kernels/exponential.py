@@ -64,6 +64,14 @@ def _(x):
     return single if x == types.float32 else lambda x: math.expm1(x)
 
 
+def difference(a, b): ...
+@overload(difference, jit_options=OPTIONS)
+def _(a, b):
+    """a − b before anything else: other sums may be reordered (FLAGS), and (a − b) + c, of a and b
+    that are large and close, into (a + c) − b."""
+    return lambda a, b: a - b
+
+
 @intrinsic
 def larger(context, a, b):
     """The larger of two numbers, as long as neither is NaN: only then does LLVM take the maximum of

@@ -111,7 +111,8 @@ def _matrices_as_they_lie(x, lead):
     if math.prod(x.shape[:-2]) > 1:
         x = xp(x).broadcast_to(x, (*lead, *x.shape[-2:]))
     x = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
-    return x if min(x.strides) >= 0 else xp(x).ascontiguousarray(x)
+    whole = math.gcd(*x.strides) % x.itemsize == 0  # not so in a field of records
+    return x if whole and min(x.strides) >= 0 else xp(x).ascontiguousarray(x)
 
 
 @threaded

@@ -94,7 +94,8 @@ extern "C" __global__ void norm_forward(
     });
   });
   rest = block_sum(rest) / group.count();
-  const Real mean = about + rest, var = block_sum(squares) / group.count() - rest * rest;
+  const Real spread = block_sum(squares) / group.count() - rest * rest;
+  const Real mean = about + rest, var = spread < 0 ? 0 : spread;  // NaN stays
   const Real rstd = 1 / sqrt(var + eps);
   if (threadIdx.x == 0) {
     means[blockIdx.x] = mean;

@@ -15,9 +15,9 @@ from .cuda import FILL, MOST, blocks, launch, real, xp
 
 
 def scale_and_shift(weight, bias, size, dtype):
-    """Weight and bias, ones and zeros if there are none."""
-    return (np.ones(size, dtype) if weight is None else weight,
-            np.zeros(size, dtype) if bias is None else bias)
+    """Weight and bias of one size, ones and zeros where there are none."""
+    weight = np.ones(size if bias is None else bias.shape, dtype) if weight is None else weight
+    return weight, np.zeros(weight.shape, dtype) if bias is None else bias
 
 
 def normalise(x, axes, eps):

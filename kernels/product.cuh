@@ -54,7 +54,7 @@ __device__ inline int warp_row() { return threadIdx.x / 32 % 2 * SIDE; }
 __device__ inline int warp_column() { return threadIdx.x / 32 / 2 * SIDE; }
 #endif
 
-extern __shared__ char memory[];
+extern __shared__ __align__(1024) char memory[];
 
 /* Where chunks come from: the spots of a row and of an l give the chunk where they meet. */
 struct Matrix {

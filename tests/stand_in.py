@@ -193,10 +193,11 @@ class RawModule:
 
     def get_function(self, name):
         def launch(grid, block, args, shared_mem=0):
-            assert shared_mem <= getattr(launch, "max_dynamic_shared_size_bytes", 48 << 10)
+            assert shared_mem <= launch.max_dynamic_shared_size_bytes
             args = [None if type(a) is np.uint64 and a == 0 else a for a in map(unwrap, args)]
             do(emulate.run, (self.file, self.code, self.macros, name, grid, block, args,
                              shared_mem), writes=[a for a in args if isinstance(a, np.ndarray)])
+        launch.max_dynamic_shared_size_bytes = 48 << 10
         return launch
 
 

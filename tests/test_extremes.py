@@ -206,3 +206,18 @@ def test_log_softmax_of_large_scores_is_as_exact_as_of_small_ones(shape):
     x = np.full(shape, 1e6, np.float32)
     np.testing.assert_allclose(kernels.log_softmax(x), np.log(0.5), rtol=1e-6)
     np.testing.assert_allclose(kernels.softmax(x), 0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("version", ["reference", "cpu"])
+@pytest.mark.parametrize("B", [1, 40])
+def test_cross_entropy_of_large_scores_is_as_exact_as_of_small_ones(B, version):
+    small = np.repeat(np.float32([[0, -5, -9]])[..., None], B, 2)
+    t, g = np.zeros((1, B), int), np.ones((1, B), np.float32)
+    forward, backward = (getattr(k, version) for k in (kernels.cross_entropy,
+                                                       kernels.cross_entropy_backward))
+    for x in (small, small + np.float32(1e6)):
+        y, *saved = forward(x, t)
+        np.testing.assert_allclose(y, np.log1p(np.exp(-5) + np.exp(-9)), rtol=1e-4)
+        gx = backward(g, x, t, *saved)
+        np.testing.assert_allclose(gx[:, 1:], np.exp(small[:, 1:]) / 1.0068613, rtol=1e-4)
+        np.testing.assert_allclose(gx.sum(1), 0, atol=1e-7)

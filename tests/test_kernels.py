@@ -127,6 +127,17 @@ def test_large_sums_and_means(axis, keepdims):
         np.testing.assert_allclose(y, want, rtol=5e-7)
 
 
+@pytest.mark.parametrize("shape", [(4, 5, 6), (40, 50, 60)])
+def test_axes_of_sums_and_means_are_there_and_different(shape):
+    x = np.ones(shape, np.float32)
+    for f in (minigen.sum, minigen.mean, minigen.var):
+        for axis in ((0, 2, -1), (0, 2, 7), (1, -1, -1), -4):
+            with pytest.raises(ValueError, match="repeated axis|out of bounds"):
+                f(x, axis)
+        with pytest.raises(TypeError, match="axis=1.0"):
+            f(x, 1.0)
+
+
 @pytest.mark.parametrize("n", [32768, 32769, 10**6])
 def test_sums_of_one_number_many_times(n):
     """Whose rounding errors add up, where those of random numbers cancel."""
@@ -158,7 +169,7 @@ def test_cross_entropy(shape, dtype):
     rng = np.random.default_rng(0)
     x, t = rng.normal(0, 9, shape).astype(dtype), rng.integers(0, shape[1], (shape[0], shape[2]))
     for kernel, args in ((kernels.cross_entropy, (x, t)), (kernels.cross_entropy_backward, (
-            normal(rng, dtype, *t.shape), x, t, kernels.cross_entropy.reference(x, t)[1]))):
+            normal(rng, dtype, *t.shape), x, t, *kernels.cross_entropy.reference(x, t)[1:]))):
         found, expected = kernel(*args), kernel.reference(*args)
         close(np.asarray(found), np.asarray(expected))
 
@@ -247,8 +258,8 @@ def test_large_arrays_are_joined(axis, others):
 
 def test_large_arrays_that_do_not_fit_are_not_joined():
     x = np.ones((30, 40, 50), np.float32)
-    for other, axis in ((x[:, :, 1:], 1), (x[0], 0), (x, 3), (x, -4)):
-        with pytest.raises(ValueError, match="concatenate.*must|axis .* out of bounds"):
+    for other, axis in ((x[:, :, 1:], 1), (x[0], 0), (x[0], 2), (x, 3), (x, -4), (1.0, 0)):
+        with pytest.raises(ValueError, match="concatenate.*must|axis .* out of bounds|zero-dim"):
             minigen.concatenate([x, other], axis)
     with pytest.raises(ValueError, match="join: b has shape"):
         kernels.join(x[0], x[0, 1:])

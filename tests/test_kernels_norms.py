@@ -33,6 +33,18 @@ def test_group_norm(shape, samples, silu, dtype):
                version(kernels.group_norm_backward)(g, x, 3, w, b, mean, rstd, silu)))
 
 
+@pytest.mark.parametrize("silu", [True, False])
+@pytest.mark.parametrize("samples", [1, 4])
+def test_group_norm_without_biases(samples, silu):
+    rng = np.random.default_rng(0)
+    (x, g), w = normal(rng, np.float32, 2, 4, 6, 5), normal(rng, np.float32, samples, 6)
+    of_none, of_zeros = ([*kernels.group_norm(x, 3, w, b, 1e-5, silu)] for b in (None, 0 * w))
+    for back, b in ((of_none, None), (of_zeros, 0 * w)):
+        back += kernels.group_norm_backward(g, x, 3, w, b, *back[1:], silu)
+    for a, b in zip(of_none, of_zeros, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def agrees(rng, dtype, shape, affine, forward, backward):
     """The fast versions equal the references, which equal finite differences; twice the same."""
     x, g = 3 + normal(rng, dtype, *shape), normal(rng, dtype, *shape)

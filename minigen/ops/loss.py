@@ -101,12 +101,12 @@ def integers(name, indices, n):
 @op
 def _cross_entropy(x, *, t):
     """−log softmax(x)[t] along axis 1, x (N, C, ...), integers t (N, ...)."""
-    y, lse = kernels.cross_entropy(*_flat(x, t))
-    return y.reshape(t.shape), lse
+    y, *saved = kernels.cross_entropy(*_flat(x, t))
+    return y.reshape(t.shape), saved  # the largest logit of each place, and Σ e^(x − it)
 @_cross_entropy.vjp
 def _cross_entropy(g, _y, x, *, t):
     x3, t2 = _flat(x.data, t)
-    gx = kernels.cross_entropy_backward(g.data.reshape(t2.shape), x3, t2, _y.saved)
+    gx = kernels.cross_entropy_backward(g.data.reshape(t2.shape), x3, t2, *_y.saved)
     return gx.reshape(x.shape)
 @_cross_entropy.composite
 def _cross_entropy(x, *, t):

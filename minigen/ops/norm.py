@@ -57,8 +57,9 @@ def _group_norm(g, _y, x, weight, bias, *, num_groups, eps, silu):
     weights = _rows(_data(weight), _data(bias))
     gx, *of_each = kernels.group_norm_backward(_flat(g.data), _flat(x.data), num_groups, *weights,
                                                *_y.saved, silu)
-    return (gx.reshape(x.shape), *(v if v is None or weight.ndim == 2 else v.sum(0)
-                                   for v in of_each))
+    return (gx.reshape(x.shape), *(
+        v if v is None or p is None or v.shape == p.shape else v.sum(0).reshape(p.shape)
+        for v, p in zip(of_each, (weight, bias), strict=True)))
 @_group_norm.composite
 def _group_norm(x, weight, bias, *, num_groups, eps, silu):
     grouped = reshape(x, (x.shape[0], num_groups, math.prod(x.shape[1:]) // num_groups))

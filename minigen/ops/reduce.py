@@ -44,8 +44,8 @@ def _sum(x, axis, keepdims):
     large = type(x) is np.ndarray and x.size > LARGE and x.flags.c_contiguous
     if x.dtype not in FLOATS or not large and x.ndim < 3:
         return x.sum(axis, keepdims=keepdims)
-    axes = range(x.ndim) if axis is None else axis if type(axis) is tuple else (axis,)
-    kept = [i for i in range(x.ndim) if i not in axes and i - x.ndim not in axes]
+    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
+    kept = [i for i in range(x.ndim) if i not in axes]
     if kept == [1] and x.ndim > 2:
         ncl = *x.shape[:2], math.prod(x.shape[2:])
     elif large and not kept:

@@ -108,7 +108,8 @@ def triu(g, *, k): return triu(g, k)
 def _concatenate(*xs, axis=0):
     join = xp(*xs).concatenate
     if join is np.concatenate:
-        return _pair(*xs, axis) if len(xs) == 2 else join(xs, axis)
+        two = len(xs) == 2 and type(xs[0]) is type(xs[1]) is np.ndarray
+        return _pair(*xs, axis) if two else join(xs, axis)
     while len(xs) > EIGHT:
         xs = [join(xs[i:i + EIGHT], axis) for i in range(0, len(xs), EIGHT)]
     return join(xs, axis)
@@ -126,7 +127,7 @@ def _pair(a, b, axis):
     at = normalize_axis_index(axis, a.ndim)
     lead, rest = a.shape[:at], a.shape[at + 1:]
     if a.size + b.size <= LARGE or a.dtype not in FLOATS or a.dtype != b.dtype or (
-            b.shape[:at] != lead or b.shape[at + 1:] != rest):
+            b.ndim != a.ndim or b.shape[:at] != lead or b.shape[at + 1:] != rest):
         return np.concatenate([a, b], axis)
     rows = math.prod(lead)
     return kernels.join(a.reshape(rows, -1), b.reshape(rows, -1)).reshape(*lead, -1, *rest)

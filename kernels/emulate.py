@@ -18,8 +18,11 @@ from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
+from llvmlite import binding
 
-FLAGS = ("-std=c++20", "-O1", "-g1", "-fno-strict-aliasing", "-Wall", "-Wno-unknown-pragmas")
+FLAGS = ["-std=c++20", "-O1", "-g1", "-fno-strict-aliasing", "-Wall", "-Wno-unknown-pragmas"]
+if binding.get_host_cpu_features().get("fma"):
+    FLAGS.append("-mfma")  # a·b + c is rounded once, as on the device
 _sanitizer = ContextVar("sanitizer", default=None)
 
 

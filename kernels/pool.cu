@@ -27,18 +27,28 @@ extern "C" __global__ void max_pool2d(const Real* x, int* index, Real* y, long l
   index[i] = at;
 }
 
-/* Every pixel looks through all maxima of its plane for those at its place: H·W·P·Q comparisons
-   of a number that the whole block reads together, for planes of a few thousand pixels at most.
-   */
+/* The windows in which pixel i is: p0 ≤ p < p1 and q0 ≤ q < q1, of the plane from `first` on. */
+struct Windows {
+  long long first;
+  int p0, p1, q0, q1;
+
+  __device__ Windows(long long i, WINDOW) : first(i / W / H * P * Q) {
+    const int w = i % W + pw, h = i / W % H + ph;  // in the padded image
+    p0 = h < R ? 0 : (h - R) / sh + 1, q0 = w < S ? 0 : (w - S) / sw + 1;
+    p1 = min(P, h / sh + 1), q1 = min(Q, w / sw + 1);
+  }
+};
+
 extern "C" __global__ void max_unpool2d(const Real* g, const int* index, Real* y, long long n,
-                                        int HW, int PQ) {
+                                        WINDOW) {
   const long long i = index_of_thread();
   if (i >= n) return;
-  const long long plane = i / HW;
-  const int here = i % HW;
+  const Windows of(i, H, W, P, Q, R, S, sh, sw, ph, pw);
+  const int here = i % ((long long)H * W);
   Real sum = 0;
-  for (long long j = plane * PQ; j < (plane + 1) * PQ; j++)
-    if (index[j] == here) sum += g[j];
+  for (int p = of.p0; p < of.p1; p++)
+    for (int q = of.q0; q < of.q1; q++)
+      if (index[of.first + p * Q + q] == here) sum += g[of.first + p * Q + q];
   y[i] = sum;
 }
 
@@ -64,11 +74,9 @@ extern "C" __global__ void avg_pool2d(const Real* x, Real* y, long long n, WINDO
 extern "C" __global__ void avg_pool2d_transpose(const Real* g, Real* y, long long n, WINDOW) {
   const long long i = index_of_thread();
   if (i >= n) return;
-  const int w = i % W + pw, h = i / W % H + ph;  // in the padded image
-  const Real* plane = g + i / W / H * P * Q;
-  const int p0 = h < R ? 0 : (h - R) / sh + 1, q0 = w < S ? 0 : (w - S) / sw + 1;
+  const Windows of(i, H, W, P, Q, R, S, sh, sw, ph, pw);
   Real sum = 0;
-  for (int p = p0; p < min(P, h / sh + 1); p++)
-    for (int q = q0; q < min(Q, w / sw + 1); q++) sum += plane[p * Q + q];
+  for (int p = of.p0; p < of.p1; p++)
+    for (int q = of.q0; q < of.q1; q++) sum += g[of.first + p * Q + q];
   y[i] = sum / (R * S);
 }

@@ -2,7 +2,8 @@
 
     max_pool2d            y[n,c,p,q] = max_{r<R, s<S} x[n, c, p·stride + r − padding, q·stride + …]
                           index = h·W + w of the first such pixel; padding never wins, NaN does
-    max_unpool2d          y[n, c, index[n,c,p,q]] += g[n,c,p,q]       the adjoint for a given index
+    max_unpool2d          y[n, c, index[n,c,p,q]] += g[n,c,p,q]       the adjoint for a given index,
+                          which lies in its window: on the device a pixel asks those it is in
     max_pool2d_at         y[n,c,p,q] = x[n, c, index[n,c,p,q]]                  the adjoint of that
     avg_pool2d            y[n,c,p,q] = 1/(R·S) Σ_{r<R, s<S} x[n, c, p·stride + r − padding, …]
                           with zeros outside the image (PyTorch's count_include_pad=True)
@@ -54,7 +55,8 @@ def _check_index(name, index, size):
                          f"[0, {size[0] * size[1]}) for an image of {tuple(size)}")
 
 
-def check_unpool(g, index, size):
+def check_unpool(g, index, size, kernel_size, stride, padding):
+    _check_pool("max_unpool2d", size, g.shape[2:], kernel_size, stride, padding)
     _check_index("max_unpool2d", index, size)
 
 
@@ -119,24 +121,24 @@ def _max_pool2d(x, kernel_size, stride, padding, y, index):
 
 
 @kernel(check_unpool, g="N C P Q", index="N C P Q int")
-def max_unpool2d(g, index, size):
+def max_unpool2d(g, index, size, kernel_size, stride, padding):
     y = np.zeros((*g.shape[:2], *size), g.dtype)
     np.add.at(_flat(y), (np.arange(len(_flat(y)))[:, None], _flat(index)), _flat(g))
     return y
 
 
 @max_unpool2d.version("cpu")
-def max_unpool2d(g, index, size):
+def max_unpool2d(g, index, size, kernel_size, stride, padding):
     y = empty((*g.shape[:2], *size), g.dtype)
     _max_unpool2d(_flat(g), _flat(index), _flat(y))
     return y
 
 
 @max_unpool2d.version("cuda")
-def max_unpool2d(g, index, size):
+def max_unpool2d(g, index, size, kernel_size, stride, padding):
     y = xp(g).empty((*g.shape[:2], *size), g.dtype)
     each("pool.cu", "max_unpool2d", y, (g, index.astype(np.int32, copy=False)),
-         (math.prod(size), math.prod(g.shape[2:])))
+         (*size, *g.shape[2:], *kernel_size, *stride, *padding))
     return y
 
 

@@ -213,7 +213,7 @@ def cases():
     yield "avg_pool2d_transpose", (g, (7, 9), (3, 3), (2, 2), (1, 1))
     y, index = kernels.max_pool2d.reference(x, (3, 2), (2, 2), (1, 1))
     yield "max_pool2d", (x, (3, 2), (2, 2), (1, 1))
-    yield "max_unpool2d", (y, index, (7, 9))
+    yield "max_unpool2d", (y, index, (7, 9), (3, 2), (2, 2), (1, 1))
     yield "upsample_bilinear_transpose", (g, (7, 9))
     yield "upsample_nearest", (g, (7, 9))
     yield "log_softmax", (normal(5, 33, 1),)

@@ -193,7 +193,7 @@ def test_pools(on, case):
     y, index = same(on, kernels.max_pool2d, *case)
     same(on, kernels.max_pool2d_at, x, index)
     g, x = normal(np.random.default_rng(0), x.dtype, *y.shape), np.where(np.isfinite(x), x, 0)
-    same(on, kernels.max_unpool2d, g, index, x.shape[2:])
+    same(on, kernels.max_unpool2d, g, index, x.shape[2:], *options)
     same(on, kernels.avg_pool2d, x, *options)
     same(on, kernels.avg_pool2d_transpose, g, x.shape[2:], *options)
 

@@ -19,7 +19,7 @@ def test_pools(case):
     rng, x = np.random.default_rng(0), np.where(np.isfinite(x), x, 0)
     g = normal(rng, x.dtype, *y.shape)
     size = x.shape[2:]
-    gx = same(kernels.max_unpool2d, g, index, size)
+    gx = same(kernels.max_unpool2d, g, index, size, *options)
     close(np.vdot(gx, x), np.vdot(g, kernels.max_pool2d_at(x, index)))
     close(np.vdot(same(kernels.avg_pool2d_transpose, g, size, *options), x),
           np.vdot(g, same(kernels.avg_pool2d, x, *options)))

@@ -13,17 +13,19 @@ __all__ = ["avg_pool2d", "interpolate", "max_pool2d"]
 def _max_pool2d(x, *, kernel_size, stride, padding):
     return kernels.max_pool2d(x, kernel_size, stride, padding)  # and the place of each maximum
 @_max_pool2d.vjp
-def _max_pool2d(g, _y, _x, **kw): return _max_unpool2d(g, index=_y.saved, size=_x.shape[2:])
+def _max_pool2d(g, _y, _x, **kw):
+    return _max_unpool2d(g, index=_y.saved, size=_x.shape[2:], **kw)
 
 @op
-def _max_unpool2d(g, *, index, size): return kernels.max_unpool2d(g, index, size)
+def _max_unpool2d(g, *, index, size, **kw): return kernels.max_unpool2d(g, index, size, **kw)
 @_max_unpool2d.vjp
-def _max_unpool2d(gx, *, index, size): return _max_pool2d_at(gx, index=index)
+def _max_unpool2d(gx, *, index, size, **kw): return _max_pool2d_at(gx, index=index, **kw)
 
 @op
-def _max_pool2d_at(x, *, index): return kernels.max_pool2d_at(x, index)
+def _max_pool2d_at(x, *, index, **kw): return kernels.max_pool2d_at(x, index)
 @_max_pool2d_at.vjp
-def _max_pool2d_at(g, _x, *, index): return _max_unpool2d(g, index=index, size=_x.shape[2:])
+def _max_pool2d_at(g, _x, *, index, **kw):
+    return _max_unpool2d(g, index=index, size=_x.shape[2:], **kw)
 
 @op
 def _avg_pool2d(x, **kw): return kernels.avg_pool2d(x, **kw)

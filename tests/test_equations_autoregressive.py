@@ -259,6 +259,9 @@ def test_the_diagonal_pass_equals_the_double_loop():
 
 @pytest.mark.parametrize("N", [3, 8])
 def test_training_and_sampling_take_2n_minus_1_steps(N):
+    steps = [set(zip(i.tolist(), j.tolist(), strict=True)) for i, j in anti_diagonals(N, 5)]
+    assert steps == [{(i, d - i) for i in range(N) if 0 <= d - i < 5}  # eq: pixelrnn-steps
+                     for d in range(N + 4)]
     model = double(pixelrnn((1, N, N), 2, 4))
     calls, f = [], model.net.f
     model.net.f = lambda *args: calls.append(1) or f(*args)
@@ -266,9 +269,6 @@ def test_training_and_sampling_take_2n_minus_1_steps(N):
     assert len(calls) == 2 * N - 1  # eq: pixelrnn-steps
     model.sample(2, RNG(0))
     assert len(calls) == 2 * (2 * N - 1)  # eq: pixelrnn-steps
-    steps = [set(zip(i.tolist(), j.tolist(), strict=True)) for i, j in anti_diagonals(N, 5)]
-    assert steps == [{(i, d - i) for i in range(N) if 0 <= d - i < 5}  # eq: pixelrnn-steps
-                     for d in range(N + 4)]
 
 
 # Sampling ---------------------------------------------------------------------------------------

@@ -92,7 +92,8 @@ class PixelRNN(PixelModel):
 def anti_diagonals(H, W):
     """The rows and the columns of the places with x + y = 0, 1, …: a step each."""
     rows, columns = np.indices((H, W))
-    return [np.nonzero(rows + columns == d) for d in range(H + W - 1)]  # eq: pixelrnn-steps
+    steps = H + W - 1  # eq: pixelrnn-steps
+    return [np.nonzero(rows + columns == d) for d in range(steps)]
 
 
 def neighbours(x):

@@ -102,7 +102,7 @@ def build(name, shape, quick):
 
 
 def main(argv=None):
-    run = Demo("captioning", __doc__, argv, data=("scenes",), batch=64, steps=2400, least=2,
+    run = Demo("captioning", __doc__, argv, data=("scenes",), batch=64, steps=5000, least=2,
                flags=lambda p: p.add_argument("--model", choices=STAGES, default="flamingo",
                                               help="which of the three"))
     name = run.args.model

@@ -15,7 +15,7 @@ __all__ = [
     "round", "sign", "sin", "sqrt", "square", "subtract", "tan", "tanh", "where",
 ]
 
-LARGE = 1 << 15  # numbers from which a sum is worth two threads
+LARGE = 1 << 15  # numbers from which a pass over them is worth two threads
 
 
 @op

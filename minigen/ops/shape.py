@@ -9,6 +9,7 @@ from minigen import kernels
 from minigen.autodiff import broadcast_to
 from minigen.operands import lifted
 from minigen.operation import op
+from minigen.ops.math import LARGE
 from minigen.tensor import FLOATS, Tensor, xp
 
 __all__ = [
@@ -17,7 +18,6 @@ __all__ = [
     "take_along_axis", "tile", "transpose", "tril", "triu",
 ]
 
-LARGE = 1 << 15  # numbers from which a copy is worth two threads
 EIGHT = 8  # arrays joined at a time: CuPy uploads a table of more, which no recorded step can do
 
 

@@ -44,7 +44,7 @@ class GANCLS(Game):
     def g_loss(self, n, rng, t):
         """What G goes down: n samples of the codes t, and n of what lies between two of them."""
         t_beta = self.beta * tensor(t) + (1 - self.beta) * before(t)
-        told, between = (mean(logsigmoid(self.D(self.generate(n, rng, c), c))) for c in (t, t_beta))
+        told, between = (mean(logsigmoid(self.judge_drawn(n, rng, c))) for c in (t, t_beta))
         return -told - between  # eq: gan-int
 
 

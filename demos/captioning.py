@@ -31,6 +31,7 @@ import numpy as np
 
 from minigen import nn, no_grad, optim, pictures, tensor, train
 from minigen.data import in_order, scenes, signed, unsigned
+from minigen.data.esperanto import ESPERANTO, esperanto
 from minigen.demo import Demo, cli
 from minigen.models.clip.clip import CLIP, TextEncoder
 from minigen.models.multimodal.blip2 import BLIP2, QFormer
@@ -39,15 +40,6 @@ from minigen.models.multimodal.git import GIT
 from minigen.models.multimodal.language_model import LanguageModel
 from minigen.models.multimodal.llava import Encoder
 
-ESPERANTO = {
-    "a": "", "small": "malgranda", "large": "granda", "red": "ruĝa", "orange": "oranĝa",
-    "yellow": "flava", "green": "verda", "blue": "blua", "purple": "purpura", "circle": "cirklo",
-    "square": "kvadrato", "triangle": "triangulo", "cross": "kruco", "ring": "ringo", "and": "kaj",
-    "above": "super", "below": "sub", "left of": "maldekstre de", "right of": "dekstre de",
-    "left": "maldekstre", "right": "dekstre", "on the left": "maldekstre",
-    "on the right": "dekstre", "in the middle": "meze", "in the top": "supre",
-    "at the top": "supre", "in the bottom": "malsupre", "at the bottom": "malsupre",
-    "on a dark background": "sur malhela fono", "on a light background": "sur hela fono"}
 SIGN = "<image>"  # stands before each caption
 VOCABULARY = ("", SIGN, *sorted({*scenes.VOCABULARY[1:], *" ".join(ESPERANTO.values()).split()}))
 LENGTH = 2 * (1 + scenes.LONGEST)
@@ -56,16 +48,6 @@ STAGES = {  # of the steps, when each begins
     "blip2": {"clip": 0, "text": 0.25, "stage_1": 0.55, "stage_2": 0.75},
     "flamingo": {"clip": 0, "text": 0.25, "flamingo": 0.55}}
 SHOWN = 12
-
-
-def esperanto(caption):
-    """A caption in Esperanto: the longest phrase that is known, then the next."""
-    words, said = caption.split(), []
-    while words:
-        n = next(n for n in (4, 3, 2, 1) if " ".join(words[:n]) in ESPERANTO)
-        said += ESPERANTO[" ".join(words[:n])].split()
-        words = words[n:]
-    return " ".join(said)
 
 
 LANGUAGES = {"english": str, "esperanto": esperanto}

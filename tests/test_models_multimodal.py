@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from demos.captioning import ESPERANTO, encode, esperanto, named, sentences
+from demos.captioning import encode, named, sentences
 from minigen import nn, optim, tensor
 from minigen.data import scenes
+from minigen.data.esperanto import ESPERANTO, esperanto
 from minigen.models.clip.clip import contrastive
 from minigen.models.multimodal.blip2 import BLIP2, QFormer, hard
 from minigen.models.multimodal.flamingo import Flamingo, Resampler

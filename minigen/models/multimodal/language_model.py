@@ -49,7 +49,7 @@ class Texts:
         w = integers(who, w, self.V)
         if w.ndim != 2 or w.shape[1] != self.T:
             raise ValueError(f"{who}: texts are {w.shape}, expected (N, {self.T})")
-        before = np.pad(w[:, :-1], ((0, 0), (1, 0)))  # w_{t−1}, from w_0 = 0
+        before = begun(w)
         over = (before == 0) & (np.arange(self.T) > 0)
         if w[over].any():
             raise ValueError(f"{who}: a word stands after the end of its text")
@@ -114,12 +114,16 @@ class LanguageModel(Texts):
             raise ValueError(f"LanguageModel: {end} words came, expected at most {self.T}")
         return self.embed(w) + self.place.weight[before:end]
 
-    def scores(self, w, *prefix):
-        """As in `Texts`."""
+    def hidden(self, w, *prefix):
+        """What is known after each of the words w, integers (N, t): LN(h), (N, t, D)."""
         h = concatenate([*prefix, self.read(w)], axis=1)  # (N, P + t, D)
         for block in self.blocks:
             h = block(h, is_causal=True)
-        return self.out(self.norm(h[:, -w.shape[1]:]))
+        return self.norm(h[:, -w.shape[1]:])
+
+    def scores(self, w, *prefix):
+        """As in `Texts`."""
+        return self.out(self.hidden(w, *prefix))
 
     def nothing(self, n):
         """What the blocks have read before anything: a list of keys and values (n, 0, 2 D)."""
@@ -152,9 +156,14 @@ class LanguageModel(Texts):
         return h, longer
 
 
+def begun(w):
+    """What stands before each word of texts w (N, T): w_0 = 0, w_1, …, w_{T−1}, (N, T)."""
+    return np.pad(w[:, :-1], ((0, 0), (1, 0)))
+
+
 class Shown(Texts):
-    """A language model `lm` that is shown images x, which it is given as `Texts`: `look(x)` gives
-    the vectors (N, P, D) that stand before the words."""
+    """A language model `lm` that is shown images or prompts x, which it is given as `Texts`:
+    `look(x)` gives the vectors (N, P, D) that stand before the words."""
 
     V = property(lambda self: self.lm.V)
     T = property(lambda self: self.lm.T)
@@ -173,6 +182,5 @@ class Shown(Texts):
         return self.lm.read_on(state, w)
 
     def describe(self, x, rng=None, choose=decoding.greedy):
-        """What is said about images x (N, 3, H, W): integers (N, T). `choose`: a rule of
-        decoding.py."""
+        """What is said of x: integers (N, T). `choose`: a rule of decoding.py."""
         return self.sample(len(x), rng, x, choose=choose)

@@ -1,0 +1,209 @@
+"""InstructGPT: a language model is told what to do, and then what people like better.
+
+    python demos/instruct_gpt.py                          offline, on sentences that it draws
+
+A sentence says how two objects lie. A language model first learns such sentences, in English and
+Esperanto, some after another that says the same: what is to be done is implicit there. Then it
+learns to do what it is told with a sentence, one of four instructions or several at once, by
+answers that people wrote (SFT). One in three of these has a wrong word, and the model learns that too. But
+of two answers people see which has fewer wrong words; a reward model learns to tell (RM). Last, the
+model writes answers, and their words become more or less probable by their reward (PPO).
+
+answers.txt has prompts with answers of both models and what the reward model thinks of them.
+Numbers are over 500 new prompts of each kind: whose instructions were shown, alone or together
+(@taught), or each of them, but never these together (@never).
+
+right: the share of answers, drawn, that are as asked; preferred: how often people prefer the answer
+after PPO to the one after SFT, ties being half; reward_model: how often the reward model prefers,
+of two answers after SFT, one better than the other, that one; kl: how far PPO has led from π_SFT,
+in nats an answer; text_nats: what a sentence costs that follows nothing, as it was learnt first.
+"""
+
+import copy
+from itertools import combinations
+
+import numpy as np
+
+from minigen import metrics, nn, no_grad, optim, sum, train
+from minigen.data import scenes
+from minigen.data.esperanto import ESPERANTO, esperanto
+from minigen.demo import Demo, cli
+from minigen.models.multimodal.instruct_gpt import PPO, Prompted, Rater, preference_loss
+from minigen.models.multimodal.language_model import LanguageModel
+
+INSTRUCTIONS = ("short", "reversed", "mirrored", "esperanto")  # done in this order
+OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+NEVER = [("short", "mirrored"), ("reversed", "esperanto"), ("short", "reversed", "mirrored"),
+         ("reversed", "mirrored", "esperanto")]
+TAUGHT = [told for count in range(1, 5) for told in combinations(INSTRUCTIONS, count)
+          if told not in NEVER]
+ALIKE = (scenes.SIZES, tuple(scenes.COLOURS), scenes.SHAPES, ("left", "right", "above", "below"))
+MISTAKES = 1 / 3  # the share of people's answers with a wrong word
+ANSWERS = 4  # to a prompt, of which people compare each with each
+GAMMA = 0.1
+VOCABULARY = ("", ":", *INSTRUCTIONS, *sorted(
+    {*scenes.VOCABULARY[1:], *" ".join(ESPERANTO.values()).split()}))
+LENGTH = 22  # words of a prompt of four instructions, and more than those of an answer
+STAGES = {"text": 0, "sft": 0.2, "rm": 0.5, "ppo": 0.7}  # of the steps, when each begins
+EPOCHS = 2  # how often PPO goes down the loss of one batch of answers
+SHOWN = 60
+
+
+def situation(rng):
+    """Two objects, each its size, colour and shape, how the first lies, and the ground."""
+    colours = rng.choice(list(scenes.COLOURS), 2, replace=False)
+    first, second = ((rng.choice(scenes.SIZES), colour, rng.choice(scenes.SHAPES))
+                     for colour in colours)
+    return first, rng.choice(list(OPPOSITE)), second, rng.choice(scenes.GROUNDS)
+
+
+def say(what, told=()):
+    """A situation in words, as the instructions `told` ask for."""
+    first, relation, second, ground = what
+    if "reversed" in told:
+        first, relation, second = second, OPPOSITE[relation], first
+    if "mirrored" in told and relation.endswith("of"):
+        relation = OPPOSITE[relation]
+    skip = 1 if "short" in told else 0
+    words = f"a {' '.join(first[skip:])} {relation} a {' '.join(second[skip:])}"
+    if "short" not in told:
+        words += f" on a {ground} background"
+    return esperanto(words) if "esperanto" in told else words
+
+
+def prompts(rng, n, kinds):
+    """n prompts, each of one of the `kinds` of instructions, and the right answers."""
+    asked, right = [], []
+    for _ in range(n):
+        told, what = rng.permutation(kinds[rng.integers(len(kinds))]), situation(rng)
+        asked.append(f"{' and '.join(told)} : {say(what)}")
+        right.append(say(what, told))
+    return asked, right
+
+
+def mistaken(answer, rng):
+    """An answer with another word in place of one that tells a size, colour, shape or relation."""
+    words = answer.split()
+    kinds = [*ALIKE, *(tuple(map(esperanto, kind)) for kind in ALIKE)]
+    places = [(t, kind) for t, word in enumerate(words) for kind in kinds if word in kind]
+    t, kind = places[rng.integers(len(places))]
+    words[t] = rng.choice([word for word in kind if word != words[t]])
+    return " ".join(words)
+
+
+def encode(texts):
+    return scenes.encode(texts, VOCABULARY, LENGTH)
+
+
+def wrong(y, right):
+    """How many words of answers y (N, T) are not those that are right, (N, T), place by place."""
+    return (y != right).sum(1)
+
+
+def implicit(rng, n):
+    """Sentences of n situations, and others that say the same; without instructions."""
+    before, after = [], []
+    for _ in range(n):
+        what = situation(rng)
+        some = [[name for name in ("short", "reversed", "esperanto") if rng.random() < 0.5]
+                for _ in range(2)]
+        before.append(say(what, some[0]))
+        after.append(say(what, some[1]))
+    return encode(before), encode(after)
+
+
+def main(argv=None):
+    run = Demo("instruct_gpt", __doc__, argv, data=("sentences",), batch=64, steps=2000)
+    policy = Prompted(LanguageModel(len(VOCABULARY), LENGTH, 64, 1 if run.quick else 2, std=0.2))
+    nn.init(policy, run.rng)
+    sft = copy.deepcopy(policy)
+    judge, value = (Rater(copy.deepcopy(policy.lm), run.rng) for _ in range(2))
+    ppo = PPO(policy, sft, judge, value)
+    opts = {"lm": optim.Adam(nn.parameters(policy)), "judge": optim.Adam(judge.trained()),
+            "value": optim.Adam(value.trained())}
+    stages = list(STAGES)
+    starts = [int(share * run.args.steps) for share in (*STAGES.values(), 1)]
+
+    def step(t, rng):
+        at = np.searchsorted(starts, t, "right") - 1
+        stage, n = stages[at], run.args.batch
+        rate = 3e-3 * optim.stage(t, *starts[at:at + 2], floor=0.02)
+        if t == starts[2]:
+            for part in (sft.lm, judge.lm, value.lm):
+                nn.load_state_dict(part, nn.state_dict(policy.lm))
+        if stage == "text":
+            opts["lm"].lr = rate
+            before, after = implicit(rng, n)
+            shown = [policy.look(before)] if t % 2 else []
+            return train.descend(opts["lm"], policy.lm.loss(after, *shown), max_norm=1.0,
+                                 name="after_another" if t % 2 else "text")
+        if stage == "sft":
+            opts["lm"].lr = rate
+            asked, right = prompts(rng, n, TAUGHT)
+            wrote = [mistaken(y, rng) if rng.random() < MISTAKES else y for y in right]
+            loss = policy.loss(encode(wrote), encode(asked))
+            return train.descend(opts["lm"], loss, name="sft", max_norm=1.0)
+        x, right = map(encode, prompts(rng, n, TAUGHT))
+        if stage == "rm":
+            opts["judge"].lr = rate
+            x, right = (np.repeat(a, ANSWERS, 0) for a in (x, right))
+            y = sft.sample(len(x), rng, x)
+            r = sum(judge.rewards(y, x), 1)
+            better, worse = preferred(wrong(y, right))
+            loss = preference_loss(r[better], r[worse])
+            return train.descend(opts["judge"], loss, name="rm", max_norm=1.0)
+        answers = ppo.answer(x, rng)
+        opts["lm"].lr, opts["value"].lr = rate / 10, rate / 3
+        for _ in range(EPOCHS):
+            loss, error = ppo.loss(answers)
+            loss = loss + GAMMA * policy.lm.loss(implicit(rng, n)[1])  # eq: rlhf-objective
+            numbers = train.descend(opts["lm"], loss, name="ppo", max_norm=1.0)
+            train.descend(opts["value"], error, name="value", max_norm=1.0)
+        return numbers | {"value": error.item(), "reward": answers.r.mean(),
+                          "kl": answers.kl.mean(),
+                          "right": (wrong(answers.y, right) == 0).mean()}
+
+    run.fit(step, policy=policy, sft=sft, judge=judge, value=value,
+            **{f"opt_{name}": opt for name, opt in opts.items()})
+
+    rng, lines = np.random.default_rng((run.args.seed, 1)), []
+    sentences = implicit(rng, 32 if run.quick else 500)[1]
+    numbers = {f"text_nats@{name}": metrics.nll(p.lm, sentences)
+               for name, p in (("sft", sft), ("ppo", policy))}
+    for kind, kinds in (("taught", TAUGHT), ("never", NEVER)):
+        asked, texts = prompts(rng, 32 if run.quick else 500, kinds)
+        x, right = encode(asked), encode(texts)
+        with no_grad():
+            one, again, two = (p.sample(len(x), rng, x) for p in (sft, sft, policy))
+            kl = sft.surprise(two, x).numpy().sum() - policy.surprise(two, x).numpy().sum()
+            r = [judge.rewards(y, x).numpy().sum(1) for y in (one, again, two)]
+        a, b, c = (wrong(y, right) for y in (one, again, two))
+        numbers |= {f"right_sft@{kind}": (a == 0).mean(), f"right_ppo@{kind}": (c == 0).mean(),
+                    f"preferred@{kind}": ((c < a) + 0.5 * (c == a)).mean(),
+                    f"reward_model@{kind}": ((r[0] > r[1]) == (a < b))[a != b].mean(),
+                    f"kl@{kind}": kl / len(x)}
+        for n in range(min(SHOWN, len(x))):
+            lines += [asked[n], *(f"  {name}, {'right' if (y[n] == right[n]).all() else 'wrong'}, "
+                                  f"{reward[n]:5.1f}: {words(y[n])}"
+                                  for name, y, reward in (("SFT", one, r[0]), ("PPO", two, r[2]))),
+                      ""]
+    with train.writing(run.out):
+        train.write_text(run.out / "answers.txt", "\n".join(lines))
+    run.finish(numbers)
+
+
+def preferred(mistakes):
+    """Of all pairs of answers to one prompt, ANSWERS in a row, which people prefer and which not,
+    where they do: rows of the better and of the worse."""
+    rows = np.arange(len(mistakes)).reshape(-1, ANSWERS)
+    pairs = [rows[:, pair] for pair in combinations(range(ANSWERS), 2)]
+    pairs = np.concatenate([*pairs, *(pair[:, ::-1] for pair in pairs)])
+    return pairs[mistakes[pairs[:, 0]] < mistakes[pairs[:, 1]]].T
+
+
+def words(y):
+    return " ".join(VOCABULARY[i] for i in y if i)
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,140 @@
+"""ViLBERT: pictures and captions read each other, to guess what is hidden and what fits.
+
+    python demos/vilbert.py                                offline, on drawn scenes
+
+First a small network learns which words a picture's caption has; its squares are the regions. Then
+ViLBERT reads pictures with captions, half of which are another's, and guesses hidden words, hidden
+regions, and whether both belong together.
+
+samples.png: test pictures with their captions, of which the colours and shapes, and how things lie,
+are hidden one at a time: in brackets what is guessed of each, green if it is right. Numbers are
+over the first 500 test images. word_right@colour, @shape, @relation: how often a hidden word is
+guessed, and by the caption alone, with another picture, @other_picture.
+
+aligned: how often a pair is told from one with another caption, and changed_colour, changed_shape
+and changed_relation: from the same caption with one word changed, so that it is false; half by
+chance. r_precision@1: how often a picture finds its caption among 100.
+"""
+
+from textwrap import fill
+
+import numpy as np
+
+from minigen import nn, no_grad, optim, pictures, tensor, train
+from minigen.data import in_order, scenes, signed, unsigned
+from minigen.demo import Demo, cli
+from minigen.models.multimodal.llava import Encoder
+from minigen.models.multimodal.vilbert import ViLBERT
+
+ENCODER = 0.25  # the share of the steps in which the regions are learnt
+SHOWN = 12
+ASKED = {"colour": tuple(scenes.COLOURS), "shape": scenes.SHAPES,
+         "relation": ("left", "right", "above", "below")}
+OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
+
+
+def main(argv=None):
+    run = Demo("vilbert", __doc__, argv, data=("scenes",), batch=64, steps=4000, least=2)
+    widths = (8, 8, 8) if run.quick else (32, 64, 64)
+    V, (_, H, W) = len(scenes.VOCABULARY), run.data.shape
+    encoder = Encoder(V, widths)
+    model = ViLBERT(V, scenes.LONGEST, H // 8 * (W // 8), 4 * widths[-1], 64,
+                    1 if run.quick else 3)
+    nn.init([encoder, model], run.rng)
+    opt_e, opt = optim.Adam(nn.parameters(encoder)), optim.Adam(nn.parameters(model))
+    begins = int(ENCODER * run.args.steps)
+
+    def step(t, rng):
+        x, drawn = tensor(signed(run.batch(t))), run.data.train_scenes[run.indices(t)]
+        c = scenes.encode([rng.choice(sorted(scenes.true_captions(scene))) for scene in drawn])
+        if t < begins:
+            opt_e.lr = 3e-3 * optim.stage(t, 0, begins, floor=0.02)
+            return train.descend(opt_e, encoder.loss(x, c), name="encoder")
+        opt.lr = 2e-3 * optim.stage(t, begins, run.args.steps, floor=0.02)
+        with no_grad():
+            Z, found = encoder.features(x), encoder.scores(x).numpy()
+        return train.descend(opt, *model.loss(Z, found, c, rng), max_norm=1.0)
+
+    run.fit(step, encoder=encoder, model=model, opt_encoder=opt_e, opt=opt)
+
+    test = run.data.first(n_test=500)
+    x, rng = signed(test.test_x), np.random.default_rng(0)
+    w = scenes.encode(test.test_captions)
+    Z = of_each(lambda x: encoder.features(tensor(x)), x)
+    other = np.roll(Z, 1, axis=0)
+    fits = lambda Z, w: of_each(lambda Z, w: model.matches(*model.read(tensor(Z), w)), Z, w)
+    numbers = {"aligned": np.mean([(fits(Z, w) > 0).mean(), (fits(other, w) < 0).mean()])}
+    for kind in ASKED:
+        rows, places = asked(w, kind, rng)
+        said, own = w[rows], w[rows, places]
+        changed = put(said, places, [another(i, kind, rng) for i in own])
+        numbers |= {
+            f"word_right@{kind}": (guess(model, Z[rows], said, places) == own).mean(),
+            f"other_picture@{kind}": (guess(model, other[rows], said, places) == own).mean(),
+            f"changed_{kind}": (fits(Z[rows], said) > fits(Z[rows], changed)).mean()}
+    few = min(100, len(w))
+    pairs = np.stack([fits(np.repeat(Z[n:n + 1], few, 0), w[:few]) for n in range(few)])
+    numbers["r_precision@1"] = (pairs.argmax(1) == np.arange(few)).mean()
+
+    texts = []
+    for n in range(SHOWN):
+        places = [t for kind in ASKED for t in those(w[n], kind)]
+        rows = np.full(len(places), n)
+        found = dict(zip(places, guess(model, Z[rows], w[rows], places), strict=True))
+        text = " ".join(f"[{word(found[t])}]" if t in found else word(w[n, t])
+                        for t in range((w[n] > 0).sum()))
+        texts.append((fill(text, 56), "green" if all(found[t] == w[n, t] for t in places)
+                      else "firebrick"))
+    with train.writing(run.out / "samples.png"):
+        pictures.captioned(run.out / "samples.png", unsigned(x[:SHOWN]), texts)
+    run.finish(numbers)
+
+
+def of_each(f, *arrays):
+    """f of a hundred rows of the arrays at a time: an array."""
+    parts = []
+    for rows in in_order(np.arange(len(arrays[0])), batch_size=100):
+        with no_grad():
+            parts.append(f(*(a[rows] for a in arrays)).numpy())
+    return np.concatenate(parts)
+
+
+def guess(model, Z, w, places):
+    """The word that the model finds most probable in one place of each text, which is hidden."""
+    s = of_each(lambda Z, w: model.scores(tensor(Z), w), Z, put(w, places, model.MASK))
+    return s[np.arange(len(w)), places].argmax(-1)
+
+
+def put(w, places, words):
+    """Texts (N, T) with words (N,) in their places (N,)."""
+    w = w.copy()
+    w[np.arange(len(w)), places] = words
+    return w
+
+
+def word(i):
+    return scenes.VOCABULARY[i]
+
+
+def those(caption, kind):
+    """The places of a caption (T,) at which a word of a kind stands; "left" and "right" only where
+    they tell how two things lie."""
+    return [t for t, i in enumerate(caption) if word(i) in ASKED[kind]
+            and (word(i) not in ("left", "right") or word(caption[t + 1]) == "of")]
+
+
+def asked(w, kind, rng):
+    """Of each caption (N, T) that has a word of a kind, one of its places: rows and places."""
+    every = [(n, those(row, kind)) for n, row in enumerate(w)]
+    return tuple(np.array([(n, rng.choice(places)) for n, places in every if places]).T)
+
+
+def another(i, kind, rng):
+    """A word in place of word i that makes a caption false."""
+    said = word(i)
+    others = [OPPOSITE[said]] if kind == "relation" else [w for w in ASKED[kind] if w != said]
+    return scenes.VOCABULARY.index(rng.choice(others))
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -5,9 +5,9 @@
 A sentence says how two objects lie. A language model first learns such sentences, in English and
 Esperanto, some after another that says the same: what is to be done is implicit there. Then it
 learns to do what it is told with a sentence, one of four instructions or several at once, by
-answers that people wrote (SFT). One in three of these has a wrong word, and the model learns that too. But
-of two answers people see which has fewer wrong words; a reward model learns to tell (RM). Last, the
-model writes answers, and their words become more or less probable by their reward (PPO).
+answers that people wrote (SFT). One in three of these has a wrong word, and the model learns that
+too. But of two answers people see which has fewer wrong words; a reward model learns to tell (RM).
+Last, the model writes answers, and their words become more or less probable by their reward (PPO).
 
 answers.txt has prompts with answers of both models and what the reward model thinks of them.
 Numbers are over 500 new prompts of each kind: whose instructions were shown, alone or together

@@ -103,8 +103,9 @@ def test_rewards_tend_to_how_often_people_prefer_an_answer():
     r = tensor(np.zeros(3), True)
     opt = optim.Adam({"r": r}, 0.05)
     for _ in range(800):
-        descend(opt, preference_loss(r[pairs[:, 0]], r[pairs[:, 1]]))  # eq: reward-model-loss
-    assert np.allclose(-np.diff(r.numpy()), [np.log(3), np.log(2)], atol=1e-4)
+        descend(opt, preference_loss(r[pairs[:, 0]], r[pairs[:, 1]]))
+    odds = np.exp(-np.diff(r.numpy()))
+    assert np.allclose(odds, [3, 2], atol=1e-3)  # eq: reward-model-loss
 
 
 # Advantages ---------------------------------------------------------------------------------------
@@ -158,8 +159,9 @@ def test_the_slope_at_the_old_policy_is_that_of_the_objective():
     got = grad(ppo.loss(a)[0], theta)
     size = max(np.abs(g.numpy()).max() for g in want.values())
     assert size > 0.01
-    for name in theta:  # eq: ppo-clip  # eq: rlhf-objective
-        assert np.allclose(got[name].numpy(), -want[name].numpy(), atol=1e-9 + 1e-6 * size)
+    for name in theta:
+        apart = np.abs(got[name].numpy() + want[name].numpy()).max()
+        assert apart < 1e-6 * size  # eq: ppo-clip  # eq: rlhf-objective
 
 
 @pytest.mark.parametrize("A, rho, value, slope", [
@@ -204,7 +206,7 @@ def test_the_best_policy_is_the_first_one_tilted_by_the_reward():
     ppo.policy = Table()
     opt, first = optim.Adam({"s": ppo.policy.s}, 0.1), objective(ppo).item()
     for _ in range(600):
-        descend(opt, -objective(ppo))  # eq: rlhf-objective
+        descend(opt, -objective(ppo))
     tilted = np.exp(ppo.sft.log_prob(EVERY, X).numpy()
                     + ppo.judge.rewards(EVERY, X).numpy().sum(1) / ppo.beta)
     pi = np.exp(ppo.policy.log_prob(EVERY, X).numpy())

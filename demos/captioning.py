@@ -1,13 +1,14 @@
-"""Captioning: three ways from an image to words, and examples that tell what is wanted.
+"""Captioning: four ways from an image to words, and examples that tell what is wanted.
 
     python demos/captioning.py                      Flamingo, offline, on drawn scenes
-    python demos/captioning.py --model blip2        or git
+    python demos/captioning.py --model blip2        or git, or simvlm
 
 First a CLIP learns which images and captions belong together, then a language model learns texts
 without images, in English or Esperanto: two captions in a row, of one scene or of two, and every
 other time a caption after another of its scene, whose vectors stand where those of an image may.
 Both stay as they are for BLIP-2 and Flamingo, and what connects them learns. GIT has a new language
-model and trains all of it, and CLIP's encoder of images.
+model and trains all of it, and CLIP's encoder of images; SimVLM's encoder is new too, and its texts
+are captions of which some first words are read with the image.
 
 No image tells the language. Flamingo learns texts of one or two images, and it is asked about the
 second after an example, another image with its caption.
@@ -39,12 +40,14 @@ from minigen.models.multimodal.flamingo import Flamingo
 from minigen.models.multimodal.git import GIT
 from minigen.models.multimodal.language_model import LanguageModel
 from minigen.models.multimodal.llava import Encoder
+from minigen.models.multimodal.simvlm import PrefixLanguageModel, SimVLM
 
 SIGN = "<image>"  # stands before each caption
 VOCABULARY = ("", SIGN, *sorted({*scenes.VOCABULARY[1:], *" ".join(ESPERANTO.values()).split()}))
 LENGTH = 2 * (1 + scenes.LONGEST)
 STAGES = {  # of the steps, when each begins
     "git": {"clip": 0, "git": 0.25},
+    "simvlm": {"simvlm": 0},
     "blip2": {"clip": 0, "text": 0.25, "stage_1": 0.55, "stage_2": 0.75},
     "flamingo": {"clip": 0, "text": 0.25, "flamingo": 0.55}}
 SHOWN = 12
@@ -71,11 +74,12 @@ def build(name, shape, quick):
     P, d = shape[1] // 8 * (shape[2] // 8), 4 * widths[-1]
     V, L = len(VOCABULARY), scenes.LONGEST
     clip = CLIP(Encoder(64, widths), TextEncoder(len(scenes.VOCABULARY), L, 64))
-    lm = LanguageModel(V, LENGTH, 96, 1 if quick else 3, std=0.2)
+    kind = PrefixLanguageModel if name == "simvlm" else LanguageModel
+    lm = kind(V, LENGTH, 96, 1 if quick else 3, std=0.2)
     learn = {"clip": nn.parameters(clip), "text": nn.parameters(lm)}
-    if name == "git":
-        model = GIT(clip.image, lm, P, d)
-        return model, clip, learn | {"git": model.trained()}
+    if name in ("git", "simvlm"):
+        model = {"git": GIT, "simvlm": SimVLM}[name](clip.image, lm, P, d)
+        return model, clip, learn | {name: model.trained()}
     if name == "blip2":
         model = BLIP2(clip.image, QFormer(V, L, P, d), lm)
         return model, clip, learn | {f"stage_{n}": model.trained(n) for n in (1, 2)}
@@ -86,7 +90,7 @@ def build(name, shape, quick):
 def main(argv=None):
     run = Demo("captioning", __doc__, argv, data=("scenes",), batch=64, steps=5000, least=2,
                flags=lambda p: p.add_argument("--model", choices=STAGES, default="flamingo",
-                                              help="which of the three"))
+                                              help="which of the four"))
     name = run.args.model
     model, clip, learn = build(name, run.data.shape, run.quick)
     nn.init([clip, model], run.rng)
@@ -132,6 +136,8 @@ def main(argv=None):
             if stage == "stage_1":
                 c = w[:, 1:1 + scenes.LONGEST]
                 loss, parts = model.q.loss_1(model.features(x), c, rng)
+            elif stage == "simvlm":
+                loss = model.loss(w, x, rng.integers(0, 1 + (w > 0).sum(1)))
             else:
                 loss = model.loss(w, x)
         return train.descend(opt, loss, parts, name=called, max_norm=1.0)
@@ -145,7 +151,7 @@ def main(argv=None):
     test = run.data.first(n_test=500)
     x, captions = signed(test.test_x), test.test_captions
     w = encode(spoken(captions))
-    if name != "git":
+    if "text" in stages:
         numbers["perplexity@unseen"] = perplexity(model.lm, w, 1)
     if name != "flamingo":
         said = {"alone": sentences(model.describe(x), 1)}

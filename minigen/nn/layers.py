@@ -211,14 +211,16 @@ class MultiheadAttention:
             (query, key, value), ops.split(self.in_proj_weight, 3), biases, strict=True))
         return self._attend(q, k, v, attn_mask, is_causal)
 
-    def go_on(self, x, past):
-        """The causal attention to themselves of places x (N, T, D) that stand after others, whose
-        keys and values, side by side, are `past` (N, S, 2 D): (N, T, D), and the past of what
-        follows, (N, S + T, 2 D)."""
+    def go_on(self, x, past, is_causal=True):
+        """The attention of places x (N, T, D) to themselves and to those before them, whose keys
+        and values, side by side, are `past` (N, S, 2 D): (N, T, D), and the past of what follows,
+        (N, S + T, 2 D)."""
         q, kv = ops.split(ops.linear(x, self.in_proj_weight, self.in_proj_bias), [x.shape[2]], -1)
         past = ops.concatenate([past, kv], axis=1)
         T, S = x.shape[1], past.shape[1]
-        seen = xp(past.data).tri(T, S, S - T, dtype=bool)  # by place t all up to S − T + t
+        seen = None  # by place t all, or all up to S − T + t
+        if is_causal:
+            seen = xp(past.data).tri(T, S, S - T, dtype=bool)
         return self._attend(q, *ops.split(past, 2, -1), seen), past
 
     def _attend(self, q, k, v, attn_mask, is_causal=False):

@@ -17,10 +17,10 @@ class TransformerBlock:
         h = h + self.attention(a, a, a, attn_mask, is_causal)
         return h + self.mlp(self.norm_2(h))
 
-    def go_on(self, h, past):
-        """A causal block on places h (N, T, D) that stand after others, and the past of what
-        follows, as in `MultiheadAttention.go_on`."""
-        a, past = self.attention.go_on(self.norm_1(h), past)
+    def go_on(self, h, past, is_causal=True):
+        """A block on places h (N, T, D) that stand after others, and the past of what follows, as
+        in `MultiheadAttention.go_on`."""
+        a, past = self.attention.go_on(self.norm_1(h), past, is_causal)
         h = h + a
         return h + self.mlp(self.norm_2(h)), past
 

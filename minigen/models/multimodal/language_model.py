@@ -147,11 +147,11 @@ class LanguageModel(Texts):
         words = np.concatenate([words, w], axis=1)
         return self.out(self.norm(h[:, -1])).numpy(), (words, *past)
 
-    def _go_on(self, h, past):
+    def _go_on(self, h, past, is_causal=True):
         """Vectors h (N, t, D) through all blocks, after the places of `past`; and their past."""
         longer = []
         for block, before in zip(self.blocks, past, strict=True):
-            h, after = block.go_on(h, before)
+            h, after = block.go_on(h, before, is_causal)
             longer.append(after)
         return h, longer
 

@@ -74,6 +74,7 @@ MODELS = {
     "diffusion_autoencoder":
         "minigen.models.diffusion.diffusion_autoencoder:DiffusionAutoencoder",
     "inpainting": "minigen.models.diffusion.inpainting:inpainter",
+    "editing": "minigen.models.diffusion.editing:ILVR",
     "threshold": "minigen.models.diffusion.threshold:dynamic",
     "clip": "minigen.models.clip.clip:CLIP",
     "optimal_critic": "minigen.models.clip.optimal_critic:expected_loss",

@@ -76,13 +76,17 @@ class DDPM(Forward):
         mu = at(a, t, x_t) * (tensor(x_t) - at(b, t, x_t) * eps)
         return Normal(mu, at(log0(self.sigma2), t, x_t))  # eq: ddpm-reverse-model
 
+    def step(self, x_t, t, rng, *given, threshold=None):
+        """x_{t−1}: a draw, and at t = 1 the mean."""
+        p = self.p(x_t, t, *given, threshold=threshold)
+        return p.sample(rng) if t > 1 else p.mean  # eq: ddpm-algorithm-2
+
     def chain(self, x_T, rng, *given, threshold=None):
         """Algorithm 2 from x_T on: yields (t, x_t) for t = T − 1 … 0."""
         x = tensor(x_T)
         for t in range(self.schedule.T, 0, -1):
             with no_grad():
-                p = self.p(x, t, *given, threshold=threshold)
-                x = p.sample(rng) if t > 1 else p.mean  # eq: ddpm-algorithm-2
+                x = self.step(x, t, rng, *given, threshold=threshold)
             yield t - 1, x
 
     def sample(self, n, shape, rng, *given, threshold=None, keep=None):

@@ -89,7 +89,7 @@ class ViLBERT:
 
     def matches(self, v, w):
         """The logits (N,) of whether pictures and texts, read by `read`, belong together."""
-        return self.aligned(v[:, 0] * w[:, 0])[:, 0]
+        return self.aligned(v[:, 0] * w[:, 0])[:, 0]  # eq: vilbert-alignment
 
     def hide_words(self, c, rng):
         """Texts with some words hidden, and which: integers, booleans (N, T)."""
@@ -117,6 +117,6 @@ class ViLBERT:
             "words": sum(words) / max(guessed.sum(), 1),
             "regions": sum(regions * placed(blurred.astype(Z.dtype), Z.data))
             / max(blurred.sum(), 1),
-            "alignment": binary_cross_entropy_with_logits(  # eq: vilbert-alignment
+            "alignment": binary_cross_entropy_with_logits(
                 self.matches(v, w), placed(belong.astype(Z.dtype), Z.data))}
         return parts["words"] + parts["regions"] + parts["alignment"], parts

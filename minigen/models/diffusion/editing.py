@@ -1,0 +1,55 @@
+"""Two ways to tell a DDPM, which was taught nothing of it, what its images are to look like.
+
+SDEdit (Meng et al. 2022): a crude drawing y becomes an image. Noise drowns details first
+(frequency.py), so what is crude is gone after some steps, and the way back has other details:
+
+    x_{t_0} ~ q(x_{t_0} | y),        x_{t−1} ~ p_θ(x_{t−1} | x_t) from there on
+
+The larger t_0, the more they look like images, and the less like y.
+
+ILVR (Choi et al. 2021): from afar an image is to be like y. At every step the low frequencies of
+what is drawn become those of y, with as much noise:
+
+    x′ ~ p_θ(x_{t−1} | x_t),    y_{t−1} ~ q(y_{t−1} | y),    x_{t−1} = φ(y_{t−1}) + x′ − φ(x′)
+
+φ takes the mean of n×n pixels each, and gives it to all of them; so φ(φ(x)) = φ(x), and at last
+φ(x_0) = φ(y). The larger n, the more is left to be drawn.
+
+Differs from the papers: SDEdit's is DDPM's chain, there a stochastic differential equation's; φ is
+bicubic there.
+"""
+
+from minigen import avg_pool2d, interpolate, no_grad, tensor
+from minigen.models.diffusion.ddpm import DDPM
+
+
+def sdedit(ddpm, y, t_0, rng, *given, threshold=None):
+    """Images (N, C, H, W), one for each crude drawing y in [−1, 1], by a trained DDPM. ValueError
+    unless t_0 is one of 1 … T."""
+    with no_grad():
+        x = ddpm.q(y, t_0).sample(rng)
+        for t in range(t_0, 0, -1):
+            x = ddpm.step(x, t, rng, *given, threshold=threshold)
+    return x
+
+
+def low(x, n):
+    """φ of images (N, C, H, W), whose sides n divides. ValueError for others."""
+    if x.shape[2] % n or x.shape[3] % n:
+        raise ValueError(f"ILVR: n = {n} divides not both sides of images {x.shape}")
+    return interpolate(avg_pool2d(x, n), size=x.shape[2:])
+
+
+class ILVR(DDPM):
+    """A DDPM, already trained, whose samples are as many as the images y (N, C, H, W) in [−1, 1],
+    and like them from afar: φ(x_0) = φ(y). `threshold` comes before that."""
+
+    def __init__(self, net, schedule, y, n, sigma2=None):
+        super().__init__(net, schedule, sigma2)
+        self.y, self.n = tensor(y), n
+
+    def step(self, x_t, t, rng, *given, threshold=None):
+        """As in `DDPM`."""
+        x = super().step(x_t, t, rng, *given, threshold=threshold)
+        y = self.q(self.y, t - 1).sample(rng) if t > 1 else self.y
+        return low(y, self.n) + x - low(x, self.n)

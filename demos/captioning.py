@@ -37,10 +37,10 @@ from minigen.demo import Demo, cli
 from minigen.models.clip.clip import CLIP, TextEncoder
 from minigen.models.multimodal.blip2 import BLIP2, QFormer
 from minigen.models.multimodal.flamingo import Flamingo
-from minigen.models.multimodal.git import GIT
+from minigen.models.multimodal.git import GIT, PrefixLanguageModel
 from minigen.models.multimodal.language_model import LanguageModel
 from minigen.models.multimodal.llava import Encoder
-from minigen.models.multimodal.simvlm import PrefixLanguageModel, SimVLM
+from minigen.models.multimodal.simvlm import SimVLM
 
 SIGN = "<image>"  # stands before each caption
 VOCABULARY = ("", SIGN, *sorted({*scenes.VOCABULARY[1:], *" ".join(ESPERANTO.values()).split()}))
@@ -74,7 +74,7 @@ def build(name, shape, quick):
     P, d = shape[1] // 8 * (shape[2] // 8), 4 * widths[-1]
     V, L = len(VOCABULARY), scenes.LONGEST
     clip = CLIP(Encoder(64, widths), TextEncoder(len(scenes.VOCABULARY), L, 64))
-    kind = PrefixLanguageModel if name == "simvlm" else LanguageModel
+    kind = PrefixLanguageModel if name in ("git", "simvlm") else LanguageModel
     lm = kind(V, LENGTH, 96, 1 if quick else 3, std=0.2)
     learn = {"clip": nn.parameters(clip), "text": nn.parameters(lm)}
     if name in ("git", "simvlm"):

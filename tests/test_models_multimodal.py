@@ -10,7 +10,7 @@ from minigen.data.esperanto import ESPERANTO, esperanto
 from minigen.models.clip.clip import contrastive
 from minigen.models.multimodal.blip2 import BLIP2, QFormer, hard
 from minigen.models.multimodal.flamingo import Flamingo, Resampler
-from minigen.models.multimodal.git import GIT
+from minigen.models.multimodal.git import GIT, PrefixLanguageModel
 from minigen.models.multimodal.language_model import LanguageModel
 from minigen.models.multimodal.llava import Encoder
 from minigen.train import descend
@@ -241,7 +241,8 @@ def blip2():
 
 
 def git():
-    return GIT(encoder(), language_model(), P, d, RNG(7))
+    lm = PrefixLanguageModel(V, T, D, depth=2, heads=2, rng=RNG(0))
+    return GIT(encoder(), lm, P, d, RNG(7))
 
 
 TRAINED = {

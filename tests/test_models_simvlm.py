@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from minigen import nn, optim
+from minigen.models.multimodal.git import PrefixLanguageModel
 from minigen.models.multimodal.language_model import LanguageModel
 from minigen.models.multimodal.llava import Encoder
-from minigen.models.multimodal.simvlm import PrefixLanguageModel, SimVLM
+from minigen.models.multimodal.simvlm import SimVLM
 from minigen.train import descend
 
 RNG = np.random.default_rng

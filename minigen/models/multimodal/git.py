@@ -4,18 +4,41 @@
     loss: −Σ_t log p_θ(w_t | w_1, …, w_{t−1}, H), averaged over images
 
 Only the encoder has learnt before. The language model begins with new weights, and all of it, the
-encoder too, goes down this one loss.
+encoder too, goes down this one loss. It is a prefix language model: the vectors of H see one
+another, a word sees them and those before it.
 
-Differs from the paper: the encoder is a small CLIP's; a vector of H sees those before it
-alone.
+Differs from the paper: the encoder is a small CLIP's.
 """
 
-from minigen import nn, tensor
-from minigen.models.multimodal.language_model import Shown
+import numpy as np
+
+from minigen import concatenate, nn, no_grad, tensor
+from minigen.models.multimodal.language_model import LanguageModel, Shown
+from minigen.tensor import placed
+
+
+class PrefixLanguageModel(LanguageModel):
+    """A language model in which the vectors of the prefix, and with them the first s of the words
+    w_0, w_1, … of each text, see one another."""
+
+    def hidden(self, w, prefix, s=0):
+        """What is known after each of the words w, integers (N, t): (N, t, D). s: integers (N,)."""
+        h = concatenate([prefix, self.read(w)], axis=1)  # (N, P + t, D)
+        place, end = np.arange(h.shape[1]), prefix.shape[1] + np.reshape(s, (-1, 1, 1, 1))
+        seen = (place <= place[:, None]) | (place < end) & (place[:, None] < end)
+        for block in self.blocks:
+            h = block(h, placed(seen, h.data))
+        return self.norm(h[:, -w.shape[1]:])
+
+    @no_grad()
+    def start(self, n, prefix):
+        """As in `Texts`; s = 0."""
+        _, past = self._go_on(prefix, self.nothing(n), is_causal=False)
+        return (np.empty((n, 0), int), *past), np.zeros(n, int)
 
 
 class GIT(Shown):
-    """A language model `lm`, and an `encoder` whose `features` of an image are (N, P, d)."""
+    """A `PrefixLanguageModel` lm, and an `encoder` whose `features` of an image are (N, P, d)."""
 
     def __init__(self, encoder, lm, P, d, rng=None):
         self.encoder, self.lm = encoder, lm

@@ -4,8 +4,8 @@
     loss: −Σ_{t ≥ s} log p_θ(w_t | w_0, …, w_{t−1}, H), averaged over texts; s is drawn anew
 
 The prefix, H and w_0, …, w_{s−1}, is read as a whole: its places see one another, those of the rest
-what stands before them. So one network learns to understand and to write (a prefix language model);
-nothing has learnt before, and nothing is frozen. s = 0 leaves the whole caption to be written.
+what stands before them. So one network learns to understand and to write; nothing has learnt
+before, and nothing is frozen. s = 0 leaves the whole caption to be written, as in git.py.
 
 Differs from the paper: one transformer with a mask, there an encoder of the prefix and a decoder of
 the rest; no texts without pictures.
@@ -13,30 +13,9 @@ the rest; no texts without pictures.
 
 import numpy as np
 
-from minigen import concatenate, mean, no_grad, sum
+from minigen import mean, sum
 from minigen.models.multimodal.git import GIT
-from minigen.models.multimodal.language_model import LanguageModel
 from minigen.tensor import placed
-
-
-class PrefixLanguageModel(LanguageModel):
-    """A language model in which the vectors of the prefix, and with them the first s of the words
-    w_0, w_1, … of each text, see one another."""
-
-    def hidden(self, w, prefix, s=0):
-        """What is known after each of the words w, integers (N, t): (N, t, D). s: integers (N,)."""
-        h = concatenate([prefix, self.read(w)], axis=1)  # (N, P + t, D)
-        place, end = np.arange(h.shape[1]), prefix.shape[1] + np.reshape(s, (-1, 1, 1, 1))
-        seen = (place <= place[:, None]) | (place < end) & (place[:, None] < end)
-        for block in self.blocks:
-            h = block(h, placed(seen, h.data))
-        return self.norm(h[:, -w.shape[1]:])
-
-    @no_grad()
-    def start(self, n, prefix):
-        """As in `Texts`; s = 0."""
-        _, past = self._go_on(prefix, self.nothing(n), is_causal=False)
-        return (np.empty((n, 0), int), *past), np.zeros(n, int)
 
 
 class SimVLM(GIT):

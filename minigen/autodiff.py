@@ -80,11 +80,18 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
             raise ValueError(f"grad: no gradient for {name} of shape {t.shape}: {why}. Leave it "
                              "out, or pass allow_unused=True for zeros")
     grads, keep, plus = {root: cotangent}, set(asked), Tensor.__add__ if create_graph else _plus
+    own = set()  # whose cotangent has memory of its own, so that more can be added there
     with track(create_graph):
         for node, sources in reversed(path.items()):
             g = grads.get(node) if node in keep else grads.pop(node, None)
             if g is None:
                 continue  # every vjp above said that nothing flows here
+            if node.op.into and not create_graph:
+                p, = sources
+                if p in own:
+                    node.op.into(grads[p].data, g.data, **node.kw)
+                    continue
+                own.add(p)
             pulled = _pull(node, sources, g, reached, create_graph)
             for i, p in enumerate(sources):
                 if p not in reached:

@@ -14,6 +14,9 @@ called only if needed. It is written in operations, so a gradient can be differe
 pure mathematics: undoing broadcasts, adding up, and skipping what nobody asked for is left to
 `grad` (autodiff.py).
 
+An op that takes a part of an array may also say how to add g to the array's cotangent in place,
+``into(out, g, **options)``: of many parts each then costs its own size, and not the array's.
+
 What a vjp does not name is not kept in memory for it. It may name an input x as `_x`: then it has
 its `shape`, `ndim` and `dtype`, which are kept, but not its values; and `_y` has `_y.saved`.
 
@@ -159,7 +162,7 @@ def op(forward):
 
     call.__doc__ = forward.__doc__ or f"NumPy's `{name}`, for tensors, arrays and numbers."
     call.forward, call.vjp, call.composite = forward, vjp, composite
-    call.pull, call.unfused = None, None
+    call.pull = call.unfused = call.into = None
     defaults = {p.name: p.default for p in spec.parameters.values()
                 if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
     return call

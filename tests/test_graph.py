@@ -10,6 +10,7 @@ from leaves import F32, F64, leaf
 
 import minigen as mg
 from minigen import grad, op, tensor
+from minigen.ops import shape
 from minigen.tensor import write
 
 # --------------------------------------------------------------------------------- graph and memory
@@ -169,3 +170,40 @@ def test_several_are_written_at_once():
     for loss, t in zip(y, (x, w), strict=True):
         with pytest.raises(RuntimeError, match="stale"):
             grad(loss, t)
+
+
+@pytest.mark.parametrize("cut", [
+    lambda x: mg.split(x, 4), lambda x: [x[0], x[1:], x[::-1], x[:, 2], x[..., None, 0]],
+    lambda x: [x[[0, 0, 1]], x[1], x[[1, 1], [0, 0]], x[x.data > 0]],
+    lambda x: [x, x[1], x + x[0], x[2] * x[2], x, x.T[0]],
+    lambda x: [(y := x * x)[0], y, y[1:], y.sum(0)]], ids=range(5))
+def test_parts_of_one_array_add_up_where_they_lie(cut):
+    """As if each had an array of its own, which is so under create_graph; and nothing that the
+    caller holds is written into."""
+    x = tensor(np.random.default_rng(0).normal(size=(4, 3)), True)
+    parts = cut(x)
+    g = [tensor(np.random.default_rng(n).normal(size=p.shape)) for n, p in enumerate(parts)]
+    y = sum((p * g).sum() for p, g in zip(parts, g, strict=True))
+    before = [a.numpy().copy() for a in g]
+    for wrt in ([x], [x, parts[0]], [parts[1], x]):
+        got, want = (grad(y, wrt, create_graph=on) for on in (False, True))
+        for a, b in zip(got, want, strict=True):
+            assert np.allclose(a.numpy(), b.numpy(), rtol=1e-13, atol=1e-14)
+    assert all(np.array_equal(a.numpy(), b) for a, b in zip(g, before, strict=True))
+    seed = tensor(np.ones((4, 3)))
+    assert grad(x + x[0], x, cotangent=seed).numpy()[:, 0].tolist() == [5, 1, 1, 1]
+    assert (seed.numpy() == 1).all()
+
+
+def test_parts_can_be_differentiated_again():
+    x = tensor(np.arange(6.0), True)
+    g = grad(sum((p**3).sum() for p in mg.split(x, 3)), x, create_graph=True)
+    assert grad(g.sum(), x).numpy().tolist() == (6 * np.arange(6)).tolist()
+
+
+def test_many_parts_cost_one_array_of_zeros(monkeypatch):
+    made, put = [], shape._put
+    monkeypatch.setattr(shape, "_put", lambda *a, **kw: made.append(1) or put(*a, **kw))
+    x = tensor(np.arange(12.0), True)
+    y = sum(n * p.sum() for n, p in enumerate(mg.split(x, 6)))
+    assert grad(y, x).numpy().tolist() == np.repeat(np.arange(6), 2).tolist() and len(made) == 1

@@ -162,15 +162,26 @@ def _getitem(x, *, index): return x[index]
 @_getitem.vjp
 def _getitem(g, _x, *, index): return _put(g, index=index, shape=_x.shape)
 
+def _into(out, g, *, index):
+    if _repeats(index):
+        out += _put.forward(g, index=index, shape=out.shape)
+    else:
+        out[index] += g
+_getitem.into = _into
+
+def _repeats(index):
+    """Whether there are integer arrays, which can name a place twice."""
+    return any(hasattr(i, "dtype") and i.dtype != bool for i in index)
+
 @op
 def _put(g, *, index, shape):
     """Zeros of `shape` with g added at the index: the transpose of taking it."""
     out = xp(g).zeros(shape, g.dtype)
-    if not any(hasattr(i, "dtype") and i.dtype != bool for i in index):
+    if not _repeats(index):
         out[index] = g
     elif len(index) == 1 and xp(g) is np:
         return _add_rows(g, index[0], shape)
-    else:  # an integer index can name a place twice
+    else:
         places = xp(g).arange(out.size).reshape(shape)[index]
         xp(g).add.at(out.reshape(-1), places.ravel(), g.ravel())
     return out

@@ -42,7 +42,7 @@ NONE = {}
 
 def op(forward):
     """Make an operation of a function on arrays. Its result is the array, or ``(array, saved)``
-    where the vjp reads `saved` as ``y.saved``. See the top of this file."""
+    where the vjp reads `saved` as ``y.saved``. See ``help("minigen.operation")``."""
     name, spec = forward.__name__.lstrip("_"), inspect.signature(forward)
     kinds = {p.kind: p.name for p in spec.parameters.values()}
     inputs = {p.name: p.default for p in spec.parameters.values()

@@ -161,11 +161,18 @@ class AdamW(Adam):
 # ---------------------------------------------------------------------------------- gradients
 
 def clip_grad_norm(grads, max_norm):
-    """All gradients scaled by one factor, so that their joint norm √Σg² is at most `max_norm`.
-    Returns the dict of gradients and the norm before."""
+    """All gradients, a dict, scaled by one factor, so that their joint norm √Σg² is at most
+    `max_norm`. Returns the dict of gradients and the norm before. TypeError for a list."""
+    _check_dict("clip_grad_norm", grads)
     total = math.sqrt(sum(kernels.square_sum([g.data for g in grads.values()])))
     factor = clip_factor(total, max_norm)
     return {key: Tensor(as_array(g.data * g.dtype.type(factor))) for key, g in grads.items()}, total
+
+
+def _check_dict(who, grads):
+    if not isinstance(grads, dict):
+        raise TypeError(f"{who}: expected a dict of gradients, got a {type(grads).__name__}: ask "
+                        "`grad` for a dict, such as optimiser.params")
 
 
 def clip_factor(norm, max_norm):
@@ -177,7 +184,9 @@ def clip_factor(norm, max_norm):
 
 
 def clip_grad_value(grads, max_value):
-    """Every entry of every gradient limited to [−max_value, max_value]."""
+    """Every entry of every gradient of a dict limited to [−max_value, max_value]. TypeError for a
+    list."""
+    _check_dict("clip_grad_value", grads)
     if not max_value >= 0:
         raise ValueError(f"max_value must not be negative, got {max_value}")
     most = float(max_value)  # a NumPy number would make float64 of float32

@@ -76,7 +76,8 @@ class Node:
 class Tensor:
     """An array and how it came about: its node, if it has a history.
 
-    Make one with `tensor`. Operators and the usual methods of NumPy and PyTorch are minigen's ops.
+    Make one with `tensor`. Operators and the usual methods are minigen's ops: NumPy's, where
+    PyTorch's differ (transpose, repeat, split, var).
     """
 
     __slots__ = ("data", "requires_grad", "node", "saved", "written", "__weakref__")
@@ -216,8 +217,7 @@ def write(t, update):
     tensors = t if isinstance(t, list) else [t]
     for t in tensors:
         if t.node:
-            raise TypeError(f"write: only parameters and buffers can be written, not a result of "
-                            f"{t.node.op.__name__}")
+            raise TypeError(f"write: a result of {t.node.op.__name__} is no parameter or buffer")
     update(*[t.data for t in tensors])
     for t in tensors:
         last_write(t)[0] = _tick()

@@ -228,6 +228,9 @@ def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **
             clean = version()
             try:
                 numbers = step(done, np.random.default_rng((seed, done)))
+                if not isinstance(numbers, dict):
+                    raise TypeError(f"fit: the step gave a {type(numbers).__name__}, expected a "
+                                    "dict of numbers to log, as `descend` gives")
                 for key, value in numbers.items():
                     if not math.isfinite(value):
                         raise FloatingPointError(f"{key} is {value}")

@@ -3,6 +3,7 @@
 import copy
 import gc
 import weakref
+from collections import deque
 
 import numpy as np
 import pytest
@@ -42,6 +43,37 @@ def test_walk_finds_tensors_in_attributes_lists_dicts_and_counts_each_once():
     assert list(nn.parameters(Model())) == ["shared.weight", "shared.bias", "layers.0.weight",
                                             "layers.0.bias", "layers.1.x.weight"]
     assert not nn.buffers(Model())
+
+
+def test_walk_finds_tensors_in_slots_and_in_any_sequence():
+    class Base:
+        __slots__ = "first"
+
+    class Block(Base):
+        __slots__ = ("inner", "unset", "__dict__")
+
+        def __init__(self):
+            self.first, self.inner, self.last = (nn.Linear(2, 2, bias=False) for _ in range(3))
+
+    assert set(nn.parameters(deque([Block()]))) == {
+        "0.first.weight", "0.inner.weight", "0.last.weight"}
+
+
+def test_results_that_a_layer_keeps_are_no_part_of_the_model():
+    class Keeps:
+        def __init__(self):
+            self.layer = nn.Linear(2, 1)
+
+        def __call__(self, x):
+            self.seen = [self.layer(x)]
+            return self.seen[0]
+
+    model, x = Keeps(), np.ones((3, 2), np.float32)
+    before = nn.state_dict(model)
+    assert grad(model(x).sum(), nn.parameters(model)).keys() == before.keys()
+    assert nn.state_dict(model).keys() == before.keys() == {"layer.weight", "layer.bias"}
+    nn.astype(model, np.float64)
+    assert model.seen[0].dtype == np.float32
 
 
 def test_two_tensors_of_one_key_are_refused():
@@ -152,6 +184,16 @@ def test_sequential_slices_subclasses_and_functions_that_take_noise():
     zeroed = nn.Sequential(minigen.dropout)(np.ones((1, 1000), np.float32), rng=RNG(0)).numpy()
     assert 300 < (zeroed == 0).sum() < 700
 
+    class Net:
+        def half(self, x, rng=None):
+            return minigen.dropout(x, 0.5, rng=rng)
+
+    assert nn.Sequential(Net().half)(x, rng=RNG(0)).numpy().tolist() == \
+        Net().half(x, RNG(0)).numpy().tolist()
+    rng = RNG(0)
+    own = nn.Sequential(lambda x, rng=rng: minigen.dropout(x, 0.5, rng=rng))
+    assert own(x).numpy().tolist() == Net().half(x, RNG(0)).numpy().tolist()  # not None
+
     class More(nn.Sequential):
         def __init__(self):
             super().__init__(nn.Linear(2, 2))
@@ -214,6 +256,7 @@ def test_default_distributions_of_weights():
     (lambda: nn.Conv2d(3, 4, 3, groups=0), "Conv2d: groups 0 must divide in_channels 3"),
     (lambda: nn.ConvTranspose2d(3, 4, 3, groups=0), "ConvTranspose2d: groups 0 must divide"),
     (lambda: nn.MaskedConv2d(3, 3, 3, colours=0), "MaskedConv2d: 0 colours must divide"),
+    (lambda: nn.Linear(2, 2, rng=0), r"rng must be a generator, np.random.default_rng"),
     (lambda: nn.Linear(0, 3), r"a layer has a parameter of shape \(3, 0\): every size must be at"),
     (lambda: nn.GroupNorm(3, 4), "3 groups do not divide 4 channels"),
     (lambda: nn.GroupNorm(0, 4), "GroupNorm: 0 groups do not divide 4 channels"),
@@ -230,5 +273,5 @@ def test_default_distributions_of_weights():
     (lambda: nn.Embedding(5, 2)(np.array([5])), "must lie in 0…4, got 5…5"),
 ])
 def test_wrong_layers_and_inputs(make, message):
-    with pytest.raises((ValueError, IndexError), match=message):
+    with pytest.raises((ValueError, IndexError, TypeError), match=message):
         make()

@@ -87,6 +87,9 @@ def test_clipping():
     grads["c"] = tensor(np.array(np.nan))
     assert np.isnan(optim.clip_grad_norm(grads, 1.0)[0]["a"].numpy()).all()
     assert optim.clip_grad_value(grads, 2.0)["b"].item() == 2
+    for clip in (optim.clip_grad_norm, optim.clip_grad_value):
+        with pytest.raises(TypeError, match=f"{clip.__name__}: expected a dict of gradients"):
+            clip(list(grads.values()), 1.0)
     single = {"w": tensor(np.ones(3, np.float32))}
     assert optim.clip_grad_value(single, np.float64(0.5))["w"].dtype == np.float32
     for limit in (0.1, 10.0):
@@ -108,6 +111,11 @@ def test_schedules():
     for schedule, steps in ((optim.warmup, -1), (optim.cosine, 0), (optim.step_decay, 0)):
         with pytest.raises(ValueError, match=f"{schedule.__name__}: .* must .*, got {steps}"):
             schedule(0, steps)
+
+
+def test_ema_takes_a_dict():
+    with pytest.raises(TypeError, match="EMA: expected a dict of parameters.*got a list"):
+        nn.EMA([tensor([1.0], True)])
 
 
 def test_ema_warms_up_and_puts_the_weights_back():

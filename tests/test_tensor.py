@@ -9,7 +9,7 @@ import pytest
 from leaves import BINARY, F32, F64, leaf
 
 import minigen as mg
-from minigen import grad, gradcheck, tensor
+from minigen import grad, gradcheck, no_grad, tensor
 
 COMPARE = [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge]
 
@@ -128,10 +128,13 @@ def test_no_assignment():
     x = leaf(1.0, 2.0)
     with pytest.raises(TypeError, match="never assigned into.*where"):
         x[0] = 3.0
-    y = x
+    y = z = x * 1
     y += 1  # binds y to a new tensor
     y *= 2
-    assert y is not x and x.numpy()[0] == 1 and grad(y.sum(), x).numpy()[0] == 2
+    assert z.numpy()[0] == 1 and grad(y.sum(), x).numpy()[0] == 2
+    with no_grad(), pytest.raises(TypeError, match="p -= … makes a new tensor"):
+        x -= 1  # PyTorch's way to write into a parameter
+    assert x.numpy().tolist() == [1, 2]
 
 
 def test_deepcopy_of_a_parameter():

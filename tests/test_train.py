@@ -91,6 +91,12 @@ def test_fewer_steps_than_none_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("numbers", [None, 0.5])
+def test_a_step_that_gives_no_dict_is_refused(tmp_path, numbers):
+    with pytest.raises(TypeError, match="the step gave a (NoneType|float), expected a dict of nu"):
+        train.fit(lambda t, rng: numbers, 1, seed=0, out=tmp_path, model=Tiny(2))
+
+
 # -------------------------------------------------------------------------------------- checkpoints
 
 def test_checkpoint_gives_a_model_to_sample_from(whole, tmp_path):

@@ -11,8 +11,8 @@ from minigen.tensor import as_array, placed, tensor
 
 
 class Sinusoidal:
-    """sin(ω_i t) and cos(ω_i t), ω_i = 10000^(−i/(D/2)) (Vaswani et al. 2017): (N,) → (N, D), for
-    even D: waves from 2π to almost 10000 · 2π steps long."""
+    """sin(ω_i t) and cos(ω_i t), ω_i = 10000^(−i/(D/2)) (Vaswani et al. 2017): (N,) → (N, D)
+    in float64, for even D: waves from 2π to almost 10000 · 2π steps long."""
 
     def __init__(self, D):
         if D < 2 or D % 2:
@@ -28,7 +28,7 @@ class Sinusoidal:
 
 class RandomFourier:
     """sin(2π ω_i t/T) and cos(2π ω_i t/T) with frequencies ω_i ~ N(0, scale²) that are drawn once
-    (Tancik et al. 2020): (N,) → (N, D), for even D."""
+    (Tancik et al. 2020): (N,) → (N, D) in float64, for even D."""
 
     def __init__(self, D, T=1000, scale=16.0, rng=None):
         if D < 2 or D % 2:

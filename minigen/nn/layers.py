@@ -15,6 +15,8 @@ from minigen.tensor import tensor, write, xp
 
 
 def _rng(rng):
+    if rng is not None and not hasattr(rng, "standard_normal"):
+        raise TypeError(f"rng must be a generator, np.random.default_rng(seed), got {rng!r}")
     return np.random.default_rng() if rng is None else rng
 
 
@@ -181,8 +183,8 @@ class MultiheadAttention:
     2017): query (N, T, D), key and value (N, S, D) → (N, T, D), PyTorch's batch_first=True.
 
     `attn_mask` is that of `minigen.scaled_dot_product_attention`, boolean (True: may look) or
-    float, and broadcasts to (N, heads, T, S); PyTorch's layer of this name means the opposite by a
-    boolean one.
+    float, and broadcasts to (N, heads, T, S). PyTorch's layer of this name means the opposite by a
+    boolean one, and gives the weights as well.
     """
 
     def __init__(self, embed_dim, num_heads, *, bias=True, rng=None):
@@ -258,15 +260,16 @@ class Sequential(list):
 
     def __call__(self, x, rng=None):
         for layer in self:
-            plain = isinstance(layer, types.FunctionType)
-            x = layer(x, rng=rng) if _takes_rng(layer if plain else type(layer)) else layer(x)
+            x = layer(x) if rng is None or not _takes_rng(layer) else layer(x, rng=rng)
         return x
 
 
 _known = weakref.WeakKeyDictionary()  # what a function closes over must not live on here
 
 
-def _takes_rng(kind):
+def _takes_rng(layer):
+    kind = layer if isinstance(layer, types.FunctionType) else getattr(
+        layer, "__func__", type(layer))
     if kind not in _known:
         called = kind.__call__ if isinstance(kind, type) else kind
         _known[kind] = "rng" in inspect.signature(called).parameters

@@ -1,6 +1,6 @@
 """What a model consists of. A model is any object: its tensors are found by walking its attributes,
-lists and dicts. Tensors that require grad are parameters, others are buffers; plain arrays (a noise
-schedule) are neither.
+sequences and dicts. Tensors that require grad are parameters, others are buffers; plain arrays (a
+noise schedule) are neither, nor are results that have a history.
 
 The keys are PyTorch's: ``encoder.0.weight``.
 """
@@ -8,6 +8,7 @@ The keys are PyTorch's: ``encoder.0.weight``.
 import contextlib
 import os
 import types
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +27,20 @@ def walk(model, prefix="", seen=None):
         return
     seen.add(id(model))
     if isinstance(model, Tensor):
+        if model.node:
+            return  # a result that somebody kept
         if prefix in seen:
             raise ValueError(f"two tensors of the model have the key {prefix!r}")
         seen.add(prefix)
         yield prefix, model
         return
     yield prefix, model
-    items = enumerate(model) if isinstance(model, (list, tuple)) else (
+    items = enumerate(model) if isinstance(model, Sequence) else (
         model.items() if isinstance(model, dict) else ())
-    for name, child in (*items, *getattr(model, "__dict__", {}).items()):
+    slots = [(name, getattr(model, name)) for kind in type(model).__mro__
+             for name in np.atleast_1d(vars(kind).get("__slots__", ())).tolist()
+             if not name.startswith("__") and hasattr(model, name)]
+    for name, child in (*items, *slots, *getattr(model, "__dict__", {}).items()):
         yield from walk(child, f"{prefix}.{name}" if prefix else str(name), seen)
 
 
@@ -208,6 +214,9 @@ class EMA:
     """
 
     def __init__(self, params, decay=0.999):
+        if not isinstance(params, dict):
+            raise TypeError(f"EMA: expected a dict of parameters (nn.parameters(model)), got a "
+                            f"{type(params).__name__}")
         if not params or not 0 <= decay <= 1:
             raise ValueError(f"EMA: {len(params)} parameters and decay = {decay}, expected one or "
                              "more, and a decay in [0, 1]")

@@ -9,7 +9,8 @@ answers that people wrote (SFT). One in three of these has a wrong word, and the
 too. But of two answers people see which has fewer wrong words; a reward model learns to tell (RM).
 Last, the model writes answers, and their words become more or less probable by their reward (PPO).
 
-answers.txt has prompts with answers of both models and what the reward model thinks of them.
+samples.png: prompts with the answers after SFT and after PPO, green if they are right; answers.txt
+has more of them, and what the reward model thinks of them.
 Numbers are over 500 new prompts of each kind: whose instructions were shown, alone or together
 (@taught), or each of them, but never these together (@never).
 
@@ -24,7 +25,7 @@ from itertools import combinations
 
 import numpy as np
 
-from minigen import metrics, nn, no_grad, optim, sum, train
+from minigen import metrics, nn, no_grad, optim, pictures, sum, train
 from minigen.data import scenes
 from minigen.data.esperanto import ESPERANTO, esperanto
 from minigen.demo import Demo, cli
@@ -46,7 +47,7 @@ VOCABULARY = ("", ":", *INSTRUCTIONS, *sorted(
 LENGTH = 22  # words of a prompt of four instructions, and more than those of an answer
 STAGES = {"text": 0, "sft": 0.2, "rm": 0.5, "ppo": 0.7}  # of the steps, when each begins
 EPOCHS = 2  # how often PPO goes down the loss of one batch of answers
-SHOWN = 60
+SHOWN, DRAWN = 60, 8  # prompts of each kind in answers.txt and in samples.png
 
 
 def situation(rng):
@@ -166,7 +167,7 @@ def main(argv=None):
     run.fit(step, policy=policy, sft=sft, judge=judge, value=value,
             **{f"opt_{name}": opt for name, opt in opts.items()})
 
-    rng, lines = np.random.default_rng((run.args.seed, 1)), []
+    rng, lines, shown = np.random.default_rng((run.args.seed, 1)), [], []
     sentences = implicit(rng, 32 if run.quick else 500)[1]
     numbers = {f"text_nats@{name}": metrics.nll(p.lm, sentences)
                for name, p in (("sft", sft), ("ppo", policy))}
@@ -183,12 +184,16 @@ def main(argv=None):
                     f"reward_model@{kind}": ((r[0] > r[1]) == (a < b))[a != b].mean(),
                     f"kl@{kind}": kl / len(x)}
         for n in range(min(SHOWN, len(x))):
-            lines += [asked[n], *(f"  {name}, {'right' if (y[n] == right[n]).all() else 'wrong'}, "
-                                  f"{reward[n]:5.1f}: {words(y[n])}"
-                                  for name, y, reward in (("SFT", one, r[0]), ("PPO", two, r[2]))),
-                      ""]
+            answers = [("SFT", one[n], a[n], r[0][n]), ("PPO", two[n], c[n], r[2][n])]
+            lines += [asked[n], *(f"  {name}, {'wrong' if off else 'right'}, {reward:5.1f}: "
+                                  f"{words(y)}" for name, y, off, reward in answers), ""]
+            if n < DRAWN:
+                shown += [(asked[n], "black"), *(
+                    (f"    {words(y)}", "firebrick" if off else "green")
+                    for _, y, off, _ in answers)]
     with train.writing(run.out):
         train.write_text(run.out / "answers.txt", "\n".join(lines))
+        pictures.written(run.out / "samples.png", shown)
     run.finish(numbers)
 
 

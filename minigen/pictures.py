@@ -110,6 +110,15 @@ def lines(path, *panels):
     figure.savefig(path, format="png")
 
 
+def written(path, lines):
+    """Write lines of text, pairs of one and a colour of matplotlib's, as PNG."""
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(7, 0.2 * len(lines) + 0.1), dpi=100)
+    for k, (text, colour) in enumerate(lines):
+        figure.text(0.01, 1 - (k + 0.75) / (len(lines) + 0.5), text, color=colour, fontsize=8)
+    figure.savefig(path, format="png")
+
+
 def captioned(path, images, texts, columns=2):
     """Draw images (N, C, H, W) in [0, 1] as PNG, each with its text, lines as they are, at its
     right; a text may be a pair of it and a colour of matplotlib's."""

@@ -1,6 +1,7 @@
 """Ops at the ends of their domain: infinite, huge, tied, not a number, empty, repeated."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -221,3 +222,13 @@ def test_cross_entropy_of_large_scores_is_as_exact_as_of_small_ones(B, version):
         gx = backward(g, x, t, *saved)
         np.testing.assert_allclose(gx[:, 1:], np.exp(small[:, 1:]) / 1.0068613, rtol=1e-4)
         np.testing.assert_allclose(gx.sum(1), 0, atol=1e-7)
+
+
+def test_a_long_product_needs_no_square_of_its_length():
+    x = tensor(np.random.default_rng(0).uniform(0.9, 1.1, 50_000), True)
+    tracemalloc.start()
+    g = grad(mg.prod(x), x).numpy()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.allclose(g * x.numpy(), np.prod(x.numpy()), rtol=1e-10)
+    assert most < 40 * x.numpy().nbytes

@@ -11,11 +11,10 @@ from minigen.operation import op
 from minigen.ops.math import LARGE, as_float, exp, floats, where
 from minigen.ops.shape import (
     broadcast_to,
-    expand_dims,
     flip,
+    pad,
     reshape,
     squeeze,
-    swapaxes,
     take_along_axis,
 )
 from minigen.tensor import FLOATS, xp
@@ -102,12 +101,20 @@ def prod(x, axis=None, keepdims=False):
 @op
 def _prod(x, *, axis): return x.prod(axis, keepdims=True)
 @_prod.vjp
-def _prod(g, x, *, axis):
-    # For each element the product of the others, made of ops so that zeros in x do no harm.
-    n = x.shape[axis]
-    eye = np.eye(n, dtype=bool).reshape([n, *(n if i == axis else 1 for i in range(x.ndim))])
-    others = _prod(where(eye, 1.0, expand_dims(x, 0)), axis=axis + 1)  # (n, ..., 1, ...)
-    return g * swapaxes(others, 0, axis + 1)[0]
+def _prod(g, x, *, axis):  # without a division: zeros in x do no harm
+    return g * _before(x, axis) * flip(_before(flip(x, axis), axis), axis)
+
+def _before(x, axis):
+    """For each element the product of those before it, of 1, 2, 4, … of them at a time."""
+    def later(x, k):
+        cut = [(0, 0)] * axis + [(k, 0)] + [(0, 0)] * (x.ndim - axis - 1)
+        return pad(x, cut, constant_values=1.0)[(slice(None),) * axis + (slice(n),)]
+
+    n, k = x.shape[axis], 1
+    x = later(x, 1)
+    while k < n:
+        x, k = x * later(x, k), 2 * k
+    return x
 
 @op
 def max(x, *, axis=None, keepdims=False):

@@ -52,7 +52,7 @@ def main(argv=None):
             return train.descend(opt_e, encoder.loss(x, c), name="encoder")
         opt.lr = 2e-3 * optim.stage(t, begins, run.args.steps, floor=0.02)
         with no_grad():
-            Z, found = encoder.features(x), encoder.scores(x).numpy()
+            Z, found = encoder.features(x), encoder.scores(x)
         return train.descend(opt, *model.loss(Z, found, c, rng), max_norm=1.0)
 
     run.fit(step, encoder=encoder, model=model, opt_encoder=opt_e, opt=opt)

@@ -116,6 +116,14 @@ def mean(terms):
     return np.mean(terms) if terms else 0  # of a batch in which nothing is hidden
 
 
+def test_one_pair_alone_is_refused_and_extremes_are_not():
+    model, Z = vilbert(), features()
+    with pytest.raises(ValueError, match="1 pair came"):
+        model.loss(Z[:1], logits()[:1], C[:1], RNG(0))
+    far = np.where(logits() > 0, 900.0, -900.0).astype(np.float32)
+    assert np.isfinite(model.loss(Z.numpy(), far, C, RNG(0))[0].item())
+
+
 def test_what_is_hidden_is_not_seen():
     model, Z, found = vilbert(), features(), logits()
     rng = RNG(4)

@@ -77,6 +77,14 @@ def test_samples_are_like_the_reference_from_afar_and_as_they_like_beside(n):
     assert abs(free.mean(0)).max() < 0.02
 
 
+def test_references_that_do_not_fit_are_refused():
+    y = np.zeros((2, 1, 4, 4), np.float32)
+    with pytest.raises(ValueError, match="n = 3 divides not both sides"):
+        perfect(ILVR, y, 3)
+    with pytest.raises(ValueError, match=r"x_t are \(1, 1, 4, 4\), the references \(2, 1, 4, 4\)"):
+        perfect(ILVR, y, 2).sample(1, (1, 4, 4), RNG(0))
+
+
 def test_a_step_of_ilvr_exchanges_low_frequencies():
     y, x_t = RNG(1).normal(size=(2, 3, 1, 4, 4))
     model, plain = perfect(ILVR, y, 2), perfect()

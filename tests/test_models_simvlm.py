@@ -1,4 +1,4 @@
-"""SimVLM: who sees whom, what the loss counts, and that a beginning is read and gone on with."""
+"""SimVLM: who sees whom, what the loss counts, and that it learns."""
 
 import numpy as np
 import pytest

@@ -49,14 +49,22 @@ def test_walk_finds_tensors_in_slots_and_in_any_sequence():
     class Base:
         __slots__ = "first"
 
-    class Block(Base):
+    class Middle(Base):
+        __slots__ = {"second": "described", "__hidden": ""}
+
+        def __init__(self):
+            self.__hidden = nn.Linear(2, 2, bias=False)
+
+    class Block(Middle):
         __slots__ = ("inner", "unset", "__dict__")
 
         def __init__(self):
-            self.first, self.inner, self.last = (nn.Linear(2, 2, bias=False) for _ in range(3))
+            super().__init__()
+            self.first, self.second, self.inner, self.last = (
+                nn.Linear(2, 2, bias=False) for _ in range(4))
 
-    assert set(nn.parameters(deque([Block()]))) == {
-        "0.first.weight", "0.inner.weight", "0.last.weight"}
+    assert set(nn.parameters(deque([Block(), range(3), bytearray(3)]))) == {
+        f"0.{name}.weight" for name in ("first", "second", "inner", "last", "_Middle__hidden")}
 
 
 def test_results_that_a_layer_keeps_are_no_part_of_the_model():
@@ -193,6 +201,9 @@ def test_sequential_slices_subclasses_and_functions_that_take_noise():
     rng = RNG(0)
     own = nn.Sequential(lambda x, rng=rng: minigen.dropout(x, 0.5, rng=rng))
     assert own(x).numpy().tolist() == Net().half(x, RNG(0)).numpy().tolist()  # not None
+    seen = []
+    nn.Sequential(lambda x, rng: seen.append(rng) or x)(x)
+    assert seen == [None]  # which it has no other value for
 
     class More(nn.Sequential):
         def __init__(self):

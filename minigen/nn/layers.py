@@ -249,7 +249,7 @@ class Dropout:
 
 class Sequential(list):
     """Layers and plain functions, one after the other; a slice of it is one too. `rng` goes to
-    those that take it."""
+    those that take it; if there is none, those that have a default keep it."""
 
     def __init__(self, *layers):
         super().__init__(layers)
@@ -260,17 +260,20 @@ class Sequential(list):
 
     def __call__(self, x, rng=None):
         for layer in self:
-            x = layer(x) if rng is None or not _takes_rng(layer) else layer(x, rng=rng)
+            takes = _rng_of(layer)
+            own = rng is None and takes and takes.default is not takes.empty
+            x = layer(x, rng=rng) if takes and not own else layer(x)
         return x
 
 
 _known = weakref.WeakKeyDictionary()  # what a function closes over must not live on here
 
 
-def _takes_rng(layer):
+def _rng_of(layer):
+    """The parameter rng of a layer's call, if it has one."""
     kind = layer if isinstance(layer, types.FunctionType) else getattr(
         layer, "__func__", type(layer))
     if kind not in _known:
         called = kind.__call__ if isinstance(kind, type) else kind
-        _known[kind] = "rng" in inspect.signature(called).parameters
+        _known[kind] = inspect.signature(called).parameters.get("rng")
     return _known[kind]

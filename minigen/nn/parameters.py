@@ -16,8 +16,9 @@ import numpy as np
 from minigen import kernels
 from minigen.tensor import Tensor, numbers_at, recording, tensor, write, xp
 
-_LEAVES = (np.ndarray, np.generic, str, bytes, int, float, complex, type, types.FunctionType,
-           types.ModuleType, types.BuiltinFunctionType, type(None), np.random.Generator)
+_LEAVES = (np.ndarray, np.generic, str, bytes, bytearray, memoryview, range, int, float, complex,
+           type, types.FunctionType, types.ModuleType, types.BuiltinFunctionType, type(None),
+           np.random.Generator)
 
 
 def walk(model, prefix="", seen=None):
@@ -37,11 +38,18 @@ def walk(model, prefix="", seen=None):
     yield prefix, model
     items = enumerate(model) if isinstance(model, Sequence) else (
         model.items() if isinstance(model, dict) else ())
-    slots = [(name, getattr(model, name)) for kind in type(model).__mro__
-             for name in np.atleast_1d(vars(kind).get("__slots__", ())).tolist()
-             if not name.startswith("__") and hasattr(model, name)]
-    for name, child in (*items, *slots, *getattr(model, "__dict__", {}).items()):
+    slots = [name for kind in type(model).__mro__ for name in _slots(kind) if hasattr(model, name)]
+    for name, child in (*items, *((name, getattr(model, name)) for name in slots),
+                        *getattr(model, "__dict__", {}).items()):
         yield from walk(child, f"{prefix}.{name}" if prefix else str(name), seen)
+
+
+def _slots(kind):
+    """The attributes that a class names in __slots__, as they are called outside of it."""
+    names = vars(kind).get("__slots__", ())
+    names = [names] if isinstance(names, str) else names
+    return [f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") else name
+            for name in names if name not in ("__dict__", "__weakref__")]
 
 
 def parameters(model):

@@ -41,7 +41,8 @@ Tensor.__sub__, Tensor.__rsub__ = subtract, lambda b, a: subtract(a, b)
 Tensor.__truediv__, Tensor.__rtruediv__ = divide, lambda b, a: divide(a, b)
 Tensor.__pow__, Tensor.__rpow__ = power, lambda b, a: power(a, b)
 Tensor.__matmul__, Tensor.__rmatmul__ = matmul, lambda b, a: matmul(a, b)
-def in_place(operator):
+def _in_place(operator):
+    """An assignment such as a += b, which binds the name a to a new tensor."""
     def call(a, b):
         if a.requires_grad and not a.node:
             raise TypeError("an assignment such as p -= … makes a new tensor and leaves the "
@@ -50,7 +51,7 @@ def in_place(operator):
     return call
 
 for name in ("add", "sub", "mul", "truediv", "pow", "matmul"):
-    setattr(Tensor, f"__i{name}__", in_place(getattr(Tensor, f"__{name}__")))
+    setattr(Tensor, f"__i{name}__", _in_place(getattr(Tensor, f"__{name}__")))
 
 Tensor.__neg__, Tensor.__abs__ = negative, abs
 Tensor.__getitem__ = getitem

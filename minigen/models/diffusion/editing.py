@@ -15,8 +15,8 @@ what is drawn become those of y, with as much noise:
 φ takes the mean of n×n pixels each, and gives it to all of them; so φ(φ(x)) = φ(x), and at last
 φ(x_0) = φ(y). The larger n, the more is left to be drawn.
 
-Differs from the papers: SDEdit's is DDPM's chain, there a stochastic differential equation's; φ is
-bicubic there.
+Differs from the papers: SDEdit's is DDPM's chain, there a stochastic differential equation's, and
+all of a drawing may change; φ is bicubic there, and need not act at all steps.
 """
 
 from minigen import avg_pool2d, interpolate, no_grad, tensor
@@ -42,14 +42,18 @@ def low(x, n):
 
 class ILVR(DDPM):
     """A DDPM, already trained, whose samples are as many as the images y (N, C, H, W) in [−1, 1],
-    and like them from afar: φ(x_0) = φ(y). `threshold` comes before that."""
+    and like them from afar: φ(x_0) = φ(y). `threshold` comes before that. n: the side of φ's
+    squares, in pixels. ValueError unless n divides the images' sides."""
 
     def __init__(self, net, schedule, y, n, sigma2=None):
         super().__init__(net, schedule, sigma2)
         self.y, self.n = tensor(y), n
+        low(self.y, n)
 
     def step(self, x_t, t, rng, *given, threshold=None):
-        """As in `DDPM`."""
+        """As in `DDPM`. ValueError unless there are as many x_t as y."""
+        if x_t.shape != self.y.shape:
+            raise ValueError(f"ILVR: images x_t are {x_t.shape}, the references {self.y.shape}")
         x = super().step(x_t, t, rng, *given, threshold=threshold)
         y = self.q(self.y, t - 1).sample(rng) if t > 1 else self.y
         return low(y, self.n) + x - low(x, self.n)

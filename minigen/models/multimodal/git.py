@@ -7,7 +7,7 @@ Only the encoder has learnt before. The language model begins with new weights, 
 encoder too, goes down this one loss. It is a prefix language model: the vectors of H see one
 another, a word sees them and those before it.
 
-Differs from the paper: the encoder is a small CLIP's.
+Differs from the paper: the encoder is a small CLIP's, to whose places c is added.
 """
 
 import numpy as np

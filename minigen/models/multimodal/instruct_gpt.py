@@ -19,13 +19,15 @@ A word is a decision of what to say after x and the words before it (Schulman et
     ρ_t = π_θ(y_t) / π_old(y_t)           π_old: the policy that wrote the answers
     loss: −min(ρ_t A_t, clip(ρ_t, 1 − ε, 1 + ε) A_t), averaged over words
 
-whose slope at π_θ = π_old is that of the objective, and which is level where a word's ratio has
-gone further than ε to the better, so that a batch of answers can be used more than once.
+whose slope at π_θ = π_old, for λ = 1, is on average that of the first two terms, but for a factor
+(a smaller λ trusts V more), and which is level where a word's ratio has gone further than ε to the
+better, so that a batch of answers can be used more than once.
 
 Differs from the paper: small networks; r is one number there, after the last word, and so learns
 from one place of each answer: here that took many times as long; the value begins with π_SFT's
-weights as the reward model does, there with the reward model's; an advantage is measured in
-standard deviations of its batch, as in PPO's implementation.
+weights as the reward model does, there with the reward model's; from an advantage the batch's mean
+is taken, and it is measured in its standard deviations, as PPO is mostly implemented; rewards are
+not shifted to a mean of 0.
 """
 
 from dataclasses import dataclass
@@ -38,7 +40,8 @@ from minigen.tensor import placed
 
 
 class Prompted(Shown):
-    """A language model `lm` after prompts x, integers (N, P) of its words."""
+    """A language model `lm` after prompts x, integers (N, P) of its words, which have the first
+    places' vectors c as the answer has."""
 
     def __init__(self, lm):
         self.lm = lm
@@ -60,7 +63,8 @@ class Rater:
                 if not name.startswith("lm.out.")}
 
     def rewards(self, y, x):
-        """r_t after each word of answers y (N, T) to prompts x (N, P): (N, T), 0 after the end."""
+        """r_t after each word of answers y (N, T) to prompts x (N, P): (N, T), 0 after the end.
+        There is no w_0: y_1 stands in the first place."""
         r = self.out(self.lm.hidden(y, self.lm.read(x)))[..., 0]
         return r * placed(said(y).astype(r.dtype), r.data)
 

@@ -1,11 +1,12 @@
 """SimVLM: one loss, of texts of which the picture and the beginning are given (Wang et al. 2022).
 
     H = LN(W f(x)) + c            f: convolutions over the picture; c: learnt, a vector for a place
-    loss: −Σ_{t ≥ s} log p_θ(w_t | w_0, …, w_{t−1}, H), averaged over texts; s is drawn anew
+    loss: −Σ_{t ≥ max(s, 1)} log p_θ(w_t | w_0, …, w_{t−1}, H), averaged over texts, s drawn anew
 
 The prefix, H and w_0, …, w_{s−1}, is read as a whole: its places see one another, those of the rest
 what stands before them. So one network learns to understand and to write; nothing has learnt
-before, and nothing is frozen. s = 0 leaves the whole caption to be written, as in git.py.
+before, and nothing is frozen. s = 0 leaves the whole caption to be written, as in git.py; who goes
+on with a text reads it so too, one word after the other.
 
 Differs from the paper: one transformer with a mask, there an encoder of the prefix and a decoder of
 the rest; no texts without pictures.

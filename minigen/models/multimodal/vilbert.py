@@ -21,8 +21,10 @@ Hidden are 15% of the words, 8 of 10 as [MASK], one as another word and one as i
 is not to know which to mistrust (Devlin et al. 2019); and 15% of the regions, 9 of 10 as zeros.
 
 Differs from the paper: regions are the squares of a small network that has learnt which words a
-caption has, so that several words fit a region, where a detector's classes exclude one another; its
-norms come first; no weights are BERT's.
+caption has, so that several words fit a region, where a detector's classes exclude one another, and
+their places are learnt vectors, not coordinates; words and regions meet in every layer, there words
+have some of their own first; its norms come first; no weights are BERT's; what is hidden is guessed
+in pairs that belong together only.
 """
 
 import numpy as np
@@ -33,7 +35,9 @@ from minigen import (
     cross_entropy,
     mean,
     nn,
+    sigmoid,
     sum,
+    tensor,
 )
 from minigen.models.multimodal.blip2 import MLP, STD
 from minigen.tensor import placed
@@ -76,6 +80,7 @@ class ViLBERT:
     def read(self, Z, c):
         """What is known of the regions and words of pictures and texts: (N, 1 + P, D),
         (N, 1 + T, D)."""
+        Z = tensor(Z)
         v = self.W(concatenate([mean(Z, 1, keepdims=True), Z], axis=1)) + self.where.weight
         c = np.pad(c, ((0, 0), (1, 0)), constant_values=self.CLS)
         w, there = self.embed(c) + self.place.weight, placed((c != 0)[:, None, None], v.data)
@@ -101,6 +106,9 @@ class ViLBERT:
     def loss(self, Z, found, c, rng):
         """The loss of N ≥ 2 pictures' regions, of what a detector found there, the logits
         (N, P, V) of each word, and of their texts; and its parts."""
+        if len(c) < 2:
+            raise ValueError(f"ViLBERT.loss: {len(c)} pair came, and none that another text is of")
+        Z, found = tensor(Z), tensor(found)
         belong = rng.random(len(c)) < 0.5
         c = np.where(belong[:, None], c, np.roll(c, 1, axis=0))
         shown, hidden = self.hide_words(c, rng)
@@ -111,7 +119,7 @@ class ViLBERT:
         guessed, blurred = hidden & belong[:, None], unseen & belong[:, None]
         words = cross_entropy(self.word(w[:, 1:]).swapaxes(1, 2), np.where(guessed, c, -1),
                               ignore_index=-1, reduction="none")  # eq: vilbert-masked
-        q, p = self.fits(v[:, 1:]), placed(1 / (1 + np.exp(-found)), Z.data)
+        q, p = self.fits(v[:, 1:]), sigmoid(found).astype(Z.dtype)
         regions = mean(binary_cross_entropy_with_logits(q, p, reduction="none"), 2)
         parts = {
             "words": sum(words) / max(guessed.sum(), 1),

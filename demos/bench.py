@@ -1,6 +1,6 @@
 """minigen against PyTorch on the same cores: training steps, samples, ops, memory, imports.
 
-    python demos/bench.py                          all rows (about 20 minutes)
+    python demos/bench.py                          all rows (about 5 minutes)
     python demos/bench.py --only models            vae, dcgan, pixelcnn and ddpm
     python demos/bench.py --device cuda            models and kernels on a CUDA device (8 minutes)
     python demos/bench.py --json FILE              leave the numbers in a file

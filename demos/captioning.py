@@ -50,10 +50,8 @@ STAGES = {  # of the steps, when each begins
     "simvlm": {"simvlm": 0},
     "blip2": {"clip": 0, "text": 0.25, "stage_1": 0.55, "stage_2": 0.75},
     "flamingo": {"clip": 0, "text": 0.25, "flamingo": 0.55}}
-SHOWN = 12
-
-
 LANGUAGES = {"english": str, "esperanto": esperanto}
+SHOWN = 12
 
 
 def encode(*captions):
@@ -102,9 +100,8 @@ def main(argv=None):
     def said_of(rng, *indices):
         """For each training image one of its captions, in a language that is a text's own."""
         spoken = rng.choice(list(LANGUAGES.values()), len(indices[0]))
-        return [[say(rng.choice(sorted(scenes.true_captions(scene))))
-                 for say, scene in zip(spoken, run.data.train_scenes[i], strict=True)]
-                for i in indices]
+        drawn = [scenes.draw_captions(run.data.train_scenes[i], rng) for i in indices]
+        return [[say(text) for say, text in zip(spoken, texts, strict=True)] for texts in drawn]
 
     def step(t, rng):
         at = np.searchsorted(starts, t, "right") - 1
@@ -212,8 +209,7 @@ def spoken(captions, shift=0):
 
 def sentences(w, k):
     """The k-th captions of texts w (N, T)."""
-    return [" ".join(VOCABULARY[i] for i in row[there])
-            for row, there in zip(w, caption(w, k), strict=True)]
+    return scenes.decode(w * caption(w, k), VOCABULARY)
 
 
 def named(sentences):

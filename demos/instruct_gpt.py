@@ -179,18 +179,18 @@ def main(argv=None):
             kl = sft.surprise(two, x).numpy().sum() - policy.surprise(two, x).numpy().sum()
             r = [judge.rewards(y, x).numpy().sum(1) for y in (one, again, two)]
         a, b, c = (wrong(y, right) for y in (one, again, two))
+        said = [scenes.decode(y, VOCABULARY) for y in (one, two)]
         numbers |= {f"right_sft@{kind}": (a == 0).mean(), f"right_ppo@{kind}": (c == 0).mean(),
                     f"preferred@{kind}": ((c < a) + 0.5 * (c == a)).mean(),
                     f"reward_model@{kind}": ((r[0] > r[1]) == (a < b))[a != b].mean(),
                     f"kl@{kind}": kl / len(x)}
         for n in range(min(SHOWN, len(x))):
-            answers = [("SFT", one[n], a[n], r[0][n]), ("PPO", two[n], c[n], r[2][n])]
-            lines += [asked[n], *(f"  {name}, {'wrong' if off else 'right'}, {reward:5.1f}: "
-                                  f"{words(y)}" for name, y, off, reward in answers), ""]
+            answers = [("SFT", said[0][n], a[n], r[0][n]), ("PPO", said[1][n], c[n], r[2][n])]
+            lines += [asked[n], *(f"  {name}, {'wrong' if off else 'right'}, {reward:5.1f}: {y}"
+                                  for name, y, off, reward in answers), ""]
             if n < DRAWN:
                 shown += [(asked[n], "black"), *(
-                    (f"    {words(y)}", "firebrick" if off else "green")
-                    for _, y, off, _ in answers)]
+                    (f"    {y}", "firebrick" if off else "green") for _, y, off, _ in answers)]
     with train.writing(run.out):
         train.write_text(run.out / "answers.txt", "\n".join(lines))
         pictures.written(run.out / "samples.png", shown)
@@ -204,10 +204,6 @@ def preferred(mistakes):
     pairs = [rows[:, pair] for pair in combinations(range(ANSWERS), 2)]
     pairs = np.concatenate([*pairs, *(pair[:, ::-1] for pair in pairs)])
     return pairs[mistakes[pairs[:, 0]] < mistakes[pairs[:, 1]]].T
-
-
-def words(y):
-    return " ".join(VOCABULARY[i] for i in y if i)
 
 
 if __name__ == "__main__":

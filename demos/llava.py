@@ -102,7 +102,7 @@ def main(argv=None):
 
 def true_words(drawn, rng):
     """A caption for each of the scenes `drawn`, one of all that are true: integers (N, T)."""
-    return scenes.encode([rng.choice(sorted(scenes.true_captions(scene))) for scene in drawn])
+    return scenes.encode(scenes.draw_captions(drawn, rng))
 
 
 def named(captions):

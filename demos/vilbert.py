@@ -21,13 +21,14 @@ from textwrap import fill
 import numpy as np
 
 from minigen import nn, no_grad, optim, pictures, tensor, train
-from minigen.data import in_order, scenes, signed, unsigned
+from minigen.data import scenes, signed, unsigned
 from minigen.demo import Demo, cli
+from minigen.models.clip.retrieval import embed
 from minigen.models.multimodal.llava import Encoder
 from minigen.models.multimodal.vilbert import ViLBERT
 
 ENCODER = 0.25  # the share of the steps in which the regions are learnt
-SHOWN = 12
+SHOWN, FEW = 12, 100  # pictures in samples.png, and how many are read at a time
 ASKED = {"colour": tuple(scenes.COLOURS), "shape": scenes.SHAPES,
          "relation": ("left", "right", "above", "below")}
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
@@ -46,7 +47,7 @@ def main(argv=None):
 
     def step(t, rng):
         x, drawn = tensor(signed(run.batch(t))), run.data.train_scenes[run.indices(t)]
-        c = scenes.encode([rng.choice(sorted(scenes.true_captions(scene))) for scene in drawn])
+        c = scenes.encode(scenes.draw_captions(drawn, rng))
         if t < begins:
             opt_e.lr = 3e-3 * optim.stage(t, 0, begins, floor=0.02)
             return train.descend(opt_e, encoder.loss(x, c), name="encoder")
@@ -60,9 +61,9 @@ def main(argv=None):
     test = run.data.first(n_test=500)
     x, rng = signed(test.test_x), np.random.default_rng(0)
     w = scenes.encode(test.test_captions)
-    Z = of_each(lambda x: encoder.features(tensor(x)), x)
+    Z = embed(encoder.features, x, batch=FEW)
     other = np.roll(Z, 1, axis=0)
-    fits = lambda Z, w: of_each(lambda Z, w: model.matches(*model.read(tensor(Z), w)), Z, w)
+    fits = lambda Z, w: embed(lambda Z, w: model.matches(*model.read(Z, w)), Z, w, batch=FEW)
     numbers = {"aligned": np.mean([(fits(Z, w) > 0).mean(), (fits(other, w) < 0).mean()])}
     for kind in ASKED:
         rows, places = asked(w, kind, rng)
@@ -90,18 +91,9 @@ def main(argv=None):
     run.finish(numbers)
 
 
-def of_each(f, *arrays):
-    """f of a hundred rows of the arrays at a time: an array."""
-    parts = []
-    for rows in in_order(np.arange(len(arrays[0])), batch_size=100):
-        with no_grad():
-            parts.append(f(*(a[rows] for a in arrays)).numpy())
-    return np.concatenate(parts)
-
-
 def guess(model, Z, w, places):
     """The word that the model finds most probable in one place of each text, which is hidden."""
-    s = of_each(lambda Z, w: model.scores(tensor(Z), w), Z, put(w, places, model.MASK))
+    s = embed(model.scores, Z, put(w, places, model.MASK), batch=FEW)
     return s[np.arange(len(w)), places].argmax(-1)
 
 

@@ -86,14 +86,19 @@ def encode(captions, vocabulary=VOCABULARY, longest=LONGEST):
     return tokens
 
 
-def decode(tokens):
+def decode(tokens, vocabulary=VOCABULARY):
     """The captions, a list, of words as `encode` gives them: integers (N, T)."""
-    return [" ".join(VOCABULARY[i] for i in row if i) for row in tokens]
+    return [" ".join(vocabulary[i] for i in row if i) for row in tokens]
 
 
 def true_captions(scene):
     """All captions that are true of a scene, one of *_scenes: a set."""
     return {_caption(order, *scene) for order in permutations(range(scene["number"]))}
+
+
+def draw_captions(scenes, rng):
+    """A caption for each of some of *_scenes, one of all that are true: a list."""
+    return [rng.choice(sorted(true_captions(scene))) for scene in scenes]
 
 
 def _block(rng, n):

@@ -23,11 +23,12 @@ from minigen.data import in_order
 from minigen.metrics import visual_similarity
 
 
-def embed(encoder, inputs, batch=500):
-    """The codes that an encoder, f or g, gives to images or texts (n, ...): an array (n, d)."""
+def embed(encoder, *inputs, batch=500):
+    """The codes that an encoder, f or g, gives to images or texts (n, ...), or what another network
+    gives to both: an array (n, ...)."""
     with no_grad():
-        return np.concatenate([encoder(tensor(part)).numpy()
-                               for part in in_order(inputs, batch_size=batch)])
+        return np.concatenate([encoder(*(tensor(a[rows]) for a in inputs)).numpy()
+                               for rows in in_order(np.arange(len(inputs[0])), batch_size=batch)])
 
 
 def retrieve(queries, stored, r=1):

@@ -48,7 +48,7 @@ class ILVR(DDPM):
     def __init__(self, net, schedule, y, n, sigma2=None):
         super().__init__(net, schedule, sigma2)
         self.y, self.n = tensor(y), n
-        low(self.y, n)
+        low(self.y, n)  # an n that does not divide is refused here, not at the first step
 
     def step(self, x_t, t, rng, *given, threshold=None):
         """As in `DDPM`. ValueError unless there are as many x_t as y."""

@@ -33,8 +33,9 @@ class PrefixLanguageModel(LanguageModel):
     @no_grad()
     def start(self, n, prefix):
         """As in `Texts`; s = 0."""
-        _, past = self._go_on(prefix, self.nothing(n), is_causal=False)
-        return (np.empty((n, 0), int), *past), np.zeros(n, int)
+        (words, *nothing), w = super().start(n)
+        _, past = self._go_on(prefix, nothing, is_causal=False)
+        return (words, *past), w
 
 
 class GIT(Shown):

@@ -133,10 +133,10 @@ class PPO:
 
     def loss(self, answers):
         """The policy's loss on answers, and the value's, both averaged over words."""
-        y, x, n = answers.y, answers.x, said(answers.y).sum()
+        y, x, words = answers.y, answers.x, said(answers.y)
         log_pi, V = -self.policy.surprise(y, x), self.value.values(y, x)
-        word, log_old, A, returns = (placed(a, V.data) for a in (
-            said(y).astype(V.dtype), answers.log_old, answers.A, answers.returns))
+        n, (word, log_old, A, returns) = words.sum(), (placed(a, V.data) for a in (
+            words.astype(V.dtype), answers.log_old, answers.A, answers.returns))
         rho = exp(log_pi - log_old)
         near = clip(rho, min=1 - self.epsilon, max=1 + self.epsilon)
         policy = -sum(minimum(rho * A, near * A) * word) / n  # eq: ppo-clip

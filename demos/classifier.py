@@ -34,7 +34,7 @@ def main(argv=None):
 
     def step(t, rng):
         opt.lr = 2e-3 * optim.cosine(t, run.args.steps)
-        x = shifted(run.batch(t), rng) / np.float32(255)
+        x = run.xp.asarray(shifted(run.data.train_x[run.indices(t)], rng)) / np.float32(255)
         return train.descend(opt, model.loss(x, run.data.train_y[run.indices(t)]))
 
     run.fit(step, model=model, opt=opt)

@@ -16,6 +16,8 @@ from types import MappingProxyType
 import numpy as np
 import scipy.special
 from minigen.kernels import emulate
+from minigen.kernels.common import Kernel
+from minigen.kernels.many import Many
 
 try:
     import cupy as real  # imports without a device; asked only for names and signatures
@@ -250,6 +252,18 @@ class Module(types.ModuleType):
                 inspect.signature(theirs).bind(*args, **kw)  # TypeError for an unknown option
             return call(function, *args, **kw)
         return run
+
+
+def with_kernels_of_the_cpu(monkeypatch):
+    """Kernels compute by their versions for the CPU, those of optimisers by the reference, which
+    takes their numbers as arrays; what they are given and return is the device's as before."""
+    pick = Kernel._pick
+
+    def on_the_cpu(self, device):
+        if device is not ndarray:
+            return pick(self, device)
+        return functools.partial(call, self.reference if isinstance(self, Many) else self.cpu)
+    monkeypatch.setattr(Kernel, "_pick", on_the_cpu)
 
 
 def modules():

@@ -1,14 +1,15 @@
-"""Captioning: four ways from an image to words, and examples that tell what is wanted.
+"""Captioning: five ways from an image to words, and examples that tell what is wanted.
 
     python demos/captioning.py                      Flamingo, offline, on drawn scenes
-    python demos/captioning.py --model blip2        or git, or simvlm
+    python demos/captioning.py --model blip2        or git, simvlm, visual_gpt
 
 First a CLIP learns which images and captions belong together, then a language model learns texts
 without images, in English or Esperanto: two captions in a row, of one scene or of two, and every
 other time a caption after another of its scene, whose vectors stand where those of an image may.
-Both stay as they are for BLIP-2 and Flamingo, and what connects them learns. GIT has a new language
-model and trains all of it, and CLIP's encoder of images; SimVLM's encoder is new too, and its texts
-are captions of which some first words are read with the image.
+Both stay as they are for BLIP-2 and Flamingo, and what connects them learns; VisualGPT trains the
+language model as well. GIT has a new one and trains all of it, and CLIP's encoder of images;
+SimVLM's encoder is new too, and its texts are captions of which some first words are read with the
+image.
 
 No image tells the language. Flamingo learns texts of one or two images, and it is asked about the
 second after an example, another image with its caption.
@@ -41,6 +42,7 @@ from minigen.models.multimodal.git import GIT, PrefixLanguageModel
 from minigen.models.multimodal.language_model import LanguageModel
 from minigen.models.multimodal.llava import Encoder
 from minigen.models.multimodal.simvlm import SimVLM
+from minigen.models.multimodal.visual_gpt import VisualGPT
 
 SIGN = "<image>"  # stands before each caption
 VOCABULARY = ("", SIGN, *sorted({*scenes.VOCABULARY[1:], *" ".join(ESPERANTO.values()).split()}))
@@ -48,8 +50,10 @@ LENGTH = 2 * (1 + scenes.LONGEST)
 STAGES = {  # of the steps, when each begins
     "git": {"clip": 0, "git": 0.25},
     "simvlm": {"simvlm": 0},
+    "visual_gpt": {"clip": 0, "text": 0.25, "visual_gpt": 0.55},
     "blip2": {"clip": 0, "text": 0.25, "stage_1": 0.55, "stage_2": 0.75},
     "flamingo": {"clip": 0, "text": 0.25, "flamingo": 0.55}}
+WHOLE = {"git": GIT, "simvlm": SimVLM, "visual_gpt": VisualGPT}  # they train the language model
 LANGUAGES = {"english": str, "esperanto": esperanto}
 SHOWN = 12
 
@@ -75,8 +79,8 @@ def build(name, shape, quick):
     kind = PrefixLanguageModel if name in ("git", "simvlm") else LanguageModel
     lm = kind(V, LENGTH, 96, 1 if quick else 3, std=0.2)
     learn = {"clip": nn.parameters(clip), "text": nn.parameters(lm)}
-    if name in ("git", "simvlm"):
-        model = {"git": GIT, "simvlm": SimVLM}[name](clip.image, lm, P, d)
+    if name in WHOLE:
+        model = WHOLE[name](clip.image, lm, P, d)
         return model, clip, learn | {name: model.trained()}
     if name == "blip2":
         model = BLIP2(clip.image, QFormer(V, L, P, d), lm)
@@ -88,7 +92,7 @@ def build(name, shape, quick):
 def main(argv=None):
     run = Demo("captioning", __doc__, argv, data=("scenes",), batch=64, steps=5000, least=2,
                flags=lambda p: p.add_argument("--model", choices=STAGES, default="flamingo",
-                                              help="which of the four"))
+                                              help="which of the five"))
     name = run.args.model
     model, clip, learn = build(name, run.data.shape, run.quick)
     nn.init([clip, model], run.rng)

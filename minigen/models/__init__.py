@@ -83,6 +83,7 @@ MODELS = {
     "llava": "minigen.models.multimodal.llava:llava",
     "git": "minigen.models.multimodal.git:GIT",
     "simvlm": "minigen.models.multimodal.simvlm:SimVLM",
+    "visual_gpt": "minigen.models.multimodal.visual_gpt:VisualGPT",
     "blip2": "minigen.models.multimodal.blip2:BLIP2",
     "flamingo": "minigen.models.multimodal.flamingo:Flamingo",
     "vilbert": "minigen.models.multimodal.vilbert:ViLBERT",

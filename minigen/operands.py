@@ -51,7 +51,7 @@ def one_dtype(parents, name, inputs):
 def one_device(parents, kw, name, inputs):
     """Constants that meet a tensor on the device (indices, masks, targets, noise, plain arrays) are
     copied to it, as a number's dtype follows the tensor's; a tensor with history is not."""
-    like = next((p.data for p in parents if type(p) is Tensor and xp(p.data) is not np), None)
+    like = next((a for a in _arrays([*parents, *kw.values()]) if xp(a) is not np), None)
     if like is None:
         return parents, kw
     if recording():
@@ -63,6 +63,17 @@ def one_device(parents, kw, name, inputs):
                         "be on one device: move the model with nn.to")
     return ([_beside(p, like) for p in parents],
             {key: _beside(value, like) for key, value in kw.items()})
+
+
+def _arrays(values):
+    """The arrays among values, in tensors and tuples too."""
+    for value in values:
+        if type(value) is tuple:
+            yield from _arrays(value)
+        elif type(value) is Tensor:
+            yield value.data
+        elif hasattr(value, "strides"):
+            yield value
 
 
 def _beside(a, like):

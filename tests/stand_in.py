@@ -2,22 +2,22 @@
 CuPy's, refuse to be mixed with NumPy's, in a module that knows the functions CuPy knows; kernels
 run in the emulator. So what fails on a device because an array was left on the host fails here.
 
-While a stream captures, work is noted and then undone: a graph's launch does it, on the arrays that
-were there. Reading an array or copying one from the host then fails, as on a device."""
+While a stream captures, work is noted (stand_in_capture.py); reading an array or copying one from
+the host then fails, as on a device."""
 
 import contextlib
 import functools
 import inspect
-import operator
 import re
 import types
-from types import MappingProxyType
 
 import numpy as np
 import scipy.special
+import stand_in_capture as capture
 from minigen.kernels import emulate
 from minigen.kernels.common import Kernel
 from minigen.kernels.many import Many
+from stand_in_capture import Stream, do, read
 
 try:
     import cupy as real  # imports without a device; asked only for names and signatures
@@ -32,7 +32,7 @@ class ndarray:
         self.a = np.asarray(a)
 
     def __array_ufunc__(self, ufunc, method, *args, **kw):
-        return call(getattr(ufunc, method), *args, **kw)
+        return call_ufunc(ufunc, method, *args, **kw)
 
     def __array__(self, *args, **kw):
         raise TypeError("Implicit conversion to a NumPy array is not allowed")
@@ -41,7 +41,15 @@ class ndarray:
         value = getattr(self.a, name)
         if real and not hasattr(real.ndarray, name):
             raise AttributeError(f"cupy.ndarray has no {name}")
-        return (lambda *args, **kw: call(value, *args, **kw)) if callable(value) else wrap(value)
+        if not callable(value):
+            return wrap(value)
+        theirs = method(name)
+
+        def run(*args, **kw):
+            if theirs:
+                theirs.bind(self, *args, **kw)  # TypeError for an unknown option
+            return call(value, *args, **kw)
+        return run
 
     device = types.SimpleNamespace(id=0, compute_capability="80")
     __dlpack_device__ = lambda self: (2, 0)  # of CUDA, in DLPack's numbering
@@ -49,10 +57,17 @@ class ndarray:
     def get(self):
         return read(self).copy()
 
-    def item(self, *args):
-        return read(self).item(*args)
+    def item(self):
+        return read(self).item()
+
+    def __getitem__(self, index):
+        check_index(index)
+        return call(self.a.__getitem__, index)
 
     def __setitem__(self, index, value):
+        check_index(index)
+        places = np.arange(self.a.size).reshape(self.a.shape)[unwrap(index)]
+        assert len(np.unique(places)) == places.size, "which of several numbers is kept is open"
         do(self.a.__setitem__, (unwrap(index), unwrap(value)), writes=[self.a])
 
     def __len__(self):
@@ -66,7 +81,6 @@ class ndarray:
 
     __float__ = lambda self: float(read(self))
     __int__ = lambda self: int(read(self))
-    __index__ = lambda self: operator.index(read(self))
     __hash__ = None
 
 
@@ -89,8 +103,41 @@ for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "
     for _side in ("", "r"):
         setattr(ndarray, f"__{_side}{_name}__", _operator(f"__{_side}{_name}__"))
     setattr(ndarray, f"__i{_name}__", _in_place(f"__i{_name}__"))
-for _name in ("neg", "abs", "invert", "eq", "ne", "lt", "le", "gt", "ge", "getitem"):
+for _name in ("neg", "abs", "invert", "eq", "ne", "lt", "le", "gt", "ge"):
     setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__"))
+
+
+@functools.cache
+def method(name):
+    """The signature of a method of CuPy's arrays, which Cython writes in its docstring."""
+    text = re.match(r"\w+\.\w+\((.*?)\)", getattr(getattr(real, "ndarray", None), name).__doc__
+                    or "") if real else None
+    if not text:
+        return None
+    scope = {}
+    arguments = re.sub(r"\b(int|bint|_ndarray_base|tuple|Py_ssize_t) (?=\w)", "", text[1])
+    exec(f"def f({arguments}): pass", scope)
+    return inspect.signature(scope["f"])
+
+
+def check_index(index):
+    """IndexError for two masks, RuntimeError while a stream captures for one, whose numbers are
+    counted, and for a list, which is copied from the host."""
+    index = index if isinstance(index, tuple) else (index,)
+    masks = sum(isinstance(i, ndarray) and i.a.dtype == bool for i in index)
+    if masks > 1:
+        raise IndexError("more than one boolean array")
+    if capture.tape is not None and (masks or any(isinstance(i, (list, range)) for i in index)):
+        raise RuntimeError("a mask is counted, a list copied, while a stream is capturing")
+
+
+def call_ufunc(ufunc, method, *args, **kw):
+    """TypeError for options that CuPy's do not have; what they make lies in C order."""
+    if unknown := set(kw) - {"out", "dtype", "casting"}:
+        raise TypeError(f"{ufunc.__name__}: Wrong arguments {unknown}")
+    f = getattr(ufunc, method)
+    return call(f if "out" in kw else lambda *a, **kw: np.asarray(f(*a, **kw), order="C"),
+                *args, **kw)
 
 
 def unwrap(x):
@@ -117,68 +164,12 @@ def call(f, *args, **kw):
                    [out.a] if isinstance(out, ndarray) else ()))
 
 
-tape = None  # what a stream captures: calls, and what the arrays they wrote held before
-
-
-def do(f, args, kw=MappingProxyType({}), writes=()):
-    """f(*args, **kw), which writes the arrays `writes`; noted if a stream is capturing."""
-    if tape is not None:
-        tape.undo += [(a, a.copy()) for a in writes if a.flags.writeable]
-    result = f(*args, **kw)
-    if isinstance(result, np.generic):
-        result = np.asarray(result)  # which a replay can write
-    if tape is not None:
-        tape.calls.append((f, args, kw, result))
-    return result
-
-
-def read(array):
-    if tape is not None:
-        raise RuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream "
-                           "is capturing")
-    return array.a
-
-
-class Graph:
-    """What a stream has captured."""
-
-    def __init__(self):
-        self.calls, self.undo = [], []
-
-    def launch(self):
-        for f, args, kw, made in self.calls:
-            result = f(*args, **kw)
-            for old, new in zip(*(r if type(r) is tuple else (r,) for r in (made, result)),
-                                strict=True):
-                if isinstance(old, np.ndarray) and not np.may_share_memory(old, new):
-                    old[...] = new
-
-
-class Stream:
-    def __init__(self, non_blocking):
-        assert non_blocking  # work of the default stream cannot be captured
-
-    synchronize = __enter__ = lambda self: None
-    __exit__ = lambda self, *_: None
-
-    def begin_capture(self):
-        global tape
-        tape = Graph()
-
-    def end_capture(self):
-        global tape
-        graph, tape = tape, None
-        for a, before in reversed(graph.undo):
-            a[...] = before
-        return graph
-
-
 class Ufunc:
     def __init__(self, ufunc):
         self.ufunc = ufunc
 
     def __call__(self, *args, **kw):
-        return call(self.ufunc, *args, **kw)
+        return call_ufunc(self.ufunc, "__call__", *args, **kw)
 
     def at(self, *args):
         return call(self.ufunc.at, *args)
@@ -223,12 +214,12 @@ class Module(types.ModuleType):
     def array(self, a, dtype=None):
         if isinstance(a, ndarray):
             return call(np.array, a, dtype)
-        if tape is not None:
+        if capture.tape is not None:
             raise RuntimeError("a copy from the host while a stream is capturing")
         return ndarray(np.array(a, dtype))
 
     def concatenate(self, arrays, axis=0):
-        if tape is not None and len(arrays) > 8:
+        if capture.tape is not None and len(arrays) > 8:
             raise RuntimeError("a copy of addresses from the host while a stream is capturing")
         return call(np.concatenate, arrays, axis)
 

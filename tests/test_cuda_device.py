@@ -3,6 +3,7 @@ NumPy's arrays and runs kernels in the emulator, and, marked `gpu`, on CuPy and 
 
 import importlib
 import json
+import types
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from op_table import TABLE
 
 import minigen as mg
 from minigen import grad, nn, optim, tensor
+from minigen.models.autoregressive import decoding
 from minigen.models.autoregressive.linear_predictor import LinearPredictor
 from minigen.models.autoregressive.pixelcnn import pixelcnn
 from minigen.models.autoregressive.pixelcnn_pp import PixelCNNpp
@@ -119,6 +121,23 @@ def test_weights_are_drawn_on_the_device_as_on_the_cpu(cupy):
         np.testing.assert_array_equal(there[key], a, err_msg=key)
 
 
+def test_samples_are_chosen_on_the_device(cupy):
+    model, noise = pixelcnn((1, 4, 4), 3, 12, 2), RNG(9).random((16, 4, 1))
+    nn.init(model, RNG(0))
+    begun, known = RNG(1).integers(0, 3, (4, 1, 4, 4)), np.arange(4)[:, None] < 2
+
+    def drawn(put):
+        uniform = iter(noise)
+        rng = types.SimpleNamespace(random=lambda shape: next(uniform).reshape(shape))
+        rule = lambda s, rng: decoding.sample(decoding.top_p(decoding.top_n(s, 2), 0.9), rng)
+        return model.complete(put(begun), known, rng, choose=rule)
+    here = drawn(np.asarray)
+    nn.to(model, "cuda")
+    there = drawn(cupy.asarray)
+    assert type(there) is cupy.ndarray and (cupy.asnumpy(there) == here).all()
+    assert (here[:, :, :2] == begun[:, :, :2]).all() and (here != begun).any()
+
+
 def test_what_requires_grad_stays_where_it_was_put(cupy):
     a, b = tensor([1.0, 2.0], requires_grad=True), tensor(cupy.asarray(np.ones(2, np.float32)))
     with pytest.raises(TypeError, match="multiply.*: move the model with nn.to"):
@@ -127,6 +146,39 @@ def test_what_requires_grad_stays_where_it_was_put(cupy):
     assert type((a * b).data) is cupy.ndarray
     nn.to([a], "cpu")
     assert type(a.data) is np.ndarray
+
+
+def test_constants_of_the_host_follow_what_they_meet(cupy):
+    a, b = RNG(7).normal(size=(2, 3, 4)).astype(np.float32)
+    t, w = np.array([1, 3, 0]), np.array([1, 2, 0.5, 3], np.float32)
+    put = lambda x: tensor(cupy.asarray(x))
+    for y, want in ((put(a) < b, a < b), (mg.less(b, put(a)), b < a),
+                    (mg.less(0.5, put(a)), a > 0.5), (put(t) == t, t == t),
+                    (mg.where(put(a) > 0, 1.0, -1.0), np.sign(a))):
+        assert type(y.data) is cupy.ndarray
+        np.testing.assert_array_equal(y.numpy(), want)
+    want = mg.cross_entropy(a, t, w, label_smoothing=0.1).item()
+    for targets, weight in ((put(t), w), (t, put(w)), (put(t), put(w))):
+        y = mg.cross_entropy(put(a), targets, weight, label_smoothing=0.1)
+        assert y.item() == pytest.approx(want, rel=1e-5)
+
+
+def test_shifts_may_be_an_array(cupy):
+    x = tensor(cupy.asarray(np.arange(12.0).reshape(3, 4)), requires_grad=True)
+    y = mg.roll(x, np.array([1, 2]), (0, 1))
+    np.testing.assert_array_equal(y.numpy(), np.roll(np.arange(12.0).reshape(3, 4), (1, 2), (0, 1)))
+    g, = grad((y * np.arange(12.0).reshape(3, 4)).sum(), [x])
+    np.testing.assert_array_equal(g.numpy(), np.roll(np.arange(12.0).reshape(3, 4), (-1, -2),
+                                                     (0, 1)))
+
+
+def test_indices_beyond_an_axis_are_told_before_they_are_copied(cupy):
+    x = tensor(cupy.asarray(np.zeros((2, 5, 3), np.float32)))
+    for index in ([2], [-3], (0, [5]), (..., [3]), (None, 1, [-6]), (slice(1), [[0, 1], [2, 5]])):
+        with pytest.raises(IndexError, match="indices are .* but axis . of .2, 5, 3. has length"):
+            x[index]
+    assert x[[-2, 1], ..., np.array([2, 0])].shape == (2, 5)
+    assert x[np.array([True, False]), [4], None].shape == (1, 1, 3)
 
 
 def test_nesterov_may_be_a_number(cupy):

@@ -11,6 +11,7 @@ from minigen.models.diffusion import schedule, threshold
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
 from minigen.models.gan import dcgan, gan
+from minigen.models.multimodal.language_model import LanguageModel
 from minigen.models.vae import conv_vae
 from minigen.random import Philox
 from minigen.recorded import Recorded
@@ -31,6 +32,10 @@ def reader(model, opt, rng):
     return lambda x: descend(opt, model.loss(x.astype(np.int64)))
 
 
+def writer(model, opt, rng):
+    return lambda x: descend(opt, model.loss(1 + x[:, 0, :4, 0].astype(np.int64)))
+
+
 def player(game, opt, rng):
     opt_g = optim.SGD(nn.parameters(game.G), 0.01)
     return lambda x: gan.algorithm_1(game, opt, opt_g, lambda i: (2 * x - 1,), k=2)(0, rng)
@@ -40,6 +45,7 @@ MODELS = {
     "vae": (lambda: conv_vae.convolutional((1, 8, 8), 3), learner),
     "ddpm": (diffusion, learner),
     "pixelcnn": (lambda: pixelcnn((1, 8, 8), 2, 12, 2), reader),
+    "language_model": (lambda: LanguageModel(3, 4, 8, 1, 2), writer),
     "dcgan": (lambda: dcgan.dcgan((1, 8, 8), 3, 4), player),
 }
 
@@ -51,7 +57,7 @@ def trained(name, recorded, device="cuda"):
     model, rng = build(), Philox(5, device)
     nn.init(model, np.random.default_rng(0))
     nn.to(model, device)
-    opt = optim.Adam(nn.parameters(getattr(model, "D", model)))
+    opt = optim.Adam(nn.parameters(model.D if name == "dcgan" else model))
     ema, step, seen = nn.EMA(opt.params), make(model, opt, rng), []
 
     def whole(x):
@@ -264,3 +270,10 @@ def test_a_number_that_is_not_finite_writes_nothing_and_is_explained(cupy):
         assert opt.t == t == bad
         assert np.isfinite(step(x)["loss"])
         assert opt.t == t + 1 and not np.array_equal(w.numpy(), before)
+
+
+def test_a_mask_cannot_be_recorded(cupy):
+    x = cupy.asarray(np.array([1.0, -1.0, 2.0]))
+    with pytest.raises(TypeError, match="cannot pick by a mask.*use where"):
+        Recorded(lambda x: mg.tensor(x)[x > 0])(x)
+    assert Recorded(lambda x: mg.where(x > 0, x, 0.0))(x).numpy().tolist() == [1, 0, 2]

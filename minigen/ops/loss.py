@@ -8,9 +8,10 @@ from minigen import kernels
 from minigen.operands import lifted
 from minigen.operation import op
 from minigen.ops.activation import logsigmoid, sigmoid
+from minigen.ops.indexing import getitem, take_along_axis
 from minigen.ops.math import abs, floats, logical_and, multiply, square, where
 from minigen.ops.reduce import log_softmax, mean, sum
-from minigen.ops.shape import astype, getitem, squeeze, take_along_axis
+from minigen.ops.shape import astype, squeeze
 from minigen.tensor import Tensor, as_array, placed, readable, xp
 
 __all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "dropout", "embedding", "l1_loss",
@@ -136,7 +137,7 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
     axis = 1 if logits.ndim > 1 else 0
     C = logits.shape[axis]
     t = _raw(targets)
-    w = None if weight is None else weight.data.astype(logits.dtype)
+    w = None if weight is None else placed(weight.data.astype(logits.dtype), logits.data)
     if w is not None and w.shape != (C,):
         raise ValueError(f"cross_entropy: weight has shape {w.shape}, expected ({C},)")
 
@@ -158,8 +159,8 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
     if t.shape != expected:
         raise ValueError(f"cross_entropy: logits {logits.shape} need integer targets of shape "
                          f"{expected}, got {t.shape}")
-    counts = t != ignore_index
-    t = integers("cross_entropy", xp(t).where(counts, t, 0), C)
+    counts = placed(t != ignore_index, logits.data)
+    t = placed(integers("cross_entropy", xp(t).where(t != ignore_index, t, 0), C), logits.data)
     if w is None and not label_smoothing:
         nll = _cross_entropy(logits, t=t) if axis else _cross_entropy(
             logits.reshape(1, C), t=t.reshape(1)).reshape(())

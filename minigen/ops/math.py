@@ -6,7 +6,7 @@ import numpy as np
 
 from minigen import kernels
 from minigen.operation import op
-from minigen.tensor import FLOATS, Tensor, as_array, xp
+from minigen.tensor import FLOATS, Tensor, as_array, placed, xp
 
 __all__ = [
     "abs", "add", "arctan", "ceil", "clip", "cos", "divide", "equal", "exp", "expm1", "floor",
@@ -224,8 +224,11 @@ def _comparison(name, symbol):
         a, b = (v.data if isinstance(v, Tensor) else v.item() if isinstance(v, np.generic)
                 else v if isinstance(v, (int, float)) else as_array(v, f"{name}: {key}: ")
                 for key, v in (("a", a), ("b", b)))
+        like = next((v for v in (a, b) if xp(v) is not np), None)
+        if like is not None:
+            a, b = (placed(v, like) if isinstance(v, np.ndarray) else v for v in (a, b))
         try:
-            return Tensor(xp(a).asarray(getattr(xp(a, b), name)(a, b)))
+            return Tensor(xp(a, b).asarray(getattr(xp(a, b), name)(a, b)))
         except ValueError as e:
             raise ValueError(f"{name}(a: {np.shape(a)}, b: {np.shape(b)}): {e}") from e
     compare.__name__ = name

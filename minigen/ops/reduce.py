@@ -8,15 +8,9 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from minigen import kernels
 from minigen.operands import lifted
 from minigen.operation import op
+from minigen.ops.indexing import take_along_axis
 from minigen.ops.math import LARGE, as_float, exp, floats, where
-from minigen.ops.shape import (
-    broadcast_to,
-    flip,
-    pad,
-    reshape,
-    squeeze,
-    take_along_axis,
-)
+from minigen.ops.shape import broadcast_to, flip, pad, reshape, squeeze
 from minigen.tensor import FLOATS, xp
 
 __all__ = ["all", "any", "argmax", "argmin", "argsort", "cumsum", "log_softmax", "logsumexp", "max",

@@ -1,6 +1,7 @@
-"""Views, joins and selections: ops that move numbers without changing them."""
+"""Views, joins and parts: ops that move numbers without changing them."""
 
 import math
+from operator import index
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
@@ -9,13 +10,14 @@ from minigen import kernels
 from minigen.autodiff import broadcast_to
 from minigen.operands import lifted
 from minigen.operation import op
+from minigen.ops.indexing import along, getitem, integer_array
 from minigen.ops.math import LARGE
-from minigen.tensor import FLOATS, Tensor, xp
+from minigen.tensor import FLOATS, xp
 
 __all__ = [
-    "astype", "broadcast_to", "concatenate", "expand_dims", "flatten", "flip", "getitem",
-    "moveaxis", "pad", "repeat", "reshape", "roll", "split", "squeeze", "stack", "swapaxes", "take",
-    "take_along_axis", "tile", "transpose", "tril", "triu",
+    "astype", "broadcast_to", "concatenate", "expand_dims", "flatten", "flip", "moveaxis", "pad",
+    "repeat", "reshape", "roll", "split", "squeeze", "stack", "swapaxes", "take", "tile",
+    "transpose", "tril", "triu",
 ]
 
 EIGHT = 8  # arrays joined at a time: CuPy uploads a table of more, which no recorded step can do
@@ -89,10 +91,13 @@ def flip(x, *, axis=None): return xp(x).flip(x, axis)
 def flip(g, *, axis): return flip(g, axis)
 
 @op
-def roll(x, *, shift, axis=None): return xp(x).roll(x, shift, axis)
-@roll.vjp
-def roll(g, *, shift, axis):
-    return roll(g, tuple(-s for s in shift) if np.ndim(shift) else -shift, axis)
+def _roll(x, *, shift, axis): return xp(x).roll(x, shift, axis)
+@_roll.vjp
+def _roll(g, *, shift, axis): return _roll(g, shift=tuple(-s for s in shift), axis=axis)
+
+def roll(x, shift, axis=None):
+    """x turned around by `shift` places along the axis, or several (the flat x by default)."""
+    return _roll(x, shift=tuple(map(index, np.ravel(shift).tolist())), axis=axis)
 
 @op
 def tril(x, *, k=0): return xp(x).tril(x, k)
@@ -116,7 +121,7 @@ def _concatenate(*xs, axis=0):
 @_concatenate.vjp
 def _concatenate(g, *_xs, axis):
     def part(a, b):  # copied once here: of a view each kernel that reads it makes its own copy
-        return astype(getitem(g, _along(g, axis, slice(a, b))), g.dtype)
+        return astype(getitem(g, along(g, axis, slice(a, b))), g.dtype)
 
     ends = np.cumsum([x.shape[axis] for x in _xs])
     return tuple(lambda a=end - x.shape[axis], b=end: part(a, b)
@@ -151,92 +156,16 @@ def split(x, indices_or_sections, axis=0):
             raise ValueError(f"split: axis {axis} of length {n} does not divide into {cuts}")
         cuts = [n // cuts * i for i in range(1, cuts)]
     edges = [0, *cuts, n]
-    return [getitem(x, _along(x, axis, slice(a, b)))
+    return [getitem(x, along(x, axis, slice(a, b)))
             for a, b in zip(edges[:-1], edges[1:], strict=True)]
-
-def _along(x, axis, index):
-    return (*[slice(None)] * normalize_axis_index(axis, x.ndim), index)
-
-@op
-def _getitem(x, *, index): return x[index]
-@_getitem.vjp
-def _getitem(g, _x, *, index): return _put(g, index=index, shape=_x.shape)
-
-def _into(out, g, *, index):
-    if _repeats(index):
-        out += _put.forward(g, index=index, shape=out.shape)
-    else:
-        out[index] += g
-_getitem.into = _into
-
-def _repeats(index):
-    """Whether there are integer arrays, which can name a place twice."""
-    return any(hasattr(i, "dtype") and i.dtype != bool for i in index)
-
-@op
-def _put(g, *, index, shape):
-    """Zeros of `shape` with g added at the index: the transpose of taking it."""
-    out = xp(g).zeros(shape, g.dtype)
-    if not _repeats(index):
-        out[index] = g
-    elif len(index) == 1 and xp(g) is np:
-        return _add_rows(g, index[0], shape)
-    else:
-        places = xp(g).arange(out.size).reshape(shape)[index]
-        xp(g).add.at(out.reshape(-1), places.ravel(), g.ravel())
-    return out
-@_put.vjp
-def _put(gg, *, index, shape): return getitem(gg, index)
-
-def _add_rows(g, rows, shape):
-    """`_put` along the first axis: g times a matrix with a single 1 per column, which takes a tenth
-    of the time of ``np.add.at``."""
-    from scipy.sparse import csr_array
-    rows = rows.ravel().astype(np.intp) % shape[0]
-    at = csr_array((np.ones(rows.size, g.dtype), rows, np.arange(rows.size + 1)),
-                   shape=(rows.size, shape[0]))
-    return (at.T @ g.reshape(rows.size, math.prod(shape[1:]))).reshape(shape)
-
-def getitem(x, index):
-    """``x[index]`` with slices, integers, integer arrays, boolean masks, None and ``...``."""
-    index = index if isinstance(index, tuple) else (index,)
-    arrays = (Tensor, list, tuple, range)
-    return _getitem(x, index=tuple(_integers(i) if isinstance(i, arrays) else i for i in index))
-
-def _integers(i):
-    return i.data if isinstance(i, Tensor) else i if hasattr(i, "dtype") else np.asarray(
-        i, None if np.size(i) else int)
 
 @lifted("x")
 def take(x, indices, axis=None):
     """The elements of x at integer `indices` along the axis (of the flat x by default)."""
-    x, axis, indices = *((reshape(x, -1), 0) if axis is None else (x, axis)), _integers(indices)
+    x, axis, indices = *((reshape(x, -1), 0) if axis is None else (x, axis)), integer_array(indices)
     if indices.dtype == bool:
         raise TypeError("take: indices are a mask, expected integers: write x[mask]")
-    return getitem(x, _along(x, axis, indices))
-
-@op
-def take_along_axis(x, *, indices, axis=-1):
-    """The elements of x at integer `indices`, which have x's shape but for the length of `axis`."""
-    return xp(x).take_along_axis(x, xp(x).asarray(indices), axis)
-@take_along_axis.vjp
-def take_along_axis(g, _x, *, indices, axis):
-    return _add_along_axis(g, indices=indices, axis=axis, shape=_x.shape)
-
-@op
-def _add_along_axis(g, *, indices, axis, shape):
-    """Zeros of `shape` with g added at the indices: the transpose of `take_along_axis`."""
-    out = xp(g).zeros(shape, g.dtype)
-    where = [xp(g).arange(n).reshape([-1 if i == j else 1 for j in range(g.ndim)])
-             for i, n in enumerate(g.shape)]
-    where[axis] = indices
-    where = tuple(xp(g).broadcast_arrays(*where))
-    places = xp(g).ravel_multi_index(where, shape, mode="wrap")
-    xp(g).add.at(out.reshape(-1), places.ravel(), g.ravel())
-    return out
-@_add_along_axis.vjp
-def _add_along_axis(gg, *, indices, axis, shape):
-    return take_along_axis(gg, indices=indices, axis=axis)
+    return getitem(x, along(x, axis, indices))
 
 @lifted("x")
 def pad(x, pad_width, mode="constant", constant_values=0.0):

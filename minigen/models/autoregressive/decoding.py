@@ -19,7 +19,7 @@ import numpy as np
 
 from minigen import log_softmax, softmax
 from minigen.dist import choice
-from minigen.tensor import as_array, readable
+from minigen.tensor import as_array, readable, xp
 
 
 def temperature(s, tau):
@@ -33,24 +33,24 @@ def top_n(s, n):
     """Scores in which all but the n highest are −∞. Of equal ones the first are kept."""
     if not 1 <= n <= s.shape[-1]:
         raise ValueError(f"top_n: n must lie in 1…{s.shape[-1]}, got {n}")
-    return np.where(_rank(s) < n, s, -np.inf)  # eq: top-n-sampling
+    return xp(s).where(_rank(s) < n, s, -np.inf)  # eq: top-n-sampling
 
 
 def top_p(s, p):
     """Scores in which all are −∞ but the fewest whose probabilities sum to p or more, 0 < p ≤ 1."""
     if not 0 < p <= 1:
         raise ValueError(f"top_p: p must lie in (0, 1], got {p}")
-    rank, probs = _rank(s), softmax(np.asarray(s, np.float64), -1).data
-    rest = np.cumsum(np.sort(probs, -1), -1)[..., ::-1]  # of each and the less probable ones
+    m, rank, probs = xp(s), _rank(s), softmax(s.astype(np.float64), -1).data
+    rest = m.cumsum(m.sort(probs, -1), -1)[..., ::-1]  # of each and the less probable ones
     most = (1 - p) * (1 + 1e-9)  # that may be left out; sums that equal p differ by rounding
-    kept = (np.take_along_axis(rest, rank, -1) > most) | (rank == 0)
-    return np.where(kept, s, -np.inf)  # eq: top-p-sampling
+    kept = (m.take_along_axis(rest, rank, -1) > most) | (rank == 0)
+    return m.where(kept, s, -np.inf)  # eq: top-p-sampling
 
 
 def _rank(s):
     """The place of each score when they are sorted, the highest first."""
-    order = np.argsort(-np.asarray(s, np.float64), -1, kind="stable")
-    return np.argsort(order, -1, kind="stable")
+    order = xp(s).argsort(-s.astype(np.float64), -1, kind="stable")
+    return xp(s).argsort(order, -1, kind="stable")
 
 
 def greedy(s, rng=None):

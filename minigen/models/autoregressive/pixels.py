@@ -97,9 +97,9 @@ class PixelModel:
 
     def _begun(self, x, known):
         """x with 0 where nothing is known, a new array where the network is, and `known` as x."""
-        known = mask(known, np.shape(x))
-        x = placed(np.where(known, self._checked(x), 0).astype(int), nn.like(self.net)).copy()
-        return x, known
+        known, x = mask(known, np.shape(x)), self._checked(x)
+        begun = xp(x).where(placed(known, x), x, 0).astype(int)
+        return placed(begun, nn.like(self.net)).copy(), known
 
     def _choose(self, s, x, known, place, choose, rng):
         """Choose the values x[:, place], unless they are known, by their scores s (N, V)."""

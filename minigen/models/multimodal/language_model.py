@@ -24,7 +24,7 @@ import numpy as np
 from minigen import concatenate, cross_entropy, mean, nn, no_grad, sum, swapaxes, tensor
 from minigen.models.autoregressive import decoding
 from minigen.ops.loss import integers
-from minigen.tensor import xp
+from minigen.tensor import readable, xp
 
 
 class Texts:
@@ -50,11 +50,11 @@ class Texts:
         if w.ndim != 2 or w.shape[1] != self.T:
             raise ValueError(f"{who}: texts are {w.shape}, expected (N, {self.T})")
         before = begun(w)
-        over = (before == 0) & (np.arange(self.T) > 0)
-        if w[over].any():
+        over = (before == 0) & (xp(w).arange(self.T) > 0)
+        if readable(w) and (w * over).any():
             raise ValueError(f"{who}: a word stands after the end of its text")
         s = swapaxes(self.scores(before, *given), 1, 2)  # (N, V, T)
-        return cross_entropy(s, np.where(over, -1, w), ignore_index=-1, reduction="none")
+        return cross_entropy(s, xp(w).where(over, -1, w), ignore_index=-1, reduction="none")
 
     def log_prob(self, w, *given):
         """log p_θ(w | x) of texts w (N, T), in nats: (N,)."""
@@ -158,7 +158,7 @@ class LanguageModel(Texts):
 
 def begun(w):
     """What stands before each word of texts w (N, T): w_0 = 0, w_1, …, w_{T−1}, (N, T)."""
-    return np.pad(w[:, :-1], ((0, 0), (1, 0)))
+    return xp(w).pad(w[:, :-1], ((0, 0), (1, 0)))
 
 
 class Shown(Texts):

@@ -1,0 +1,120 @@
+"""Selections: ops that pick elements by slices, integers and masks.
+
+An array of integers that lies on a device picks modulo the axis's length what lies beyond it: only
+there could be seen that it does. One of the host is checked before it is copied there.
+"""
+
+import math
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+
+from minigen.operation import op
+from minigen.tensor import Tensor, recording, xp
+
+__all__ = ["getitem", "take_along_axis"]
+
+
+@op
+def _getitem(x, *, index):
+    if recording() and xp(x) is not np and any(map(_mask, index)):
+        raise TypeError("a step that is recorded cannot pick by a mask: how many there are, only "
+                        "the device knows; use where")
+    return x[index]
+@_getitem.vjp
+def _getitem(g, _x, *, index): return _put(g, index=index, shape=_x.shape)
+
+def _into(out, g, *, index):
+    if _repeats(index):
+        out += _put.forward(g, index=index, shape=out.shape)
+    else:
+        out[index] += g
+_getitem.into = _into
+
+def _repeats(index):
+    """Whether there are integer arrays, which can name a place twice."""
+    return any(hasattr(i, "dtype") and i.dtype != bool for i in index)
+
+@op
+def _put(g, *, index, shape):
+    """Zeros of `shape` with g added at the index: the transpose of taking it."""
+    out = xp(g).zeros(shape, g.dtype)
+    if not _repeats(index):
+        out[index] = g
+    elif len(index) == 1 and xp(g) is np:
+        return _add_rows(g, index[0], shape)
+    else:
+        places = xp(g).arange(out.size).reshape(shape)[index]
+        xp(g).add.at(out.reshape(-1), places.ravel(), g.ravel())
+    return out
+@_put.vjp
+def _put(gg, *, index, shape): return getitem(gg, index)
+
+def _add_rows(g, rows, shape):
+    """`_put` along the first axis: g times a matrix with a single 1 per column, which takes a tenth
+    of the time of ``np.add.at``."""
+    from scipy.sparse import csr_array
+    rows = rows.ravel().astype(np.intp) % shape[0]
+    at = csr_array((np.ones(rows.size, g.dtype), rows, np.arange(rows.size + 1)),
+                   shape=(rows.size, shape[0]))
+    return (at.T @ g.reshape(rows.size, math.prod(shape[1:]))).reshape(shape)
+
+def getitem(x, index):
+    """``x[index]`` with slices, integers, integer arrays, boolean masks, None and ``...``."""
+    index = index if isinstance(index, tuple) else (index,)
+    arrays = (Tensor, list, tuple, range)
+    index = tuple(integer_array(i) if isinstance(i, arrays) else i for i in index)
+    if isinstance(x, Tensor) and xp(x.data) is not np and _repeats(index):
+        _check(index, x.shape)
+    return _getitem(x, index=index)
+
+def _check(index, shape):
+    """IndexError for an integer array of the host that points beyond its axis."""
+    axis = 0
+    for k, i in enumerate(index):
+        if i is Ellipsis:
+            rest = [getattr(j, "ndim", 1) if _mask(j) else j is not None for j in index[k + 1:]]
+            axis = len(shape) - sum(rest)
+        elif _mask(i):
+            axis += i.ndim
+        elif i is not None:
+            if isinstance(i, np.ndarray) and i.size and not (
+                    -shape[axis] <= i.min() and i.max() < shape[axis]):
+                raise IndexError(f"getitem: indices are {i.min()} … {i.max()}, but axis {axis} of "
+                                 f"{shape} has length {shape[axis]}")
+            axis += 1
+
+def _mask(i):
+    return hasattr(i, "dtype") and i.dtype == bool
+
+def integer_array(i):
+    """Indices as an array."""
+    return i.data if isinstance(i, Tensor) else i if hasattr(i, "dtype") else np.asarray(
+        i, None if np.size(i) else int)
+
+def along(x, axis, index):
+    """The index which is `index` along an axis of x, and all of the others."""
+    return (*[slice(None)] * normalize_axis_index(axis, x.ndim), index)
+
+@op
+def take_along_axis(x, *, indices, axis=-1):
+    """The elements of x at integer `indices`, which have x's shape but for the length of `axis`."""
+    return xp(x).take_along_axis(x, xp(x).asarray(indices), axis)
+@take_along_axis.vjp
+def take_along_axis(g, _x, *, indices, axis):
+    return _add_along_axis(g, indices=indices, axis=axis, shape=_x.shape)
+
+@op
+def _add_along_axis(g, *, indices, axis, shape):
+    """Zeros of `shape` with g added at the indices: the transpose of `take_along_axis`."""
+    out = xp(g).zeros(shape, g.dtype)
+    where = [xp(g).arange(n).reshape([-1 if i == j else 1 for j in range(g.ndim)])
+             for i, n in enumerate(g.shape)]
+    where[axis] = indices
+    where = tuple(xp(g).broadcast_arrays(*where))
+    places = xp(g).ravel_multi_index(where, shape, mode="wrap")
+    xp(g).add.at(out.reshape(-1), places.ravel(), g.ravel())
+    return out
+@_add_along_axis.vjp
+def _add_along_axis(gg, *, indices, axis, shape):
+    return take_along_axis(gg, indices=indices, axis=axis)

@@ -123,10 +123,10 @@ def _block(rng, n):
 
     cover = _coverage(rng, shape, radius, centre) * there[..., None, None]  # (n, 3, 32, 32)
     masks = ((cover >= 0.5) * np.arange(1, 4)[:, None, None]).max(1, keepdims=True)
-    x = _background(rng, ground)
+    x = background(rng, ground)
     for k in range(3):
-        paint, c = _paint(rng, colour[:, k])[..., None, None], cover[:, k, None]
-        x = x * (1 - c) + paint * c
+        rgb, c = paint(rng, colour[:, k])[..., None, None], cover[:, k, None]
+        x = x * (1 - c) + rgb * c
     scenes = np.empty(n, SCENE)
     for name, values in zip(SCENE.names, (number, shape, colour, size, centre, ground),
                             strict=True):
@@ -195,7 +195,7 @@ def _distance(name, u, v, r):
     return np.minimum(np.maximum(au - r, av - bar), np.maximum(au - bar, av - r))
 
 
-def _background(rng, ground):
+def background(rng, ground):
     """(n, 3, 32, 32) in [0, 1]: nearly grey, dark or light, shading off from top to bottom."""
     n = len(ground)
     level = np.where(ground == 1, 0.84, 0.16) + rng.uniform(-0.08, 0.08, n)
@@ -205,7 +205,7 @@ def _background(rng, ground):
     return np.broadcast_to(x, (n, 3, SIZE, SIZE)).astype(np.float32)
 
 
-def _paint(rng, colour):
+def paint(rng, colour):
     """RGB (n, 3) in [0, 1]: the colour's hue, within 5°, at varied saturation and brightness."""
     hue = np.array(list(COLOURS.values()))[colour] + rng.uniform(-5, 5, colour.shape)
     saturation, value = rng.uniform(0.8, 1, colour.shape), rng.uniform(0.75, 0.95, colour.shape)

@@ -15,7 +15,7 @@ which may open it again: a self-resurrecting activation unit. All of it but f go
     loss: −Σ_t log p_θ(w_t | w_1, …, w_{t−1}, I), averaged over images
 
 Differs from the paper: the encoder is a small CLIP's, there a transformer on what a detector finds,
-whose three layers are all looked at; a small language model in place of GPT-2, norms first as in it.
+whose three layers are all looked at; a small language model in place of GPT-2.
 """
 
 import numpy as np

@@ -1,0 +1,139 @@
+"""PaLM-E: a language model that is shown blocks says which to grasp first.
+
+    python demos/palm_e.py                                     offline, on drawn blocks
+
+A world of blocks on a table is told, or seen as an image, or given as the numbers of its state;
+then a question follows, and an answer (blocks.py). First the language model learns worlds that are
+told, then it learns on with worlds of all three kinds, in turn.
+
+Of each kind a share of 500 questions about new worlds is answered @words, @state or @image, word by
+word: what_right, what lies on a block; grasp_right, what to grasp; put_right, what to do to put one
+block on another. plans_done: the model is asked that last question again and again, each time shown
+the world after its last command, until the block lies where it is to; the share of 200 tasks done
+in no more steps than needed.
+
+samples.png: tasks seen as images, and what it said, step by step.
+"""
+
+import numpy as np
+
+from minigen import nn, optim, pictures, train
+from minigen.data import blocks, scenes, signed, unsigned
+from minigen.demo import Demo, cli
+from minigen.models.multimodal.palm_e import OfImages, OfStates, PaLME
+
+EMB = "<emb>"
+VOCABULARY = (*blocks.VOCABULARY, EMB)
+SQUARES = (scenes.SIZE // 8) ** 2
+VECTORS = {"state": len(blocks.NAMES), "image": SQUARES}
+STATE = 2 * blocks.COLUMNS * len(blocks.NAMES)
+KINDS = ("words", *VECTORS)
+LENGTH = 40  # words of five blocks told, the longest question and answer
+TOLD = 0.25  # of the steps, in which worlds are only told
+SHOWN = 6  # tasks in samples.png
+
+
+def told(kind, worlds, questions, rng):
+    """What stands before the answers: texts."""
+    return [f"{blocks.words(world, rng) if kind == 'words' else ' '.join([EMB] * VECTORS[kind])} "
+            f"{question}" for world, question in zip(worlds, questions, strict=True)]
+
+
+def seen(kind, worlds, rng, xp=np):
+    """What is perceived of worlds (N, 6, 2), as `PaLME` takes it."""
+    if kind == "image":
+        return {kind: xp.asarray(signed(blocks.draw(worlds, rng)))}
+    return {kind: xp.asarray(numbers(worlds))} if kind == "state" else {}
+
+
+def numbers(worlds):
+    """The state of worlds (N, 6, 2): of each block its column and its level as codes of one 1, of
+    one that is not there zeros: (N, STATE)."""
+    codes = np.eye(blocks.COLUMNS + 1, blocks.COLUMNS, dtype=np.float32)  # the last is of −1
+    return codes[worlds].reshape(len(worlds), -1)
+
+
+def encode(texts):
+    return scenes.encode(texts, VOCABULARY, LENGTH)
+
+
+def main(argv=None):
+    run = Demo("palm_e", __doc__, argv, data=("blocks",), batch=96, steps=5000, least=3)
+    D, widths = 64, (8, 8, 8) if run.quick else (32, 64, 64)
+    model = PaLME(len(VOCABULARY), LENGTH, VOCABULARY.index(EMB), {
+        "state": OfStates(STATE, VECTORS["state"], D), "image": OfImages(SQUARES, D, widths)},
+        D, 1 if run.quick else 3)
+    nn.init(model, run.rng)
+    params, begin = nn.parameters(model), int(TOLD * run.args.steps)
+    opt = optim.Adam(params)
+    opt_lm = optim.Adam({name: p for name, p in params.items() if "encoders" not in name})
+
+    def loss(kind, n, rng):
+        """Of the answers to n questions."""
+        worlds = blocks.worlds(rng, n)
+        questions, answers = zip(*(blocks.ask(world, rng) for world in worlds), strict=True)
+        before = told(kind, worlds, questions, rng)
+        w = encode([f"{text} {answer}" for text, answer in zip(before, answers, strict=True)])
+        return model.loss(w, seen(kind, worlds, rng, run.xp), (encode(before) > 0).sum(1))
+
+    def step(t, rng):
+        if t < begin:
+            opt_lm.lr = 2e-3 * optim.stage(t, 0, begin, floor=0.02)
+            return train.descend(opt_lm, loss("words", run.args.batch, rng), name="text",
+                                 max_norm=1.0)
+        opt.lr = 2e-3 * optim.stage(t, begin, run.args.steps, floor=0.02)
+        parts = {kind: loss(kind, run.args.batch // len(KINDS), rng) for kind in KINDS}
+        return train.descend(opt, sum(parts.values()) / len(KINDS), parts, max_norm=1.0)
+
+    run.fit(step, model=model, opt_lm=opt_lm, opt=opt)
+
+    rng, found = np.random.default_rng((run.args.seed, 1)), {}
+    count, tasks = (16, 8) if run.quick else (500, 200)
+
+    def answer(kind, worlds, questions):
+        """The answers, and what was seen."""
+        w, given = encode(told(kind, worlds, questions, rng)), seen(kind, worlds, rng)
+        said = scenes.decode(model.go_on(w, given), VOCABULARY)
+        return np.array([text.partition("? ")[2] for text in said]), given
+
+    asked, goals = blocks.worlds(rng, count), blocks.worlds(rng, tasks)
+    questions, answers = zip(*(blocks.ask(world, rng) for world in asked), strict=True)
+    for kind in KINDS:
+        right = answer(kind, asked, questions)[0] == answers
+        found |= {f"{name}_right@{kind}": right[[f"{name} " in text for text in questions]].mean()
+                  for name in ("what", "grasp", "put")}
+        done, story = carry_out(lambda *some, kind=kind: answer(kind, *some), goals, rng)
+        found[f"plans_done@{kind}"] = done.mean()
+    images, texts = zip(*(some for task in story[:SHOWN] for some in task), strict=True)
+    with train.writing(run.out):
+        pictures.captioned(run.out / "samples.png", unsigned(np.stack(images)), texts)
+    run.finish(found)
+
+
+def carry_out(answer, worlds, rng):
+    """Which tasks, to put one block on another, are done by the commands that are the answers, in
+    no more steps than needed: booleans (N,); and of each what was seen and said, step by step, in
+    green if it could be obeyed and the task was done."""
+    worlds, story = worlds.copy(), [[] for _ in worlds]
+    pairs = [rng.permutation(np.flatnonzero(world[:, 1] >= 0))[:2] for world in worlds]
+    pairs = [pair[::-1] if blocks.under(world, pair[0]) == pair[1] else pair
+             for world, pair in zip(worlds, pairs, strict=True)]
+    done = lambda i: blocks.under(worlds[i], pairs[i][0]) == pairs[i][1]
+    left = [blocks.steps(*some) for some in zip(worlds, *zip(*pairs, strict=True), strict=True)]
+    while trying := [i for i, steps in enumerate(left) if steps]:
+        questions = [blocks.how_to_put(*pairs[i]) for i in trying]
+        said, given = answer(worlds[trying], questions)
+        for k, i in enumerate(trying):
+            now, left[i] = blocks.obey(worlds[i], said[k]), left[i] - 1
+            if now is None:
+                left[i] = 0
+            else:
+                worlds[i] = now
+            good = now is not None and (left[i] or done(i))
+            story[i].append((given["image"][k] if "image" in given else None,
+                             (f"{questions[k]}\n{said[k]}", "green" if good else "firebrick")))
+    return np.array([done(i) for i in range(len(worlds))]), story
+
+
+if __name__ == "__main__":
+    cli(main)

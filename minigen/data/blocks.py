@@ -1,0 +1,132 @@
+"""Blocks on a table: what they look like, what is said of them, what happens when one is moved.
+
+A world is the column and the level of the block of each of six colours, −1 and −1 of one that is
+not there: integers (6, 2), or (N, 6, 2). There are three to five blocks and five columns, so that a
+block that is taken off another finds a free one. The texts:
+
+    words     = { colour "on" (colour | "table") "." }
+    question  = "what is on" block "?"
+              | "how to grasp" block "?"
+              | "how to put" block "on" block "?"
+    block     = colour "block"
+    answer    = block | "nothing" | command
+    command   = ["first"] "grasp" block | "grasp" block "and put it on" block
+
+Whatever lies on a block that is asked for is first taken off, from the top.
+"""
+
+import numpy as np
+
+from .scenes import COLOURS, SIZE, background, paint
+
+NAMES = tuple(COLOURS)
+COLUMNS = 5
+SIDE = 6  # pixels of a block
+VOCABULARY = ("", *NAMES, *(
+    ". ? table nothing block first grasp and put it on what is how to".split()))
+
+
+def worlds(rng, n):
+    """n worlds: integers (n, 6, 2)."""
+    w = np.full((n, len(NAMES), 2), -1)
+    for world in w:
+        columns = rng.permutation(COLUMNS)[:rng.integers(1, 4)]
+        for block in rng.permutation(len(NAMES))[:rng.integers(3, 6)]:
+            column = rng.choice(columns)
+            world[block] = column, (world[:, 0] == column).sum()
+    return w
+
+
+def draw(worlds, rng):
+    """Images of worlds (N, 6, 2), on dark or light ground, the table a little to the left or right:
+    uint8 (N, 3, 32, 32)."""
+    n = len(worlds)
+    ground = rng.integers(2, size=n)
+    x, axis = background(rng, ground), np.arange(SIZE)
+    left = rng.integers(0, SIZE - COLUMNS * SIDE + 1, n)
+    x[:, :, -2:] = np.where(ground, 0.35, 0.65)[:, None, None, None]
+    for block, (column, level) in enumerate(worlds.transpose(1, 2, 0)):
+        across = axis - (left + SIDE * column)[:, None]  # pixels from the block's left side
+        down = axis - (SIZE - 2 - SIDE * (level + 1))[:, None]  # and from its top
+        inside = [(0 <= at) & (at < SIDE - 1) for at in (across, down)]
+        cover = (inside[0][:, None, :] & inside[1][:, :, None] & (level >= 0)[:, None, None])
+        colour = paint(rng, np.full(n, block))[..., None, None]
+        x = np.where(cover[:, None], colour, x)
+    return np.rint(255 * x).astype(np.uint8)
+
+
+def above(world, block):
+    """The blocks that lie on a block, the lowest first: integers."""
+    column, level = world[block]
+    there = np.flatnonzero((world[:, 0] == column) & (world[:, 1] > level))
+    return there[np.argsort(world[there, 1])]
+
+
+def under(world, block):
+    """The block on which a block lies, or None if that is the table."""
+    column, level = world[block]
+    there = np.flatnonzero((world[:, 0] == column) & (world[:, 1] == level - 1))
+    return there[0] if len(there) and level else None
+
+
+def words(world, rng):
+    """A world in words, its blocks in any order."""
+    said = []
+    for block in rng.permutation(np.flatnonzero(world[:, 1] >= 0)):
+        below = under(world, block)
+        said.append(f"{NAMES[block]} on {'table' if below is None else NAMES[below]} .")
+    return " ".join(said)
+
+
+def command(world, block, onto=None):
+    """What to do first to grasp a block, or to put it onto another."""
+    for on_it in (above(world, block), [] if onto is None else above(world, onto)):
+        if len(on_it):
+            return f"first grasp {NAMES[on_it[-1]]} block"
+    put = "" if onto is None else f" and put it on {NAMES[onto]} block"
+    return f"grasp {NAMES[block]} block{put}"
+
+
+def steps(world, block, onto):
+    """How many commands it takes to put a block onto another on which it does not lie."""
+    n = 0
+    while under(world, block) != onto:
+        world, n = obey(world, command(world, block, onto)), n + 1
+    return n
+
+
+def obey(world, said):
+    """The world after a command, in which a block that is grasped first is put on the table; None
+    if it is none, or one that cannot be obeyed: only what nothing lies on is grasped or put on."""
+    said = said.split()
+    blocks = [NAMES.index(word) for word in said if word in NAMES]
+    free = all(world[block, 1] >= 0 and not len(above(world, block)) for block in blocks)
+    now, kind = world.copy(), [word for word in said if word not in NAMES]
+    if not free or len(set(blocks)) < len(blocks):
+        return None
+    if kind == "first grasp block".split():
+        empty = np.setdiff1d(np.arange(COLUMNS), np.delete(world[:, 0], blocks))
+        now[blocks[0]] = empty[0], 0
+    elif kind == "grasp block and put it on block".split():
+        now[blocks[0]] = world[blocks[1]] + [0, 1]
+    elif kind != "grasp block".split():
+        return None
+    return now
+
+
+def ask(world, rng):
+    """A question about a world and its answer."""
+    one, other = rng.permutation(np.flatnonzero(world[:, 1] >= 0))[:2]
+    kind = rng.integers(3)
+    if kind == 0:
+        on_it = above(world, one)
+        return (f"what is on {NAMES[one]} block ?",
+                f"{NAMES[on_it[0]]} block" if len(on_it) else "nothing")
+    if kind == 1 or under(world, one) == other:
+        return f"how to grasp {NAMES[one]} block ?", command(world, one)
+    return how_to_put(one, other), command(world, one, other)
+
+
+def how_to_put(block, onto):
+    """The question."""
+    return f"how to put {NAMES[block]} block on {NAMES[onto]} block ?"

@@ -1,0 +1,122 @@
+"""PaLM-E: what is perceived stands among the words (Driess et al. 2023).
+
+    p_θ(w_{n+1}, …, w_L | w_1, …, w_n) = Π_{l>n} p_θ(w_l | x_1, …, x_{l−1})
+
+    x_l = γ(w_l) of a word; of ⟨emb⟩, φ_j(O_j)_i: the vectors that encoders φ make of what is
+          perceived, O_1, O_2, …, stand one after another where this word does
+
+    loss: −log p_θ of a word after the first n, averaged over these of all texts
+
+An observation is whatever has an encoder: an image, the numbers of a robot's state. Its vectors are
+read as words are, with that of their place; a text may hold several observations, or none. So a
+language model that knows what to do in a world that is told goes on to one that is seen; and if
+what it says is a command, that is obeyed, and it is asked again about what is then seen.
+
+Differs from the paper: images are read by convolutions in place of a ViT, both begin with new
+weights; a state becomes several vectors; the language model is small, and all of it learns.
+"""
+
+from types import MappingProxyType
+
+import numpy as np
+
+from minigen import concatenate, gelu, max_pool2d, nn, no_grad, sum, swapaxes, tensor, where
+from minigen.models.multimodal.language_model import LanguageModel
+
+NOTHING = MappingProxyType({})  # to be perceived
+STD = 0.2  # of the first vectors of places
+
+
+class OfStates:
+    """φ of states, d numbers each: (N, d) → m vectors, (N, m, D)."""
+
+    def __init__(self, d, m, D, rng=None):
+        self.mlp = nn.Sequential(nn.Linear(d, 4 * D, rng=rng), gelu,
+                                 nn.Linear(4 * D, m * D, rng=rng))
+        self.shape = m, D
+
+    def __call__(self, s):
+        return self.mlp(tensor(s)).reshape(len(s), *self.shape)
+
+
+class OfImages:
+    """φ of images (N, 3, H, W) in [−1, 1]: a vector for each of the m squares of 8×8 pixels,
+    (N, m, D)."""
+
+    def __init__(self, m, D, widths=(32, 64, 64), rng=None):
+        layers, C = [], 3
+        for K in widths:
+            layers += [nn.Conv2d(C, K, 3, padding=1, rng=rng), nn.GroupNormSiLU(8, K),
+                       lambda h: max_pool2d(h, 2)]
+            C = K
+        self.body, self.psi = nn.Sequential(*layers), nn.Linear(C, D, rng=rng)
+        self.place = nn.Embedding(m, D, rng, STD)
+
+    def __call__(self, x):
+        z = swapaxes(self.body(tensor(x)).flatten(2), 1, 2)  # (N, m, C)
+        return self.psi(z) + self.place.weight
+
+
+class PaLME(LanguageModel):
+    """A language model of words 0 … V − 1, of which `sign` is ⟨emb⟩. `encoders` maps each kind of
+    observation to its φ; `Texts` is given observations in the order in which a text holds them, a
+    dict from kinds to arrays (N, …), or none.
+
+    D, depth, heads, std: as in `LanguageModel`
+    """
+
+    def __init__(self, V, T, sign, encoders, D=64, depth=2, heads=4, rng=None, std=STD):
+        super().__init__(V, T, D, depth, heads, rng, std)
+        self.sign, self.encoders = sign, encoders
+
+    def perceive(self, n, observations):
+        """φ_1(O_1), φ_2(O_2), … of n texts, one after another: (n, S, D)."""
+        nothing = tensor(np.empty((n, 0, self.D), np.float32))
+        return concatenate([nothing, *(self.encoders[kind](o) for kind, o in observations.items())],
+                           axis=1)
+
+    def sentence(self, w, seen, before=0):
+        """x_l, with the vectors of their places, of what follows the first so many words of texts w
+        (N, L): (N, L − before, D). Signs for which no vector is left are words."""
+        h, S = self.read(w[:, before:], before), seen.shape[1]
+        if not S:
+            return h
+        i = np.cumsum(w == self.sign, axis=1)[:, before:] - 1
+        x = seen[np.arange(len(w))[:, None], i.clip(0, S - 1)]
+        x = x + self.place.weight[before:w.shape[1]]
+        emb = (w[:, before:] == self.sign) & (i < S)
+        return where(emb[..., None], x, h)  # eq: palm-e-sentence
+
+    def scores(self, w, observations=NOTHING):
+        """As in `Texts`. ValueError unless a text has as many signs as its observations have
+        vectors, or none."""
+        seen = self.perceive(len(w), observations)
+        signs = (w == self.sign).sum(1)
+        if not np.isin(signs, (0, seen.shape[1])).all():
+            raise ValueError(f"PaLME.scores: texts have {sorted({*signs.tolist()})} signs of what "
+                             f"is perceived, but their observations are {seen.shape[1]} vectors")
+        h = self.sentence(w, seen)
+        return self.out(self.norm(self._go_on(h, self.nothing(len(w)))[0]))
+
+    def loss(self, w, observations=NOTHING, n=0):
+        """−log p_θ of a word after the first n of texts w (N, T), averaged over all these, their
+        ends included. n: integers (N,)."""
+        surprise = self.surprise(w, observations)
+        place, length = np.arange(self.T), (w > 0).sum(1, keepdims=True)
+        told = (place >= np.reshape(n, (-1, 1))) & (place <= length)
+        return sum(surprise * told) / told.sum()  # eq: palm-e-loss
+
+    @no_grad()
+    def start(self, n, observations=NOTHING):
+        """As in `Texts`. A state is the words read, what is perceived, and for each block the keys
+        and values of all places so far."""
+        words = np.empty((n, 0), int)
+        return (words, self.perceive(n, observations), *self.nothing(n)), np.zeros(n, int)
+
+    @no_grad()
+    def read_on(self, state, w):
+        """As in `Texts`."""
+        words, seen, *past = state
+        before, words = words.shape[1], np.concatenate([words, w], axis=1)
+        h, past = self._go_on(self.sentence(words, seen, before), past)
+        return self.out(self.norm(h[:, -1])).numpy(), (words, seen, *past)

@@ -88,6 +88,7 @@ MODELS = {
     "flamingo": "minigen.models.multimodal.flamingo:Flamingo",
     "vilbert": "minigen.models.multimodal.vilbert:ViLBERT",
     "instruct_gpt": "minigen.models.multimodal.instruct_gpt:PPO",
+    "palm_e": "minigen.models.multimodal.palm_e:PaLME",
     "dalle": "minigen.models.text_to_image.dalle:DALLE",
     "map": "minigen.models.prior.map:most_probable",
     "deep_image_prior": "minigen.models.prior.deep_image_prior:DeepImagePrior",

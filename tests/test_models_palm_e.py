@@ -1,0 +1,145 @@
+"""PaLM-E: sentences that hold what is perceived, what their loss counts, and worlds of blocks."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from minigen import nn, optim
+from minigen.data import blocks, scenes
+from minigen.models.multimodal.language_model import LanguageModel
+from minigen.models.multimodal.palm_e import OfImages, OfStates, PaLME
+from minigen.train import descend
+
+RNG = np.random.default_rng
+V, T, D, EMB = 7, 8, 8, 6
+TEXTS = np.array([[1, EMB, EMB, EMB, EMB, EMB, 2, 3], [EMB, EMB, EMB, 4, EMB, EMB, 1, 0]])
+
+
+def palm_e(depth=2):
+    return PaLME(V, T, EMB, {"state": OfStates(3, 1, D, RNG(1)),
+                             "image": OfImages(4, D, (8, 8, 8), RNG(2))}, D, depth, 2, RNG(0))
+
+
+def observed(n=2, first="state"):
+    some = {"state": RNG(3).normal(size=(n, 3)).astype(np.float32),
+            "image": RNG(4).normal(size=(n, 3, 16, 16)).astype(np.float32)}
+    return {kind: some[kind] for kind in sorted(some, key=lambda kind: kind != first)}
+
+
+@pytest.mark.parametrize("first", ["state", "image"])
+def test_a_sentence_is_words_and_what_is_perceived_in_order(first):
+    model, given = palm_e(), observed(first=first)
+    seen = np.concatenate([model.encoders[kind](o).numpy() for kind, o in given.items()], axis=1)
+    x = model.sentence(TEXTS, model.perceive(2, given)).numpy()
+    for n, text in enumerate(TEXTS):
+        vectors = iter(seen[n])
+        for l, word in enumerate(text):
+            of_word = model.embed.weight.numpy()[word]
+            want = next(vectors) if word == EMB else of_word
+            np.testing.assert_allclose(  # eq: palm-e-sentence
+                x[n, l], want + model.place.weight.numpy()[l], rtol=1e-5, atol=1e-6)
+
+
+def test_without_observations_it_is_the_language_model():
+    model, w = palm_e(), np.array([[1, 2, 3, 5, 0, 0, 0, 0]])
+    assert model.loss(w).item() == pytest.approx(
+        -model.log_prob(w).item() / 5, rel=1e-6)  # four words and the end
+    np.testing.assert_array_equal(model.scores(w).numpy(), LanguageModel.scores(model, w).numpy())
+    with pytest.raises(ValueError, match=r"have \[1\] signs .* are 5 vectors"):
+        model.scores(np.where(w == 5, EMB, w), observed(1))
+
+
+def test_only_words_behind_the_prompt_count():
+    model, given, n = palm_e(), observed(), np.array([6, 5])
+    surprise, counted = model.surprise(TEXTS, given).numpy(), []
+    for row, text, first in zip(surprise, TEXTS, n, strict=True):
+        length = (text > 0).sum()
+        counted += [row[l] for l in range(T) if first <= l <= length]
+    assert len(counted) == 2 + 3
+    assert model.loss(TEXTS, given, n).item() == pytest.approx(  # eq: palm-e-loss
+        np.mean(counted), rel=1e-5)
+
+
+def test_what_is_kept_of_a_sentence_is_what_it_was():
+    model, given = palm_e(), observed()
+    whole, (state, _) = model.scores(TEXTS, given).numpy(), model.start(2, given)
+    for part in np.split(TEXTS, (1, 3, 4), axis=1):
+        s, state = model.read_on(state, part)
+        np.testing.assert_allclose(s, whole[:, state[0].shape[1] - 1], atol=1e-5)
+
+
+def test_a_word_knows_what_was_perceived_before_it():
+    model = palm_e()
+    s = model.scores(TEXTS, observed()).numpy()
+    for kind, places in (("state", (1, 0)), ("image", (2, 1))):
+        other = observed()
+        other[kind] = other[kind] + 1
+        moved = np.abs(model.scores(TEXTS, other).numpy() - s).max(-1) > 1e-6
+        assert (moved == (np.arange(T) >= np.reshape(places, (2, 1)))).all()
+
+
+def test_it_learns_to_tell_states_and_images_apart():
+    model, given = palm_e(), observed()
+    w, opt = TEXTS.copy(), optim.Adam(nn.parameters(model), 1e-2)
+    w[1] = w[0]
+    w[1, 6:] = 4, 5
+    for _ in range(60):
+        descend(opt, model.loss(w, given, 6), {})
+    begun = w * (np.arange(T) < 6)
+    assert (model.go_on(begun, given) == w).all()
+
+
+def test_worlds_stand_and_look_as_they_are():
+    worlds = blocks.worlds(RNG(0), 200)
+    x = blocks.draw(worlds, RNG(1)).astype(float)
+    assert x.shape == (200, 3, scenes.SIZE, scenes.SIZE)
+    for world, image in zip(worlds, x, strict=True):
+        there = world[:, 1] >= 0
+        assert 3 <= there.sum() <= 5 and (world[~there] == -1).all()
+        for column in range(blocks.COLUMNS):
+            levels = sorted(world[world[:, 0] == column, 1])
+            assert levels == list(range(len(levels)))
+        vivid = (image.max(0) - image.min(0)) > 80  # no ground is
+        assert vivid.sum() == there.sum() * (blocks.SIDE - 1) ** 2
+
+
+def test_answers_are_true_and_commands_do_what_is_asked_soonest():
+    rng = RNG(2)
+    for world in blocks.worlds(rng, 60):
+        there = np.flatnonzero(world[:, 1] >= 0)
+        told = dict(text.split(" on ") for text in blocks.words(world, rng)[:-2].split(" . "))
+        for block in there:
+            on_it = [name for name, under in told.items() if under == blocks.NAMES[block]]
+            assert [blocks.NAMES[i] for i in blocks.above(world, block)[:1]] == on_it
+        one, other = rng.permutation(there)[:2]
+        if blocks.under(world, one) == other:
+            continue
+        assert blocks.steps(world, one, other) == shortest(world, one, other)
+        assert blocks.obey(world, f"grasp {blocks.NAMES[one]} block and put") is None
+
+
+def shortest(world, one, other):
+    """The fewest commands, of all there are, that put a block on another."""
+    names = [blocks.NAMES[i] for i in np.flatnonzero(world[:, 1] >= 0)]
+    every = [f"first grasp {a} block" for a in names] + [
+        f"grasp {a} block and put it on {b} block" for a, b in itertools.permutations(names, 2)]
+    layer, n, known = [world], 0, set()
+    while not any(blocks.under(w, one) == other for w in layer):
+        following = [now for w in layer for said in every
+                     if (now := blocks.obey(w, said)) is not None]
+        layer, n = [], n + 1
+        for w in following:
+            key = tuple((blocks.under(w, i) if w[i, 1] >= 0 else -1) for i in range(6))
+            if key not in known:
+                known.add(key)
+                layer.append(w)
+    return n
+
+
+@pytest.mark.parametrize("said", ["", "nothing", "first grasp red block", "grasp pink block",
+                                  "grasp green block and put it on green block",
+                                  "grasp blue block and put it on red block"])
+def test_what_cannot_be_obeyed_is_not(said):
+    world = np.array([[0, 0], [-1, -1], [0, 1], [1, 0], [2, 0], [-1, -1]])  # yellow is on red
+    assert blocks.obey(world, said) is None

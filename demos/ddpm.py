@@ -5,7 +5,8 @@
     python demos/ddpm.py --sampling-steps 1000                 in 852 steps, nearly all there are
 
 forward.png and forward.gif show images drown in noise, reverse.png and reverse.gif how samples
-come out of it.
+come out of it. bits_per_dim: of the bound, by all steps; bits_per_dim@few: by those that samples
+take, with the variances β, β̃ (of the last step β̃_2) or those that fit best (analytic_dpm.py).
 """
 
 import math
@@ -16,6 +17,7 @@ from minigen import data, metrics, nn, optim, ruler, train
 from minigen.demo import Demo, cli, recordable
 from minigen.diffusion_demo import T, sampling_steps
 from minigen.models.diffusion import schedule, threshold, velocity
+from minigen.models.diffusion.analytic_dpm import analytic
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
 
@@ -76,14 +78,23 @@ def main(argv=None):
             data.unsigned(sampler.sample(min(n, 100), shape, run.rng, threshold=threshold.static))
             for _ in range(math.ceil(n / 100))])
         run.picture("samples", samples[:100])
-        nats, count = [], 32 if run.quick else 256
-        for i in range(0, count, 64):
-            x = data.signed(run.xp.asarray(run.data.test_x[i:min(i + 64, count)]))
-            nats.append(model.bound(x, np.random.default_rng((0, i)))[0].numpy())
-    bits = metrics.bits_per_dim(np.concatenate(nats).astype(np.float64), math.prod(shape))
+        count = 32 if run.quick else 256
+        x, rest = data.signed(run.data.test_x[:count]), data.signed(run.data.train_x[:count])
+        bits = bits_per_dim(model, x)
+        best = analytic(DDPM(net, few), rest, run.rng)
+        by_few = {f"bits_per_dim@few_{name}": bits_per_dim(DDPM(net, few, sigma2), x).mean()
+                  for name, sigma2 in (("beta", few.beta), ("beta_tilde", few.beta_tilde),
+                                       ("analytic", best.sigma2))}
     run.finish({"bits_per_dim": bits.mean(),
                 "bits_per_dim_standard_error": bits.std(ddof=1) / math.sqrt(len(bits)),
-                **ruler.quality(samples, run.data)})
+                **by_few, **ruler.quality(samples, run.data)})
+
+
+def bits_per_dim(model, x):
+    """The bound for each of the images x (N, C, H, W) in [−1, 1]: bits (N,)."""
+    nats = [model.bound(some, np.random.default_rng((0, i)))[0].numpy()
+            for i, some in enumerate(data.in_order(x, batch_size=64))]
+    return metrics.bits_per_dim(np.concatenate(nats).astype(np.float64), x[0].size)
 
 
 def filmed(run, name, frames):

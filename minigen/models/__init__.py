@@ -56,6 +56,7 @@ MODELS = {
     "hierarchical": "minigen.models.diffusion.hierarchical:elbo",
     "empirical": "minigen.models.diffusion.empirical:Empirical",
     "improved_ddpm": "minigen.models.diffusion.improved_ddpm:ImprovedDDPM",
+    "analytic_dpm": "minigen.models.diffusion.analytic_dpm:analytic",
     "ddim": "minigen.models.diffusion.ddim:DDIM",
     "velocity": "minigen.models.diffusion.velocity:Velocity",
     "clean": "minigen.models.diffusion.clean:Clean",

@@ -25,8 +25,7 @@ from minigen.models.multimodal.palm_e import OfImages, OfStates, PaLME
 EMB = "<emb>"
 VOCABULARY = (*blocks.VOCABULARY, EMB)
 SQUARES = (scenes.SIZE // 8) ** 2
-VECTORS = {"state": len(blocks.NAMES), "image": SQUARES}
-STATE = 2 * blocks.COLUMNS * len(blocks.NAMES)
+VECTORS = {"state": blocks.COLUMNS, "image": SQUARES}
 KINDS = ("words", *VECTORS)
 LENGTH = 40  # words of five blocks told, the longest question and answer
 TOLD = 0.25  # of the steps, in which worlds are only told
@@ -47,10 +46,12 @@ def seen(kind, worlds, rng, xp=np):
 
 
 def numbers(worlds):
-    """The state of worlds (N, 6, 2): of each block its column and its level as codes of one 1, of
-    one that is not there zeros: (N, STATE)."""
-    codes = np.eye(blocks.COLUMNS + 1, blocks.COLUMNS, dtype=np.float32)  # the last is of −1
-    return codes[worlds].reshape(len(worlds), -1)
+    """The state of worlds (N, 6, 2): of each column, whether a block is at a level, for all of
+    both: (N, 5, 5 · 6)."""
+    there = np.zeros((len(worlds), *[blocks.COLUMNS] * 2, len(blocks.NAMES)), np.float32)
+    n, block = np.nonzero(worlds[..., 1] >= 0)
+    there[n, *worlds[n, block].T, block] = 1
+    return there.reshape(len(worlds), blocks.COLUMNS, -1)
 
 
 def encode(texts):
@@ -61,7 +62,7 @@ def main(argv=None):
     run = Demo("palm_e", __doc__, argv, data=("blocks",), batch=96, steps=5000, least=3)
     D, widths = 64, (8, 8, 8) if run.quick else (32, 64, 64)
     model = PaLME(len(VOCABULARY), LENGTH, VOCABULARY.index(EMB), {
-        "state": OfStates(STATE, VECTORS["state"], D), "image": OfImages(SQUARES, D, widths)},
+        "state": OfStates(blocks.COLUMNS * len(blocks.NAMES), D), "image": OfImages(SQUARES, D, widths)},
         D, 1 if run.quick else 3)
     nn.init(model, run.rng)
     params, begin = nn.parameters(model), int(TOLD * run.args.steps)

@@ -17,12 +17,12 @@ TEXTS = np.array([[1, EMB, EMB, EMB, EMB, EMB, 2, 3], [EMB, EMB, EMB, 4, EMB, EM
 
 
 def palm_e(depth=2):
-    return PaLME(V, T, EMB, {"state": OfStates(3, 1, D, RNG(1)),
+    return PaLME(V, T, EMB, {"state": OfStates(3, D, RNG(1)),
                              "image": OfImages(4, D, (8, 8, 8), RNG(2))}, D, depth, 2, RNG(0))
 
 
 def observed(n=2, first="state"):
-    some = {"state": RNG(3).normal(size=(n, 3)).astype(np.float32),
+    some = {"state": RNG(3).normal(size=(n, 1, 3)).astype(np.float32),
             "image": RNG(4).normal(size=(n, 3, 16, 16)).astype(np.float32)}
     return {kind: some[kind] for kind in sorted(some, key=lambda kind: kind != first)}
 

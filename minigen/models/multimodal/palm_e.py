@@ -13,7 +13,7 @@ language model that knows what to do in a world that is told goes on to one that
 what it says is a command, that is obeyed, and it is asked again about what is then seen.
 
 Differs from the paper: images are read by convolutions in place of a ViT, both begin with new
-weights; a state becomes several vectors; the language model is small, and all of it learns.
+weights; each part of a state is a vector; the language model is small, and all of it learns.
 """
 
 from types import MappingProxyType
@@ -28,15 +28,14 @@ STD = 0.2  # of the first vectors of places
 
 
 class OfStates:
-    """φ of states, d numbers each: (N, d) → m vectors, (N, m, D)."""
+    """φ of states of m parts, d numbers each: (N, m, d) → a vector for each, (N, m, D)."""
 
-    def __init__(self, d, m, D, rng=None):
+    def __init__(self, d, D, rng=None):
         self.mlp = nn.Sequential(nn.Linear(d, 4 * D, rng=rng), gelu,
-                                 nn.Linear(4 * D, m * D, rng=rng))
-        self.shape = m, D
+                                 nn.Linear(4 * D, D, rng=rng))
 
     def __call__(self, s):
-        return self.mlp(tensor(s)).reshape(len(s), *self.shape)
+        return self.mlp(tensor(s))
 
 
 class OfImages:

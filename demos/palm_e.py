@@ -61,9 +61,10 @@ def encode(texts):
 def main(argv=None):
     run = Demo("palm_e", __doc__, argv, data=("blocks",), batch=96, steps=5000, least=3)
     D, widths = 64, (8, 8, 8) if run.quick else (32, 64, 64)
-    model = PaLME(len(VOCABULARY), LENGTH, VOCABULARY.index(EMB), {
-        "state": OfStates(blocks.COLUMNS * len(blocks.NAMES), D), "image": OfImages(SQUARES, D, widths)},
-        D, 1 if run.quick else 3)
+    encoders = {"state": OfStates(blocks.COLUMNS * len(blocks.NAMES), D),
+                "image": OfImages(SQUARES, D, widths)}
+    model = PaLME(len(VOCABULARY), LENGTH, VOCABULARY.index(EMB), encoders, D,
+                  1 if run.quick else 3)
     nn.init(model, run.rng)
     params, begin = nn.parameters(model), int(TOLD * run.args.steps)
     opt = optim.Adam(params)

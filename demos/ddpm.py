@@ -6,7 +6,7 @@
 
 forward.png and forward.gif show images drown in noise, reverse.png and reverse.gif how samples
 come out of it. bits_per_dim: of the bound, by all steps; bits_per_dim@few: by those that samples
-take, with the variances β, β̃ (of the last step β̃_2) or those that fit best (analytic_dpm.py).
+take, with the variances β, β̃ (of the last step β̃_2), or those of analytic_dpm.py.
 """
 
 import math
@@ -17,7 +17,7 @@ from minigen import data, metrics, nn, optim, ruler, train
 from minigen.demo import Demo, cli, recordable
 from minigen.diffusion_demo import T, sampling_steps
 from minigen.models.diffusion import schedule, threshold, velocity
-from minigen.models.diffusion.analytic_dpm import analytic
+from minigen.models.diffusion.analytic_dpm import analytic, fitted
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
 
@@ -81,10 +81,11 @@ def main(argv=None):
         count = 32 if run.quick else 256
         x, rest = data.signed(run.data.test_x[:count]), data.signed(run.data.train_x[:count])
         bits = bits_per_dim(model, x)
-        best = analytic(DDPM(net, few), rest, run.rng)
-        by_few = {f"bits_per_dim@few_{name}": bits_per_dim(DDPM(net, few, sigma2), x).mean()
-                  for name, sigma2 in (("beta", few.beta), ("beta_tilde", few.beta_tilde),
-                                       ("analytic", best.sigma2))}
+        chains = {"beta": DDPM(net, few), "beta_tilde": DDPM(net, few, few.beta_tilde),
+                  "analytic": analytic(DDPM(net, few), rest, run.rng),
+                  "fitted": fitted(DDPM(net, few), rest, run.rng)}
+        by_few = {f"bits_per_dim@few_{name}": bits_per_dim(chain, x).mean()
+                  for name, chain in chains.items()}
     run.finish({"bits_per_dim": bits.mean(),
                 "bits_per_dim_standard_error": bits.std(ddof=1) / math.sqrt(len(bits)),
                 **by_few, **ruler.quality(samples, run.data)})

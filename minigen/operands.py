@@ -10,6 +10,7 @@ from minigen.tensor import F64, Tensor, as_array, placed, recording, xp
 
 MISTAKES = (ValueError, TypeError, IndexError, AttributeError, ZeroDivisionError, OverflowError)
 NUMBERS = {float, int, type(None)}  # what an op's inputs are beside tensors, once converted
+PLAIN = {*NUMBERS, bool, str, tuple, list, np.ndarray, np.dtype}  # what most options are
 
 
 def as_operands(args, kw, name, inputs):

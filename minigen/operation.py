@@ -32,7 +32,7 @@ from operator import itemgetter
 import numpy as np
 from numpy import asarray, ndarray
 
-from minigen.operands import NUMBERS, as_operands, describe
+from minigen.operands import NUMBERS, PLAIN, as_operands, describe
 from minigen.tensor import F32, FLOATS, Node, Tensor, last_write, tracking
 
 EVERY = range(sys.maxsize)  # the places of an op of any number of inputs
@@ -70,14 +70,21 @@ def op(forward):
     def call(*args, **kw):
         if len(args) != arity and arity:
             args, kw = bind(args, kw)
+        on_device = False  # an option
         for key, value in kw.items() if kw else ():
-            if type(value) is Tensor:
+            kind = type(value)
+            if kind is Tensor:
                 if value.requires_grad:
                     raise TypeError(f"{name} has no derivative with respect to {key}: "
                                     f"pass {key}.detach()")
-                kw[key] = value.data
-            elif isinstance(value, np.generic):
+                kw[key] = value = value.data
+                kind = type(value)
+            if kind in PLAIN:
+                continue
+            if isinstance(value, np.generic):
                 kw[key] = value.item()
+            else:
+                on_device |= hasattr(value, "strides")
         arrays, dtype, tracked = [], None, False
         for a in args:  # mostly tensors of one dtype on the CPU, and numbers: then all is ready
             if type(a) is Tensor:
@@ -93,7 +100,7 @@ def op(forward):
             elif type(a) not in NUMBERS:
                 break
             arrays.append(a)
-        if len(arrays) < len(args) or dtype is None:
+        if len(arrays) < len(args) or dtype is None or on_device:
             args, kw = as_operands(args, kw, name, inputs)
             arrays = [a.data if type(a) is Tensor else a for a in args]
             dtypes = [p.dtype for p in args if type(p) is Tensor]

@@ -138,6 +138,15 @@ def test_samples_are_chosen_on_the_device(cupy):
     assert (here[:, :, :2] == begun[:, :, :2]).all() and (here != begun).any()
 
 
+def test_pixelcnn_pp_draws_on_the_device(cupy):
+    model = PixelCNNpp((1, 4, 4), LinearPredictor(1).fit(BYTES), (4,), (1,))
+    nn.init(model, RNG(0))
+    here = model.sample(3, RNG(1))
+    nn.to(model, "cuda")
+    there = model.sample(3, RNG(1))
+    assert np.abs(there - here).max() <= 1 and here.std() > 10  # a level is a rounded number
+
+
 def test_what_requires_grad_stays_where_it_was_put(cupy):
     a, b = tensor([1.0, 2.0], requires_grad=True), tensor(cupy.asarray(np.ones(2, np.float32)))
     with pytest.raises(TypeError, match="multiply.*: move the model with nn.to"):
@@ -154,7 +163,8 @@ def test_constants_of_the_host_follow_what_they_meet(cupy):
     put = lambda x: tensor(cupy.asarray(x))
     for y, want in ((put(a) < b, a < b), (mg.less(b, put(a)), b < a),
                     (mg.less(0.5, put(a)), a > 0.5), (put(t) == t, t == t),
-                    (mg.where(put(a) > 0, 1.0, -1.0), np.sign(a))):
+                    (mg.where(put(a) > 0, 1.0, -1.0), np.sign(a)),
+                    (mg.where(put(a) > 0, tensor(a), b), np.where(a > 0, a, b))):
         assert type(y.data) is cupy.ndarray
         np.testing.assert_array_equal(y.numpy(), want)
     want = mg.cross_entropy(a, t, w, label_smoothing=0.1).item()
@@ -177,6 +187,13 @@ def test_indices_beyond_an_axis_are_told_before_they_are_copied(cupy):
     for index in ([2], [-3], (0, [5]), (..., [3]), (None, 1, [-6]), (slice(1), [[0, 1], [2, 5]])):
         with pytest.raises(IndexError, match="indices are .* but axis . of .2, 5, 3. has length"):
             x[index]
+    for index in ((..., None, [3]), (np.ones((2, 5), bool), [5]), (True, [2]), ([0], [5], [0])):
+        with pytest.raises(IndexError, match="but axis . of .2, 5, 3. has length"):
+            x[index]
+    with pytest.raises(IndexError, match="getitem.*too many indices"):
+        x[0, 0, 0, [0]]
+    with pytest.raises(IndexError, match="take_along_axis: indices are 0 … 3, but axis 2"):
+        mg.take_along_axis(x, np.array([[[0, 3]]]), -1)
     assert x[[-2, 1], ..., np.array([2, 0])].shape == (2, 5)
     assert x[np.array([True, False]), [4], None].shape == (1, 1, 3)
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from normal_world import World
 
+from minigen import tensor
 from minigen.models.diffusion import schedule
-from minigen.models.diffusion.analytic_dpm import analytic, known_noise, variances
+from minigen.models.diffusion.analytic_dpm import analytic, fitted, shares, variances
 from minigen.models.diffusion.ddpm import DDPM
 
 RNG = np.random.default_rng
@@ -30,33 +31,47 @@ def exact(s, world):
 def test_variances_are_what_is_left_of_the_image_before(name):
     s = SCHEDULES[name]
     gamma, best = exact(s, World(s))
-    np.testing.assert_allclose(variances(s, gamma)[1:], best[1:], rtol=1e-9)  # eq: analytic-dpm
-    assert (best[2:] > s.beta_tilde[2:]).all() and (best[1:] < s.beta[1:] / s.alpha[1:]).all()
+    np.testing.assert_allclose(variances(s, 1 - gamma)[1:], best[1:], rtol=1e-9)  # eq: analytic-dpm
+    assert (best[2:] > s.beta_tilde[2:]).all() and (best[1:] < s.beta[1:]).all()
 
 
-def test_their_bounds_are_one_image_and_white_noise():
+def test_one_image_and_white_noise_give_the_choices_of_ddpm():
     s = SCHEDULES["long steps"]
-    for beyond in (0, 0.5):
-        np.testing.assert_allclose(variances(s, np.full(s.T + 1, 1 + beyond)), s.beta_tilde)
-        np.testing.assert_allclose(variances(s, np.full(s.T + 1, -beyond)), s.beta / s.alpha)
+    one, rng = np.full((50, 1, 2, 2), 0.3), RNG(0)
+    knows = DDPM(lambda x_t, t: tensor((x_t.numpy() - s.alpha_bar[t[0]] ** 0.5 * 0.3)
+                                       / (1 - s.alpha_bar[t[0]]) ** 0.5), s)
+    np.testing.assert_allclose(fitted(knows, one, rng).sigma2, s.beta_tilde, atol=1e-12)
+    white = DDPM(lambda x_t, t: (1 - s.alpha_bar[t[0]]) ** 0.5 * x_t, s)  # E[ε | x_t]
+    x_0 = rng.standard_normal((20_000, 1, 2, 2))
+    of_a_share = (s.beta**2 / (s.alpha * (1 - s.alpha_bar + 1e-30)))[1:]
+    for best in (analytic(white, x_0, rng), fitted(white, x_0, rng)):
+        off = np.abs(best.sigma2 - s.beta)[1:]  # of means of squares, their deviation √2 or less
+        assert (off < 4 * of_a_share * (2 / x_0.size) ** 0.5).all()
 
 
 def test_what_is_known_of_the_noise_is_measured():
     s = SCHEDULES["long steps"]
     world, n = World(s), 20_000
-    measured = known_noise(DDPM(world.plain, s), world.draw(n, RNG(0)), RNG(1))
+    known, missed = shares(DDPM(world.plain, s), world.draw(n, RNG(0)), RNG(1))
     gamma, _ = exact(s, world)
-    # ‖E[ε | x_t]‖² is a sum of squares of normals: its deviation is at most √2 times its mean
-    assert (np.abs(measured - gamma) < 4 * gamma * (2 / n) ** 0.5).all()  # eq: analytic-dpm
+    # both are means of sums of squares of normals, of deviation at most √2 times their means
+    assert (np.abs(known - gamma) < 4 * gamma * (2 / n) ** 0.5).all()  # eq: analytic-dpm
+    assert (np.abs(missed - (1 - gamma))[1:] < 4 * (1 - gamma)[1:] * (2 / n) ** 0.5).all()
 
 
 def test_no_other_variances_bound_as_closely():
     s = SCHEDULES["long steps"]
     world = World(s)
     x = np.round(127.5 * (world.draw(4000, RNG(0)) + 1)).clip(0, 255) / 127.5 - 1
-    model = analytic(DDPM(world.plain, s), world.draw(4000, RNG(1)), RNG(2))
-    bound = lambda sigma2: DDPM(world.plain, s, sigma2).bound(x, RNG(3))[0].numpy().mean()
-    least = bound(model.sigma2)
-    for factor in (0.8, 0.95, 1.05, 1.25):
-        assert bound(factor * model.sigma2) > least
-    assert bound(s.beta) > least + 0.1 and bound(s.beta_tilde) > least + 0.1
+    others = world.draw(4000, RNG(1))
+    for factor in (0.7, 1, 1.3):  # of what a network says that would be the best
+        says = lambda *some, factor=factor: factor * world.plain(*some)
+        model = fitted(DDPM(says, s), others, RNG(2))
+        bound = lambda sigma2, says=says: DDPM(says, s, sigma2).bound(x, RNG(3))[0].numpy().mean()
+        least, papers = bound(model.sigma2), analytic(DDPM(says, s), others, RNG(2)).sigma2
+        for other in (0.8, 0.95, 1.05, 1.25):
+            assert bound(other * model.sigma2) > least
+        assert bound(s.beta) > least + 0.1 and bound(s.beta_tilde) > least + 0.1
+        assert abs(bound(papers) - least) < 0.05 if factor == 1 else bound(papers) > least + 0.1
+    with pytest.raises(ValueError, match="at least one image"):
+        fitted(DDPM(world.plain, s), x[:0], RNG(0))

@@ -1,5 +1,6 @@
 """PaLM-E: sentences that hold what is perceived, what their loss counts, and worlds of blocks."""
 
+import colorsys
 import itertools
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from minigen import nn, optim
 from minigen.data import blocks, scenes
 from minigen.models.multimodal.language_model import LanguageModel
-from minigen.models.multimodal.palm_e import OfImages, OfStates, PaLME
+from minigen.models.multimodal.palm_e import ImageEncoder, PaLME, StateEncoder
 from minigen.train import descend
 
 RNG = np.random.default_rng
@@ -17,8 +18,8 @@ TEXTS = np.array([[1, EMB, EMB, EMB, EMB, EMB, 2, 3], [EMB, EMB, EMB, 4, EMB, EM
 
 
 def palm_e(depth=2):
-    return PaLME(V, T, EMB, {"state": OfStates(3, D, RNG(1)),
-                             "image": OfImages(4, D, (8, 8, 8), RNG(2))}, D, depth, 2, RNG(0))
+    return PaLME(V, T, EMB, {"state": StateEncoder(3, D, RNG(1)),
+                             "image": ImageEncoder(4, D, (8, 8, 8), RNG(2))}, D, depth, 2, RNG(0))
 
 
 def observed(n=2, first="state"):
@@ -46,8 +47,26 @@ def test_without_observations_it_is_the_language_model():
     assert model.loss(w).item() == pytest.approx(
         -model.log_prob(w).item() / 5, rel=1e-6)  # four words and the end
     np.testing.assert_array_equal(model.scores(w).numpy(), LanguageModel.scores(model, w).numpy())
-    with pytest.raises(ValueError, match=r"have \[1\] signs .* are 5 vectors"):
-        model.scores(np.where(w == 5, EMB, w), observed(1))
+    signs = np.where(w == 5, EMB, w)
+    for call in (model.scores, model.loss, model.go_on):
+        with pytest.raises(ValueError, match="have 1 signs .* are 5 vectors"):
+            call(signs, observed(1))
+    with pytest.raises(ValueError, match="observations are sound, but .* for state, image"):
+        model.scores(w, {"sound": w})
+    with pytest.raises(ValueError, match="no word stands behind the first n of 1 texts"):
+        model.loss(w, n=[6])
+    for p in nn.parameters(model).values():
+        p.data = p.data.astype(np.float64)
+    assert model.scores(w).dtype == np.float64
+
+
+def test_a_sign_that_it_writes_itself_is_a_word():
+    model, given = palm_e(), observed()
+    longer = np.pad(TEXTS[:1, :6], ((0, 0), (0, 2)), constant_values=EMB)
+    seen = model.perceive(1, {kind: o[:1] for kind, o in given.items()})
+    x = model.sentence(longer, seen).numpy()[0, 6:]
+    np.testing.assert_allclose(
+        x, (model.embed.weight.numpy()[EMB] + model.place.weight.numpy()[6:]), rtol=1e-6)
 
 
 def test_only_words_behind_the_prompt_count():
@@ -102,6 +121,14 @@ def test_worlds_stand_and_look_as_they_are():
             assert levels == list(range(len(levels)))
         vivid = (image.max(0) - image.min(0)) > 80  # no ground is
         assert vivid.sum() == there.sum() * (blocks.SIDE - 1) ** 2
+        left = np.flatnonzero(vivid.any(0))[0] - blocks.SIDE * world[there, 0].min()
+        for block in np.flatnonzero(there):
+            column, level = world[block]
+            r, g, b = image[:, scenes.SIZE - 2 - blocks.SIDE * level - 4,
+                            left + blocks.SIDE * column + 2] / 255
+            hue = 360 * colorsys.rgb_to_hsv(r, g, b)[0]
+            off = (hue - scenes.COLOURS[blocks.NAMES[block]] + 180) % 360 - 180
+            assert abs(off) < 7
 
 
 def test_answers_are_true_and_commands_do_what_is_asked_soonest():
@@ -116,7 +143,31 @@ def test_answers_are_true_and_commands_do_what_is_asked_soonest():
         if blocks.under(world, one) == other:
             continue
         assert blocks.steps(world, one, other) == shortest(world, one, other)
-        assert blocks.obey(world, f"grasp {blocks.NAMES[one]} block and put") is None
+
+
+def test_questions_are_about_what_is_there_and_answers_are_right():
+    rng, kinds = RNG(5), set()
+    for world in blocks.worlds(rng, 300):
+        told = dict(text.split(" on ") for text in blocks.words(world, rng)[:-2].split(" . "))
+        question, answer = blocks.ask(world, rng)
+        first, *onto = (word for word in question.split() if word in blocks.NAMES)
+        one, kind = blocks.NAMES.index(first), question.split(first)[0]
+        kinds.add(kind)
+        if kind == "what is on ":
+            right = [f"{name} block" for name, under in told.items() if under == first]
+            assert [answer] == (right or ["nothing"])
+        else:
+            now = blocks.obey(world, answer)
+            assert now is not None and told[first] not in onto
+            free = not len(blocks.above(world, one))
+            if not onto:
+                assert (answer == f"grasp {first} block") == free
+                assert free or len(blocks.above(now, one)) == len(blocks.above(world, one)) - 1
+            else:
+                other = blocks.NAMES.index(onto[0])
+                assert blocks.steps(world, one, other) == 1 + (
+                    0 if blocks.under(now, one) == other else blocks.steps(now, one, other))
+    assert kinds == {"what is on ", "how to grasp ", "how to put "}
 
 
 def shortest(world, one, other):
@@ -138,6 +189,9 @@ def shortest(world, one, other):
 
 
 @pytest.mark.parametrize("said", ["", "nothing", "first grasp red block", "grasp pink block",
+                                  "grasp block", "first grasp block", "grasp yellow block green",
+                                  "yellow first grasp block", "grasp yellow block and put",
+                                  "grasp yellow block and put it on block",
                                   "grasp green block and put it on green block",
                                   "grasp blue block and put it on red block"])
 def test_what_cannot_be_obeyed_is_not(said):

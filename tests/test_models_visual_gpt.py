@@ -39,6 +39,18 @@ def test_gates_are_the_shares_of_language_and_image():
         assert keeps and takes or slope > 0.1  # what may open the other gate again
 
 
+def test_words_look_at_the_image_between_each_other_and_their_mlp():
+    model, x = visual_gpt(), images(2)
+    (block, _), look = model.lm.blocks, model.looks[0]
+    model.lm.blocks, model.looks = [block], [look]
+    a = block.norm_1(model.lm.read(WORDS))
+    H = model.lm.read(WORDS) + block.attention(a, a, a, is_causal=True)
+    h = look(H, model.look(x))
+    h = h + block.mlp(block.norm_2(h))
+    np.testing.assert_allclose(model.scores(WORDS, x).numpy(),
+                               model.lm.out(model.lm.norm(h)).numpy(), atol=1e-5)
+
+
 def test_words_see_the_image_and_those_before_them():
     model, x = visual_gpt(), images(2)
     s = model.scores(WORDS, x).numpy()

@@ -37,15 +37,15 @@ def worlds(rng, n):
     return w
 
 
-def draw(worlds, rng):
-    """Images of worlds (N, 6, 2), on dark or light ground, the table a little to the left or right:
-    uint8 (N, 3, 32, 32)."""
-    n = len(worlds)
+def draw(some, rng):
+    """Images of some worlds (N, 6, 2), on dark or light ground, all blocks a little more to the
+    left or right: uint8 (N, 3, 32, 32)."""
+    n = len(some)
     ground = rng.integers(2, size=n)
     x, axis = background(rng, ground), np.arange(SIZE)
     left = rng.integers(0, SIZE - COLUMNS * SIDE + 1, n)
     x[:, :, -2:] = np.where(ground, 0.35, 0.65)[:, None, None, None]
-    for block, (column, level) in enumerate(worlds.transpose(1, 2, 0)):
+    for block, (column, level) in enumerate(some.transpose(1, 2, 0)):
         across = axis - (left + SIDE * column)[:, None]  # pixels from the block's left side
         down = axis - (SIZE - 2 - SIDE * (level + 1))[:, None]  # and from its top
         inside = [(0 <= at) & (at < SIDE - 1) for at in (across, down)]
@@ -66,7 +66,7 @@ def under(world, block):
     """The block on which a block lies, or None if that is the table."""
     column, level = world[block]
     there = np.flatnonzero((world[:, 0] == column) & (world[:, 1] == level - 1))
-    return there[0] if len(there) and level else None
+    return there[0] if len(there) else None
 
 
 def words(world, rng):
@@ -98,18 +98,18 @@ def steps(world, block, onto):
 def obey(world, said):
     """The world after a command, in which a block that is grasped first is put on the table; None
     if it is none, or one that cannot be obeyed: only what nothing lies on is grasped or put on."""
-    said = said.split()
+    said, now = said.split(), world.copy()
     blocks = [NAMES.index(word) for word in said if word in NAMES]
     free = all(world[block, 1] >= 0 and not len(above(world, block)) for block in blocks)
-    now, kind = world.copy(), [word for word in said if word not in NAMES]
     if not free or len(set(blocks)) < len(blocks):
         return None
-    if kind == "first grasp block".split():
+    kind = " ".join("*" if word in NAMES else word for word in said)
+    if kind == "first grasp * block":
         empty = np.setdiff1d(np.arange(COLUMNS), np.delete(world[:, 0], blocks))
         now[blocks[0]] = empty[0], 0
-    elif kind == "grasp block and put it on block".split():
+    elif kind == "grasp * block and put it on * block":
         now[blocks[0]] = world[blocks[1]] + [0, 1]
-    elif kind != "grasp block".split():
+    elif kind != "grasp * block":
         return None
     return now
 

@@ -8,11 +8,9 @@ Each layer is called with the input x and with `at`, which says where: `Whole`, 
 once, or a `Place`, one row or pixel of it, when the others have been computed before.
 """
 
-import numpy as np
-
 from minigen.nn.layers import Conv2d
 from minigen.ops import pad
-from minigen.tensor import tensor
+from minigen.tensor import tensor, xp
 
 
 class Shifted:
@@ -82,5 +80,5 @@ class Place:
 
     def _array(self, layer, x, size):
         if layer not in self.layers:
-            self.layers[layer] = np.zeros((*x.shape[:2], *size), x.dtype)
+            self.layers[layer] = xp(x.data).zeros((*x.shape[:2], *size), x.dtype)
         return self.layers[layer]

@@ -1,7 +1,7 @@
 """Selections: ops that pick elements by slices, integers and masks.
 
-An array of integers that lies on a device picks modulo the axis's length what lies beyond it: only
-there could be seen that it does. One of the host is checked before it is copied there.
+On a device an integer beyond its axis's length picks modulo it: to see that it does, an array would
+have to be read. One of the host is checked before it is copied there.
 """
 
 import math
@@ -9,6 +9,7 @@ import math
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
+from minigen.operands import lifted
 from minigen.operation import op
 from minigen.tensor import Tensor, recording, xp
 
@@ -65,24 +66,25 @@ def getitem(x, index):
     arrays = (Tensor, list, tuple, range)
     index = tuple(integer_array(i) if isinstance(i, arrays) else i for i in index)
     if isinstance(x, Tensor) and xp(x.data) is not np and _repeats(index):
-        _check(index, x.shape)
+        _check_index(index, x.shape)
     return _getitem(x, index=index)
 
-def _check(index, shape):
+def _check_index(index, shape):
     """IndexError for an integer array of the host that points beyond its axis."""
+    axes = lambda i: i.ndim if _mask(i) else i is not None and not isinstance(i, bool)
     axis = 0
     for k, i in enumerate(index):
         if i is Ellipsis:
-            rest = [getattr(j, "ndim", 1) if _mask(j) else j is not None for j in index[k + 1:]]
-            axis = len(shape) - sum(rest)
-        elif _mask(i):
-            axis += i.ndim
-        elif i is not None:
-            if isinstance(i, np.ndarray) and i.size and not (
-                    -shape[axis] <= i.min() and i.max() < shape[axis]):
-                raise IndexError(f"getitem: indices are {i.min()} … {i.max()}, but axis {axis} of "
-                                 f"{shape} has length {shape[axis]}")
-            axis += 1
+            axis = len(shape) - sum(map(axes, index[k + 1:]))
+            continue
+        if axis < len(shape) and isinstance(i, np.ndarray) and not _mask(i):
+            _check_integers("getitem", i, shape, axis)
+        axis += axes(i)
+
+def _check_integers(name, i, shape, axis):
+    if i.size and not (-shape[axis] <= i.min() and i.max() < shape[axis]):
+        raise IndexError(f"{name}: indices are {i.min()} … {i.max()}, but axis {axis} of {shape} "
+                         f"has length {shape[axis]}")
 
 def _mask(i):
     return hasattr(i, "dtype") and i.dtype == bool
@@ -97,12 +99,18 @@ def along(x, axis, index):
     return (*[slice(None)] * normalize_axis_index(axis, x.ndim), index)
 
 @op
-def take_along_axis(x, *, indices, axis=-1):
-    """The elements of x at integer `indices`, which have x's shape but for the length of `axis`."""
-    return xp(x).take_along_axis(x, xp(x).asarray(indices), axis)
-@take_along_axis.vjp
-def take_along_axis(g, _x, *, indices, axis):
+def _take_along_axis(x, *, indices, axis): return xp(x).take_along_axis(x, indices, axis)
+@_take_along_axis.vjp
+def _take_along_axis(g, _x, *, indices, axis):
     return _add_along_axis(g, indices=indices, axis=axis, shape=_x.shape)
+
+@lifted("x")
+def take_along_axis(x, indices, axis=-1):
+    """The elements of x at integer `indices`, which have x's shape but for the length of `axis`."""
+    indices = integer_array(indices)
+    if xp(x.data) is not np and isinstance(indices, np.ndarray) and indices.ndim == x.ndim:
+        _check_integers("take_along_axis", indices, x.shape, normalize_axis_index(axis, x.ndim))
+    return _take_along_axis(x, indices=indices, axis=axis)
 
 @op
 def _add_along_axis(g, *, indices, axis, shape):
@@ -117,4 +125,4 @@ def _add_along_axis(g, *, indices, axis, shape):
     return out
 @_add_along_axis.vjp
 def _add_along_axis(gg, *, indices, axis, shape):
-    return take_along_axis(gg, indices=indices, axis=axis)
+    return _take_along_axis(gg, indices=indices, axis=axis)

@@ -159,8 +159,9 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
     if t.shape != expected:
         raise ValueError(f"cross_entropy: logits {logits.shape} need integer targets of shape "
                          f"{expected}, got {t.shape}")
-    counts = placed(t != ignore_index, logits.data)
-    t = placed(integers("cross_entropy", xp(t).where(t != ignore_index, t, 0), C), logits.data)
+    counts = t != ignore_index
+    t = placed(integers("cross_entropy", xp(t).where(counts, t, 0), C), logits.data)
+    counts = placed(counts, logits.data)
     if w is None and not label_smoothing:
         nll = _cross_entropy(logits, t=t) if axis else _cross_entropy(
             logits.reshape(1, C), t=t.reshape(1)).reshape(())

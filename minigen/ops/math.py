@@ -224,11 +224,12 @@ def _comparison(name, symbol):
         a, b = (v.data if isinstance(v, Tensor) else v.item() if isinstance(v, np.generic)
                 else v if isinstance(v, (int, float)) else as_array(v, f"{name}: {key}: ")
                 for key, v in (("a", a), ("b", b)))
-        like = next((v for v in (a, b) if xp(v) is not np), None)
-        if like is not None:
+        m = xp(a, b)
+        if m is not np:
+            like = b if xp(a) is np else a
             a, b = (placed(v, like) if isinstance(v, np.ndarray) else v for v in (a, b))
         try:
-            return Tensor(xp(a, b).asarray(getattr(xp(a, b), name)(a, b)))
+            return Tensor(m.asarray(getattr(m, name)(a, b)))
         except ValueError as e:
             raise ValueError(f"{name}(a: {np.shape(a)}, b: {np.shape(b)}): {e}") from e
     compare.__name__ = name

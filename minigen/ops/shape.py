@@ -1,7 +1,7 @@
 """Views, joins and parts: ops that move numbers without changing them."""
 
 import math
-from operator import index
+import operator
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
@@ -95,9 +95,11 @@ def _roll(x, *, shift, axis): return xp(x).roll(x, shift, axis)
 @_roll.vjp
 def _roll(g, *, shift, axis): return _roll(g, shift=tuple(-s for s in shift), axis=axis)
 
+@lifted("x")
 def roll(x, shift, axis=None):
     """x turned around by `shift` places along the axis, or several (the flat x by default)."""
-    return _roll(x, shift=tuple(map(index, np.ravel(shift).tolist())), axis=axis)
+    shift = tuple(map(operator.index, integer_array(shift).ravel().tolist()))
+    return _roll(x, shift=shift, axis=axis)
 
 @op
 def tril(x, *, k=0): return xp(x).tril(x, k)

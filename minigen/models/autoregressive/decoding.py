@@ -33,6 +33,7 @@ def top_n(s, n):
     """Scores in which all but the n highest are −∞. Of equal ones the first are kept."""
     if not 1 <= n <= s.shape[-1]:
         raise ValueError(f"top_n: n must lie in 1…{s.shape[-1]}, got {n}")
+    s = as_array(s)
     return xp(s).where(_rank(s) < n, s, -np.inf)  # eq: top-n-sampling
 
 
@@ -40,6 +41,7 @@ def top_p(s, p):
     """Scores in which all are −∞ but the fewest whose probabilities sum to p or more, 0 < p ≤ 1."""
     if not 0 < p <= 1:
         raise ValueError(f"top_p: p must lie in (0, 1], got {p}")
+    s = as_array(s)
     m, rank, probs = xp(s), _rank(s), softmax(s.astype(np.float64), -1).data
     rest = m.cumsum(m.sort(probs, -1), -1)[..., ::-1]  # of each and the less probable ones
     most = (1 - p) * (1 + 1e-9)  # that may be left out; sums that equal p differ by rounding

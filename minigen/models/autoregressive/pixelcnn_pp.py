@@ -94,7 +94,7 @@ class PixelCNNpp:
         return -mean(self.log_prob(x))
 
     def sample(self, n, rng):
-        """n images: integers (n, C, H, W)."""
+        """n images: integers (n, C, H, W), on the host."""
         return self.complete(np.zeros((n, *self.shape), int), False, rng)
 
     def complete(self, x, known, rng):

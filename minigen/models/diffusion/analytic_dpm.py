@@ -4,16 +4,21 @@ Of the reverse steps N(μ_θ(x_t, t), σ_t² I) those bound −log p_θ most clo
 
     σ_t² = E ‖x_{t−1} − μ_θ(x_t, t)‖² / d        x_t, x_{t−1} of images and their noise, d values
 
-With the best network, ε_θ = E[ε | x_t], that is
+           = β̃_t + β_t² / (α_t (1 − ᾱ_t)) · E ‖ε − ε_θ(x_t, t)‖² / d
 
-    σ_t² = β̃_t + β_t² / (α_t (1 − ᾱ_t)) · (1 − Γ_t)        Γ_t = E ‖ε_θ(x_t, t)‖² / d
+The last mean is the share of the noise that the network misses. The best, ε_θ = E[ε | x_t], misses
 
-so a number Γ_t is measured for each t, and nothing learnt. It lies in [0, 1]: all of the noise is
-known where there is one image only, which gives β̃_t; none of white noise, which gives β_t / α_t.
-The longer the steps, the further these are apart, and the more it matters.
+    1 − Γ_t,    Γ_t = E ‖ε_θ(x_t, t)‖² / d
 
-Differs from the paper: it writes √(1 − ᾱ_t) times the score for −ε_θ, and has a formula for the
-steps of DDIM too.
+so one number is measured for each t, and nothing learnt. Nothing is missed where there is one image
+only, and σ_t² is β̃_t; of white noise ᾱ_t, and σ_t² is β_t: the two choices of ddpm.py. Between
+them, the longer the steps, the further they are apart.
+
+Γ_t is the paper's; of a network that is not the best, what it misses is more than 1 − Γ_t, and can
+be measured as well (Bao, Li, Sun, Zhu & Zhang 2022, "imperfect mean").
+
+Differs from the paper: it writes −√(1 − ᾱ_t) times the score for ε_θ, clips what samples take by
+the range of the data, and has a formula for the steps of DDIM too.
 """
 
 import numpy as np
@@ -24,25 +29,37 @@ from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.schedule import over
 
 
-def variances(schedule, gamma):
-    """σ_t² (T + 1,) of the Γ_t (T + 1,). Beyond 0 and 1, where a network that is not the best may
-    be, Γ counts as these."""
+def variances(schedule, missed):
+    """σ_t² (T + 1,) of the shares of the noise that are missed, (T + 1,)."""
     s = schedule
-    unknown = 1 - np.clip(gamma, 0, 1)  # the share of the noise that x_t does not tell
-    return s.beta_tilde + over(s.beta**2, s.alpha * (1 - s.alpha_bar)) * unknown  # eq: analytic-dpm
+    return s.beta_tilde + over(s.beta**2, s.alpha * (1 - s.alpha_bar)) * missed  # eq: analytic-dpm
 
 
-def known_noise(model, x_0, rng, *given):
-    """Γ_t (T + 1,) by images x_0 (N, C, H, W), each with one noise for each t of a DDPM's."""
-    x_0, gamma = tensor(x_0), np.ones(model.schedule.T + 1)
+def shares(model, x_0, rng, *given):
+    """Γ_t and E ‖ε − ε_θ‖² / d of a DDPM, each (T + 1,), averaged over images x_0 (N, C, H, W) with
+    a noise of each for every t. ValueError for no images."""
+    x_0, T = tensor(x_0), model.schedule.T
+    if not len(x_0):
+        raise ValueError("analytic_dpm: means are of at least one image, got none")
+    gamma, missed = np.ones(T + 1), np.zeros(T + 1)
     with no_grad():
-        for t in range(1, model.schedule.T + 1):
-            x_t = model.q_sample(x_0, t, noise(rng, x_0))
-            gamma[t] = mean(square(model.eps(x_t, t, *given))).item()  # eq: analytic-dpm
-    return gamma
+        for t in range(1, T + 1):
+            eps = noise(rng, x_0)
+            said = model.eps(model.q_sample(x_0, t, eps), t, *given)
+            gamma[t] = mean(square(said)).item()  # eq: analytic-dpm
+            missed[t] = mean(square(eps - said)).item()
+    return gamma, missed
 
 
 def analytic(model, x_0, rng, *given):
-    """The DDPM `model` with the best variances for images like x_0 (N, C, H, W)."""
-    gamma = known_noise(model, x_0, rng, *given)
-    return DDPM(model.net, model.schedule, variances(model.schedule, gamma))
+    """The DDPM `model` with the paper's variances, by images like x_0 (N, C, H, W); where Γ_t is
+    more than 1 with β̃_t."""
+    gamma, _ = shares(model, x_0, rng, *given)
+    missed = np.maximum(1 - gamma, 0)
+    return DDPM(model.net, model.schedule, variances(model.schedule, missed))
+
+
+def fitted(model, x_0, rng, *given):
+    """The DDPM `model` with the best variances whatever its network says, likewise."""
+    _, missed = shares(model, x_0, rng, *given)
+    return DDPM(model.net, model.schedule, variances(model.schedule, missed))

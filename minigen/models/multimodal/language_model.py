@@ -74,6 +74,10 @@ class Texts:
         """n texts: integers (n, T). `choose`: a rule of decoding.py."""
         return decoding.generate(self.step, *self.start(n, *given), self.T, choose, rng)
 
+    def describe(self, x, rng=None, choose=decoding.greedy):
+        """What is said of x, which is given: integers (N, T). `choose`: a rule of decoding.py."""
+        return self.sample(len(x), rng, x, choose=choose)
+
     def go_on(self, w, *given, rng=None, choose=decoding.greedy):
         """Texts that begin with the words of w, integers (N, T), 0 from where they are to go on:
         (N, T)."""
@@ -180,7 +184,3 @@ class Shown(Texts):
     def read_on(self, state, w):
         """As in `Texts`."""
         return self.lm.read_on(state, w)
-
-    def describe(self, x, rng=None, choose=decoding.greedy):
-        """What is said of x: integers (N, T). `choose`: a rule of decoding.py."""
-        return self.sample(len(x), rng, x, choose=choose)

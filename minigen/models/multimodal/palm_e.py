@@ -2,8 +2,8 @@
 
     p_θ(w_{n+1}, …, w_L | w_1, …, w_n) = Π_{l>n} p_θ(w_l | x_1, …, x_{l−1})
 
-    x_l = γ(w_l) of a word; of ⟨emb⟩, φ_j(O_j)_i: the vectors that encoders φ make of what is
-          perceived, O_1, O_2, …, stand one after another where this word does
+    x_l = γ(w_l) for a word; for the i-th ⟨emb⟩ of a text the i-th of the vectors φ_1(O_1),
+          φ_2(O_2), … which encoders φ make of what is perceived
 
     loss: −log p_θ of a word after the first n, averaged over these of all texts
 
@@ -12,22 +12,25 @@ read as words are, with that of their place; a text may hold several observation
 language model that knows what to do in a world that is told goes on to one that is seen; and if
 what it says is a command, that is obeyed, and it is asked again about what is then seen.
 
-Differs from the paper: images are read by convolutions in place of a ViT, both begin with new
-weights; each part of a state is a vector; the language model is small, and all of it learns.
+Differs from the paper: images are read by convolutions in place of a ViT; encoders and language
+model begin with new weights; each part of a state is a vector, there a state is one.
 """
 
 from types import MappingProxyType
 
 import numpy as np
 
-from minigen import concatenate, gelu, max_pool2d, nn, no_grad, sum, swapaxes, tensor, where
+from minigen import concatenate, gelu, nn, no_grad, sum, tensor, where
 from minigen.models.multimodal.language_model import LanguageModel
+from minigen.models.multimodal.llava import Encoder
+from minigen.ops.math import floats
+from minigen.tensor import xp
 
 NOTHING = MappingProxyType({})  # to be perceived
 STD = 0.2  # of the first vectors of places
 
 
-class OfStates:
+class StateEncoder:
     """φ of states of m parts, d numbers each: (N, m, d) → a vector for each, (N, m, D)."""
 
     def __init__(self, d, D, rng=None):
@@ -38,22 +41,18 @@ class OfStates:
         return self.mlp(tensor(s))
 
 
-class OfImages:
+class ImageEncoder:
     """φ of images (N, 3, H, W) in [−1, 1]: a vector for each of the m squares of 8×8 pixels,
-    (N, m, D)."""
+    (N, m, D). TypeError for bytes."""
 
     def __init__(self, m, D, widths=(32, 64, 64), rng=None):
-        layers, C = [], 3
-        for K in widths:
-            layers += [nn.Conv2d(C, K, 3, padding=1, rng=rng), nn.GroupNormSiLU(8, K),
-                       lambda h: max_pool2d(h, 2)]
-            C = K
-        self.body, self.psi = nn.Sequential(*layers), nn.Linear(C, D, rng=rng)
+        self.squares = Encoder(D, widths, rng)
         self.place = nn.Embedding(m, D, rng, STD)
 
     def __call__(self, x):
-        z = swapaxes(self.body(tensor(x)).flatten(2), 1, 2)  # (N, m, C)
-        return self.psi(z) + self.place.weight
+        x = tensor(x)
+        floats("ImageEncoder", x)
+        return self.squares.scores(x) + self.place.weight
 
 
 class PaLME(LanguageModel):
@@ -69,8 +68,13 @@ class PaLME(LanguageModel):
         self.sign, self.encoders = sign, encoders
 
     def perceive(self, n, observations):
-        """φ_1(O_1), φ_2(O_2), … of n texts, one after another: (n, S, D)."""
-        nothing = tensor(np.empty((n, 0, self.D), np.float32))
+        """φ_1(O_1), φ_2(O_2), … of n texts, one after another: (n, S, D). ValueError for a kind
+        without an encoder."""
+        if unknown := set(observations) - set(self.encoders):
+            raise ValueError(f"PaLME: observations are {', '.join(unknown)}, but the encoders are "
+                             f"for {', '.join(self.encoders)}")
+        like = nn.like(self)
+        nothing = tensor(xp(like).empty((n, 0, self.D), like.dtype))
         return concatenate([nothing, *(self.encoders[kind](o) for kind, o in observations.items())],
                            axis=1)
 
@@ -88,21 +92,31 @@ class PaLME(LanguageModel):
 
     def scores(self, w, observations=NOTHING):
         """As in `Texts`. ValueError unless a text has as many signs as its observations have
-        vectors, or none."""
+        vectors."""
         seen = self.perceive(len(w), observations)
-        signs = (w == self.sign).sum(1)
-        if not np.isin(signs, (0, seen.shape[1])).all():
-            raise ValueError(f"PaLME.scores: texts have {sorted({*signs.tolist()})} signs of what "
-                             f"is perceived, but their observations are {seen.shape[1]} vectors")
+        self._check(w, seen.shape[1])
         h = self.sentence(w, seen)
         return self.out(self.norm(self._go_on(h, self.nothing(len(w)))[0]))
 
+    def go_on(self, w, observations=NOTHING, **options):
+        """As in `Texts`. ValueError as for `scores`."""
+        self._check(w, self.perceive(len(w), observations).shape[1])
+        return super().go_on(w, observations, **options)
+
+    def _check(self, w, vectors):
+        signs = sorted({*(w == self.sign).sum(1).tolist()})
+        if signs not in ([], [vectors]):
+            raise ValueError(f"PaLME: texts have {', '.join(map(str, signs))} signs of what is "
+                             f"perceived, but their observations are {vectors} vectors")
+
     def loss(self, w, observations=NOTHING, n=0):
         """−log p_θ of a word after the first n of texts w (N, T), averaged over all these, their
-        ends included. n: integers (N,)."""
+        ends included. n: integers (N,). ValueError if there are none."""
         surprise = self.surprise(w, observations)
         place, length = np.arange(self.T), (w > 0).sum(1, keepdims=True)
         told = (place >= np.reshape(n, (-1, 1))) & (place <= length)
+        if not told.any():
+            raise ValueError(f"PaLME.loss: no word stands behind the first n of {len(w)} texts")
         return sum(surprise * told) / told.sum()  # eq: palm-e-loss
 
     @no_grad()

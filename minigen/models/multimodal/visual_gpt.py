@@ -3,16 +3,16 @@
     I = LN(W f(x)) + c            f: an image encoder that stays as it is; c: learnt, for each place
 
 In each block of the language model, between words looking at each other and their MLP, words look
-at the image. Each number of H, what they know by then, is a gate for itself:
+at the image. Each number of H, what they know so far, sets two gates of its own:
 
     H ← B_lan ⊙ H + B_vis ⊙ attention(LN(H), I)
     B_vis = σ(H) 1[σ(H) > τ],    B_lan = (1 − σ(H)) 1[1 − σ(H) > τ],    0 ≤ τ < ½
 
 so it is how much a place keeps of language and how much it takes from the image; less than τ is
 nothing. Never are both gates shut, and where one is, the other still passes its gradient on to H,
-which may open it again: a self-resurrecting activation unit. All of it but f goes down
+which may open it again: a self-resurrecting activation unit.
 
-    loss: −Σ_t log p_θ(w_t | w_1, …, w_{t−1}, I), averaged over images
+    loss: −Σ_t log p_θ(w_t | w_1, …, w_{t−1}, I), averaged over images; it trains all but f
 
 Differs from the paper: the encoder is a small CLIP's, there a transformer on what a detector finds,
 whose three layers are all looked at; a small language model in place of GPT-2.
@@ -21,9 +21,10 @@ whose three layers are all looked at; a small language model in place of GPT-2.
 import numpy as np
 
 from minigen import nn, no_grad, sigmoid, tensor
-from minigen.models.multimodal.language_model import Shown
+from minigen.models.multimodal.language_model import Texts
+from minigen.ops.math import floats
 
-TAU = 0.2
+TAU = 0.2  # as in the paper
 
 
 class GatedLook:
@@ -39,15 +40,12 @@ class GatedLook:
         return lan * H + vis * self.attention(self.norm(H), I, I)  # eq: visual-gpt-srau
 
 
-class VisualGPT(Shown):
+class VisualGPT(Texts):
     """A language model `lm` and an `encoder` whose `features` of an image are (N, P, d), joined;
-    what `look` gives does not stand before the words, but beside them.
-
-    heads: attentions to the image in each block
-    """
+    `Texts` is given images (N, C, H, W). heads: attentions to the image in each block."""
 
     def __init__(self, encoder, lm, P, d, heads=4, rng=None):
-        self.encoder, self.lm = encoder, lm
+        self.encoder, self.lm, self.V, self.T = encoder, lm, lm.V, lm.T
         self.W, self.norm = nn.Linear(d, lm.D, rng=rng), nn.LayerNorm(lm.D)
         self.place = nn.Embedding(P, lm.D, rng)
         self.looks = [GatedLook(lm.D, heads, rng) for _ in lm.blocks]
@@ -58,9 +56,11 @@ class VisualGPT(Shown):
                               "looks": self.looks})
 
     def look(self, x):
-        """I of images x (N, C, H, W): (N, P, D)."""
+        """I of images x (N, C, H, W) in [−1, 1]: (N, P, D). TypeError for bytes."""
+        x = tensor(x)
+        floats("VisualGPT", x)
         with no_grad():
-            Z = self.encoder.features(tensor(x))
+            Z = self.encoder.features(x)
         return self.norm(self.W(Z)) + self.place.weight
 
     def scores(self, w, x):

@@ -138,7 +138,8 @@ class Flamingo(Texts):
     def start(self, n, x):
         """As in `Texts`. A state is the words read, r, and for each block the keys and values of
         all places so far."""
-        return (np.empty((n, 0), int), self.look(x), *self.lm.nothing(n)), np.zeros(n, int)
+        (words, *past), w = self.lm.start(n)
+        return (words, self.look(x), *past), w
 
     @no_grad()
     def read_on(self, state, w):

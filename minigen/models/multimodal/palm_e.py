@@ -123,8 +123,8 @@ class PaLME(LanguageModel):
     def start(self, n, observations=NOTHING):
         """As in `Texts`. A state is the words read, what is perceived, and for each block the keys
         and values of all places so far."""
-        words = np.empty((n, 0), int)
-        return (words, self.perceive(n, observations), *self.nothing(n)), np.zeros(n, int)
+        (words, *past), w = super().start(n)
+        return (words, self.perceive(n, observations), *past), w
 
     @no_grad()
     def read_on(self, state, w):

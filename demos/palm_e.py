@@ -17,10 +17,10 @@ samples.png: tasks seen as images, and what it said, step by step.
 
 import numpy as np
 
-from minigen import nn, optim, pictures, train
+from minigen import gelu, nn, optim, pictures, train
 from minigen.data import blocks, scenes, signed, unsigned
 from minigen.demo import Demo, cli
-from minigen.models.multimodal.palm_e import ImageEncoder, PaLME, StateEncoder
+from minigen.models.multimodal.palm_e import ImageEncoder, PaLME
 
 EMB = "<emb>"
 VOCABULARY = (*blocks.VOCABULARY, EMB)
@@ -61,7 +61,8 @@ def encode(texts):
 def main(argv=None):
     run = Demo("palm_e", __doc__, argv, data=("blocks",), batch=96, steps=5000, least=3)
     D, widths = 64, (8, 8, 8) if run.quick else (32, 64, 64)
-    encoders = {"state": StateEncoder(blocks.COLUMNS * len(blocks.NAMES), D),
+    encoders = {"state": nn.Sequential(nn.Linear(blocks.COLUMNS * len(blocks.NAMES), 4 * D), gelu,
+                                       nn.Linear(4 * D, D)),
                 "image": ImageEncoder(SQUARES, D, widths)}
     model = PaLME(len(VOCABULARY), LENGTH, VOCABULARY.index(EMB), encoders, D,
                   1 if run.quick else 3)

@@ -9,7 +9,7 @@ import pytest
 from minigen import nn, optim
 from minigen.data import blocks, scenes
 from minigen.models.multimodal.language_model import LanguageModel
-from minigen.models.multimodal.palm_e import ImageEncoder, PaLME, StateEncoder
+from minigen.models.multimodal.palm_e import ImageEncoder, PaLME
 from minigen.train import descend
 
 RNG = np.random.default_rng
@@ -18,7 +18,7 @@ TEXTS = np.array([[1, EMB, EMB, EMB, EMB, EMB, 2, 3], [EMB, EMB, EMB, 4, EMB, EM
 
 
 def palm_e(depth=2):
-    return PaLME(V, T, EMB, {"state": StateEncoder(3, D, RNG(1)),
+    return PaLME(V, T, EMB, {"state": nn.Linear(3, D, rng=RNG(1)),
                              "image": ImageEncoder(4, D, (8, 8, 8), RNG(2))}, D, depth, 2, RNG(0))
 
 

@@ -20,7 +20,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from minigen import concatenate, gelu, nn, no_grad, sum, tensor, where
+from minigen import concatenate, nn, no_grad, sum, tensor, where
 from minigen.models.multimodal.language_model import LanguageModel
 from minigen.models.multimodal.llava import Encoder
 from minigen.ops.math import floats
@@ -28,17 +28,6 @@ from minigen.tensor import xp
 
 NOTHING = MappingProxyType({})  # to be perceived
 STD = 0.2  # of the first vectors of places
-
-
-class StateEncoder:
-    """φ of states of m parts, d numbers each: (N, m, d) → a vector for each, (N, m, D)."""
-
-    def __init__(self, d, D, rng=None):
-        self.mlp = nn.Sequential(nn.Linear(d, 4 * D, rng=rng), gelu,
-                                 nn.Linear(4 * D, D, rng=rng))
-
-    def __call__(self, s):
-        return self.mlp(tensor(s))
 
 
 class ImageEncoder:
@@ -57,8 +46,9 @@ class ImageEncoder:
 
 class PaLME(LanguageModel):
     """A language model of words 0 … V − 1, of which `sign` is ⟨emb⟩. `encoders` maps each kind of
-    observation to its φ; `Texts` is given observations in the order in which a text holds them, a
-    dict from kinds to arrays (N, …), or none.
+    observation to its φ, which makes of N of them vectors (N, m, D): an `ImageEncoder`, or an MLP
+    of the parts of a state. `Texts` is given observations in the order in which a text holds them,
+    a dict from kinds to arrays (N, …), or none.
 
     D, depth, heads, std: as in `LanguageModel`
     """

@@ -246,14 +246,12 @@ class Module(types.ModuleType):
 
 
 def with_kernels_of_the_cpu(monkeypatch):
-    """Kernels compute by their versions for the CPU, those of optimisers by the reference, which
-    takes their numbers as arrays; what they are given and return is the device's as before."""
-    pick = Kernel._pick
-
+    """Kernels compute by their versions for the CPU, those of optimisers, on both devices, by the
+    reference, which takes their numbers as arrays; what they are given and return is the device's
+    as before."""
     def on_the_cpu(self, device):
-        if device is not ndarray:
-            return pick(self, device)
-        return functools.partial(call, self.reference if isinstance(self, Many) else self.cpu)
+        version = self.reference if isinstance(self, Many) else self.cpu
+        return functools.partial(call, version) if device is ndarray else version
     monkeypatch.setattr(Kernel, "_pick", on_the_cpu)
 
 

@@ -15,11 +15,13 @@ from minigen.models.autoregressive import decoding
 from minigen.models.autoregressive.linear_predictor import LinearPredictor
 from minigen.models.autoregressive.pixelcnn import pixelcnn
 from minigen.models.autoregressive.pixelcnn_pp import PixelCNNpp
+from minigen.models.autoregressive.rnn import RNN
 from minigen.models.classifier.lenet import LeNet
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
 from minigen.models.diffusion import schedule
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
+from minigen.models.diffusion.improved_ddpm import ImprovedDDPM
 from minigen.models.diffusion.super_resolution import super_resolution
 from minigen.models.gan import dcgan, gan, wgan_gp
 from minigen.models.multimodal.language_model import LanguageModel
@@ -87,6 +89,10 @@ MODELS = {
         lambda model, rng: model.loss(BYTES)),
     "ddpm": learner(lambda: DDPM(denoiser((1, 8, 8), widths=(8, 8), D=16), schedule.linear(50)),
                     (2 * IMAGES - 1,)),
+    "improved_ddpm": learner(
+        lambda: ImprovedDDPM(denoiser((1, 8, 8), (8, 8), D=16, outputs=2), schedule.linear(50)),
+        (2 * IMAGES - 1,)),
+    "rnn": learner(lambda: RNN(5, 8), (), lambda model, rng: -model.log_prob(WORDS).mean()),
     "super_resolution": learner(
         lambda: DDPM(super_resolution((1, 8, 8), (8, 8), D=16), schedule.linear(50)),
         (2 * IMAGES - 1, 2 * SMALL - 1), lambda model, x, y, rng: model.loss(x, rng, y)[0]),

@@ -31,9 +31,9 @@ def temperature(s, tau):
 
 def top_n(s, n):
     """Scores in which all but the n highest are −∞. Of equal ones the first are kept."""
+    s = as_array(s)
     if not 1 <= n <= s.shape[-1]:
         raise ValueError(f"top_n: n must lie in 1…{s.shape[-1]}, got {n}")
-    s = as_array(s)
     return xp(s).where(_rank(s) < n, s, -np.inf)  # eq: top-n-sampling
 
 

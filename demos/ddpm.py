@@ -64,7 +64,7 @@ def main(argv=None):
     filmed(run, "forward", forward)
 
     few = schedule.respaced(model.schedule, 3 if run.quick else run.args.sampling_steps, power=1.5)
-    # β̃, because β is too wide for long steps. Less of it if the network has learnt for long, as its
+    # β̃, because β is too wide for long steps. Less if the network has learnt for long, as its
     # errors are noise as well (exposure bias, Ning et al. 2023): with 0.8 and 1 Fréchet's distance
     # is 8.6 and 11 for MNIST, but 170 and 41 for glyphs, whose strokes then are too wide.
     sampler = DDPM(net, few, sigma2=few.beta_tilde * (1 if run.data.name == "glyphs" else 0.8))

@@ -8,7 +8,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from minigen import kernels
 from minigen.operands import lifted
 from minigen.operation import op
-from minigen.ops.indexing import take_along_axis
+from minigen.ops.indexing import along, take_along_axis
 from minigen.ops.math import LARGE, as_float, exp, floats, where
 from minigen.ops.shape import broadcast_to, flip, pad, reshape, squeeze
 from minigen.tensor import FLOATS, xp
@@ -102,7 +102,7 @@ def _before(x, axis):
     """For each element the product of those before it, of 1, 2, 4, … of them at a time."""
     def later(x, k):
         cut = [(0, 0)] * axis + [(k, 0)] + [(0, 0)] * (x.ndim - axis - 1)
-        return pad(x, cut, constant_values=1.0)[(slice(None),) * axis + (slice(n),)]
+        return pad(x, cut, constant_values=1.0)[along(x, axis, slice(n))]
 
     n, k = x.shape[axis], 1
     x = later(x, 1)

@@ -23,7 +23,7 @@ none for time.
 import numpy as np
 
 from minigen import broadcast_to, concatenate, nn, no_grad, tanh, tensor
-from minigen.models.multimodal.language_model import Texts
+from minigen.models.multimodal.visual_gpt import Looking
 from minigen.nn import initializers
 from minigen.tensor import placed
 
@@ -90,7 +90,7 @@ class Resampler:
         return self.norm(r)
 
 
-class Flamingo(Texts):
+class Flamingo(Looking):
     """A language model `lm` and an `encoder` whose `features` of an image are (N, P, d), joined.
     The word `sign` of a text stands where an image does: the k-th for the k-th of images x
     (N, K, C, H, W), which is what `Texts` is given.
@@ -100,7 +100,6 @@ class Flamingo(Texts):
 
     def __init__(self, encoder, lm, sign, P, d, M=8, depth=2, heads=4, rng=None):
         self.encoder, self.lm, self.sign, self.M = encoder, lm, sign, M
-        self.V, self.T = lm.V, lm.T
         self.resampler = Resampler(P, d, lm.D, M, depth, heads, rng)
         self.gated = [GatedLook(lm.D, heads, rng) for _ in lm.blocks]
 
@@ -134,21 +133,11 @@ class Flamingo(Texts):
             h = block(look(h, r, seen), is_causal=True)
         return self.lm.out(self.lm.norm(h))
 
-    @no_grad()
-    def start(self, n, x):
-        """As in `Texts`. A state is the words read, r, and for each block the keys and values of
-        all places so far."""
-        (words, *past), w = self.lm.start(n)
-        return (words, self.look(x), *past), w
-
-    @no_grad()
-    def read_on(self, state, w):
-        """As in `Texts`."""
-        words, r, *past = state
-        h, longer = self.lm.read(w, words.shape[1]), []
-        words = np.concatenate([words, w], axis=1)
-        seen = self.seen(words, r)[:, -w.shape[1]:]
-        for look, block, before in zip(self.gated, self.lm.blocks, past, strict=True):
-            h, after = block.go_on(look(h, r, seen), before)
+    def through(self, words, r, before, past):
+        """As in `Looking`."""
+        h, longer = self.lm.read(words[:, before:], before), []
+        seen = self.seen(words, r)[:, before:]
+        for look, block, was in zip(self.gated, self.lm.blocks, past, strict=True):
+            h, after = block.go_on(look(h, r, seen), was)
             longer.append(after)
-        return self.lm.out(self.lm.norm(h[:, -1])).numpy(), (words, r, *longer)
+        return h, longer

@@ -40,12 +40,40 @@ class GatedLook:
         return lan * H + vis * self.attention(self.norm(H), I, I)  # eq: visual-gpt-srau
 
 
-class VisualGPT(Texts):
+class Looking(Texts):
+    """A language model `lm` whose words look at images x, which it is given as `Texts`: `look(x)`
+    gives vectors (N, S, D), which stand beside the words, not before them.
+
+    through(words, seen, before, past): words that stand after the first so many of texts (N, t),
+        and look at those vectors, through all blocks: (N, t − before, D), and the past of what
+        follows
+    """
+
+    V = property(lambda self: self.lm.V)
+    T = property(lambda self: self.lm.T)
+
+    @no_grad()
+    def start(self, n, x):
+        """As in `Texts`. A state is the words read, the vectors beside them, and for each block the
+        keys and values of all places so far."""
+        (words, *past), w = self.lm.start(n)
+        return (words, self.look(x), *past), w
+
+    @no_grad()
+    def read_on(self, state, w):
+        """As in `Texts`."""
+        words, seen, *past = state
+        before, words = words.shape[1], np.concatenate([words, w], axis=1)
+        h, past = self.through(words, seen, before, past)
+        return self.lm.out(self.lm.norm(h[:, -1])).numpy(), (words, seen, *past)
+
+
+class VisualGPT(Looking):
     """A language model `lm` and an `encoder` whose `features` of an image are (N, P, d), joined;
     `Texts` is given images (N, C, H, W). heads: attentions to the image in each block."""
 
     def __init__(self, encoder, lm, P, d, heads=4, rng=None):
-        self.encoder, self.lm, self.V, self.T = encoder, lm, lm.V, lm.T
+        self.encoder, self.lm = encoder, lm
         self.W, self.norm = nn.Linear(d, lm.D, rng=rng), nn.LayerNorm(lm.D)
         self.place = nn.Embedding(P, lm.D, rng)
         self.looks = [GatedLook(lm.D, heads, rng) for _ in lm.blocks]
@@ -65,29 +93,15 @@ class VisualGPT(Texts):
 
     def scores(self, w, x):
         """As in `Texts`."""
-        return self._go_on(w, self.look(x), 0, self.lm.nothing(len(w)))[0]
+        h, _ = self.through(w, self.look(x), 0, self.lm.nothing(len(w)))
+        return self.lm.out(self.lm.norm(h))
 
-    @no_grad()
-    def start(self, n, x):
-        """As in `Texts`. A state is the words read, I, and for each block the keys and values of
-        all places so far."""
-        (words, *past), w = self.lm.start(n)
-        return (words, self.look(x), *past), w
-
-    @no_grad()
-    def read_on(self, state, w):
-        """As in `Texts`."""
-        words, I, *past = state
-        s, past = self._go_on(w, I, words.shape[1], past)
-        return s.numpy()[:, -1], (np.concatenate([words, w], axis=1), I, *past)
-
-    def _go_on(self, w, I, before, past):
-        """The scores after each of the words w (N, t), which stand after `before` others of that
-        past, (N, t, V), and the past of what follows."""
-        h, longer = self.lm.read(w, before), []
+    def through(self, words, I, before, past):
+        """As in `Looking`."""
+        h, longer = self.lm.read(words[:, before:], before), []
         for block, look, was in zip(self.lm.blocks, self.looks, past, strict=True):
             a, after = block.attention.go_on(block.norm_1(h), was)
             h = look(h + a, I)
             h = h + block.mlp(block.norm_2(h))
             longer.append(after)
-        return self.lm.out(self.lm.norm(h)), longer
+        return h, longer

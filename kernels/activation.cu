@@ -1,6 +1,6 @@
-/* The non-linearities of activation.py and their gradients: one read (two for a gradient) and one
-   write an element; a few dozen operations for an exponential, none for the rest, so memory's
-   speed counts. */
+/* The activation functions of activation.py and their gradients. One read (two for a gradient) and
+   one write per element, with a few dozen operations for an exponential and hardly any otherwise:
+   the kernels are limited by memory bandwidth. */
 #include "each.cuh"
 
 extern "C" __global__ void sigmoid(const Real* x, Real* y, long long n, Real) {

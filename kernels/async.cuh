@@ -1,15 +1,16 @@
-/* Copies from global to shared memory that run while the thread computes, past its registers
-   (cp.async, from sm_80):
+/* Asynchronous copies from global to shared memory (cp.async, from sm_80 on). They run while the
+   thread computes, and bypass its registers:
 
-       copy_async(to, from, valid)   start a copy of 16 bytes; zeros, and nothing read, if not valid
-       commit_copies()               those started since the last commit are now a group
-       wait_copies<N>()              until all groups but the N latest have arrived
+       copy_async(to, from, valid)   start a copy of 16 bytes; if not valid, write zeros instead
+       commit_copies()               the copies started since the last commit now form a group
+       wait_copies<N>()              wait until all groups but the N latest have arrived
 
-   Both addresses are multiples of 16. A thread waits for its own copies alone: what others copied
-   may be read after a barrier behind their wait, and copied over after one behind the last read.
+   Both addresses must be multiples of 16. A thread waits for its own copies only. What other
+   threads copied may be read after a barrier that follows their waits, and overwritten after a
+   barrier that follows the last read.
 
-   The emulator makes the worst of what the device may do: from its start a copy leaves NaNs, and
-   its bytes come at the wait that covers it, not before. */
+   The emulator takes the worst case that a device allows: a copy fills its destination with NaNs as
+   soon as it starts, and its data arrives at the wait that covers it, not earlier. */
 #pragma once
 
 #ifdef __CUDACC__

@@ -1,36 +1,37 @@
-/* Scaled dot-product attention and its adjoint; the formulas stand in attention.py.
+/* Scaled dot-product attention and its adjoint; the formulas are in attention.py.
 
-   2·B·T·S·(D + E) FLOPs forward; backward makes the scores again, twice, so that every sum has
-   one owner and needs no atomics: 3.5 times that. The scores, T × S, never reach memory: a
-   block owns ROWS queries (for the gradients of keys and values: keys), 16·I to each of its
-   warps, and walks over the others in tiles of COLUMNS.
+   2·B·T·S·(D + E) FLOPs forward. Backward takes 3.5 times that, because it recomputes the scores
+   twice: every sum then has a single owner and needs no atomics. The T × S scores never reach
+   global memory: a thread block owns ROWS queries (or keys, for the gradients of keys and values),
+   16·I for each of its warps, and walks over the keys (or queries) in tiles of COLUMNS.
 
-   Before that, factors are rounded, once, into rows of HEAD numbers: D or E, whichever is larger,
-   rounded up, zeros beyond. So a tile needs no work: it is copied while the one before is
-   multiplied. q is multiplied by scale · log2 e on the way; what follows are powers of 2.
+   A kernel of its own first rounds the operands, once, into rows of HEAD numbers: the larger of D
+   and E, rounded up, with zeros beyond. Loading a tile is then a plain copy, which runs while the
+   previous tile is multiplied. q is multiplied by scale · log2 e on the way, so that all that
+   follows are powers of 2.
 
    Forward (FlashAttention-2, arXiv:2307.08691), in each step:
-     scores of the warp's rows and the tile's keys, in registers, less `shift` of their row: with
-     −shift the sums begin, so that this costs nothing;
-     where one is above `slack` (no maximum yet, or 2^8 times it), the row's maximum so far becomes
-     its shift, and what it has gathered shrinks. Any shift gives the same result: it is there to
-     keep powers in range, so in most steps there is nothing to do;
-     p = 2^score becomes the left factor of p · v in the registers where it is (attention.cuh).
+     the scores of the warp's rows and the tile's keys are computed in registers, minus the `shift`
+     of their row: the accumulators start at −shift, so the subtraction costs nothing;
+     if a score exceeds `slack` (the row has no maximum yet, or its power would exceed 2^8), the
+     row's maximum so far becomes its shift, and what the row has accumulated is scaled down. Any
+     shift gives the same result: it only keeps the powers in range, so most steps leave it alone;
+     p = 2^score becomes the left operand of p · v in the registers that hold it (attention.cuh).
 
-   In bf16 and with heads of 64 a warp's step, 32 queries and 64 keys, is 500 instructions: 128 of
-   the tensor cores, 64 powers, 64 maxima, 64 sums, 32 roundings, 32 loads of right factors, … Of
-   the quarter of a multiprocessor that the warp is on, the tensor core is busy for 128 · 8 cycles
-   (A100; fewer on later ones) and the unit for powers, beside it, for 64 · 8. Each load serves 4
-   products; with 16 rows to a warp it would be 2, and shared memory, 4 cycles a load for all four
-   quarters, as busy as their tensor cores.
+   In bf16 with heads of 64, a warp's step (32 queries, 64 keys) takes 500 instructions: 128 on the
+   tensor cores, 64 powers, 64 maxima, 64 additions, 32 roundings, 32 loads of right operands, … In
+   the warp's quarter of a multiprocessor they keep the tensor core busy for 128 · 8 cycles (A100;
+   fewer on later ones) and, in parallel, the special function unit, which computes powers, for
+   64 · 8. Each load serves 4 products. With 16 rows per warp it would serve 2, and shared memory,
+   at 4 cycles per load for all four quarters, would be as busy as their tensor cores.
 
-   With WGMMA a block is one warpgroup and its 64 rows. It waits for each of its products, so four
-   blocks (of attention_keys, which needs more registers, three) share a multiprocessor, and some
-   multiply while others take powers: 0.94 ms for 64 heads of T = 4096 became 0.77 on an H200, and
-   backward, with three blocks of both kernels, 2.77 became 2.2. */
+   With WGMMA, a thread block is one warpgroup with 64 rows. It waits for each of its products, so
+   four blocks share a multiprocessor (three of attention_keys, which needs more registers): some
+   multiply while others compute powers. On an H200, for 64 heads of T = 4096, this cut the forward
+   pass from 0.94 ms to 0.77, and backward, with three blocks of both kernels, from 2.77 to 2.2. */
 #include "attention.cuh"
 
-/* A chunk of a row of `width` numbers, times `factor`, into one of HEAD. */
+/* Pack a chunk of a row of `width` numbers, times `factor`, into a row of HEAD numbers. */
 __device__ inline void pack(Input* to, const Real* from, int row, int column, int width,
                             Real factor) {
   Chunk<Input> chunk;
@@ -50,8 +51,9 @@ extern "C" __global__ void attention_pack(const Real* q, const Real* k, const Re
   if (row < keys) pack(to_k, k, row, column, D, 1), pack(to_v, v, row, column, E, 1);
 }
 
-/* g likewise, and the starts, a multiple of 64 for each of B: so tiles of them are whole, and begin
-   at multiples of 16 bytes. A query that is not there, or that looked nowhere, has p = 0. */
+/* Pack g in the same way, and compute the starts (Start in attention.cuh), padded to a multiple of
+   64 per sequence so that their tiles are whole and begin at multiples of 16 bytes. A query that is
+   only padding, or that attended to no key, gets p = 0. */
 extern "C" __global__ void attention_starts(const Real* g, const Real* o, const Real* lse,
                                             Input* to_g, Start* starts, int count, int T, int E) {
   const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
@@ -143,10 +145,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) attention(
 
 /* For queries  gq[t] = scale · Σ_s ds[t,s]·k[s];
    for keys     gk[s] = scale · Σ_t ds[t,s]·q[t],  gv[s] = Σ_t p[t,s]·g[t]
-   with p = 2^(score − lse · log2 e), ds = p·(g·v − δ). Both own rows of two matrices and walk over
-   two others: (q, g) and (k, v), or the reverse. Of a tile they take a strip at a time, with tensor
-   cores 16 columns, so that sums and own rows, which WGMMA leaves where they are, have the
-   registers. */
+   with p = 2^(score − lse · log2 e), ds = p·(g·v − δ). Each kernel owns rows of two matrices and
+   walks over tiles of two others: (q, g) and (k, v), or the reverse. With mma.sync it takes strips
+   of 16 columns of a tile at a time, to leave registers for the accumulators and its own rows.
+   WGMMA reads its own rows from shared memory, and takes the whole tile. */
 template <bool OF_QUERIES>
 __device__ void backward(const Start* starts, const Input* q, const Input* k, const Input* v,
                          const Input* g, const Real* mask, Real* first, Real* second, int T, int S,
@@ -208,7 +210,7 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
       finish(a);
     }
   }
-  each(a, [&](Real& x, int i, int j, int e) { x *= OF_QUERIES ? scale : LN2; });  // q had log2 e
+  each(a, [&](Real& x, int i, int j, int e) { x *= OF_QUERIES ? scale : LN2; });  // q has log2 e
   store(first + n * rows * D, a, r0 + own, rows, D);
   if constexpr (!OF_QUERIES) store(second + n * rows * E, b, r0 + own, rows, E);
 }

@@ -1,9 +1,10 @@
-/* What attention.cu does with a block's rows and tiles; `each` hides the loops over a lane's part
-   of them, which are unrolled so that it stays in registers.
+/* What attention.cu does with a block's rows and tiles. `each` hides the loops over a lane's part
+   of a tile, which are unrolled so that this part stays in registers.
 
-   Rows of HEAD numbers of the Input type lie in memory one behind the other, and in shared memory
-   16 bytes further apart, so that 8 of them, or what a lane copies, are in different banks. With
-   WGMMA, for bf16 and heads of 64, the four warps of a group multiply together (wgmma.cuh). */
+   Rows of HEAD numbers of the Input type are contiguous in global memory. In shared memory 16 bytes
+   of padding follow each, so that neither reading a chunk of 8 rows at once nor the lanes' copies
+   cause bank conflicts. With WGMMA (bf16, heads of 64) there is a swizzle instead of padding, and
+   the four warps of a warpgroup multiply together (wgmma.cuh). */
 #pragma once
 #include "async.cuh"
 #include "wgmma.cuh"
@@ -12,14 +13,14 @@
 #define HEAD 64
 #endif
 
-constexpr int BYTES = HEAD * sizeof(Input);  // of a row
+constexpr int BYTES = HEAD * sizeof(Input);  // per row
 #ifdef WGMMA
 constexpr int WARPS = 4, I = 1, TOGETHER = 64;
-constexpr int BLOCKS = 4, BLOCKS_OF_KEYS = 3;  // on a multiprocessor, so that they take turns
+constexpr int BLOCKS = 4, BLOCKS_OF_KEYS = 3;  // per multiprocessor, so that their work overlaps
 static_assert(HEAD == 64 && sizeof(Input) == 2);
 #else
 constexpr int WARPS = BYTES > 256 ? 2 : 4, I = tensor<Input> && BYTES <= 128 ? 2 : 1;
-constexpr int TOGETHER = 16 * I, BLOCKS = 1, BLOCKS_OF_KEYS = 1;  // rows multiplied together
+constexpr int TOGETHER = 16 * I, BLOCKS = 1, BLOCKS_OF_KEYS = 1;  // TOGETHER: rows of one product
 #endif
 constexpr int ROWS = 16 * I * WARPS, THREADS = 32 * WARPS;
 constexpr int FIT = (tensor<Input> ? 8192 : 4096) / BYTES;  // rows of a tile
@@ -32,10 +33,11 @@ extern __shared__ __align__(1024) char memory[];
 
 typedef Real Sums[I][HEAD / 8][4];
 
-/* With what the sums of a query's scores and their slopes begin, backward: −lse · log2 e and −δ. */
+/* Initial values of the accumulators in the backward pass, for the scores of a query and for their
+   gradients: −lse · log2 e and −δ. */
 struct Start { Real score, slope; };
 
-/* Rows in shared memory. */
+/* COUNT rows in shared memory. */
 template <int COUNT> struct Tile {
 #ifdef WGMMA
   alignas(1024) Input rows[COUNT][HEAD];
@@ -48,10 +50,10 @@ template <int COUNT> struct Tile {
 
 template <int OWN> struct Shared {
   Tile<ROWS> own[OWN];
-  Tile<COLUMNS> other[2][2];  // even and odd tiles, two matrices each
+  Tile<COLUMNS> other[2][2];  // double buffer: even and odd tiles of two matrices
   Start start[2][COLUMNS];
 
-  /* The warp's part of what is behind the struct if there are no tensor cores (factor). */
+  /* The warp's part of the buffer that follows this struct without tensor cores (see factor). */
   __device__ Input* part(int number) {
     return (Input*)(this + 1) + (number * ROWS + threadIdx.x / 32 * 16) * NARROW;
   }
@@ -77,7 +79,7 @@ __device__ void each(F f) {  // f(i, half): rows row_of(i, 2 · half)
 }
 
 template <int J, class F>
-__device__ void each(Real (&c)[I][J][4], F f) {  // f(x, i, j, e): x at row_of(i, e), column_of(j, e)
+__device__ void each(Real (&c)[I][J][4], F f) {  // f(x, i, j, e): at row_of(i, e), column_of(j, e)
 #pragma unroll
   for (int i = 0; i < I; i++)
 #pragma unroll
@@ -86,7 +88,7 @@ __device__ void each(Real (&c)[I][J][4], F f) {  // f(x, i, j, e): x at row_of(i
       for (int e = 0; e < 4; e++) f(c[i][j][e], i, j, e);
 }
 
-__device__ inline Real over_row(Real x, bool sum) {  // the sum or maximum of a row's four lanes
+__device__ inline Real over_row(Real x, bool sum) {  // the sum or maximum over a row's four lanes
 #pragma unroll
   for (int bits = 1; bits < 4; bits *= 2) {
     const Real other = __shfl_xor_sync(~0u, x, bits);
@@ -95,7 +97,7 @@ __device__ inline Real over_row(Real x, bool sum) {  // the sum or maximum of a 
   return x;
 }
 
-/* Start to copy rows `first`, `first` + 1, … of a matrix with `rows` rows, zeros beyond. */
+/* Start copying rows `first`, `first` + 1, … of a matrix with `rows` rows, zeros beyond them. */
 template <int count>
 __device__ void fetch(Tile<count>& to, const Input* from, int first, int rows) {
   constexpr int AT_ONCE = THREADS / CHUNKS;
@@ -107,7 +109,7 @@ __device__ void fetch(Tile<count>& to, const Input* from, int first, int rows) {
     copy_async(to.place()(row + i, column), from + i * HEAD, first + row + i < rows);
 }
 
-/* Behind it, what was fetched is there, and what was read may be written over. */
+/* After this, what was fetched may be read, and what was read may be overwritten. */
 __device__ inline void arrive() {
   commit_copies();
   wait_copies<0>();
@@ -117,11 +119,11 @@ __device__ inline void arrive() {
   __syncthreads();
 }
 
-/* A left factor of tensor cores, 16 · I rows of a warp, in registers. */
+/* A left operand for the tensor cores, in registers: 16 · I rows of a warp. */
 template <int STEPS> struct Held { unsigned words[STEPS][I][4]; };
-constexpr int DEPTH = 32 / sizeof(Input);  // of an instruction
+constexpr int DEPTH = 32 / sizeof(Input);  // k's per instruction
 
-/* The first of the rows that this warp multiplies, alone or together with others. */
+/* The first row of the product that this warp computes, alone or with the rest of its warpgroup. */
 __device__ inline int first_row() {
   return threadIdx.x / 32 * 16 * I / TOGETHER * TOGETHER;
 }
@@ -129,7 +131,7 @@ __device__ inline int first_row() {
 #ifdef WGMMA
 template <int OWN> __device__ auto hold(Tile<ROWS>& tile) { return tile.place(); }
 #else
-/* A warp's own rows as a left factor; held, if the registers suffice for OWN matrices. */
+/* A warp's own rows as a left operand, held in registers if these suffice for OWN matrices. */
 template <int OWN>
 __device__ auto hold(Tile<ROWS>& tile) {
   const Input (*rows)[WIDE] = tile.rows + first_row();
@@ -147,9 +149,10 @@ __device__ auto hold(Tile<ROWS>& tile) {
 }
 #endif
 
-/* Scores as a left factor: rounded, they are where tensor cores want them, if in tf32 an
-   instruction's 8 columns are taken in the order 0 2 4 6 1 3 5 7. Without tensor cores they pass
-   through shared memory; the barrier that ends a step keeps the next one's from coming too early. */
+/* Scores as a left operand. Once rounded, they are in the registers where the tensor cores expect
+   them, provided that in tf32 an instruction's 8 columns are taken in the order 0 2 4 6 1 3 5 7.
+   Without tensor cores they go through shared memory; the barrier at the end of a step keeps the
+   next step from overwriting them too early. */
 template <int J>
 __device__ auto factor(const Real (&s)[I][J][4], Input* part) {
   if constexpr (tensor<Input>) {
@@ -179,9 +182,10 @@ __device__ auto factor(const Real (&s)[I][J][4], Input* part) {
   }
 }
 
-/* c[m][n] += Σ_{k<K} a(m, k) · b[n][k], or b[k][n] if it lies ACROSS; of b only the rows from `first`
-   on. With WGMMA it is there when finish(c) has come back, and what else is added to must be there
-   before, prepare(c), or the compiler waits for this product to compute it. */
+/* c[m][n] += Σ_{k<K} a(m, k) · b[n][k], or b[k][n] if b lies ACROSS; b starts at row `first`.
+   With WGMMA the result is available once finish(c) has returned. If several products run at once,
+   call prepare(c) for the accumulators of each before the first of them: otherwise the compiler
+   waits for one product before it computes the initial values of the next. */
 #ifdef WGMMA
 __device__ inline void prepare(Sums& c) { settle(c[0]); }
 template <Lie LIE>
@@ -252,14 +256,14 @@ __device__ inline void store(Real* to, Sums& c, int first, int rows, int width) 
   });
 }
 
-/* Which keys a query may see, and what is added to their scores. */
+/* Which keys a query may attend to, and what is added to their scores. */
 struct Mask {
   const Real* added;  // (T, S) or null
   int T, S;
   bool causal;
 
-  /* Apply it to scores of queries from t0 on, in rows, and keys from s0 on, in columns; or, if
-     TURNED, the reverse. Most of them need neither branch. */
+  /* Apply the mask to a tile of scores: queries from t0 on in its rows and keys from s0 on in its
+     columns or, if TURNED, the reverse. Most tiles need neither branch. */
   template <bool TURNED, int J>
   __device__ void apply(Real (&scores)[I][J][4], int t0, int s0) const {
     const int keys = TURNED ? 16 * I : 8 * J;

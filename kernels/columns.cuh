@@ -1,10 +1,11 @@
-/* The column matrix of a convolution, as product.cuh wants it: never formed, every chunk the
-   channels of a pixel where an output pixel and a filter tap meet.
+/* The column matrix (im2col) of a convolution, in the form that product.cuh expects. It is never
+   materialised: an output pixel and a filter tap determine a pixel of x, whose channels form the
+   chunks:
 
        col[(n, u, v), (i, j, c)] = x[n, u·su + i·du + ou, v·sv + j·dv + ov, c]
 
-   with zeros outside the image: x (N, groups, H, W, C), of which this is one group, C its channels
-   filled up to whole chunks; outputs U × V. */
+   x (N, groups, H, W, C) is zero outside the image. This is one of its groups; the C channels of a
+   group are padded to whole chunks. The output has U × V pixels. */
 #pragma once
 #include "divisor.cuh"
 #include "product.cuh"

@@ -1,9 +1,9 @@
-/* 2-D convolution, y = w · colᵀ + b: the index formula stands in conv2d.py.
+/* 2-D convolution, y = w · colᵀ + b; the index formula is in conv2d.py.
 
-   A product of the filters (K / groups, R·S·C), which are a matrix once packed, with the columns
-   (N·P·Q, R·S·C) of columns.cuh, where C is D in whole chunks: 2·N·K·P·Q·R·S·C FLOPs. Through
-   memory go x and w, packed (pack.cu), and y; x is fetched R·S times for every HIGH filters,
-   almost always from the cache. */
+   A product of the filters (K / groups, R·S·C), which form a matrix once packed, and the columns
+   (N·P·Q, R·S·C) of columns.cuh, where C is D padded to whole chunks: 2·N·K·P·Q·R·S·C FLOPs. The
+   memory traffic is x and w, packed (pack.cu), and y; x is fetched R·S times for every HIGH
+   filters, almost always from the cache. */
 #include "columns.cuh"
 
 struct Conv2d : Problem<Picture> {

@@ -1,14 +1,14 @@
-/* The adjoint of conv2d with respect to its filters, gw = g · col: the index formula stands in
+/* The adjoint of conv2d with respect to its filters, gw = g · col; the index formula is in
    conv2d_weight.py.
 
-   A product of g (K / groups, N·P·Q) with the columns of columns.cuh, transposed: the sum runs
-   over pixels, so their spots are the table of each step and the filter's taps are the rows; both
-   operands are images whose channels lie together (pack.cu), across the sum. 2·N·K·P·Q·R·S·C
-   FLOPs, where C is D in whole chunks.
+   A product of g (K / groups, N·P·Q) and the transposed columns of columns.cuh. The sum runs over
+   pixels, so here the table of each step holds the spots of pixels, and the filter's taps are the
+   rows. Both operands are images whose channels are contiguous (pack.cu), which is across the sum.
+   2·N·K·P·Q·R·S·C FLOPs, where C is D padded to whole chunks.
 
-   gw is small and the sum long, so it is cut into `parts` that other blocks work on; their sums,
-   (parts, K, R, S, C), are added afterwards (sums.cu), in order, without atomics: the same bytes
-   from run to run. */
+   gw is small and the sum is long, so the sum is split into `parts`, each computed by different
+   blocks. The partial sums, (parts, K, R, S, C), are added afterwards (sums.cu) in a fixed order,
+   without atomics, so the result is the same from run to run, byte for byte. */
 #include "columns.cuh"
 
 struct Conv2dWeight : Problem<Picture> {

@@ -1,18 +1,18 @@
-/* Transposed convolution: the index formula stands in conv_transpose2d.py. Read from the
-   output:
+/* Transposed convolution; the index formula is in conv_transpose2d.py. Seen from the output:
 
        y[n,d,h,w] = b[d] + Σ_{k,r,s} w[k,d,r,s] · x[n, k, p, q]
 
        p = (h + ph − r·dh) / sh,  q = (w + pw − s·dw) / sw
 
-   over the r, s for which both divisions leave nothing. Outputs with the same h mod sh, w mod
-   sw share them: r = r0 + i·step, step = sh / gcd(sh, dh), and the u-th of these outputs reads
-   x at u + first − i·back, as a convolution does. So it is sh·sw convolutions of stride 1, each
-   with its part of the filter, and no product with a zero is made: 2·N·K·P·Q·D·R·S FLOPs. One
-   launch does them all. The filters come packed (pack.cu) as (groups, D, R, S, K / groups). */
+   over the r, s for which both divisions are exact. Outputs with the same h mod sh and w mod sw
+   share these r, s: r = r0 + i·step with step = sh / gcd(sh, dh), and the u-th of these outputs
+   reads x at u + first − i·back, as in a convolution. The operation is therefore sh·sw convolutions
+   of stride 1, each with its part of the filter, and never multiplies by a zero between the pixels
+   of x: 2·N·K·P·Q·D·R·S FLOPs. One launch computes them all. The filters arrive packed (pack.cu) as
+   (groups, D, R, S, K / groups). */
 #include "columns.cuh"
 
-/* One dimension of one of those convolutions: outputs a, a + s, … and the taps that reach them. */
+/* One dimension of one of these convolutions: outputs a, a + s, … and the taps that reach them. */
 struct Phase {
   int count, taps, r0, step, first, back;
 

@@ -1,15 +1,16 @@
-/* Cross-entropy with integer targets, and its gradient: the formulas stand in cross_entropy.py.
+/* Cross-entropy with integer targets, and its gradient; the formulas are in cross_entropy.py.
 
-   x is (A, C, B). Where B = 1 the C numbers of a row lie together, and a warp takes a row; else
-   neighbouring rows lie together, and a thread takes one. About 8 FLOPs and two exponentials an
-   element; x comes from memory once, and from the cache once more, and gx is written once. The loss
-   of a target that is no class is NaN: in a step that is recorded nobody looks at it before. */
+   x is (A, C, B). Where B = 1, the C numbers of a row are contiguous, and a warp takes a row;
+   otherwise neighbouring rows are contiguous, and a thread takes a row. About 8 FLOPs and two
+   exponentials per element; x is read from memory once and from the cache once more, and gx is
+   written once. A target that is not a class gives a loss of NaN, because in a recorded step the
+   host does not look at the targets before the kernel runs. */
 #include "reduce.cuh"
 
 extern "C" __global__ void cross_entropy(const Real* x, const long long* t, Real* y, Real* tops,
                                          Real* totals, long long rows, int C, int B) {
   const Row r(C, B);
-  if (r.row >= rows) return;  // of a warp that shares a row all or none
+  if (r.row >= rows) return;  // all lanes of a warp that shares a row, or none
   auto number = [&](int c) { return x[r.begin + (long long)c * B]; };
   Real top, total;
   r.add_powers(C, number, top, total);

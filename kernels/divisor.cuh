@@ -1,8 +1,8 @@
-/* What numbers 0 ≤ n < 2^31 are divided by again and again (Granlund and Montgomery, 1994):
+/* Divisors that are used many times, for numbers 0 ≤ n < 2^31 (Granlund and Montgomery, 1994):
 
        n / d = ⌊n·m / 2^(32+shift)⌋    with m = 2^32 + multiple just above 2^(32+shift) / d
 
-   so two instructions in place of the twenty of a division. A divisor of 0 counts as 1. */
+   so that two instructions replace the twenty of a division. A divisor of 0 counts as 1. */
 #pragma once
 
 struct Divisor {

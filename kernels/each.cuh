@@ -1,4 +1,4 @@
-/* Loops over the elements of arrays: a thread has EACH of them, a block's width apart. */
+/* Loops over the elements of arrays: each thread handles EACH elements, a block's width apart. */
 #pragma once
 #include "real.cuh"
 
@@ -8,7 +8,7 @@ __device__ inline long long first_element() {
   return (long long)EACH * blockDim.x * blockIdx.x + threadIdx.x;
 }
 
-/* f(i) for i < n. */
+/* f(i) for the thread's i < n. */
 template <class F>
 __device__ inline void each(long long n, F f) {
   for (int k = 0; k < EACH; k++) {
@@ -17,8 +17,8 @@ __device__ inline void each(long long n, F f) {
   }
 }
 
-/* y[i] = f(i) for i < n: everything is read before the first is written, because memory answers
-   late, and until then there must be enough asked. */
+/* y[i] = f(i) for the thread's i < n. Everything is read before the first element is written, so
+   that enough loads are in flight to hide the latency of memory. */
 template <class F>
 __device__ inline void each(Real* y, long long n, F f) {
   const long long first = first_element();
@@ -35,8 +35,8 @@ __device__ inline void each(Real* y, long long n, F f) {
   }
 }
 
-/* f(i, number(i)) for the i < n from `first` on, `step` apart, in order; of each EIGHT all are read
-   before one is used, for the same reason. */
+/* f(i, number(i)) for i = first, first + step, … below n, in order. All of each EIGHT numbers are
+   read before one is used, for the same reason. */
 constexpr int EIGHT = 8;
 
 template <class N, class F>

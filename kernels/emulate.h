@@ -1,17 +1,17 @@
-/* CUDA C++ on a CPU: enough of the language to run the kernels of this folder as they stand.
+/* CUDA C++ on a CPU: enough of the language to run the kernels of this folder unchanged.
 
-   Every thread of a block is a coroutine with a stack of its own. It runs until it waits at a
-   barrier, then the next one runs; blocks follow one another in a drawn order. So a run is
-   deterministic, a block that hangs is reported instead of hanging, and the sanitizers work:
+   Every thread of a block is a coroutine with its own stack. It runs until it waits at a barrier,
+   then the next one runs. Blocks run one after another in a shuffled order, always the same. So a
+   run is deterministic, a deadlock is reported instead of hanging, and the sanitizers work:
 
      AddressSanitizer  arrays are allocated to the byte, and shared memory ends where the launch
-                       said, so an index out of bounds is reported at its line;
-     ThreadSanitizer   is told that each coroutine is a thread of its own, ordered with the others
-                       of its block by barriers alone: a missing one is a data race. Shuffles,
-                       votes and the matrix instruction order nothing, as on the device.
+                       said, so an access out of bounds is reported with its line;
+     ThreadSanitizer   is told that each coroutine is a thread of its own, which only barriers
+                       synchronise with the others of its block: a missing one is a data race.
+                       Shuffles, votes and matrix instructions order no memory, as on the device.
 
-   The warp-wide instructions of mma.cuh are written out here after the fragment layouts in
-   NVIDIA's PTX manual (sections on mma.m16n8k8, mma.m16n8k16 and ldmatrix). Only whole warps: a
+   mma.cuh emulates its warp-wide instructions by `exchange`, after the fragment layouts in NVIDIA's
+   PTX manual (sections on mma.m16n8k8, mma.m16n8k16 and ldmatrix). Only full warps are supported: a
    mask must be ~0u. */
 #pragma once
 #include <sys/mman.h>
@@ -62,16 +62,16 @@ namespace emulate {
 struct Barrier {
   int expected = 0, arrived = 0;
   unsigned phase = 0;
-  char clock[2];  // what ThreadSanitizer knows of even and odd phases
+  char clock[2];  // what ThreadSanitizer synchronises even and odd phases on
 };
 
 struct Warp {
   Barrier lanes;
-  Barrier exchange;  // of registers: orders no memory
+  Barrier exchange;  // of registers: does not order memory
   std::array<std::array<uint32_t, 8>, WARP> slot[2];  // even and odd exchanges
 };
 
-struct Copy {  // of 16 bytes, on its way to shared memory (async.cuh)
+struct Copy {  // 16 bytes in flight to shared memory (async.cuh)
   uint32_t* to;
   std::array<uint32_t, 4> words;
   unsigned group;
@@ -86,10 +86,10 @@ struct Fiber {
   bool done = false;
   void *stack = nullptr, *shadow = nullptr;
   std::vector<Copy> copies;
-  unsigned groups = 0;  // of copies, committed
-  std::vector<std::pair<unsigned, std::function<void()>>> products;  // and their group (wgmma.cuh)
+  unsigned groups = 0;  // of copies, committed so far
+  std::vector<std::pair<unsigned, std::function<void()>>> products;  // (group, work) (wgmma.cuh)
   unsigned product_groups = 0;
-  bool hidden = false, started = false;  // copies from wgmma, products
+  bool hidden = false, started = false;  // hidden: copies, from wgmma; started: products
 };
 
 inline uint3 grid, size;
@@ -110,7 +110,7 @@ MACHINERY inline Fiber& self() { return fibers[current]; }
   _exit(3);
 }
 
-/* Let another thread run, until this one's barrier opens; after the last one, leave the block. */
+/* Let other threads run until this one's barrier opens; when all have ended, leave the block. */
 MACHINERY inline void yield() {
   Fiber& from = self();
   for (size_t i = 1; i <= fibers.size(); i++) {
@@ -210,7 +210,7 @@ MACHINERY inline int lane() {
   return (t.x + size.x * (t.y + size.y * t.z)) % WARP;
 }
 
-/* Give `mine` to all lanes of the warp and see what each of them gave. */
+/* Give `mine` to all lanes of the warp, and return what each of them gave. */
 template <size_t n>
 MACHINERY auto& exchange(const std::array<uint32_t, n>& mine) {
   Warp& warp = *self().warp;
@@ -266,9 +266,9 @@ template <class T> T sinpi(T x) { return std::sin(T(M_PI) * x); }
 using std::exp, std::expm1, std::log, std::sqrt, std::min, std::max;
 
 /* The program. Command line: the kernel's name, grid, block, bytes of shared memory. Input: the
-   arguments, each as its number of bytes (int64, -1 for a null pointer) and its bytes. Output:
-   for each pointer but null the same of what it points to afterwards, 0 bytes if that is const.
-   */
+   arguments, each as its number of bytes (int64, -1 for a null pointer) and then its bytes. Output,
+   in the same format: for each pointer that is not null, what it points to after the run, or 0
+   bytes if that is const. */
 namespace emulate {
 
 inline std::vector<std::pair<void*, int64_t>> results;
@@ -302,7 +302,7 @@ T argument() {
 template <class... T>
 std::function<void()> kernel(void (*f)(T...)) {
   return [f] {
-    std::tuple<T...> arguments{argument<T>()...};  // braces: from left to right
+    std::tuple<T...> arguments{argument<T>()...};  // braces: evaluated from left to right
     body = [f, arguments] { std::apply(f, arguments); };
   };
 }

@@ -1,9 +1,9 @@
 /* Matrix product   y[n,i,j] = Σ_{k<K} a[n,i,k] · b[n,k,j]       i < M, j < N, n < the batch
 
-   2·M·N·K FLOPs a matrix; at least every array once through memory, of a in fact its packed rows
-   (pack.cu) once for every TILE columns of y and of b its columns once for every HIGH rows. The
-   tile loop is product.cuh's. a (n, M, K) and b (n, N, K) hold K numbers filled up with zeros; a
-   step of 0 repeats a matrix over the batch. */
+   2·M·N·K FLOPs per matrix. Every array passes through memory at least once; in fact the packed
+   rows of a (pack.cu) are read once for every TILE columns of y, and the packed columns of b once
+   for every HIGH rows. The tile loop is in product.cuh. a (n, M, K) and b (n, N, K) are padded with
+   zeros to K numbers; a step of 0 repeats a matrix over the batch. */
 #include "product.cuh"
 
 struct Matmul : Problem<Matrix> {

@@ -1,37 +1,37 @@
-/* Matrix products inside a warp, from shared memory: tensor cores for tf32 and bf16, plain
+/* Matrix products of a warp, with operands in shared memory: tensor cores for tf32 and bf16, plain
    multiply-adds for float and double, behind one function.
 
        multiply(c, a, b, K):   c[m][n] += Σ_{k<K} a(m, k) · b(n, k)       m < 16·I, n < 8·J
 
-   The sums c lie in the warp's registers, four in each lane for every 16 × 8 of them, where the
-   matrix instruction wants them: with g = lane / 4, t = lane % 4
+   The accumulators c are in the warp's registers, four per lane for every 16 × 8 of them, in the
+   layout of the matrix instruction: with g = lane / 4 and t = lane % 4,
 
-       c[i][j][e]  stands at row 16·i + g + 8·(e / 2), column 8·j + 2·t + e % 2
+       c[i][j][e]  is at row 16·i + g + 8·(e / 2), column 8·j + 2·t + e % 2
 
-   An instruction takes 32 bytes of k (8 tf32 or 16 bf16). In words of 4 bytes, word w of row r
-   of a is register 2·(w / 4) + r / 8 of lane 4·(r % 8) + w % 4, and word w of row n of b is
+   An instruction takes 32 bytes along k (8 tf32 or 16 bf16). In words of 4 bytes, word w of row r
+   of a is in register 2·(w / 4) + r / 8 of lane 4·(r % 8) + w % 4, and word w of row n of b is in
    register w / 4 of lane 4·n + w % 4 (PTX manual, fragments of mma.m16n8k8 and mma.m16n8k16).
-   ldmatrix loads four 8 × 8 matrices of 2-byte elements, or what is the same, of 8 rows of 4
-   words; it can also transpose them, as elements. */
+   ldmatrix loads four 8 × 8 matrices of 2-byte elements, or equivalently four of 8 rows of 4 words;
+   it can also transpose them as matrices of 2-byte elements. */
 #pragma once
 #include "real.cuh"
 
 #ifndef INPUT
-#define INPUT REAL  // what the factors of products are rounded to: REAL itself, tf32 or bf16
+#define INPUT REAL  // what the operands of products are rounded to: REAL itself, tf32 or bf16
 #endif
 
 struct tf32 { unsigned bits; };        // a float with 10 bits of mantissa, error at most 2^-11
-struct bf16 { unsigned short bits; };  // the upper half of a float, 7 bits, error at most 2^-8
+struct bf16 { unsigned short bits; };  // the upper half of a float: 7 bits, error at most 2^-8
 typedef INPUT Input;
 
 template <class T> constexpr bool tensor = sizeof(T) < 4;
 template <> constexpr bool tensor<tf32> = true;
-template <class T> constexpr int CHUNK = 16 / sizeof(T);  // what is loaded and stored at once
+template <class T> constexpr int CHUNK = 16 / sizeof(T);  // numbers loaded or stored at once
 template <class T> struct alignas(16) Chunk { T v[CHUNK<T>]; };
 
 __device__ inline int lane() { return threadIdx.x % 32; }
 
-/* x as a factor of products, rounded to nearest. */
+/* Round x to nearest in the operand type of y. */
 __device__ inline void round_to(float& y, float x) { y = x; }
 __device__ inline void round_to(double& y, double x) { y = x; }
 #ifdef __CUDACC__
@@ -114,9 +114,10 @@ inline void mma(float (&c)[4], const unsigned (&a)[4], const unsigned* b) {
 }
 #endif
 
-/* Rows of numbers in shared memory, which begin at multiples of 16 bytes. ldmatrix reads 16 bytes
-   of 8 rows at once, which must lie in different banks: either rows are 16 bytes longer than a
-   power of two, or, of rows of 64 bytes, chunk c of row r stands at place c ^ (r / 2 % 4). */
+/* Rows of numbers in shared memory, each beginning at a multiple of 16 bytes. ldmatrix reads 16
+   bytes from each of 8 rows at once, which must lie in different banks. Either the rows are padded
+   to 16 bytes more than a power of two, or rows of 64 bytes are swizzled: chunk c of row r is at
+   place c ^ (r / 2 % 4). */
 template <class T> struct Padded {
   T* at;
   int pitch;
@@ -131,15 +132,15 @@ template <class T> struct Swizzled {
   }
 };
 
-enum Lie { ALONG, ACROSS };  // a factor's numbers lie together along k, or across it
+enum Lie { ALONG, ACROSS };  // an operand is contiguous along k, or across it
 
-/* A factor: element (row, k) at column k of a row. */
+/* An operand stored by rows: element (row, k) is at column k of row `row`. */
 template <class T, class Rows = Padded<const T>> struct Along {
   Rows rows;
-  int first = 0;  // where row 0 lies
+  int first = 0;  // where the operand's row 0 is
   typedef T Element;
 
-  __device__ T number(int row, int eights, int k) const {  // of 8 · eights rows further on
+  __device__ T number(int row, int eights, int k) const {  // of row + 8 · eights
     return rows(first + row, k)[8 * eights * rows.pitch];
   }
   __device__ void chunk(T (&to)[CHUNK<T>], int row, int k) const {
@@ -150,12 +151,12 @@ template <class T, class Rows = Padded<const T>> struct Along {
   __device__ void a(unsigned (&to)[4], int row, int k) const {  // 16 rows, 32 bytes
     ldmatrix(to, rows(first + row + lane() % 16, k + lane() / 16 * CHUNK<T>));
   }
-  __device__ void b(unsigned (&to)[4], int row, int k) const {  // the same, for two columns of c
+  __device__ void b(unsigned (&to)[4], int row, int k) const {  // the same, for two values of j
     ldmatrix(to, rows(first + row + lane() % 8 + lane() / 16 * 8, k + lane() / 8 % 2 * CHUNK<T>));
   }
 };
 
-/* A factor that lies transposed: element (row, k) at column `row` of row k. */
+/* An operand stored transposed: element (row, k) is at column `row` of row k. */
 template <class T, class Rows = Padded<const T>> struct Across {
   Rows rows;
   int first = 0;
@@ -231,9 +232,9 @@ __device__ inline void multiply(Real (&c)[I][J][4], A a, B b, int K) {
   }
 }
 
-/* The same in pieces, so that loads can be under way while a product is made: DEPTH numbers of 16·I
-   rows of a and of 8·J of b, in registers. `meanwhile(j)` is called when the product with column j
-   of b has been made, which may then be loaded again. */
+/* The same product in pieces, so that loads can overlap with it: registers hold DEPTH numbers along
+   k of 16·I rows of a (Left) and of 8·J rows of b (Right). `meanwhile(j)` is called after the
+   product with the j-th 8 rows of b, whose registers may then be loaded again. */
 template <class T, int I, bool = tensor<T>> struct Left {
   unsigned rows[I][4];
 
@@ -246,7 +247,7 @@ template <class T, int J, bool = tensor<T>> struct Right {
   static constexpr int DEPTH = 2 * CHUNK<T>;
   unsigned columns[J / 2][4];
 
-  template <class B> __device__ void load(B b, int j, int k) {  // two columns at once
+  template <class B> __device__ void load(B b, int j, int k) {  // j - 1 and j at once
     if (j % 2) b.b(columns[j / 2], 8 * (j - 1), k);
   }
 };

@@ -1,27 +1,29 @@
-/* Batch, group and layer normalisation and their adjoint: the formulas stand in norm.py.
+/* Batch, group and layer normalisation and their adjoint; the formulas are in norm.py.
 
-   x (N, C, L) falls into groups that share mean and variance: in batch norm a channel of all
-   images, else M neighbouring channels of one image. A group is `runs` runs of `length` numbers
-   that lie together, `stride` apart: a run is a channel of an image, with its weight and bias; or,
-   where L = 1, as in layer norm, a part of a group, whose numbers have a weight and a bias each.
+   x (N, C, L) is divided into groups that share mean and variance: in batch norm a channel of all
+   images, otherwise M neighbouring channels of one image. A group is `runs` contiguous runs of
+   `length` numbers, `stride` apart. A run is either a channel of an image, with one weight and one
+   bias, or, where L = 1, as in layer norm, a part of a group whose numbers have a weight and a bias
+   each.
 
-   A block takes a group, its warps a run each: a pass for the mean, one for the deviations from it,
-   one to write. About 8 FLOPs and 8 bytes a number: memory's speed counts, so a group of the usual
-   size stays in shared memory after the first pass.
+   A thread block takes a group, each of its warps a run at a time: one pass for the mean, one
+   for the deviations from it, one to write. At about 8 FLOPs and 8 bytes per number, memory is the
+   bottleneck, so a group of the usual size stays in shared memory after the first pass.
 
-   The gradients of weight and bias are sums over the runs, made on the way, for the host to add;
-   or, of single numbers, over images, in blocks of 32 × 8 threads that take 32 neighbouring numbers
-   and a part of the images each.
+   The gradients of a channel's weight and bias are sums over runs: the kernel computes the sum of
+   each run on the way, and the host adds them. The gradients of single numbers' weights are sums
+   over images, computed by blocks of 32 × 8 threads, each of which takes 32 neighbouring numbers
+   and a part of the images.
 
-   With `silu` y = h σ(h) of the normalised h, which is made again in the backward pass. */
+   With `silu`, y = h σ(h) of the normalised h, which the backward pass recomputes. */
 #include "reduce.cuh"
 
 extern __shared__ char memory[];
 
 struct Group {
   int runs, length;
-  long long step, stride;         // from group to group, from run to run
-  int G, M;                       // groups of an image, channels of a group
+  long long step, stride;         // offsets from group to group, from run to run
+  int G, M;                       // groups per image, channels per group
   int by_run, by_number, sample;  // from a run's, number's, image's weights to the next
   int kept;                       // how many numbers of a group shared memory holds
 
@@ -32,11 +34,12 @@ struct Group {
   __device__ int weight(int run) const {
     return blockIdx.x / G * sample + blockIdx.x % G * M + run * by_run;
   }
-  /* f(run) for the runs of this warp. */
+  /* f(run) for each run of this warp. */
   template <class F> __device__ void each(F f) const {
     for (int run = threadIdx.x / 32; run < runs; run += blockDim.x / 32) f(run);
   }
-  /* f(j, number(j)) for this lane's part of a run; after the FIRST time from what is kept. */
+  /* f(j, number(j)) for this lane's part of a run. The FIRST time keeps the numbers, as far as they
+     fit in shared memory; from then on they are read from there. */
   template <bool FIRST, class N, class F> __device__ void each(int run, N number, F f) const {
     typedef decltype(number(0)) T;
     T* held = (T*)memory + run * length;
@@ -54,7 +57,7 @@ struct Group {
       int by_number, int sample, int kept
 #define GROUP {runs, length, step, stride, G, M, by_run, by_number, sample, kept}
 
-/* h = weight · xhat + bias for the numbers of a run: with one of each, or one a number. */
+/* h = weight · xhat + bias for the numbers of a run, with one weight and bias or one per number. */
 struct Affine {
   const Real *weights, *biases;
   Real weight, bias;
@@ -89,13 +92,13 @@ extern "C" __global__ void norm_forward(
   const Real about = block_sum(sum) / group.count();
   group.each([&](int run) {
     group.each<false>(run, number(run), [&](int, Real xj) {
-      rest += xj - about;  // what rounding left of the mean
+      rest += xj - about;  // the rounding error of the mean
       squares += (xj - about) * (xj - about);
     });
   });
   rest = block_sum(rest) / group.count();
   const Real spread = block_sum(squares) / group.count() - rest * rest;
-  const Real mean = about + rest, var = spread < 0 ? 0 : spread;  // NaN stays
+  const Real mean = about + rest, var = spread < 0 ? 0 : spread;  // NaN stays NaN
   const Real rstd = 1 / sqrt(var + eps);
   if (threadIdx.x == 0) {
     means[blockIdx.x] = mean;
@@ -114,8 +117,8 @@ extern "C" __global__ void norm_forward(
 
 struct Pair { Real x, g; };
 
-/* gx, and, unless gw is null, as it must be for weights of single numbers, Σ g·xhat and Σ g of each
-   run. */
+/* gx and, unless gw is null (as it must be where each number has a weight), Σ g·xhat and Σ g of
+   each run. */
 extern "C" __global__ void norm_backward(
     const Real* g, const Real* x, const Real* weight, const Real* bias, const Real* mean,
     const Real* rstd, Real* gx, Real* gw, Real* gb, LAYOUT, bool silu) {
@@ -125,7 +128,7 @@ extern "C" __global__ void norm_backward(
     const Real *of_x = x + group.at(run), *of_g = g + group.at(run);
     return [=](int j) { return Pair{of_x[j], of_g[j]}; };
   };
-  auto before_silu = [&](Pair& two, const Affine& affine, int j) {  // xhat; h's gradient
+  auto before_silu = [&](Pair& two, const Affine& affine, int j) {  // to xhat; h's gradient
     two.x = (two.x - m) * r;
     if (!silu) return;
     const Real h = affine(two.x, j), p = sigma(h);

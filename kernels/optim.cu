@@ -1,12 +1,12 @@
-/* The updates of the optimisers, in place: the equations stand in optim.py.
+/* The in-place updates of the optimisers; the equations are in optim.py.
 
-   About 10 FLOPs an element; adam moves 7 numbers (reads p, g, m, v, writes p, m, v), which is all
-   of its time. Neighbouring threads touch neighbouring numbers, so every transaction of a warp is
-   whole.
+   About 10 FLOPs per element; adam moves 7 numbers (reads p, g, m, v, writes p, m, v), which takes
+   all of its time. Neighbouring threads access neighbouring numbers, so every access of a warp is
+   fully coalesced.
 
-   now = (factor, lr, t) is read from the device's memory, so that a recorded launch takes the
-   numbers of its step. What follows from t is worked out in double by one thread of a block:
-   1 − βᵗ loses most of float's digits. */
+   now = (factor, lr, t) is read from device memory, so that a recorded launch uses the values of
+   its step. One thread per block computes what depends on t, in double: in float, 1 − βᵗ would lose
+   most of its digits. */
 #include "each.cuh"
 
 extern "C" __global__ void adam(const Real* g, Real* m, Real* v, Real* p, long long n,
@@ -35,7 +35,7 @@ extern "C" __global__ void sgd(const Real* g, Real* buf, Real* p, long long n,
                                const double* now, double momentum, double dampening,
                                double weight_decay, bool nesterov) {
   const Real factor = now[0], lr = now[1];
-  const bool first = now[2] == 1;  // then buf does not hold anything yet
+  const bool first = now[2] == 1;  // when buf does not hold anything yet
   if (factor != factor) return;
   each(n, [=](long long i) {
     Real gi = factor * g[i] + Real(weight_decay) * p[i];

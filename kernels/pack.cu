@@ -1,13 +1,14 @@
-/* Operands as product.cuh's tile loop takes them: matrices (n, rows, L) with any strides become
+/* Lays out operands for product.cuh's tile loop: matrices (n, rows, L) with any strides become
 
        y[n, i, l] = x[n·step + i·row + l·column]  rounded to the Input type, 0 for L ≤ l < width
 
-   with l innermost and rows of whole chunks of 16 bytes. An image (N, C, H, W) is N matrices of
-   H·W rows and C columns, so its channels become innermost; filters likewise.
+   with l innermost and rows of whole chunks of 16 bytes. Images (N, C, H, W) are N matrices of H·W
+   rows and C columns, so their channels become innermost; filters are treated in the same way.
 
-   Every number of x is read and every number of y written once, no FLOPs. A block turns SIDE ×
-   SIDE numbers around in shared memory: neighbouring threads read along the dimension that lies
-   together in x, and write whole chunks along l. A launch packs both operands of a product. */
+   Every number of x is read once and every number of y written once; no FLOPs. A thread block
+   transposes SIDE × SIDE numbers in shared memory: neighbouring threads read along the dimension
+   that is contiguous in x, and write whole chunks along l. One launch packs both operands of a
+   product. */
 #include "mma.cuh"
 
 constexpr int SIDE = 64, THREADS = 256, READS = SIDE * SIDE / THREADS;
@@ -20,14 +21,14 @@ struct Matrices {
   int row, column;
 
   __device__ void pack(int block) const {
-    __shared__ Real tile[SIDE][SIDE + 1];  // one more: a column's numbers lie in different banks
+    __shared__ Real tile[SIDE][SIDE + 1];  // + 1: a column's numbers lie in different banks
     const int high = (rows + SIDE - 1) / SIDE, wide = (width + SIDE - 1) / SIDE;
     const int i0 = block % high * SIDE, l0 = block / high % wide * SIDE, n = block / high / wide;
     const Real* from = x + n * step;
-    const int fast = threadIdx.x % SIDE;  // along what lies together in x
+    const int fast = threadIdx.x % SIDE;  // along the contiguous dimension of x
     Real held[READS];
 #pragma unroll
-    for (int e = 0; e < READS; e++) {  // all under way before one is waited for
+    for (int e = 0; e < READS; e++) {  // all loads start before one is waited for
       const int slow = threadIdx.x / SIDE + e * (THREADS / SIDE);
       const int i = i0 + (column == 1 ? slow : fast), l = l0 + (column == 1 ? fast : slow);
       held[e] = i < rows && l < L ? from[(long long)i * row + (long long)l * column] : 0;

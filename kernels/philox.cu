@@ -1,7 +1,7 @@
-/* Random numbers from a counter: the formulas stand in philox.py. A thread makes the four
-   numbers of one counter, about 10·8 integer operations, and writes them. Seed and first
-   counter are read from the device's memory, so that a recorded launch draws new numbers
-   whenever they change. */
+/* Random numbers from a counter; the formulas are in philox.py. Each thread computes the four
+   numbers of one counter value, in about 10·8 integer operations, and writes them. The seed and the
+   first counter value are read from device memory, so that a recorded launch draws new numbers
+   whenever they have changed. */
 #include "real.cuh"
 
 __device__ inline void philox(unsigned (&c)[4], unsigned long long seed, unsigned long long count) {
@@ -42,7 +42,7 @@ extern "C" __global__ void random_normal(const unsigned long long* state, Real* 
   philox(c, state[0], state[1] + i);
   for (int j = 0; j < 4; j += 2) {
     const Real u = ((c[j] >> 8) + Real(0.5)) * Real(1.0 / (1 << 24));
-    const Real angle = (c[j + 1] >> 8) * Real(2.0 / (1 << 24));  // by π
+    const Real angle = (c[j + 1] >> 8) * Real(2.0 / (1 << 24));  // in units of π
     const Real radius = sqrt(-2 * log(u));
     if (4 * i + j < n) y[4 * i + j] = radius * cospi(angle);
     if (4 * i + j + 1 < n) y[4 * i + j + 1] = radius * sinpi(angle);

@@ -1,6 +1,6 @@
-/* Pooling and its adjoints: the formulas stand in pool.py. One thread an output, so that every
-   adjoint, too, gathers what leads to it and needs no atomics. R·S operations an output; x, y
-   and index once through memory, overlapping windows from the cache. */
+/* Pooling and its adjoints; the formulas are in pool.py. One thread per output, so that the
+   adjoints, too, gather their contributions and need no atomics. R·S operations per output; x, y
+   and index pass through memory once, and overlapping windows are read from the cache. */
 #include "real.cuh"
 
 #define WINDOW int H, int W, int P, int Q, int R, int S, int sh, int sw, int ph, int pw
@@ -27,7 +27,7 @@ extern "C" __global__ void max_pool2d(const Real* x, int* index, Real* y, long l
   index[i] = at;
 }
 
-/* The windows in which pixel i is: p0 ≤ p < p1 and q0 ≤ q < q1, of the plane from `first` on. */
+/* The windows that contain pixel i: p0 ≤ p < p1 and q0 ≤ q < q1, of the plane at `first`. */
 struct Windows {
   long long first;
   int p0, p1, q0, q1;

@@ -1,36 +1,39 @@
-/* The tile loop under matrix products and convolutions
+/* The tiled main loop of matrix products and convolutions
 
        c[m, n] = Σ_{l<L} a[m, l] · b[n, l]        m < M, n < N
 
-   where a and b need not be matrices: an element is where a row's and an l's contributions meet,
-   the pixel at the sum of two spots, or 0 if that lies outside the picture. So a convolution is a
-   product whose column matrix is never formed, and the edges of all of them are zeros that need
-   no code. pack.cu has rounded the factors to the Input type and laid them out so that chunks of
-   16 bytes lie together, ALONG l, or of both factors ACROSS it, along m and n. What is said of an
-   element holds for a chunk.
+   where a and b need not be stored as matrices. The position of an element is the sum of two spots,
+   one for its row and one for l; if it is outside the image, the element is 0. So a convolution is
+   a product whose column matrix is never materialised (an implicit GEMM), and all ragged edges are
+   zeros that need no code of their own. pack.cu has rounded the operands to the Input type and laid
+   them out in contiguous chunks of 16 bytes: both ALONG l, or both ACROSS it, along m and n. What
+   is said here of an element holds for a chunk.
 
-   A block computes HIGH × TILE of c in steps of l:
-     - the spots of l are worked out for many steps at once, each by one thread, into a table: all
-       the divisions of the index formula happen there and once per row;
-     - cp.async brings a step's chunks to one of STAGES parts of shared memory, past the registers;
-       others are under way while one is multiplied, so that arithmetic hides memory's latency;
+   A thread block computes a tile of HIGH × TILE of c, in steps along l:
+     - the spots of l are computed for many steps at once, one per thread, and kept in a table: all
+       divisions of the index formula happen there, or once per row;
+     - cp.async copies a step's chunks to one of STAGES pipeline stages in shared memory, bypassing
+       registers. Later steps are in flight while one is multiplied, so that arithmetic hides the
+       latency of memory;
      - a step is multiplied by warps (mma.cuh) or, with WGMMA, by warpgroups (wgmma.cuh).
 
-   By warps: SIDE × SIDE in each, a step is 64 bytes, multiplied in pieces of 32. The factors of a
-   piece go to registers while the piece before is multiplied, the first of the next step behind the
-   one barrier of a step, which so stands amid products that have their factors. At 128 × 256 in
-   bf16, of which a multiprocessor holds one block of 8 warps, a step is 512 instructions m16n8k16,
-   820 cycles for an H200's tensor cores; there it takes 1,240. Shared memory moves 704 lines of 128
-   bytes in it, the L2 cache sends 24 KB, and a scheduler issues 410 instructions, but its two warps
-   wait: 6 cycles behind each product for their next instruction, and for each other at the barrier.
+   By warps: each has SIDE × SIDE of the tile, and a step is 64 bytes of l, multiplied in pieces of
+   32. The operands of a piece are loaded into registers while the previous piece is multiplied. Each
+   step has one barrier, and the operands of the next step's first piece are loaded right after it,
+   so it lies between products that already have their operands. At 128 × 256 in bf16, with one block
+   of 8 warps per multiprocessor, a step is 512 instructions m16n8k16, or 820 cycles of an H200's
+   tensor cores; it takes 1,240. In that time shared memory moves 704 lines of 128 bytes, the L2
+   cache delivers 24 KB, and a scheduler issues 410 instructions, but its two warps stall: for 6
+   cycles after each product before their next instruction, and for each other at the barrier.
 
-   By warpgroups: 64 × 256 in each of two, a step is 128 bytes, 1,024 cycles of the tensor cores at
-   full rate. They read the factors from shared memory themselves, and while they do, threads start
-   the copies of the step after next, 330 instructions to a warp. Then the products of the step
-   before are there, and behind the barrier, for all warps, its part of shared memory is free. In
-   this loop an H200 makes 684 TFLOP/s of a convolution of 128 channels; the L2 cache sends 33 bytes
-   a cycle and multiprocessor, about what it can. The end, 128 KB of c in 8-byte stores, takes a
-   fifth of the whole time, at the speed of memory: every multiprocessor writes at that moment. */
+   By warpgroups: each of two has 64 × 256 of the tile, and a step is 128 bytes of l, 1,024 cycles
+   of the tensor cores at full rate. These read the operands from shared memory themselves, and
+   meanwhile the threads start the copies of the step after next, 330 instructions per warp. Then
+   they wait for the products of the previous step, whose stage is free once all warps have passed
+   the next barrier. In this loop an H200 reaches 684 TFLOP/s on a convolution of 128 channels;
+   the L2 cache delivers 33 bytes per cycle and multiprocessor, about its limit. The epilogue writes
+   128 KB of c in 8-byte stores and takes a fifth of the whole time, at the speed of memory, because
+   every multiprocessor writes at that moment. */
 #pragma once
 #include "async.cuh"
 #include "wgmma.cuh"
@@ -56,7 +59,7 @@ __device__ inline int warp_column() { return threadIdx.x / 32 / 2 * SIDE; }
 
 extern __shared__ __align__(1024) char memory[];
 
-/* Where chunks come from: the spots of a row and of an l give the chunk where they meet. */
+/* Where chunks come from: the spots of a row and of an l add up to the position of a chunk. */
 struct Matrix {
   typedef int Spot;
   const Input* data;
@@ -78,17 +81,18 @@ struct Picture {  // planes of H × W pixels
   }
 };
 
-/* A factor's part of the loop, SIZE of its rows. Its tiles lie in shared memory like its chunks. */
+/* The main loop's state for SIZE rows of one operand. Its tiles lie in shared memory as its chunks
+   lie in global memory, ALONG or ACROSS l. */
 template <Lie LIE, int SIZE, class Source> struct Factor {
   typedef typename Source::Spot Spot;
-  static constexpr int EACH = LIE == ALONG ? CHUNK<Input> : 1;  // l's of a spot
-  static constexpr int SPOTS = STEP / EACH;                     // of a step
+  static constexpr int EACH = LIE == ALONG ? CHUNK<Input> : 1;  // l's per spot
+  static constexpr int SPOTS = STEP / EACH;                     // spots per step
   static constexpr int PLANNED = THREADS / 2 / SPOTS;           // steps planned at once
-  static constexpr int CHUNKS = (LIE == ALONG ? STEP : SIZE) / CHUNK<Input>;  // of a tile's row
+  static constexpr int CHUNKS = (LIE == ALONG ? STEP : SIZE) / CHUNK<Input>;  // per row of a tile
   static constexpr int COPIES = SIZE * STEP / CHUNK<Input> / THREADS, PITCH = SIZE + PAD;
   struct Shared {
     alignas(PAD ? 16 : 1024) Input tiles[STAGES][PITCH * STEP];
-    Spot spots[THREADS];  // of l, a ring
+    Spot spots[THREADS];  // of l, a ring buffer
   };
 
   Shared& s;
@@ -131,20 +135,20 @@ struct Place {
   }
 };
 
-/* What a problem consists of, beside its spots a_row(m), a_l(l), b_row(n), b_l(l). The result,
-   c[m, n] + bias[m], goes to y[y_row(m) + y_column(n)]; an even column and the next share 8 or 16
-   aligned bytes if `paired`. */
+/* A product to compute. Its kernel adds the spots a_row(m), a_l(l), b_row(n), b_l(l). The result,
+   c[m, n] + bias[m], is written to y[y_row(m) + y_column(n)]; if `paired`, an even column and the
+   next one share 8 or 16 aligned bytes. */
 template <class Source> struct Problem {
   Matrix a;
   Source b;
-  int M, N, begin, end;  // l from begin to end
+  int M, N, begin, end;  // l runs from begin to end
   Real* y;
   bool paired;
   const Real* bias = nullptr;
 };
 
-/* c[i][j] += the products of all steps. AHEAD of them are under way: copy(step, i), of what
-   look(step) has looked up in what plan(step) has planned, starts this thread's i-th copy. */
+/* c[i][j] += the products of all steps, with AHEAD steps in flight. plan(step) fills the table of
+   spots, look(step) looks up this thread's spots in it, and copy(step, i) starts its i-th copy. */
 #ifdef WGMMA
 template <Lie LIE, class A, class B, class Plan, class Look, class Copy>
 __device__ void add_steps(Real (&c)[I][J][4], A& a, B& b, int steps, Plan plan, Look look,
@@ -153,7 +157,7 @@ __device__ void add_steps(Real (&c)[I][J][4], A& a, B& b, int steps, Plan plan, 
     if ((step + AHEAD) % A::PLANNED == 0) plan(step + AHEAD);
     wait_copies<AHEAD - 1>();
     show_products();
-    __syncthreads();  // the step has arrived, and the one before the last has been multiplied
+    __syncthreads();  // the step has arrived, and step - 2 has been multiplied
     start_products(c[0]);
 #pragma unroll
     for (int k = 0; k < 4; k++)

@@ -1,4 +1,4 @@
-/* The numbers of the arrays: REAL is float or double. */
+/* The element type of the arrays: REAL is float or double. */
 #pragma once
 
 #ifndef REAL

@@ -1,4 +1,4 @@
-/* Sums and maxima over the threads of a warp or block, the same in every run and for every thread. */
+/* Sums and maxima over the threads of a warp or block, identical in every run and every thread. */
 #pragma once
 #include "each.cuh"
 
@@ -17,22 +17,22 @@ __device__ inline Real warp_max(Real x) {
   return over_warp(x, [](Real a, Real b) { return a != a || a > b ? a : b; });  // NaN wins
 }
 
-/* The sum over a block of at most 32 warps, all of them whole. */
+/* The sum over a block of at most 32 warps, all of them full. */
 __device__ inline Real block_sum(Real x) {
   __shared__ Real part[32];
   x = warp_sum(x);
-  __syncthreads();  // the sum before has been read
+  __syncthreads();  // the sum before this one has been read
   if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = x;
   __syncthreads();
   return warp_sum(threadIdx.x % 32 < blockDim.x / 32 ? part[threadIdx.x % 32] : 0);
 }
 
-/* A row of an array (A, C, B), the C numbers under one a and b, and this thread's part of it: where
-   B = 1 they lie together, and a warp takes a row; else a thread takes one. */
+/* A row of an array (A, C, B), that is, the C numbers with the same a and b, and this thread's part
+   of it. Where B = 1 a row is contiguous, and a warp takes it; otherwise a thread takes a row. */
 struct Row {
-  bool whole;             // a warp to a row
-  long long row, begin;   // which, and where its first number lies
-  int first, step;        // the numbers that this thread looks at
+  bool whole;             // whether a warp shares the row
+  long long row, begin;   // its index, and where its first number is
+  int first, step;        // the numbers that this thread handles
 
   __device__ Row(int C, int B) {
     const long long thread = blockIdx.x * (long long)blockDim.x + threadIdx.x;

@@ -1,15 +1,15 @@
-/* Softmax and its logarithm along the middle axis: the formulas stand in softmax.py.
+/* Softmax and its logarithm along the middle axis; the formulas are in softmax.py.
 
-   x is (A, C, B). Where B = 1 the C numbers of a row lie together, and a warp takes a row; else
-   neighbouring rows lie together, and a thread takes one. Three passes, of which two come from
-   the cache, about 6 FLOPs and an exponential an element; x and y once through memory. The adjoints
-   take two passes over g and y. */
+   x is (A, C, B). Where B = 1, the C numbers of a row are contiguous, and a warp takes a row;
+   otherwise neighbouring rows are contiguous, and a thread takes a row. Three passes, of which two
+   read from the cache, with about 6 FLOPs and an exponential per element; x and y pass through
+   memory once. The adjoints take two passes over g and y. */
 #include "reduce.cuh"
 
 template <bool LOG>
 __device__ void softmax_of(const Real* x, Real* y, long long rows, int C, int B) {
   const Row r(C, B);
-  if (r.row >= rows) return;  // of a warp that shares a row all or none
+  if (r.row >= rows) return;  // all lanes of a warp that shares a row, or none
   auto number = [&](int c) { return x[r.begin + (long long)c * B]; };
   Real top, sum;
   r.add_powers(C, number, top, sum);

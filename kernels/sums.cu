@@ -1,9 +1,10 @@
-/* Sums of large arrays: the formulas stand in sums.py.
+/* Sums of large arrays; the formulas are in sums.py.
 
-   channel_sum: a block to a channel; its threads walk side by side over the channel's numbers in
-   all images, and add their sums at the end. square_sum: a block to a part of the numbers, whose
-   sums are then few. add_parts: a thread a sum of what conv2d_weight.cu leaves, (parts, K, RS, C) →
-   (K, D, RS), C being D filled up. One or two FLOPs a number, every array once through memory. */
+   channel_sum: one block per channel; its threads walk side by side over the channel's numbers in
+   all images, and add up their sums at the end. square_sum: one block per part of the numbers;
+   few sums are then left to add. add_parts: one thread for each sum over the parts that
+   conv2d_weight.cu leaves, (parts, K, RS, C) → (K, D, RS), where C is D padded. One or two FLOPs
+   per number; every array passes through memory once. */
 #include "divisor.cuh"
 #include "reduce.cuh"
 

@@ -1,9 +1,9 @@
-/* Up-sampling and its adjoints: the formulas stand in upsample.py. One thread an output: at
-   most four reads, from the cache but for one, and 8 FLOPs. The adjoints gather, so they need
-   no atomics: a pixel goes through the few outputs near it and asks each for its weight. */
+/* Up-sampling and its adjoints; the formulas are in upsample.py. One thread per output: at most
+   four reads, all but one from the cache, and 8 FLOPs. The adjoints gather, so they need no
+   atomics: a pixel's thread walks over the few outputs near it and computes its weight in each. */
 #include "real.cuh"
 
-/* One row of the matrix A (m, n): its entries 1 − t at lo and t at hi. */
+/* One row of the matrix A (m, n): its entries are 1 − t at lo and t at hi. */
 struct Nearest {
   int lo, hi;
   Real t;
@@ -31,7 +31,7 @@ __device__ void apply(const Real* x, Real* y, long long count, int H, int W, int
   if (i >= count) return;
   const Row a(i / Q % P, H, P), b(i % Q, W, Q);
   const Real *up = x + (i / Q / P * H + a.lo) * W, *down = x + (i / Q / P * H + a.hi) * W;
-  if (a.t == 0 && b.t == 0) {  // a copy, also of what is not finite
+  if (a.t == 0 && b.t == 0) {  // a copy, even of numbers that are not finite
     y[i] = up[b.lo];
     return;
   }
@@ -46,7 +46,7 @@ __device__ Real weight(int p, int h, int n, int m) {
   return (a.lo == h ? 1 - a.t : 0) + (a.hi == h ? a.t : 0);
 }
 
-/* The first output that may read input h, and the first after it that does not. */
+/* The outputs that may read input h: from first(h) up to, but not including, last(h). */
 __device__ inline int first(int h, int n, int m) {
   return max(0ll, (h - 1ll) * m / n - 1);
 }

@@ -1,28 +1,30 @@
-/* Matrix products of a warpgroup, four warps, straight from shared memory (wgmma, Hopper alone):
+/* Matrix products of a warpgroup (four warps) straight from shared memory (wgmma, Hopper only):
 
        multiply(c, a, b)    c[m][n] += Σ_k a(m, k) · b(n, k)    m < 64, n < 8·J, k of 32 bytes
 
-   runs while its threads go on. Those between start_products(c) and commit_products() are a group,
-   and wait_products<N>(c) waits for all groups but the N latest: until then c must not be touched,
-   nor the factors written over. Warp w of the group holds rows 16·w + row_of(0, e), c[j][e] as in
-   mma.cuh; a may lie in its registers, as in mma.cuh, too.
+   runs while its threads go on. The products between start_products(c) and commit_products() form
+   a group, and wait_products<N>(c) waits for all groups but the N latest; until then c must not be
+   touched, and the operands must not be overwritten. Warp w of the warpgroup holds the rows
+   16·w + row_of(0, e), with c[j][e] as in mma.cuh. a may also be in its registers, as in mma.cuh.
 
-   A tile of a factor is a series of rows of 128 bytes, from a multiple of 1024 bytes on; chunk c of
-   row r stands at place c ^ (r % 8), so that chunks of 8 rows lie in different banks. If it lies
-   ALONG k, a row holds the numbers of one m or n. If it lies ACROSS, which is for 2-byte numbers, a
-   row holds 64 m's or n's of one k, and the next 64 follow behind all the k's of the tile.
+   An operand's tile is a sequence of rows of 128 bytes that begins at a multiple of 1024 bytes. It
+   is swizzled: chunk c of row r is at place c ^ (r % 8), so that the same chunk of 8 rows lies in
+   different banks. If the tile lies ALONG k, a row holds the numbers of one m or n. If it lies
+   ACROSS k, which works for 2-byte numbers only, a row holds 64 m's or n's of one k, and the next
+   64 follow after all the k's of the tile.
 
-   A descriptor says where the hardware finds it: bits 0 to 13 the address; 16 to 29 the way from
-   64 rows across to the next 64; 32 to 45 the way from 8 rows to the next; each by 16; 62 and 63
-   the order of chunks (PTX manual, section on the matrix descriptor). What threads have written
-   must pass show_products() before the barrier in front of a product. */
+   A matrix descriptor tells the hardware where the tile is: bits 0 to 13 are the address; 16 to 29
+   the stride, if it lies ACROSS, from 64 m's or n's to the next 64; 32 to 45 the stride from 8 rows
+   to the next 8, all three divided by 16; 62 and 63 the swizzle mode (PTX manual, section on the
+   matrix descriptor). What threads have written to shared memory must be made visible to the
+   products by show_products(), before the barrier in front of them. */
 #pragma once
 #include "mma.cuh"
 
 template <class T> struct Rows128 {
   static constexpr int WIDTH = 128 / sizeof(T);
   T* at;
-  int rows;  // of 64 columns, if there are more than that
+  int rows;  // per 64 columns, if there are more than that
 
   __device__ T* operator()(int row, int column) const {
     const int chunk = (unsigned)column / CHUNK<T> % 8 ^ (unsigned)row % 8;
@@ -31,7 +33,8 @@ template <class T> struct Rows128 {
   }
 };
 
-/* A tile's 64 rows from the `first` on, a multiple of 64, and the k-th 32 bytes of their sum. */
+/* The descriptor of 64 rows of a tile, from `first` on (a multiple of 64), and of the k-th 32 bytes
+   along the sum. */
 template <Lie LIE, class T>
 __device__ unsigned long long descriptor(Rows128<T> tile, int first, int k) {
   static_assert(LIE == ALONG || sizeof(T) == 2);
@@ -46,7 +49,7 @@ __device__ unsigned long long descriptor(Rows128<T> tile, int first, int k) {
 }
 
 #ifdef __CUDACC__
-/* Numbers in registers are computed in front of this, and used behind it. */
+/* A compiler barrier: numbers in registers are computed before this and used after it. */
 template <int J> __device__ inline void settle(float (&c)[J][4]) {
 #pragma unroll
   for (int j = 0; j < J; j++)
@@ -117,7 +120,7 @@ inline void commit_products() {
 template <int N, class C>
 inline void wait_products(C&) {
   emulate::Fiber& self = emulate::self();
-  std::erase_if(self.products, [&](auto& product) {  // at the last moment
+  std::erase_if(self.products, [&](auto& product) {  // computed as late as allowed
     const bool over = product.first + N < self.product_groups;
     if (over) product.second();
     return over;

@@ -87,9 +87,9 @@ struct Fiber {
   void *stack = nullptr, *shadow = nullptr;
   std::vector<Copy> copies;
   unsigned groups = 0;  // of copies, committed so far
-  std::vector<std::pair<unsigned, std::function<void()>>> products;  // (group, work) (wgmma.cuh)
+  std::vector<std::pair<unsigned, std::function<void()>>> products;  // (group, work), wgmma.cuh
   unsigned product_groups = 0;
-  bool hidden = false, started = false;  // hidden: copies, from wgmma; started: products
+  bool hidden = false, started = false;  // copies not shown to wgmma yet; products
 };
 
 inline uint3 grid, size;

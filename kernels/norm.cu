@@ -11,9 +11,9 @@
    bottleneck, so a group of the usual size stays in shared memory after the first pass.
 
    The gradients of a channel's weight and bias are sums over runs: the kernel computes the sum of
-   each run on the way, and the host adds them. The gradients of single numbers' weights are sums
-   over images, computed by blocks of 32 × 8 threads, each of which takes 32 neighbouring numbers
-   and a part of the images.
+   each run on the way, and the host adds them. Where each number has a weight and a bias, their
+   gradients are sums over images, computed by blocks of 32 × 8 threads that take 32 neighbouring
+   numbers and a part of the images each.
 
    With `silu`, y = h σ(h) of the normalised h, which the backward pass recomputes. */
 #include "reduce.cuh"
@@ -128,7 +128,7 @@ extern "C" __global__ void norm_backward(
     const Real *of_x = x + group.at(run), *of_g = g + group.at(run);
     return [=](int j) { return Pair{of_x[j], of_g[j]}; };
   };
-  auto before_silu = [&](Pair& two, const Affine& affine, int j) {  // to xhat; h's gradient
+  auto before_silu = [&](Pair& two, const Affine& affine, int j) {  // to (xhat, h's gradient)
     two.x = (two.x - m) * r;
     if (!silu) return;
     const Real h = affine(two.x, j), p = sigma(h);

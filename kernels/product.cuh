@@ -18,12 +18,12 @@
      - a step is multiplied by warps (mma.cuh) or, with WGMMA, by warpgroups (wgmma.cuh).
 
    By warps: each has SIDE × SIDE of the tile, and a step is 64 bytes of l, multiplied in pieces of
-   32. The operands of a piece are loaded into registers while the previous piece is multiplied. Each
+   32. The operands of a piece are loaded into registers while the previous piece is multiplied. A
    step has one barrier, and the operands of the next step's first piece are loaded right after it,
-   so it lies between products that already have their operands. At 128 × 256 in bf16, with one block
-   of 8 warps per multiprocessor, a step is 512 instructions m16n8k16, or 820 cycles of an H200's
-   tensor cores; it takes 1,240. In that time shared memory moves 704 lines of 128 bytes, the L2
-   cache delivers 24 KB, and a scheduler issues 410 instructions, but its two warps stall: for 6
+   so it lies between products that already have their operands. At 128 × 256 in bf16, with one
+   block of 8 warps per multiprocessor, a step is 512 instructions m16n8k16, or 820 cycles of an
+   H200's tensor cores; it takes 1,240. In that time shared memory moves 704 lines of 128 bytes, the
+   L2 cache delivers 24 KB, and a scheduler issues 410 instructions, but its two warps stall: for 6
    cycles after each product before their next instruction, and for each other at the barrier.
 
    By warpgroups: each of two has 64 × 256 of the tile, and a step is 128 bytes of l, 1,024 cycles
@@ -135,9 +135,9 @@ struct Place {
   }
 };
 
-/* A product to compute. Its kernel adds the spots a_row(m), a_l(l), b_row(n), b_l(l). The result,
-   c[m, n] + bias[m], is written to y[y_row(m) + y_column(n)]; if `paired`, an even column and the
-   next one share 8 or 16 aligned bytes. */
+/* A product to compute. A kernel's struct adds its spots a_row(m), a_l(l), b_row(n), b_l(l). The
+   result, c[m, n] + bias[m], is written to y[y_row(m) + y_column(n)]; if `paired`, an even column
+   and the next one share 8 or 16 aligned bytes. */
 template <class Source> struct Problem {
   Matrix a;
   Source b;

@@ -1,7 +1,7 @@
 /* Asynchronous copies from global to shared memory (cp.async, from sm_80 on). They run while the
    thread computes, and bypass its registers:
 
-       copy_async(to, from, valid)   start a copy of 16 bytes; if not valid, write zeros instead
+       copy_async(to, from, valid)   start copying 16 bytes; if not valid: zeros, nothing is read
        commit_copies()               the copies started since the last commit now form a group
        wait_copies<N>()              wait until all groups but the N latest have arrived
 

@@ -64,7 +64,7 @@ def parser():
 
 
 def complain(text):
-    """Print one line for the user; the exit code of a user's mistake."""
+    """Print one line for the user and return the exit code for a user's mistake."""
     print(f"minigen.lecture: {text}", file=sys.stderr)
     return 2
 

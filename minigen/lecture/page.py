@@ -212,7 +212,7 @@ class Site:
 
 
 def counts(ids):
-    """How many equations there are, in words."""
+    """The number of equations as text."""
     return f"{len(ids)} equation" + "s" * (len(ids) != 1)
 
 

@@ -40,7 +40,7 @@ class Sources:
         return self.listing(spot.path, spot.name, node.lineno, node.end_lineno, [spot.line])
 
     def listing(self, path, name, first, last, hits):
-        """Lines of a file with their common indentation removed."""
+        """Lines of a file without the first line's indentation."""
         shown = range(first, last + 1)
         if len(shown) > LONG:
             shown = [n for n in shown if any(abs(n - hit) <= AROUND for hit in (first, *hits))]

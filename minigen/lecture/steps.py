@@ -38,7 +38,7 @@ class Step:
 
     @property
     def sides(self):
-        """The left side, the sign that is true, and the right side, as text."""
+        """The left side, the relation that actually holds, and the right side, as text."""
         sign = self.relation if self.holds else FALSE[self.relation]
         return "\n".join(_digits(self.value)), sign, "\n".join(_digits(self.other))
 
@@ -65,7 +65,7 @@ def cli(doc, derive, argv=None):
     line does not hold although it is no slide error, or holds although it is one."""
     parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
     parser.add_argument("--seed", type=at_least(0), default=0,
-                        help="of the numbers used in the computation")
+                        help="seed of the numbers used in the computation")
     sys.stdout.reconfigure(errors="replace")  # for terminals that have no Σ
     parts = derive(np.random.default_rng(parser.parse_args(argv).seed))
     for title, steps in parts:

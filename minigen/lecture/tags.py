@@ -49,7 +49,7 @@ def checkout():
     root = Path(__file__).resolve().parents[2]
     if not all((root / part).exists() for part in ("kernels/conv2d.py", "tests", "pyproject.toml")):
         raise FileNotFoundError(f"the tags are read from a checkout of minigen's repository, and "
-                                f"{root} is none: clone it and run this there")
+                                f"{root} is not one: clone it and run this there")
     return root
 
 

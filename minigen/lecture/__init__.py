@@ -1,9 +1,9 @@
 """The lecture's equations: what the slides state, and where the code computes and checks it.
 
-`equations.toml` is the catalogue; `equations()` reads it. A line of code that computes an equation
-ends in a comment ``eq: id``, and so does an assertion that verifies one; `scan()` finds both.
-``python -m minigen.lecture`` prints the index, shows an equation beside its code, and proves that
-its check can fail.
+`equations.toml` is the catalogue, which `equations()` reads. A line of code that computes an
+equation ends in the comment ``eq: id``, and so does an assertion that verifies one; `scan()` finds
+both. ``python -m minigen.lecture`` prints the index, shows an equation beside its code, and proves
+that its check can fail.
 """
 
 import functools
@@ -20,7 +20,7 @@ __all__ = ["Equation", "Erratum", "Lecture", "Place", "Scan", "Spot", "checkout"
 
 @dataclass(frozen=True)
 class Lecture:
-    """One of the five lectures, by its own title."""
+    """One of the five lectures: its own title and the course it belongs to."""
 
     title: str
     course: str
@@ -28,7 +28,7 @@ class Lecture:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a lecture shows something: the lecture's number, the line of its text, the heading."""
+    """A place on the slides: the lecture's number, the line of its text, the slide's heading."""
 
     lecture: int
     line: int
@@ -41,8 +41,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Erratum:
-    """A slide's mistake: what it prints, what is true, and the equations it concerns. `source` is
-    the publication that shows it, if no test can."""
+    """A mistake on a slide: what is printed, what is true, and the equations it concerns. `source`
+    is the publication that shows the mistake, if no test can."""
 
     number: int
     equations: tuple
@@ -54,7 +54,7 @@ class Erratum:
 
 @dataclass(frozen=True)
 class Equation:
-    """An entry of the catalogue. The header of equations.toml says what its fields mean."""
+    """An entry of the catalogue. The header of equations.toml explains its fields."""
 
     id: str
     family: str
@@ -68,12 +68,12 @@ class Equation:
 
     @property
     def errata(self):
-        """The slides' mistakes about this equation."""
+        """The slide errors that concern this equation."""
         return [e for e in errata() if self.id in e.equations]
 
     @property
     def parts(self):
-        """The LaTeX cut into ``(is_formula, text)`` pairs."""
+        """The LaTeX split into ``(is_formula, text)`` pairs."""
         parts = enumerate(re.split(r"\$", self.latex))
         return [(i % 2 == 1, text) for i, text in parts if text]
 
@@ -97,14 +97,14 @@ def _entry(kind, row):
 
 @functools.cache
 def equations():
-    """Every equation, by id, in the order of the slides."""
+    """All equations by id, in the order of the slides."""
     rows = [_entry(Equation, row) for row in _catalogue()["equation"]]
     return {e.id: e for e in rows}
 
 
 @functools.cache
 def errata():
-    """The slides' mistakes, by number."""
+    """The slide errors, sorted by number."""
     return sorted((_entry(Erratum, row) for row in _catalogue()["erratum"]), key=lambda e: e.number)
 
 
@@ -115,5 +115,5 @@ def lectures():
 
 
 def families():
-    """The title of each family of equations, by its name."""
+    """The titles of the families of equations, by family name."""
     return _catalogue()["family"]

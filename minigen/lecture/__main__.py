@@ -1,5 +1,5 @@
 """python -m minigen.lecture list | show ID | prove [ID ...] | page --out DIR: the equations beside
-their code."""
+the code that computes them."""
 
 import argparse
 import difflib
@@ -17,43 +17,43 @@ from minigen.lecture import (
 from minigen.lecture.prove import prove
 from minigen.lecture.tags import blocks
 
-STATUS = {"printed": "on a slide as it stands here",
-          "repaired": "on a slide, but incomplete, garbled or wrong; here as it should read",
-          "words": "on the slides in words or in a picture; the formula is from the paper",
-          "added": "on no slide; the code needs it"}
+STATUS = {"printed": "on a slide exactly as given here",
+          "repaired": "on a slide, but incomplete, garbled or wrong; given here as it should read",
+          "words": "on the slides only in words or in a picture; the formula is from the paper",
+          "added": "on no slide, but the code needs it"}
 
 
 def main(argv=None):
-    """Run the command line; gives the exit code."""
+    """Run the command line and return the exit code."""
     args = parser().parse_args(argv)
-    sys.stdout.reconfigure(errors="replace")  # there are terminals without Σ
+    sys.stdout.reconfigure(errors="replace")  # for terminals that have no Σ
     try:
         return args.run(args)
     except FileNotFoundError as error:
         return complain(error)
-    except BrokenPipeError:  # `list | head`
+    except BrokenPipeError:  # as in `list | head`
         sys.stderr.close()
         return 0
 
 
 def parser():
-    """The commands and their options."""
+    """The parser of the commands and their options."""
     top = argparse.ArgumentParser(prog="python -m minigen.lecture", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="list | show | prove | page")
     command = commands.add_parser("list", help="every equation with its lines of code and checks")
     command.add_argument("--family", metavar="F", help="only one family: " + ", ".join(families()))
     command.add_argument("--lecture", metavar="L", help="only one lecture: its number, from 0, or "
-                                                        "a part of its title")
+                                                        "part of its title")
     command.add_argument("--missing", action="store_true", help="only those without a line of code "
                                                                 "or a check")
     command.set_defaults(run=list_)
     command = commands.add_parser("show", help="one equation, its code and its checks")
     command.add_argument("id", metavar="ID")
     command.set_defaults(run=show)
-    command = commands.add_parser("prove", help="alter the lines that compute an equation; the "
-                                                "tests tagged with it must fail")
-    command.add_argument("ids", metavar="ID", nargs="*", help="all that have a line, if not given")
-    command.add_argument("--workers", type=int, default=2, help="mutants tested at once")
+    command = commands.add_parser("prove", help="alter the lines that compute an equation: its "
+                                                "tagged tests must fail")
+    command.add_argument("ids", metavar="ID", nargs="*", help="default: all with code and checks")
+    command.add_argument("--workers", type=int, default=2, help="mutants tested in parallel")
     command.set_defaults(run=prove_)
     command = commands.add_parser("page", help="write a site: every equation beside its code")
     command.add_argument("--out", metavar="DIR", required=True, help="the folder to write into")
@@ -64,13 +64,13 @@ def parser():
 
 
 def complain(text):
-    """One line for the user; gives the exit code of a user's mistake."""
+    """Print one line for the user and return the exit code for a user's mistake."""
     print(f"minigen.lecture: {text}", file=sys.stderr)
     return 2
 
 
 def nearest(name, names, what):
-    """What to say when there is no such name."""
+    """The message for an unknown name, with the nearest known ones."""
     close = difflib.get_close_matches(name, names, 3, 0.5)
     close = close or [other for other in names if name in other][:3]
     hint = f"did you mean {' or '.join(close)}?" if close else "`list` prints them all"
@@ -78,7 +78,7 @@ def nearest(name, names, what):
 
 
 def chosen_lecture(text):
-    """A lecture's number from what the user typed, None if there is none or more than one."""
+    """The number of the lecture that the user typed; None if none or several match."""
     if text.isdecimal():
         return int(text) if int(text) < len(lectures()) else None
     titles = [there.title.lower() for there in lectures()]
@@ -88,7 +88,7 @@ def chosen_lecture(text):
 
 
 def list_(args):
-    """Print the index, family by family."""
+    """Print the index of equations, family by family."""
     if args.family is not None and args.family not in families():
         return complain(nearest(args.family, list(families()), "family"))
     lecture = None if args.lecture is None else chosen_lecture(args.lecture)
@@ -116,7 +116,7 @@ def list_(args):
 
 
 def where(spots):
-    """File and line of each spot."""
+    """The file and line of each spot, as one string."""
     return "  ".join(str(spot) for spot in spots) or "none"
 
 
@@ -158,14 +158,14 @@ def show(args):
 
 
 def evidence(error, found):
-    """What shows a slide's mistake."""
+    """The tests or the publication that show a slide error."""
     if found.errata[error.number]:
         return f"shown by {where(found.errata[error.number])}"
     return f"source: {error.source}"
 
 
 def excerpt(root, path, name, first, last, lines):
-    """The lines of a function with their numbers, the tagged ones marked."""
+    """The numbered lines of a function, with the tagged ones marked."""
     source = (root / path).read_text(encoding="utf-8").splitlines()
     head = f"  {path}:{first}" + (f"  {name.replace('::', '.')}" if name else "")
     body = [f"  {'▶' if n in lines else ' '} {n:>4}  {source[n - 1]}".rstrip()
@@ -174,7 +174,7 @@ def excerpt(root, path, name, first, last, lines):
 
 
 def prove_(args):
-    """Alter each tagged line in turn; exit code 1 if a check does not notice."""
+    """Alter each tagged line in turn; the exit code is 1 if a change goes unnoticed."""
     if not importlib.util.find_spec("pytest"):
         return complain("prove needs pytest: pip install '.[test]'")
     found = scan()
@@ -195,7 +195,7 @@ def page(args):
     except ModuleNotFoundError as error:
         return complain(f"the page needs {error.name}: pip install '.[lecture]'")
     from minigen.lecture.runs import NoRuns
-    checkout()  # or else it says so
+    checkout()  # raises if there is none
     try:
         pages = build(args.out, args.runs)
     except NoRuns as error:

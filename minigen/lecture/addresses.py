@@ -1,4 +1,4 @@
-"""Where things stand on the site: the address of a lecture, a file, an equation."""
+"""Addresses on the site: of a lecture, a source file, an equation."""
 
 import re
 
@@ -11,23 +11,23 @@ INDEX, ADDED, DERIVED, ERRATA = "index.html", "added.html", "derivations.html", 
 
 
 def lecture_page(number):
-    """The address of a lecture."""
+    """The address of a lecture's page."""
     return re.sub(r"[^a-z0-9]+", "-", lectures()[number].title.lower()).strip("-") + ".html"
 
 
 def file_page(path):
-    """The address of a source file."""
+    """The address of a source file's page."""
     return f"{path.replace('/', '.')}.html"
 
 
 def equation_address(id):
-    """The address of an equation by its id, None if there is none."""
+    """The address of the equation with this id, None if there is none."""
     e = equations().get(id)
     return e and f"{lecture_page(e.places[0].lecture) if e.places else ADDED}#{id}"
 
 
 def places_of(places):
-    """Places on the slides, for a template: each heading once."""
+    """Places on the slides in the form that the templates need, each heading once."""
     headings = dict.fromkeys((place.lecture, place.heading) for place in places)
     return [{"address": lecture_page(lecture), "title": lectures()[lecture].title,
              "heading": heading} for lecture, heading in headings]

@@ -1,4 +1,4 @@
-"""Source code as HTML, line by line: coloured, its symbols marked, its tags made links."""
+"""Source code as HTML, line by line: highlighted, with symbols marked and tags made links."""
 
 import functools
 import re
@@ -14,7 +14,7 @@ __all__ = ["highlighted"]
 
 KINDS = [(Keyword, "k"), (Operator.Word, "k"), (String, "s"), (Comment, "c"), (Number, "m"),
          (Name.Function, "f"), (Name.Class, "f"), (Name.Decorator, "d")]
-# In docstrings and comments a Latin letter is seldom a symbol, a Greek one always.
+# In docstrings and comments Latin letters are seldom symbols, Greek letters always.
 GREEK = re.compile("|".join(sorted({f for s in symbols() for f in (s.name, *s.formula)
                                     if not f.isascii()}, key=len, reverse=True)))
 ID = re.compile(r"[a-z0-9-]+")
@@ -22,8 +22,8 @@ ID = re.compile(r"[a-z0-9-]+")
 
 @functools.cache
 def highlighted(path, link):
-    """The lines of a source file as HTML. `link` gives the address of an equation by its id,
-    None for an id that has no page."""
+    """The lines of a source file as HTML. `link` maps the id of an equation to its address, or
+    to None for an id that has no page."""
     lexer = get_lexer_for_filename(path.name, stripnl=False)
     html = "".join(_token(kind, text, link)
                    for kind, text in lexer.get_tokens(path.read_text(encoding="utf-8")))

@@ -1,8 +1,8 @@
-"""LaTeX to MathML that a browser shows as it stands: no script, no network, no font of our own.
+"""LaTeX to MathML that a browser can display directly: no script, no network, no font of our own.
 
-latex2mathml does the reading. What it leaves undone is mended here: ``\\arg``, letters of
-other alphabets (MathML Core knows no ``mathvariant``, Unicode has the letters), names of
-several letters, and the space beside a function.
+latex2mathml does the conversion. This module repairs what it leaves undone: ``\\arg``, letters of
+other alphabets (MathML Core has no ``mathvariant``, but Unicode has the letters), names of several
+letters, and the space beside a function.
 """
 
 import re
@@ -16,19 +16,19 @@ from minigen.lecture.notation import symbol_of
 
 __all__ = ["formula", "mixed"]
 
-# Where Unicode's mathematical alphabets begin (A, a, 0), and the letters that stand elsewhere.
+# Where Unicode's mathematical alphabets start (A, a, 0), and the letters encoded elsewhere.
 ALPHABETS = {"script": (0x1D49C, 0x1D4B6, 0), "double-struck": (0x1D538, 0x1D552, 0x1D7D8),
              "bold": (0x1D400, 0x1D41A, 0x1D7CE)}
 ELSEWHERE = {"script": dict(zip("BEFHILMRego", "ℬℰℱℋℐℒℳℛℯℊℴ", strict=True)),
              "double-struck": dict(zip("CHNPQRZ", "ℂℍℕℙℚℝℤ", strict=True)), "bold": {}}
 FUNCTION = re.compile(r"arg|cos|dim|exp|inf|log|max|min|sin|sup|tanh")
-LIMITS = ("max", "min", "sup", "inf")  # whose variable stands below
-OPERATORS = {"~": "∼", ";": ";", "‖": "‖"}  # which latex2mathml takes for identifiers
+LIMITS = ("max", "min", "sup", "inf")  # their variable is written below
+OPERATORS = {"~": "∼", ";": ";", "‖": "‖"}  # latex2mathml takes these for identifiers
 SCRIPTS = ("msub", "msup", "msubsup", "munder", "munderover")
 
 
 def mixed(parts):
-    """HTML of a text with formulas: `parts` are ``(is_formula, text)`` pairs. A formula is cut
+    """A text with formulas as HTML: `parts` are ``(is_formula, text)`` pairs. A formula is split
     at its wide spaces, where a narrow screen may break the line."""
     return "".join(" ".join(map(formula, re.split(r"\\quad", text))) if is_formula
                    else escape(text) for is_formula, text in parts)
@@ -39,7 +39,7 @@ def formula(latex):
     """A formula as a MathML element; ValueError if something in it could not be rendered."""
     root = ET.fromstring(convert(latex.strip(), xmlns="", display="block"))
     root.attrib = {"displaystyle": "true"}
-    for element in reversed(list(root.iter())):  # the parts before the whole
+    for element in reversed(list(root.iter())):  # children before parents
         _mend(element)
     for element in root.iter():
         _space_functions(element)
@@ -59,7 +59,7 @@ def _mend(element):
     if element.tag == "mi" and element.text in OPERATORS:
         element.tag, element.text = "mo", OPERATORS[element.text]
     if element.tag == "mo" and element.text in ("‖", "|", "∣"):
-        element.set("stretchy", "false")  # they come in pairs, of which one may have an exponent
+        element.set("stretchy", "false")  # they come in pairs, and one may have an exponent
     if element.text == "\\arg":
         element.text = "arg"
     if element.tag == "mo" and FUNCTION.fullmatch(element.text or ""):
@@ -81,7 +81,7 @@ def _letter(variant, c):
 
 
 def _join(row, is_name):
-    """Make letters in a row one name: those set upright, and runs that `is_name` accepts."""
+    """Join adjacent letters into one name: upright ones, and runs that `is_name` accepts."""
     children, start = list(row), 0
     while start < len(children):
         end = start
@@ -103,7 +103,7 @@ def _is_letter(element, like):
 
 
 def _argmax(row):
-    """arg and max, which stands over or before a set, as one operator."""
+    """Join arg and max (or min), which may have a set below or after it, into one operator."""
     for arg, after in zip(list(row), list(row)[1:], strict=False):
         extremum = after[0] if len(after) else after
         if arg.text == "arg" and extremum.text in ("max", "min"):
@@ -112,7 +112,7 @@ def _argmax(row):
 
 
 def _space_functions(row):
-    """A thin space on both sides of a function's name, unless an operator is there."""
+    """Put a thin space on either side of a function's name, unless an operator is there."""
     if row.tag in SCRIPTS or row.tag in ("mfrac", "mover"):
         return
     children = list(row)
@@ -127,7 +127,7 @@ def _space_functions(row):
 
 
 def _mark(element):
-    """Name the notation's symbol that an identifier, or a letter with an accent, stands for."""
+    """Mark each identifier or accented letter with the symbol of the notation it stands for."""
     symbol = symbol_of("".join(element.itertext())) if element.tag in ("mi", "mover") else None
     if symbol:
         element.set("data-symbol", symbol)

@@ -1,9 +1,9 @@
-"""Small changes to one tagged line, each of which makes its equation wrong.
+"""Mutants of a tagged line: small changes, each of which makes its equation wrong.
 
-A mutant is a copy of a file in which the statement under the tag is altered: its value scaled by
-1.5 or negated, a plus made a minus, a product a quotient, an exponent changed, two arguments
-swapped, a comparison turned round, a step left out. Everything else stays as it is, byte for byte.
-Changes that leave the mathematics as it was (the sign of symmetric noise, a factor a / a) are not
+A mutant is a copy of a file in which the tagged statement is altered: its value scaled by 1.5 or
+negated, a plus turned into a minus, a product into a quotient, an exponent changed, two arguments
+swapped, a comparison reversed, a step left out. Everything else stays the same, byte for byte.
+Changes that leave the mathematics unchanged (the sign of symmetric noise, a factor a / a) are not
 made.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from minigen.lecture.tags import statement
 
-MOST = 12  # mutants of one line
+MOST = 12  # mutants per line
 FLIP = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorDiv: "*"}
 SIGN = {ast.Add: r"\+", ast.Sub: "-", ast.Mult: r"\*", ast.Div: "/", ast.FloorDiv: "//",
         ast.And: r"\band\b", ast.Or: r"\bor\b"}
@@ -22,20 +22,20 @@ TURN = {ast.Lt: ("<", ">="), ast.GtE: (">=", "<"), ast.Gt: (">", "<="), ast.LtE:
 UNSWAPPED = {"maximum", "minimum", "max", "min", "add", "multiply", "mse_loss", "l1_loss",
              "frechet_distance", "allclose", "zip", "logaddexp", "isinstance", "getattr", "hasattr",
              "range", "map", "reshape", "append"}
-NOISE = re.compile(r"\b(standard_normal|eps|noise)\b")  # symmetric: its sign changes nothing
+NOISE = re.compile(r"\b(standard_normal|eps|noise)\b")  # symmetric: its sign does not matter
 WRAPPING = {"tuple", "list", "dict", "set", "sorted"}
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """What was changed, and the whole text of the changed file."""
+    """What was changed, and the full text of the changed file."""
 
     change: str
     text: str
 
 
 def mutants(text, line):
-    """The mutants of the statement that a tag on this line speaks of, none if none applies."""
+    """The mutants of the statement that a tag on this line refers to; none if no change applies."""
     source, tree = Source(text), ast.parse(text)
     node = statement(tree, line)
     edits = list(_statement(source, node, line)) if node else []
@@ -49,7 +49,7 @@ def mutants(text, line):
 
 
 class Source:
-    """A text with the positions that ast gives: lines from 1, columns in UTF-8 bytes."""
+    """A text addressed by the positions that ast gives: lines from 1, columns in UTF-8 bytes."""
 
     def __init__(self, text):
         self.bytes, self.starts = text.encode(), [0]
@@ -68,10 +68,10 @@ class Source:
         return (*self.span(node), new)
 
     def sign(self, left, right, pattern, new):
-        """Replace the operator that stands between two nodes."""
+        """The cut that replaces the operator between two nodes."""
         start, end = self.span(left)[1], self.span(right)[0]
         found = re.search(pattern, self.bytes[start:end].decode())
-        return (start + found.start(), start + found.end(), new)  # what precedes it is ASCII
+        return (start + found.start(), start + found.end(), new)  # all before it is ASCII
 
     def edit(self, cuts):
         out = self.bytes
@@ -113,7 +113,7 @@ def _statement(source, node, line):
 
 
 def _on_line(value, line, whole):
-    """The parts of a value that stands on several lines which the tagged line speaks of."""
+    """The parts of a value, which may span several lines, that the tagged line refers to."""
     if isinstance(value, ast.Lambda):
         return _on_line(value.body, line, whole)
     if value.lineno == value.end_lineno:
@@ -131,7 +131,7 @@ def _on_line(value, line, whole):
 
 
 def _value(source, node):
-    """Mutants of an expression whose value is what the equation speaks of."""
+    """Mutants of an expression whose value is the one the equation states."""
     if isinstance(node, ast.Lambda):
         yield from _value(source, node.body)
     elif isinstance(node, (ast.Tuple, ast.List, ast.Set)):
@@ -188,7 +188,7 @@ def _inside(source, node, top=False):
         elif _is_not(part):
             yield "without not", [source.put(part, f"({source[part.operand]})")]
         elif isinstance(part, ast.UnaryOp) and isinstance(part.op, ast.USub):
-            leads = top and source.span(part)[0] == source.span(node)[0]  # that is "− value"
+            leads = top and source.span(part)[0] == source.span(node)[0]  # the same as "− value"
             if not leads and not isinstance(part.operand, ast.Constant):
                 yield "without −", [source.put(part, f"({source[part.operand]})")]
         elif isinstance(part, ast.Call):
@@ -241,7 +241,7 @@ def _name(call):
 
 
 def _makes_object(node):
-    """A call of a class, by its name; E(...) is an expectation."""
+    """Whether a call makes an object, judged by the name's capital; E(...) is an expectation."""
     return isinstance(node, ast.Call) and _name(node)[:1].isupper() and len(_name(node)) > 1
 
 

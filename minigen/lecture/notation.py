@@ -1,4 +1,4 @@
-"""The notation (symbols in formulas and code) and the lecture's map, from notation.toml."""
+"""The notation (symbols in formulas and code) and the map of the lecture, from notation.toml."""
 
 import functools
 import tomllib
@@ -12,7 +12,7 @@ __all__ = ["Kind", "Symbol", "map_of_models", "symbol_of", "symbol_of_name", "sy
 
 @dataclass(frozen=True)
 class Symbol:
-    """A symbol: its name, how formulas write it, what the code calls it, what it means."""
+    """A symbol: its name, how formulas write it, what the code calls it, and what it means."""
 
     name: str
     formula: tuple
@@ -22,7 +22,7 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of models: its families, as ``(title, {model: module})``, or its kinds."""
+    """A kind of model: its families, as ``(title, {model: module})``, or the kinds it contains."""
 
     title: str
     says: str
@@ -38,28 +38,28 @@ def _file():
 
 @functools.cache
 def symbols():
-    """The symbols, in the order of the table."""
+    """All symbols, in the order of notation.toml."""
     return [Symbol(**row | {"formula": tuple(row["formula"]), "code": tuple(row["code"])})
             for row in _file()["symbol"]]
 
 
 @functools.cache
 def symbol_of(text):
-    """The name of the symbol that formulas write so, None if there is none."""
+    """The name of the symbol that formulas write as `text`, None if there is none."""
     return next((s.name for s in symbols() if text in s.formula), None)
 
 
 @functools.cache
 def symbol_of_name(name):
-    """The name of the symbol that a name in the code stands for, by the longest one that fits:
-    ``x_t`` is x, ``alpha_bar_before`` is ᾱ. None if there is none."""
+    """The name of the symbol that a name in the code stands for, decided by the longest match:
+    ``x_t`` is x, ``alpha_bar_before`` is ᾱ. None if nothing matches."""
     fits = [(len(code), s.name) for s in symbols() for code in s.code
             if name == code or name.startswith(f"{code}_")]
     return max(fits)[1] if fits else None
 
 
 def map_of_models():
-    """The kinds of models, with all of `minigen.models.MODELS`."""
+    """The kinds of model, which contain every entry of `minigen.models.MODELS`."""
     families = {}
     for model, target in MODELS.items():
         module = target.partition(":")[0]

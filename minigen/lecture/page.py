@@ -1,8 +1,8 @@
-"""The site: every equation beside the code that computes it, written from the sources.
+"""The site: every equation beside the code that computes it, generated from the sources.
 
-`build` makes a folder of plain files: a page for each lecture in the order of its slides, one
-for each file that computes or checks an equation, the derivations, the slide errors, an index.
-The templates in site/ say how a page looks; this file says what stands on it.
+`build` writes a folder of static files: a page for each lecture in the order of its slides, one for
+each file that computes or checks an equation, the derivations, the slide errors, and an index. The
+templates in site/ determine how a page looks; this file determines its contents.
 """
 
 import json
@@ -37,8 +37,8 @@ SITE = Path(__file__).parent / "site"
 
 
 def build(out, runs=None):
-    """Write the site into the folder `out` and give the number of its pages. Pictures and
-    numbers are those of the demos' runs in the folder `runs`.
+    """Write the site into the folder `out` and return the number of pages. Pictures and numbers
+    come from the demos' runs in the folder `runs`.
 
     Raises FileNotFoundError without a checkout, NoRuns if `runs` holds none, OSError if `out`
     cannot be written."""
@@ -56,12 +56,12 @@ def build(out, runs=None):
 
 
 class Site:
-    """What the pages are made of: the tags, the sources, the demos' runs."""
+    """The pages and what they are made from: the tags, the sources, the demos' runs."""
 
     def __init__(self, out, runs):
         self.out, self.runs, self.found = out, runs, scan()
         self.sources, self.written = Sources(checkout()), 0
-        self.entries = [  # what the search box looks through
+        self.entries = [  # what the search box searches
             (e.id, f"{' '.join(e.unicode.split())} {e.says}", equation_address(e.id))
             for e in equations().values()]
         self.templates = jinja2.Environment(
@@ -73,14 +73,14 @@ class Site:
                       (ERRATA, "Slide errors")]
 
     def write(self, here, template, title, symbols=(), **what):
-        """Write one page; `symbols` is its notation table."""
+        """Write one page; `symbols` are the rows of its notation table."""
         html = self.templates.get_template(template).render(
             here=here, title=title, pages=self.pages, symbols=symbols, **what)
         (self.out / here).write_text(html, encoding="utf-8")
         self.written += 1
 
     def card(self, e, here):
-        """An equation with its code, its checks and what demos show of it."""
+        """An equation with its code, its checks and the demos' pictures of it."""
         return {"e": e, "formula": Markup(mixed(e.parts)),
                 "elsewhere": places_of(p for p in e.places if lecture_page(p.lecture) != here),
                 "code": self.sources.functions(self.found.code[e.id]),
@@ -90,7 +90,7 @@ class Site:
                           if run.system == demo and name in run.pictures]}
 
     def picture(self, run, name):
-        """A demo's picture, copied to the site."""
+        """Copy a demo's picture to the site and return what the templates need of it."""
         source = run.pictures[name]
         address = Path("pictures", run.folder.name, source.name)
         (self.out / address).parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ class Site:
                 "data": run.data}
 
     def lectures(self):
-        """A page for each lecture: its equations under the slides' headings."""
+        """Write a page for each lecture: its equations under the slides' headings."""
         for i, there in enumerate(lectures()):
             here, sections = lecture_page(i), []
             first = self.places_in(i)
@@ -111,18 +111,18 @@ class Site:
                        lead=f"{there.course}: {counts(first)}, in the order of the slides.")
 
     def places_in(self, lecture):
-        """The equations of a lecture: the first place of each in it, by id."""
+        """The first place in a lecture of each of its equations, by id."""
         return {e.id: next(p for p in e.places if p.lecture == lecture)
                 for e in equations().values() if lecture in [p.lecture for p in e.places]}
 
     def added(self):
-        """The equations that stand on no slide."""
+        """Write the page of the equations that are on no slide."""
         cards = [self.card(e, ADDED) for e in equations().values() if not e.places]
         self.write(ADDED, "lecture.html", "Added equations", symbols(), sections=[("", cards)],
-                   lead="On no slide, but the code needs them: each with the paper it is from.")
+                   lead="Equations on no slide that the code needs, each with its source paper.")
 
     def derivations(self):
-        """The derivations, run; gives the one that shows a slide error, by its number."""
+        """Run the derivations and write their page; return those of slide errors, by number."""
         programs = []
         for path in sorted(self.sources.root.glob("demos/derivations/*.py")):
             program = runpy.run_path(str(path))
@@ -131,13 +131,13 @@ class Site:
                              "parts": program["derive"](default_rng(0))})
             self.entries.append((path.stem, title, f"{DERIVED}#{path.stem}"))
         self.write(DERIVED, "derivations.html", "Derivations", programs=programs,
-                   lead="The slides' derivations as programs: each line is computed, and "
-                        "stands beside what it is to equal. Where a slide errs, they differ.")
+                   lead="The slides' derivations as programs: each line is computed beside the "
+                        "value it should equal. Where a slide is wrong, the two differ.")
         return {step.error: program for program in programs
                 for _, steps in program["parts"] for step in steps}
 
     def errata(self, derived):
-        """The slides' mistakes, with the tests that show them."""
+        """Write the page of the slide errors, with the tests that show them."""
         rows = []
         for e in errata():
             tests = self.sources.functions(self.found.errata[e.number])
@@ -150,11 +150,11 @@ class Site:
                                  f"{ERRATA}#error-{e.number}"))
         self.write(ERRATA, "errata.html", "Slide errors", rows=rows,
                    lead=f"{len(rows)} mistakes on the slides: what is printed, what is true, "
-                        "and the test that shows it or the publication that says it.")
+                        "and the test or the publication that shows it.")
 
     def files(self):
-        """A page for each file of a model, and for each that computes or checks an equation or
-        shows a slide error."""
+        """Write a page for each file of a model, and for each file that computes or checks an
+        equation or shows a slide error."""
         tagged = {module_path(target.partition(":")[0]): {} for target in MODELS.values()}
         for spots in (self.found.code, self.found.checks):
             for id in equations():
@@ -167,8 +167,8 @@ class Site:
             self.file(path, spots)
 
     def file(self, path, tagged):
-        """One file, cut before each function that has a tag; beside it the tagged equations.
-        `tagged` gives the ids of each spot."""
+        """Write the page of one file, split before each function that has a tag, with the tagged
+        equations beside it. `tagged` maps each spot to its ids."""
         cuts, segments = sorted({1, *(spot.first for spot in tagged)}), []
         for first, after in zip(cuts, [*cuts[1:], self.sources.length(path) + 1], strict=True):
             inside, by_id = [spot for spot in tagged if first <= spot.line < after], {}
@@ -188,7 +188,7 @@ class Site:
         self.entries.append((path, summary, file_page(path)))
 
     def index(self):
-        """The map of the lecture, the lectures, and the families."""
+        """Write the index: the map, the lectures, and the families of equations."""
         members = {family: [e for e in equations().values() if e.family == family]
                    for family in families()}
         rows = [{"title": title, "counts": counts([e.id for e in members[family]]),
@@ -197,14 +197,14 @@ class Site:
         pages = [{"address": lecture_page(i), "title": there.title, "course": there.course,
                   "counts": counts(self.places_in(i))} for i, there in enumerate(lectures())]
         beside = [(ADDED, "Added equations", "on no slide, but needed"),
-                  (DERIVED, "Derivations", "each line of them a number"),
+                  (DERIVED, "Derivations", "each line computed as a number"),
                   (ERRATA, "Slide errors", "and the tests that show them")]
         self.write(INDEX, "index.html", "Generative models beside their code", families=rows,
                    lectures=pages, beside=beside, map=map_of_models(),
                    summary=self.sources.summary, module_path=module_path, file_page=file_page)
 
     def search(self):
-        """What the search box looks through, as a script: an opened file may load one."""
+        """Write what the search box searches, as a script: a page opened from disk can load one."""
         keys = ("name", "text", "address")
         entries = [dict(zip(keys, row, strict=True)) for row in self.entries]
         text = json.dumps(entries, ensure_ascii=False, indent=0)
@@ -212,7 +212,7 @@ class Site:
 
 
 def counts(ids):
-    """How many equations these are."""
+    """The number of equations as text."""
     return f"{len(ids)} equation" + "s" * (len(ids) != 1)
 
 

@@ -1,9 +1,9 @@
-"""The proof that an equation's check can fail: alter its line, and its tests must notice.
+"""The proof that an equation's check can fail: when its line is altered, its tests must notice.
 
-For each id, each line tagged with it and each mutant of that line, the tests tagged with the id run
-on a copy of the checkout that holds the mutant. A mutant is killed when a test fails; that it only
-crashes (any exception but an assertion's) proves little, so at least one mutant of each line must
-be noticed by an assertion.
+For each id, each line tagged with it and each mutant of that line, the tests tagged with the id are
+run on a copy of the checkout that contains the mutant. A mutant is killed when a test fails. A
+crash (any exception but an assertion's) proves little, so at least one mutant of each line must be
+noticed by an assertion.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ SUMMARY = re.compile(r"^(?:FAILED|ERROR) (\S+)(.*)$", re.M)
 
 def prove(ids, root=None, workers=2, most=MOST, say=print):
     """Print a line for each mutant (at most `most`) of each line tagged with one of the ids, and
-    give the complaints: a list of lines, empty when every check can fail. With fewer than MOST a
-    crash is enough: which of a line's mutants meets an assertion is not known."""
+    return the complaints: a list of lines, empty when every check can fail. With fewer than MOST a
+    crash is enough, since it is not known which of a line's mutants an assertion notices."""
     root = Path(root or checkout())
     found, bad, jobs = scan(root), [], []
 
@@ -69,7 +69,7 @@ def prove(ids, root=None, workers=2, most=MOST, say=print):
             try:
                 path.write_text(mutant.text, encoding="utf-8")
                 return next(iter(_run(copy, tests).values()), None)
-            finally:  # the old time too, by which Numba knows the kernels it has compiled
+            finally:  # with its old time: Numba's cache of compiled kernels depends on it
                 path.write_bytes(original)
                 os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
                 copies.put(copy)
@@ -90,8 +90,8 @@ def prove(ids, root=None, workers=2, most=MOST, say=print):
 
 
 def _copy(root, folder):
-    """What the tests need, with Numba's compiled kernels but without Python's (a mutant may have
-    the size and the time of the file it replaces)."""
+    """Copy what the tests need: Numba's compiled kernels, but no Python bytecode (a mutant may have
+    the same size and time as the file it replaces)."""
     for part in PARTS:
         if (root / part).is_dir():
             shutil.copytree(root / part, Path(folder, part), ignore=shutil.ignore_patterns("*.pyc"))
@@ -101,10 +101,10 @@ def _copy(root, folder):
 
 
 def _run(copy, tests, stop=True):
-    """The tests that fail, and how: "assertion" or the name of another exception. A file that
-    cannot be read, or a test that takes forever, fails all tests."""
+    """The failing tests, each with "assertion" or the name of another exception. If a file cannot
+    be read, all its tests fail; if the run takes too long, all tests do."""
     env = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "500",
-                        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # a second saved at each start
+                        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # saves a second per start
     command = [sys.executable, "-m", "pytest", *["-x"] * stop, "-q", "-rfE", "--tb=no", "-p",
                "no:cacheprovider", *tests]
     try:

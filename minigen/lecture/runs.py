@@ -1,4 +1,4 @@
-"""The folders that demos leave behind: the pictures and numbers that the page shows."""
+"""The folders that the demos write: the pictures and numbers that the site shows."""
 
 import json
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ __all__ = ["NoRuns", "Run", "runs_in"]
 
 
 class NoRuns(Exception):
-    """There is no run of a demo with a picture where one was said to be."""
+    """The given folder has no run of a demo with a picture."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: the demo, its data set, its pictures by name, its numbers."""
+    """One run of a demo: its folder, the demo, the data set, the pictures by name, the numbers."""
 
     folder: Path
     system: str
@@ -23,7 +23,7 @@ class Run:
 
 
 def runs_in(folder):
-    """The runs with pictures in a folder, or the run that it is; NoRuns if there is none."""
+    """The runs with pictures in a folder, which may itself be a run; NoRuns if there is none."""
     folder = Path(folder)
     found = [_run(path.parent) for path in sorted([*folder.glob("config.json"),
                                                    *folder.glob("*/config.json")])]
@@ -42,5 +42,5 @@ def _run(folder):
         pictures = {path.stem: path for path in sorted(folder.iterdir())
                     if path.suffix in (".png", ".gif")}
         return Run(folder, config["system"], config["options"]["data"], pictures, numbers)
-    except (ValueError, KeyError, TypeError):  # another program's configuration
+    except (ValueError, KeyError, TypeError):  # the configuration of another program
         return None

@@ -1,4 +1,4 @@
-"""The source files as the site shows them: functions, single statements, whole files."""
+"""Source files as the site shows them: functions, single statements, whole files."""
 
 import ast
 import functools
@@ -12,14 +12,14 @@ from minigen.lecture.tags import blocks, statement
 
 __all__ = ["Sources"]
 
-LONG = 30  # lines of a function that are shown whole
-AROUND = 6  # lines shown around a tag in a longer one
+LONG = 30  # lines: a longer function is shown with gaps
+AROUND = 6  # lines shown around each tag in a longer function
 INDENT = re.compile(" *")
 
 
 class Sources:
-    """The files of a checkout. A listing is a dict for the templates; its `rows` are (number,
-    HTML, whether the line is tagged), with None for the number where lines are left out."""
+    """The files of a checkout. A listing is a dict for the templates; its `rows` are (line number,
+    HTML, whether the line is tagged), with number None where lines are left out."""
 
     def __init__(self, root):
         self.root = root
@@ -30,17 +30,17 @@ class Sources:
         return ast.parse((self.root / path).read_text(encoding="utf-8"))
 
     def functions(self, spots):
-        """The functions that hold tagged lines, a long one with gaps."""
+        """The functions that contain tagged lines, long ones with gaps."""
         return [self.listing(path, name, first, last, lines)
                 for path, name, first, last, lines in blocks(spots)]
 
     def check(self, spot):
-        """The statement that a tag in a test stands on."""
+        """The statement in a test that carries the tag."""
         node = statement(self.tree(spot.path), spot.line)
         return self.listing(spot.path, spot.name, node.lineno, node.end_lineno, [spot.line])
 
     def listing(self, path, name, first, last, hits):
-        """Lines of a file, moved to the left margin."""
+        """Lines of a file without the first line's indentation."""
         shown = range(first, last + 1)
         if len(shown) > LONG:
             shown = [n for n in shown if any(abs(n - hit) <= AROUND for hit in (first, *hits))]
@@ -55,7 +55,7 @@ class Sources:
                 "line": hits[0], "rows": rows, "address": f"{file_page(path)}#L{hits[0]}"}
 
     def part(self, path, first, last, hits):
-        """Lines of a file as they stand, but for blank ones at the end."""
+        """Lines of a file unchanged, without blank ones at the end."""
         source = highlighted(self.root / path, equation_address)
         while last > first and not source[last - 1]:
             last -= 1
@@ -63,7 +63,7 @@ class Sources:
                 "rows": [(n, Markup(source[n - 1]), n in hits) for n in range(first, last + 1)]}
 
     def length(self, path):
-        """How many lines a file has."""
+        """The number of lines of a file."""
         return len(highlighted(self.root / path, equation_address))
 
     def summary(self, path):

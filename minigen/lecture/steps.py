@@ -1,4 +1,4 @@
-"""A derivation as a program: each of its lines a number, beside the one it is to equal."""
+"""A derivation as a program: each line is a number beside the one it should equal."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from minigen.demo import at_least
 
 __all__ = ["Step", "cli"]
 
-TOLERANCE = 1e-12  # of float64, after a few dozen operations
+TOLERANCE = 1e-12  # for float64, after a few dozen operations
 TRUE = {"=": partial(np.isclose, rtol=TOLERANCE, atol=TOLERANCE),
         "≤": np.less_equal, "<": np.less}
 FALSE = {"=": "≠", "≤": ">", "<": "≥"}
@@ -20,9 +20,9 @@ FALSE = {"=": "≠", "≤": ">", "<": "≥"}
 
 @dataclass(frozen=True)
 class Step:
-    """One line: a formula and its value, the relation in which it is to stand to another value.
+    """One line: a formula, its value, and the relation that should hold to another value.
 
-    error: the slide's mistake that this line is, by number: then the relation is not to hold
+    error: the number of the slide error that this line shows: then the relation must not hold
     """
 
     formula: str
@@ -33,12 +33,12 @@ class Step:
 
     @property
     def holds(self):
-        """Whether the relation holds, in every component of an array."""
+        """Whether the relation holds, for an array in every component."""
         return bool(np.all(TRUE[self.relation](self.value, self.other)))
 
     @property
     def sides(self):
-        """What stands on the left, the sign between, what stands on the right, as text."""
+        """The left side, the relation that actually holds, and the right side, as text."""
         sign = self.relation if self.holds else FALSE[self.relation]
         return "\n".join(_digits(self.value)), sign, "\n".join(_digits(self.other))
 
@@ -53,20 +53,20 @@ class Step:
 
 
 def _digits(value):
-    """The lines that show a number, a column or a matrix."""
-    value = np.asarray(value) + 0  # which has no −0
+    """The lines of text for a number, a column or a matrix."""
+    value = np.asarray(value) + 0  # turns −0 into 0
     if value.ndim == 2:
         return str(value).split("\n")
     return [f"{v:.11g}" if value.dtype.kind == "f" else str(v) for v in value.reshape(-1)]
 
 
 def cli(doc, derive, argv=None):
-    """Print a derivation. `derive(rng)` gives pairs of a title and its steps. SystemExit(1) if
-    a line that is no mistake of the slides does not hold, or a mistake does."""
+    """Print a derivation. `derive(rng)` gives pairs of a title and its steps. SystemExit(1) if a
+    line does not hold although it is no slide error, or holds although it is one."""
     parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
     parser.add_argument("--seed", type=at_least(0), default=0,
-                        help="of the numbers it is computed on")
-    sys.stdout.reconfigure(errors="replace")  # there are terminals without Σ
+                        help="seed of the numbers used in the computation")
+    sys.stdout.reconfigure(errors="replace")  # for terminals that have no Σ
     parts = derive(np.random.default_rng(parser.parse_args(argv).seed))
     for title, steps in parts:
         print(f"\n{title}\n")

@@ -1,8 +1,8 @@
-"""Finding the tags: which lines compute an equation, which assertions verify it.
+"""Finding the tags: which lines compute an equation, and which assertions verify it.
 
 A tag is the comment ``eq: id`` at the end of a line, with at most three ids separated by commas. In
-minigen/ and kernels/ the line computes the equation, in tests/ it belongs to an assertion. An
-assertion about a mistake of the slides carries ``slide error: number`` as well.
+minigen/ and kernels/ the tagged line computes the equation, in tests/ it belongs to an assertion.
+An assertion that shows a slide error is also tagged ``slide error: number``.
 """
 
 import ast
@@ -21,7 +21,7 @@ CODE, TESTS = ("minigen", "kernels"), ("tests",)
 
 @dataclass(frozen=True)
 class Spot:
-    """A tagged line, and the function or statement it stands in (lines first to last)."""
+    """A tagged line, and the function or statement that contains it (lines first to last)."""
 
     path: str
     line: int
@@ -35,7 +35,7 @@ class Spot:
 
 @dataclass
 class Scan:
-    """All tags of a checkout: spots by id (code, checks) or by number (errata), and complaints."""
+    """All tags of a checkout: spots by id (code, checks) or number (errata), and problems found."""
 
     code: dict = field(default_factory=lambda: defaultdict(list))
     checks: dict = field(default_factory=lambda: defaultdict(list))
@@ -44,17 +44,17 @@ class Scan:
 
 
 def checkout():
-    """The root of the checkout this package runs from. Raises FileNotFoundError if it is installed
-    without one: tags are read from sources and tests."""
+    """The root of the checkout that this package runs from. Raises FileNotFoundError if the package
+    is installed without one: tags are read from the sources and tests."""
     root = Path(__file__).resolve().parents[2]
     if not all((root / part).exists() for part in ("kernels/conv2d.py", "tests", "pyproject.toml")):
         raise FileNotFoundError(f"the tags are read from a checkout of minigen's repository, and "
-                                f"{root} is none: clone it and run this there")
+                                f"{root} is not one: clone it and run this there")
     return root
 
 
 def scan(root=None):
-    """Read every tag under minigen/, kernels/ and tests/ of a checkout."""
+    """Read all tags in a checkout's minigen/, kernels/ and tests/."""
     root, found = Path(root or checkout()), Scan()
     for folders, spots in ((CODE, found.code), (TESTS, found.checks)):
         for path in sorted(p for f in folders for p in (root / f).rglob("*")
@@ -120,7 +120,7 @@ def _asserts(node):
 
 
 def blocks(spots):
-    """Spots of one function together: ``(path, name, first, last, tagged lines)``."""
+    """Spots grouped by function: ``(path, name, first, last, tagged lines)``."""
     together = {}
     for spot in spots:
         key = (spot.path, spot.name, spot.first, spot.last)
@@ -129,7 +129,7 @@ def blocks(spots):
 
 
 def statement(tree, line):
-    """The innermost statement that a line belongs to, None if there is none."""
+    """The innermost statement that contains a line, None if there is none."""
     found = None
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt) and node.lineno <= line <= node.end_lineno:
@@ -146,9 +146,9 @@ def _spot(path, text, tree, line):
     if tree is None:
         return Spot(path, line, "", *_block(text.splitlines(), line))
     around = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))
-              and n.lineno <= line <= n.end_lineno]  # from the outermost to the innermost
+              and n.lineno <= line <= n.end_lineno]  # outermost first
     functions = [n for n in around if isinstance(n, ast.FunctionDef)]
-    if path.startswith(TESTS):  # what pytest calls by name: the outermost function
+    if path.startswith(TESTS):  # pytest can address only the outermost function
         around = around[:around.index(functions[0]) + 1] if functions else around
         functions = functions[:1]
     node = functions[-1] if functions else statement(tree, line) or tree.body[0]
@@ -157,7 +157,7 @@ def _spot(path, text, tree, line):
 
 
 def _block(lines, line):
-    """The lines around one without a blank line between: the best guess outside Python."""
+    """The block around a line, up to blank lines: the best guess in files other than Python."""
     first = last = line
     while first > 1 and lines[first - 2].strip():
         first -= 1

@@ -1,11 +1,11 @@
-// Search and the notation table. Without this file the pages read as well.
+// Search and the notation table. The pages can be read without this file.
 "use strict";
 
 const query = document.getElementById("query");
 const results = document.getElementById("results");
 const shown = 12;
 
-// Search: every word of the query has to be somewhere; a word in the name counts most.
+// Search: every word of the query must occur in an entry; matches in the name count most.
 function search(text) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   const found = INDEX.map(entry => ({entry, score: score(entry, words)}))
@@ -70,7 +70,7 @@ document.addEventListener("keydown", event => {
   }
 });
 
-// The notation table: one symbol at a time lights up.
+// The notation table: one symbol at a time is highlighted.
 const buttons = [...document.querySelectorAll("[data-choose]")];
 const uses = symbol => [...document.querySelectorAll(`[data-symbol="${CSS.escape(symbol)}"]`)];
 
@@ -87,11 +87,11 @@ function choose(symbol) {
 buttons.forEach(b => b.addEventListener("click", () => {
   choose(b.getAttribute("aria-pressed") === "true" ? null : b.dataset.choose);
   const table = b.closest("details");
-  table.open = false;  // it would hide what lights up
+  table.open = false;  // it would cover the highlighted uses
   table.querySelector("summary").focus();
 }));
 
-// What scrolls sideways can be reached by keyboard in every browser.
+// Whatever scrolls sideways should be reachable by keyboard in every browser.
 function reachable() {
   document.querySelectorAll(".formula, pre, .wide").forEach(box => {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;

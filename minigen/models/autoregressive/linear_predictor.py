@@ -49,7 +49,7 @@ class LinearPredictor:
         ridge = 1e-7 * np.trace(moments) * np.eye(n)  # in case all images are one flat colour
         w = np.linalg.solve(moments[:n, :n] + ridge, moments[:n, n:])  # (n, C)
         rest = np.concatenate([-w, np.eye(self.C)])
-        S = rest.T @ moments @ rest + 1e-7 * np.eye(self.C)  # covariance of v − a, times a count
+        S = rest.T @ moments @ rest + 1e-7 * np.eye(self.C)  # covariance of v − a × pixel count
         B = [np.linalg.solve(S[:c, :c], S[:c, c]) for c in range(1, self.C)]
         write(self.weight, lambda a: a.__setitem__((slice(None), seen), w.T))
         initializers.values(self.B, np.concatenate([[], *B]))

@@ -8,9 +8,8 @@ left and above it:
     c = σ(f) ⊙ c_left + σ(i) ⊙ tanh(g),   h = σ(o) ⊙ tanh(c)
 
 so each pixel depends, implicitly, on all pixels above and to the left. The states on an
-anti-diagonal, x + y = d, need only those on the previous one, in training and in sampling: all its
-pixels are sampled in parallel, and an N × N image takes 2N − 1 steps, where the other models take
-N².
+anti-diagonal, x + y = d, need only those on the previous one, in training and in sampling: its
+pixels are sampled in parallel, and an N × N image takes 2N − 1 steps; the other models take N².
 
 Differs from the paper: only one direction of its diagonal LSTM, so no pixel sees the pixels above
 and to its right; one layer; grey images.
@@ -52,9 +51,9 @@ class DiagonalLSTM:
         return 0, nothing, nothing
 
     def step(self, before, i, values):
-        """One anti-diagonal: its first row, and h and c at its places (places, N, d_h). before: the
-        same three for the previous anti-diagonal; i: the rows of its places; values (places, N, 2):
-        the pixel values to the left of each place and above it."""
+        """One anti-diagonal: its first row, and h and c at its positions, (positions, N, d_h).
+        before: the same three for the previous anti-diagonal; i: the rows of its positions; values
+        (positions, N, 2): the pixel values to the left of each position and above it."""
         first, h, c = before
         # with zeros added at both ends: there is no state outside the image
         h, c = (pad(a, [(1, 1), (0, 0), (0, 0)]) for a in (h, c))
@@ -92,14 +91,14 @@ class PixelRNN(PixelModel):
 
 
 def anti_diagonals(H, W):
-    """The rows and columns of the places on each anti-diagonal x + y = 0, 1, …: one step each."""
+    """The rows and columns of the pixels on each anti-diagonal x + y = 0, 1, …: one step each."""
     rows, columns = np.indices((H, W))
     steps = H + W - 1  # eq: pixelrnn-steps
     return [np.nonzero(rows + columns == d) for d in range(steps)]
 
 
 def neighbours(x):
-    """The values to the left of each place and above it, 0 outside the image: (N, 1, H, W) →
+    """The values to the left of each pixel and above it, 0 outside the image: (N, 1, H, W) →
     (H, W, N, 2)."""
     none = (0, 0)
     left = pad(x[:, 0, :, :-1], [none, none, (1, 0)])

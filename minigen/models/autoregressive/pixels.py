@@ -35,8 +35,8 @@ class PixelModel:
     """Images of `shape` (C, H, W) whose values are integers 0 … levels − 1.
 
     net(x, *given): images (N, C, H, W) scaled to [−1, 1] → (N, C · outputs(levels), H, W), one
-        colour after the other; no output may depend on its own place in x or on a later one
-    net(x, *given, at): the outputs at one place, that of the `Scan` at, given the pixel there, x
+        colour after the other; no output may depend on its own position in x or on a later one
+    net(x, *given, at): the outputs at one position, that of the `Scan` at, given the pixel there, x
         (N, C, 1, 1)
 
     `given` is whatever else the network takes (a label: see conditional_pixelcnn.py).
@@ -46,7 +46,7 @@ class PixelModel:
         self.net, self.shape, self.levels = net, tuple(shape), levels
 
     def scores(self, x, *given, **at):
-        """s_t for every place in x, the network's input: (N, C, V, H, W)."""
+        """s_t for every position in x, the network's input: (N, C, V, H, W)."""
         return self.of_outputs(self.net(x, *given, **at))
 
     def of_outputs(self, s):
@@ -79,9 +79,9 @@ class PixelModel:
 
         choose(s, rng): chooses values (N,) from their scores s (N, V); see decoding.py
 
-        Each place takes one evaluation of the network there (see `Scan`), not one pass over the
-        whole image; the slides call sampling sequential and slow because places cannot be sampled
-        in parallel.
+        Each position takes one evaluation of the network there (see `Scan`), not a pass over the
+        whole image; the slides call sampling sequential and slow because positions cannot be
+        sampled in parallel.
         """
         x, known = self._begun(x, known)
         C, H, W = self.shape

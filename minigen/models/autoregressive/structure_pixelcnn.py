@@ -2,15 +2,15 @@
 with controllable structure"): a caption says what is in the image, a map says where.
 
     h_1 … h_L = f(caption)                          word embeddings (N, L, d_h), 0 for padding
-    s = conv(relu(A ∗ M + B mean_l h_l))            M_k: 1 where an object of kind k is, 0
-                                                    elsewhere; the mean is the same at every place
-    s ← s + attention(s, h)                         each place attends to the words
+    s = conv(relu(A ∗ M + B mean_l h_l))            M_k: 1 where the map has kind k, else 0;
+                                                    the mean is the same at every position
+    s ← s + attention(s, h)                         each position attends to the words
     p_θ(x | caption, M) = Π_t p_θ(x_t | x_<t, s)    each gate: tanh(W_f ∗ x + V_f ∗ s) ⊙
                                                                σ(W_g ∗ x + V_g ∗ s)
 
-V ∗ s is a 1×1 convolution: unlike a label (conditional_pixelcnn.py), s differs from place to place,
-and no mask hides any of it, so a place also learns what lies ahead. Everything else is as in
-gated_pixelcnn.py.
+V ∗ s is a 1×1 convolution: unlike a label (conditional_pixelcnn.py), s differs from position to
+position, and no mask hides any of it, so each position also gets to know what lies ahead.
+Everything else is as in gated_pixelcnn.py.
 
 Differs from the paper: f is not learnt here but given (from CLIP, in demos/structure_pixelcnn.py),
 in the paper it is a recurrent network over characters; the paper uses the mean alone, without
@@ -38,7 +38,7 @@ class Seeing:
 
 class Structure:
     """s (N, d, H, W), from word embeddings h (N, L, d_h) and from maps of the kind of object at
-    each place, integers below `kinds`, (N, 1, H, W)."""
+    each position, integers below `kinds`, (N, 1, H, W)."""
 
     def __init__(self, d_h, kinds, d, rng=None):
         self.kinds = kinds
@@ -67,7 +67,7 @@ class StructurePixelCNN:
     def __call__(self, x, h, kind, at=None):
         if at is None:
             return self.net(x, self.structure(h, kind))
-        if self not in at.kept:  # once per image, when it is sampled place by place
+        if self not in at.kept:  # once per image, when it is sampled pixel by pixel
             at.kept[self] = self.structure(h, kind)
         return self.net(x, at.kept[self], at=at)
 

@@ -3,7 +3,7 @@
     T(x) = g(V(x))                                        V is the network D, its output any real
     F(G, V) = E_{x~p_data}[T(x)] − E_{z~p}[f*(T(G(z)))] ≤ D_f(p_data ‖ p_G)
 
-    min_G max_V F:         V raises F to the divergence, G lowers it
+    min_G max_V F:         V raises F towards the divergence, G lowers it
     instead, in practice:  max_G E_z[T(G(z))]             non-saturating, for any f
 
 With the divergence called `gan`, F is the original GAN's value V(G, D), with D = σ(V).

@@ -1,5 +1,5 @@
-"""What a generator produces: a demo's pictures and numbers, and images of the same codes at stages
-of the training."""
+"""What a generator produces: a demo's pictures and numbers, and images of the same codes as
+training proceeds."""
 
 import numpy as np
 
@@ -24,8 +24,7 @@ def show(game, z, *given):
 
 class Film:
     """Images of `shape` generated from fixed codes z (n, d_z) after 0, 50, 100, 200, 400, ...
-    steps. A film is part of a training run and saved with it, so that a resumed run shows the same
-    one."""
+    steps. A film is part of a training run and saved with it: a resumed run shows the same film."""
 
     steps = (0, *(50 * 2 ** i for i in range(10)))
 

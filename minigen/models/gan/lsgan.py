@@ -20,12 +20,11 @@ class LSGAN(Game):
         self.a, self.b, self.c = a, b, c
 
     def d_loss(self, x, rng, *given):
-        """The squared error of D from b on the real samples x and from a on as many generated ones,
-        halved."""
+        """Half of D's squared errors: from b on the real samples x, from a on as many generated."""
         real, fake = self.judge(x, rng, *given)
         return (mean(square(real - self.b)) + mean(square(fake - self.a))) / 2  # eq: lsgan-loss
 
     def g_loss(self, n, rng, *given):
-        """The squared error of D from c on n generated samples, halved."""
+        """Half of D's squared error from c on n generated samples."""
         fake = self.judge_drawn(n, rng, *given)
         return mean(square(fake - self.c)) / 2  # eq: lsgan-loss

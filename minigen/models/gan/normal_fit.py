@@ -1,4 +1,4 @@
-"""The f-GAN paper's experiment that can be checked: a normal is fitted to a mixture of two normals.
+"""The experiment in the f-GAN paper that can be checked: a normal is fitted to a mixture of two.
 
     p(x) = ½ N(x; −1, 0.4²) + ½ N(x; 0.8, 1)            the data
     q(x) = N(x; μ, σ²) = density of G(z) = μ + σz        a normal cannot equal p

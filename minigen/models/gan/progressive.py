@@ -32,7 +32,7 @@ def down(x):
 
 
 def fade(low, high, alpha):
-    """A blend of the output without the new layer, `low`, and with it, `high`, of one shape."""
+    """Blend `low`, the result without the new layer, into `high`, with it, both of one shape."""
     return (1 - alpha) * low + alpha * high  # eq: progressive-growing
 
 

@@ -112,7 +112,7 @@ class Prior:
         return -per_image(surprise)  # eq: vq-prior-ar
 
     def sample(self, n, rng, *given):
-        """n grids: integers (n, h, w). Grids are small, so each word takes a pass over all of it.
+        """n grids: integers (n, h, w). Grids are small, so each word costs a pass over a whole one.
         """
         k = np.zeros((n, *self.size), int)
         with no_grad():

@@ -1,1 +1,1 @@
-"""Autoencoders, and what their codes are good for."""
+"""Autoencoders, and a use for their codes: classification."""

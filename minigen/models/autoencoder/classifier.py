@@ -1,8 +1,8 @@
-"""An encoder put to use: throw the decoder away, and train a classifier c on the codes.
+"""A downstream task for an encoder: discard the decoder and train a classifier c on the codes.
 
     x ↦ y:  p(y | x) = softmax(c(f(x)))        loss: −log p(y | x)
 
-f starts from the autoencoder's weights, learned without labels, and is tuned together with c.
+f starts from the autoencoder's weights, learnt without labels, and is fine-tuned together with c.
 """
 
 from minigen import cross_entropy, nn

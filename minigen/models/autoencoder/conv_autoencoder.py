@@ -1,16 +1,16 @@
-"""The convolutional autoencoder of the slides: four convolutions down, four transposed convolutions
-up. Each layer of the decoder maps back to the size that its partner in the encoder came from.
+"""The convolutional autoencoder of the slides: four convolutions downsample, four transposed
+convolutions upsample. Each decoder layer restores the input size of the matching encoder layer.
 
-Differs from the slides: ELU where they have ReLU. Without normalisation ReLU layers died in some
-runs (every code the same), and where they did not they learned more slowly.
+Differs from the slides: ELU in place of ReLU. Without normalisation, ReLU layers died in some runs
+(every image got the same code), and in the other runs they learnt more slowly.
 """
 
 from minigen import elu, nn, sigmoid
 from minigen.models.autoencoder.autoencoder import Autoencoder
 from minigen.ops import conv_output_size, conv_transpose_output_size
 
-# (channels, filter, stride, padding): 28 → 14 → 7 → 4 → 1, or 32 → 16 → 8 → 4 → 1. The last layer's
-# channels are the code.
+# (channels, filter size, stride, padding): 28 → 14 → 7 → 4 → 1, or 32 → 16 → 8 → 4 → 1. The last
+# layer's channels are the code.
 LAYERS = [(32, 4, 2, 1), (64, 4, 2, 1), (128, 3, 2, 1), (None, 4, 1, 0)]
 
 

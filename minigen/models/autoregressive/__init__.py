@@ -1,1 +1,1 @@
-"""Autoregressive models of pixels and sequences, and how to decode them."""
+"""Autoregressive models of images and sequences, and rules for decoding them."""

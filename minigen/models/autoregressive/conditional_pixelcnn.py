@@ -1,9 +1,10 @@
 """The conditional PixelCNN (van den Oord et al. 2016, "Conditional image generation with PixelCNN
-decoders"): a label y is given to every gate.
+decoders"): every gated layer is conditioned on a label y.
 
     p_θ(x | y) = Π_t p_θ(x_t | x_<t, y)        each gate: tanh(W_f ∗ x + V_f h) ⊙ σ(W_g ∗ x + V_g h)
 
-h is the label as a one-hot vector; V h is the same at every place. All else is gated_pixelcnn.py's.
+h is the label as a one-hot vector; V h is the same at every position. Everything else is as in
+gated_pixelcnn.py.
 """
 
 from minigen import nn, one_hot
@@ -11,7 +12,7 @@ from minigen.models.autoregressive.gated_pixelcnn import gated_pixelcnn
 
 
 class LabelledConv:
-    """A convolution W of a layer, and its V: (N, C, H, W) and labels (N,) → W ∗ x + V h."""
+    """A layer's convolution W with its V added: (N, C, H, W) and labels (N,) → W ∗ x + V h."""
 
     def __init__(self, conv, classes, rng=None):
         self.conv, self.classes = conv, classes
@@ -23,8 +24,8 @@ class LabelledConv:
 
 
 def conditional(shape, classes, levels=2, h=24, depth=5, rng=None):
-    """A class-conditional Gated PixelCNN: a `PixelModel` whose methods take the labels, integers
-    (N,), after x and rng, or n and rng: ``loss(x, y)``, ``sample(n, rng, y)``."""
+    """A class-conditional Gated PixelCNN: a `PixelModel` whose methods take labels y, integers
+    (N,), after their other positional arguments: ``loss(x, y)``, ``sample(n, rng, y)``."""
     model = gated_pixelcnn(shape, levels, h, depth, rng)
     for layer in model.net.layers:
         layer.vertical = LabelledConv(layer.vertical, classes, rng)

@@ -2,14 +2,14 @@
 
     y = tanh(W_f ∗ x) ⊙ σ(W_g ∗ x)
 
-Two stacks of such layers read the image: the vertical one all the rows above the pixel, however far
-to the right; the horizontal one the pixel's row. In each layer the horizontal stack is told what
-the vertical one has found, never the other way round. Together they see all that has been read:
-there is no blind spot.
+Two stacks of such layers read the image: the vertical stack reads the rows above the pixel, however
+far to the right; the horizontal stack reads the pixel's own row. In each layer the vertical stack's
+output feeds into the horizontal stack, never the other way round. Together their receptive field
+covers all preceding pixels: there is no blind spot.
 
-Differs from the paper: the vertical stack reads the image moved down by one row, so that all its
-layers have the same mask, and is residual like the horizontal one; a number learnt for every place
-tells the network where it is.
+Differs from the paper: the vertical stack reads the image shifted down by one row, so that all its
+layers have the same mask, and it is residual like the horizontal one; a bias learnt for every
+position tells the network where it is.
 """
 
 from minigen import nn, pad, relu, sigmoid, split, tanh, tensor
@@ -19,8 +19,8 @@ from minigen.tensor import xp
 
 
 def gate(y, colours=1):
-    """W_f ∗ x and W_g ∗ x, side by side in the channels of each colour, to y: (N, 2h, H, W) →
-    (N, h, H, W)."""
+    """The gated activation of W_f ∗ x and W_g ∗ x, which lie side by side within each colour's
+    channels: (N, 2h, H, W) → (N, h, H, W)."""
     N, K, H, W = y.shape
     f, g = split(y.reshape(N * colours, K // colours, H, W), 2, axis=1)
     y = tanh(f) * sigmoid(g)  # eq: gated-conv-layer
@@ -28,8 +28,8 @@ def gate(y, colours=1):
 
 
 class Layer:
-    """One layer of both stacks, from C channels to h. The first reads the image; later ones, with
-    C = h, add to what the horizontal stack has so far."""
+    """One layer of both stacks, from C channels to h. The first reads the image; later layers have
+    C = h and are residual."""
 
     def __init__(self, C, h, size, colours, first, rng=None):
         self.first, self.colours = first, colours
@@ -39,7 +39,7 @@ class Layer:
         self.out = MaskedConv2d(h, h, 1, "B", colours, rng=rng)
 
     def across(self, x, link, at, *given):
-        """The horizontal stack: x (N, C, H, W), and what the vertical one says (N, 2h, H, W)."""
+        """The horizontal stack: x (N, C, H, W), and link (N, 2h, H, W) from the vertical stack."""
         y = self.out(gate(self.horizontal(x, at, *given) + link, self.colours), at)
         return y if self.first else x + y
 
@@ -59,8 +59,8 @@ class GatedPixelCNN:
         self.last = MaskedConv2d(2 * h, C * outputs(levels), 1, "B", C, rng=rng)
 
     def down(self, x, at, *given):
-        """The vertical stack, for the image moved down by a row: what each layer says to the
-        horizontal one, (N, 2h, H, W)."""
+        """The vertical stack on x, the image shifted down by one row: what each layer passes to the
+        horizontal stack, a list of (N, 2h, H, W)."""
         links = []
         for layer in self.layers:
             y = layer.vertical(x, at, *given)
@@ -73,7 +73,7 @@ class GatedPixelCNN:
         if at is None:
             links = self.down(pad(x[:, :, :-1], [(0, 0), (0, 0), (1, 0), (0, 0)]), at, *given)
         else:
-            if at.j == 0:  # a new row: for all its places at once
+            if at.j == 0:  # a new row: run the vertical stack for all its positions at once
                 above = at.x[:, :, at.i - 1:at.i] if at.i else xp(at.x).zeros_like(at.x[:, :, :1])
                 at.kept[self] = self.down(tensor(above), at, *given)
             links = [link[..., at.j:at.j + 1] for link in at.kept[self]]

@@ -1,11 +1,11 @@
-"""A linear predictor of pixels: the yardstick of the pixel models, fitted in seconds.
+"""A linear predictor of pixels: a baseline for the pixel models, fitted in seconds.
 
     a_c(i, j) = w_c · (the pixels in the rows above and to the left of (i, j), within a window)
     x̂_c = a_c + Σ_{c'<c} B_cc' (v_c' − a_c')            v: the pixel itself, in [−1, 1]
     p(x_c | all before) = P(x_c | x̂_c, s_c)             the discretised logistic of logistic.py
 
-w and B by least squares, s_c by maximum likelihood. Regressing what a leaves of channel c on what
-it leaves of the channels before gives the same x̂ as one regression on everything.
+w and B are fitted by least squares, s_c by maximum likelihood. Regressing the residual v − a of
+channel c on the residuals of the channels before it gives the same x̂ as one joint regression.
 """
 
 import numpy as np
@@ -16,23 +16,23 @@ from minigen.nn import initializers
 from minigen.tensor import write
 
 UP, SIDE = 3, 3  # the window: rows above, columns to either side
-ENOUGH = 10_000  # images to fit to: that makes 100,000 equations for every unknown
+ENOUGH = 10_000  # images to fit to: about 100,000 equations for every unknown
 SCALE = 1_000    # images to fit the scales to
 
 
 class LinearPredictor:
-    """For images of C channels; `fit` it first, until then it predicts grey. Its arrays are
-    buffers: saved with a model that holds it, left alone by optimisers."""
+    """For images with C channels. Until `fit` is called it predicts grey. Its arrays are buffers:
+    saved with a model that contains it, but not changed by optimisers."""
 
     def __init__(self, C):
         self.C = C
-        # of the pixels, and of a channel of ones that tells the image from what lies around it
+        # for the pixels, and for a channel of ones that distinguishes the image from the padding
         self.weight = tensor(np.zeros((C, C + 1, UP + 1, 2 * SIDE + 1), np.float32))
         self.B = tensor(np.zeros(C * (C - 1) // 2, np.float32))  # in the order 10, 20, 21
         self.log_s = tensor(np.full(C, -1, np.float32))
 
     def fit(self, x):
-        """Fit to images x (N, C, H, W), integers 0 … 255; returns itself. ValueError for none."""
+        """Fit to images x (N, C, H, W), integers 0 … 255; returns self. ValueError if N is 0."""
         x = self._checked(x[:ENOUGH])
         if not len(x):
             raise ValueError("LinearPredictor.fit: no images came, expected one or more")
@@ -46,10 +46,10 @@ class LinearPredictor:
             rows = np.concatenate([windows[..., seen], v.transpose(0, 2, 3, 1)], -1)
             rows = rows.reshape(-1, n + self.C)
             moments = moments + (rows.T @ rows).astype(np.float64)
-        ridge = 1e-7 * np.trace(moments) * np.eye(n)  # images may be of one colour
+        ridge = 1e-7 * np.trace(moments) * np.eye(n)  # in case all images are one flat colour
         w = np.linalg.solve(moments[:n, :n] + ridge, moments[:n, n:])  # (n, C)
         rest = np.concatenate([-w, np.eye(self.C)])
-        S = rest.T @ moments @ rest + 1e-7 * np.eye(self.C)  # covariance of v − a, times pixels
+        S = rest.T @ moments @ rest + 1e-7 * np.eye(self.C)  # covariance of v − a × pixel count
         B = [np.linalg.solve(S[:c, :c], S[:c, c]) for c in range(1, self.C)]
         write(self.weight, lambda a: a.__setitem__((slice(None), seen), w.T))
         initializers.values(self.B, np.concatenate([[], *B]))
@@ -66,16 +66,18 @@ class LinearPredictor:
         return [most_likely(x[:, c], mean[:, c]) for c in range(self.C)]
 
     def context(self, v):
-        """a: what the pixels before predict, (N, C, H, W), for v (N, C, H, W) in [−1, 1]."""
+        """a: the prediction from the preceding pixels, (N, C, H, W), for v (N, C, H, W) in [−1, 1].
+        """
         return self.predict(surround(v))
 
     def predict(self, surrounded):
-        """a, for `surround(v)` or a part of it: UP rows and 2 SIDE columns less than that has."""
+        """a for `surround(v)` or a part of it: UP rows and 2 SIDE columns smaller than the input.
+        """
         with no_grad():
             return conv2d(surrounded, self.weight).numpy()
 
     def mixture(self, x):
-        """p(x) for integers x (N, C, H, W): a mixture of one component."""
+        """p(x) for integers x (N, C, H, W): a mixture with a single component."""
         def spread(t):  # (n,) → (N, 1, n, H, W)
             return np.broadcast_to(t.numpy()[:, None, None], (N, 1, t.size, H, W))
         N, C, H, W = x.shape
@@ -85,7 +87,7 @@ class LinearPredictor:
                                centre=self.context(v))
 
     def log_prob(self, x):
-        """log p(x) of each image, nats: (N,). x is (N, C, H, W), integers 0 … 255."""
+        """log p(x) of each image, in nats: (N,). x is (N, C, H, W), integers 0 … 255."""
         return sum(self.mixture(x).log_prob(x), (1, 2))
 
     @property
@@ -101,6 +103,7 @@ class LinearPredictor:
 
 
 def surround(v):
-    """v (N, C, H, W) with a channel of ones, and zeros around it as far as the window reaches."""
+    """v (N, C, H, W) with a channel of ones added, then zero-padded as far as the window reaches.
+    """
     ones = np.ones_like(v[:, :1])
     return np.pad(np.concatenate([v, ones], 1), ((0, 0), (0, 0), (UP, 0), (SIDE, SIDE)))

@@ -1,14 +1,15 @@
 """PixelCNN (van den Oord, Kalchbrenner & Kavukcuoglu 2016): masked convolutions see the image above
-and to the left of a pixel, its context, and give the distribution of its value.
+and to the left of a pixel (its context) and predict the distribution of the pixel's value.
 
     p_θ(x) = Π_t p_θ(x_t | context(t))            θ* = argmax_θ Σ_i log p_θ(x⁽ⁱ⁾)
 
-A stack of 3×3 windows does not see all that has been read: a wedge to the right above the pixel is
-its blind spot. gated_pixelcnn.py has none.
+A stack of masked 3×3 convolutions does not see all preceding pixels: a wedge above and to the right
+of the pixel is its blind spot. gated_pixelcnn.py has none.
 
-Differs from the paper: a block is one window, without the 1×1 convolutions that halve the channels
-before it and double them after it, which take longer than the window does; and a number learnt for
-every place tells the network where it is, which the paper's fifteen layers see for themselves.
+Differs from the paper: each block is a single 3×3 convolution, without the 1×1 convolutions that
+halve the channels before it and double them after it (they take longer than the 3×3 convolution);
+and a bias learnt for every position tells the network where it is, which the paper's fifteen layers
+see for themselves.
 """
 
 from minigen import relu
@@ -19,7 +20,7 @@ from minigen.nn.masked import MaskedConv2d, PlaceBias
 class PixelCNN:
     """The network: images of `shape`, (N, C, H, W) → (N, C · outputs(levels), H, W).
 
-    h: channels, divisible by C; depth: 3×3 windows after the first, 7×7
+    h: channels, divisible by C; depth: 3×3 convolutions after the first, which is 7×7
     """
 
     def __init__(self, shape, levels=2, h=48, depth=6, rng=None):

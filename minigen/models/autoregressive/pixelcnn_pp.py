@@ -1,20 +1,20 @@
-"""PixelCNN++ (Salimans et al. 2017): whole pixels at a time, from what is above and to the left.
+"""PixelCNN++ (Salimans et al. 2017): predicts whole pixels, from the pixels above and to the left.
 
     p(x) = Π_ij p(x_ij | the rows above i, row i to the left of j)
            each factor a mixture of discretised logistics over three colours: logistic.py
-    two streams: u_ij sees the rows above i; ul_ij also row i to the left of j, and takes u in
-    a block of either: h = conv(celu(x)) + 1×1(celu(u, a short cut))    celu(x) = elu([x, −x])
-                       x ← x + a ⊙ σ(b),  (a, b) = conv(celu(h))
+    two streams: u_ij sees the rows above i; ul_ij also row i left of j, and takes u as input
+    each block: h = conv(celu(x)) + 1×1(celu(u, a shortcut))    celu(x) = elu([x, −x])
+                x ← x + a ⊙ σ(b),  (a, b) = conv(celu(h))
 
-Convolutions look up and left because images are shifted down and right by padding; no weight is
-masked. Each stream halves the image and doubles it again, with short cuts between equal sizes.
+Convolutions look only up and left because padding shifts images down and right; no weight is
+masked. Each stream halves the image and doubles it again, with shortcuts between equal sizes.
 
-Differs from the paper: the mixture describes (v − a) / s, where a and s are the prediction and the
-scale of a `LinearPredictor`, and the network sees arsinh((v − a) / 4s) too. With one that was never
-fitted, which predicts grey, it is the paper's. No dropout, no weight normalisation; K = 5; widths
-are small. Why arsinh: as it stands, an unlikely pixel of a sample was answered by more unlikely
-ones, until about ten of 64 images (of CIFAR-10) were noise; through tanh, which forgets how
-unlikely a pixel was, it learns less.
+Differs from the paper: the mixture models (v − a) / s, where a and s are the prediction and the
+scale of a `LinearPredictor`, and the network also sees arsinh((v − a) / 4s). With a predictor that
+was never fitted, and so predicts grey, this is the paper's model. No dropout, no weight
+normalisation; K = 5; widths are small. Why arsinh: without it an unlikely pixel in a sample led to
+more unlikely ones, until about ten of 64 images (of CIFAR-10) were noise; with tanh, which forgets
+how unlikely a pixel was, the network learns less.
 """
 
 import numpy as np
@@ -29,9 +29,9 @@ from minigen.tensor import write
 
 
 class PixelCNNpp:
-    """Images of `shape` (C, H, W), values 0 … 255, in NumPy. A `width` and a `depth` (blocks on the
-    way down, and as many on the way up) for each size of the image, of which H and W must allow
-    halving. base: the `LinearPredictor` to start from; K: components of the mixture."""
+    """For images of `shape` (C, H, W), values 0 … 255, in NumPy. widths, depths: the channels and
+    the blocks (going down, and as many going up) at each resolution, from H × W, halved each time.
+    base: the `LinearPredictor` to start from; K: the number of mixture components."""
 
     def __init__(self, shape, base=None, widths=(32, 32, 32), depths=(1, 2, 2), K=5, rng=None):
         (C, H, W), factor = shape, 2 ** (len(widths) - 1)
@@ -51,8 +51,8 @@ class PixelCNNpp:
         self.init(np.random.default_rng() if rng is None else rng)
 
     def init(self, rng):
-        """Draw the weights; the last layer starts at the linear predictor, with scales around its
-        own."""
+        """Draw the weights; the last layer starts as the linear predictor, its mixture's scales
+        spread around the predictor's."""
         for part in (self.above, self.just_above, self.left, self.u, self.ul, self.last):
             nn.init(part, rng)
         K, (C, *_), s = self.K, self.shape, self.base.s
@@ -63,7 +63,7 @@ class PixelCNNpp:
         initializers.values(self.last.bias, np.concatenate(start))
 
     def mixture(self, x):
-        """p(x_ij | what comes before) for all pixels of x (N, C, H, W): a `LogisticMixture`."""
+        """p(x_ij | all pixels before it) for all pixels of x (N, C, H, W): a `LogisticMixture`."""
         v, at = rescale(self._checked(x), dtype=self.last.weight.dtype), Whole()
         a = self.base.context(v)
         seen = np.pad(self.inputs(v, a), ((0, 0), (0, 0), (1, 0), (1, 0)))
@@ -71,22 +71,22 @@ class PixelCNNpp:
         return self.pixels(tensor(seen[:, :, 1:, :-1]), a, at)
 
     def inputs(self, v, a):
-        """What the network sees of pixels v whose prediction was a: (N, 2 C + 1, H, W)."""
-        surprise = np.arcsinh((v - a) / (4 * self.base.s[:, None, None]))  # see the top
+        """The network's input for pixels v with linear prediction a: (N, 2 C + 1, H, W)."""
+        surprise = np.arcsinh((v - a) / (4 * self.base.s[:, None, None]))  # see the top of the file
         return np.concatenate([v, surprise, np.ones_like(v[:, :1])], axis=1)
 
     def rows(self, down, at):
-        """All that sees only the rows above, from the image shifted down."""
+        """Everything that sees only the rows above, computed from the image shifted down."""
         self.u(self.above(down, at), at)
         at.put("just above", self.just_above(down, at))
 
     def pixels(self, right, a, at):
-        """The stream ul, from the image shifted right, and the mixture in which it ends."""
+        """The stream ul, computed from the image shifted right, and the mixture it outputs."""
         ul = self.ul(self.left(right, at) + at.get("just above"), at)
         return LogisticMixture.from_channels(self.last(concat_elu(ul)), a, self.base.s)
 
     def log_prob(self, x):
-        """log p(x) of each image, exact, nats: (N,). x is (N, C, H, W), integers 0 … 255."""
+        """log p(x) of each image, exact, in nats: (N,). x is (N, C, H, W), integers 0 … 255."""
         return sum(self.mixture(x).log_prob(x), (1, 2))
 
     def loss(self, x):
@@ -98,11 +98,11 @@ class PixelCNNpp:
         return self.complete(np.zeros((n, *self.shape), int), False, rng)
 
     def complete(self, x, known, rng):
-        """x (N, C, H, W), integers 0 … 255, of which only the pixels at `known` are kept (booleans
-        that broadcast to (H, W)); the others are drawn in order, given all those before.
+        """x (N, C, H, W), integers 0 … 255, with only the pixels at `known` kept (booleans that
+        broadcast to (H, W)); the others are sampled in order, each given all those before it.
 
-        A row of u is computed once, and of ul one pixel at a time, or a row that is known: see
-        `Place`.
+        u is computed a whole row at a time, ul one pixel at a time, or a row at a time where the
+        whole row is known: see `Place`.
         """
         N, (C, H, W) = len(x), self.shape
         known = mask(known, (H, W))
@@ -111,7 +111,7 @@ class PixelCNNpp:
         seen = np.zeros((N, 2 * C + 1, H + 1, W + 1), v.dtype)
         layers = {}
 
-        def look(i, j, a):  # at the pixels whose prediction was a, from (i, j)
+        def look(i, j, a):  # add the pixels from (i, j) on, with prediction a, to what is seen
             to = j + a.shape[3]
             pixels = self.inputs(v[:, :C, i + UP:i + UP + 1, j + SIDE:to + SIDE], a)
             seen[:, :, i + 1:i + 2, j + 1:to + 1] = pixels
@@ -142,13 +142,13 @@ class PixelCNNpp:
 
 
 def concat_elu(x):
-    """elu of x and −x, side by side: nothing is lost where x is negative."""
+    """elu of x and of −x, concatenated: nothing is lost where x is negative."""
     return elu(concatenate([x, -x], axis=1))
 
 
 class Gated:
-    """A block. place: where in its stream; width: channels; short_cuts: how many others it takes
-    in, of as many channels."""
+    """A block. place: its position in the stream; width: channels; short_cuts: how many shortcuts
+    it takes as further inputs, each with as many channels."""
 
     def __init__(self, place, conv, width, short_cuts):
         self.place = place
@@ -169,7 +169,7 @@ class Gated:
 
 
 class Stream:
-    """Blocks, half the size within, blocks again. others: 1 if it takes in the other stream."""
+    """Blocks, a stream at half size, blocks again. others: 1 if it takes in the other stream."""
 
     def __init__(self, conv, widths, depths, others, level=0):
         (width, *smaller), (depth, *deeper) = widths, depths

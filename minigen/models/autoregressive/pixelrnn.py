@@ -1,6 +1,6 @@
 """PixelRNN (van den Oord, Kalchbrenner & Kavukcuoglu 2016): a recurrent network that reads an image
-in both directions at once. The state of a pixel depends on those to its left and above it, and on
-the values there:
+in both directions at once. The state at a pixel depends on the states and the pixel values to its
+left and above it:
 
     h_{x,y} = f(h_{x−1,y}, h_{x,y−1}, W)          f: an LSTM
 
@@ -8,11 +8,11 @@ the values there:
     c = σ(f) ⊙ c_left + σ(i) ⊙ tanh(g),   h = σ(o) ⊙ tanh(c)
 
 so each pixel depends, implicitly, on all pixels above and to the left. The states on an
-anti-diagonal, x + y = d, need only those on the one before, in training as in sampling: its pixels
-are drawn side by side, and an image of N × N takes 2N − 1 steps, where the other models take N².
+anti-diagonal, x + y = d, need only those on the previous one, in training and in sampling: its
+pixels are sampled in parallel, and an N × N image takes 2N − 1 steps; the other models take N².
 
-Differs from the paper: one direction of its diagonal LSTM, so that no pixel sees those above it to
-the right; one layer, grey images.
+Differs from the paper: only one direction of its diagonal LSTM, so no pixel sees the pixels above
+and to its right; one layer; grey images.
 """
 
 import numpy as np
@@ -33,8 +33,8 @@ class DiagonalLSTM:
         self.last = nn.Linear(2 * d_h, outputs(levels), rng=rng)
 
     def f(self, left, above, values):
-        """h and c of places from (h, c) on their left, h above and the values there: (..., N, 2).
-        """
+        """h and c at some positions, from (h, c) on their left, h above them and the pixel values
+        to the left and above, (..., N, 2)."""
         (h_left, c_left), h_above = left, above
         gates = self.W(concatenate([h_left, h_above, values], axis=-1))  # eq: pixelrnn-recurrence
         i, f, o, g = split(gates, 4, axis=-1)
@@ -42,19 +42,20 @@ class DiagonalLSTM:
         return sigmoid(o) * tanh(c), c
 
     def g(self, h):
-        """What the softmax takes, from a state."""
+        """The softmax's logits, from a state."""
         return self.last(relu(self.head(h)))
 
     def start(self, x):
-        """What is before the first anti-diagonal of images x: see `step`."""
+        """The empty anti-diagonal before the first one of images x: see `step`."""
         nothing = tensor(xp(x.data).zeros((0, len(x), self.d_h), x.dtype))
         return 0, nothing, nothing
 
     def step(self, before, i, values):
-        """An anti-diagonal: its first row, and h and c of its places (places, N, d_h), from those
-        `before` it, its rows i and the `values` (places, N, 2) on the left and above."""
+        """One anti-diagonal: its first row, and h and c at its positions, (positions, N, d_h).
+        before: the same three for the previous anti-diagonal; i: the rows of its positions; values
+        (positions, N, 2): the pixel values to the left of each position and above it."""
         first, h, c = before
-        # with a row of zeros at each end: beyond the image there is no state
+        # with zeros added at both ends: there is no state outside the image
         h, c = (pad(a, [(1, 1), (0, 0), (0, 0)]) for a in (h, c))
         above = slice(i[0] - first, i[0] - first + len(i))
         left = slice(above.start + 1, above.stop + 1)
@@ -72,11 +73,11 @@ class DiagonalLSTM:
 
 
 class PixelRNN(PixelModel):
-    """A PixelModel with a DiagonalLSTM."""
+    """A PixelModel with a DiagonalLSTM, sampled one anti-diagonal at a time."""
 
     def complete(self, x, known, rng, *, choose=decoding.sample):
-        """As in PixelModel, but an anti-diagonal at a time, its values from the top to the bottom:
-        each given those above and to the left, on which alone it depends."""
+        """As in PixelModel, but one anti-diagonal at a time, its values from top to bottom, each
+        conditioned on the values above and to the left, the only ones it depends on."""
         x, known = self._begun(x, known)
         net = self.net
         with no_grad():
@@ -90,14 +91,15 @@ class PixelRNN(PixelModel):
 
 
 def anti_diagonals(H, W):
-    """The rows and the columns of the places with x + y = 0, 1, …: a step each."""
+    """The rows and columns of the pixels on each anti-diagonal x + y = 0, 1, …: one step each."""
     rows, columns = np.indices((H, W))
     steps = H + W - 1  # eq: pixelrnn-steps
     return [np.nonzero(rows + columns == d) for d in range(steps)]
 
 
 def neighbours(x):
-    """The values left of and above each place, 0 beyond the image: (N, 1, H, W) → (H, W, N, 2)."""
+    """The values to the left of each pixel and above it, 0 outside the image: (N, 1, H, W) →
+    (H, W, N, 2)."""
     none = (0, 0)
     left = pad(x[:, 0, :, :-1], [none, none, (1, 0)])
     above = pad(x[:, 0, :-1], [none, (1, 0), none])

@@ -4,8 +4,8 @@
                                                  the left, each pixel's colours: red, green, blue
     p_θ(x_t = v | x_<t) = softmax(s_t)_v         v = 0 … V − 1, scores s_t from a network
 
-All factors for an image that is there are computed at once, so training is fast; to draw one, they
-are needed one after the other. With V = 2 the scores are (0, s), so that s is a Bernoulli's logit.
+For a given image all factors are computed at once, so training is fast; sampling needs them one
+after the other. With V = 2 the scores are (0, s), so s is the logit of a Bernoulli distribution.
 """
 
 import numpy as np
@@ -17,12 +17,13 @@ from minigen.tensor import Tensor, placed, readable, xp
 
 
 def outputs(levels):
-    """How many numbers a network gives for each value of the image."""
+    """The number of network outputs for each value of the image."""
     return 1 if levels == 2 else levels
 
 
 def mask(known, shape):
-    """Which values are kept: the booleans `known`, made `shape`. ValueError if they cannot be."""
+    """Which values are kept: the booleans `known`, broadcast to `shape`. ValueError if impossible.
+    """
     try:
         return np.broadcast_to(known, shape)
     except ValueError:
@@ -34,8 +35,9 @@ class PixelModel:
     """Images of `shape` (C, H, W) whose values are integers 0 … levels − 1.
 
     net(x, *given): images (N, C, H, W) scaled to [−1, 1] → (N, C · outputs(levels), H, W), one
-        colour after the other; no value may depend on its own place in x or on a later one
-    net(x, *given, at): the same at one place, that of the `Scan` at, for its pixel x (N, C, 1, 1)
+        colour after the other; no output may depend on its own position in x or on a later one
+    net(x, *given, at): the outputs at one position, that of the `Scan` at, given the pixel there, x
+        (N, C, 1, 1)
 
     `given` is whatever else the network takes (a label: see conditional_pixelcnn.py).
     """
@@ -44,11 +46,11 @@ class PixelModel:
         self.net, self.shape, self.levels = net, tuple(shape), levels
 
     def scores(self, x, *given, **at):
-        """s_t for every place of x, which the network sees: (N, C, V, H, W)."""
+        """s_t for every position in x, the network's input: (N, C, V, H, W)."""
         return self.of_outputs(self.net(x, *given, **at))
 
     def of_outputs(self, s):
-        """The scores (N, C, V, H, W) from what the network gave."""
+        """The scores (N, C, V, H, W) from the network's output s."""
         N, _, H, W = s.shape
         s = s.reshape(N, self.shape[0], outputs(self.levels), H, W)
         if self.levels == 2:
@@ -64,22 +66,22 @@ class PixelModel:
         return sum(log_p.reshape(N, C * H * W), 1)  # eq: ar-model
 
     def loss(self, x, *given):
-        """−log p_θ, averaged over a batch of images: integers (N, C, H, W)."""
+        """−log p_θ(x), averaged over a batch of images x, integers (N, C, H, W)."""
         return -mean(self.log_prob(x, *given))  # eq: pixelcnn-mle
 
     def sample(self, n, rng, *given, choose=decoding.sample):
-        """n images: integers (n, C, H, W), where the network is. `choose` as in `complete`."""
+        """n images: integers (n, C, H, W), on the network's device. `choose` as in `complete`."""
         return self.complete(np.zeros((n, *self.shape), int), False, rng, *given, choose=choose)
 
     def complete(self, x, known, rng, *given, choose=decoding.sample):
-        """Images x, integers (N, C, H, W), of which only the values at `known` (booleans that
-        broadcast to x) are kept; the others are drawn, each given all those before it.
+        """Images x, integers (N, C, H, W), with only the values at `known` (booleans that broadcast
+        to x) kept; the others are sampled, each given all those before it.
 
-        choose(s, rng): from the scores s (N, V) of a value the value (N,); see decoding.py
+        choose(s, rng): chooses values (N,) from their scores s (N, V); see decoding.py
 
-        One place takes one look at the network's windows there, see `Scan`, not one pass through
-        all the image; it is called sequential and slow on the slides because places cannot be
-        drawn side by side.
+        Each position takes one evaluation of the network there (see `Scan`), not a pass over the
+        whole image; the slides call sampling sequential and slow because positions cannot be
+        sampled in parallel.
         """
         x, known = self._begun(x, known)
         C, H, W = self.shape
@@ -96,13 +98,14 @@ class PixelModel:
         return x
 
     def _begun(self, x, known):
-        """x with 0 where nothing is known, a new array where the network is, and `known` as x."""
+        """x as a new array on the network's device, 0 where not known; and `known`, shaped like x.
+        """
         known, x = mask(known, np.shape(x)), self._checked(x)
         begun = xp(x).where(placed(known, x), x, 0).astype(int)
         return placed(begun, nn.like(self.net)).copy(), known
 
     def _choose(self, s, x, known, place, choose, rng):
-        """Choose the values x[:, place], unless they are known, by their scores s (N, V)."""
+        """Choose the values x[:, place] that are not known, from their scores s (N, V)."""
         here = slice(None), *place
         if not known[here].all():
             x[here] = xp(x).where(placed(known[here], x), x[here], choose(s, rng))

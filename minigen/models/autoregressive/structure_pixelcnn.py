@@ -1,21 +1,22 @@
 """The text- and structure-conditional PixelCNN (Reed et al. 2016, "Generating interpretable images
-with controllable structure"): a caption says what is in the image, a map where.
+with controllable structure"): a caption says what is in the image, a map says where.
 
-    h_1 … h_L = f(caption)                          codes of its words (N, L, d_h), 0 for none
-    s = conv(relu(A ∗ M + B mean_l h_l))            M_k: 1 where the k-th kind of thing lies, 0
-                                                    elsewhere; the mean is the same at every place
-    s ← s + attention(s, h)                         each place looks at the words
+    h_1 … h_L = f(caption)                          word embeddings (N, L, d_h), 0 for padding
+    s = conv(relu(A ∗ M + B mean_l h_l))            M_k: 1 where the map has kind k, else 0;
+                                                    the mean is the same at every position
+    s ← s + attention(s, h)                         each position attends to the words
     p_θ(x | caption, M) = Π_t p_θ(x_t | x_<t, s)    each gate: tanh(W_f ∗ x + V_f ∗ s) ⊙
                                                                σ(W_g ∗ x + V_g ∗ s)
 
-V ∗ s is a 1×1 convolution: unlike a label (conditional_pixelcnn.py), s is another at every place,
-and is seen there whole, what lies ahead as well. All else is gated_pixelcnn.py's.
+V ∗ s is a 1×1 convolution: unlike a label (conditional_pixelcnn.py), s differs from position to
+position, and no mask hides any of it, so each position also gets to know what lies ahead.
+Everything else is as in gated_pixelcnn.py.
 
-Differs from the paper: f is not learnt here, but given (by demos/structure_pixelcnn.py, from CLIP),
-there a recurrent network over letters; the paper has the mean alone, with which, after 2,100 steps
-of 16 scenes, objects were where the map has them, but 23% of the colour that the caption says; s is
-made by four residual convolutions, of which each looks twice as far as the one before, at the
-image's full size, there at lower ones.
+Differs from the paper: f is not learnt here but given (from CLIP, in demos/structure_pixelcnn.py),
+in the paper it is a recurrent network over characters; the paper uses the mean alone, without
+attention, with which, after 2,100 steps on 16 scenes each, objects were where the map puts them,
+but only 23% had the caption's colour; s is computed by four residual convolutions, each with twice
+the dilation of the one before, at full resolution, in the paper at lower resolutions.
 """
 
 from minigen import mean, nn, one_hot, relu, swapaxes, transpose
@@ -24,7 +25,7 @@ from minigen.tensor import tensor
 
 
 class Seeing:
-    """A convolution W of a layer, and its V: (N, C, H, W) and s (N, d, H, W) → W ∗ x + V ∗ s."""
+    """A layer's convolution W with its V added: (N, C, H, W) and s (N, d, H, W) → W ∗ x + V ∗ s."""
 
     def __init__(self, conv, d, rng=None):
         self.conv, self.V = conv, nn.Conv2d(d, conv.weight.shape[0], 1, bias=False, rng=rng)
@@ -36,8 +37,8 @@ class Seeing:
 
 
 class Structure:
-    """s of words h (N, L, d_h) and of maps of the kind of thing at each place, integers below
-    `kinds`, (N, 1, H, W): (N, d, H, W)."""
+    """s (N, d, H, W), from word embeddings h (N, L, d_h) and from maps of the kind of object at
+    each position, integers below `kinds`, (N, 1, H, W)."""
 
     def __init__(self, d_h, kinds, d, rng=None):
         self.kinds = kinds
@@ -58,7 +59,7 @@ class Structure:
 
 
 class StructurePixelCNN:
-    """A GatedPixelCNN `net` whose layers see s."""
+    """A GatedPixelCNN `net` whose layers are conditioned on s."""
 
     def __init__(self, net, structure):
         self.net, self.structure = net, structure
@@ -66,15 +67,15 @@ class StructurePixelCNN:
     def __call__(self, x, h, kind, at=None):
         if at is None:
             return self.net(x, self.structure(h, kind))
-        if self not in at.kept:  # of an image that is drawn place by place, once
+        if self not in at.kept:  # once per image, when it is sampled pixel by pixel
             at.kept[self] = self.structure(h, kind)
         return self.net(x, at.kept[self], at=at)
 
 
 def structure_pixelcnn(shape, d_h, kinds, levels=2, h=24, depth=5, d=48, rng=None):
-    """A `PixelModel` for images of `shape` (C, H, W) whose methods take, after x and rng, or n and
-    rng, the codes of words (N, L, d_h) and maps, integers (N, 1, H, W) below `kinds`:
-    ``loss(x, h, kind)``, ``sample(n, rng, h, kind)``."""
+    """A `PixelModel` for images of `shape` (C, H, W) whose methods take, after their other
+    positional arguments, word embeddings h (N, L, d_h) and maps of integers below `kinds`, kind
+    (N, 1, H, W): ``loss(x, h, kind)``, ``sample(n, rng, h, kind)``."""
     model = gated_pixelcnn(shape, levels, h, depth, rng)
     for layer in model.net.layers:
         layer.vertical = Seeing(layer.vertical, d, rng)

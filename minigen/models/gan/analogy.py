@@ -1,8 +1,8 @@
-"""Arithmetic with codes, shown and measured on digits: for each digit, a leaning one − an upright
-one + the next digit upright = the next digit leaning.
+"""Latent-space arithmetic, shown and measured on digits: for each digit, a slanted one − an upright
+one + an upright next digit = a slanted next digit.
 
-What leans is measured (`latent.slant`), and which digit an image shows is said by the ruler, so the
-exemplars are chosen, and the result is judged, without anybody looking.
+The slant is measured (`latent.slant`), and a classifier (the ruler) recognises the digit, so
+exemplars are chosen and results are judged automatically.
 """
 
 import numpy as np
@@ -16,10 +16,11 @@ CLASSES, EXEMPLARS = 10, 3
 
 
 def exemplars(digit, lean, n=EXEMPLARS):
-    """For each digit that has enough samples, and whose next has: the indices of its n samples that
-    lean most (a) and least (b), and of the next digit's n that lean least (c). A list of (a, b, c).
+    """For each digit, if it and the next digit have enough samples: the indices of the digit's n
+    most (a) and least (b) slanted samples, and of the next digit's n least slanted samples (c). A
+    list of (a, b, c).
 
-    digit: (N,), integers, −1 for samples that are no digit; lean: (N,)
+    digit: (N,), integers, −1 for samples that are not recognised as a digit; lean: their slant (N,)
     """
     own = [np.flatnonzero(digit == k) for k in range(CLASSES)]
     found = []
@@ -32,16 +33,16 @@ def exemplars(digit, lean, n=EXEMPLARS):
 
 
 def leaning(run, game, n=2000, sure=0.9):
-    """Draw n samples of a trained game, and write arithmetic.png: a row for each digit, of the
-    exemplars a, b, c, three each, and of G(z̄_a − z̄_b + z̄_c). Returns numbers for metrics.json:
+    """Draw n samples from a trained GAN and write arithmetic.png: one row per digit, with the
+    exemplars a, b and c, three each, and G(z̄_a − z̄_b + z̄_c). Returns numbers for metrics.json:
 
-        arithmetic_slant_before     of the exemplars c, in columns per row
-        arithmetic_slant_aim        of other samples that lean most, of the same digit as c
-        arithmetic_slant_after      of the results
+        arithmetic_slant_before     the exemplars c, in columns per row
+        arithmetic_slant_aim        the most slanted samples of the same digit as c
+        arithmetic_slant_after      the results
         arithmetic_same_digit       the share of the results that show the digit of c
 
-    Nothing is written, and the dict is empty, if the data set has no ruler or if there are too few
-    samples that the ruler is sure of (with at least the probability `sure`).
+    Nothing is written and the dict is empty if the data set has no ruler, or if the ruler is sure
+    of too few samples (assigns them a class with probability `sure` or more).
     """
     if run.data.name not in ruler.NAMES:
         return {}

@@ -1,16 +1,16 @@
-"""The conditional GAN (Mirza & Osindero 2014): a label y is given to both networks.
+"""The conditional GAN (Mirza & Osindero 2014): both networks are conditioned on a label y.
 
     min_G max_D E_{x,y}[log D(x, y)] + E_{z,y}[log(1 − D(G(z, y), y))]
 
-Only the networks differ from the GAN's: D, too, is told what the image is said to show, or G could
-draw what it likes. The game and everything else are gan.py's.
+Only the networks differ from the GAN's. D is given the label too; otherwise G could ignore it. The
+game and everything else are as in gan.py.
 
-From one class to another at one z (BigGAN: Brock, Donahue & Simonyan 2019): what z stands for
-stays, and the kind changes.
+Interpolating between classes at a fixed z (BigGAN: Brock, Donahue & Simonyan 2019): what z encodes
+stays the same while the class changes.
 
     G(z, (1 − λ) c₁ + λ c₂)             c: a class as a one-hot vector, λ from 0 to 1
 
-Differs from the papers: convolutional networks, DCGAN's.
+Differs from the papers: the networks are DCGAN's convolutional ones.
 """
 
 import numpy as np
@@ -24,7 +24,8 @@ from minigen.ops.loss import integers
 
 def conditional(shape, d_z, classes, width=dcgan.WIDTH, rng=None):
     """A conditional GAN for images of `shape` (C, H, W): a `NonSaturatingGAN` whose methods take
-    the labels last: ``d_loss(x, rng, y)``, ``g_loss(n, rng, y)``, ``sample(n, rng, y)``."""
+    labels as their last argument: ``d_loss(x, rng, y)``, ``g_loss(n, rng, y)``,
+    ``sample(n, rng, y)``."""
     C, H, W = shape
     G = Labelled(dcgan.generator(d_z + classes, shape, 2 * width, rng), classes)
     D = Labelled(dcgan.discriminator((C + classes, H, W), width, rng), classes)
@@ -32,7 +33,7 @@ def conditional(shape, d_z, classes, width=dcgan.WIDTH, rng=None):
 
 
 def between(z, y_1, y_2, classes, n):
-    """What G is given on the way from class y_1 to class y_2 with one code z (d_z,): n codes
-    (n, d_z), all the same, and n mixtures of the two (n, classes), ends included."""
+    """G's inputs for interpolating from class y_1 to class y_2 at a fixed code z (d_z,): n copies
+    of z (n, d_z), and n mixtures of the two one-hot vectors (n, classes), ends included."""
     c_1, c_2 = np.eye(classes, dtype=z.dtype)[integers("between", np.array([y_1, y_2]), classes)]
     return np.tile(z, (n, 1)), interpolation(c_1, c_2, n)  # eq: biggan-interpolation

@@ -1,9 +1,9 @@
-"""DCGAN (Radford, Metz & Chintala 2016): convolutional networks that play a stable game.
+"""DCGAN (Radford, Metz & Chintala 2016): convolutional networks that train stably as a GAN.
 
 - no pooling: strided convolutions in D, fractionally-strided (transposed) ones in G;
-- batch norm in both, but not in G's last layer and D's first;
+- batch norm in both, except in G's last layer and D's first;
 - no fully connected hidden layers;
-- ReLU in G with tanh at its end, leaky ReLU everywhere in D;
+- ReLU in G with tanh at the output, leaky ReLU throughout D;
 - weights from N(0, 0.02²); Adam with learning rate 2·10⁻⁴ and β₁ = 0.5.
 
 The slide gives Adam's settings as "α = 0.9, β = 0.5": the paper lowers β₁ from 0.9 to 0.5 and
@@ -49,7 +49,7 @@ def discriminator(shape, width=WIDTH, rng=None):
 
 
 class Net(nn.Sequential):
-    """Layers one after the other, whose filters start from N(0, 0.02²)."""
+    """A Sequential whose convolution filters are initialised from N(0, 0.02²)."""
 
     def __init__(self, *layers, rng=None):
         super().__init__(*layers)
@@ -63,8 +63,8 @@ class Net(nn.Sequential):
 
 
 def sizes(H, W):
-    """The size of the smallest feature map, H and W halved three times, and what rounding down has
-    cost the last time. ValueError if H or W cannot be halved twice."""
+    """The size of the smallest feature map, H and W halved three times and rounded down, and the
+    remainders of the last halving. ValueError if H or W cannot be halved exactly twice."""
     if H % 4 or W % 4 or min(H, W) < 8:
         raise ValueError("dcgan: height and width must be divisible by 4 and at least 8, got "
                          f"{H}×{W}")
@@ -72,12 +72,12 @@ def sizes(H, W):
 
 
 def dcgan(shape, d_z, width=WIDTH, rng=None):
-    """A GAN for images of `shape` (C, H, W) in [−1, 1]; G is twice as wide as D, which at equal
-    widths leaves it further and further behind."""
+    """A GAN for images of `shape` (C, H, W) in [−1, 1]. G is twice as wide as D: at equal widths it
+    falls further and further behind D."""
     return NonSaturatingGAN(generator(d_z, shape, 2 * width, rng),
                             discriminator(shape, width, rng), d_z)
 
 
 def adam(params, lr=2e-4):
-    """Adam as the paper sets it: β₁ = 0.9 made the training oscillate."""
+    """Adam with the paper's settings: β₁ = 0.9 made the training oscillate."""
     return optim.Adam(params, lr, betas=(0.5, 0.999))  # eq: dcgan-adam

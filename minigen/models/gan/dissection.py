@@ -1,4 +1,4 @@
-"""GAN dissection (Bau et al. 2019): what a generator's units draw, and whether they cause it.
+"""GAN dissection (Bau et al. 2019): which concepts a generator's units match, and which they cause.
 
     r = h(z), x = f(r)       the generator, cut in two; a unit u is a channel r_u of r (N, U, h, w)
     s_c(x)                   1 at each pixel of x that shows the concept c, 0 elsewhere: (N, H, W)
@@ -6,11 +6,11 @@
     IoU_{u,c} = E_z|(r_u↑ > t_u) ∧ s_c(x)| / E_z|(r_u↑ > t_u) ∨ s_c(x)|       do they agree?
     δ_{U→c} = E_z[s_c(f(r with U on))] − E_z[s_c(f(r with U off))]            is it the cause?
 
-↑ enlarges a unit's map to the size of x. A unit that is off is 0 everywhere, one that is on has the
-same high value everywhere.
+↑ upsamples a unit's map to the size of x. A unit that is off is 0 everywhere; a unit that is on has
+the same high value everywhere.
 
-Differs from the paper: the concepts are colours, which a formula finds (`colour`), in place of what
-a trained network segments; t_u is a quantile of r_u; U are the units of the largest IoU.
+Differs from the paper: the concepts are colours, found by a formula (`colour`) instead of a trained
+segmentation network; t_u is a quantile of r_u; U is the set of units with the largest IoU.
 """
 
 import numpy as np
@@ -22,40 +22,42 @@ TOP = 0.05  # the share of a unit's values that count as high
 
 
 def thresholds(r):
-    """t_u, above which a share `TOP` of the unit's values lies: r (N, U, h, w) to (U,)."""
+    """t_u, the threshold above which a share `TOP` of unit u's values lie: r (N, U, h, w) → (U,).
+    """
     return np.quantile(r, 1 - TOP, axis=(0, 2, 3)).astype(r.dtype)
 
 
 def enlarged(r, size):
-    """r↑: the maps r (N, U, h, w), bilinearly, at `size` (H, W)."""
+    """r↑: the maps r (N, U, h, w) upsampled bilinearly to `size` (H, W)."""
     return interpolate(tensor(r), size=size, mode="bilinear").numpy()
 
 
 def agreement(r, s, t):
-    """IoU_{u,c} for each unit: r (N, U, h, w), s (N, H, W) booleans, t (U,) to (U,); 0 where both
-    are empty."""
+    """IoU_{u,c} for each unit: r (N, U, h, w), booleans s (N, H, W) and t (U,) → (U,); 0 where the
+    union is empty."""
     on, s = enlarged(r, s.shape[1:]) > t[:, None, None], s[:, None]
     shared, either = (a.sum((0, 2, 3)) for a in (on & s, on | s))
     return shared / np.maximum(either, 1)  # eq: dissection-agreement
 
 
 def forced(r, units, value):
-    """A copy of r (N, U, h, w) in which `units`, a list, have a value everywhere, or one each."""
+    """A copy of r (N, U, h, w) in which `units`, a list, are set everywhere to a value, shared or
+    one for each unit."""
     r = r.copy()
     r[:, units] = np.reshape(value, (-1, 1, 1))
     return r
 
 
 def causal_effect(f, r, units, high, s):
-    """δ_{U→c} of the set of `units`: f maps r to images, `high` (n,) are the units' values when on,
+    """δ_{U→c} for the set `units`: f maps r to images, `high` (n,) holds the units' values when on,
     s maps images to booleans."""
     on, off = (s(f(forced(r, units, value))).mean() for value in (high, 0))
     return on - off  # eq: dissection-causal-effect
 
 
 def cut(G, layer):
-    """h and f: the generator, a Sequential, up to its `layer` (included), and the rest; f gives
-    images in [0, 1]. Both take and give arrays, and compute in evaluation mode."""
+    """h and f: the generator, a Sequential, up to and including `layer`, and the remaining layers;
+    f returns images in [0, 1]. Both map arrays to arrays and run in evaluation mode."""
     def part(net, after):
         def run(x):
             with nn.evaluation(net), no_grad():

@@ -1,17 +1,17 @@
-"""f-divergences: ten ways to compare two densities p and q, as f-GAN uses them (Nowozin, Cseke &
+"""f-divergences: ten ways to compare two densities p and q, as used in f-GAN (Nowozin, Cseke &
 Tomioka 2016).
 
     D_f(P ‖ Q) = ∫ q(x) f(p(x) / q(x)) dx                 f convex
     f*(t) = sup_u {ut − f(u)}                             its conjugate, so that f(u) ≥ ut − f*(t)
-    D_f(P ‖ Q) ≥ E_P[T(x)] − E_Q[f*(T(x))]                for any T; equal where T = f′(p / q)
+    D_f(P ‖ Q) ≥ E_P[T(x)] − E_Q[f*(T(x))]                for any T; equal if T = f′(p / q)
 
-The right-hand side of the bound needs samples only, so T can be a network: T = g(V(x)), where V(x)
-is any real number and g keeps T where f* is finite.
+The right-hand side of the bound needs only samples, so T can be a network: T = g(V(x)), where V(x)
+is any real number and g maps it into the domain where f* is finite.
 
-Where the slide's table differs from what its generators give, the integrals here are the true
-ones: those of Pearson's and Neyman's χ² are exchanged on the slide (as in the paper), its
-Jensen-Shannon integral is half of what its f gives, and its total variation has lost the bars of
-the absolute value.
+Where the integrals in the slide's table disagree with its generators f, the integrals here are the
+correct ones: the slide swaps those of Pearson's and Neyman's χ² (as the paper does), its
+Jensen-Shannon integral is half of what its f gives, and its total variation lacks the
+absolute-value bars.
 """
 
 import math
@@ -40,13 +40,13 @@ LOG2 = math.log(2)
 
 @dataclass(frozen=True)
 class Divergence:
-    """One f-divergence. All functions work element by element, on tensors, arrays and numbers.
+    """One f-divergence. All functions work elementwise, on tensors, arrays and numbers.
 
     f(u): the generator, u = p / q > 0
-    integrand(p, q): q f(p / q), simplified, p, q > 0: D_f is its integral
+    integrand(p, q): q f(p / q), simplified, for p, q > 0; D_f is its integral
     f_star(t): the conjugate, for t within `domain`
-    g(v): the output activation: any real v to a t within the domain, and growing with v
-    f_star_g(v): f*(g(v)), written so that no digits cancel where t comes near the domain's edge
+    g(v): the output activation, which maps any real v to a t within the domain and increases with v
+    f_star_g(v): f*(g(v)), written to avoid cancellation where t is close to the domain's edge
     """
 
     f: Callable
@@ -57,7 +57,8 @@ class Divergence:
     f_star_g: Callable
 
     def between(self, p, q, dx):
-        """D_f(P ‖ Q) by quadrature: p and q on a grid with cells of size dx. A scalar."""
+        """D_f(P ‖ Q) by quadrature, with p and q given on a grid with cells of size dx. A scalar.
+        """
         return sum(self.integrand(p, q)) * dx
 
     def bound(self, v_p, v_q):
@@ -67,18 +68,18 @@ class Divergence:
 
 
 def conjugate(f, t, u):
-    """f*(t) = sup_u {ut − f(u)} by its definition, over the grid u (M,), for t (...)."""
+    """f*(t) = sup_u {ut − f(u)} from its definition, over the grid u (M,), for t (...)."""
     return max(u * t[..., None] - f(u), -1)  # eq: fgan-conjugate
 
 
 def jeffrey_conjugate(t):
-    """f* of f(u) = (u − 1) log u: its supremum lies at u = 1 / W(e^(1 − t)), Lambert's function."""
+    """f* of f(u) = (u − 1) log u: the supremum is at u = 1 / W(e^(1 − t)), W Lambert's function."""
     w = wrightomega(1 - t)
     return w + 1 / w + t - 2  # eq: fgan-jeffrey
 
 
 def js_weighted(pi):
-    """The Jensen-Shannon divergence in which p has the weight π, 0 < π < 1, and q has 1 − π."""
+    """The Jensen-Shannon divergence with weight π for p, 0 < π < 1, and weight 1 − π for q."""
     if not 0 < pi < 1:
         raise ValueError(f"js_weighted: the weight of p is {pi}, it must be between 0 and 1")
 
@@ -87,7 +88,7 @@ def js_weighted(pi):
 
     def f_star_g(v):
         x = -log(-expm1(-softplus(-minimum(v, 30.0)) / pi))
-        x = where(v > 30.0, v + math.log(pi), x)  # what it is but for e^−v
+        x = where(v > 30.0, v + math.log(pi), x)  # the same up to O(e^−v)
         return (1 - pi) * (math.log(1 - pi) + x)
 
     return Divergence(
@@ -121,8 +122,8 @@ DIVERGENCES = {
         f_star=lambda t: -1 - log(-t),  # eq: fgan-reverse-kl
         domain=(-math.inf, 0), g=lambda v: -exp(-v), f_star_g=lambda v: v - 1,
     ),
-    # The conjugate of (u − 1)² over all real u. Over u ≥ 0 it is −1 for t < −2, which is smaller:
-    # the bound holds there too.
+    # This is the conjugate of (u − 1)² over all real u. Over u ≥ 0 alone the conjugate is −1 for
+    # t < −2, which is smaller, so the bound still holds there.
     "pearson-chi2": Divergence(
         f=lambda u: square(u - 1),  # eq: fgan-pearson-chi2
         integrand=lambda p, q: square(p - q) / q,  # eq: fgan-pearson-chi2

@@ -1,6 +1,6 @@
-"""What the players of a GAN strive for, on distributions small enough to sum exactly.
+"""The optimum of a GAN's game, on distributions small enough to sum exactly.
 
-p_data and p_g take finitely many values and are arrays (X,); so is D.
+p_data and p_g are distributions over finitely many values, given as arrays (X,); so is D.
 
     V(G, D) = Σ_x p_data(x) log D(x) + p_g(x) log(1 − D(x))
     D*(x)   = p_data(x) / (p_data(x) + p_g(x))
@@ -8,16 +8,17 @@ p_data and p_g take finitely many values and are arrays (X,); so is D.
     max_D V(G, D) = V(G, D*) = 2 JSD(p_data ‖ p_g) − log 4        least where p_g = p_data
 
 So the divergence that a GAN minimises is the Jensen–Shannon divergence, not the KL divergence of
-maximum likelihood. Where the two do not overlap it is log 2, however far apart they lie, and tells
-G nothing. The Wasserstein distance, how far probability has to be moved to make one of the other,
-still tells them apart. (A slide says that WGAN replaces "KL": it replaces JSD.)
+maximum likelihood. If the two distributions do not overlap, it is log 2 however far apart they are,
+and gives G no signal. The Wasserstein distance, how far probability has to be moved to turn one
+into the other, still depends on how far apart they are. (A slide says that WGAN replaces "KL": it
+replaces JSD.)
 """
 
 import numpy as np
 
 
 def value(p_data, p_g, D):
-    """V(G, D), all of it: D is the probability that each x is real."""
+    """V(G, D), both terms: D is the probability that each x is real."""
     return expected(log(D), p_data) + expected(log(1 - D), p_g)
 
 
@@ -27,12 +28,12 @@ def optimal_discriminator(p_data, p_g):
 
 
 def minimax(V):
-    """min_G max_D V for a table of values: a row for each G, a column for each D."""
+    """min_G max_D V for a table of values V: a row for each G, a column for each D."""
     return V.max(axis=1).min()  # eq: gan-minimax
 
 
 def kl(p, q):
-    """D_KL(p ‖ q): infinite where q has no probability and p has some."""
+    """D_KL(p ‖ q): infinite if q is zero somewhere p is not."""
     return expected(log(p), p) - expected(log(q), p)
 
 
@@ -44,12 +45,12 @@ def jsd(p, q):
 
 def wasserstein(p, q, x):
     """W₁ between distributions over the points x (X,) in ascending order: the area between their
-    distribution functions."""
+    cumulative distribution functions."""
     return np.sum(abs(np.cumsum(p - q))[:-1] * np.diff(x))  # eq: wgan-swap
 
 
 def expected(f, p):
-    """E_{x~p}[f(x)]. What never occurs counts nothing, even where f is infinite."""
+    """E_{x~p}[f(x)]. Values of probability zero contribute nothing, even where f is infinite."""
     return np.multiply(f, p, where=p > 0, out=np.zeros(p.shape)).sum()
 
 

@@ -1,12 +1,12 @@
 """f-GAN (Nowozin, Cseke & Tomioka 2016): a GAN for any f-divergence (divergences.py).
 
-    T(x) = g(V(x))                                        V is the network D: any real number
+    T(x) = g(V(x))                                        V is the network D, its output any real
     F(G, V) = E_{x~p_data}[T(x)] − E_{z~p}[f*(T(G(z)))] ≤ D_f(p_data ‖ p_G)
 
-    min_G max_V F:         V climbs to the divergence, G lowers it
-    instead, in practice:  max_G E_z[T(G(z))]             not saturating, for any f
+    min_G max_V F:         V raises F towards the divergence, G lowers it
+    instead, in practice:  max_G E_z[T(G(z))]             non-saturating, for any f
 
-With the divergence called `gan`, F is the first GAN's value V(G, D), with D = σ(V).
+With the divergence called `gan`, F is the original GAN's value V(G, D), with D = σ(V).
 """
 
 from minigen import mean
@@ -15,8 +15,8 @@ from minigen.models.gan.gan import Game
 
 
 class FGAN(Game):
-    """The zero-sum game. `divergence` is one of DIVERGENCES or its name. ValueError for a name that
-    is not among them."""
+    """The zero-sum game. `divergence` is a `Divergence` or the name of one of DIVERGENCES.
+    ValueError for any other name."""
 
     def __init__(self, G, D, d_z, divergence="kl"):
         super().__init__(G, D, d_z)
@@ -26,8 +26,8 @@ class FGAN(Game):
         self.divergence = DIVERGENCES.get(divergence, divergence)
 
     def value(self, x, rng, *given):
-        """F(G, V) on the real samples x and as many drawn ones: a scalar, at most D_f (but for the
-        samples' noise)."""
+        """F(G, V) on the real samples x and as many generated ones: a scalar, at most D_f (up to
+        sampling noise)."""
         real, fake = self.judge(x, rng, *given)
         return self.divergence.bound(real, fake)
 
@@ -42,7 +42,7 @@ class FGAN(Game):
 
 
 class NonSaturatingFGAN(FGAN):
-    """V as before, but G climbs E_z[T(G(z))]: generated samples are to be taken for real ones."""
+    """V as in `FGAN`, but G maximises E_z[T(G(z))]: generated samples should pass for real ones."""
 
     def g_loss(self, n, rng, *given):
         """−E_z[T(G(z))], on n samples."""

@@ -1,5 +1,5 @@
-"""What a generator draws: the pictures and numbers of a demo, and the same codes again and again
-as it learns."""
+"""What a generator produces: a demo's pictures and numbers, and images of the same codes as
+training proceeds."""
 
 import numpy as np
 
@@ -8,12 +8,12 @@ from minigen.data import unsigned
 from minigen.models.vae.latent import interpolation
 from minigen.tensor import write, xp
 
-TOGETHER = 500  # images
+TOGETHER = 500  # images in one pass
 
 
 def show(game, z, *given):
-    """G(z) for codes z (n, d_z), in evaluation mode (batch norm uses its running statistics), from
-    [−1, 1] to [0, 1]: a NumPy array (n, C, H, W). `given` are arrays of n."""
+    """G(z) for codes z (n, d_z), in evaluation mode (batch norm uses its running statistics),
+    rescaled from [−1, 1] to [0, 1]: a NumPy array (n, C, H, W). `given`: arrays of length n."""
     z, x = tensor(z).data, []
     with nn.evaluation(game.G), no_grad():
         for i in range(0, len(z), TOGETHER):
@@ -23,8 +23,8 @@ def show(game, z, *given):
 
 
 class Film:
-    """The codes z (n, d_z) drawn as images of `shape` after 0, 50, 100, 200, 400, ... steps. It is
-    a part of a training run, saved with it, so that a resumed run shows the same film."""
+    """Images of `shape` generated from fixed codes z (n, d_z) after 0, 50, 100, 200, 400, ...
+    steps. A film is part of a training run and saved with it: a resumed run shows the same film."""
 
     steps = (0, *(50 * 2 ** i for i in range(10)))
 
@@ -33,7 +33,7 @@ class Film:
         self.frames = tensor(np.zeros((len(self.steps), len(z), *shape), np.float32))
 
     def recording(self, step, game):
-        """The training step ``step(t, rng)``, before which a frame is drawn if it is due."""
+        """The training step ``step(t, rng)``, wrapped to record a frame before it if one is due."""
         def recorded(t, rng):
             if t in self.steps:
                 x = show(game, self.z, *self.given)
@@ -43,15 +43,16 @@ class Film:
         return recorded
 
     def strip(self, t, game):
-        """The frames taken before step t, a row each, then one of G as it is now, in [0, 1]: an
-        array (rows · n, C, H, W)."""
+        """The frames taken before step t, one row each, then a row from G as it is now, in [0, 1]:
+        an array (rows · n, C, H, W)."""
         done = [frame for s, frame in zip(self.steps, self.frames.numpy(), strict=True) if s < t]
         return np.concatenate([*done, show(game, self.z, *self.given)])
 
 
 def gallery(run, game, film):
-    """A demo's pictures (samples, training, interpolation between the film's codes, the training
-    images nearest to samples) and numbers: those of 5,000 samples, see `ruler.quality`."""
+    """Write a demo's pictures (samples, training progress, interpolations between the film's codes,
+    the training images nearest to samples) and return its numbers, those of 5,000 samples: see
+    `ruler.quality`."""
     samples = show(game, game.prior(50 if run.quick else 5000, run.rng))
     run.picture("samples", samples[:100])
     run.picture("nearest", ruler.nearest_pairs(samples, run.data))

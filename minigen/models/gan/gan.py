@@ -6,11 +6,12 @@
 
     min_G max_D V(G, D):   D* = argmax_D V,   G* = argmin_G V = argmin_G E_z[log(1 − D(G(z)))]
 
-    instead, in practice:  max_G E_z[log D(G(z))]             not saturating where D is sure
+    instead, in practice:  max_G E_z[log D(G(z))]             non-saturating where D is confident
 
-The network D gives the logit a, so log D = log σ(a) and log(1 − D) = log σ(−a) never overflow.
+The network D outputs the logit a, so log D = log σ(a) and log(1 − D) = log σ(−a) never overflow.
 
-Differs from the paper: leaky ReLU in place of maxout and dropout in D; images in [−1, 1] by tanh.
+Differs from the paper: leaky ReLU in place of maxout and dropout in D; tanh gives images in
+[−1, 1].
 """
 
 import math
@@ -21,11 +22,11 @@ from minigen.train import descend
 
 
 class Game:
-    """Two networks, and how a sample is made. `G` maps codes z (N, d_z) to samples (N, ...), `D`
-    maps samples to one number each, (N,) or (N, 1). A subclass says what the players want of these
-    numbers: `d_loss(x, rng)` on real samples x, and `g_loss(n, rng)`, both means over a minibatch.
+    """Two networks, and how to sample. `G` maps codes z (N, d_z) to samples (N, ...), `D` maps
+    samples to one number each, (N,) or (N, 1). A subclass defines the players' losses in terms of
+    these numbers: `d_loss(x, rng)` on real samples x, and `g_loss(n, rng)`, both minibatch means.
 
-    Whatever else both networks are given (a label: see cgan.py) follows as `*given`.
+    Any further inputs to both networks (a label: see cgan.py) follow as `*given`.
     """
 
     def __init__(self, G, D, d_z):
@@ -37,27 +38,27 @@ class Game:
         return tensor(placed(rng.standard_normal((n, self.d_z), weight.dtype), weight))
 
     def generate(self, n, rng, *given):
-        """n samples x̃ = G(z), to be differentiated: (n, ...)."""
+        """n samples x̃ = G(z), tracked for differentiation: (n, ...)."""
         z = self.prior(n, rng)
         return self.G(z, *given)  # eq: gan-pushforward
 
     def sample(self, n, rng, *given):
-        """n samples, untracked: (n, ...). The discriminator has no part."""
+        """n samples, untracked: (n, ...). The discriminator is not used."""
         with no_grad():
             return self.generate(n, rng, *given)
 
     def judge(self, x, rng, *given):
-        """D of the real samples x and of as many drawn ones, with no way back into G."""
+        """D on the real samples x and on as many generated ones, with no gradient path to G."""
         x_fake = self.beside(x, rng, *given)
         return self.D(x, *given), self.D(x_fake, *given)
 
     def judge_drawn(self, n, rng, *given):
-        """D of n drawn samples, to be differentiated by G: (n, ...)."""
+        """D on n generated samples, differentiable with respect to G: (n, ...)."""
         return self.D(self.generate(n, rng, *given), *given)
 
     def beside(self, x, rng, *given):
-        """As many drawn samples as there are real ones x, untracked. ValueError if G draws another
-        shape than that of x."""
+        """As many generated samples as there are real samples x, untracked. ValueError if their
+        shape is not that of x."""
         x_fake = self.sample(len(x), rng, *given)
         if x_fake.shape != x.shape:
             raise ValueError(f"{type(self).__name__}: real samples are {x.shape}, G draws "
@@ -66,15 +67,16 @@ class Game:
 
 
 class GAN(Game):
-    """The zero-sum game: D climbs V, G goes down it. G's slope vanishes where D is sure."""
+    """The zero-sum game: D maximises V, G minimises it. G's gradient vanishes where D confidently
+    rejects its samples."""
 
     def value(self, x, rng, *given):
-        """V(G, D), estimated on the real samples x and as many drawn ones: a scalar in nats."""
+        """V(G, D), estimated on the real samples x and as many generated ones: a scalar in nats."""
         real, fake = self.judge(x, rng, *given)
         return mean(logsigmoid(real)) + mean(logsigmoid(-fake))  # eq: gan-value
 
     def d_loss(self, x, rng, *given):
-        """−V: D's minibatch is the real samples x (N, ...) and N drawn ones."""
+        """−V: D's minibatch is the real samples x (N, ...) and N generated ones."""
         return -self.value(x, rng, *given)  # eq: gan-d-argmax, gan-d-minibatch-grad
 
     def g_loss(self, n, rng, *given):
@@ -84,8 +86,8 @@ class GAN(Game):
 
 
 class NonSaturatingGAN(Game):
-    """Two different games: D as before, but G climbs E_z[log D(G(z))], with the same fixed point
-    and a slope that is largest where the samples are bad."""
+    """Each player has its own objective: D's as in `GAN`, but G maximises E_z[log D(G(z))], which
+    has the same fixed point and a gradient that is largest where the samples are bad."""
 
     value, d_loss = GAN.value, GAN.d_loss
 
@@ -96,17 +98,17 @@ class NonSaturatingGAN(Game):
 
 
 def slopes(a):
-    """∂/∂a of log(1 − σ(a)) and of log σ(a), by the logit a of a sample. Of a bad one, a → −∞, the
-    first is 0 and the second 1."""
+    """∂/∂a of log(1 − σ(a)) and of log σ(a), at the logit a of a sample. For a bad sample, a → −∞,
+    the first tends to 0 and the second to 1."""
     return -sigmoid(a), 1 - sigmoid(a)  # eq: gan-saturation-gradient
 
 
 def algorithm_1(game, opt_d, opt_g, minibatch, k=1):
     """The training step of the paper's Algorithm 1: k steps of the discriminator, then one of the
-    generator. Returns the function ``step(t, rng)``, which gives both losses as numbers.
+    generator. Returns the function ``step(t, rng)``, which returns both losses as numbers.
 
-    minibatch: a function of i = 0, 1, ... that gives the i-th minibatch of real data as a tuple:
-    the samples (m, ...), then what both networks are given beside them
+    minibatch: a function of i = 0, 1, ... that returns the i-th minibatch of real data as a tuple:
+    the samples (m, ...), then any further inputs to both networks
     opt_d, opt_g: optimisers of D's and of G's parameters
 
     Neither step computes the other network's gradients. ValueError if k < 1.
@@ -126,7 +128,7 @@ def algorithm_1(game, opt_d, opt_g, minibatch, k=1):
 
 
 def fully_connected(shape, d_z, d_h=256, game=NonSaturatingGAN, rng=None):
-    """Networks of two hidden layers each, for samples of `shape` in [−1, 1]."""
+    """Networks with two hidden layers each, for samples of `shape` in [−1, 1]."""
     d_x = math.prod(shape)
     G = nn.Sequential(nn.Linear(d_z, d_h, rng=rng), relu, nn.Linear(d_h, d_h, rng=rng), relu,
                       nn.Linear(d_h, d_x, rng=rng), tanh, lambda x: x.reshape(len(x), *shape))

@@ -1,12 +1,12 @@
-"""Arithmetic with codes (Radford, Metz & Chintala 2016): what distinguishes two kinds of images is
-a direction in latent space, which can be added to a third.
+"""Latent-space arithmetic (Radford, Metz & Chintala 2016): the difference between two kinds of
+images is a direction in latent space, which can be added to a third kind.
 
     z̄ = ⅓ Σᵢ zᵢ                  a concept: the mean code of three of its exemplars
     z̄_a − z̄_b + z̄_c              a slanted 7 − an upright 7 + an upright 1 = a slanted 1
 
-Three, because each exemplar is also much else than its concept (its thickness, its size): the mean
-keeps a third of that variance, and the three means together as much as a single code has. One
-exemplar for each concept would leave three times as much.
+Three exemplars, because each of them also varies in other ways (thickness, size): their mean keeps
+a third of that variance, and the three means together have as much as a single code. With one
+exemplar for each concept there would be three times as much.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def concept(z):
 def arithmetic(a, b, c):
     """z̄_a − z̄_b + z̄_c of the exemplars a, b and c, each (n, d_z): (d_z,).
 
-    ValueError if they are not exemplars of codes of one length.
+    ValueError unless all three have this shape, with n at least 1 and one d_z.
     """
     shapes = [np.shape(z) for z in (a, b, c)]
     if any(len(s) != 2 or s[1] != shapes[0][-1] or not s[0] for s in shapes):
@@ -30,7 +30,7 @@ def arithmetic(a, b, c):
 
 
 def extremes(score, n=3):
-    """Which n images have the lowest and which the highest score: two arrays of n indices.
+    """The n images with the lowest and the n with the highest score: two arrays of n indices.
 
     score: (N,), N ≥ 2n. ValueError if there are fewer.
     """
@@ -46,10 +46,10 @@ def ink(images):
 
 
 def slant(images):
-    """How far each image's strokes lean to the right, in columns per row, of bright shapes on black
-    (N, C, H, W) ≥ 0: (N,). Images without ink: 0.
+    """How far each image's strokes lean to the right, in columns per row: (N,). Images (N, C, H, W)
+    ≥ 0 show bright shapes on black; those without ink give 0.
 
-    The slope of the line that fits the shape: −cov(column, row) / var(row), rows counted downwards.
+    The slope of the line fitted to the shape: −cov(column, row) / var(row), rows counted downwards.
     """
     x = np.asarray(images, np.float64).mean(axis=1)
     weight = x / np.maximum(x.sum((1, 2), keepdims=True), 1e-12)

@@ -1,11 +1,11 @@
-"""The experiment of the f-GAN paper that can be checked: a normal is fitted to a mixture of two.
+"""The experiment in the f-GAN paper that can be checked: a normal is fitted to a mixture of two.
 
     p(x) = ½ N(x; −1, 0.4²) + ½ N(x; 0.8, 1)            the data
-    q(x) = N(x; μ, σ²) = the law of G(z) = μ + σz        a normal cannot equal p
-    (μ*, σ*) = argmin D_f(p ‖ q)                          so each divergence has its own best one
+    q(x) = N(x; μ, σ²) = density of G(z) = μ + σz        a normal cannot equal p
+    (μ*, σ*) = argmin D_f(p ‖ q)                          so each divergence has its own optimum
 
-KL punishes missing data, so its q is wide; the reverse KL punishes drawing what is not there, and
-Neyman's χ² still more, so their q moves to where p's wide component is.
+KL penalises a q that misses data, so its q is wide; the reverse KL penalises samples where there is
+little data, and Neyman's χ² does so even more, so their q moves to p's wide component.
 """
 
 import math
@@ -20,7 +20,7 @@ GRID = np.linspace(-9, 9, 1801)
 
 
 def normal(x, mu, sigma):
-    """The density N(x; μ, σ²), element by element: a tensor."""
+    """The density N(x; μ, σ²), elementwise: a tensor."""
     return exp(-square((x - mu) / sigma) / 2) / (sigma * math.sqrt(2 * math.pi))
 
 
@@ -39,40 +39,41 @@ def sample(n, rng):
 
 
 def divergence(d, mu, sigma):
-    """D_f(p ‖ N(μ, σ²)) of a `Divergence` by quadrature: a number."""
+    """D_f(p ‖ N(μ, σ²)) for a `Divergence` d, by quadrature: a number."""
     return d.between(mixture(GRID), normal(GRID, mu, sigma), GRID[1] - GRID[0]).item()
 
 
 def fit(d):
-    """The normal that minimises a `Divergence` directly, without samples or networks: μ*, σ* and
-    the least divergence."""
+    """The normal that minimises a `Divergence` d, found directly, without samples or networks: μ*,
+    σ* and the minimum."""
     from scipy.optimize import minimize  # imported here: it loads slowly
 
     def at(parameters):
         return divergence(d, parameters[0], math.exp(parameters[1]))
 
-    with np.errstate(all="ignore"):  # far away some divergences are infinite
+    with np.errstate(all="ignore"):  # far from the optimum some divergences are infinite
         best = minimize(at, (0.0, 0.0), method="Nelder-Mead")
     return best.x[0], math.exp(best.x[1]), best.fun
 
 
 def players(name, d_h=64):
-    """The f-GAN that fits the normal, from samples: G(z) = μ + σz, which starts at N(0, 1) after
-    `start`, and V with two hidden layers of tanh, as in the paper."""
+    """The f-GAN that fits the normal from samples: G(z) = μ + σz, which `start` sets to N(0, 1),
+    and V with two hidden tanh layers, as in the paper."""
     V = nn.Sequential(nn.Linear(1, d_h), tanh, nn.Linear(d_h, d_h), tanh, nn.Linear(d_h, 1))
     return FGAN(nn.Linear(1, 1), V, 1, name)
 
 
 def start(game):
-    """Set G to the standard normal, from which all divergences set out."""
+    """Set G to the standard normal, the starting point for all divergences."""
     nn.load_state_dict(game.G, {"weight": np.ones((1, 1), np.float32),
                                 "bias": np.zeros(1, np.float32)})
 
 
 def d_loss(game, x, rng):
-    """−F on the real samples x. Where T is bounded on both sides, as for the total variation,
-    + 0.01 (E_P[v²] + E_Q[v²]): else V is soon so sure of its first threshold that g, whose slope is
-    1 / (2 cosh² v), lets it learn no other, and G runs away from it (to D_f = 0.35, not 0.22)."""
+    """−F on the real samples x. If T is bounded on both sides, as for the total variation,
+    0.01 (E_P[v²] + E_Q[v²]) is added: otherwise V soon becomes so sure of its first threshold that
+    g, whose slope is 1 / (2 cosh² v), saturates and V can learn no other threshold; G then runs
+    away from it (to D_f = 0.35, not 0.22)."""
     v_p, v_q = game.judge(x, rng)
     loss = -game.divergence.bound(v_p, v_q)
     if all(map(math.isfinite, game.divergence.domain)):

@@ -1,19 +1,19 @@
-"""Progressive growing of GANs (Karras et al. 2018): small images are learnt first, and then layers
-for twice the resolution are added to both networks, one stage after the other.
+"""Progressive growing of GANs (Karras et al. 2018): training starts with small images; then, stage
+by stage, layers that double the resolution are added to both networks.
 
     x = (1 − α) up(x_low) + α x_high         α from 0 to 1: a new layer is faded in
 
-x_low is what the network drew before, x_high what it draws with the new layer. The discriminator
-fades its new layer in alike, and the real images are as sharp as those that are drawn:
+x_low is the generator's output without the new layer, x_high its output with it. The discriminator
+fades in its new layer in the same way, and the real images are made as sharp as the generated ones:
 
     h = (1 − α) read_low(down(x)) + α down(layer(read_high(x)))
     x_real = (1 − α) up(down(x)) + α x
 
-so that nothing jumps when a layer arrives. The game is WGAN-GP's.
+so nothing changes abruptly when a layer is added. The losses are those of WGAN-GP.
 
-Differs from the paper: two doublings, one convolution for each size; images end in tanh, and codes
-z are not put on a sphere; weights are not rescaled at run time; D is not told how much the images
-of a batch differ, nor kept from drifting by a term 0.001 E[D(x)²].
+Differs from the paper: two doublings, one convolution per resolution; tanh on the generator's
+output; codes z are not normalised to a hypersphere; no equalised learning rate (weights rescaled
+at run time); D gets no minibatch standard deviation, and its loss no drift term 0.001 E[D(x)²].
 """
 
 from minigen import avg_pool2d, interpolate, mean, nn, square, tanh, tensor
@@ -32,29 +32,29 @@ def down(x):
 
 
 def fade(low, high, alpha):
-    """From what there was, `low`, to what there will be, `high`, of one shape."""
+    """Blend `low`, the result without the new layer, into `high`, with it, both of one shape."""
     return (1 - alpha) * low + alpha * high  # eq: progressive-growing
 
 
 def pixel_norm(h):
-    """Each place's channels, by the root of their mean square."""
+    """The channels at each pixel, divided by their root mean square."""
     return h / (mean(square(h), axis=1, keepdims=True) + 1e-8) ** 0.5
 
 
 class Growing:
-    """What both networks share: `stage` k = 0, 1, … and α, which `grow` sets, and layers and ways
-    to see images, `image`, for each stage."""
+    """What both networks share: the `stage` k = 0, 1, … and α, both set by `grow`, and for each
+    stage one of `layers` and one of `image`, the layers that read or output images."""
 
     stage, alpha = 0, 1.0
 
     def parameters(self, stage):
-        """Those in use at a stage, by name."""
+        """The parameters in use at a stage, by name."""
         ways = self.image[max(0, stage - 1):stage + 1]
         return nn.parameters([self.fixed, self.layers[:stage + 1], ways])
 
 
 class Generator(Growing):
-    """Codes (N, d_z) to images (N, C, H / 2^j, W / 2^j) in [−1, 1], j stages before the last."""
+    """Codes (N, d_z) → images (N, C, H / 2^j, W / 2^j) in [−1, 1], j stages before the last."""
 
     def __init__(self, d_z, shape, widths=WIDTHS, rng=None):
         C, H, W = shape
@@ -79,7 +79,7 @@ class Generator(Growing):
 
 
 class Critic(Growing):
-    """Images as large as the generator's, (N, C, ., .), to numbers (N, 1)."""
+    """Images of the generator's current size, (N, C, ., .) → numbers (N, 1)."""
 
     def __init__(self, shape, widths=WIDTHS, rng=None):
         C, H, W = shape
@@ -99,7 +99,7 @@ class Critic(Growing):
 
 
 def grow(game, stage, alpha):
-    """Set both networks to a stage, whose layers count with α. ValueError for others."""
+    """Set both networks to a stage, its new layers weighted by α. ValueError if out of range."""
     stages = len(game.G.layers)
     if stage not in range(stages) or not 0 <= alpha <= 1:
         raise ValueError(f"grow: there are the stages 0 to {stages - 1}, and α from 0 to 1; got "
@@ -109,19 +109,19 @@ def grow(game, stage, alpha):
 
 
 def progress(share, stages):
-    """The stage and α after a share of the training, 0 to 1: all stages take equally long, and all
-    but the first fade in during the first half of theirs."""
+    """The stage and α after a share of the training, 0 to 1: all stages last equally long, and each
+    but the first fades in during its first half."""
     k = min(int(share * stages), stages - 1)
     return k, min(1.0, 2 * (share * stages - k)) if k else 1.0
 
 
 def as_sharp(x, game):
-    """Real images x (N, C, H, W), a tensor, as sharp as the generator's are today."""
+    """Real images x (N, C, H, W) at the generator's current resolution and sharpness: a tensor."""
     for _ in game.G.layers[game.G.stage + 1:]:
         x = down(x)
     return fade(up(down(x)), x, game.G.alpha) if game.G.stage else tensor(x)
 
 
 def progressive(shape, d_z, widths=WIDTHS, rng=None):
-    """A WGAN-GP of growing networks for images of `shape` (C, H, W) in [−1, 1]."""
+    """A WGAN-GP with growing networks for images of `shape` (C, H, W) in [−1, 1]."""
     return WGANGP(Generator(d_z, shape, widths, rng), Critic(shape, widths, rng), d_z)

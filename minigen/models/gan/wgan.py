@@ -1,13 +1,13 @@
-"""The Wasserstein GAN (Arjovsky, Chintala & Bottou 2017): D is no judge but a measure of distance.
+"""The Wasserstein GAN (Arjovsky, Chintala & Bottou 2017): D measures a distance, not a probability.
 
     W₁(p_data, p_g) = max_{‖D‖_L ≤ 1} E_x[D(x)] − E_z[D(G(z))]
 
-over all functions D whose slope is nowhere above 1 (Kantorovich & Rubinstein). D, now called the
-critic, climbs that difference; G, at whose mercy only the second term is, climbs E_z[D(G(z))].
-The distance has a slope for G even where samples and data have nothing in common, so the critic
-may be trained well: k = 5 steps to one of the generator.
+where D ranges over all functions whose slope is nowhere above 1 (Kantorovich & Rubinstein). D, now
+called the critic, maximises the difference; G affects only the second term and maximises
+E_z[D(G(z))]. The distance gives G a gradient even where generated samples and data do not overlap,
+so the critic may be trained well: k = 5 steps for each step of the generator.
 
-The slope is held, up to a factor, by clipping every weight after every step:
+The slope is bounded, up to a factor, by clipping every weight after every step:
 
     w ← clip(w − RMSprop's step, −c, c)
 """
@@ -18,17 +18,17 @@ from minigen.optim import RMSprop
 
 
 class WGAN(Game):
-    """`D` gives any number. Its batch norm, if it had one, would make the slope depend on the
-    batch: use critics without (see wgan_gp.py)."""
+    """`D` may output any number. Batch norm would make its slope depend on the batch: use a critic
+    without it (see wgan_gp.py)."""
 
     def distance(self, x, rng, *given):
-        """E_x[D(x)] − E_z[D(G(z))] on the real samples x and as many drawn ones: W₁, up to D's
-        largest slope, if D is the best critic."""
+        """E_x[D(x)] − E_z[D(G(z))] on the real samples x and as many generated ones: W₁ times D's
+        largest slope, if D is the optimal critic."""
         real, fake = self.judge(x, rng, *given)
         return mean(real) - mean(fake)  # eq: wgan-critic
 
     def d_loss(self, x, rng, *given):
-        """−(E_x[D(x)] − E_z[D(G(z))]): D climbs the distance."""
+        """−(E_x[D(x)] − E_z[D(G(z))]): D maximises the distance."""
         return -self.distance(x, rng, *given)
 
     def g_loss(self, n, rng, *given):
@@ -37,7 +37,7 @@ class WGAN(Game):
 
 
 class ClippedRMSprop(RMSprop):
-    """RMSprop, after whose steps every weight is clipped to [−c, c]; the paper's settings."""
+    """RMSprop that clips every weight to [−c, c] after each step, with the paper's settings."""
 
     def __init__(self, params, lr=5e-5, c=0.01):
         super().__init__(params, lr)

@@ -1,10 +1,10 @@
-"""WGAN with gradient penalty (Gulrajani et al. 2017): the critic's slope is asked to be 1.
+"""WGAN with gradient penalty (Gulrajani et al. 2017): a penalty pulls the critic's slope towards 1.
 
     L_D = E_z[D(x̃)] − E_x[D(x)] + λ E_x̂[(‖∇_x̂ D(x̂)‖₂ − 1)²],    x̃ = G(z)
-    x̂ = ε x + (1 − ε) x̃,  ε ~ U[0, 1]        between a real sample and a drawn one
+    x̂ = ε x + (1 − ε) x̃,  ε ~ U[0, 1]        between a real and a generated sample
 
-The loss holds a gradient, so its own gradient differentiates D twice. The norm is that of each
-sample by itself, so D must not mix the samples of a batch: no batch norm in the critic.
+The loss contains a gradient, so its own gradient differentiates D twice. The norm is taken for each
+sample separately, so D must not mix the samples of a batch: no batch norm in the critic.
 """
 
 from minigen import flatten, grad, mean, nn, norm, optim, square, sum, tensor
@@ -23,27 +23,27 @@ class WGANGP(Game):
         self.lam = lam
 
     def d_loss(self, x, rng, *given):
-        """−distance + λ · penalty, on the real samples x and as many drawn ones."""
+        """−distance + λ · penalty, on the real samples x and as many generated ones."""
         x_fake = self.beside(x, rng, *given)
         distance = mean(self.D(x, *given)) - mean(self.D(x_fake, *given))
         return -distance + self.lam * penalty(self.D, between(x, x_fake, rng), *given)
 
 
 def between(x, x_fake, rng):
-    """x̂ = ε x + (1 − ε) x̃ with an ε for each sample: untracked, like x (N, ...)."""
+    """x̂ = ε x + (1 − ε) x̃ with one ε per sample: untracked, shaped like x (N, ...)."""
     eps = tensor(rng.random((len(x), *[1] * (x.ndim - 1)), x.dtype))
     return eps * x + (1 - eps) * x_fake  # eq: wgan-gp-penalty
 
 
 def penalty(D, x_hat, *given):
-    """E[(‖∇D(x̂)‖ − 1)²] over the points x̂ (N, ...), to be differentiated by D's parameters."""
+    """E[(‖∇D(x̂)‖ − 1)²] over the points x̂ (N, ...), differentiable in D's parameters."""
     x_hat = tensor(x_hat, requires_grad=True)
     slope = grad(sum(D(x_hat, *given)), x_hat, create_graph=True)
     return mean(square(norm(flatten(slope, 1), axis=1) - 1))  # eq: wgan-gp-penalty
 
 
 def critic(shape, width=dcgan.WIDTH, rng=None):
-    """DCGAN's discriminator without its batch norm: images of `shape` to numbers (N, 1)."""
+    """DCGAN's discriminator without its batch norm: images of `shape` → numbers (N, 1)."""
     C, H, W = shape
     K1, K2, K3 = width, 2 * width, 4 * width
     small, _ = dcgan.sizes(H, W)
@@ -60,5 +60,5 @@ def wgan_gp(shape, d_z, width=dcgan.WIDTH, rng=None):
 
 
 def adam(params, lr=1e-4):
-    """Adam as the paper sets it, without momentum."""
+    """Adam with the paper's settings, without momentum."""
     return optim.Adam(params, lr, betas=(0.0, 0.9))

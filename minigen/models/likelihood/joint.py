@@ -6,7 +6,7 @@ For an image x and a label y with joint distribution p(x, y):
     generative               p(x),      Σ_x p(x) = 1: images compete for probability
     conditional generative   p(x | y),  Σ_x p(x | y) = 1 for every y
 
-    Bayes' rule joins them:  p(x | y) = p(y | x) p(x) / p(y)
+    Bayes' rule connects them:  p(x | y) = p(y | x) p(x) / p(y)
 """
 
 import numpy as np
@@ -38,6 +38,6 @@ class Joint:
         return self.p_xy / self.p_xy.sum(axis=0)  # eq: conditional-generative-model
 
     def bayes(self):
-        """p(x | y), from the discriminative and the generative model: (X, Y)."""
+        """p(x | y) from the discriminative and the generative model: (X, Y)."""
         p_y = self.p_xy.sum(axis=0)
         return self.discriminative() * self.generative()[:, None] / p_y  # eq: bayes-three-models

@@ -1,7 +1,8 @@
-"""Convolutional networks for the VAE: two convolutions of stride 2 down, and the way back.
+"""Convolutional networks for the VAE: an encoder with two convolutions of stride 2, and a decoder
+that mirrors it.
 
-ELU, because it learns faster here: after 1,000 steps on MNIST −ELBO is 103.9 nats, with SiLU 107.4,
-with ReLU 122.2.
+The activation is ELU because it learns faster here: after 1,000 steps on MNIST −ELBO is 103.9 nats,
+against 107.4 with SiLU and 122.2 with ReLU.
 """
 
 import math

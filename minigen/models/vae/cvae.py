@@ -1,9 +1,9 @@
-"""The conditional VAE (Sohn et al. 2015): a label y is given to both networks.
+"""The conditional VAE (Sohn et al. 2015): both networks are conditioned on a label y.
 
     q_φ(z | x, y)        p_θ(x | z, y)        p(z) = N(0, I), the same for every y
 
-Only the networks differ from the VAE's; the bound, sampling and everything else are vae.py's.
-Differs from the paper: there the prior of z is learnt too, from what is given.
+Only the networks differ from the VAE's; the bound, sampling and everything else are as in vae.py.
+Differs from the paper: there the prior of z is learnt too, conditioned on the input given.
 """
 
 from minigen.models.vae import conv_vae
@@ -12,8 +12,9 @@ from minigen.nn import Labelled
 
 
 def conditional(shape, d_z, classes, rng=None):
-    """A conditional VAE for images of `shape` (C, H, W): a `VAE` whose methods take the labels
-    after x and rng, z, or n and rng: ``loss(x, rng, y)``, ``sample(n, rng, y)``."""
+    """A conditional VAE for images of `shape` (C, H, W): a `VAE` whose methods take labels y after
+    their other positional arguments: ``loss(x, rng, y)``, ``decode(z, y)``, ``sample(n, rng, y)``.
+    """
     C, H, W = shape
     return VAE(encoder=Labelled(conv_vae.encoder((C + classes, H, W), 2 * d_z, rng), classes),
                decoder=Labelled(conv_vae.decoder(d_z + classes, shape, rng), classes), d_z=d_z)

@@ -36,7 +36,7 @@ class LatentModel:
         return self.joint() / self.marginal()  # eq: posterior-from-joint
 
     def likelihood(self):
-        """p(x | z) = p(x, z) / p(z), back from the joint: (Z, X)."""
+        """p(x | z) = p(x, z) / p(z), recovered from the joint: (Z, X)."""
         return self.joint() / sum(self.joint(), axis=1, keepdims=True)  # eq: likelihood-from-joint
 
     def evidence(self):
@@ -44,7 +44,7 @@ class LatentModel:
         return self.joint() / self.posterior()  # eq: vae-bayes-evidence
 
     def log_likelihood(self, counts):
-        """log p_θ of a data set in which x occurs counts[x] times: θ* is where it is largest."""
+        """log p_θ of a data set in which x occurs counts[x] times: θ* maximises it."""
         return sum(counts * log(self.marginal()))  # eq: vae-mle-goal
 
     def sample(self, n, rng):
@@ -54,8 +54,8 @@ class LatentModel:
 
 
 def posterior_integral(p_z_given_x, p_x):
-    """Σ_z p(z|x) p(x): p(x) again, for any p(x) whatever. The slide offers it as a second way to
-    p(x); it is true and says nothing, since Σ_z p(z|x) = 1."""
+    """Σ_z p(z|x) p(x): this is p(x) again, whatever p(x) is. The slide offers it as a second way to
+    compute p(x); it is true but vacuous, since Σ_z p(z|x) = 1."""
     return sum(p_z_given_x * p_x, axis=0)  # eq: vae-posterior-integral
 
 
@@ -66,20 +66,20 @@ def kl(q, p):
 
 
 def vi_objective(model, q, x):
-    """KL(q(z|x) ‖ p(z|x)), which variational inference minimises over q. The slide prints the other
-    direction, KL(p ‖ q); the bound's gap is this one."""
+    """KL(q(z|x) ‖ p(z|x)), which variational inference minimises over q: the gap of the bound. The
+    slide prints the other direction, KL(p ‖ q), which is not the gap."""
     return kl(q, model.posterior()[:, x])  # eq: vi-objective
 
 
 def elbo(model, q, x):
-    """E_q[log p(x|z)] − KL(q ‖ p(z)) for an observed x: both terms together are the bound."""
+    """E_q[log p(x|z)] − KL(q ‖ p(z)) for an observed x: the two terms together are the bound."""
     p_x_given_z = where(q == 0, 1.0, model.p_x_given_z[:, x])  # 0 log 0 is 0
     return sum(q * log(p_x_given_z)) - kl(q, model.p_z)
 
 
 def derivation(model, q, x):
     """The right-hand sides of lines (1) to (5) for the observed x and q(z|x) as (Z,): a list."""
-    at = q > 0  # no other z has a part in a mean over q
+    at = q > 0  # the other z contribute nothing to an expectation over q
     q, p_z, p_x_given_z = q[at], model.p_z[at], model.p_x_given_z[at, x]
     p_x, p_z_given_x = model.marginal()[x], model.posterior()[at, x]
 

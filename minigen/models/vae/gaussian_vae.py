@@ -1,7 +1,7 @@
-"""Gaussian decoders, for images of real values.
+"""Gaussian decoders, for real-valued images.
 
-    p_θ(x | z) = N(μ(z), diag σ²(z))         both given by the decoder
-    p_θ(x | z) = N(x′(z), ½ I)               its mean alone: then −log p(x|z) is, up to a constant,
+    p_θ(x | z) = N(μ(z), diag σ²(z))         the decoder outputs μ and σ²
+    p_θ(x | z) = N(x′(z), ½ I)               it outputs x′ only: −ELBO is then, up to a constant,
 
     L = L_data + L_latent = ‖x − x′‖² + KL(N(μ_x, σ_x) ‖ N(0, I))
 """
@@ -13,7 +13,7 @@ from minigen.dist import Normal, per_image
 from minigen.models.vae.vae import kl_to_prior
 from minigen.tensor import xp
 
-LOGVAR_MIN = -8.0  # σ ≥ 0.018, about 5 of 255 grey levels: pixels that are always black have no σ
+LOGVAR_MIN = -8.0  # σ ≥ 0.018, about 5 of 255 grey levels: always-black pixels would have σ → 0
 
 
 def diagonal_normal(y):
@@ -23,8 +23,8 @@ def diagonal_normal(y):
 
 
 def half_normal(y):
-    """N(y, ½): the decoder whose log-likelihood is minus the squared distance, up to log π / 2 for
-    each pixel."""
+    """N(y, ½): the decoder whose log-likelihood is minus the squared error, up to log π / 2 per
+    pixel."""
     return Normal(y, tensor(xp(y.data).full_like(y.data, math.log(0.5))))
 
 

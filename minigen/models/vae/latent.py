@@ -1,22 +1,22 @@
-"""Walks through latent space, as codes z for a decoder."""
+"""Grids and paths in latent space: codes z for a decoder."""
 
 import numpy as np
 
 
 def manifold(n):
-    """A grid over two latent dimensions with equal probability between its lines: z = Φ⁻¹(u) for
-    n×n equally spaced u in (0, 1)². Row by row from the top: (n·n, 2), float32."""
-    from scipy.special import ndtri  # Φ⁻¹; SciPy's special functions load slowly
+    """A grid over two latent dimensions with equal prior probability between its lines: z = Φ⁻¹(u)
+    for n×n equally spaced u in (0, 1)². Row by row from the top: (n·n, 2), float32."""
+    from scipy.special import ndtri  # Φ⁻¹; imported here: SciPy's special functions load slowly
     u = (np.arange(n) + 0.5) / n
     z = ndtri(u).astype(np.float32)  # eq: vae-2d-manifold
     return np.stack([np.tile(z, n), np.repeat(z[::-1], n)], axis=1)
 
 
 def traversal(z, dims, values):
-    """Each dimension k in `dims` varied alone, the others held: z (d_z,), K dims and V values give
-    (K · V, d_z), one dimension after the other."""
+    """Codes in which each dimension k of `dims` is varied alone, the others held fixed: z (d_z,), K
+    dims and V values give (K · V, d_z), one dimension after the other."""
     rows = np.tile(z, (len(dims), len(values), 1))
-    rows = rows.astype(np.result_type(rows, np.float32))  # integers would cut the values off
+    rows = rows.astype(np.result_type(rows, np.float32))  # an integer z would truncate the values
     for row, k in zip(rows, dims, strict=True):
         row[:, k] = values  # eq: vae-latent-traversal
     return rows.reshape(-1, len(z))

@@ -2,7 +2,7 @@
 
     p(z) = N(0, I)                      the prior
     p_θ(x | z)                          the decoder: a distribution over images
-    q_φ(z | x) = N(μ(x), diag σ²(x))    the encoder: an approximation of p_θ(z | x)
+    q_φ(z | x) = N(μ(x), diag σ²(x))    the encoder: an approximate posterior, q_φ ≈ p_θ(z | x)
 
     log p_θ(x) ≥ E_{z~q_φ(z|x)}[log p_θ(x | z)] − KL(q_φ(z | x) ‖ p(z)) = ELBO
 
@@ -19,9 +19,10 @@ from minigen.tensor import xp
 
 class VAE:
     """`encoder` maps x (N, ...) to μ and log σ² side by side (N, 2 d_z); `decoder` maps z (N, d_z)
-    to the parameters of p(x | z), which `likelihood` makes a distribution (`Bernoulli`: of logits).
+    to the parameters of p(x | z), which `likelihood` turns into a distribution (`Bernoulli`: from
+    logits).
 
-    Whatever else both networks are given (a label: see cvae.py) follows x and z as `*given`.
+    Any further inputs to both networks (a label: see cvae.py) follow x and z as `*given`.
     """
 
     def __init__(self, encoder, decoder, d_z, likelihood=Bernoulli):
@@ -44,8 +45,8 @@ class VAE:
         return self.likelihood(self.decoder(z, *given))
 
     def log_p(self, x, z, *given):
-        """log p_θ(x | z) of images x (N, ...) for codes z (N, d_z): (N,). ValueError for images of
-        another shape than those of the decoder, which would be broadcast."""
+        """log p_θ(x | z) of images x (N, ...) for codes z (N, d_z): (N,). ValueError if x would be
+        broadcast because its shape is not that of the decoder's images."""
         values = self.decode(z, *given).log_prob(x)
         if values.shape != x.shape:
             raise ValueError(f"VAE: images are {x.shape}, those of the decoder broadcast to "
@@ -53,8 +54,8 @@ class VAE:
         return per_image(values)
 
     def elbo(self, x, rng, *given):
-        """The bound for each image (N,), and its two parts: E_q[log p(x | z)], estimated with one
-        z, and KL(q ‖ p(z)), exact."""
+        """The bound for each image (N,), and its two parts: the reconstruction term
+        E_q[log p(x | z)], estimated with one sample z, and KL(q ‖ p(z)), exact."""
         q = self.encode(x, *given)
         z = q.sample(rng)
         reconstruction = self.log_p(x, z, *given)
@@ -62,15 +63,15 @@ class VAE:
         return reconstruction - kl, reconstruction, kl  # eq: vae-elbo
 
     def loss(self, x, rng, *given):
-        """−ELBO, averaged over a batch, and its parts, scalars. A training step is this (encode,
-        sample, decode, compare), back-propagation, and a step of the optimiser."""
+        """−ELBO, averaged over a batch, and its parts, all scalars. A training step is this loss
+        (encode, sample, decode, compare), back-propagation, and a step of the optimiser."""
         elbo, reconstruction, kl = self.elbo(x, rng, *given)
         loss = -mean(elbo)  # eq: vae-elbo-objective, vae-training-step
         return loss, {"reconstruction": -mean(reconstruction), "kl": mean(kl)}
 
     def log_prob(self, x, rng, *given, K=50):
-        """log p_θ(x), approached from below by K weighted samples (Burda et al. 2016): (N,),
-        untracked. K = 1 is the ELBO, K → ∞ is exact. ValueError for a K below 1.
+        """log p_θ(x), approached from below with K importance-weighted samples (Burda et al. 2016):
+        (N,), untracked. K = 1 gives the ELBO, K → ∞ is exact. ValueError if K < 1.
 
             log 1/K Σ_k p(x | z_k) p(z_k) / q(z_k | x),   z_k ~ q(z | x)
         """
@@ -85,7 +86,7 @@ class VAE:
             return logsumexp(stack(weights), axis=0) - math.log(K)  # eq: iwae-bound
 
     def generate(self, n, rng, *given):
-        """p(x | z) for n draws z ~ p(z): a distribution over images. The encoder has no part."""
+        """p(x | z) for n samples z ~ p(z): a distribution over images. The encoder is not used."""
         with no_grad():
             z = self.prior(n).sample(rng)  # eq: vae-generate
             return self.decode(z, *given)
@@ -101,9 +102,9 @@ def kl_to_prior(q):
 
 
 def fully_connected(shape, d_z, likelihood=Bernoulli, outputs=1, d_h=400, rng=None):
-    """Networks of one hidden layer each, as in the first paper (there of 500 units, with tanh), for
-    images of `shape` (C, H, W). `outputs` is the number of parameters that `likelihood` needs for
-    each value of the image."""
+    """Networks with one hidden layer each, as in the original paper (which has 500 units and tanh),
+    for images of `shape` (C, H, W). `outputs` is the number of parameters that `likelihood` needs
+    for each value of the image."""
     C, H, W = shape
     d_x = C * H * W
     encoder = nn.Sequential(lambda x: x.reshape(len(x), d_x), nn.Linear(d_x, d_h, rng=rng), relu,

@@ -1,20 +1,21 @@
 """The vector-quantised VAE (van den Oord, Vinyals & Kavukcuoglu 2017): an image is a small grid of
-words from a dictionary e_1 … e_K, and an autoregressive model knows which words follow which.
+words, the vectors of a codebook e_1 … e_K, and an autoregressive prior models these grids.
 
-    z_q = e_k,  k = argmin_j ‖E(x) − e_j‖          at every place of the grid
-    L = −log p(x | z_q) + ‖sg[E(x)] − z_q‖² + β ‖sg[z_q] − E(x)‖²          sg: as a constant
+    z_q = e_k,  k = argmin_j ‖E(x) − e_j‖          at every position of the grid
+    L = −log p(x | z_q) + ‖sg[E(x)] − z_q‖² + β ‖sg[z_q] − E(x)‖²          sg: stop-gradient
     p(k) = Π_i p(k_i | k_1, …, k_{i−1})            row by row
 
-argmin has no derivative: the decoder's gradient by z_q is handed to E(x) as it is ("straight
-through"). The second term moves words to what the encoder says, the third keeps the encoder near
-its words. With the decoder N(x̂, ½ I) the first is the slides' ‖x − x̂‖², up to a constant.
+argmin has no gradient, so the decoder's gradient with respect to z_q is passed on to E(x) unchanged
+(the straight-through estimator). The second term of L moves the words towards the encoder's
+outputs, the third keeps the encoder's outputs close to their words. With the decoder N(x̂, ½ I) the
+first is the slides' ‖x − x̂‖², up to a constant.
 
-log p(x) ≥ log p(x | z_q) + log p(k), for k is one of all the grids that x may come from: a bound
-that is comparable with the other models' −ELBO.
+log p(x) ≥ log p(x | z_q) + log p(k), because k is only one of the grids that x may come from: a
+bound that is comparable with the other models' ELBO.
 
 Differs from the paper: networks of three layers without residual blocks; the prior learns at the
-same time, not afterwards; words start as what the encoder says of some images, for most of those
-drawn at random would never be the nearest; β = 1 as on the slides, where the paper has 0.25.
+same time, not afterwards; words are initialised with the encoder's outputs for some images, because
+most random words would never be the nearest; β = 1 as on the slides, where the paper has 0.25.
 """
 
 import numpy as np
@@ -43,7 +44,7 @@ CHANNELS = (32, 64)
 
 
 class Codebook:
-    """The dictionary: K words, vectors of D numbers."""
+    """The codebook: K words, vectors of D numbers."""
 
     def __init__(self, K, D, rng=None):
         self.weight = initializers.empty(K, D)
@@ -53,8 +54,8 @@ class Codebook:
         initializers.uniform(self.weight, 1 / len(self.weight), rng)
 
     def start_from(self, z, rng):
-        """Make the words equal to vectors of z (N, D, h, w), drawn at random. ValueError for
-        vectors of another length."""
+        """Set the words to vectors chosen at random from z (N, D, h, w). ValueError for vectors of
+        another length."""
         if z.ndim != 4 or z.shape[1] != self.weight.shape[1]:
             raise ValueError(f"Codebook.start_from: vectors are {z.shape}, expected (N, "
                              f"{self.weight.shape[1]}, h, w)")
@@ -62,17 +63,17 @@ class Codebook:
         initializers.values(self.weight, z[rng.integers(0, len(z), len(self.weight))])
 
     def nearest(self, z):
-        """The number k of the word that is nearest to each vector of z (N, D, h, w): (N, h, w)."""
+        """The index k of the word nearest to each vector of z (N, D, h, w): (N, h, w)."""
         z, e = transpose(tensor(z).detach(), (0, 2, 3, 1)), self.weight.detach()
         return argmin(sum(square(e), 1) - 2 * (z @ transpose(e)), -1)  # eq: vq-quantize
 
     def __call__(self, k):
-        """The words of numbers k (N, h, w): (N, D, h, w)."""
+        """The words with the indices k (N, h, w): (N, D, h, w)."""
         return transpose(take(self.weight, k, 0), (0, 3, 1, 2))
 
     def quantise(self, z):
-        """Of z (N, D, h, w): k, z_q with the gradient of z, ‖sg[z] − z_q‖² and ‖sg[z_q] − z‖²; the
-        last two are means over N."""
+        """For z (N, D, h, w): k, z_q with its gradient passed straight through to z, the codebook
+        loss ‖sg[z] − z_q‖² and the commitment loss ‖sg[z_q] − z‖², both averaged over N."""
         k = self.nearest(z).numpy()
         z_q = self(k)
         dictionary = mean(per_image(square(z.detach() - z_q)))
@@ -81,11 +82,11 @@ class Codebook:
 
 
 class Prior:
-    """A PixelCNN over grids of `size` (h, w) of words 0 … K − 1; it sees each as a one-hot vector.
+    """A PixelCNN over grids of `size` (h, w) of words 0 … K − 1, which it reads as one-hot vectors.
 
-    d_h: channels; depth: 3×3 windows after the first, 5×5
+    d_h: channels; depth: 3×3 convolutions after the first, which is 5×5
 
-    Whatever else the first layer is given (another grid: see vq_vae_2.py) follows as `*given`.
+    Any further inputs to the first layer (another grid: see vq_vae_2.py) follow as `*given`.
     """
 
     def __init__(self, K, size, d_h=96, depth=4, rng=None):
@@ -96,7 +97,7 @@ class Prior:
         self.last = MaskedConv2d(d_h, K, 1, "B", rng=rng)
 
     def scores(self, k, *given):
-        """Of grids k (N, h, w), for every place the scores of its word: (N, K, h, w)."""
+        """The scores of the word at every position of grids k (N, h, w): (N, K, h, w)."""
         words = transpose(one_hot(k, self.K, self.place.bias.dtype), (0, 3, 1, 2))
         x = self.place(self.first(words, *given))
         for block in self.blocks:
@@ -111,7 +112,8 @@ class Prior:
         return -per_image(surprise)  # eq: vq-prior-ar
 
     def sample(self, n, rng, *given):
-        """n grids: integers (n, h, w). Grids are small, so each place takes a look at all of it."""
+        """n grids: integers (n, h, w). Grids are small, so each word costs a pass over a whole one.
+        """
         k = np.zeros((n, *self.size), int)
         with no_grad():
             for i, j in np.ndindex(self.size):
@@ -120,8 +122,8 @@ class Prior:
 
 
 class VQVAE:
-    """`encoder`: images (N, ...) → (N, D, h, w), `decoder`: back to the parameters of p(x | z),
-    which `likelihood` makes a distribution; `codebook` and `prior` as above."""
+    """`encoder`: images (N, ...) → (N, D, h, w); `decoder`: from there to the parameters of
+    p(x | z), which `likelihood` turns into a distribution; `codebook` and `prior` as above."""
 
     def __init__(self, encoder, decoder, codebook, prior, likelihood=Bernoulli, beta=1.0):
         self.encoder, self.decoder, self.codebook, self.prior = encoder, decoder, codebook, prior
@@ -133,11 +135,12 @@ class VQVAE:
             return self.codebook.quantise(self.encoder(tensor(x)))[0]
 
     def decode(self, k):
-        """p(x | k) of words k (N, h, w): a distribution over images."""
+        """p(x | k) for words k (N, h, w): a distribution over images."""
         return self.likelihood(self.decoder(self.codebook(k)))
 
     def autoencode(self, x):
-        """Of images x (N, ...): k, the mean x̂ of p(x | z_q), and L with its first two terms."""
+        """For images x (N, ...): k, the mean x̂ of p(x | z_q), L, and L's first two terms, a dict.
+        """
         k, z_q, dictionary, commitment = self.codebook.quantise(self.encoder(tensor(x)))
         p = self.likelihood(self.decoder(z_q))
         reconstruction = -mean(per_image(p.log_prob(x)))
@@ -145,12 +148,13 @@ class VQVAE:
         return k, p.mean, loss, {"reconstruction": reconstruction, "dictionary": dictionary}
 
     def without_words(self, x):
-        """−log p(x | E(x)), averaged over images x (N, ...). Words that come after some steps of
-        this find an encoder that has something to say; the first ones would stay few and grey."""
+        """−log p(x | E(x)), without quantisation, averaged over images x (N, ...). Train with this
+        first and add the words later, when the encoder's outputs are informative; words used from
+        the start would stay few and grey."""
         return -mean(per_image(self.likelihood(self.decoder(self.encoder(x))).log_prob(x)))
 
     def loss(self, x):
-        """L and −log p(k), averaged over images x (N, ...), and their parts."""
+        """L − log p(k), averaged over images x (N, ...), and its parts."""
         k, _, loss, parts = self.autoencode(x)
         prior = -mean(self.prior.log_prob(k))
         return loss + prior, parts | {"prior": prior}

@@ -1,19 +1,20 @@
-"""VQ-VAE-2 (Razavi, van den Oord & Vinyals 2019): two grids of words, a coarse one that says what
-is in the image, and a fine one that says how it looks.
+"""VQ-VAE-2 (Razavi, van den Oord & Vinyals 2019): two grids of words, a coarse top grid for what is
+in the image, and a fine bottom grid for how it looks.
 
     z_top = words nearest to E_top(h)                 h = E(x); half as high and wide as h
     z_bottom = words nearest to E_bottom(h, z_top)
-    p(x | z_top, z_bottom)                                    one decoder of both
+    p(x | z_top, z_bottom)                                    one decoder for both
     p(z_top, z_bottom) = p(z_top) p(z_bottom | z_top)
 
-Each grid has its dictionary, with the two distances of vq_vae.py. All else is the VQ-VAE's: here
-are only the parts of it that are pairs. p(z_bottom | z_top) is a PixelCNN whose first layer sees
-the top words around a place, also those below it and to its right, for they are there already.
+Each grid has its own codebook, with the two codebook terms of L in vq_vae.py. Everything else is as
+in the VQ-VAE; this file holds only the parts that come in pairs. p(z_bottom | z_top) is a PixelCNN
+whose first layer also sees the top words around each position, including those below it and to its
+right, because the top grid is complete by then.
 
-Differs from the paper: networks of a few layers; words go down L, where the paper's are moving
-averages; top words are enlarged by repetition, not by a layer that learns it; the priors are two
-PixelCNNs without attention, and the lower one is given the top words by one layer, there by a deep
-network.
+Differs from the paper: networks of a few layers; words follow the gradient of L, where the paper
+uses moving averages; top words are upsampled by repetition, not by a learnt layer; the priors are
+two PixelCNNs without attention, and the bottom one is conditioned on the top words by one layer, in
+the paper by a deep network.
 """
 
 from minigen import concatenate, elu, interpolate, nn, one_hot, transpose
@@ -22,38 +23,39 @@ from minigen.models.vae.vq_vae import CHANNELS, VQVAE, Codebook, Prior, vq_vae
 
 
 def beside(top, h):
-    """The coarse (N, C, h, w), enlarged, and the fine (N, D, H, W), their channels side by side."""
+    """The coarse top (N, C, h, w), upsampled, and the fine h (N, D, H, W), stacked as channels."""
     return concatenate([interpolate(top, size=h.shape[2:]), h], axis=1)
 
 
 class Codebooks:
-    """Two dictionaries; k is a pair of grids. E_top is the network `E_top(h)`, E_bottom the network
-    `E_bottom` of the top words beside h."""
+    """Two codebooks; k is a pair of grids. The network `E_top` reads h, the network `E_bottom`
+    reads the top words stacked with h as channels."""
 
     def __init__(self, top, bottom, E_top, E_bottom):
         self.top, self.bottom, self.E_top, self.E_bottom = top, bottom, E_top, E_bottom
 
     def start_from(self, h, rng):
-        """Make the words of both equal to vectors that the networks say of h, drawn at random."""
+        """Set the words of both codebooks to random vectors from the two networks' outputs for h.
+        """
         self.top.start_from(self.E_top(h), rng)
         _, z_top, *_ = self.top.quantise(self.E_top(h))
         self.bottom.start_from(self.E_bottom(beside(z_top, h)), rng)
 
     def quantise(self, h):
-        """As `Codebook.quantise`: distances are sums over both grids."""
+        """As `Codebook.quantise`; the codebook and commitment losses are sums over both grids."""
         top, z_top, *of_top = self.top.quantise(self.E_top(h))
         bottom, z_bottom, *of_bottom = self.bottom.quantise(self.E_bottom(beside(z_top, h)))
         dictionary, commitment = (a + b for a, b in zip(of_top, of_bottom, strict=True))
         return (top, bottom), beside(z_top, z_bottom), dictionary, commitment
 
     def __call__(self, k):
-        """The words of a pair of grids, side by side: (N, 2D, H, W)."""
+        """The words of a pair of grids, stacked as channels: (N, 2D, H, W)."""
         top, bottom = k
         return beside(self.top(top), self.bottom(bottom))
 
 
 class GivenTop:
-    """The first layer of a prior, `conv`, and what it is told of top words 0 … K − 1."""
+    """The first layer of a prior, `conv`, conditioned on a grid of top words 0 … K − 1."""
 
     def __init__(self, conv, K, rng=None):
         self.conv, self.K = conv, K
@@ -65,7 +67,7 @@ class GivenTop:
 
 
 class Priors:
-    """`top`: a `Prior` of top grids; `bottom`: one of the bottom grids, given the top ones."""
+    """`top`: a `Prior` over top grids; `bottom`: one over bottom grids, given the top grids."""
 
     def __init__(self, top, bottom):
         self.top, self.bottom = top, bottom
@@ -82,7 +84,7 @@ class Priors:
 
 
 def priors(K, size, d_h=96, depth=4, rng=None):
-    """Priors of bottom grids of `size` (H, W), even numbers, and of top grids (H/2, W/2); d_h and
+    """Priors over bottom grids of `size` (H, W), both even, and over top grids (H/2, W/2); d_h and
     depth as in `Prior`."""
     H, W = size
     top, bottom = Prior(K, (H // 2, W // 2), d_h, depth, rng), Prior(K, size, d_h, depth, rng)
@@ -91,8 +93,8 @@ def priors(K, size, d_h=96, depth=4, rng=None):
 
 
 def vq_vae_2(shape, K=32, D=16, likelihood=Bernoulli, rng=None):
-    """A VQ-VAE-2 for images of `shape` (C, H, W), H and W divisible by 8: a `VQVAE` whose k are
-    pairs of grids (H/8, W/8) and (H/4, W/4) of K words of D numbers."""
+    """A VQ-VAE-2 for images of `shape` (C, H, W), H and W divisible by 8: a `VQVAE` whose k is a
+    pair of grids, (H/8, W/8) and (H/4, W/4), each with K words of D numbers."""
     C, H, W = shape
     if H % 8 or W % 8:
         raise ValueError(f"vq_vae_2: height and width must be divisible by 8, got {H}×{W}")

@@ -163,8 +163,8 @@ class Tensor:
 
 def _check_readable(a):
     if not readable(a):
-        raise TypeError("a step that is recorded was about to read a number of the device, which "
-                        "it would never look at again: compute with the tensor itself")
+        raise TypeError("a step that is recorded was about to read a number from the device, which "
+                        "no replay would read again: compute with the tensor itself")
 
 
 def tensor(a, requires_grad=False):

@@ -11,7 +11,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m minigen", description=__doc__)
     parser.add_argument("command", choices=["info"], help="print versions, devices and caches")
     parser.parse_args(argv)
-    sys.stdout.reconfigure(errors="replace")  # the terminal may lack letters of a path
+    sys.stdout.reconfigure(errors="replace")  # the terminal may lack characters of a path
     for name, found, mend in facts():
         print(f"{name:10} {found}")
         if mend:

@@ -43,8 +43,8 @@ def facts():
 
 
 def settings(device):
-    """Yield (name, value, allowed values) for each environment variable that is set for a program
-    computing on "cpu" or "cuda"."""
+    """Yield (name, value, allowed values) for each environment variable that is set and concerns a
+    program computing on "cpu" or "cuda"."""
     kernels = ("reference", "cpu", "cuda") if device == "cpu" else ("cuda",)  # for all kernels
     for name, known in (("MINIGEN_KERNELS", kernels), ("MINIGEN_PRECISION", PRECISIONS)):
         if os.environ.get(name):

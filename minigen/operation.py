@@ -8,7 +8,7 @@ An operation is a function on arrays, followed by its vector-Jacobian product (v
     def exp(g, y): return g * y
 
 Positional parameters are differentiable arrays; keyword-only parameters are options. The vjp
-receives the cotangent g = ∂L/∂y and, as tensors, those of the result y and the inputs that its
+receives the cotangent g = ∂L/∂y and, as tensors, whichever of the result y and the inputs its
 signature names. It returns the cotangent of each input, or in its place a function without
 arguments that is called only if that cotangent is needed. The vjp is written in operations, so a
 gradient can be differentiated again, and it is pure mathematics: `grad` (autodiff.py) undoes

@@ -45,7 +45,7 @@ def descend(opt, loss, parts=None, name="loss", max_norm=None):
 
     Raises FloatingPointError, before anything is written, if the loss or a gradient is not finite;
     the message names the operation and the parameter. Checking costs one pass over the gradients.
-    A recorded step (recorded.py) does not raise: it writes nothing, and its loss, a tensor, is NaN.
+    A recorded step (recorded.py) also writes nothing then, but its loss, a tensor, is NaN instead.
     """
     if not isinstance(loss, Tensor):
         raise TypeError(f"descend: the {name} is a {type(loss).__name__}, expected a tensor")

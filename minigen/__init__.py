@@ -13,7 +13,7 @@ Notation, the same in every file:
 from pathlib import Path
 
 _root = Path(__file__).resolve().parent.parent
-if (_root / "kernels" / "conv2d.py").exists():  # a checkout: kernels/ stands beside minigen/
+if (_root / "kernels" / "conv2d.py").exists():  # a checkout: kernels/ is beside minigen/
     __path__.append(str(_root))
 
 from minigen import dist, nn, ops, optim  # noqa: E402

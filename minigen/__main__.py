@@ -1,4 +1,4 @@
-"""`python -m minigen info`: what minigen found on this machine, and what mends what it did not."""
+"""`python -m minigen info`: what minigen found on this machine, and how to fix what is missing."""
 
 import argparse
 import sys
@@ -7,11 +7,11 @@ from minigen.info import facts
 
 
 def main(argv=None):
-    """Print a line for each fact, below it the command that mends what is broken."""
+    """Print a line for each fact and, if something is broken, the command that fixes it."""
     parser = argparse.ArgumentParser(prog="python -m minigen", description=__doc__)
     parser.add_argument("command", choices=["info"], help="print versions, devices and caches")
     parser.parse_args(argv)
-    sys.stdout.reconfigure(errors="replace")  # a path may have letters that the terminal has not
+    sys.stdout.reconfigure(errors="replace")  # the terminal may lack characters of a path
     for name, found, mend in facts():
         print(f"{name:10} {found}")
         if mend:

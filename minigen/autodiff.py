@@ -1,7 +1,7 @@
-"""Reverse-mode differentiation: `grad` walks a graph from a result to what it was computed from.
+"""Reverse-mode differentiation: `grad` walks a graph from a result back to its inputs.
 
-Undoing broadcasts, adding up the paths, and skipping what nobody asked for is done here, so that
-the vjps beside the operations (operation.py) are mathematics alone.
+This file undoes broadcasting, sums cotangents over all paths, and skips those that nobody asked
+for, so that the vjps beside the operations (operation.py) are pure mathematics.
 """
 
 from operator import attrgetter
@@ -14,7 +14,7 @@ from minigen.tensor import Node, Tensor, as_array, tensor, track, xp
 
 @op
 def broadcast_to(x, *, shape):
-    """x repeated to `shape`, by NumPy's rule."""
+    """x broadcast to `shape` by NumPy's rules."""
     return xp(x).broadcast_to(x, shape)
 @broadcast_to.vjp
 def broadcast_to(g, *, shape): return g  # `grad` sums what was broadcast
@@ -22,7 +22,7 @@ def broadcast_to(g, *, shape): return g  # `grad` sums what was broadcast
 
 @op
 def sum_to(x, *, shape):
-    """x summed over the axes that broadcasting from `shape` would repeat: its transpose."""
+    """x summed over the axes that broadcasting from `shape` repeats: broadcasting's transpose."""
     lead = x.ndim - len(shape)
     axes = (*range(lead), *(i + lead for i, n in enumerate(shape) if n == 1 != x.shape[i + lead]))
     y = x.sum(axis=axes, keepdims=True)
@@ -43,14 +43,15 @@ def alias(g): return g
 
 def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
     """The gradient of y with respect to `wrt`: a tensor for a tensor, a list for a list, a dict for
-    a dict. y is a scalar, unless a `cotangent` of y's shape is given: then the vector-Jacobian
-    product. With `create_graph` the result can be differentiated again, otherwise it is untracked.
-    Gradients are to be read, not written into: they may share memory, also with the cotangent.
+    a dict. y must be a scalar, unless a `cotangent` of y's shape is given; the result is then the
+    vector-Jacobian product. With `create_graph` the result can be differentiated again; otherwise
+    it is untracked. Do not write into gradients: they may share memory, with each other and with
+    the cotangent.
 
-    Raises ValueError if y does not reach one of `wrt` (`allow_unused=True` gives zeros instead) or
-    is not a scalar and no cotangent was given; RuntimeError if the graph is stale: a tensor that
-    it was computed from has been written since (by `write`, as optimisers do; options of operations
-    and plain arrays are not watched).
+    Raises ValueError if y does not depend on one of `wrt` (`allow_unused=True` gives zeros instead)
+    or if y is not a scalar and no cotangent was given; RuntimeError if the graph is stale: a tensor
+    that y was computed from has been written since (by `write`, as optimisers do; writes to options
+    of operations and to plain arrays are not detected).
     """
     names = list(wrt) if isinstance(wrt, dict) else [f"wrt[{i}]" for i in range(
         len(wrt) if isinstance(wrt, (list, tuple)) else 1)]
@@ -80,12 +81,12 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
             raise ValueError(f"grad: no gradient for {name} of shape {t.shape}: {why}. Leave it "
                              "out, or pass allow_unused=True for zeros")
     grads, keep, plus = {root: cotangent}, set(asked), Tensor.__add__ if create_graph else _plus
-    own = set()  # whose cotangent has memory of its own, so that more can be added there
+    own = set()  # sources whose cotangent has memory of its own, which `into` can add to
     with track(create_graph):
         for node, sources in reversed(path.items()):
             g = grads.get(node) if node in keep else grads.pop(node, None)
             if g is None:
-                continue  # every vjp above said that nothing flows here
+                continue  # every vjp so far gave None for this node
             if node.op.into and not create_graph:
                 p, = sources
                 if p in own:
@@ -119,8 +120,9 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
 
 
 def history(y):
-    """The nodes from which y, a node itself, was computed, and y, in order of computation: a dict,
-    with the sources of each: of an input its node, or else the input itself."""
+    """The nodes that y, itself a node, was computed from, and y, in order of computation: a dict
+    from each node to its sources. The source for an input is its node, or the input if it has none.
+    """
     nodes, stack = {}, [y]
     while stack:
         node = stack.pop()
@@ -135,8 +137,8 @@ def history(y):
 
 
 def _paths(y, targets):
-    """The nodes on a path from y to a target, inputs first, with their sources, and the set of all
-    nodes and leaves reached."""
+    """A dict of the nodes on a path from y to a target, inputs first, each with its sources; and
+    the set of these nodes and of the targets that y depends on."""
     nodes, path = history(y), {}
     reached = {y}.union(*nodes.values()).intersection(targets)
     for node, sources in nodes.items():
@@ -153,14 +155,14 @@ def _paths(y, targets):
 
 
 def _plus(a, b):
-    """a + b without history: what `add` does with arrays, and nothing else, because in a long chain
-    of scalars an operation at each sum was a tenth of all time."""
+    """a + b without history: only the array function of `add`, because in a long chain of scalars
+    calling the whole operation for each sum took a tenth of the total time."""
     y = Tensor.__add__.forward(a.data, b.data)
     return Tensor(np.asarray(y) if isinstance(y, np.generic) else y)
 
 
 def _constant(gp, node, create_graph):
-    """What a vjp gave that is no tensor, as one."""
+    """A cotangent that a vjp gave as an array or a number, as a tensor."""
     if isinstance(gp, list):
         raise TypeError(f"grad: the vjp of {node.op.__name__} gave a list: cotangents of several "
                         "inputs are a tuple")
@@ -171,7 +173,7 @@ def _constant(gp, node, create_graph):
 
 
 def _pull(node, sources, g, reached, create_graph):
-    """The cotangents of node's inputs, given its own."""
+    """The cotangents of the node's inputs, given its own, g."""
     if node.op.pull is None:
         raise TypeError(f"grad: {node.op.__name__} has no derivative")
     if create_graph and node.op.unfused:  # differentiate the composite, on fresh aliases

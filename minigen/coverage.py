@@ -1,7 +1,7 @@
 """How much of the data a generator covers: which modes it has, and how evenly.
 
-A generator that has lost modes can draw perfect samples; no judge of single samples sees it. So the
-samples are counted, mode by mode: of points, by the nearest known centre; of images, by a
+A generator that has lost modes can still produce perfect samples, and judging samples one by one
+does not reveal it. So samples are counted per mode: points by the nearest known centre, images by a
 classifier.
 """
 
@@ -23,8 +23,8 @@ def nearest_modes(x, centres, within):
 
 
 def likeliest_classes(probabilities, least=0.5):
-    """The mode of each image by a classifier's probabilities (N, M): its class, or −1 where none is
-    given at least the probability `least`. Integers (N,).
+    """The mode of each image, given a classifier's probabilities (N, M): the likeliest class, or −1
+    where no class has a probability of at least `least`. Integers (N,).
 
     ValueError unless the rows are probabilities.
     """
@@ -36,14 +36,14 @@ def likeliest_classes(probabilities, least=0.5):
 
 
 def coverage(modes, M, share=0.01):
-    """Numbers about samples whose modes are given: integers (N,), 0 ≤ mode < M, or −1 for a sample
-    of no mode.
+    """Statistics of samples, given their modes: integers (N,), 0 ≤ mode < M, or −1 for a sample
+    that belongs to no mode.
 
         modes_covered    modes that receive at least `share` of all samples
-        high_quality     the share of samples that are of some mode
+        high_quality     the share of samples that belong to some mode
         least_share      the share of the rarest mode
         kl_to_uniform    KL(shares of the modes ‖ uniform) in nats: 0 if all are equal, log M if
-                         there is only one, or none
+                         only one mode occurs, or none
 
     ValueError for a mode out of range and for no samples.
     """

@@ -19,9 +19,9 @@
     if __name__ == "__main__":
         cli(main)
 
-Every demo understands --data, --data-dir, --download, --steps, --batch, --seed, --device,
---precision, --out, --resume and --quick, and leaves in --out: config.json, log.jsonl, losses.png,
-its pictures, metrics.json and last.safetensors.
+Every demo accepts --data, --data-dir, --download, --steps, --batch, --seed, --device, --precision,
+--out, --resume and --quick, and writes into --out: config.json, log.jsonl, losses.png, its
+pictures, metrics.json and last.safetensors.
 """
 
 import argparse
@@ -44,15 +44,15 @@ from minigen.recorded import recorded_step
 from minigen.train import UserError, write_text, writing
 
 QUICK = {"steps": 4, "batch": 8, "n_train": 64, "n_test": 32}
-# What may differ when a run is resumed.
+# Options that may differ when a run is resumed.
 FREE = {"data_dir", "download", "out", "resume", "device", "precision"}
-INIT = 0x1417  # keeps the first weights' noise apart from that of step t, drawn from (seed, t)
+INIT = 0x1417  # separates the generator of the initial weights from that of step t, (seed, t)
 
 
 def cli(main):
-    """Run a demo's `main` as a program: a mistake of the user's is one line and exit code 2, Ctrl-C
-    one line and 130."""
-    sys.stdout.reconfigure(errors="replace")  # there are terminals without ×
+    """Run a demo's `main` as a program: a mistake of the user's prints one line and exits with code
+    2, Ctrl-C prints one line and exits with 130."""
+    sys.stdout.reconfigure(errors="replace")  # some terminals cannot show ×
     try:
         main()
     except (UserError, data.DataError) as e:
@@ -70,18 +70,18 @@ def cli(main):
 class Demo:
     """One run of a demo.
 
-    system: the demo's name; doc: its docstring, whose first line --help shows
-    argv: the arguments; None: those of the process
-    data: the names of the data sets it takes, the default first; a name that is not in data.NAMES
-        stands for samples that the demo draws itself: `run.data` is then None
+    system: the demo's name; doc: its docstring, whose first paragraph --help shows
+    argv: the arguments; None means those of the process
+    data: the names of the data sets it accepts, the default first; a name that is not in data.NAMES
+        means that the demo generates its own samples: `run.data` is then None
     steps, batch: the defaults of --steps and --batch: a number, or a dict by data set
     flags: a function that adds the demo's own flags to an argparse parser
-    least: of --batch; 2 where a pair is compared with others
+    least: the smallest --batch allowed; 2 if the loss compares one pair with others
 
-    Attributes: `args`, all flags by name; `data`, the Dataset; `rng`, the generator for the first
-    weights, then for samples; `quick`, whether everything is to be tiny; `out`, the folder.
+    Attributes: `args`, all flags by name; `data`, the Dataset; `rng`, the generator for the initial
+    weights, then for samples; `quick`, whether everything should be tiny; `out`, the folder.
 
-    Raises UserError for arguments that cannot be met, DataError for data that are not there.
+    Raises UserError for arguments that cannot be satisfied, DataError for missing data.
     """
 
     def __init__(self, system, doc, argv=None, *, data=data.NAMES, steps, batch, flags=None,
@@ -102,16 +102,16 @@ class Demo:
             TemporaryFile(dir=self.out).close()
 
     def indices(self, t):
-        """Which training images make up batch t: integers (batch,), a function of (seed, t)."""
+        """The indices of the training images in batch t: integers (batch,), given by (seed, t)."""
         return data.batch_indices(len(self.data.train_x), self.args.batch, self.args.seed, t)
 
     def batch(self, t):
-        """The images of batch t: uint8 (batch, C, H, W), while training on the device."""
+        """The images of batch t: uint8 (batch, C, H, W), on the device during training."""
         return self.xp.asarray(self.data.train_x[self.indices(t)])
 
     def fit(self, step, **parts):
-        """Train on the device, or go on with --resume: see `train.fit`. Before and afterwards the
-        parts and the batches are in the CPU's memory: there pictures and numbers are made."""
+        """Train on the device, or continue with --resume: see `train.fit`. Before and afterwards,
+        the parts and the batches are in CPU memory, where pictures and metrics are computed."""
         config = {"system": self.system, "options": self._options(), "versions": _versions()}
         began = time.perf_counter()
         self.xp = self.device
@@ -133,8 +133,8 @@ class Demo:
         self.before = seconds - (time.perf_counter() - began)  # in earlier commands
 
     def recorded(self, learn):
-        """With the flag of `recordable`, the training step `learn(*arrays, rng)` as one that is
-        recorded on the device, which draws its own noise from a seed of rng; else as it is."""
+        """With the flag --recorded, the training step `learn(*arrays, rng)` recorded on the device,
+        where it draws its noise from a seed taken from rng; without the flag, `learn` itself."""
         if not self.args.recorded:
             return learn
         if self.args.device == "cpu":
@@ -142,22 +142,22 @@ class Demo:
         return recorded_step(learn)
 
     def picture(self, name, images, columns=10):
-        """Write <name>.png: `images` (N, C, H, W) in [0, 1] side by side, `columns` a row."""
+        """Write <name>.png: `images` (N, C, H, W) in [0, 1] side by side, `columns` per row."""
         path = self.out / f"{name}.png"
         with writing(path):
             pictures.save(path, pictures.grid(images, columns))
 
     def animation(self, name, frames, columns=10):
-        """Write <name>.gif: `frames` is a list of images (N, C, H, W) in [0, 1], each shown side by
-        side, `columns` a row."""
+        """Write <name>.gif: `frames` is a list of images (N, C, H, W) in [0, 1]; each frame shows
+        its N images side by side, `columns` per row."""
         path = self.out / f"{name}.gif"
         with writing(path):
             pictures.animate(path, [pictures.grid(images, columns) for images in frames])
 
     def finish(self, metrics):
-        """Print the numbers and write them to metrics.json, flat, after the steps and the images
-        found, before the wall time of the whole command in seconds (training done by earlier
-        commands included). Numbers that are not finite are written as null."""
+        """Print `metrics` and write them to metrics.json, a flat dict, after the numbers of steps
+        and images and before the wall time of the whole command in seconds (including training by
+        earlier commands). Numbers that are not finite are written as null."""
         found = {"train_images": len(self.data.train_x),
                  "test_images": len(self.data.test_x)} if self.data else {}
         numbers = {"steps": self.args.steps, **found,
@@ -171,7 +171,7 @@ class Demo:
         print(f"pictures, numbers and weights are in {self.out}")
 
     def _arguments(self, doc, argv, names, steps, batch, flags, least):
-        """Read the command line, and with --resume the run's configuration: `args`."""
+        """Set `args` from the command line and, with --resume, from the run's configuration."""
         p = _Parser(prog=f"{self.system}.py", formatter_class=_Help,
                     description=" ".join(doc.partition("\n\n")[0].split()))
         add = p.add_argument
@@ -181,16 +181,16 @@ class Demo:
         add("--steps", type=at_least(1), metavar="N",
             help=f"total steps (default: {_show(steps)})")
         add("--batch", type=at_least(least), metavar="N",
-            help=f"images a step (default: {_show(batch)})")
+            help=f"images per step (default: {_show(batch)})")
         add("--seed", type=at_least(0), default=0, metavar="N",
-            help="of weights, batches and noise")
+            help="seed of weights, batches and noise")
         add("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
         add("--precision", choices=kernels.PRECISIONS,
-            help="of the factors in a device's products; weights and sums stay float32")
+            help="of the factors of products on a device; weights and sums stay float32")
         add("--out", metavar="DIR",
             help=f"folder of the results (default: runs/{self.system}-<data>[-quick])")
-        add("--resume", action="store_true", help="go on with the run in --out; a finished run "
-            "draws its pictures and numbers again")
+        add("--resume", action="store_true", help="continue the run in --out; a finished run "
+            "computes its pictures and numbers again")
         add("--quick", action="store_true", help="a few tiny steps, to see that it works")
         if flags:
             flags(p)
@@ -206,7 +206,7 @@ class Demo:
         self.args = parse()
         if self.args.resume:
             options = self._resumed(Path(self.args.out, "config.json"))
-            p.set_defaults(**options)  # what is not given now is as it was
+            p.set_defaults(**options)  # options not given now keep their values
             for a in p._actions:
                 if a.choices and options.get(a.dest) not in (None, *a.choices):
                     p.error(f"config.json: {a.dest} is none of {', '.join(a.choices)}")
@@ -218,7 +218,7 @@ class Demo:
                                     f"{options[key]}: leave it out, or start anew in another --out")
 
     def _resumed(self, path):
-        """The options of the run that is to go on."""
+        """The options of the run to be resumed."""
         try:
             config = json.loads(path.read_text())
             system, options, versions = (config[k] for k in ("system", "options", "versions"))
@@ -237,7 +237,7 @@ class Demo:
         return options
 
     def _options(self):
-        """What makes the run what it is, as JSON has it."""
+        """The options that determine the run, as JSON stores them."""
         mine = {k: v for k, v in vars(self.args).items() if k not in FREE}
         return json.loads(json.dumps(mine, default=str))
 
@@ -248,20 +248,20 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    def _get_help_string(self, action):  # a default is worth reading if it is a value
+    def _get_help_string(self, action):  # show a default only if it is a value
         if action.default is None or action.default is False:
             return action.help
         return super()._get_help_string(action)
 
 
 def recordable(parser):
-    """Add --recorded, for demos whose step is `run.recorded`."""
+    """Add --recorded, for demos that pass their training step to `run.recorded`."""
     parser.add_argument("--recorded", action="store_true", help="record the training step of a "
                         "device once, as a CUDA graph, and replay it")
 
 
 def at_least(least):
-    """For a flag's `type=`: a whole number, not below `least`."""
+    """For a flag's `type=`: a whole number of at least `least`."""
     def number(text):
         if not text.isdecimal() or int(text) < least:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
@@ -280,7 +280,7 @@ def _show(default):
 
 
 def _draws_itself(args):
-    """Whether the samples are the demo's own, not those of a data set."""
+    """Whether the demo generates its own samples instead of loading a data set."""
     return args.data not in data.NAMES
 
 

@@ -1,5 +1,5 @@
-"""What the demos of diffusion models share: T, in how many of the T steps they sample, and the
-guidance weight."""
+"""What the demos of diffusion models share: T, the flag for how many of the T steps are taken in
+sampling, and the flag for the guidance weight."""
 
 import argparse
 
@@ -22,7 +22,7 @@ def sampling_steps(parser, default=25):
 
 
 def guidance_weight(parser, default, says):
-    """Add --weight, from 0 to 100; `says` is its help."""
+    """Add --weight, from 0 to 100; `says` is its help text."""
     def number(text):
         try:
             w = float(text)

@@ -1,6 +1,7 @@
 """Distributions: `sample` draws, `log_prob` scores, `kl` compares.
 
-Values are element by element: sum over the axes that belong to one sample (`per_image`).
+Log-probabilities and divergences are given element by element: to get those of a whole sample, sum
+over its axes (`per_image`).
 """
 
 import math
@@ -35,18 +36,18 @@ __all__ = ["Bernoulli", "Categorical", "DiscretisedNormal", "Normal", "kl", "noi
 
 
 def noise(rng, like):
-    """ε ~ N(0, I), of the shape, dtype and device of a tensor or an array."""
+    """ε ~ N(0, I), with the shape, dtype and device of `like`, a tensor or an array."""
     like = tensor(like)
     return Tensor(placed(rng.standard_normal(like.shape, like.dtype), like.data))
 
 
 def per_image(values):
-    """What belongs to one of N images summed: (N, ...) to (N,)."""
+    """The values of each of N images summed: (N, ...) to (N,)."""
     return sum(values, tuple(range(1, values.ndim)))
 
 
 class Normal:
-    """N(μ, σ²) with diagonal covariance, given as μ and log σ², which broadcasts to the shape of μ.
+    """N(μ, σ²) with diagonal covariance, given by μ and log σ², which broadcasts to the shape of μ.
     """
 
     def __init__(self, mu, logvar):
@@ -65,38 +66,39 @@ class Normal:
         return exp(0.5 * self.logvar)
 
     def sample(self, rng):
-        """μ + σ ⊙ ε, ε ~ N(0, I): a function of μ and σ that can be differentiated."""
+        """μ + σ ⊙ ε, ε ~ N(0, I): differentiable in μ and σ."""
         eps = noise(rng, self.mu)
         return self.mu + self.sigma * eps  # eq: vae-reparam
 
     def log_prob(self, x):
         """−½ [(x − μ)² / σ² + log σ² + log 2π]."""
-        u = (x - self.mu) * exp(-0.5 * self.logvar)  # the exponential of half: σ² may overflow
+        u = (x - self.mu) * exp(-0.5 * self.logvar)  # halved in the exponent: σ² may overflow
         return -0.5 * (square(u) + self.logvar + math.log(2 * math.pi))
 
 
 class DiscretisedNormal:
-    """N(μ, σ²) on the 256 levels −1, −1 + 2/255 … 1 of a byte in [−1, 1]: each has the probability
-    of the interval 1/255 to either side, the outermost ones all that lies beyond (Ho et al. 2020).
+    """N(μ, σ²) on the 256 levels −1, −1 + 2/255 … 1 of a byte in [−1, 1]: each level has the
+    probability of the interval 1/255 to either side of it, and the outermost ones also that of the
+    tail beyond (Ho et al. 2020).
     """
 
     def __init__(self, mu, logvar):
         self.normal = Normal(mu, logvar)
 
     def sample(self, rng):
-        """The level next to a draw from N(μ, σ²); not differentiable."""
+        """The level nearest to a sample of N(μ, σ²); not differentiable."""
         return clip(round((self.normal.sample(rng) + 1) * 127.5), 0, 255) / 127.5 - 1
 
     def log_prob(self, x):
-        """log ∫ N(u; μ, σ²) du over x's interval, a probability, for x on one of the levels."""
+        """log ∫ N(u; μ, σ²) du over x's interval, the log of a probability; x must be a level."""
         x, rsigma = tensor(x), exp(-0.5 * self.normal.logvar)
         distance, half = (x - self.normal.mu) * rsigma, rsigma * (1 / 255)
-        # log(Φ(high) − Φ(low)) on the side of the normal where both are small, so that neither
+        # log(Φ(high) − Φ(low)), mirrored to the lower tail, where both are small, so that neither
         # rounds to 1
         high, low = half - abs(distance), -half - abs(distance)
-        narrow = half * (1 + abs(distance)) < 0.01  # both are all but equal: density times width
+        narrow = half * (1 + abs(distance)) < 0.01  # high ≈ low: use density times width
         h = where(narrow, half, 0.0)
-        bend = (square(h * distance) - square(h)) / 6  # of the density within, to 1e-10
+        bend = (square(h * distance) - square(h)) / 6  # for the density's curvature, to 1e-10
         gap = where(narrow, -1.0, log_ndtr(low) - log_ndtr(high))
         within = where(narrow, self.normal.log_prob(x) + math.log(2 / 255) + bend,
                        log_ndtr(high) + log(-expm1(gap)))
@@ -136,7 +138,7 @@ class Categorical:
         return softmax(self.logits, -1)
 
     def sample(self, rng):
-        """Integers, without the logits' last axis; not differentiable."""
+        """Integers, of the logits' shape without the last axis; not differentiable."""
         return Tensor(choice(self.probs.data, rng))
 
     def log_prob(self, k):
@@ -147,8 +149,8 @@ class Categorical:
 
 
 def choice(weights, rng):
-    """An index along the last axis, drawn in proportion to the weights (..., K) ≥ 0: an array of
-    integers (...). ValueError where they are NaN, infinite, negative or all 0."""
+    """An index along the last axis, sampled in proportion to the weights (..., K) ≥ 0: an array of
+    integers (...). ValueError if weights are NaN, infinite, negative or all 0."""
     c = weights.astype(np.float64).cumsum(-1)
     total = c[..., -1:]
     if readable(c) and not ((total > 0) & (total < math.inf) & (weights >= 0)).all():
@@ -159,8 +161,8 @@ def choice(weights, rng):
 
 
 def kl(q, p):
-    """D_KL(q ‖ p) = E_q[log q − log p] in closed form, element by element (a categorical's classes
-    are summed), for two distributions of one kind."""
+    """D_KL(q ‖ p) = E_q[log q − log p] in closed form, element by element (summed over the classes
+    of a categorical), for two distributions of the same type."""
     if type(q) is not type(p) or not isinstance(q, (Normal, Bernoulli, Categorical)):
         raise TypeError("kl: expected two Normal, two Bernoulli or two Categorical, got "
                         f"{type(q).__name__} and {type(p).__name__}")

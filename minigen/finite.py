@@ -1,4 +1,4 @@
-"""Where a number that is not finite came from: every value on the way is computed once more."""
+"""Find where a number that is not finite came from, by computing every value on the way again."""
 
 import numpy as np
 
@@ -7,16 +7,16 @@ from minigen.tensor import FLOATS, Tensor, last_write, track, xp
 
 
 def finite(a):
-    """Are all numbers in the array finite? One pass over it; a second one only if the sum is not
-    (finite numbers can have an infinite sum)."""
+    """Whether all numbers in the array are finite. Takes one pass over it, and a second one only if
+    the sum is not finite (finite numbers can have an infinite sum)."""
     with np.errstate(all="ignore"):
         return bool(xp(a).isfinite(a.sum())) or bool(xp(a).isfinite(a).all())
 
 
 def origin(y, params):
     """One line on where the values of `y` stopped being finite: the first operation, in order of
-    computation, that made a value which is not finite from values that are; with its parameter
-    if it used one. `params` is a dict of tensors."""
+    computation, whose result is not finite although its inputs are, and its parameter if it used
+    one. `params` is a dict of tensors."""
     if y.node is None:
         return "it has no history: a constant, detached, or made under no_grad"
     leaves, results = _replay(y)
@@ -27,7 +27,7 @@ def origin(y, params):
             most = max((float(abs(a).max()) for a in values if a.size), default=0.0)
             return (f"the first values that are not finite come from {_name(t, inputs, params)}: "
                     f"{_bad(t.data)}, its inputs reach {most:.3g}")
-    for t in leaves:  # the operations only passed on what was there
+    for t in leaves:  # the operations only passed on what they were given
         if not finite(t.data):
             return f"{_named([t], params) or 'an input'} of shape {t.shape} has {_bad(t.data)}"
     if all(finite(t.data) for t in results):
@@ -36,8 +36,9 @@ def origin(y, params):
 
 
 def gradient_origin(y, params):
-    """The same for the gradient of a finite `y`: the last operation, which is the first one on the
-    way back, whose derivative is not finite although the cotangent it received is."""
+    """One line on where the gradient of a finite `y` stopped being finite: the last operation, thus
+    the first on the way back, whose derivative is not finite although the cotangent it received is.
+    """
     leaves, results = _replay(y)
     tensors = [t for t in (*leaves, *results) if t.requires_grad]
     cotangents = dict(zip(tensors, grad(tensors[-1], tensors, allow_unused=True), strict=True))
@@ -46,7 +47,7 @@ def gradient_origin(y, params):
         if not finite(g.data):
             continue
         inputs = [p for p in inputs if type(p) is Tensor and p.requires_grad]
-        if any(not finite(cotangents[p].data) for p in inputs):  # by this node, or by another?
+        if any(not finite(cotangents[p].data) for p in inputs):  # due to this node or another?
             for p, gp in zip(inputs, grad(t, inputs, cotangent=g, allow_unused=True), strict=True):
                 if not finite(gp.data):
                     return (f"the first derivative that is not finite is that of "
@@ -56,9 +57,9 @@ def gradient_origin(y, params):
 
 
 def _replay(y):
-    """All that y was computed from, as far as it is recorded: a list of leaves and constants, and a
-    dict of results, in order of computation, each with its inputs. The graph has let go of values
-    that no derivative reads, so its operations are done again."""
+    """All tensors in the graph of y: a list of leaves and constants, and a dict of results, in
+    order of computation, each with its inputs. The operations are run again, because the graph has
+    freed the values that no derivative reads."""
     again, leaves, results = {}, {}, {}
     for node, sources in history(y.node).items():
         inputs = [again.get(s, p) for s, p in zip(sources, node.inputs, strict=True)]

@@ -7,14 +7,14 @@ from minigen.tensor import Tensor, tensor
 
 
 def gradcheck(f, *arrays, order=2, eps=1e-5, rtol=1e-5, atol=1e-7, rng=None):
-    """Check the derivatives of f at the given float64 arrays; True, or an AssertionError that names
-    the op, the argument and the entry that differ most.
+    """Check the derivatives of f at the given float64 arrays. Returns True, or raises an
+    AssertionError that names the op, the argument and the entry with the largest difference.
 
     f takes tensors and returns one. Its gradient is compared with central differences along random
     directions: for L(x) = ⟨c + f(x)/2, f(x)⟩ and random c and v, ⟨∇L(x), v⟩ against d/dh L(x + hv).
-    (Its cotangent depends on x, so that a second derivative sees what a vjp makes of g.) With
-    ``order=2`` the gradient is itself taken as such a function, with `create_graph`, and checked in
-    the same way. Choose points away from kinks; `eps` is the step h.
+    (The cotangent of f(x) depends on x, so that the second derivative also tests how a vjp uses g.)
+    With ``order=2`` the gradient, computed with `create_graph`, is itself checked as a function of
+    x in the same way. Choose points away from kinks; `eps` is the step h.
     """
     rng = np.random.default_rng(0) if rng is None else rng
     arrays = [np.asarray(a) for a in arrays]
@@ -29,7 +29,7 @@ def gradcheck(f, *arrays, order=2, eps=1e-5, rtol=1e-5, atol=1e-7, rng=None):
     c = rng.standard_normal(y.shape)
 
     def value(*xs):
-        y = f(*map(alias, xs))  # results, which have no values for a vjp that does not name them
+        y = f(*map(alias, xs))  # as results of an op: a vjp gets no values but those it names
         return ((c + 0.5 * y) * y).sum()
 
     first = _check(f"{name}, first derivative", value, arrays, False, eps, rtol, atol, rng)

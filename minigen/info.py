@@ -1,4 +1,4 @@
-"""What the machine offers: versions, threads, compilers, CUDA's driver, devices and toolkit."""
+"""What the machine offers: versions, threads, compilers, the CUDA driver, devices and toolkit."""
 
 import ctypes
 import importlib
@@ -19,7 +19,7 @@ from minigen.train import UserError
 
 
 def facts():
-    """Yield (name, what was found, the one command that mends it or None)."""
+    """Yield (name, what was found, the one command that fixes it or None)."""
     yield "python", f"{platform.python_version()} on {platform.machine()}", None
     yield "numpy", np.__version__, None
     yield "numba", f"{numba.__version__}, {numba.get_num_threads()} threads", None
@@ -43,17 +43,17 @@ def facts():
 
 
 def settings(device):
-    """Yield (name, value, those it may have) of what the environment sets for a program that
-    computes on "cpu" or "cuda"."""
-    kernels = ("reference", "cpu", "cuda") if device == "cpu" else ("cuda",)  # of every kernel
+    """Yield (name, value, allowed values) for each environment variable that is set and concerns a
+    program computing on "cpu" or "cuda"."""
+    kernels = ("reference", "cpu", "cuda") if device == "cpu" else ("cuda",)  # for all kernels
     for name, known in (("MINIGEN_KERNELS", kernels), ("MINIGEN_PRECISION", PRECISIONS)):
         if os.environ.get(name):
             yield name, os.environ[name], known
 
 
 def module(device):
-    """numpy for "cpu", cupy for "cuda"; UserError if there is no CuPy or no device, or if the
-    environment sets what cannot be used there."""
+    """numpy for "cpu", cupy for "cuda"; UserError if there is no CuPy or no device, or if an
+    environment variable has a value that cannot be used there."""
     for name, value, known in settings(device):
         if value not in known:
             raise UserError(f"{name}={value}: --device {device} takes {', '.join(known)}; unset "
@@ -66,13 +66,13 @@ def module(device):
     except ImportError:
         raise UserError("--device cuda needs CuPy: pip install '.[cuda13]' "
                         "(or cuda12)") from None
-    except Exception as e:  # CuPy's own kinds, which need CuPy to be named
+    except Exception as e:  # CuPy's own exceptions: naming them takes CuPy
         raise UserError(f"--device cuda: no CUDA device can be used ({e})") from None
     return cupy
 
 
 def driver():
-    """The CUDA version (major, minor) which the driver supports, None without one, and the names of
+    """The CUDA version (major, minor) that the driver supports (None without one), and the names of
     the devices."""
     try:
         cuda, number = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
@@ -116,6 +116,6 @@ def _toolkit(mend):
 
 
 def _size(folder):
-    """How much lies in a folder, in words."""
+    """The number of files in a folder and their size, as text."""
     files = [f.stat().st_size for f in folder.rglob("*") if f.is_file()]
     return f"{len(files)} files, {sum(files) / 2**20:.1f} MiB"

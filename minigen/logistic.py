@@ -1,11 +1,11 @@
-"""The discretised logistic mixture (Salimans et al. 2017): a distribution over levels of colour.
+"""The discretised logistic mixture (Salimans et al. 2017): a distribution over colour levels.
 
-    σ(t) = 1 / (1 + e^(−t))        the logistic's distribution function, of mean 0 and scale 1
+    σ(t) = 1 / (1 + e^(−t))        the logistic's CDF, for mean 0 and scale 1
     P(x | μ, s) = σ((x + ½ − μ) / s) − σ((x − ½ − μ) / s)        for the levels x = 0 … L − 1
     the lowest level also takes the tail below it, the highest the tail above it
 
 Levels are rescaled to v = 2x / (L − 1) − 1 in [−1, 1], so ½ becomes h = 1 / (L − 1). The channels
-of a pixel share one choice k of the mixture; the mean of each depends linearly on those before:
+of a pixel share one mixture component k; each channel's mean is linear in the channels before it:
 
     p(x) = Σ_k π_k Π_c P(x_c | μ_kc + Σ_{c'<c} coef_kcc' v_c', s_kc)
 """
@@ -30,8 +30,8 @@ from minigen.tensor import Tensor, as_array, readable, tensor
 
 __all__ = ["LogisticMixture", "check_levels", "log_bin", "rescale"]
 
-LEAST = -7.0  # of log s, in [−1, 1]: at L = 256 a level is then 8.6 s wide
-MOST = 30.0  # of log s: far wider, and float32 has no e^(−log s)
+LEAST = -7.0  # lower limit of log s, on the scale of [−1, 1]: at L = 256 a level is then 8.6 s wide
+MOST = 30.0  # upper limit of log s: far above it, e^(−log s) underflows in float32
 
 
 class LogisticMixture:
@@ -39,7 +39,7 @@ class LogisticMixture:
 
     logits (N, K, H, W) of π; mu and log_s (N, K, C, H, W), in the scale of [−1, 1];
     coef (N, K, C (C − 1) / 2, H, W), in the order 10, 20, 21; tensors or arrays.
-    centre: a number or (N, C, H, W); the formula then holds for v − centre in the place of v.
+    centre: a number or (N, C, H, W); the formula then holds for v − centre in place of v.
     """
 
     def __init__(self, logits, mu, log_s, coef, centre=0, levels=256):
@@ -55,7 +55,7 @@ class LogisticMixture:
     @classmethod
     def from_channels(cls, raw, centre=0, scale=(1,)):
         """The mixture whose parameters are the channels of raw (N, parameters(K, C), H, W), in the
-        order logits, mu, log_s, coef. They are those of (v − centre) / scale; scale is (C,)."""
+        order logits, mu, log_s, coef. They describe (v − centre) / scale; scale is (C,)."""
         scale = np.asarray(scale, raw.dtype)[:, None, None]
         (N, M, H, W), C = raw.shape, len(scale)
         K = M // cls.parameters(1, C)
@@ -77,14 +77,14 @@ class LogisticMixture:
         return means + (np.expand_dims(self.centre, 1) if np.ndim(self.centre) else self.centre)
 
     def log_prob(self, x):
-        """log p(x) of each pixel, nats: (N, H, W). x is (N, C, H, W), integers 0 … levels − 1."""
+        """log p(x) of each pixel in nats: (N, H, W). x is (N, C, H, W), integers 0 … levels − 1."""
         x = check_levels("LogisticMixture", x, self.levels)
         mean = self.mean(rescale(x, self.levels, self.mu.dtype))
         log_p = sum(log_bin(x[:, None], mean, self.log_s, self.levels), 2)  # (N, K, H, W)
         return logsumexp(log_softmax(self.logits, 1) + log_p, 1)  # eq: discretized-logistic
 
     def sample(self, rng):
-        """Levels (N, C, H, W), integers: a component by π, then the channels in order."""
+        """Levels (N, C, H, W), integers: a component drawn from π, then the channels in order."""
         pi, mu, log_s, coef = (t.detach().numpy() for t in (
             softmax(self.logits, 1), self.mu, self.log_s, self.coef))
         N, _, C, H, W = mu.shape
@@ -95,7 +95,7 @@ class LogisticMixture:
         x, v, at = np.empty((N, C, H, W), np.int64), np.zeros((N, C, H, W)), 0
         for c in range(C):
             value = mu[:, c] + (coef[:, at:at + c] * (v - self.centre)[:, :c]).sum(1)
-            level = np.rint((value + 1) * (self.levels - 1) / 2)  # the tails fall on the edges
+            level = np.rint((value + 1) * (self.levels - 1) / 2)  # the tails go to the edge levels
             x[:, c] = np.clip(level, 0, self.levels - 1)
             v[:, c] = rescale(x[:, c], self.levels)
             at += c
@@ -103,12 +103,12 @@ class LogisticMixture:
 
 
 def log_bin(x, mu, log_s, levels=256):
-    """log P(x | μ, s), element by element: integers x = 0 … levels − 1 (an array) against tensors
+    """log P(x | μ, s), element by element, for an array of integers x = 0 … levels − 1 and tensors
     mu and log_s, which broadcast.
 
     With a = (x + ½ − μ) / s and b = (x − ½ − μ) / s, σ(a) − σ(b) = σ(a) σ(−b) (1 − e^(b−a)): its
-    logarithm is accurate in float32 however far x lies from μ and however wide s is. At an edge one
-    of the three factors is all there is.
+    logarithm is accurate in float32 however far x is from μ and however large s is. At an edge
+    level only one of the three factors remains.
     """
     low, high = (x > 0).astype(mu.dtype), (x < levels - 1).astype(mu.dtype)
     h, inv_s = 1 / (levels - 1), exp(-log_s)
@@ -119,12 +119,12 @@ def log_bin(x, mu, log_s, levels=256):
 
 
 def rescale(x, levels=256, dtype=np.float64):
-    """Levels 0 … levels − 1 to [−1, 1]."""
+    """Levels 0 … levels − 1 rescaled to [−1, 1]."""
     return x.astype(dtype) * np.dtype(dtype).type(2 / (levels - 1)) - np.dtype(dtype).type(1)
 
 
 def check_levels(who, x, levels=256):
-    """x as an array of integers, all of them levels; else TypeError or ValueError."""
+    """x as an array of integers that are all valid levels; else TypeError or ValueError."""
     x = x.data if isinstance(x, Tensor) else as_array(x)
     if x.dtype.kind not in "iu":
         raise TypeError(f"{who}: expected integers 0 … {levels - 1}, got {x.dtype}: pass the "

@@ -1,7 +1,7 @@
-"""Numbers by which models are compared, computed in the same way everywhere.
+"""Metrics for comparing models, computed in the same way everywhere.
 
-Likelihoods are in nats for each image, over held-out images; noise comes from ``default_rng(0)``.
-The scores of generated images look at them through a classifier: `minigen.ruler` has one.
+Likelihoods are in nats per image, over held-out images; noise comes from ``default_rng(0)``. The
+scores of generated images are computed from a classifier's outputs: `minigen.ruler` has one.
 """
 
 import math
@@ -14,7 +14,7 @@ from minigen.tensor import no_grad, tensor, xp
 
 
 def binarise(x, rng):
-    """Images in [0, 1] as zeros and ones (float32): a pixel is 1 with its value as probability."""
+    """Images in [0, 1] as zeros and ones (float32): a pixel's value is its probability of 1."""
     if x.dtype.kind != "f":
         raise TypeError(f"binarise: expected values in [0, 1], got {x.dtype}: divide by 255 first")
     return (xp(x).asarray(rng.random(x.shape)) < x).astype(np.float32)
@@ -22,7 +22,7 @@ def binarise(x, rng):
 
 def neg_elbo(vae, x, *given, batch=500):
     """−ELBO, its reconstruction part and its KL part, averaged over all images x (N, C, H, W), with
-    one z for each: three numbers whose first is the sum of the others."""
+    one sample of z per image: three numbers, the first of which is the sum of the other two."""
     rng, totals = np.random.default_rng(0), np.zeros(3)
     for i in range(0, len(x), batch):
         with no_grad():
@@ -42,7 +42,7 @@ def iw_nll(vae, x, *given, K=50, batch=500):
 
 
 def nll(model, x, *given, batch=100):
-    """−log p(x) in nats, averaged over all images x, of a model that knows it exactly:
+    """−log p(x) in nats, averaged over all images x, of a model with an exact likelihood:
     `model.log_prob(x, *given)` gives log p for each image of a batch."""
     total = 0.0
     for i in range(0, len(x), batch):
@@ -53,18 +53,19 @@ def nll(model, x, *given, batch=100):
 
 
 def bits_per_dim(nats, dims):
-    """Nats for an image of `dims` numbers (C·H·W) as bits for each number: nats / (dims ln 2)."""
+    """Nats per image of `dims` values (C·H·W) as bits per value: nats / (dims ln 2)."""
     return nats / (dims * math.log(2))  # eq: bits-per-dim
 
 
 # ---------------------------------------------------------------------------------- sets of images
 
 def inception_score(p):
-    """How sure the labels of images are, and how varied (Salimans et al. 2016):
+    """How confident a classifier is of its labels, and how varied they are (Salimans et al. 2016):
 
         IS = exp(E_x KL(p(y|x) ‖ p(y)))        p(y) = E_x p(y|x)
 
-    p: p(y|x) of n images, (n, K). Between 1 (all alike) and K (each sure, all labels equally many).
+    p: p(y|x) of n images, (n, K). The score is between 1 (all rows alike) and K (each label
+    certain, all labels equally frequent).
     """
     p = _rows("inception_score", p)
     if (p < 0).any() or not np.allclose(p.sum(1), 1, atol=1e-3):
@@ -81,12 +82,12 @@ def class_shares(p):
 
 
 def usage(k, K):
-    """How many of the words 0 … K − 1 are among integers k of any shape, and their perplexity
+    """How many of the codewords 0 … K − 1 occur among integers k of any shape, and their perplexity
 
-        exp(−Σ_k p_k log p_k)        p_k: the share of word k
+        exp(−Σ_k p_k log p_k)        p_k: the share of codeword k
 
-    As many words, all equally frequent, would be as hard to guess. ValueError for other integers
-    and for none."""
+    which is how many equally frequent codewords would be as hard to guess. ValueError for integers
+    out of range and for none."""
     k = np.ravel(k)
     if not k.size or k.min() < 0 or k.max() >= K:
         raise ValueError(f"usage: expected integers from 0 to {K - 1}, got "
@@ -97,14 +98,14 @@ def usage(k, K):
 
 
 def frechet_distance(a, b):
-    """The squared Fréchet distance of two normal distributions with the means and covariances of
-    features a (n, d) and b (m, d), n and m at least 2 (Heusel et al. 2017):
+    """The squared Fréchet distance between two normal distributions with the means and covariances
+    of features a (n, d) and b (m, d), n and m at least 2 (Heusel et al. 2017):
 
         ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½)
 
     With Σ = RᵀR, R from the QR decomposition of the centred features, tr Σ is the sum of R's
-    squares, and tr (Σ_a Σ_b)^½ the sum of the singular values of R_a R_bᵀ: no root is taken of a
-    matrix, and singular covariances (n ≤ d) do no harm.
+    squared entries, and tr (Σ_a Σ_b)^½ the sum of the singular values of R_a R_bᵀ: no matrix square
+    root is needed, and singular covariances (n ≤ d) do no harm.
     """
     a, b = _rows("frechet_distance", a), _rows("frechet_distance", b)
     if a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
@@ -119,10 +120,10 @@ def frechet_distance(a, b):
 
 
 def objects(images, boxes, size):
-    """What is in the boxes, cut out and enlarged or made smaller: (M, C, size, size).
+    """The contents of the boxes, cropped and resized: (M, C, size, size).
 
-    images: (N, C, H, W); boxes: integers (M, 5), each the number of an image, and top, left, bottom
-    and right, the last two excluded. ValueError for a box that is empty or not inside its image.
+    images: (N, C, H, W); boxes: integers (M, 5), each the index of an image, then top, left, bottom
+    and right, the last two exclusive. ValueError for a box that is empty or not inside its image.
     """
     x, cut = tensor(images), []
     for n, top, left, bottom, right in np.asarray(boxes):
@@ -136,24 +137,25 @@ def objects(images, boxes, size):
 
 
 def scene_fid(features, real, generated, size):
-    """SceneFID (Sylvain et al. 2021): the Fréchet distance of single objects, not of whole images.
+    """SceneFID (Sylvain et al. 2021): the Fréchet distance between objects, not whole images.
 
     features: maps images (n, C, size, size) to arrays (n, d); real, generated: pairs of images and
-    boxes, as `objects` takes them
+    boxes, as in `objects`
     """
     a, b = (features(objects(*pair, size)) for pair in (real, generated))
     return frechet_distance(a, b)  # eq: scenefid
 
 
 def nearest(images, train, block=2000):
-    """For each image (n, ...) the Euclidean distance to the nearest of `train` (m, ...) and its
-    index: float32 (n,), int64 (n,). Pixels are bytes or in [0, 1]; the distance is in the latter.
+    """For each image (n, ...), the Euclidean distance to the nearest image in `train` (m, ...), and
+    the index of that: float32 (n,), int64 (n,). Pixels are bytes or floats in [0, 1]; the distance
+    is on the scale of [0, 1].
     """
     x = _unit(images)
     if x.shape[1:] != train.shape[1:] or not len(x) or not len(train):
         raise ValueError(f"nearest: images are {x.shape}, training images {train.shape}: expected "
                          "one or more of both, of one shape")
-    x = x.reshape(len(x), -1).astype(np.float64)  # in float32 a pixel off by 1/255 would be lost
+    x = x.reshape(len(x), -1).astype(np.float64)  # float32 would lose a difference of 1/255
     best, index = np.full(len(x), np.inf), np.zeros(len(x), np.int64)
     for i in range(0, len(train), block):
         y = _unit(train[i:i + block]).reshape(-1, x.shape[1]).astype(np.float64)
@@ -186,8 +188,8 @@ def ssim(x, y, peak):
         (2 μ_x μ_y + c₁)(2 σ_xy + c₂) / ((μ_x² + μ_y² + c₁)(σ_x² + σ_y² + c₂))
 
     c₁ = (0.01 peak)², c₂ = (0.03 peak)². Means and (co)variances are weighted by a Gaussian window
-    of 11×11 with σ = 1.5; averaged over all windows inside the image, channels and images. `peak`
-    is the largest value a pixel can have, 1 or 255.
+    of 11×11 with σ = 1.5; the result is averaged over all windows inside the image, channels and
+    images. `peak` is the largest value a pixel can have, 1 or 255.
     """
     x, y = _pair("ssim", x, y)
     if min(x.shape[2:]) < 11:
@@ -212,8 +214,8 @@ def ssim(x, y, peak):
 # ---------------------------------------------------------------------------------- images, texts
 
 def visual_similarity(t, x):
-    """The cosine of each text's code t (n, d) and each image's x (m, d), by encoders that were
-    trained together: (n, m).
+    """The cosine similarity of each text's embedding t (n, d) and each image's x (m, d), from
+    encoders that were trained together: (n, m).
 
         VS = t · x / (‖t‖₂ ‖x‖₂)
     """
@@ -228,12 +230,12 @@ def visual_similarity(t, x):
 
 
 def r_precision(t, x, r, rng, others=99):
-    """The share of images whose own text is among the r nearest, by cosine, of itself and `others`
-    of the other texts (Xu et al. 2018); r / (others + 1) by chance.
+    """The share of images whose own text is among the r nearest by cosine similarity, out of that
+    text and `others` random other ones (Xu et al. 2018); r / (others + 1) by chance.
 
-    t, x: codes (n, d) of the texts and of the images, in the same order. Where texts are equally
-    near, as equal ones are, they come in any order: such an image counts with the probability that
-    its own is among the r.
+    t, x: embeddings (n, d) of the texts and of the images, in the same order. Texts that are
+    equally near, such as identical ones, are ranked in random order: the image then counts with the
+    probability that its own text is among the r.
     """
     n, found = len(t), 0.0
     if len(x) != n or not 1 <= r <= others + 1 <= n:
@@ -242,13 +244,13 @@ def r_precision(t, x, r, rng, others=99):
     for i in range(n):
         j = rng.choice(n - 1, others, replace=False)
         similar = visual_similarity(t[[i, *(j + (j >= i))]], x[i:i + 1])[:, 0]
-        level = np.isclose(similar, similar[0], rtol=0, atol=1e-6)  # equal, but for rounding
+        level = np.isclose(similar, similar[0], rtol=0, atol=1e-6)  # equal up to rounding
         nearer = (similar[~level] > similar[0]).sum()
         found += np.clip((r - nearer) / level.sum(), 0, 1)  # eq: r-precision
     return float(found / n)
 
 
-# ---------------------------------------------------------------------------------- what came
+# ---------------------------------------------------------------------------------- checks
 
 def _unit(images):
     """Bytes as float32 in [0, 1], floats as float32. TypeError for other integers."""

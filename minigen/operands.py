@@ -1,4 +1,4 @@
-"""What goes into an operation: conversion to tensors and one dtype, and calls put in words."""
+"""The inputs of an operation: converted to tensors of one dtype, and described in messages."""
 
 import functools
 import inspect
@@ -9,12 +9,12 @@ import numpy as np
 from minigen.tensor import F64, Tensor, as_array, placed, recording, xp
 
 MISTAKES = (ValueError, TypeError, IndexError, AttributeError, ZeroDivisionError, OverflowError)
-NUMBERS = {float, int, type(None)}  # what an op's inputs are beside tensors, once converted
-PLAIN = {*NUMBERS, bool, str, tuple, list, np.ndarray, np.dtype}  # what most options are
+NUMBERS = {float, int, type(None)}  # an op's inputs, once converted, are these or tensors
+PLAIN = {*NUMBERS, bool, str, tuple, list, np.ndarray, np.dtype}  # the types of most options
 
 
 def as_operands(args, kw, name, inputs):
-    """The inputs of a call as tensors of one dtype on one device, numbers and None, as a tuple; and
+    """The inputs of a call, a tuple of numbers, None, and tensors of one dtype on one device; and
     its options, on that device."""
     parents = [a if type(a) is Tensor or type(a) in NUMBERS else operand(a, name, i, inputs)
                for i, a in enumerate(args)]
@@ -23,16 +23,16 @@ def as_operands(args, kw, name, inputs):
 
 
 def operand(a, name, i, inputs):
-    """The i-th input of the op `name` as a tensor or a Python number. NumPy's scalars and bools
-    count as Python numbers, so that none of them promotes a float32."""
+    """The i-th input of the op `name` as a tensor or a Python number. NumPy scalars and booleans
+    become Python numbers, so that none of them promotes a float32."""
     if isinstance(a, (np.generic, bool)) and not np.iscomplexobj(a):
         return a.item() if isinstance(a, np.generic) else int(a)
     return Tensor(as_array(a, f"{name}: {[*inputs, i][min(i, len(inputs))]}: "))
 
 
 def one_dtype(parents, name, inputs):
-    """Numbers alone are float32; integers and booleans take the float dtype they meet, and so does
-    a constant without axes; otherwise two float dtypes do not mix."""
+    """If all inputs are numbers, they become float32. Integer and boolean tensors take the float
+    dtype of the other inputs, and so does a 0-d constant; otherwise two float dtypes do not mix."""
     tensors = [p for p in parents if type(p) is Tensor]
     if not tensors:
         return [p if p is None else Tensor(as_array(p)) for p in parents]
@@ -50,8 +50,8 @@ def one_dtype(parents, name, inputs):
 
 
 def one_device(parents, kw, name, inputs):
-    """Constants that meet a tensor on the device (indices, masks, targets, noise, plain arrays) are
-    copied to it, as a number's dtype follows the tensor's; a tensor with history is not."""
+    """Constants used with a tensor on the device (indices, masks, targets, noise, plain arrays) are
+    copied there, much as a number takes the tensor's dtype; a tensor that requires grad is not."""
     like = next((a for a in _arrays([*parents, *kw.values()]) if xp(a) is not np), None)
     if like is None:
         return parents, kw
@@ -67,7 +67,7 @@ def one_device(parents, kw, name, inputs):
 
 
 def _arrays(values):
-    """The arrays among values, in tensors and tuples too."""
+    """The arrays among the values, including those inside tensors and tuples."""
     for value in values:
         if type(value) is tuple:
             yield from _arrays(value)
@@ -78,7 +78,7 @@ def _arrays(values):
 
 
 def _beside(a, like):
-    """A constant, a tuple of them or a number, where the array `like` lies."""
+    """A constant, a number or a tuple of these, on the device of the array `like`."""
     if type(a) is tuple:
         return tuple(_beside(b, like) for b in a)
     if type(a) is Tensor:
@@ -87,7 +87,7 @@ def _beside(a, like):
 
 
 def describe(name, parents, kw, inputs):
-    """A call in words, for error messages: ``add(a: (2, 3) float32, b: (2,) float32)``."""
+    """A call as text, for error messages: ``add(a: (2, 3) float32, b: (2,) float32)``."""
     names = [*inputs, *range(len(inputs), len(parents))]
     texts = [f"{n}: {p.shape} {p.dtype}" if type(p) is Tensor else f"{n}={p}"
              for n, p in zip(names, parents, strict=True)]
@@ -101,8 +101,8 @@ def _brief(v):
 
 
 def lifted(*names):
-    """Let a function made of ops take what ops take: its arguments `names` become tensors. Its
-    errors name it, unless they name an op."""
+    """Let a function made of ops accept what ops accept: its arguments `names` become tensors. Its
+    name is put before its error messages, unless they already name it or an op."""
     def wrap(f):
         name, parameters = f.__name__, inspect.signature(f).parameters
         places = [(i, key, parameters[key].default) for i, key in enumerate(parameters)

@@ -1,27 +1,28 @@
 """Operations: functions on arrays that make nodes of a graph.
 
-An operation is a function on arrays with its vector-Jacobian product beside it::
+An operation is a function on arrays, followed by its vector-Jacobian product (vjp)::
 
     @op
     def exp(x): return xp(x).exp(x)
     @exp.vjp
     def exp(g, y): return g * y
 
-Positional parameters are differentiable arrays, keyword-only parameters are options. The vjp
-receives the cotangent g = ∂L/∂y and, as tensors, what it names of the result y and of the inputs;
-it returns the cotangent of each input, either itself or as a function without arguments that is
-called only if needed. It is written in operations, so a gradient can be differentiated again. It is
-pure mathematics: undoing broadcasts, adding up, and skipping what nobody asked for is left to
-`grad` (autodiff.py).
+Positional parameters are differentiable arrays; keyword-only parameters are options. The vjp
+receives the cotangent g = ∂L/∂y and, as tensors, whichever of the result y and the inputs its
+signature names. It returns the cotangent of each input, or in its place a function without
+arguments that is called only if that cotangent is needed. The vjp is written in operations, so a
+gradient can be differentiated again, and it is pure mathematics: `grad` (autodiff.py) undoes
+broadcasting, sums cotangents, and skips those that nobody asked for.
 
-An op that takes a part of an array may also say how to add g to the array's cotangent in place,
-``into(out, g, **options)``: of many parts each then costs its own size, and not the array's.
+An op that takes a part of an array may also define ``into(out, g, **options)``, which adds g to the
+array's cotangent in place: each of many parts then costs its own size, not the whole array's.
 
-What a vjp does not name is not kept in memory for it. It may name an input x as `_x`: then it has
-its `shape`, `ndim` and `dtype`, which are kept, but not its values; and `_y` has `_y.saved`.
+Values that a vjp does not name are not kept in memory for it. It may name an input x as `_x`: it
+then gets the `shape`, `ndim` and `dtype` of x, which are always kept, but not its values. The same
+holds for the result as `_y`, which also has `_y.saved`.
 
-A fused backward that is written on arrays (attention, norms) cannot be differentiated again. Such
-an op names its composite, the same function in ordinary ops, used by `grad` under `create_graph`.
+A fused backward pass written on arrays (attention, norms) cannot be differentiated again. Such an
+op also has a composite, the same function in ordinary ops, which `grad` uses under `create_graph`.
 """
 
 import functools
@@ -35,24 +36,24 @@ from numpy import asarray, ndarray
 from minigen.operands import NUMBERS, PLAIN, as_operands, describe
 from minigen.tensor import F32, FLOATS, Node, Tensor, last_write, tracking
 
-EVERY = range(sys.maxsize)  # the places of an op of any number of inputs
+EVERY = range(sys.maxsize)  # all input positions, for an op with any number of inputs
 SCALARS = (np.generic, float, int)
 NONE = {}
 
 
 def op(forward):
-    """Make an operation of a function on arrays. Its result is the array, or ``(array, saved)``
-    where the vjp reads `saved` as ``y.saved``. See ``help("minigen.operation")``."""
+    """Turn a function on arrays into an operation. The function returns an array, or ``(array,
+    saved)`` if its vjp reads `saved` as ``y.saved``. See ``help("minigen.operation")``."""
     name, spec = forward.__name__.lstrip("_"), inspect.signature(forward)
     kinds = {p.kind: p.name for p in spec.parameters.values()}
     inputs = {p.name: p.default for p in spec.parameters.values()
               if p.kind is p.POSITIONAL_OR_KEYWORD}
-    several = kinds.get(inspect.Parameter.VAR_POSITIONAL)  # an op of any number of inputs
+    several = kinds.get(inspect.Parameter.VAR_POSITIONAL)  # an op with any number of inputs
     if bool(several) == bool(inputs) or "y" in inputs:
         raise TypeError(f"{name}{spec}: an op has inputs by name, none called y, which is the "
                         "result in its vjp, or any number: *xs")
     arity = None if several else len(inputs)
-    usual = arity and spec.replace(parameters=[  # in a call, options may be given by position too
+    usual = arity and spec.replace(parameters=[  # a caller may also pass options by position
         p if p.kind is p.VAR_KEYWORD else p.replace(kind=p.POSITIONAL_OR_KEYWORD)
         for p in spec.parameters.values()])
 
@@ -64,13 +65,13 @@ def op(forward):
         kw |= kw.pop(kinds.get(inspect.Parameter.VAR_KEYWORD), {})
         return tuple(kw.pop(key, default) for key, default in inputs.items()), kw
 
-    unread, reads_y = (), True  # places of inputs whose values the vjp does not read
+    unread, reads_y = (), True  # unread: positions of the inputs whose values the vjp does not read
 
     @functools.wraps(forward)
     def call(*args, **kw):
         if len(args) != arity and arity:
             args, kw = bind(args, kw)
-        on_device = False  # an option
+        on_device = False  # whether an option is an array on a device
         for key, value in kw.items() if kw else ():
             kind = type(value)
             if kind is Tensor:
@@ -86,7 +87,7 @@ def op(forward):
             else:
                 on_device |= hasattr(value, "strides")
         arrays, dtype, tracked = [], None, False
-        for a in args:  # mostly tensors of one dtype on the CPU, and numbers: then all is ready
+        for a in args:  # usually CPU tensors of one dtype, and numbers: nothing to convert
             if type(a) is Tensor:
                 if a.requires_grad:
                     tracked = True
@@ -118,20 +119,20 @@ def op(forward):
             if type(y) is tuple and len(y) == 2:
                 y, saved = y
             if isinstance(y, SCALARS):
-                y, arrays = asarray(y), ()  # in no input's memory
+                y, arrays = asarray(y), ()  # shares no input's memory
             elif type(y) is Tensor or not hasattr(y, "dtype"):
                 raise TypeError(f"{name} gave a {type(y).__name__}, expected an array, or an array "
                                 "and what the vjp reads as y.saved: an op computes on arrays")
         if y.dtype is not dtype:
             made = y.dtype
             if made.kind == "f" and made != dtype and "dtype" not in kw:
-                # a float dtype in is the dtype out; integers alone make float32
+                # a float result has the inputs' float dtype, or float32 if all are integers
                 y = y.astype(dtype if dtype in FLOATS else F32)
         view = y.base is not None
         for a in arrays:
             if a is y:
                 view = True
-        if view:  # of what the input whose memory it is remembers: when that was written last
+        if view:  # y shares an input's memory, and so the record of when that was last written
             written = next((last_write(p) for p in args if type(p) is Tensor and (
                 y is p.data or y.base is p.data or y.base is p.data.base is not None)), None)
         if tracked and tracking() and y.dtype in FLOATS:
@@ -140,7 +141,7 @@ def op(forward):
                               for i, a in enumerate(args)])
             if reads_y and written is None:
                 written = [0]
-            kw = defaults | kw if defaults else kw or NONE  # one dict for all that have no options
+            kw = defaults | kw if defaults else kw or NONE  # calls without options share a dict
             return Tensor(y, Node(call, args, kw, saved, y, reads_y, written), saved, written)
         return Tensor(y, None, saved, written)
 

@@ -47,7 +47,7 @@ class Optimizer:
                       for key, p in self.params.items()}
 
     def step(self, grads, factor=1.0):
-        """One step down `factor` times the gradients, a dict (or list) like the parameters."""
+        """Take one step down `factor` times the gradients, a dict (or list) like the parameters."""
         if not isinstance(grads, dict):
             if len(grads) != len(self.params):
                 raise ValueError(f"{type(self).__name__}.step: {len(grads)} gradients for "
@@ -76,13 +76,13 @@ class Optimizer:
         write([*self.params.values()], lambda *p: self.update([*p], g, now, *state))
 
     def place(self):
-        """Put lr and t, on a device, where its kernels find them: now (factor, lr, t)."""
+        """On a device, put lr and t where its kernels read them: in `now`, (factor, lr, t)."""
         p = next(iter(self.params.values()))
         self.now = numbers_at(self.now, [1.0, self.lr, self.t], p.data)
 
     def update(self, p, g, now):
-        """Write the parameters' arrays p, a list, in place, given the list of their gradients and
-        now = (factor, lr, t); further arguments are lists of the state's arrays."""
+        """Write the list p of the parameters' arrays in place, given the list g of their gradients
+        and now = (factor, lr, t); further arguments are lists of the state's arrays."""
         raise NotImplementedError
 
 
@@ -149,8 +149,8 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019): p ← (1 − lr λ) p comes first,
-    and g stays as it is."""
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019): p ← (1 − lr λ) p is applied
+    first, and g is left unchanged."""
 
     decoupled = True
 
@@ -161,8 +161,8 @@ class AdamW(Adam):
 # ---------------------------------------------------------------------------------- gradients
 
 def clip_grad_norm(grads, max_norm):
-    """All gradients, a dict, scaled by one factor, so that their joint norm √Σg² is at most
-    `max_norm`. Returns the dict of gradients and the norm before. TypeError for a list."""
+    """Scale all gradients in a dict by one factor, so that their joint norm √Σg² is at most
+    `max_norm`. Returns the scaled dict and the norm before scaling. TypeError for a list."""
     _check_dict("clip_grad_norm", grads)
     total = math.sqrt(sum(kernels.square_sum([g.data for g in grads.values()])))
     factor = clip_factor(total, max_norm)
@@ -184,12 +184,12 @@ def clip_factor(norm, max_norm):
 
 
 def clip_grad_value(grads, max_value):
-    """Every entry of every gradient of a dict limited to [−max_value, max_value]. TypeError for a
+    """The dict of gradients with every entry limited to [−max_value, max_value]. TypeError for a
     list."""
     _check_dict("clip_grad_value", grads)
     if not max_value >= 0:
         raise ValueError(f"max_value must not be negative, got {max_value}")
-    most = float(max_value)  # a NumPy number would make float64 of float32
+    most = float(max_value)  # a NumPy scalar would promote float32 to float64
     return {key: Tensor(as_array(g.data.clip(-most, most))) for key, g in grads.items()}
 
 
@@ -197,7 +197,7 @@ def clip_grad_value(grads, max_value):
 # Functions from the step t = 0, 1, … to a factor for the learning rate: opt.lr = lr * cosine(t, T).
 
 def warmup(t, steps):
-    """A line from 1/steps to 1 in the first `steps` steps, then 1; 0 before t = 0."""
+    """A linear rise from 1/steps to 1 over the first `steps` steps, then 1; 0 before t = 0."""
     if steps < 0:
         raise ValueError(f"warmup: steps must not be negative, got {steps}")
     return min(1.0, max(0, t + 1) / steps) if steps else 1.0
@@ -211,13 +211,13 @@ def cosine(t, steps, floor=0.0):
 
 
 def stage(t, start, end, rise=50, floor=0.0):
-    """Warm-up times cosine for the part of a training from step `start` to `end`: up within `rise`
-    steps, down to `floor`."""
+    """Warm-up times cosine for the stage of a training run from step `start` to step `end`: a rise
+    over `rise` steps, then a fall to `floor`."""
     return warmup(t - start, rise) * cosine(t - start, end - start, floor)
 
 
 def step_decay(t, every, gamma=0.1):
-    """γ to the number of times that `every` steps have passed."""
+    """γ^⌊t / every⌋: the factor is multiplied by γ after every `every` steps."""
     if not every > 0:
         raise ValueError(f"step_decay: every must be positive, got {every}")
     return gamma ** (t // every)

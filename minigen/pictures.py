@@ -1,5 +1,5 @@
 """Pictures of what a model does: images side by side, the curves of a training run (PNG), and
-change in time (GIF)."""
+animations (GIF)."""
 
 import json
 from pathlib import Path
@@ -15,9 +15,9 @@ def grid(images, columns=10, gap=2):
     """Images side by side, row by row: uint8, (height, width) for C = 1, else (height, width, 3).
 
     images: (N, C, H, W) with C = 1 or 3; uint8, or floats in [0, 1] (values beyond are clipped)
-    columns: images per row; gap: pixels between them, and around all
+    columns: images per row; gap: pixels between the images and around the grid
 
-    Raises ValueError for another shape, other integers, values that are not finite and no columns.
+    Raises ValueError for another shape, other integers, values that are not finite, or no columns.
     """
     x = tensor(images).numpy()
     if x.dtype != np.uint8 and x.dtype.kind not in "fb" or columns < 1:
@@ -41,8 +41,8 @@ def grid(images, columns=10, gap=2):
 
 
 def save(path, picture, width=600):
-    """Write a picture, uint8 (height, width) or (height, width, 3), as PNG: each pixel a square, so
-    large that the file is about `width` pixels wide, or wider if the picture is."""
+    """Write a picture, uint8 (height, width) or (height, width, 3), as PNG. Each pixel becomes a
+    square, so that the file is about `width` pixels wide, or wider if the picture is."""
     from PIL import Image
     image = Image.fromarray(picture)
     zoom = max(1, round(width / image.width))
@@ -51,8 +51,8 @@ def save(path, picture, width=600):
 
 
 def animate(path, frames, width=300, seconds=5.0):
-    """Write frames, each a picture as `save` takes, all of one size, as an animated GIF that lasts
-    about `seconds`, then rests on its last frame for two, and starts again."""
+    """Write frames, pictures as for `save`, all of one size, as an animated GIF that lasts about
+    `seconds`, then holds its last frame for two seconds, and starts again."""
     from PIL import Image
     if not len(frames) or any(frame.shape != frames[0].shape for frame in frames):
         raise ValueError(f"animate: expected one or more frames of one shape, got "
@@ -60,19 +60,19 @@ def animate(path, frames, width=300, seconds=5.0):
     zoom = max(1, round(width / frames[0].shape[1]))
     first, *others = (Image.fromarray(frame).resize((frame.shape[1] * zoom, frame.shape[0] * zoom),
                                                     Image.Resampling.NEAREST) for frame in frames)
-    each = max(20, round(1000 * seconds / len(frames)))  # ms; browsers show no less than 20
+    each = max(20, round(1000 * seconds / len(frames)))  # ms; browsers show nothing shorter than 20
     first.save(path, "GIF", save_all=True, append_images=others, loop=0,
                duration=[each] * len(others) + [2000])
 
 
 def curves(log, path):
-    """Draw a run's log as PNG: each number on axes of its own, pale as logged and dark as a running
-    mean over a fiftieth of the run.
+    """Draw a run's log as PNG: each number on axes of its own, the logged values in a pale colour
+    and their running mean over a fiftieth of the run in a dark one.
 
     log: the path of a log.jsonl, or its lines as dicts; "step" is the horizontal axis, "seconds" is
     left out.
     """
-    from matplotlib.figure import Figure  # without pyplot: the caller's back end stays as it is
+    from matplotlib.figure import Figure  # without pyplot, so the caller's back end is not changed
     if isinstance(log, (str, Path)):
         log = [json.loads(line) for line in Path(log).read_text().splitlines()]
     names = list(dict.fromkeys(name for line in log for name in line))
@@ -95,9 +95,9 @@ def curves(log, path):
 
 
 def lines(path, *panels):
-    """Draw curves as PNG, the panels side by side. A panel is a dict: `curves`, from a label to its
-    x and y (two sequences, or three: with a style, "o-" unless told), and whatever matplotlib's
-    `Axes.set` takes: title, xlabel, ylabel, xscale, yscale, ylim."""
+    """Draw curves as PNG, the panels side by side. A panel is a dict: `curves` maps a label to the
+    sequences x and y and optionally a style ("o-" by default), and the other keys are those of
+    matplotlib's `Axes.set`: title, xlabel, ylabel, xscale, yscale, ylim."""
     from matplotlib.figure import Figure
     figure = Figure(figsize=(4.6 * len(panels), 3.6), dpi=100, layout="constrained")
     for k, panel in enumerate(panels):
@@ -111,7 +111,7 @@ def lines(path, *panels):
 
 
 def written(path, lines):
-    """Write lines of text, pairs of one and a colour of matplotlib's, as PNG."""
+    """Draw lines of text as PNG. Each line is a pair (text, matplotlib colour)."""
     from matplotlib.figure import Figure
     figure = Figure(figsize=(7, 0.2 * len(lines) + 0.1), dpi=100)
     for k, (text, colour) in enumerate(lines):
@@ -120,8 +120,8 @@ def written(path, lines):
 
 
 def captioned(path, images, texts, columns=2):
-    """Draw images (N, C, H, W) in [0, 1] as PNG, each with its text, lines as they are, at its
-    right; a text may be a pair of it and a colour of matplotlib's."""
+    """Draw images (N, C, H, W) in [0, 1] as PNG, each with its text to the right, line breaks as
+    given; a text may be a pair (text, matplotlib colour)."""
     from matplotlib.figure import Figure
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(4.6 * columns, 0.9 * rows), dpi=100, layout="constrained")

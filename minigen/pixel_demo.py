@@ -1,7 +1,7 @@
 """What the demos of autoregressive image models share: levels, training, pictures and numbers.
 
     samples.png        100 images
-    completions.png    a row for each test image: itself, its upper half, that half completed
+    completions.png    a row for each test image: itself, its upper half, completions of that half
     temperature.png    a row for each temperature, from 0.5 to 1.2
 """
 
@@ -21,7 +21,7 @@ def flags(parser):
     """Add --levels and --recorded."""
     recordable(parser)
     parser.add_argument("--levels", type=at_least(2), metavar="V", help="values of a pixel, 2 to "
-                        "256; 2: drawn anew at each use (default: 2 for grey images, else 256)")
+                        "256; 2: sampled anew at each use (default: 2 for grey images, else 256)")
 
 
 def levels(run):
@@ -33,15 +33,16 @@ def levels(run):
 
 
 def quantised(images, V, rng):
-    """uint8 images as integers 0 … V − 1; for V = 2 a pixel is 1 with its value as probability."""
+    """uint8 images as integers 0 … V − 1; for V = 2, a pixel's value / 255 is its probability of 1.
+    """
     if V == 2:
         return metrics.binarise(images / np.float32(255), rng).astype(np.uint8)
     return (images.astype(np.uint16) * V // 256).astype(np.uint8)
 
 
 def learn(run, model, lr, max_norm=None, given=lambda t: ()):
-    """Train with Adam, the learning rate falling from `lr` to 0 along a cosine. given(t): what the
-    model takes beside the images of batch t (a tuple)."""
+    """Train with Adam; after a warm-up, the learning rate falls from `lr` to 0 along a cosine.
+    given(t): the model's inputs besides the images of batch t (a tuple)."""
     opt = optim.Adam(nn.parameters(model), lr)
 
     @run.recorded
@@ -57,9 +58,9 @@ def learn(run, model, lr, max_norm=None, given=lambda t: ()):
 
 
 def report(run, model):
-    """Draw the pictures, measure, and write metrics.json.
+    """Draw the pictures, compute the metrics, and write metrics.json.
 
-    Sampling is timed for as many images as samples.png has. The naive way takes a pass through the
+    Sampling is timed for as many images as samples.png has. Naive sampling needs a pass through the
     whole network for each value of an image: one such pass is timed, for at most 20 images.
     """
     V, n = model.levels, 4 if run.quick else 100
@@ -69,7 +70,7 @@ def report(run, model):
     x = model.sample(n, run.rng)
     seconds = time.perf_counter() - began
     with no_grad():
-        model.log_prob(x[:20])  # the first time its kernels may have to be compiled
+        model.log_prob(x[:20])  # untimed: kernels may have to be compiled first
         began = time.perf_counter()
         model.log_prob(x[:20])
         naive = (time.perf_counter() - began) * x[0].size * n / len(x[:20])
@@ -88,7 +89,7 @@ def report(run, model):
     x = model.sample(len(taus), run.rng, choose=lambda s, rng: sample(temperature(s, taus), rng))
     run.picture("temperature", x / (V - 1), columns)
 
-    batch = min(100, max(1, 20_000_000 // (x_test[0].size * V)))  # the scores take memory
+    batch = min(100, max(1, 20_000_000 // (x_test[0].size * V)))  # to limit the logits' memory
     nats = metrics.nll(model, x_test, batch=batch)
     run.finish({"test_nll_nats": nats, "bits_per_dim": metrics.bits_per_dim(nats, x_test[0].size),
                 "sampling_seconds": seconds, "naive_sampling_seconds": naive,

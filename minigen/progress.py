@@ -1,4 +1,4 @@
-"""What a run shows on the terminal, and how it hears Ctrl-C."""
+"""What a run shows on the terminal, and how it reacts to Ctrl-C."""
 
 import contextlib
 import os
@@ -12,12 +12,12 @@ from tqdm import tqdm
 
 
 class Progress(event.Listener):
-    """A bar on a terminal, elsewhere a line for every tenth of the run; it says what numba compiles
-    (it listens to numba's events, which stay away when the cache has the function)."""
+    """A progress bar on a terminal, elsewhere a line for every tenth of the run. It also shows what
+    numba compiles, by listening to numba's events (none occur if the function is in the cache)."""
 
     def __init__(self, done, steps):
         self.steps, self.depth = steps, 0
-        width, height = shutil.get_terminal_size()  # 80 by 24 for one without a size
+        width, height = shutil.get_terminal_size()  # 80 by 24 if it has no size
         self.bar = tqdm(total=steps, initial=done, ncols=width - 1, nrows=height,
                         bar_format="{n_fmt}/{total_fmt} {bar} {elapsed}<{remaining}{postfix}",
                         disable=not sys.stderr.isatty())
@@ -42,7 +42,7 @@ class Progress(event.Listener):
 
     def on_start(self, compiling):
         self.depth += 1
-        if self.depth == 1:  # what it calls is compiled within
+        if self.depth == 1:  # functions that it calls are compiled within it
             function = compiling.data["dispatcher"].py_func
             home, _, stem = function.__module__.rpartition(".")
             text = f"compiling {stem if home == 'minigen.kernels' else function.__name__} ..."
@@ -56,7 +56,7 @@ class Progress(event.Listener):
 
 @contextlib.contextmanager
 def interrupts():
-    """A context that gives a list, empty until Ctrl-C is pressed. The second one interrupts."""
+    """A context that gives a list, empty until Ctrl-C is pressed. A second Ctrl-C interrupts."""
     pressed = []
 
     def press(signum, frame):

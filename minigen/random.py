@@ -1,12 +1,12 @@
-"""Random numbers that are drawn where they are needed.
+"""Random numbers that are drawn on the device that needs them.
 
     rng = Philox((seed, t), "cuda")
-    eps = rng.standard_normal((64, 1, 28, 28), np.float32)       an array of the device
+    eps = rng.standard_normal((64, 1, 28, 28), np.float32)       an array on the device
 
-NumPy's generators draw on the host; on a device each draw is then a copy. This one has those of
-their methods that the models call, and draws by kernels.philox: on the CPU it gives the same
-integers. Its count lies beside the numbers, so that a recorded step (recorded.py) draws anew each
-time it is replayed.
+NumPy's generators draw on the host, so each draw for a device costs a copy. This generator has
+those of their methods that the models call, and draws with kernels.philox, which gives the same
+integers on the CPU. Its count is kept on the device too, so that a recorded step (recorded.py)
+draws new numbers each time it is replayed.
 """
 
 import math
@@ -18,10 +18,10 @@ from minigen.tensor import recording
 
 
 class Philox:
-    """Philox 4×32 (Salmon et al. 2011), seeded as `numpy.random.default_rng` is, by integers.
+    """Philox 4×32 (Salmon et al. 2011), seeded with integers, as `numpy.random.default_rng` is.
 
-    Attributes: `t`, how many times four numbers were drawn; `state`, the key and t beside the
-    numbers, (2,) uint64.
+    Attributes: `t`, how many times four numbers were drawn; `state`, the key and t on the device,
+    (2,) uint64.
     """
 
     def __init__(self, seed, device="cpu"):
@@ -34,17 +34,17 @@ class Philox:
         self.seed(seed)
 
     def seed(self, seed):
-        """Begin anew with another seed, in place."""
+        """Start again from another seed, in place."""
         (self.key,) = np.random.SeedSequence(seed).generate_state(1, np.uint64)
         self.t = 0
         self.place()
 
     def place(self):
-        """Put key and t where the kernels find them."""
+        """Put the key and t where the kernels read them."""
         self.state[...] = self.xp.asarray(np.array([self.key, self.t], np.uint64))
 
     def standard_normal(self, size=(), dtype=np.float64):
-        """N(0, 1)."""
+        """Samples from N(0, 1)."""
         return self._draw(kernels.random_normal, size, dtype)
 
     def random(self, size=(), dtype=np.float64):
@@ -56,8 +56,8 @@ class Philox:
         return low + (high - low) * self.random(size)
 
     def integers(self, low, high=None, size=()):
-        """Integers from low to high − 1 (of one argument: from 0), int64. The range is at most 2³²:
-        their probabilities differ by at most 2⁻³²."""
+        """Integers from low to high − 1 (from 0 if only one argument is given), int64. The range is
+        at most 2³²; the probabilities of the integers differ by at most 2⁻³²."""
         low, high = (0, low) if high is None else (low, high)
         if not 0 < high - low <= 2**32:
             raise ValueError(f"integers: expected low < high, at most 2³² apart, got {low}, {high}")

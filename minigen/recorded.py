@@ -1,4 +1,4 @@
-"""Steps of a device that are recorded once, as a CUDA graph, and replayed.
+"""Steps on a device that are recorded once, as a CUDA graph, and then replayed.
 
     noise = Philox(0, "cuda")
     step = Recorded(lambda x: train.descend(opt, *model.loss(x, noise), max_norm=1.0))
@@ -7,18 +7,18 @@
     draw = Recorded(lambda: sampler.sample(64, shape, noise))
     images = draw()
 
-A small model's kernels take less time than Python needs to start them. The first call runs as ever,
-in memory of its own; the second is recorded while it starts its kernels; every other one starts the
-whole recording at once, with the same results. What makes that right:
+A small model's kernels finish in less time than Python needs to launch them. The first call runs
+normally, in its own memory pool; the second is recorded as it launches its kernels; every later
+call launches the whole recording at once, with the same results. What makes this correct:
 
-- An argument's array is copied over the first call's.
-- Whatever changes from call to call lies on the device, where the recording finds it: the learning
-  rate and t of an optimiser, t of an EMA, the count of a random.Philox (`place`).
+- Each argument is copied into the array that held it in the first call.
+- Whatever changes from call to call is on the device, where the recorded kernels read it: the
+  learning rate and t of an optimiser, t of an EMA, the count of a random.Philox (`place`).
 - Arrays that the step takes from the host (a noise schedule) are copied once. They must be the same
-  in the second call as in the first (TypeError), so noise of the host's is noticed.
-- Nothing is read: `descend` lets a loss that is not finite keep the optimiser from writing.
-- All other decisions are those of the second call: `training`, a precision, how many steps, a
-  learning rate that is set inside (set it between calls).
+  in the second call as in the first (else TypeError), so noise drawn on the host is detected.
+- Nothing is read back: in `descend`, a loss that is not finite keeps the optimiser from writing.
+- All other decisions stay as the second call made them: `training`, a precision, how many steps, a
+  learning rate that is set inside the step (set it between calls instead).
 """
 
 import contextlib
@@ -30,19 +30,20 @@ from minigen.tensor import Tensor, as_array, record, write
 
 
 class Recorded:
-    """`function(*arrays)` on a device, recorded. It returns tensors, which the next call writes
-    anew, or a dict of scalars, as a training step does, which become numbers.
+    """`function(*arrays)` on a device, recorded. It returns tensors, which the next call
+    overwrites, or, like a training step, a dict of scalars, which are converted to numbers.
 
-    Raises TypeError for arrays of another shape or dtype than the first call's, for one of the host
-    that is not as it was, and for parameters that were moved since; FloatingPointError for a number
-    that is not finite. Where the step is one of an optimiser that therefore wrote nothing, it is
-    done again unrecorded, and `descend` says what went wrong; any other is not. Running averages
-    (EMA, batch norm) have then counted the step once more than unrecorded.
+    Raises TypeError for arrays whose shape or dtype differs from the first call's, for a host array
+    that is not what it was in the first call, and for parameters that have been moved since;
+    FloatingPointError for a number that is not finite. If the call contains exactly one optimiser
+    step, which therefore wrote nothing, it is repeated unrecorded, so that `descend` reports what
+    went wrong; no other call is repeated. Running averages (EMA, batch norm) have then counted the
+    step once more than in an unrecorded run.
     """
 
     def __init__(self, function):
         self.function, self.inputs, self.result, self.graph = function, None, None, None
-        self.parts = {}  # what counts steps or draws, and its count before this call
+        self.parts = {}  # each object that counts steps or draws, with its count before this call
         self.constants, self.written, self.read = [], {}, {}
 
     def __call__(self, *inputs):
@@ -67,17 +68,17 @@ class Recorded:
         return numbers
 
     def _again(self, what):
-        """The call once more, unrecorded; FloatingPointError if it may have written something."""
+        """Repeat the call unrecorded; FloatingPointError if it may have written something."""
         stepped = [part for part, t in self.parts.items() if isinstance(part, Optimizer)
                    for _ in range(part.t - t)]
-        if len(stepped) != 1 or math.isfinite(stepped[0].now[0]):  # its factor: NaN writes nothing
+        if len(stepped) != 1 or math.isfinite(stepped[0].now[0]):  # the factor: NaN writes nothing
             raise FloatingPointError(f"{what}: look at the same step unrecorded")
         for part, part.t in self.parts.items():
             part.place()
         return self.function(*self.inputs)
 
     def _take(self, inputs, cupy):
-        """Copy this call's arrays over those of the first."""
+        """Copy this call's arrays into those of the first call."""
         kinds = [[(a.shape, str(a.dtype)) for a in arrays] for arrays in (self.inputs, inputs)]
         if kinds[0] != kinds[1]:
             raise TypeError(f"a step recorded with {kinds[0]} was given {kinds[1]}: calls of other "
@@ -87,7 +88,7 @@ class Recorded:
 
     @contextlib.contextmanager
     def _recording(self, cupy):
-        """A context in which memory is the recording's own and nothing can be read."""
+        """A context in which memory comes from the recording's own pool and nothing can be read."""
         self.next, self.written, self.read = 0, {}, {}
         cupy.cuda.get_current_stream().synchronize()
         with record(self), cupy.cuda.using_allocator(self.pool.malloc), self.stream:
@@ -105,9 +106,9 @@ class Recorded:
             try:
                 self.result = self._result()
             except BaseException:
-                with contextlib.suppress(Exception):  # that the recording is useless is known
+                with contextlib.suppress(Exception):  # the recording has failed already
                     self.stream.end_capture()
-                for part, t in self.parts.items():  # which nothing was done to
+                for part, t in self.parts.items():  # nothing ran, so nothing counts
                     part.t = t
                 raise
             self.graph = self.stream.end_capture()
@@ -119,29 +120,29 @@ class Recorded:
             raise TypeError("a parameter or buffer was moved since the step was recorded: make a "
                             "new Recorded")
         for t in self.written:
-            write(t, lambda a: None)  # what was computed from it before is stale
+            write(t, lambda a: None)  # graphs computed from the old values are stale
         self.graph.launch()
         for part, steps in self.steps.items():
             part.t += steps
 
     def _result(self):
-        """What the function returns; of scalars without what they were computed from."""
+        """What the function returns; the scalars of a dict are detached from their graphs."""
         result = self.function(*self.inputs)
         return {key: Tensor(x.data) if isinstance(x, Tensor) else x
                 for key, x in result.items()} if isinstance(result, dict) else result
 
     def uses(self, part):
-        """The step changes an optimiser, an EMA or a generator."""
+        """Called by an optimiser, an EMA or a generator that the step is about to advance."""
         if part not in self.parts:
             if self.result is not None:
-                raise TypeError(f"a step that is recorded came upon {type(part).__name__}, which "
+                raise TypeError(f"a step that is recorded used {type(part).__name__}, which "
                                 "its first call did not use")
             self.parts[part] = part.t
             part.place()
 
     def constant(self, a, m):
-        """The copy on the device of an array of the host: the i-th that the step asks for is the
-        one the first call asked for."""
+        """The copy on the device, made by the module m, of a host array: the i-th array that a call
+        asks for must equal the i-th that the first call asked for."""
         i, kind = self.next, (a.shape, a.dtype, a.tobytes())
         self.next += 1
         if self.result is None and i == len(self.constants):
@@ -154,8 +155,8 @@ class Recorded:
 
 
 def recorded_step(learn):
-    """The training step `learn(*arrays, rng)` as a Recorded that draws its noise on the device, in
-    each call from a seed that its rng gives: so a run that is resumed is the uninterrupted one."""
+    """The training step `learn(*arrays, rng)` as a Recorded that draws its noise on the device.
+    Each call seeds the noise from its rng, so that a resumed run equals an uninterrupted one."""
     noise = Philox(0, "cuda")
     replayed = Recorded(lambda *arrays: learn(*arrays, noise))
 

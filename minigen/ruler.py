@@ -1,11 +1,11 @@
-"""The ruler: one fixed classifier by which generated digits are measured, so that the numbers of
-all models can be compared.
+"""The ruler: one fixed classifier that scores generated digits, so that the scores of all models
+can be compared.
 
     images = data.unsigned(generator.sample(5000, rng))
     run.finish(ruler.quality(images, run.data))
 
-It is a LeNet, trained once on real images (mnist) or drawn ones (glyphs), and kept in
-minigen/rulers/. These commands made the weights:
+It is a LeNet, trained once on real images (mnist) or synthetic ones (glyphs), and kept in
+minigen/rulers/. These commands produced the weights:
 
     python demos/classifier.py --data mnist
     python demos/classifier.py --data glyphs
@@ -24,7 +24,7 @@ from minigen.models.classifier.lenet import LeNet
 from minigen.tensor import tensor
 
 NAMES = ("mnist", "glyphs")
-NEAREST = 500  # images whose nearest training image is looked for
+NEAREST = 500  # how many images are compared with their nearest training image
 
 
 def classify(images, name):
@@ -38,7 +38,7 @@ def classify(images, name):
 
 
 def features(images, name):
-    """What the ruler's last layer sees of the images: (n, 64). Arguments as for `classify`."""
+    """The input of the ruler's last layer for each image: (n, 64). Arguments as for `classify`."""
     return _in_parts(_model(name).features, _digits(images))
 
 
@@ -57,8 +57,8 @@ def quality(images, dataset):
                                         500 images, and of as many test images: if samples are much
         nearest_train_distance_of_test  nearer, they are copies
 
-    Which images are taken, where there are more, is drawn from default_rng(0). A data set without a
-    ruler has the last two numbers only; a line is printed that says so.
+    Where more images are available than needed, default_rng(0) chooses among them. A data set
+    without a ruler has only the last two numbers; a line is printed that says so.
 
     ValueError for another shape, values beyond [0, 1] or not finite.
     """
@@ -79,8 +79,8 @@ def quality(images, dataset):
 
 
 def nearest_pairs(images, dataset, columns=10):
-    """The first `columns` images, and below each the training image nearest to it, for a picture of
-    `columns` a row: float32 (2 columns, C, H, W)."""
+    """The first `columns` images, and below each the training image nearest to it, for a picture
+    with `columns` per row: float32 (2 columns, C, H, W)."""
     x = _images(images, dataset.shape)[:columns]
     _, index = metrics.nearest(x, dataset.train_x)
     return np.concatenate([x, dataset.train_x[index] / np.float32(255)])
@@ -101,7 +101,7 @@ def _scores(x, dataset):
 
 
 def _some(x, n):
-    """n of the images, always the same ones; all, if there are no more."""
+    """n of the images, always the same ones; all of them if there are no more than n."""
     return x if len(x) <= n else x[np.random.default_rng(0).permutation(len(x))[:n]]
 
 

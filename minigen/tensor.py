@@ -1,7 +1,7 @@
-"""Tensors: arrays with a history.
+"""Tensors: arrays with a history of how they were computed.
 
-The engine is three files: this one holds the data structures, `operation.py` says how operations
-make nodes of a graph (`operands.py` converts what goes in), `autodiff.py` how `grad` walks it.
+The engine is three files: this one holds the data structures, `operation.py` makes each call of an
+operation a node of the graph (`operands.py` converts its inputs), `autodiff.py` walks it in `grad`.
 """
 
 import contextlib
@@ -11,11 +11,11 @@ from operator import attrgetter
 
 import numpy as np
 
-_tick = itertools.count(1).__next__  # one clock for nodes and for writes: see `write`
+_tick = itertools.count(1).__next__  # one clock stamps both nodes and writes: see `write`
 _tracking = ContextVar("tracking", default=True)
 tracking = _tracking.get
 _recording = ContextVar("recording", default=None)
-recording = _recording.get  # a step that is being recorded (recorded.py), or None
+recording = _recording.get  # the Recorded that is recording a step (recorded.py), or None
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 FLOATS = {F32, F64}
 
@@ -32,7 +32,7 @@ def xp(*arrays):
 
 
 def placed(a, like):
-    """The array `a` where the array `like` lies."""
+    """The array `a` on the device of the array `like`."""
     m = xp(like)
     if recording() and m is not np and isinstance(a, np.ndarray):
         return recording().constant(a, m)
@@ -40,8 +40,8 @@ def placed(a, like):
 
 
 def numbers_at(now, numbers, like):
-    """Numbers that change from step to step, beside the array `like` for a device's kernels: in the
-    array `now` (float64), which is made if it is None. On the CPU there is none."""
+    """Numbers that change from step to step, on the device of the array `like` for its kernels:
+    written into the float64 array `now`, or into a new one if it is None. On the CPU: None."""
     if isinstance(like, np.ndarray):
         return None
     now = xp(like).zeros(len(numbers)) if now is None else now
@@ -50,16 +50,16 @@ def numbers_at(now, numbers, like):
 
 
 def readable(a):
-    """Whether the host can look at the array's values: not on a device while a step is recorded."""
+    """Whether the host may read the array's values: not on a device while a step is recorded."""
     return recording() is None or isinstance(a, np.ndarray)
 
 
 class Node:
-    """How a tensor came about: ``y = op(*inputs, **kw)``.
+    """How a tensor was computed: ``y = op(*inputs, **kw)``.
 
-    A graph holds only what its derivatives read. Where that is the values of an input, the input is
-    a tensor, otherwise the node of that tensor; `data` is y's array, or None. So the memory of all
-    other results is free as soon as nobody uses them. A leaf, which has no node, stays a tensor.
+    A graph keeps only the values that its derivatives read. An input whose values the vjp reads is
+    stored as a tensor, any other as its node; `data` is y's array if the vjp reads it, or None. All
+    other results are freed as soon as nobody uses them. A leaf, having no node, stays a tensor.
     """
 
     __slots__ = ("op", "inputs", "kw", "saved", "data", "shape", "dtype", "written", "stamp")
@@ -68,20 +68,20 @@ class Node:
         self.op, self.inputs, self.kw, self.saved = op, inputs, kw, saved
         self.shape, self.dtype = y.shape, y.dtype
         self.data, self.written = (y, written) if reads_y else (None, None)
-        self.stamp = _tick()  # the graph is stale when what it holds was written later
+        self.stamp = _tick()  # the graph is stale if a tensor it holds was written later
 
     ndim = property(lambda self: len(self.shape))
 
 
 class Tensor:
-    """An array and how it came about: its node, if it has a history.
+    """An array and, if it has a history, the node that computed it.
 
-    Make one with `tensor`. Operators and the usual methods are minigen's ops: NumPy's, where
-    PyTorch's differ (transpose, repeat, split, var).
+    Create one with `tensor`. Operators and the usual methods are minigen's ops; where NumPy and
+    PyTorch differ (transpose, repeat, split, var), they follow NumPy.
     """
 
     __slots__ = ("data", "requires_grad", "node", "saved", "written", "__weakref__")
-    __array_ufunc__ = None  # NumPy's operators leave the work to ours
+    __array_ufunc__ = None  # makes NumPy's operators defer to ours
     __hash__ = object.__hash__
 
     def __init__(self, data, node=None, saved=None, written=None):
@@ -93,7 +93,7 @@ class Tensor:
                                 for name in ("shape", "ndim", "size", "dtype"))
 
     def item(self):
-        """The value of a tensor of one element, as a Python number."""
+        """The value of a tensor with one element, as a Python number."""
         _check_readable(self.data)
         return self.data.item()
 
@@ -103,7 +103,7 @@ class Tensor:
         return self.data if isinstance(self.data, np.ndarray) else self.data.get()
 
     def detach(self):
-        """The same memory, without history."""
+        """A tensor that shares this one's memory but has no history."""
         return Tensor(self.data, written=last_write(self))
 
     def backward(self, *_, **__):
@@ -163,14 +163,14 @@ class Tensor:
 
 def _check_readable(a):
     if not readable(a):
-        raise TypeError("a step that is recorded was about to read a number of the device, which "
-                        "it would never look at again: compute with the tensor itself")
+        raise TypeError("a step that is recorded was about to read a number from the device, which "
+                        "no replay would read again: compute with the tensor itself")
 
 
 def tensor(a, requires_grad=False):
-    """A tensor from an array, a list (float32, or of booleans), a number, or anything with
-    ``__array__`` or DLPack (PyTorch, JAX, CuPy), without a copy; of a tensor itself. With
-    ``requires_grad=True`` a copy, for optimisers write into it; it must be float32 or float64."""
+    """A tensor from an array, a list (float32, or booleans), a number, or anything with
+    ``__array__`` or DLPack (PyTorch, JAX, CuPy), without a copy; a tensor is returned as it is.
+    With ``requires_grad=True`` the data (float32 or float64) are copied: optimisers write there."""
     if isinstance(a, Tensor) and not requires_grad:
         return a
     data = a.data if isinstance(a, Tensor) else as_array(a)
@@ -204,16 +204,16 @@ def as_array(a, who=""):
 
 def last_write(t):
     """When the memory of t was last written: [a tick of the clock], one list for all tensors that
-    share the memory. A tensor has none as long as nobody asks."""
+    share the memory. It is created on the first request."""
     if t.written is None:
         t.written = [0]
     return t.written
 
 
 def write(t, update):
-    """The one way in which an array changes: ``update(t.data)`` writes in place, and the tensor is
-    stamped, so that a graph computed from the old values is recognised as stale by `grad`. Of a
-    list of tensors all arrays are written at once, by ``update(*arrays)``."""
+    """The only way to change an array: ``update(t.data)`` writes in place, and the tensor is
+    stamped, so that `grad` recognises a graph computed from the old values as stale. For a list of
+    tensors, one call ``update(*arrays)`` writes all their arrays."""
     tensors = t if isinstance(t, list) else [t]
     for t in tensors:
         if t.node:
@@ -227,7 +227,7 @@ def write(t, update):
 
 @contextlib.contextmanager
 def during(variable, value):
-    """A context in which a context variable has this value."""
+    """A context in which the context variable has the given value."""
     token = variable.set(value)
     try:
         yield
@@ -236,12 +236,12 @@ def during(variable, value):
 
 
 def track(on):
-    """A context in which history is kept, or not."""
+    """A context that turns the keeping of history on or off."""
     return during(_tracking, on)
 
 
 def record(by):
-    """A context in which what happens on a device is recorded `by` a recorded.Recorded."""
+    """A context in which work on a device is recorded `by` a recorded.Recorded."""
     return during(_recording, by)
 
 

@@ -1,4 +1,4 @@
-"""Numbers by which texts are judged, and pictures together with texts."""
+"""Metrics for texts, and for images together with texts."""
 
 from collections import Counter
 from functools import reduce
@@ -9,19 +9,19 @@ import numpy as np
 from minigen.data.scenes import COLOURS
 from minigen.models.gan.dissection import colour
 
-SEEN = 8  # pixels of a colour; of 12,000 scenes the smallest object has 14, a colour not there 2
+SEEN = 8  # pixels of a shown colour; in 12,000 scenes objects have 14 or more, absent colours ≤ 2
 
 
 def bleu(said, true, n=4):
-    """How much of sentences stands in true ones as well (Papineni et al. 2002): 0 to 1.
+    """How much of N sentences also occurs in reference sentences (Papineni et al. 2002): 0 to 1.
 
         BLEU = min(1, exp(1 − r/c)) (p_1 p_2 … p_n)^{1/n}
 
-    said: N sentences; true: for each of them one or more, each of which would be right
-    p_k: of all k words in a row that are said, the share that a true sentence has as often
-    c, r: how many words are said, and are in the true sentences nearest in length
+    said: the N sentences; true: for each of them a list of one or more references
+    p_k: the share of all k-grams in `said` that occur as often in a reference
+    c, r: the number of words in `said`, and in the references nearest in length
 
-    Raises ValueError if there are not as many of both, or none.
+    Raises ValueError if `said` and `true` differ in length, or if either is empty.
     """
     if not len(said) or len(said) != len(true) or not all(
             len(some) and not isinstance(some, str) for some in true):
@@ -42,22 +42,23 @@ def bleu(said, true, n=4):
 
 
 def _in_a_row(words, k):
-    """How often each k words stand in a row."""
+    """How often each k-gram of words occurs."""
     return Counter(zip(*(words[i:] for i in range(k)), strict=False))
 
 
 def captioning_score(describe, x, texts):
-    """How well images x (N, ...) show the N texts that they were made for: BLEU of what
-    `describe(x)` says of them, N sentences by a captioning model."""
+    """How well images x (N, ...) match the N texts that they were generated from: the BLEU of
+    `describe(x)`, the N captions that a captioning model gives them."""
     return bleu(describe(x), [[text] for text in texts])  # eq: captioning-metric
 
 
 def semantic_object_accuracy(found, named):
-    """The share of N images in which all that their captions name is found.
+    """The share of N images in which everything that the caption names is detected.
 
-    found, named: booleans (N, K): what a detector finds, and the captions name, of K kinds
+    found, named: booleans (N, K): which of K kinds a detector finds, and which the caption names
 
-    Hinz, Heinrich & Wermter 2020 count each kind that a caption names apart. ValueError for others.
+    Hinz, Heinrich & Wermter 2020 count each kind that a caption names separately. ValueError for
+    other arrays.
     """
     found, named = np.asarray(found), np.asarray(named)
     if found.shape != named.shape or found.ndim != 2 or not len(found) or {
@@ -68,16 +69,16 @@ def semantic_object_accuracy(found, named):
 
 
 def colours_shown(images, captions):
-    """Of the colours of drawn scenes, the share of those that captions name, and of the others,
-    that are to be seen in the images, (N, 3, H, W) in [0, 1]: two numbers."""
+    """The share of the colours named in a caption that its image shows, and the share of the other
+    colours of the scenes data that it shows; images are (N, 3, H, W) in [0, 1]. Two numbers."""
     named = np.array([[name in text.split() for name in COLOURS] for text in captions])
     shown = np.stack([colour(hue)(images).sum((1, 2)) >= SEEN for hue in COLOURS.values()], 1)
     return shown[named].mean(), shown[~named].mean()
 
 
 def relative_score(marks, reference):
-    """A model's marks for its answers to some questions over those of the reference, which answered
-    them too, (N,) each; a third model gave both. ValueError for marks that are not from 1 to 10."""
+    """The sum of a model's marks for its answers to N questions over that of a reference model for
+    the same questions, (N,) each; a third model gave both. ValueError for marks outside 1 to 10."""
     marks, reference = np.asarray(marks, float), np.asarray(reference, float)
     if marks.shape != reference.shape or not marks.size:
         raise ValueError(f"relative_score: marks are {marks.shape}, the reference's "
@@ -89,11 +90,11 @@ def relative_score(marks, reference):
     return float(marks.sum() / reference.sum())  # eq: llm-relative-score
 
 
-# ------------------------------------------------------------------------------- what people say
+# ------------------------------------------------------------------------------- human judgements
 
 def human_rank(ranks):
-    """The mean rank of each of S systems, (S,), lower is better. ranks: (n, S), in each row the
-    order, from 1 to S, in which somebody put one image of each. ValueError for others."""
+    """The mean rank of each of S systems, (S,); lower is better. ranks: (n, S), in each row the
+    ranks, from 1 to S, that a person gave to one image of each system. ValueError for others."""
     ranks = np.atleast_1d(ranks)
     order = np.arange(1, ranks.shape[-1] + 1)
     if ranks.ndim != 2 or not len(ranks) or (np.sort(ranks, axis=1) != order).any():
@@ -104,7 +105,7 @@ def human_rank(ranks):
 
 def preference(votes):
     """DrawBench (Saharia et al. 2022): the shares of people who chose the first of two models when
-    asked whose images are truer to the text, and whose are more like photographs: (2,).
+    asked whose images match the text better, and whose look more like photographs: (2,).
 
     votes: (texts, people, 2), 1 for the first model, 0 for the second, ½ for neither. ValueError
     for others."""

@@ -1,4 +1,4 @@
-"""Training: `fit` calls a step again and again, shows how far it is, and keeps it from being lost.
+"""Training: `fit` calls a step repeatedly, shows its progress, and saves checkpoints.
 
     def step(t, rng):
         x = batch(t)
@@ -7,9 +7,9 @@
 
     train.fit(step, 1000, seed=0, out="runs/mine", model=model, opt=opt)
 
-Step t = 0, 1, ... draws from `default_rng((seed, t))` alone and takes a batch that depends on
-(seed, t) alone, so a checkpoint is arrays and a step number, and a resumed run is, bit for bit, the
-run that was never interrupted.
+Step t = 0, 1, ... draws random numbers only from `default_rng((seed, t))` and takes a batch that
+depends only on (seed, t). So a checkpoint needs only arrays and a step number, and a resumed run is
+bit for bit the same as one that was never interrupted.
 """
 
 import contextlib
@@ -34,18 +34,18 @@ SAVE_EVERY = 30  # seconds between checkpoints
 
 
 class UserError(ValueError):
-    """A mistake that the user can mend: one line that says what, where and what to do."""
+    """A mistake that the user can fix: one line that says what is wrong, where, and what to do."""
 
 
 def descend(opt, loss, parts=None, name="loss", max_norm=None):
-    """One step of the optimiser down the gradient of `loss`; returns the numbers to log: a dict of
-    the loss under `name` and of `parts` (a dict of scalars, such as reconstruction and KL).
+    """Take one optimiser step down the gradient of `loss`. Returns the numbers to log, a dict with
+    the loss under `name` and with `parts` (a dict of scalars, such as reconstruction and KL).
 
-    max_norm: the gradients' joint norm is limited to it, as by `optim.clip_grad_norm`.
+    max_norm: the gradients' joint norm is limited to this, as in `optim.clip_grad_norm`.
 
-    FloatingPointError, and nothing has been written, if the loss or a gradient is not finite: it
-    names the operation and the parameter. Checking costs one pass over the gradients. A step that
-    is recorded (recorded.py) is not written either, and its loss, a tensor then, is NaN.
+    Raises FloatingPointError, before anything is written, if the loss or a gradient is not finite;
+    the message names the operation and the parameter. Checking costs one pass over the gradients.
+    A recorded step (recorded.py) also writes nothing then, but its loss, a tensor, is NaN instead.
     """
     if not isinstance(loss, Tensor):
         raise TypeError(f"descend: the {name} is a {type(loss).__name__}, expected a tensor")
@@ -61,15 +61,15 @@ def descend(opt, loss, parts=None, name="loss", max_norm=None):
     factor = 1.0 if max_norm is None else clip_factor(norm, max_norm)
     if seen and not math.isfinite(norm):
         for key, g in grads.items():
-            if not finite(g.data):  # not only its square is too large
+            if not finite(g.data):  # it is not only its square that overflows
                 raise FloatingPointError(
                     f"the {name} is {loss.item():g} but its gradient by {key} is not finite: "
                     f"{gradient_origin(loss, opt.params)}")
-        if max_norm is not None:  # no factor that is not 0 would limit it
+        if max_norm is not None:  # only the factor 0 would bring it to max_norm
             raise FloatingPointError(f"the {name} is {loss.item():g} but its gradient's norm "
                                      f"is {norm}: its square is too large for {g.dtype}")
     if not seen:
-        fault = 0 * (loss.data.reshape(()) + norm)  # NaN, and nothing is written, or 0
+        fault = 0 * (loss.data.reshape(()) + norm)  # 0, or NaN: then nothing is written
         factor, loss = factor + fault, Tensor(loss.data + fault)
     opt.step(grads, factor)
     return {key: float(x) if seen else x for key, x in {name: loss, **parts}.items()}
@@ -78,20 +78,21 @@ def descend(opt, loss, parts=None, name="loss", max_norm=None):
 # ---------------------------------------------------------------------------------- checkpoints
 
 def save_checkpoint(path, about, **parts):
-    """Write models, optimisers and EMAs, each under its name, to one safetensors file, and the dict
-    of strings `about` beside them. The file is replaced at once or not at all (UserError)."""
+    """Write models, optimisers and EMAs, each under its name, to one safetensors file, with the
+    dict of strings `about` as metadata. The file is replaced whole or not at all (UserError)."""
     with writing(path):
         nn.save_arrays(path, nn.state_dict(_stored(parts)), about)
 
 
 def load_checkpoint(path, **parts):
-    """Read parts of a checkpoint back into the objects they were saved from; returns what is
-    written beside the arrays (a dict of strings: step, seconds, config).
+    """Read parts of a checkpoint back into the objects they were saved from. Returns the metadata
+    stored with the arrays (a dict of strings: step, seconds, config).
 
         train.load_checkpoint("runs/vae-glyphs/last.safetensors", model=model)
 
-    UserError, and nothing has been changed, if the file is missing, cut short, or of something
-    else: it says which arrays are missing, unexpected or of another shape. The file is only read.
+    Raises UserError, before anything is changed, if the file is missing, truncated, or of another
+    model; the message says which arrays are missing, unexpected or of another shape. The file is
+    only read.
     """
     try:
         arrays, about = nn.load_arrays(path)
@@ -113,7 +114,7 @@ def load_checkpoint(path, **parts):
 
 
 def _stored(parts):
-    """The parts as one model: an optimiser's or an EMA's arrays stand in it as tensors."""
+    """The parts as one model, in which the arrays of optimisers and EMAs are wrapped as tensors."""
     def view(part):
         count = Tensor(np.array(getattr(part, "t", 0)))
         if isinstance(part, Optimizer):
@@ -127,7 +128,7 @@ def _stored(parts):
 
 @contextlib.contextmanager
 def writing(path):
-    """A context in which a failure to write is the UserError that says so in one line."""
+    """A context that turns a failure to write into a UserError, which says so in one line."""
     try:
         yield
     except (OSError, SafetensorError) as e:
@@ -137,7 +138,7 @@ def writing(path):
 
 
 def write_text(path, text):
-    """Write a text file at once or not at all."""
+    """Write a text file atomically: the whole of it or nothing."""
     part = path.with_name(path.name + ".part")
     try:
         part.write_text(text, encoding="utf-8")
@@ -149,24 +150,25 @@ def write_text(path, text):
 # ---------------------------------------------------------------------------------- the loop
 
 def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **parts):
-    """Train: call ``step(t, rng)`` for t = 0 … steps − 1; it returns the numbers to log, a dict of
-    finite numbers. `parts` are all that the steps change, by name: models, optimisers, and EMAs,
-    which are updated here after each step.
+    """Train: call ``step(t, rng)`` for t = 0 … steps − 1. Each call returns the numbers to log, a
+    dict of finite numbers. `parts` gives, by name, everything that the steps change: models,
+    optimisers, and EMAs, which are updated here after each step.
 
-    Writes into the folder `out`, which exists:
+    Writes into the existing folder `out`:
         config.json        the dict `config`
-        last.safetensors   the parts and `config`, at first, every SAVE_EVERY seconds and at the
+        last.safetensors   the parts and `config`, at the start, every SAVE_EVERY seconds and at the
                            end; an older run's file becomes previous.safetensors
         log.jsonl          a line per step: the steps done, what `step` returned, the seconds spent
-        losses.png         its curves
-    resume: go on from last.safetensors; lines of the log that are later than it are dropped.
-    precision: "tf32" or "bf16" rounds the factors of a device's products (`kernels.precision`),
+        losses.png         curves of the logged numbers
+    resume: continue from last.safetensors; log lines of later steps are dropped
+    precision: "tf32" or "bf16" rounds the factors of products on a device (`kernels.precision`),
         "fp32" does not; weights, gradients, sums and the optimiser stay float32
 
-    Returns the seconds that training took, those of earlier commands included. ValueError for
-    steps below 0. UserError for a number that is not finite, an unfit checkpoint, a folder that
-    cannot be written: the checkpoint stays. Ctrl-C ends the step, saves, and raises
-    KeyboardInterrupt with a line that says so; a second one does not wait for the step.
+    Returns the seconds spent on training, including earlier commands. Raises ValueError if steps is
+    negative; UserError, leaving the checkpoint as it is, for a number that is not finite, a
+    checkpoint that does not fit, or a folder that cannot be written. Ctrl-C lets the step finish,
+    saves, and raises KeyboardInterrupt with a line that says so; a second Ctrl-C does not wait for
+    the step.
     """
     if steps < 0 or steps != int(steps):
         raise ValueError(f"fit: steps must be an integer and not negative, got {steps}")
@@ -260,7 +262,7 @@ def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **
 
 
 def _lines_until(done, log):
-    """The lines of the log up to step `done`; one that was cut short is left out."""
+    """The lines of the log up to step `done`; a truncated line is left out."""
     kept = []
     for line in log.read_text(errors="replace").splitlines() if done and log.exists() else ():
         with contextlib.suppress(ValueError, TypeError, KeyError):

@@ -143,7 +143,7 @@ def test_what_a_recording_cannot_do_is_said(cupy):
     step(x)
     with pytest.raises(TypeError, match=r"an array \(4, 2\) float32 from the host"):
         step(x)
-    with pytest.raises(TypeError, match="about to read a number of the device"):
+    with pytest.raises(TypeError, match="about to read a number from the device"):
         Recorded(lambda x: {"loss": mg.mean(x @ w).item()})(x)
 
     calls = []

@@ -81,11 +81,11 @@ def silu(x): return x * sigmoid(x)
 @lifted("x")
 def logsigmoid(x):
     """log σ(x) = −softplus(−x), accurate where σ(x) rounds to 0."""
-    return -softplus(-1.0 * x, threshold=math.inf)  # −x of bytes would be bytes
+    return -softplus(-1.0 * x, threshold=math.inf)  # −x would wrap around for bytes
 
 @op
 def softplus(x, *, beta=1.0, threshold=20.0):
-    """log(1 + e^(βx)) / β; the line x where βx > threshold, as in PyTorch."""
+    """log(1 + e^(βx)) / β; x itself where βx > threshold, as in PyTorch."""
     x = as_float(x)
     z = beta * x
     soft = xp(x).maximum(z, 0) + xp(x).log1p(xp(x).exp(-xp(x).abs(z)))
@@ -96,8 +96,8 @@ def softplus(g, x, *, beta, threshold):
 
 @lifted("x")
 def gelu(x, approximate="none"):
-    """x Φ(x), Φ the distribution function of N(0, 1); "tanh" is the paper's approximation
-    (Hendrycks & Gimpel 2016)."""
+    """x Φ(x), Φ the cumulative distribution function of N(0, 1); "tanh" selects the paper's
+    approximation (Hendrycks & Gimpel 2016)."""
     if approximate == "tanh":
         return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
     if approximate != "none":

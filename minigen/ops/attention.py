@@ -40,7 +40,7 @@ def _attention(q, k, v, *, mask, is_causal, scale):
         allowed = causal if allowed is None else allowed & causal
     if allowed is None:
         return matmul(softmax(scores), v)
-    some = allowed.any(-1, keepdims=True)  # a query that may look at nothing gives 0
+    some = allowed.any(-1, keepdims=True)  # a query that may attend to no key gives 0
     return matmul(where(some, softmax(where(allowed | ~some, scores, -math.inf)), 0.0), v)
 
 
@@ -58,8 +58,8 @@ def _flat_mask(mask, q, k):
 
 
 def _lowered(mask, T, S, is_causal):
-    """A float mask without what all keys of a query share. That changes log Σ e^scores alone, of
-    which a large number would swallow the digits that backward needs."""
+    """A float mask minus, for each query, its largest value. This changes only log Σ e^scores, in
+    which a large offset would swallow the digits that the backward pass needs."""
     m = xp(mask)
     mask = m.where(m.tri(T, S, dtype=bool), mask, -math.inf) if is_causal else m.atleast_1d(mask)
     top = mask.max(-1, keepdims=True) if S else mask
@@ -68,11 +68,12 @@ def _lowered(mask, T, S, is_causal):
 
 @lifted("q", "k", "v", "attn_mask")
 def scaled_dot_product_attention(q, k, v, attn_mask=None, *, is_causal=False, scale=None):
-    """For each query a mean of the values, weighted by softmax over the keys of q·k · scale.
+    """For each query, the mean of the values, weighted by the softmax over keys of q·k · scale.
 
     q is (..., T, D), k (..., S, D), v (..., S, E), the result (..., T, E); `scale` is 1/√D by
-    default. `attn_mask` broadcasts to (..., T, S): boolean (True: may look) or float (added to the
-    scores, a constant). `is_causal` lets query t look at keys 0…t; both together must allow.
+    default. `attn_mask` broadcasts to (..., T, S): boolean (True: may attend) or float (added to
+    the scores, a constant). `is_causal` lets query t attend to keys 0…t only; if both are given,
+    both must allow a key.
     """
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ValueError("scaled_dot_product_attention: expected q (..., T, D), k (..., S, D), "

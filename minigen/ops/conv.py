@@ -1,9 +1,9 @@
 """Convolution, transposed convolution, and the gradient of the weight.
 
 A convolution is linear in its input, y = C x (C depends on the weight); transposed convolution is
-multiplication by Cᵀ, which is also what back-propagation through a convolution does; and y is
-linear in the weight too, whose gradient is the third op. Each of the three is the derivative of the
-other two, so three kernels give derivatives of every order.
+multiplication by Cᵀ, which is also what back-propagation through a convolution does. y is linear in
+the weight too, and the gradient of the weight is the third op. The derivatives of each of the three
+are the other two, so three kernels give derivatives of every order.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ def _conv2d(g, x, w, **kw):
 
 @op
 def _conv_transpose2d(x, w, b, *, size, stride, padding, dilation, groups):
-    # Cᵀ x; also: zeros between the pixels of x, then a convolution with the filter turned around
+    # Cᵀ x, or equivalently: zeros between the pixels of x, then convolution with the flipped filter
     return kernels.conv_transpose2d(
         x, w, b, size, stride, padding,
         dilation, groups)  # eq: tconv-as-transpose, fractional-stride-conv
@@ -50,7 +50,7 @@ def _conv2d_weight(gw, g, x, *, size, **kw):
 
 @lifted("x", "w")
 def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
-    """Convolution (in the field's sense: the filter is not flipped)
+    """Convolution (in the sense of deep learning: the filter is not flipped)
 
         y[n,k,p,q] = b[k] + Σ_{c,r,s} x[n, c, p·stride + r·dilation − padding, q·…] w[k,c,r,s]
 
@@ -86,8 +86,8 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, groups
     same options multiplies by.
 
     x is (N, K, P, Q), w is (K, C/groups, R, S), b is (C,), the result (N, C, H, W). Its size is
-    `conv_transpose_output_size`; `output_padding` < stride chooses among those that the convolution
-    maps to (P, Q).
+    `conv_transpose_output_size`; `output_padding` < stride chooses among the sizes that the
+    convolution maps to (P, Q).
     """
     stride, padding, dilation, extra = (pair(n, v) for n, v in (
         ("stride", stride), ("padding", padding), ("dilation", dilation),
@@ -116,8 +116,8 @@ def conv_output_size(i, k, s=1, p=0, d=1):
 def conv_transpose_output_size(i, k, s=1, p=0, p_out=0, d=1):
     """The length of a transposed convolution's output: (i − 1)s − 2p + d(k − 1) + 1 + p_out.
 
-    The slide has 2×2 in, 3×3 filter, stride 1, and prints 3×3; it is 4×4. For 3×3 take
-    s = 2, p = 1."""
+    For a 2×2 input, a 3×3 filter and stride 1, the slide prints an output of 3×3; it is 4×4. For
+    3×3 take s = 2, p = 1."""
     return (i - 1) * s - 2 * p + d * (k - 1) + 1 + p_out  # eq: tconv-output-size
 
 

@@ -1,7 +1,8 @@
 """Selections: ops that pick elements by slices, integers and masks.
 
-On a device an integer beyond its axis's length picks modulo it: to see that it does, an array would
-have to be read. One of the host is checked before it is copied there.
+On a device, an integer index that is out of range wraps around modulo the length of its axis: to
+detect it, the index array would have to be read back. An index array on the host is checked before
+it is copied to the device.
 """
 
 import math
@@ -19,8 +20,8 @@ __all__ = ["getitem", "take_along_axis"]
 @op
 def _getitem(x, *, index):
     if recording() and xp(x) is not np and any(map(_mask, index)):
-        raise TypeError("a step that is recorded cannot pick by a mask: how many there are, only "
-                        "the device knows; use where")
+        raise TypeError("a step that is recorded cannot pick by a mask: only the device knows how "
+                        "many elements it picks; use where")
     return x[index]
 @_getitem.vjp
 def _getitem(g, _x, *, index): return _put(g, index=index, shape=_x.shape)
@@ -33,12 +34,12 @@ def _into(out, g, *, index):
 _getitem.into = _into
 
 def _repeats(index):
-    """Whether there are integer arrays, which can name a place twice."""
+    """Whether the index has integer arrays, which can name the same position twice."""
     return any(hasattr(i, "dtype") and i.dtype != bool for i in index)
 
 @op
 def _put(g, *, index, shape):
-    """Zeros of `shape` with g added at the index: the transpose of taking it."""
+    """Zeros of `shape` with g added at the index: the transpose of `getitem`."""
     out = xp(g).zeros(shape, g.dtype)
     if not _repeats(index):
         out[index] = g
@@ -52,8 +53,8 @@ def _put(g, *, index, shape):
 def _put(gg, *, index, shape): return getitem(gg, index)
 
 def _add_rows(g, rows, shape):
-    """`_put` along the first axis: g times a matrix with a single 1 per column, which takes a tenth
-    of the time of ``np.add.at``."""
+    """`_put` along the first axis, as the product of a sparse matrix, with a single 1 per column,
+    and g: a tenth of the time of ``np.add.at``."""
     from scipy.sparse import csr_array
     rows = rows.ravel().astype(np.intp) % shape[0]
     at = csr_array((np.ones(rows.size, g.dtype), rows, np.arange(rows.size + 1)),
@@ -70,7 +71,7 @@ def getitem(x, index):
     return _getitem(x, index=index)
 
 def _check_index(index, shape):
-    """IndexError for an integer array of the host that points beyond its axis."""
+    """IndexError for an integer array on the host that has an index out of range."""
     axes = lambda i: i.ndim if _mask(i) else i is not None and not isinstance(i, bool)
     axis = 0
     for k, i in enumerate(index):
@@ -95,7 +96,7 @@ def integer_array(i):
         i, None if np.size(i) else int)
 
 def along(x, axis, index):
-    """The index which is `index` along an axis of x, and all of the others."""
+    """The index that applies `index` along an axis of x and takes all of the other axes."""
     return (*[slice(None)] * normalize_axis_index(axis, x.ndim), index)
 
 @op
@@ -106,7 +107,7 @@ def _take_along_axis(g, _x, *, indices, axis):
 
 @lifted("x")
 def take_along_axis(x, indices, axis=-1):
-    """The elements of x at integer `indices`, which have x's shape but for the length of `axis`."""
+    """The elements of x at integer `indices`, which have the shape of x except along `axis`."""
     indices = integer_array(indices)
     if xp(x.data) is not np and isinstance(indices, np.ndarray) and indices.ndim == x.ndim:
         _check_integers("take_along_axis", indices, x.shape, normalize_axis_index(axis, x.ndim))

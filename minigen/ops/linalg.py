@@ -19,8 +19,8 @@ def _matmul(g, a, b):
 
 @lifted("a", "b")
 def matmul(a, b):
-    """The matrix product of (..., M, K) and (..., K, N), batch axes broadcast; a vector is a row on
-    the left and a column on the right, as in NumPy."""
+    """The matrix product of (..., M, K) and (..., K, N), with batch axes broadcast; a vector is a
+    row on the left and a column on the right, as in NumPy."""
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError(f"matmul: needs at least one axis each, got {a.shape} and {b.shape}")
     left = expand_dims(a, 0) if a.ndim == 1 else a
@@ -34,7 +34,7 @@ def matmul(a, b):
 @op
 def _linear(x, w, b): return kernels.matmul(x, w.T, b)
 @_linear.vjp
-def _linear(g, x, w):  # gᵀx, not (xᵀg)ᵀ: the gradient lies in memory as the weight does
+def _linear(g, x, w):  # gᵀx, not (xᵀg)ᵀ: the gradient gets the weight's memory layout
     return lambda: _matmul(g, w), lambda: _matmul(transpose(g), x), g
 
 @lifted("x", "weight", "bias")
@@ -59,8 +59,8 @@ def _einsum(g, a, b, *, subscripts):
             lambda: _einsum_grad(g, out, a, left, b, right))
 
 def _einsum_grad(g, out, other, theirs, x, mine):
-    """The cotangent of x, whose letters are `mine`. A letter that only x has was summed over: its
-    cotangent is the same all along that axis."""
+    """The cotangent of x, whose letters are `mine`. A letter that only x has was summed over, so
+    the cotangent is constant along that axis."""
     alone = [i for i, letter in enumerate(mine) if letter not in out + theirs]
     kept = "".join(letter for letter in mine if letter in out + theirs)
     gx = _einsum(g, other, subscripts=f"{out},{theirs}->{kept}")
@@ -68,13 +68,13 @@ def _einsum_grad(g, out, other, theirs, x, mine):
 
 @lifted("a", "b")
 def einsum(subscripts, a, b):
-    """Einstein's sum of two operands, for example ``einsum("bij,bjk->bik", a, b)``. A letter may
-    stand once in each operand."""
+    """Einstein summation over two operands, for example ``einsum("bij,bjk->bik", a, b)``. A letter
+    may occur only once in each operand."""
     spec = subscripts.replace(" ", "")
     if "..." in spec or spec.count(",") != 1:
         raise ValueError(f"einsum: needs two operands and no ellipsis, got {subscripts!r}")
     inputs, _, out = spec.partition("->")
-    if "->" not in spec:  # NumPy's implicit mode: the letters that stand once, sorted
+    if "->" not in spec:  # NumPy's implicit mode: the letters that occur once, sorted
         out = "".join(sorted(c for c in set(inputs) - {","} if inputs.count(c) == 1))
     for letters in (*inputs.split(","), out):
         if len(set(letters)) != len(letters):

@@ -90,7 +90,7 @@ def _raw(a):
 
 
 def integers(name, indices, n):
-    """`indices` as an array of integers in 0…n−1, or an error in the name of `name`."""
+    """`indices` as an array of integers in 0…n−1, or an error that names `name`."""
     a = _raw(indices)
     if a.dtype.kind not in "iu":
         raise TypeError(f"{name}: indices must be integers, got {a.dtype}")
@@ -103,7 +103,7 @@ def integers(name, indices, n):
 def _cross_entropy(x, *, t):
     """−log softmax(x)[t] along axis 1, x (N, C, ...), integers t (N, ...)."""
     y, *saved = kernels.cross_entropy(*_flat(x, t))
-    return y.reshape(t.shape), saved  # the largest logit of each place, and Σ e^(x − it)
+    return y.reshape(t.shape), saved  # the largest logit at each position, and Σ e^(x − it)
 @_cross_entropy.vjp
 def _cross_entropy(g, _y, x, *, t):
     x3, t2 = _flat(x.data, t)
@@ -115,7 +115,7 @@ def _cross_entropy(x, *, t):
 
 
 def _flat(x, t):
-    """Logits (N, C, ...) and targets (N, ...) with the last axes as one."""
+    """Logits (N, C, ...) and targets (N, ...) with their last axes merged into one."""
     places = math.prod(x.shape[2:])
     return x.reshape(*x.shape[:2], places), t.reshape(len(t), places)
 
@@ -127,7 +127,7 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
     (N, ...) or probabilities (N, C, ...).
 
     `weight` (C,) scales each class (the mean is then weighted too), targets equal to `ignore_index`
-    count nothing, `label_smoothing` ε mixes the target with the uniform distribution.
+    do not count, `label_smoothing` ε mixes the target with the uniform distribution.
     """
     if not logits.ndim:
         raise ValueError("cross_entropy: expected logits (N, C, ...) or (C,), got ()")
@@ -184,8 +184,8 @@ def embedding(indices, weight):
 
 @lifted("x")
 def dropout(x, p=0.5, training=True, rng=None):
-    """Each element 0 with probability p, else divided by 1 − p, so that the mean stays. `rng` is a
-    numpy.random.Generator."""
+    """Each element becomes 0 with probability p, else it is divided by 1 − p, so that the mean does
+    not change. `rng` is a numpy.random.Generator."""
     if not 0 <= p < 1:
         raise ValueError(f"dropout: p must lie in [0, 1), got {p}")
     if not training or p == 0:

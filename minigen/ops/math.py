@@ -15,7 +15,7 @@ __all__ = [
     "round", "sign", "sin", "sqrt", "square", "subtract", "tan", "tanh", "where",
 ]
 
-LARGE = 1 << 15  # numbers from which a pass over them is worth two threads
+LARGE = 1 << 15  # array size from which a pass over it is worth two threads
 
 
 @op
@@ -53,7 +53,7 @@ def reciprocal(x): return 1 / x
 def reciprocal(g, y): return -g * y * y
 
 def _product(a, n):
-    """a · a · …, n factors. NumPy's power takes 600 times as long where a float32 is negative."""
+    """a · a · …, n factors. NumPy's power takes 600 times as long for negative float32 numbers."""
     if n == 1:
         return a
     y = _product(a, n // 2)
@@ -65,7 +65,7 @@ def power(a, b):
     """a^b, element by element. The derivative with respect to b is 0 where a = 0 and b ≥ 0."""
     if (type(b) is int or type(b) is float and a.dtype.kind == "f") and b in range(3, 17):
         return _product(a, int(b))
-    return a ** b  # NumPy's operator, unlike its power, knows 2, 1, 0.5 and −1
+    return a ** b  # unlike np.power, ** has fast paths for 2, 1, 0.5 and −1
 @power.vjp
 def power(g, y, a, b):
     def ga():
@@ -79,7 +79,7 @@ def power(g, y, a, b):
     return ga, gb
 
 def as_float(x):
-    """x, integers as float32: of bytes NumPy's functions make float16, three digits."""
+    """x, with integers as float32: for bytes, NumPy's functions return float16, three digits."""
     return x if x is None or x.dtype in FLOATS else x.astype(np.float32)
 
 @op
@@ -167,7 +167,7 @@ def _share(g, a, y, b):
 
 @op
 def clip(x, *, min=None, max=None):
-    """x limited to [min, max]; the gradient is passed inside, bounds included, and 0 outside."""
+    """x limited to [min, max]; the gradient passes inside, bounds included, and is 0 outside."""
     return xp(x).clip(x, min, max)
 @clip.vjp
 def clip(g, y, x, **kw): return keep(g, mask=(y == x).data)
@@ -198,12 +198,12 @@ def where(condition, a, b):
     return _where(a, b, condition=condition)
 
 def floats(name, *arrays):
-    """TypeError unless one of the arrays, the first of which is x, holds floats: the differences
+    """TypeError unless one of the arrays, the first of which is called x, holds floats: differences
     and squares of bytes do not fit into bytes."""
     if all(a.dtype not in FLOATS for a in arrays):
         raise TypeError(f"{name}: x is {arrays[0].dtype}, expected float32 or float64")
 
-# Without a derivative: `grad` refuses to go through these.
+# Ops without a derivative: `grad` refuses to go through them.
 
 @op
 def sign(x):

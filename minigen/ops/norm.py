@@ -84,8 +84,8 @@ def _layer_norm(x, weight, bias, *, axes, eps):
     return _affine(_standardise(x, tuple(range(-axes, 0)), eps), weight, bias, x.shape[-axes:])
 
 def _weight(weight, bias):
-    """Ones where there is a bias but no weight, beside whose gradient alone the kernels give that
-    of a bias."""
+    """The weight, or ones if there is a bias but no weight: the kernels compute the gradient of a
+    bias only together with that of a weight."""
     return weight if bias is None or weight is not None else xp(bias.data).ones_like(bias.data)
 
 def _check_shapes(op, shape, **given):
@@ -103,8 +103,8 @@ def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, t
                momentum=0.1, eps=1e-5):
     """Each channel standardised over batch and positions: x is (N, C, ...), the others (C,).
 
-    In training with the batch's own mean and variance, else with the running ones. Nothing is
-    written here: the layer `minigen.nn.BatchNorm2d` updates its running statistics (`momentum`).
+    Uses the batch's own mean and variance in training, else the running ones. Nothing is written
+    here: the layer `minigen.nn.BatchNorm2d` updates its running statistics (`momentum`).
     """
     if x.ndim < 2:
         raise ValueError(f"batch_norm: expected x (N, C, ...), got {x.shape}")
@@ -120,7 +120,7 @@ def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, t
     shape = _channels(x)
     scale = 1 / sqrt(running_var + eps) if weight is None else weight / sqrt(running_var + eps)
     shift = -running_mean * scale if bias is None else bias - running_mean * scale
-    return x * reshape(scale, shape) + reshape(shift, shape)  # two passes over x in place of four
+    return x * reshape(scale, shape) + reshape(shift, shape)  # two passes over x instead of four
 
 
 @lifted("x", "weight", "bias")
@@ -132,7 +132,7 @@ def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
 
 @lifted("x", "weight", "bias")
 def group_norm_silu(x, num_groups, weight=None, bias=None, eps=1e-5):
-    """silu(group_norm(x, ...)), in one pass over memory each way."""
+    """silu(group_norm(x, ...)), with one pass over memory forward and one backward."""
     return _checked_group_norm(x, num_groups, weight, bias, eps, True)
 
 

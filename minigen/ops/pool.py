@@ -1,5 +1,5 @@
-"""Pooling and up-sampling: linear maps (max pooling: once the places are chosen), each defined
-beside its transpose, which is its derivative and whose derivative it is."""
+"""Pooling and up-sampling: linear maps (max pooling: once the positions are chosen), each defined
+beside its transpose. The vjp of each of the two is the other."""
 
 from minigen import kernels
 from minigen.operands import lifted
@@ -11,7 +11,7 @@ __all__ = ["avg_pool2d", "interpolate", "max_pool2d"]
 
 @op
 def _max_pool2d(x, *, kernel_size, stride, padding):
-    return kernels.max_pool2d(x, kernel_size, stride, padding)  # and the place of each maximum
+    return kernels.max_pool2d(x, kernel_size, stride, padding)  # and the position of each maximum
 @_max_pool2d.vjp
 def _max_pool2d(g, _y, _x, **kw):
     return _max_unpool2d(g, index=_y.saved, size=_x.shape[2:], **kw)
@@ -64,13 +64,13 @@ def _upsample_bilinear_transpose(gx, _g, *, size):
 @lifted("x")
 def max_pool2d(x, kernel_size, stride=None, padding=0):
     """The largest value of each window: (N, C, H, W) → (N, C, P, Q). `stride` is `kernel_size` by
-    default; of equal values the first receives the gradient."""
+    default; among equal values the first receives the gradient."""
     return _max_pool2d(x, **_window(kernel_size, stride, padding))
 
 
 @lifted("x")
 def avg_pool2d(x, kernel_size, stride=None, padding=0):
-    """The mean of each window, zeros of the padding counted: (N, C, H, W) → (N, C, P, Q)."""
+    """The mean of each window, counting the zeros of the padding: (N, C, H, W) → (N, C, P, Q)."""
     return _avg_pool2d(x, **_window(kernel_size, stride, padding))
 
 
@@ -88,7 +88,7 @@ def interpolate(x, size=None, scale_factor=None, mode="nearest"):
     """Up- or down-sampling to `size`, or by a whole `scale_factor`: (N, C, H, W) → (N, C, *size).
 
     "nearest" repeats pixels, y[i, j] = x[⌊i/r⌋, ⌊j/r⌋]; "bilinear" weights the four pixels around
-    the position (i + ½)/r − ½ (PyTorch's align_corners=False). There is nothing to learn.
+    the position (i + ½)/r − ½ (PyTorch's align_corners=False). There are no parameters.
     """
     if (size is None) == (scale_factor is None):
         raise ValueError("interpolate: give either size or scale_factor")

@@ -1,4 +1,4 @@
-"""Sums, means, extremes, and what is built from them."""
+"""Sums, means, extremes, and functions built from them."""
 
 import math
 
@@ -18,22 +18,22 @@ __all__ = ["all", "any", "argmax", "argmin", "argsort", "cumsum", "log_softmax",
 
 
 def _expand(g, x, axis, keepdims):
-    """g of a reduction, with the reduced axes of x put back as ones."""
+    """The cotangent g of a reduction, with the reduced axes of x restored with length 1."""
     if keepdims:
         return g
     axes = range(x.ndim) if axis is None else np.atleast_1d(axis) % x.ndim
     return reshape(g, [1 if i in axes else n for i, n in enumerate(x.shape)])
 
 def _count(x, axis, ddof=0):
-    """How many numbers of x one result of a reduction is made of, less `ddof`."""
+    """How many numbers of x one result of a reduction is computed from, minus `ddof`."""
     n = math.prod(x.shape if axis is None else (x.shape[i] for i in np.atleast_1d(axis)))
     if ddof > n:
         raise ValueError(f"ddof {ddof} is more than the {n} numbers along axis {axis} of {x.shape}")
     return n - ddof
 
 def _sum(x, axis, keepdims):
-    """x.sum; by a kernel over all axes but the second, as in the gradient of a bias, and of a large
-    array on the CPU over all axes or the last."""
+    """x.sum. A kernel computes it over all axes but the second, as in the gradient of a bias, and,
+    for a large array on the CPU, over all axes or the last."""
     large = type(x) is np.ndarray and x.size > LARGE and x.flags.c_contiguous
     if x.dtype not in FLOATS or not large and x.ndim < 3:
         return x.sum(axis, keepdims=keepdims)
@@ -86,7 +86,7 @@ def norm(g, y, x, *, axis, keepdims):
 
 @lifted("x")
 def prod(x, axis=None, keepdims=False):
-    """The product along one axis after the other."""
+    """The product, along one axis after another."""
     axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
     for i in axes:
         x = _prod(x, axis=i)
@@ -95,11 +95,11 @@ def prod(x, axis=None, keepdims=False):
 @op
 def _prod(x, *, axis): return x.prod(axis, keepdims=True)
 @_prod.vjp
-def _prod(g, x, *, axis):  # without a division: zeros in x do no harm
+def _prod(g, x, *, axis):  # no division, so zeros in x do no harm
     return g * _before(x, axis) * flip(_before(flip(x, axis), axis), axis)
 
 def _before(x, axis):
-    """For each element the product of those before it, of 1, 2, 4, … of them at a time."""
+    """For each element, the product of those before it: first of 1, then of 2, 4, … of them."""
     def later(x, k):
         cut = [(0, 0)] * axis + [(k, 0)] + [(0, 0)] * (x.ndim - axis - 1)
         return pad(x, cut, constant_values=1.0)[along(x, axis, slice(n))]
@@ -112,14 +112,14 @@ def _before(x, axis):
 
 @op
 def max(x, *, axis=None, keepdims=False):
-    """The largest; where several are equal they share the gradient."""
+    """The largest element; several equal ones share the gradient."""
     return x.max(axis, keepdims=keepdims)
 @max.vjp
 def max(g, y, x, *, axis, keepdims): return _extreme(g, y, x, axis, keepdims)
 
 @op
 def min(x, *, axis=None, keepdims=False):
-    """The smallest; where several are equal they share the gradient."""
+    """The smallest element; several equal ones share the gradient."""
     return x.min(axis, keepdims=keepdims)
 @min.vjp
 def min(g, y, x, *, axis, keepdims): return _extreme(g, y, x, axis, keepdims)
@@ -130,12 +130,12 @@ def _extreme(g, y, x, axis, keepdims):
 
 @op
 def all(x, *, axis=None, keepdims=False):
-    """Whether none is zero (or False)."""
+    """Whether no element is zero (or False)."""
     return x.all(axis, keepdims=keepdims)
 
 @op
 def any(x, *, axis=None, keepdims=False):
-    """Whether one is not zero (or True)."""
+    """Whether any element is not zero (or True)."""
     return x.any(axis, keepdims=keepdims)
 
 @op
@@ -165,7 +165,7 @@ def cumsum(g, _x, *, axis):
 
 @op
 def logsumexp(x, *, axis=None, keepdims=False):
-    """log Σ e^x, with the largest x taken out so that nothing overflows."""
+    """log Σ e^x, with the largest x factored out so that nothing overflows."""
     x = as_float(x)
     top = x.max(axis, keepdims=True)
     top = xp(x).where(xp(x).isfinite(top), top, 0)
@@ -179,7 +179,7 @@ def logsumexp(g, y, x, *, axis, keepdims):
     return _expand(g, x, axis, keepdims) * exp(x - lse)
 
 def _middle(x, axis):
-    """x as (A, C, B), C along the axis."""
+    """x as (A, C, B), where C is the length of the axis."""
     axis = normalize_axis_index(axis, x.ndim)
     return x.reshape(math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1:]))
 

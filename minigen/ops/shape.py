@@ -20,7 +20,7 @@ __all__ = [
     "transpose", "tril", "triu",
 ]
 
-EIGHT = 8  # arrays joined at a time: CuPy uploads a table of more, which no recorded step can do
+EIGHT = 8  # arrays joined at a time: for more, CuPy uploads a table, which no recorded step can do
 
 
 @op
@@ -29,27 +29,27 @@ def _reshape(x, *, shape): return x.reshape(shape)
 def _reshape(g, _x, *, shape): return reshape(g, _x.shape)
 
 def reshape(x, *shape):
-    """x with another shape and the same order; one length may be −1. As a method also
+    """x with another shape, its elements in the same order; one length may be −1. As a method also
     ``x.reshape(2, 3)``."""
     return _reshape(x, shape=tuple(shape[0]) if len(shape) == 1 and np.ndim(shape[0]) else shape)
 
 @lifted("x")
 def flatten(x, start_dim=0):
-    """The axes from `start_dim` on as one."""
+    """x with the axes from `start_dim` on merged into one."""
     if not -x.ndim <= start_dim <= max(x.ndim - 1, 0):
         raise ValueError(f"flatten: x is {x.shape}, it has no axis {start_dim}")
     return reshape(x, (*x.shape[:start_dim], math.prod(x.shape[start_dim:])))
 
 @lifted("x")
 def expand_dims(x, axis):
-    """A new axis of length 1 at each place in `axis`."""
+    """x with a new axis of length 1 at each position in `axis`."""
     ndim = x.ndim + np.size(axis)
     axes, old = normalize_axis_tuple(axis, ndim), iter(x.shape)
     return reshape(x, [1 if i in axes else next(old) for i in range(ndim)])
 
 @lifted("x")
 def squeeze(x, axis=None):
-    """x without the axes in `axis`, which must have length 1; without all such by default."""
+    """x without the axes in `axis`, which must have length 1; by default without all such axes."""
     axes = ([i for i, n in enumerate(x.shape) if n == 1] if axis is None else
             normalize_axis_tuple(axis, x.ndim))
     if any(x.shape[i] != 1 for i in axes):
@@ -77,7 +77,7 @@ def swapaxes(x, axis1, axis2):
 
 @lifted("x")
 def moveaxis(x, source, destination):
-    """x with the axis `source` moved to the place `destination`, or several."""
+    """x with the axis (or axes) `source` moved to the position (or positions) `destination`."""
     source = normalize_axis_tuple(source, x.ndim, "moveaxis: source")
     destination = normalize_axis_tuple(destination, x.ndim, "moveaxis: destination")
     axes = [i for i in range(x.ndim) if i not in source]
@@ -97,7 +97,8 @@ def _roll(g, *, shift, axis): return _roll(g, shift=tuple(-s for s in shift), ax
 
 @lifted("x")
 def roll(x, shift, axis=None):
-    """x turned around by `shift` places along the axis, or several (the flat x by default)."""
+    """x shifted cyclically by `shift` positions along one axis or several (by default, along the
+    flattened x)."""
     shift = tuple(map(operator.index, integer_array(shift).ravel().tolist()))
     return _roll(x, shift=shift, axis=axis)
 
@@ -122,7 +123,7 @@ def _concatenate(*xs, axis=0):
     return join(xs, axis)
 @_concatenate.vjp
 def _concatenate(g, *_xs, axis):
-    def part(a, b):  # copied once here: of a view each kernel that reads it makes its own copy
+    def part(a, b):  # copied once here: each kernel that reads a view makes its own copy
         return astype(getitem(g, along(g, axis, slice(a, b))), g.dtype)
 
     ends = np.cumsum([x.shape[axis] for x in _xs])
@@ -151,7 +152,7 @@ def stack(arrays, axis=0):
 
 @lifted("x")
 def split(x, indices_or_sections, axis=0):
-    """A list of parts along the axis: so many equal ones, or cut at the given indices."""
+    """A list of parts along the axis: a given number of equal ones, or cut at given indices."""
     n, cuts = x.shape[normalize_axis_index(axis, x.ndim)], indices_or_sections
     if not np.ndim(cuts):
         if cuts < 1 or n % cuts:
@@ -163,7 +164,7 @@ def split(x, indices_or_sections, axis=0):
 
 @lifted("x")
 def take(x, indices, axis=None):
-    """The elements of x at integer `indices` along the axis (of the flat x by default)."""
+    """The elements of x at integer `indices` along the axis (of the flattened x by default)."""
     x, axis, indices = *((reshape(x, -1), 0) if axis is None else (x, axis)), integer_array(indices)
     if indices.dtype == bool:
         raise TypeError("take: indices are a mask, expected integers: write x[mask]")
@@ -171,8 +172,8 @@ def take(x, indices, axis=None):
 
 @lifted("x")
 def pad(x, pad_width, mode="constant", constant_values=0.0):
-    """x with borders, as NumPy's: `pad_width` is a number, one pair, or a pair for each axis; modes
-    "constant", "edge", "reflect", "symmetric", "wrap". `constant_values` is one number."""
+    """x with borders, as in NumPy: `pad_width` is a number, one pair, or a pair for each axis; the
+    modes are "constant" (`constant_values`, one number), "edge", "reflect", "symmetric", "wrap"."""
     if np.ndim(constant_values):
         raise ValueError(f"pad: constant_values must be one number, got {constant_values}")
     width = np.asarray(pad_width)
@@ -205,14 +206,14 @@ def _pad(g, _x, *, pairs, value):
 
 @lifted("x")
 def repeat(x, repeats, axis=None):
-    """Each slice along the axis `repeats` times in a row (each element of the flat x by default).
-    """
+    """Each slice along the axis (by default each element of the flattened x) `repeats` times in a
+    row."""
     x, axis = (reshape(x, -1), 0) if axis is None else (x, axis)
     return take(x, np.repeat(np.arange(x.shape[normalize_axis_index(axis, x.ndim)]), repeats), axis)
 
 @lifted("x")
 def tile(x, reps):
-    """x set side by side `reps` times along each axis."""
+    """Copies of x side by side, `reps` of them along each axis."""
     reps = [1] * (x.ndim - len(np.atleast_1d(reps))) + np.atleast_1d(reps).tolist()
     x = reshape(x, [1] * (len(reps) - x.ndim) + list(x.shape))
     y = broadcast_to(reshape(x, [m for n in x.shape for m in (1, n)]),

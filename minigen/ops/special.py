@@ -12,7 +12,7 @@ __all__ = ["erf", "log_ndtr", "wrightomega"]
 
 
 def _special(x):
-    """SciPy's module of special functions, or CuPy's: imported when needed, it loads slowly."""
+    """SciPy's module of special functions, or CuPy's: imported only when needed, to save time."""
     if xp(x) is np:
         import scipy.special as module
     else:
@@ -29,10 +29,10 @@ def erf(g, x): return g * (2 / math.sqrt(math.pi)) * exp(-x * x)
 
 @op
 def wrightomega(x):
-    """W(e^x), where W(a) is Lambert's function: the ω > 0 with ω + log ω = x. For x > 88 this is a
-    float32 and e^x is not."""
+    """W(e^x), where W(a) is Lambert's function: the ω > 0 with ω + log ω = x. For x > 88 it still
+    fits into a float32, while e^x does not."""
     m, x = xp(x), as_float(x)
-    z = m.where(m.isinf(x), 0, x)  # there ω is e^−∞ or ∞
+    z = m.where(m.isinf(x), 0, x)  # for infinite x, ω is e^−∞ or ∞
     y = m.where(z < 1, z, m.log(m.maximum(z, 1)))  # log ω, by Newton's method on y + e^y = z
     for _ in range(6):
         y = y - (y + m.exp(y) - z) / (1 + m.exp(y))
@@ -42,14 +42,15 @@ def wrightomega(g, y): return g * y / (1 + y)
 
 @op
 def log_ndtr(x):
-    """log Φ(x), the logarithm of the standard normal's distribution function."""
+    """log Φ(x), the logarithm of the standard normal's cumulative distribution function."""
     return _special(x).log_ndtr(x)
 @log_ndtr.vjp
 def log_ndtr(g, x): return g * _slope_of_log_ndtr(x)
 
 @op
 def _slope_of_log_ndtr(x):
-    """φ(x) / Φ(x) = √(2/π) / erfcx(−x/√2), φ = Φ′: far out both are 0, their ratio is −x."""
+    """φ(x) / Φ(x) = √(2/π) / erfcx(−x/√2), φ = Φ′: for x → −∞ both round to 0, their ratio is ≈ −x.
+    """
     return math.sqrt(2 / math.pi) / _special(x).erfcx(x * -math.sqrt(0.5))
 @_slope_of_log_ndtr.vjp
 def _slope_of_log_ndtr(g, y, x):

@@ -61,7 +61,7 @@ def test_low_frequencies_are_means_of_squares():
         square = x[n, c, i // 2 * 2:i // 2 * 2 + 2, j // 2 * 2:j // 2 * 2 + 2]
         assert y[n, c, i, j] == pytest.approx(square.mean())
     assert np.allclose(low(tensor(y), 2).numpy(), y)
-    with pytest.raises(ValueError, match=r"n = 3 divides not both sides of images \(2, 3, 4, 8\)"):
+    with pytest.raises(ValueError, match=r"n = 3 does not divide .* of images \(2, 3, 4, 8\)"):
         low(tensor(x), 3)
 
 
@@ -79,7 +79,7 @@ def test_samples_are_like_the_reference_from_afar_and_as_they_like_beside(n):
 
 def test_references_that_do_not_fit_are_refused():
     y = np.zeros((2, 1, 4, 4), np.float32)
-    with pytest.raises(ValueError, match="n = 3 divides not both sides"):
+    with pytest.raises(ValueError, match="n = 3 does not divide both sides"):
         perfect(ILVR, y, 3)
     with pytest.raises(ValueError, match=r"x_t are \(1, 1, 4, 4\), the references \(2, 1, 4, 4\)"):
         perfect(ILVR, y, 2).sample(1, (1, 4, 4), RNG(0))

@@ -158,7 +158,7 @@ def test_unfit_checkpoint_is_refused_and_kept(tmp_path, whole, how, capsys):
 def test_numbers_that_numpy_has_not(tmp_path):
     head = b'{"w":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'
     (tmp_path / "bf16").write_bytes(len(head).to_bytes(8, "little") + head + b"00")
-    with pytest.raises(UserError, match="holds numbers that NumPy has not"):
+    with pytest.raises(UserError, match="holds a dtype that NumPy does not have"):
         train.load_checkpoint(tmp_path / "bf16", w=nn.Linear(1, 1))
 
 

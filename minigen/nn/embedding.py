@@ -1,4 +1,4 @@
-"""Features of a time t, by which one network serves all times."""
+"""Embeddings of a time t, so that one network serves all times."""
 
 import math
 
@@ -12,7 +12,7 @@ from minigen.tensor import as_array, placed, tensor
 
 class Sinusoidal:
     """sin(ω_i t) and cos(ω_i t), ω_i = 10000^(−i/(D/2)) (Vaswani et al. 2017): (N,) → (N, D)
-    in float64, for even D: waves from 2π to almost 10000 · 2π steps long."""
+    in float64, for even D. The wavelengths run from 2π to almost 10000 · 2π steps."""
 
     def __init__(self, D):
         if D < 2 or D % 2:
@@ -27,7 +27,7 @@ class Sinusoidal:
 
 
 class RandomFourier:
-    """sin(2π ω_i t/T) and cos(2π ω_i t/T) with frequencies ω_i ~ N(0, scale²) that are drawn once
+    """sin(2π ω_i t/T) and cos(2π ω_i t/T) with frequencies ω_i ~ N(0, scale²), sampled once
     (Tancik et al. 2020): (N,) → (N, D) in float64, for even D."""
 
     def __init__(self, D, T=1000, scale=16.0, rng=None):
@@ -47,8 +47,8 @@ class RandomFourier:
 
 
 class TimeEmbedding:
-    """Features of t, `Sinusoidal` ones of D/2 numbers unless others are given, then two linear
-    layers: integers t (N,) → (N, D)."""
+    """Features of t, by default `Sinusoidal` with D/2 numbers, then two linear layers with SiLU
+    between them: integers t (N,) → (N, D)."""
 
     def __init__(self, D, features=None, rng=None):
         self.features = Sinusoidal(D // 2) if features is None else features

@@ -1,4 +1,4 @@
-"""Initial weights: the distributions that PyTorch draws from by default."""
+"""Initial weights: the distributions that PyTorch uses by default."""
 
 import math
 
@@ -8,15 +8,15 @@ from minigen.tensor import placed, tensor, write
 
 
 def empty(*shape):
-    """A parameter whose values a layer's `init` will draw: float32. ValueError for one without
-    numbers."""
+    """A float32 parameter whose values a layer's `init` will draw. ValueError if a size is below 1.
+    """
     if any(n < 1 for n in shape):
         raise ValueError(f"a layer has a parameter of shape {shape}: every size must be at least 1")
     return tensor(np.zeros(shape, np.float32), requires_grad=True)
 
 
 def values(t, numbers):
-    """Fill t with the numbers of an array, wherever t is."""
+    """Fill t with the numbers of an array, on whatever device t is."""
     write(t, lambda a: a.__setitem__(..., placed(numbers, a)))
 
 
@@ -36,7 +36,7 @@ def constant(t, value):
 
 
 def fan_in(weight):
-    """How many inputs one output of a weight (out, in, ...) is a sum of."""
+    """The number of inputs that one output of a weight (out, in, ...) sums over."""
     return math.prod(weight.shape[1:])
 
 
@@ -53,14 +53,14 @@ def xavier_uniform(weight, rng):
 
 
 def linear(weight, bias, rng):
-    """What PyTorch's linear and convolution layers start from."""
+    """The initial values of PyTorch's linear and convolution layers."""
     kaiming_uniform(weight, rng)
     if bias is not None:
         uniform(bias, 1 / math.sqrt(fan_in(weight)), rng)
 
 
 def affine(weight, bias):
-    """What a norm's scale and shift start from, if it has them: 1 and 0."""
+    """The initial scale and shift of a norm, if it has them: 1 and 0."""
     if weight is not None:
         constant(weight, 1)
         constant(bias, 0)

@@ -1,5 +1,5 @@
 """Layers: the parameters of an op and a call to it, with PyTorch's names, options, weight layouts
-and initial distributions. A layer is a plain object; ``rng`` draws its first weights."""
+and initial distributions. A layer is a plain object; ``rng`` draws its initial weights."""
 
 import inspect
 import types
@@ -81,7 +81,7 @@ class ConvTranspose2d:
 
 class BatchNorm2d:
     """`minigen.batch_norm` over (N, C, H, W), or (N, C). In training it uses the batch's statistics
-    and moves the running ones towards them by `momentum`; in evaluation it uses those."""
+    and moves the running ones towards them by `momentum`; in evaluation it uses the latter."""
 
     def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True):
         if momentum is None:
@@ -117,7 +117,7 @@ class BatchNorm2d:
 
 
 class BatchNorm1d(BatchNorm2d):
-    """`BatchNorm2d` under the name that PyTorch gives it for (N, C)."""
+    """`BatchNorm2d` under PyTorch's name for inputs (N, C)."""
 
 
 class GroupNorm:
@@ -164,8 +164,8 @@ class LayerNorm:
 
 
 class Embedding:
-    """A learned vector for each of `num_embeddings` integers: (...) → (..., embedding_dim). `std`:
-    of its first numbers."""
+    """A learnt vector for each of `num_embeddings` integers: (...) → (..., embedding_dim). `std`:
+    the standard deviation of its initial values."""
 
     def __init__(self, num_embeddings, embedding_dim, rng=None, std=1.0):
         self.weight, self.std = initializers.empty(num_embeddings, embedding_dim), std
@@ -179,12 +179,13 @@ class Embedding:
 
 
 class MultiheadAttention:
-    """Several attentions side by side, each on its own projection of the inputs (Vaswani et al.
-    2017): query (N, T, D), key and value (N, S, D) → (N, T, D), PyTorch's batch_first=True.
+    """Several attention heads side by side, each on its own projection of the inputs (Vaswani et
+    al. 2017): query (N, T, D), key and value (N, S, D) → (N, T, D), as PyTorch's with
+    batch_first=True.
 
-    `attn_mask` is that of `minigen.scaled_dot_product_attention`, boolean (True: may look) or
-    float, and broadcasts to (N, heads, T, S). PyTorch's layer of this name means the opposite by a
-    boolean one, and gives the weights as well.
+    `attn_mask` is that of `minigen.scaled_dot_product_attention`, boolean (True: may attend) or
+    float, and broadcasts to (N, heads, T, S). In PyTorch's layer of this name a boolean mask means
+    the opposite, and the attention weights are returned as well.
     """
 
     def __init__(self, embed_dim, num_heads, *, bias=True, rng=None):
@@ -214,13 +215,13 @@ class MultiheadAttention:
         return self._attend(q, k, v, attn_mask, is_causal)
 
     def go_on(self, x, past, is_causal=True):
-        """The attention of places x (N, T, D) to themselves and to those before them, whose keys
-        and values, side by side, are `past` (N, S, 2 D): (N, T, D), and the past of what follows,
-        (N, S + T, 2 D)."""
+        """The attention of positions x (N, T, D) to themselves and to the S positions before them,
+        whose keys and values, concatenated, are the cache `past` (N, S, 2 D): (N, T, D), and the
+        cache for the positions that follow, (N, S + T, 2 D)."""
         q, kv = ops.split(ops.linear(x, self.in_proj_weight, self.in_proj_bias), [x.shape[2]], -1)
         past = ops.concatenate([past, kv], axis=1)
         T, S = x.shape[1], past.shape[1]
-        seen = None  # by place t all, or all up to S − T + t
+        seen = None  # position t attends to all, or to those up to S − T + t
         if is_causal:
             seen = xp(past.data).tri(T, S, S - T, dtype=bool)
         return self._attend(q, *ops.split(past, 2, -1), seen), past
@@ -236,7 +237,7 @@ class MultiheadAttention:
 
 
 class Dropout:
-    """In training each element is 0 with probability p, the others are divided by 1 − p."""
+    """In training each element is set to 0 with probability p, the others are divided by 1 − p."""
 
     def __init__(self, p=0.5):
         if not 0 <= p < 1:
@@ -248,8 +249,8 @@ class Dropout:
 
 
 class Sequential(list):
-    """Layers and plain functions, one after the other; a slice of it is one too. `rng` goes to
-    those that take it; if there is none, those that have a default keep it."""
+    """Layers and plain functions, one after the other; a slice is a Sequential too. `rng` is passed
+    to those that take it; without one, those that have a default use their default."""
 
     def __init__(self, *layers):
         super().__init__(layers)
@@ -266,7 +267,7 @@ class Sequential(list):
         return x
 
 
-_known = weakref.WeakKeyDictionary()  # what a function closes over must not live on here
+_known = weakref.WeakKeyDictionary()  # weak: it keeps no function's closure alive
 
 
 def _rng_of(layer):

@@ -1,17 +1,17 @@
 """Masked convolution (van den Oord et al. 2016): an image is read like a page, row by row from the
-top, and each output sees only what has been read.
+top, and each output sees only the pixels already read.
 
-A filter's places, as seen from its centre:
+The positions of a filter, relative to its centre:
 
     before the centre    the rows above it, and its own row to the left: seen
     after the centre     not seen
     the centre           mask A: not seen, for a layer that reads the image itself
-                         mask B: seen, for later layers, whose input there is a result already
+                         mask B: seen, for later layers, whose input there is a masked output
     mask "rows"          sees the rows above and all of the centre's row
 
-A pixel's colours are read one after the other: red, green, blue. Inputs and outputs then stand in
-as many equal groups of channels, one for each colour in this order, and at the centre a group sees
-those before it (A), or also itself (B).
+A pixel's colours are read one after the other: red, green, blue. The channels of inputs and outputs
+are then divided into equal groups, one for each colour in this order, and at the centre a group
+sees those before it (A), or also itself (B).
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ from minigen.tensor import placed, tensor, xp
 
 
 def causal_mask(K, C, R, S, kind, colours=1):
-    """1 where a filter may look and 0 elsewhere: (K, C, R, S), float32."""
+    """1 where a filter sees its input and 0 elsewhere: (K, C, R, S), float32."""
     r, s = np.arange(R)[:, None] - R // 2, np.arange(S) - S // 2
     k, c = np.arange(K)[:, None] * colours // K, np.arange(C) * colours // C  # groups
     if kind == "rows":
@@ -37,13 +37,13 @@ def causal_mask(K, C, R, S, kind, colours=1):
 
 
 class MaskedConv2d(Conv2d):
-    """A convolution that sees what has been read: (N, in, H, W) → (N, out, H, W).
+    """A convolution that sees only what has been read: (N, in, H, W) → (N, out, H, W).
 
     kernel_size: odd, a number or a pair; mask: "A", "B" or "rows"; colours: the number of groups
-    that the channels stand in. The mask is neither a parameter nor a buffer.
+    that the channels are divided into. The mask is neither a parameter nor a buffer.
 
-    Where a filter is 0, Winograd's algorithm has terms that cancel: what is masked is without
-    effect up to rounding error, in float32 about 1e-6 of the largest value around, masked or not.
+    Where a filter is 0, Winograd's algorithm has terms that cancel: masked inputs have no effect,
+    but only up to rounding error, in float32 about 1e-6 of the largest value nearby, masked or not.
     """
 
     def __init__(self, in_channels, out_channels, kernel_size, mask="B", colours=1, bias=True,
@@ -64,14 +64,15 @@ class MaskedConv2d(Conv2d):
 
     def init(self, rng):
         """U(−b, b), b = √(3/n), where a filter sees n numbers (on average): the outputs then vary
-        as much as the inputs. Gates need it: PyTorch's 1/√n lets what they pass fade away."""
+        as much as the inputs. Gated layers need this: with PyTorch's 1/√n the signal they pass
+        fades."""
         n = max(1, self.mask.sum() / len(self.mask))
         initializers.uniform(self.weight, (3 / n) ** 0.5, rng)
         if self.bias is not None:
             initializers.uniform(self.bias, n ** -0.5, rng)
 
     def masked(self):
-        """The weight, 0 where the filter must not look."""
+        """The weight, set to 0 where the filter must not see its input."""
         return self.weight * placed(self.mask.astype(self.weight.dtype), self.weight.data)
 
     def __call__(self, x, at=None):
@@ -82,8 +83,8 @@ class MaskedConv2d(Conv2d):
 
 
 class PlaceBias:
-    """A learnt number for every place and channel, added: (N, K, H, W) → the same shape. What is
-    masked cannot see how far it is to the lower and the right border; this tells it."""
+    """Adds a learnt number for every position and channel: (N, K, H, W) → the same shape. A masked
+    layer cannot see how far it is to the lower and the right border; this tells it."""
 
     def __init__(self, K, H, W):
         self.bias = initializers.empty(1, K, H, W)
@@ -97,26 +98,27 @@ class PlaceBias:
 
 
 class Scan:
-    """Reading an image place by place, without computing anything twice.
+    """Reads an image position by position, without computing anything twice.
 
-    What a masked convolution gives at one place needs a window of its input, and all of that but
-    the place itself was there before. So each layer's input is kept, and the layer computes one
-    pixel (or one row) at a time. Layers without a window (1×1, activations) need nothing kept.
+    The output of a masked convolution at one position depends on a window of its input, all of
+    which but the position itself is already known. So each layer's input is kept, and the layer
+    computes one pixel (or one row) at a time. Layers without a window (1×1, activations) need
+    nothing kept.
 
-    x: the image (N, C, H, W), floats; who draws it writes into it
-    i, j: the row that is read now, and the column where the piece of it begins
-    kept: what a model itself wants to find again at the next place
+    x: the image (N, C, H, W), floats; whoever samples it writes the pixels into it
+    i, j: the current row, and the column where the current piece of it begins
+    kept: what a model itself wants to reuse at the next position
     """
 
     def __init__(self, x):
         self.x, self.i, self.j, self.kept = x, 0, 0, {}
-        self._layers = {}  # its input so far, with zeros around it, and the rows of its filters
+        self._layers = {}  # for each, its zero-padded input so far, and its filters' seen rows
 
     def conv2d(self, layer, x):
         """The layer's output for its input x (N, C, 1, w) at row i from column j on: (N, K, 1, w).
 
-        A product of windows and filters, without the rows below, which no filter sees. With
-        channels innermost in what is kept, the S·C numbers of a window's row lie together.
+        A product of windows and filters, without the rows below, which no filter sees. The kept
+        input has its channels innermost, so that the S·C numbers of a window's row lie together.
         """
         K, C, R, S = layer.weight.shape
         (N, _, H, W), w, rows = self.x.shape, x.shape[3], R // 2 + 1
@@ -134,8 +136,8 @@ class Scan:
         return transpose(y, (0, 2, 1)).reshape(N, K, 1, w)
 
     def drawn(self):
-        """The pixel at (i, j) is now final in `x`: layers of mask A, which read the image, see it
-        as it is."""
+        """Tell the layers of mask A, which read the image itself, that the pixel at (i, j) of `x`
+        is now final."""
         for layer, (seen, _) in self._layers.items():
             if layer.kind == "A":
                 self._write(layer, seen, self.pixel())

@@ -1,6 +1,6 @@
-"""What a model consists of. A model is any object: its tensors are found by walking its attributes,
-sequences and dicts. Tensors that require grad are parameters, others are buffers; plain arrays (a
-noise schedule) are neither, nor are results that have a history.
+"""The parameters and buffers of a model. A model is any object: its tensors are found by walking
+its attributes, sequences and dicts. Tensors that require grad are parameters, others are buffers;
+plain arrays (a noise schedule) are neither, nor are results that have a history.
 
 The keys are PyTorch's: ``encoder.0.weight``.
 """
@@ -29,7 +29,7 @@ def walk(model, prefix="", seen=None):
     seen.add(id(model))
     if isinstance(model, Tensor):
         if model.node:
-            return  # a result that somebody kept
+            return  # a result of an op, kept by somebody
         if prefix in seen:
             raise ValueError(f"two tensors of the model have the key {prefix!r}")
         seen.add(prefix)
@@ -45,7 +45,7 @@ def walk(model, prefix="", seen=None):
 
 
 def _slots(kind):
-    """The attributes that a class names in __slots__, as they are called outside of it."""
+    """The attributes that a class names in __slots__, private ones by their mangled names."""
     names = vars(kind).get("__slots__", ())
     names = [names] if isinstance(names, str) else names
     return [f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") else name
@@ -58,8 +58,8 @@ def parameters(model):
 
 
 def like(model):
-    """An array of the model, that of its first parameter: the model's dtype and device are this
-    one's. A model without parameters computes in float32 on the CPU."""
+    """The array of the model's first parameter, whose dtype and device are taken to be the model's.
+    A model without parameters computes in float32 on the CPU."""
     found = (t.data for _, t in walk(model) if isinstance(t, Tensor) and t.requires_grad)
     return next(found, np.empty(0, np.float32))
 
@@ -80,8 +80,8 @@ def state_dict(model):
 
 def load_state_dict(model, arrays):
     """Copy arrays into the model's tensors, in place. Strict: ValueError names every key that is
-    missing, unexpected, of another shape or of numbers that do not fit the model's dtype, and then
-    nothing has been changed."""
+    missing, unexpected, of another shape or of numbers that do not fit the model's dtype, and
+    nothing is changed in that case."""
     mine, fit = _tensors(model), {}
     wrong = [f"{key} is missing" for key in mine.keys() - arrays.keys()]
     wrong += [f"{key} is unexpected" for key in arrays.keys() - mine.keys()]
@@ -103,8 +103,8 @@ def load_state_dict(model, arrays):
 
 
 def save_arrays(path, arrays, metadata=None):
-    """Write arrays by name to a safetensors file: to a temporary name, then renamed, so that a file
-    of that name is always whole. `metadata` is a dict of strings."""
+    """Write named arrays to a safetensors file: under a temporary name, then renamed, so that a
+    file of the final name is always complete. `metadata` is a dict of strings."""
     from safetensors.numpy import save  # save_file makes files that only their owner can read
     path = Path(path)
     part = path.with_name(path.name + ".part")
@@ -116,7 +116,7 @@ def save_arrays(path, arrays, metadata=None):
 
 
 def load_arrays(path):
-    """The arrays and the metadata of a safetensors file. ValueError if it is not one, or cut short;
+    """The arrays and the metadata of a safetensors file. ValueError if it is not one, or truncated;
     the file is left as it is."""
     from safetensors import SafetensorError, safe_open
     if not Path(path).is_file():
@@ -124,9 +124,9 @@ def load_arrays(path):
     try:
         with safe_open(path, "numpy") as f:
             return {key: f.get_tensor(key) for key in f.keys()}, f.metadata() or {}
-    except (TypeError, AttributeError) as e:  # of kinds that safetensors does not find in NumPy
-        raise ValueError(f"{path} holds numbers that NumPy has not ({e}): save it as float32; it "
-                         "was left as it is") from e
+    except (TypeError, AttributeError) as e:  # dtypes that safetensors does not find in NumPy
+        raise ValueError(f"{path} holds a dtype that NumPy does not have ({e}): save it as "
+                         "float32; it was left as it is") from e
     except SafetensorError as e:
         raise ValueError(f"{path} is not a complete safetensors file ({e}): it may be cut short; "
                          "it was left as it is") from e
@@ -147,7 +147,7 @@ def load(model, path):
 
 
 def init(model, rng):
-    """Draw all weights of all layers again, in walk order. A layer's own `init` answers for the
+    """Draw all weights of all layers anew, in walk order. A layer's own `init` takes care of the
     layers inside it."""
     done = None
     for key, layer in walk(model):
@@ -175,7 +175,7 @@ def eval(model):
 
 @contextlib.contextmanager
 def evaluation(model):
-    """A context in which every layer is in evaluation mode; afterwards each is as it was."""
+    """A context in which every layer is in evaluation mode; afterwards each is in its old mode."""
     before = [(layer, layer.training) for _, layer in walk(model) if hasattr(layer, "training")]
     eval(model)
     try:
@@ -186,15 +186,15 @@ def evaluation(model):
 
 
 def astype(model, dtype):
-    """Convert the model's floating-point tensors, in place: float64 for checks."""
+    """Convert the model's floating-point tensors, in place, such as to float64 for checks."""
     for t in _tensors(model).values():
         if t.dtype.kind == "f":
             t.data, t.written = t.data.astype(dtype), None
-            write(t, lambda a: None)  # what was computed from it is stale
+            write(t, lambda a: None)  # marks what was computed from it as stale
 
 
 def to(model, device):
-    """Move all that a model, an optimiser or an EMA holds to "cuda" or back to "cpu", in place:
+    """Move everything a model, an optimiser or an EMA holds to "cuda" or back to "cpu", in place:
     tensors, and arrays in dicts (moments, averages). Plain arrays (noise schedules) stay: an op
     copies what it needs of them. ValueError for another device."""
     if device not in ("cpu", "cuda"):
@@ -207,7 +207,7 @@ def to(model, device):
     for _, part in walk(model):
         if isinstance(part, Tensor) and put(part.data) is not part.data:
             part.data, part.written = put(part.data), None
-            write(part, lambda a: None)  # what was computed from it elsewhere is stale
+            write(part, lambda a: None)  # marks what was computed from it elsewhere as stale
         elif isinstance(part, dict):
             part.update((key, put(a)) for key, a in part.items()
                         if isinstance(a, np.ndarray) or hasattr(a, "get") and hasattr(a, "dtype"))
@@ -215,7 +215,7 @@ def to(model, device):
 
 class EMA:
     """An exponential moving average of parameters, θ̄ ← d θ̄ + (1 − d) θ, with the warm-up
-    d = min(decay, (1 + t) / (10 + t)), so that the first values are soon forgotten.
+    d = min(decay, (1 + t) / (10 + t)), so that the initial values are soon forgotten.
 
     Call `update` after each step of the optimiser; ``with ema.applied():`` evaluates with the
     averages and puts the trained weights back afterwards.
@@ -232,7 +232,7 @@ class EMA:
         self.average = {key: p.data.copy() for key, p in params.items()}
 
     def update(self):
-        """Take in the parameters as they are now."""
+        """Take the current parameters into the average."""
         recording().uses(self) if recording() else self.place()
         self.t += 1
         t = self.t
@@ -244,13 +244,13 @@ class EMA:
                     [p.data for p in self.params.values()], d)
 
     def place(self):
-        """Put t, on a device, where a recorded update finds it: now (1,)."""
+        """On a device, store t where a recorded update reads it: now (1,)."""
         p = next(iter(self.params.values()))
         self.now = numbers_at(self.now, [self.t], p.data)
 
     @contextlib.contextmanager
     def applied(self):
-        """A context in which the parameters hold their averages."""
+        """A context in which the parameters hold their averages, not their trained values."""
         trained = {key: p.data.copy() for key, p in self.params.items()}
         self._put(self.average)
         try:

@@ -1,11 +1,12 @@
-"""Convolutions that look only up and to the left, and how to compute them pixel by pixel.
+"""Convolutions that see only what is above and to the left, and how to compute them pixel by pixel.
 
 An image is padded at the top and the left, so that the filter (R, S) of an output ends at the
-output's own row and, to the right, at its own column (`Right`) or the next (`Down`). Moving the
-image itself one row down, or one column to the right, then hides from an output its own pixel.
+output's own row and, to the right, at its own column (`Right`) or the next (`Down`). Shifting the
+image itself one row down, or one column to the right, then hides the output's own pixel from it.
 
-Each layer is called with the input x and with `at`, which says where: `Whole`, all of the image at
-once, or a `Place`, one row or pixel of it, when the others have been computed before.
+Each layer is called with the input x and with `at`, the part of the image that x is: `Whole`, all
+of the image at once, or a `Place`, one row or pixel of it, after the earlier ones have been
+computed.
 """
 
 from minigen.nn.layers import Conv2d
@@ -14,8 +15,8 @@ from minigen.tensor import tensor, xp
 
 
 class Shifted:
-    """A convolution that sees `size` = (R, S) pixels: the R rows up to the output's own, and of
-    columns the ones from `left` before to S − 1 − left after."""
+    """A convolution that sees `size` = (R, S) pixels: the R rows down to the output's own, and the
+    columns from `left` before its own to S − 1 − left after it."""
 
     def __init__(self, C, K, size, left, stride=1):
         R, S = size
@@ -31,7 +32,7 @@ def Right(C, K, S=2, stride=1): return Shifted(C, K, (2, S), S - 1, stride)
 
 
 class Whole:
-    """All of an image at once: what layers see of their inputs, and what they leave for others."""
+    """All of an image at once: the windows that layers see, and the results left for others."""
 
     def __init__(self):
         self.left = {}
@@ -45,9 +46,9 @@ class Whole:
 
 
 class Place:
-    """Row i of an image of `size`, or its pixel (i, j), places coming in order. What layers were
-    given at earlier places is kept in `layers`, so only what is new is computed: a pass through the
-    network for one pixel."""
+    """Row i of an image of `size`, or its pixel (i, j); places are visited in order. The inputs of
+    layers at earlier places are kept in `layers`, so that only what is new is computed: one pass
+    through the network per place computes a single row or pixel."""
 
     def __init__(self, layers, size, i, j=None):
         self.layers, self.size, self.i, self.j = layers, size, i, j
@@ -62,7 +63,7 @@ class Place:
         return tensor(seen[:, :, self.i:self.i + top + 1, j:j + left + right + width])
 
     def inside(self, stream, x):
-        """The half size: at even places, which others then share."""
+        """The stream at half the size: computed at even places, whose result the others reuse."""
         window = self.window(stream.halve, x)
         if self.i % 2 == 0 and (self.j or 0) % 2 == 0:
             i, j = self.i, self.j

@@ -1,12 +1,12 @@
-"""A block of a transformer (Vaswani et al. 2017), with its norms first (Radford et al. 2019)."""
+"""A pre-norm transformer block (Vaswani et al. 2017; the norms first as in Radford et al. 2019)."""
 
 from minigen.nn.layers import LayerNorm, Linear, MultiheadAttention, Sequential
 from minigen.ops import gelu
 
 
 class TransformerBlock:
-    """h + attention(LN(h)), then h + MLP(LN(h)): (N, T, D) → the same. `attn_mask` and `is_causal`
-    say which places see which, as in `MultiheadAttention`."""
+    """h + attention(LN(h)), then h + MLP(LN(h)): (N, T, D) → the same shape. `attn_mask` and
+    `is_causal` determine which positions attend to which, as in `MultiheadAttention`."""
 
     def __init__(self, D, heads, rng=None):
         self.norm_1, self.attention = LayerNorm(D), MultiheadAttention(D, heads, rng=rng)
@@ -18,13 +18,13 @@ class TransformerBlock:
         return h + self.mlp(self.norm_2(h))
 
     def go_on(self, h, past, is_causal=True):
-        """A block on places h (N, T, D) that stand after others, and the past of what follows, as
-        in `MultiheadAttention.go_on`."""
+        """The block applied to positions h (N, T, D) that follow those cached in `past`, and the
+        cache for the positions that follow them, as in `MultiheadAttention.go_on`."""
         a, past = self.attention.go_on(self.norm_1(h), past, is_causal)
         h = h + a
         return h + self.mlp(self.norm_2(h)), past
 
 
 def mlp(D, rng=None):
-    """Two layers, 4 D numbers between them: (..., D) → the same."""
+    """Two linear layers with GELU, 4 D numbers between them: (..., D) → the same shape."""
     return Sequential(Linear(D, 4 * D, rng=rng), gelu, Linear(4 * D, D, rng=rng))

@@ -1,8 +1,8 @@
-"""The U-Net (Ronneberger et al. 2015): an encoder and a decoder, joined at every resolution.
+"""The U-Net (Ronneberger et al. 2015): an encoder and a decoder, with a skip at each resolution.
 
-    d_ℓ = up(d_{ℓ+1}) ⊕ e_ℓ        (⊕: channels side by side)
+    d_ℓ = up(d_{ℓ+1}) ⊕ e_ℓ        (⊕: channel concatenation)
 
-On the way down the image loses its detail; each joint brings back what the encoder saw there.
+On the way down the image loses detail; each skip connection brings back what the encoder saw there.
 """
 
 import math
@@ -47,10 +47,10 @@ class UNet:
 
 
 # ---------------------------------------------------------------------------------- with time
-# An embedding e reaches the blocks through one silu for all of them.
+# The blocks take an embedding e to which silu has been applied, once for all of them.
 
 class AddTime:
-    """Time enters a block by addition, the same at every place: silu(GN(h + W e))."""
+    """Time enters a block by addition, the same at every position: silu(GN(h + W e))."""
 
     def __init__(self, channels, D, rng=None):
         self.norm = GroupNormSiLU(groups(channels), channels)
@@ -78,7 +78,7 @@ class AdaGN:
 
 class ResidualBlock:
     """x + conv(inject(conv(silu(GN(x))), e)): (N, C, H, W) → (N, K, H, W). `inject` is AddTime or
-    AdaGN. The last convolution starts at 0, and the block as the identity."""
+    AdaGN. The last convolution starts at 0, and so the block as its skip: the identity if C = K."""
 
     def __init__(self, C, K, D, inject=AdaGN, rng=None):
         self.norm = GroupNormSiLU(groups(C), C)
@@ -93,7 +93,7 @@ class ResidualBlock:
 
 
 class SelfAttention2d:
-    """x + attention of every place to every place: (N, C, H, W) → the same."""
+    """x + attention of every position to every position: (N, C, H, W) → the same shape."""
 
     def __init__(self, channels, heads=1, rng=None):
         self.norm = GroupNorm(groups(channels), channels)
@@ -107,10 +107,12 @@ class SelfAttention2d:
 
 
 class DenseMixing:
-    """x + C₂ W₂ silu(W₁ C₁ GN(x) + W e): from every place to every place, with a weight for each
-    pair, where a convolution has one for each distance: (N, C, H, W) → the same, H×W = `size`.
+    """x + C₂ W₂ silu(W₁ C₁ GN(x) + W e): from every position to every position, with weights for
+    each pair, where a convolution has them for each offset: (N, C, H, W) → the same shape, with
+    H×W = `size`.
 
-    C₁, C₂: 1×1 convolutions to `channels` and back, C₂ from 0; W₁, W₂: to d_h numbers and back
+    C₁, C₂: 1×1 convolutions to `channels` and back, C₂ initially 0; W₁, W₂: linear layers to d_h
+    numbers and back
     """
 
     def __init__(self, C, size, D, channels=32, d_h=1024, rng=None):
@@ -127,7 +129,7 @@ class DenseMixing:
 
 
 class ZeroConv2d(Conv2d):
-    """A convolution that starts at 0."""
+    """A convolution whose initial weight and bias are 0."""
 
     def init(self, rng):
         initializers.constant(self.weight, 0)
@@ -135,15 +137,15 @@ class ZeroConv2d(Conv2d):
 
 
 class TimeUNet:
-    """The U-Net of diffusion models (Ho et al. 2020): residual blocks that are told the time,
-    self-attention at the lowest resolution, and channels side by side at each joint. Images
+    """The U-Net of diffusion models (Ho et al. 2020): residual blocks conditioned on the time,
+    self-attention at the lowest resolution, and skip connections by channel concatenation. Images
     (N, C, H, W) and embeddings e (N, D) → (N, out_channels, H, W); H and W divisible by
     `factor` = 2^(len(widths) − 1).
 
-    widths: the channels at each resolution; blocks: residual blocks at each, down and up again;
-    mix: what the lowest resolution goes through after the attention, mix(h, e, *given), if anything
+    widths: the channels at each resolution; blocks: residual blocks at each, on either way;
+    mix: an optional layer at the lowest resolution after the attention, mix(h, e, *given)
 
-    Differs from the paper: one joint for each resolution, not for each block, which halves the
+    Differs from the paper: one skip connection per resolution, not per block, which halves the
     work.
     """
 
@@ -189,9 +191,9 @@ class TimeUNet:
 
 
 class Folded:
-    """A TimeUNet that sees each 2×2 pixels as one place, with four times the channels: images
-    (N, C, H, W) and embeddings e (N, D) → (N, C, H, W), for a `unet` of 4C channels, which gets
-    all else that is given. Of all resolutions the upper one costs most, and is left out."""
+    """A TimeUNet that sees each 2×2 pixels as one position, with four times the channels: images
+    (N, C, H, W) and embeddings e (N, D) → (N, C, H, W), for a `unet` of 4C channels, which also
+    gets all further arguments. The full resolution, the most expensive, is left out."""
 
     def __init__(self, unet):
         self.unet = unet
@@ -207,5 +209,5 @@ class Folded:
 
 
 def groups(channels):
-    """How many groups a group normalisation has: at most 8, and a divisor."""
+    """The number of groups of a group normalisation: gcd(channels, 8), so at most 8."""
     return math.gcd(channels, 8)

@@ -1,1 +1,1 @@
-"""The classifier of digits by which generated images are measured."""
+"""A classifier of digits, with which generated images are evaluated."""

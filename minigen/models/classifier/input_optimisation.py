@@ -1,21 +1,21 @@
-"""Optimising the input of a network whose weights stay as they are.
+"""Optimising the input of a network whose weights are frozen.
 
-    x* = argmax_x log p(y_wrong | x)                  a digit that is taken for another
-    from the mean image and a little noise, up p(y | x) until it is 99.99%       fooling images
+    x* = argmax_x log p(y_wrong | x)                  a digit that is classified as another
+    from the mean image plus noise, ascend p(y | x) until it is 99.99%           fooling images
     argmin_x ‖Φ(x) − Φ(x_0)‖² + λ R_V^β(x)            what a layer Φ keeps of an image x_0
-    max_x ‖Φ(x)‖²                                     DeepDream: what a layer sees, made stronger
+    max_x ‖Φ(x)‖²                                     DeepDream: amplifies what a layer detects
 
     R_V^β(x) = Σ_{i,j} ((x_{i,j+1} − x_{ij})² + (x_{i+1,j} − x_{ij})²)^{β/2}     total variation
 
 Szegedy et al. 2014; Nguyen, Yosinski & Clune 2015; Mahendran & Vedaldi 2015; Mordvintsev, Olah &
-Tyka 2015. That so little suffices is no depth of the network: a linear one does the same,
+Tyka 2015. That so small a change suffices is not due to the depth of the network: for a linear one,
 
     wᵀ(x + d) + b = wᵀx + b + wᵀd
 
-with d = ε sign(w): no pixel changes by more than ε, and wᵀd = ε ‖w‖₁ grows with their number
-(Goodfellow, Shlens & Szegedy 2015).
+and with d = ε sign(w) no pixel changes by more than ε, but wᵀd = ε ‖w‖₁ grows with the number of
+pixels (Goodfellow, Shlens & Szegedy 2015).
 
-Images are (N, C, H, W) in [0, 1]. A network gives logits (N, classes).
+Images are (N, C, H, W) in [0, 1]. A network returns logits (N, classes).
 """
 
 import numpy as np
@@ -25,8 +25,8 @@ from minigen.tensor import xp
 
 
 def ascend(objective, x, steps, size):
-    """An iterator of `steps` images on the way up objective(x), a scalar: tensors like x. In a step
-    an image's pixel moves by at most `size`, and stays in [0, 1]."""
+    """Gradient ascent on objective(x), a scalar: an iterator of `steps` tensors like x. In each
+    step no pixel moves by more than `size`, and all stay in [0, 1]."""
     x = tensor(x, requires_grad=True)
     for _ in range(steps):
         g = grad(objective(x), x).data
@@ -37,14 +37,14 @@ def ascend(objective, x, steps, size):
 
 
 def log_p(net, y):
-    """The objective log p(y | x), with a label for each image, summed: x* is taken for y, which is
-    wrong if one likes."""
+    """The objective log p(y | x), with a label for each image, summed: x* is classified as y, which
+    may be a wrong label."""
     return lambda x: -sum(cross_entropy(net(x), y, reduction="none"))  # eq: adv-targeted-input-opt
 
 
 def fool(net, mean, y, rng, sure=0.9999, size=0.02, noise=0.02, most=2000):
-    """Images that the network takes for labels y (N,), though nobody else would: from the mean
-    image (C, H, W) and a little noise up p(y | x), until it is `sure` of all. Gives x, p(y | x).
+    """Images that the network classifies as y (N,), though no person would, and p(y | x): gradient
+    ascent from the mean image (C, H, W) plus a little noise, until p(y | x) ≥ `sure` for all.
 
     Raises RuntimeError if `most` steps do not suffice."""
     p, shape = np.zeros(len(y)), (len(y), *mean.shape)
@@ -58,20 +58,20 @@ def fool(net, mean, y, rng, sure=0.9999, size=0.02, noise=0.02, most=2000):
 
 
 def fast_gradient_sign(net, x, y, eps):
-    """x + ε sign(∂/∂x −log p(y | x)): the worst that a change of ε to each pixel can do to a
-    network that is linear and has two classes. With more of them −log p bends, and it is the worst
-    of small changes only."""
+    """x + ε sign(∂/∂x −log p(y | x)): the worst that changes of ε per pixel can do to a network
+    that is linear and has two classes. With more classes −log p bends, and this is only the worst
+    of small changes."""
     x = tensor(x, requires_grad=True)
     return (x.numpy() + worst(grad(-log_p(net, y)(x), x).numpy(), float(eps))).clip(0, 1)
 
 
 def worst(w, eps):
-    """The d with |d_i| ≤ ε that moves wᵀd most."""
+    """The d with |d_i| ≤ ε that maximises wᵀd."""
     return eps * np.sign(w)
 
 
 def change(w, d):
-    """By how much the score wᵀx + b changes if x becomes x + d: wᵀd, whatever x is."""
+    """The change of the score wᵀx + b if x becomes x + d: wᵀd, whatever x is."""
     return (w * d).sum()  # eq: adv-linear-argument
 
 
@@ -79,7 +79,7 @@ def change(w, d):
 
 def total_variation(x, beta=1.0):
     """R_V^β of images (N, C, H, W), summed over images and channels. Where a pixel equals both of
-    its neighbours the derivative, infinite for β < 1 and undefined for β = 1, counts as 0."""
+    its neighbours, the derivative, infinite for β < 1 and undefined for β = 1, is taken as 0."""
     here = x[:, :, :-1, :-1]
     s = square(x[:, :, :-1, 1:] - here) + square(x[:, :, 1:, :-1] - here)
     return sum(where(s > 0, power(where(s > 0, s, 1), beta / 2), 0))  # eq: tv-discrete
@@ -96,12 +96,12 @@ def total_variation_of(f, beta=1.0, n=200):
 
 
 def inversion(phi, x_0, lam, beta=1.0):
-    """The objective whose maximum looks to a layer Φ like x_0 and varies little."""
+    """The objective whose maximiser looks like x_0 to a layer Φ and varies little."""
     target = phi(tensor(x_0)).detach()
     return lambda x: -(sum(square(phi(x) - target))
                        + lam * total_variation(x, beta))  # eq: feature-inversion-tv
 
 
 def dream(phi):
-    """The objective of DeepDream: whatever a layer Φ sees."""
+    """The objective of DeepDream: ‖Φ(x)‖² of a layer Φ, whatever it detects."""
     return lambda x: sum(square(phi(x)))  # eq: deepdream

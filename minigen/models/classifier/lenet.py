@@ -1,13 +1,13 @@
-"""LeNet: two convolutions, two poolings and two linear layers name a digit (LeCun et al. 1998).
+"""LeNet: two convolutions, two poolings and two linear layers classify a digit (LeCun et al. 1998).
 
     h = f(x)                        p(y | x) = softmax(W h + b)
     loss: −log p(y | x), averaged over a batch
 
-f's 64 numbers are the features of the Fréchet distance, p(y | x) is what the Inception Score looks
-at: see `minigen.ruler`.
+The 64 numbers of f(x) are the features of the Fréchet distance; the Inception Score is computed
+from p(y | x): see `minigen.ruler`.
 
 Differs from the paper: max-pooling and ReLU, which came later; 16 and 32 channels in place of 6 and
-16; one linear layer less; softmax in place of distances to drawn digits.
+16; one linear layer fewer; softmax in place of distances to drawn digits.
 """
 
 from minigen import cross_entropy, max_pool2d, nn, relu, softmax
@@ -30,7 +30,7 @@ class LeNet:
         self.head = nn.Linear(FEATURES, classes, rng=rng)
 
     def features(self, x):
-        """h = f(x), what the last layer sees: (N, FEATURES)."""
+        """h = f(x), the input of the last layer: (N, FEATURES)."""
         if x.ndim != 4 or x.shape[1:] != (1, 28, 28):
             raise ValueError(f"LeNet: images are {x.shape}, expected (N, 1, 28, 28)")
         return self.body(x)

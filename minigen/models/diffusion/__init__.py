@@ -1,1 +1,1 @@
-"""Diffusion models: add noise step by step, and learn to take it away."""
+"""Diffusion models: add noise step by step, and learn to remove it."""

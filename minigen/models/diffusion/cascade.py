@@ -1,12 +1,14 @@
-"""Cascaded diffusion (Ho et al. 2021): a small image is drawn first, and each further model
-enlarges what the one before drew.
+"""Cascaded diffusion (Ho et al. 2021): a small image is sampled first, and each further model
+upsamples the output of the model before it.
 
     64 → 256 (GLIDE)        64 → 256 → 1024 (DALL·E 2, Imagen)
 
-The first is a DDPM, the others are SR3's (super_resolution.py). These learnt from true small images
-y, and are given drawn ones, which have faults. Noise conditioning augmentation: y is spoilt a
-little, in training as in sampling, so that the next model does not trust it to the last detail, and
-draws anew what has drowned. It is told how much, s, drawn anew each time in training:
+The first model is a DDPM, the others are SR3 models (super_resolution.py). They were trained on
+true small images y, but when sampling they are given generated ones, which have flaws. Noise
+conditioning augmentation: y is corrupted with a little noise, in training as in sampling, so that
+the next model does not trust its finest details and generates anew those that the noise has
+drowned. The model is given the number s of noise steps, in training a new random one for each
+image:
 
     ε_θ(x_t, t; ỹ, s),    ỹ = √ᾱ_s y + √(1 − ᾱ_s) ε        e = TimeEmbedding(t) + TimeEmbedding(s)
 """
@@ -20,14 +22,14 @@ from minigen.models.diffusion.super_resolution import Enlarger, beside, super_re
 
 
 def spoilt(y, s, schedule, rng):
-    """What an AugmentedEnlarger is given: ỹ, small images y (N, C, h, w) after s steps of noise,
-    and s (N,). ValueError for an s, (N,) or one for all, that is not one of 1 … T."""
+    """The conditioning of an AugmentedEnlarger: ỹ, the small images y (N, C, h, w) after s steps of
+    noise, and s (N,). ValueError for an s, (N,) or one for all, that is not one of 1 … T."""
     s = np.broadcast_to(s, len(y))
     return Forward(schedule).q_sample(y, s, noise(rng, y)), s  # eq: noise-cond-augmentation
 
 
 class AugmentedEnlarger(Enlarger):
-    """An Enlarger that is told by how much its small images are spoilt."""
+    """An Enlarger that is also given the number of noise steps s of its small images."""
 
     def __init__(self, unet, embed, D, rng=None):
         super().__init__(unet, embed)
@@ -40,15 +42,15 @@ class AugmentedEnlarger(Enlarger):
 
 
 def augmented(shape, widths=(32, 64, 64), D=128, rng=None):
-    """An AugmentedEnlarger to images of `shape` (C, H, W): see `super_resolution`."""
+    """An AugmentedEnlarger for large images of `shape` (C, H, W): see `super_resolution`."""
     net = super_resolution(shape, widths, D, rng)
     return AugmentedEnlarger(net.unet, net.embed, D, rng)
 
 
 class Cascade:
-    """`base` draws images of `shape` (C, H, W), and each of the `enlargers`, DDPMs of
-    AugmentedEnlargers, images whose sides are `factor` times as long as before. `schedule` is that
-    by which images were spoilt in training.
+    """`base` samples images of `shape` (C, H, W), and each of the `enlargers`, DDPMs of
+    AugmentedEnlargers, images whose sides are `factor` times as long as before. `schedule` is the
+    one that added noise to the small images in training.
     """
 
     def __init__(self, shape, base, enlargers, schedule, factor=4):
@@ -56,8 +58,8 @@ class Cascade:
         self.schedule, self.factor = schedule, factor
 
     def sample(self, n, rng, s=1, threshold=None):
-        """n images, as all models drew them: a list, from the smallest to the largest. Each is
-        spoilt by s steps of noise before it is enlarged."""
+        """n images at every resolution: a list with each model's samples, from the smallest to the
+        largest. Each sample is noised by s steps before it is enlarged."""
         C, H, W = self.shape
         images = [self.base.sample(n, self.shape, rng, threshold=threshold)]
         for k, enlarger in enumerate(self.enlargers, 1):

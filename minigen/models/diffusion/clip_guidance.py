@@ -1,14 +1,16 @@
-"""Guidance by CLIP: draw images that fit a text (Nichol et al. 2021, GLIDE).
+"""CLIP guidance: sample images that fit a text (Nichol et al. 2021, GLIDE).
 
     ∇ [log p(x_t | c) + ω log p(c | x_t)]  becomes  ∇ [log p(x_t | c) + ω f(x_t)·g(c)]
 
     as noise:  ε̃ = ε_θ(x_t, c) − ω √(1 − ᾱ_t) ∇ f(x_t)·g(c)
 
-f·g / τ tends to log p(c | x_t) − log p(c) + a constant (optimal_critic.py), and of these only the
-first depends on x_t: CLIP stands in for the classifier of guidance.py, with a weight of ω τ.
+In training f·g / τ tends to log p(c | x_t) − log p(c) + a constant (optimal_critic.py), of which
+only the first term depends on x_t: CLIP stands in for the classifier of guidance.py, with a weight
+of ω τ.
 
-f must be able to read x_t, or its gradient there means nothing. A noisy CLIP's image encoder is a
-`NoisyClassifier`, with codes in place of logits, which is told the time: f(x_t, t).
+f must have been trained on noisy images x_t, or its gradient there is meaningless. The image
+encoder of such a noisy CLIP is a `NoisyClassifier` with codes in place of logits; it is given the
+time: f(x_t, t).
 """
 
 import numpy as np
@@ -21,9 +23,9 @@ from minigen.tensor import track
 
 
 class CLIPGuided:
-    """ε̃ with weight ω ≥ 0 from a network `net`, called with x_t, t and texts c (which it may leave
-    unread), and a noisy `clip`, which must not mix the images of a batch. `schedule` is that of
-    training."""
+    """ε̃ with weight ω ≥ 0 from a network `net`, called with x_t, t and texts c (which it may
+    ignore), and a noisy `clip`, which must not mix the images of a batch. `schedule` is the one
+    used in training."""
 
     def __init__(self, net, clip, schedule, omega):
         self.net, self.clip, self.schedule, self.omega = net, clip, schedule, weight(omega)
@@ -35,7 +37,7 @@ class CLIPGuided:
 
 
 def fit_slope(clip, x_t, t, c):
-    """∇ f(x_t)·g(c), of the shape of x_t (N, ...), for a text c for each image, or one for all."""
+    """∇ f(x_t)·g(c), of the shape of x_t (N, ...), for one text c per image, or one for all."""
     one_each(x_t, c)
     with track(True):
         x = tensor(x_t, requires_grad=True)
@@ -43,6 +45,6 @@ def fit_slope(clip, x_t, t, c):
 
 
 def noisy_loss(clip, ddpm, x_0, c, rng):
-    """CLIP's loss and its parts on images x_0 with texts c, noised as a step of `ddpm` does."""
+    """CLIP's loss and its parts on images x_0, noised as in training `ddpm`, with texts c."""
     x_t, t = noised(ddpm, x_0, rng)
     return clip.loss(x_t, c, t)

@@ -1,8 +1,8 @@
-"""Diffusion of images of a class: the network is told the label, or that there is none.
+"""Class-conditional diffusion: the network is given the label, or told that there is none.
 
     e = TimeEmbedding(t) + Embedding(y),    y = 0 … K − 1, and y = K for no label, ∅
 
-The label goes wherever the time goes, so the U-Net is the same.
+The label enters wherever the time does, so the U-Net is unchanged.
 """
 
 from minigen import nn
@@ -10,7 +10,7 @@ from minigen.models.diffusion.denoiser import Denoiser, denoiser
 
 
 class ConditionalDenoiser(Denoiser):
-    """A Denoiser of `classes` labels; `embed` gives (N, D)."""
+    """A Denoiser conditioned on one of `classes` labels; `embed` returns (N, D)."""
 
     def __init__(self, unet, embed, classes, D, rng=None):
         super().__init__(unet, embed)

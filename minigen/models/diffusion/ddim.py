@@ -1,13 +1,14 @@
-"""Denoising diffusion implicit models (Song, Meng & Ermon 2021): another way back for a DDPM.
+"""Denoising diffusion implicit models (Song, Meng & Ermon 2021): another reverse process.
 
-The network was taught q(x_t | x_0) only, and many chains have these marginals. One for each η:
+The network of a DDPM is trained on q(x_t | x_0) only, and many processes have these marginals, one
+for each η:
 
     q_η(x_{t−1} | x_t, x_0) = N(√ᾱ_{t−1} x_0 + √(1 − ᾱ_{t−1} − σ_t²) ε, σ_t² I)
     ε = (x_t − √ᾱ_t x_0) / √(1 − ᾱ_t)        σ_t² = η² β̃_t
 
-with x̂_0 in the place of x_0. η = 1 is the DDPM's posterior. η = 0 adds no noise: the way from x_T
-to x_0 is a differential equation, solved in Euler steps, of which few are needed, and it can be
-gone in both directions. Fewer steps are a `respaced` schedule, here as there.
+with x̂_0 in place of x_0. η = 1 is the DDPM's posterior. η = 0 adds no noise: the path from x_T to
+x_0 then follows a differential equation, solved in Euler steps, of which few are needed, and it can
+be followed in both directions. As for a DDPM, a `respaced` schedule takes fewer steps.
 """
 
 import numpy as np
@@ -19,7 +20,7 @@ from minigen.models.diffusion.schedule import log0
 
 
 class DDIM(DDPM):
-    """A DDPM, already trained, whose reverse process is q_η with the network's x̂_0.
+    """A trained DDPM whose reverse process is q_η with the network's x̂_0.
 
     Raises ValueError for an η outside [0, 1].
     """
@@ -27,11 +28,11 @@ class DDIM(DDPM):
     def __init__(self, net, schedule, eta=0.0):
         super().__init__(net, schedule)
         if not 0 <= eta <= 1:
-            raise ValueError(f"ddim: η goes from 0, no noise, to 1, that of DDPM; got {eta}")
+            raise ValueError(f"ddim: η goes from 0 (no noise) to 1 (the noise of DDPM), got {eta}")
         self.sigma2 = eta ** 2 * schedule.beta_tilde
 
     def q_eta(self, x_t, x_0, t):
-        """q_η(x_{t−1} | x_t, x_0): a `Normal`; all of it is at its mean if η = 0 or t = 1."""
+        """q_η(x_{t−1} | x_t, x_0): a `Normal`; all its mass is at its mean if η = 0 or t = 1."""
         s, at = self.schedule, self.schedule.at
         eps = self.noise_in(x_t, t, x_0)
         a = at(np.sqrt(s.alpha_bar_before), t, x_t)
@@ -55,13 +56,12 @@ class DDIM(DDPM):
         return x
 
     def encode(self, x_0, *given, rounds=3):
-        """The noise x_T from which `decode` comes to the images x_0 (N, ...). ValueError unless
-        η = 0.
+        """The noise x_T that `decode` maps to the images x_0 (N, ...). ValueError unless η = 0.
 
-        A step back is x_{t−1} = a x_t + b ε_θ(x_t, t). It is solved for x_t by `rounds` times
-        asking the network at the last guess, of which x_{t−1} is the first. That comes nearer as
-        long as |b/a| ‖∂ε_θ/∂x_t‖ < 1: with few, large steps some images are not found again.
-        ValueError unless `rounds` ≥ 1.
+        A reverse step is x_{t−1} = a x_t + b ε_θ(x_t, t). It is solved for x_t by fixed-point
+        iteration: `rounds` times the network is evaluated at the latest guess, the first being
+        x_{t−1}. This converges if |b/a| ‖∂ε_θ/∂x_t‖ < 1: with few, large steps some images are not
+        recovered. ValueError unless `rounds` ≥ 1.
         """
         self._check_noiseless()
         if rounds < 1:
@@ -79,5 +79,5 @@ class DDIM(DDPM):
 
     def _check_noiseless(self):
         if self.sigma2.any():
-            raise ValueError("ddim: encode and decode are each other's inverse where no noise is "
-                             "added: make a DDIM(net, schedule) with eta=0")
+            raise ValueError("ddim: encode and decode are inverse to each other only if no noise "
+                             "is added: make a DDIM(net, schedule) with eta=0")

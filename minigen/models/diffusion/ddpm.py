@@ -1,7 +1,7 @@
 """Denoising diffusion probabilistic models (Ho, Jain & Abbeel 2020).
 
 The forward process q adds noise to an image in T small steps; it is fixed (forward.py). The reverse
-process is learnt, through a network ε_θ that tells the noise in x_t:
+process is learnt, through a network ε_θ that predicts the noise in x_t:
 
     p(x_T) = N(0, I)        p_θ(x_{t−1} | x_t) = N(μ_θ(x_t, t), σ_t² I),  σ_t² = β_t
     μ_θ(x_t, t) = 1/√α_t (x_t − (1 − α_t) / √(1 − ᾱ_t) ε_θ(x_t, t))
@@ -24,9 +24,10 @@ from minigen.tensor import xp
 
 
 class DDPM(Forward):
-    """`net(x_t, t, *given)` estimates the noise in images x_t (N, C, H, W) at integers t (N,);
+    """`net(x_t, t, *given)` predicts the noise in images x_t (N, C, H, W) at integers t (N,);
     `schedule` is a Schedule; `sigma2` (T + 1,), the variances σ_t² of the reverse steps, is β
-    unless given: on few steps `schedule.beta_tilde`, the other bound on them, is better.
+    unless given: with few steps `schedule.beta_tilde`, the other bound on the best variances, is
+    better.
 
     Images and t are as in `Forward`. A `threshold` is a function that corrects an estimate of x_0.
     """
@@ -39,10 +40,10 @@ class DDPM(Forward):
     # ------------------------------------------------------------------ training
 
     def loss(self, x_0, rng, *given, weight=None, norm=square):
-        """L_simple of images x_0 (N, C, H, W), a mean over pixels too, and its parts (none). A
-        training step (Algorithm 1) is this and a step of the optimiser down its gradient.
+        """L_simple of images x_0 (N, C, H, W), averaged over pixels too, and its parts (none). A
+        training step (Algorithm 1) is this loss, then a step of the optimiser down its gradient.
 
-        weight: w_t (T + 1,), a factor for each t; norm: what is averaged of each error
+        weight: w_t (T + 1,), a factor for each t; norm: the function of the error that is averaged
         """
         x_0, s = tensor(x_0), self.schedule
         t = rng.integers(1, s.T + 1, len(x_0))
@@ -53,8 +54,8 @@ class DDPM(Forward):
         return mean(error), {}  # eq: ddpm-loss-simple, ddpm-algorithm-1
 
     def eps(self, x_t, t, *given, threshold=None):
-        """ε_θ(x_t, t), the noise that the network sees in x_t. With a `threshold`, the noise that
-        leaves the corrected estimate of x_0."""
+        """ε_θ(x_t, t), the predicted noise in x_t. With a `threshold`, the noise that corresponds
+        to the corrected estimate of x_0."""
         x_t = tensor(x_t)
         eps = as_noise(self.output(x_t, t, *given), x_t)
         if threshold is None:
@@ -62,7 +63,7 @@ class DDPM(Forward):
         return self.noise_in(x_t, t, threshold(self.predict_x0(x_t, t, eps)))
 
     def output(self, x_t, t, *given):
-        """What the network says of x_t, a tensor."""
+        """The network's raw output for x_t, a tensor."""
         s, t = self.schedule, self.schedule.check(t)
         return self.net(x_t, s.pick(s.times, xp(t).broadcast_to(t, len(x_t))), *given)
 
@@ -77,12 +78,12 @@ class DDPM(Forward):
         return Normal(mu, at(log0(self.sigma2), t, x_t))  # eq: ddpm-reverse-model
 
     def step(self, x_t, t, rng, *given, threshold=None):
-        """x_{t−1}: a draw, and at t = 1 the mean."""
+        """x_{t−1}: a sample of p_θ(x_{t−1} | x_t), or at t = 1 its mean."""
         p = self.p(x_t, t, *given, threshold=threshold)
         return p.sample(rng) if t > 1 else p.mean  # eq: ddpm-algorithm-2
 
     def chain(self, x_T, rng, *given, threshold=None):
-        """Algorithm 2 from x_T on: yields (t, x_t) for t = T − 1 … 0."""
+        """Algorithm 2, starting from x_T: yields (t, x_t) for t = T − 1 … 0."""
         x = tensor(x_T)
         for t in range(self.schedule.T, 0, -1):
             with no_grad():
@@ -92,7 +93,7 @@ class DDPM(Forward):
     def sample(self, n, shape, rng, *given, threshold=None, keep=None):
         """n images of `shape` (C, H, W), by Algorithm 2.
 
-        keep: called with (t, x_t) for t = T … 0, so that the way can be seen
+        keep: called with (t, x_t) for t = T … 0, to follow the reverse process
         """
         weight = nn.like(self.net)
         x_T = noise(rng, xp(weight).empty((n, *shape), weight.dtype))
@@ -105,13 +106,14 @@ class DDPM(Forward):
     # ------------------------------------------------------------------ the likelihood
 
     def bound(self, x_0, rng, *given, draws=8):
-        """An upper bound on −log p_θ(x_0), nats per image (N,), untracked, and its parts (N,).
-        x_0 are bytes in [−1, 1]; p_θ(x_0 | x_1) is the normal's probability of their levels.
+        """An upper bound on −log p_θ(x_0), nats per image (N,), untracked, and its parts (N,). x_0
+        are bytes scaled to [−1, 1]; p_θ(x_0 | x_1) is the probability of their levels under the
+        normal.
 
-        L_T is exact, L_0 takes one draw of x_1, and the sum over t = 2 … T between them is
-        estimated from `draws` values of t for each image, one from each of as many equal parts.
-        Where σ_1² = 0 (β̃_1 is), σ_2² takes its place. ValueError if another σ_t² is 0, and for
-        no draws.
+        L_T is exact, L_0 uses one sample of x_1, and the sum over t = 2 … T between them is
+        estimated from `draws` values of t per image, one from each of `draws` equal parts of the
+        range. If σ_1² = 0 (as β̃_1 is), σ_2² takes its place. ValueError if another σ_t² is 0, and
+        unless `draws` ≥ 1.
         """
         s, x_0 = self.schedule, tensor(x_0)
         if not self.sigma2[min(2, s.T):].all():
@@ -138,9 +140,9 @@ class DDPM(Forward):
 
 
 def as_noise(eps, x_t):
-    """What a network said of x_t, which must be noise of its shape."""
+    """A network's output for x_t, which must be noise of the shape of x_t. ValueError otherwise."""
     if eps.shape != x_t.shape:
         raise ValueError(f"ddpm: the network gives {eps.shape} for images x_t {x_t.shape}, "
-                         "expected noise of their shape (one that gives variances too is "
-                         "ImprovedDDPM's)")
+                         "expected noise of their shape (a network that gives variances too is "
+                         "for ImprovedDDPM)")
     return eps

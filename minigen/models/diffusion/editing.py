@@ -1,22 +1,23 @@
-"""Two ways to tell a DDPM, which was taught nothing of it, what its images are to look like.
+"""Two ways to control what a DDPM generates, although it was not trained for it.
 
 SDEdit (Meng et al. 2022): a crude drawing y becomes an image. Noise drowns details first
-(frequency.py), so what is crude is gone after some steps, and the way back has other details:
+(frequency.py), so the crude ones are gone after some steps, and the reverse process adds others:
 
     x_{t_0} ~ q(x_{t_0} | y),        x_{t−1} ~ p_θ(x_{t−1} | x_t) from there on
 
-The larger t_0, the more they look like images, and the less like y.
+The larger t_0, the more the results look like images, and the less like y.
 
-ILVR (Choi et al. 2021): from afar an image is to be like y. At every step the low frequencies of
-what is drawn become those of y, with as much noise:
+ILVR (Choi et al. 2021): the image is to look like y from afar. At every step the low frequencies of
+the sample are replaced by those of y, noised to the same level:
 
     x′ ~ p_θ(x_{t−1} | x_t),    y_{t−1} ~ q(y_{t−1} | y),    x_{t−1} = φ(y_{t−1}) + x′ − φ(x′)
 
-φ takes the mean of n×n pixels each, and gives it to all of them; so φ(φ(x)) = φ(x), and at last
-φ(x_0) = φ(y). The larger n, the more is left to be drawn.
+φ replaces the pixels of each n×n square by their mean; so φ(φ(x)) = φ(x), and at the end
+φ(x_0) = φ(y). The larger n, the more is left to the model.
 
-Differs from the papers: SDEdit's is DDPM's chain, there a stochastic differential equation's, and
-all of a drawing may change; φ is bicubic there, and need not act at all steps.
+Differs from the papers: SDEdit uses DDPM's chain, where the paper solves a stochastic differential
+equation, and all of a drawing may change; in the paper φ is bicubic and need not be applied at
+every step.
 """
 
 from minigen import avg_pool2d, interpolate, no_grad, tensor
@@ -24,7 +25,7 @@ from minigen.models.diffusion.ddpm import DDPM
 
 
 def sdedit(ddpm, y, t_0, rng, *given, threshold=None):
-    """Images (N, C, H, W), one for each crude drawing y in [−1, 1], by a trained DDPM. ValueError
+    """Images (N, C, H, W), one for each crude drawing y in [−1, 1], from a trained DDPM. ValueError
     unless t_0 is one of 1 … T."""
     with no_grad():
         x = ddpm.q(y, t_0).sample(rng)
@@ -34,16 +35,16 @@ def sdedit(ddpm, y, t_0, rng, *given, threshold=None):
 
 
 def low(x, n):
-    """φ of images (N, C, H, W), whose sides n divides. ValueError for others."""
+    """φ of images (N, C, H, W) whose sides are divisible by n. ValueError for others."""
     if x.shape[2] % n or x.shape[3] % n:
-        raise ValueError(f"ILVR: n = {n} divides not both sides of images {x.shape}")
+        raise ValueError(f"ILVR: n = {n} does not divide both sides of images {x.shape}")
     return interpolate(avg_pool2d(x, n), size=x.shape[2:])
 
 
 class ILVR(DDPM):
-    """A DDPM, already trained, whose samples are as many as the images y (N, C, H, W) in [−1, 1],
-    and like them from afar: φ(x_0) = φ(y). `threshold` comes before that. n: the side of φ's
-    squares, in pixels. ValueError unless n divides the images' sides."""
+    """A trained DDPM with one sample for each reference image y (N, C, H, W) in [−1, 1], which
+    looks like y from afar: φ(x_0) = φ(y). A `threshold` is applied before this replacement. n: the
+    side of φ's squares, in pixels. ValueError unless n divides the images' sides."""
 
     def __init__(self, net, schedule, y, n, sigma2=None):
         super().__init__(net, schedule, sigma2)
@@ -51,7 +52,7 @@ class ILVR(DDPM):
         low(self.y, n)  # an n that does not divide is refused here, not at the first step
 
     def step(self, x_t, t, rng, *given, threshold=None):
-        """As in `DDPM`. ValueError unless there are as many x_t as y."""
+        """As in `DDPM`. ValueError unless x_t has the shape of y."""
         if x_t.shape != self.y.shape:
             raise ValueError(f"ILVR: images x_t are {x_t.shape}, the references {self.y.shape}")
         x = super().step(x_t, t, rng, *given, threshold=threshold)

@@ -1,4 +1,4 @@
-"""The diffusion of a known, finite set of images, which can be reversed without learning.
+"""Diffusion of a known, finite set of images, which can be reversed exactly, without learning.
 
     q(x_0): one of K points, all equally probable
 
@@ -6,8 +6,8 @@
     q(x_{t−1} | x_t) = q(x_{t−1}) q(x_t | x_{t−1}) / q(x_t)
                      = Σ_k p(k | x_t) q(x_{t−1} | x_t, x_0 = x^k)
 
-The sum needs all the data, at every step: this is what p_θ stands in for, and a model that followed
-it to the letter would draw nothing but its training set.
+The sum needs all the data at every step. p_θ takes its place, and a model that matched it exactly
+would generate nothing but its training set.
 """
 
 import math
@@ -18,7 +18,7 @@ from minigen.models.diffusion.forward import Forward
 
 
 class Empirical:
-    """`points` (K, d), and a Schedule. Arrays and results are NumPy's, float64."""
+    """`points` (K, d) and a Schedule. Arguments and results are NumPy arrays, float64."""
 
     def __init__(self, points, schedule):
         self.points = np.asarray(points, np.float64)
@@ -35,7 +35,7 @@ class Empirical:
         return np.logaddexp.reduce(each, 1) - math.log(len(self.points))  # eq: ddpm-q-marginal
 
     def sample_q(self, n, t, rng):
-        """n draws of q(x_t), by drawing x_0 first: (n, d)."""
+        """n samples from q(x_t), by sampling x_0 first: (n, d)."""
         x_0 = self.points[rng.integers(len(self.points), size=n)]
         return self.forward.q(x_0, t).sample(rng).numpy()  # eq: ddpm-ancestral-forward
 
@@ -45,13 +45,13 @@ class Empirical:
         return self.log_q(x_prev, t - 1) + step - self.log_q(x_t, t)  # eq: ddpm-reverse-bayes
 
     def reverse(self, x_t, t, rng):
-        """A draw x_{t−1} ~ q(x_{t−1} | x_t) for each x_t (N, d), by drawing k first."""
+        """A sample x_{t−1} ~ q(x_{t−1} | x_t) for each x_t (N, d), by sampling k first."""
         log_p = self._log_each(x_t, t)
         k = np.argmax(log_p + rng.gumbel(size=log_p.shape), 1)  # k ~ p(k | x_t)
         return self.forward.q_posterior(x_t, self.points[k], t).sample(rng).numpy()
 
     def sample(self, n, rng):
-        """n draws of q(x_0), from noise: (n, d)."""
+        """n samples from q(x_0), starting from noise: (n, d)."""
         x = rng.standard_normal((n, self.points.shape[1]))
         for t in range(self.forward.schedule.T, 0, -1):
             x = self.reverse(x, t, rng)  # eq: ddpm-reverse-iterate

@@ -2,11 +2,11 @@
 
     p(x_0) = Σ_c π_c N(x_0; μ_c, s_c² I)
 
-Noise makes each component another normal, so every density on the way is known,
+Noise turns each component into another normal, so the density at every t is known,
 
     p(x_t | c) = N(√ᾱ_t μ_c, v_c I),  v_c = ᾱ_t s_c² + 1 − ᾱ_t        p(x_t) = Σ_c π_c p(x_t | c)
 
-and with it what a perfect network says:
+and with it the prediction of a perfect network:
 
     ε*(x_t, t) = E[ε | x_t] = −√(1 − ᾱ_t) ∇ log p(x_t)
                = √(1 − ᾱ_t) Σ_c p(c | x_t) (x_t − √ᾱ_t μ_c) / v_c
@@ -22,10 +22,10 @@ from minigen.models.diffusion.guidance import labels
 
 class Mixture:
     """Components with weights `pi` (K,), means `mu` (K, d) and variances `var` (K,), under a noise
-    `schedule`. Called as a network is, it gives ε*: ``DDPM(mixture, schedule)`` is a perfect model.
+    `schedule`. Called like a network, it gives ε*: ``DDPM(mixture, schedule)`` is a perfect model.
 
-    Its labels are the components; the label K means all of them. Methods raise ValueError for a t
-    that is not one of 1 … T, and for another label.
+    Its labels are the components; the label K stands for all of them. Methods raise ValueError for
+    a t that is not one of 1 … T, and for any other label.
     """
 
     def __init__(self, pi, mu, var, schedule):
@@ -33,8 +33,8 @@ class Mixture:
         self.schedule, self.classes = schedule, len(self.pi)
 
     def log_joint(self, x_t, t, y=None):
-        """log p(x_t, c): (N, K); with labels y (N,), −∞ for the other components. Of p(c | x_t)
-        these are the logits: a perfect classifier."""
+        """log p(x_t, c): (N, K); with labels y (N,), −∞ for the other components. These are logits
+        of p(c | x_t), those of a perfect classifier."""
         away, v, _ = self._parts(x_t, t)
         log_p = -0.5 * (sum(square(away), 2) / v + away.shape[2] * log(2 * math.pi * v))
         return where(self._allowed(y), log_p + np.log(self.pi).astype(v.dtype), -np.inf)
@@ -44,7 +44,7 @@ class Mixture:
         return logsumexp(self.log_joint(x_t, t, y), axis=1)
 
     def __call__(self, x_t, t, y=None):
-        """ε*(x_t, t), with labels ε*(x_t, t, y): (N, d)."""
+        """ε*(x_t, t), or with labels ε*(x_t, t, y): (N, d)."""
         away, v, b = self._parts(x_t, t)
         r = softmax(self.log_joint(x_t, t, y), 1)  # p(c | x_t)
         return b * sum(expand_dims(r / v, 2) * away, 1)

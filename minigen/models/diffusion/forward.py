@@ -1,6 +1,6 @@
 """The forward process of diffusion: noise is added to images in T small steps (Ho et al. 2020).
 
-It is fixed; β_t, α_t, ᾱ_t and β̃_t are a schedule's (schedule.py):
+It is fixed; β_t, α_t, ᾱ_t and β̃_t come from a noise schedule (schedule.py):
 
     q(x_t | x_{t−1}) = N(√(1 − β_t) x_{t−1}, β_t I)         x_t = √(1 − β_t) x_{t−1} + √β_t ε
     q(x_t | x_0)     = N(√ᾱ_t x_0, (1 − ᾱ_t) I)             x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε
@@ -36,19 +36,19 @@ class Forward:
         return Normal(mu, at(log0(1 - alpha_bar), t, x_0))  # eq: ddpm-q-kernel
 
     def q_sample(self, x_0, t, eps):
-        """x_t, t steps after x_0, by one draw ε ~ N(0, I) of its shape."""
+        """x_t, t steps after x_0, from noise ε ~ N(0, I) of the shape of x_0."""
         alpha_bar, at = self.schedule.alpha_bar, self.schedule.at
         a, b = at(np.sqrt(alpha_bar), t, x_0), at(np.sqrt(1 - alpha_bar), t, x_0)
         return a * tensor(x_0) + b * eps  # eq: ddpm-q-sample
 
     def predict_x0(self, x_t, t, eps):
-        """x_0 as it must be if ε is the noise in x_t: `q_sample` turned around."""
+        """The x_0 for which ε is the noise in x_t: `q_sample` solved for x_0."""
         alpha_bar, at = self.schedule.alpha_bar, self.schedule.at
         away = tensor(x_t) - at(np.sqrt(1 - alpha_bar), t, x_t) * eps
         return away / at(np.sqrt(alpha_bar), t, x_t)
 
     def noise_in(self, x_t, t, x_0):
-        """ε = (x_t − √ᾱ_t x_0) / √(1 − ᾱ_t), the noise in x_t if x_0 is its image."""
+        """ε = (x_t − √ᾱ_t x_0) / √(1 − ᾱ_t), the noise in x_t if x_0 is the clean image."""
         alpha_bar, at = self.schedule.alpha_bar, self.schedule.at
         noise = tensor(x_t) - at(np.sqrt(alpha_bar), t, x_t) * x_0
         return noise / at(np.sqrt(1 - alpha_bar), t, x_t)

@@ -1,22 +1,23 @@
-"""GLIDE (Nichol et al. 2021): a diffusion of images that reads the caption.
+"""GLIDE (Nichol et al. 2021): text-conditional diffusion of images.
 
-    h_1 … h_L = text(c)                         codes of the words of a caption c, by a transformer
+    h_1 … h_L = text(c)                         codes of the words of caption c, from a transformer
     x̂ = unet(x_t, e, h),                        e = TimeEmbedding(t) + A mean_l h_l
     p ← p + attention(Q p, K [p, B h], V [p, B h])
 
-So the whole text reaches each block of the U-Net, as the time does, and at its lowest resolution
-every place p looks at all places and at all words. A word that is not there has the code 0; a text
-of such words is ∅, which takes the caption's place for 10% of the images in training. Words that
-are not there count in the mean and are looked at, so a text must be as long, with them, as those of
-training. Without guidance captions are followed loosely. They are followed better classifier-free
-(`CodeGuided` of unclip.py) or led by a CLIP that reads noised images (clip_guidance.py).
+Thus the text as a whole conditions each block of the U-Net, as the time does, and at the lowest
+resolution every position p attends to all positions and to all words. Padding has the code 0; a
+text that is all padding is ∅, which replaces the caption for 10% of the images in training. Padding
+counts in the mean and is attended to, so texts must be padded to the same length as in training.
+Without guidance, captions are followed only loosely. They are followed better with classifier-free
+guidance (`CodeGuided` of unclip.py), or with guidance by a CLIP trained on noised images
+(clip_guidance.py).
 
-Differs from the paper: the transformer is that of the CLIP which guides, and stays as it is. One
-that began with the U-Net's first step had not found what colours are called after 2,000 steps of
-16 scenes, with a U-Net much like this: of those that captions named 37% were drawn, of the others
-32%; with CLIP's words 68% and 11%; where these went on learning, 62% and 12%. The mean of the words
-takes the place of the last one; captions are left out from the first step on, there for 20% of the
-images in a fine-tuning; images stay small.
+Differs from the paper: the transformer is that of the guiding CLIP, and is frozen. One trained from
+scratch with the U-Net had not learnt the names of colours after 2,000 steps of 16 scenes, with a
+U-Net much like this: 37% of the colours that captions named were generated, and 32% of the others;
+with CLIP's words 68% and 11%; with CLIP's transformer fine-tuned 62% and 12%. The mean of the words
+replaces the last word; captions are dropped from the first step on, in the paper during
+fine-tuning, for 20% of the images; images stay small.
 """
 
 from minigen import concatenate, mean, nn, swapaxes
@@ -25,8 +26,8 @@ from minigen.nn.unet import Folded, TimeUNet, groups
 
 
 class WordAttention2d:
-    """x + attention of every place to every place and to words of codes of length d: the `mix` of
-    a TimeUNet."""
+    """x + attention of every position to every position and to words, codes of length d: the `mix`
+    of a TimeUNet."""
 
     def __init__(self, channels, d, heads=4, rng=None):
         self.norm = nn.GroupNorm(groups(channels), channels)
@@ -34,7 +35,7 @@ class WordAttention2d:
         self.attention = nn.MultiheadAttention(channels, heads, rng=rng)
 
     def __call__(self, x, e, words):
-        """x (N, C, H, W) and words (N, L, d): (N, C, H, W). The time e is not read."""
+        """x (N, C, H, W) and words (N, L, d): (N, C, H, W). The embedding e is not used."""
         N, C, H, W = x.shape
         p = swapaxes(self.norm(x).reshape(N, C, H * W), 1, 2)  # (N, HW, C)
         seen = concatenate([p, self.words(words)], axis=1)  # (N, HW + L, C)
@@ -42,21 +43,22 @@ class WordAttention2d:
 
 
 class TextDenoiser(Denoiser):
-    """A Denoiser that is told words of codes of length d; `embed` gives (N, D)."""
+    """A Denoiser conditioned on words, codes of length d; `embed` returns (N, D)."""
 
     def __init__(self, unet, embed, d, D, rng=None):
         super().__init__(unet, embed)
         self.d, self.whole = d, nn.Linear(d, D, rng=rng)
 
     def __call__(self, x_t, t, words):
-        """Images (N, C, H, W), integers t (N,) and words (N, L, d). ValueError for other words."""
+        """Images (N, C, H, W), integers t (N,), words (N, L, d). ValueError if misshapen."""
         if words.ndim != 3 or words.shape[2] != self.d:
             raise ValueError(f"glide: words are {words.shape}, expected codes (N, L, {self.d})")
         return self.unet(x_t, self.embed(t) + self.whole(mean(words, 1)), words)
 
 
 def text_denoiser(shape, d, widths=(64, 64), D=128, rng=None):
-    """A TextDenoiser for images of `shape` (C, H, W), of which it sees 2×2 pixels as one place."""
+    """A TextDenoiser for images of `shape` (C, H, W), whose U-Net sees each 2×2 pixels as one
+    position."""
     C = shape[0]
     mix = WordAttention2d(widths[-1], d, rng=rng)
     unet = TimeUNet(4 * C, 4 * C, D, widths, mix=mix, rng=rng)
@@ -65,7 +67,7 @@ def text_denoiser(shape, d, widths=(64, 64), D=128, rng=None):
 
 
 def read(text, c):
-    """The codes of the words of texts c (N, L) by a TextEncoder `text`, 0 where there is no word:
-    (N, L, d)."""
+    """The codes of the words of texts c (N, L) from a TextEncoder `text`, 0 for padding: (N, L, d).
+    """
     words, there = text.words(c)
     return words * there[..., None].astype(words.dtype)

@@ -1,17 +1,18 @@
-"""Guidance: draw images of a class c, more clearly so than the model's own samples of it.
+"""Guidance: sample images that show a class c more clearly than the model's own samples of it.
 
-By a classifier (Dhariwal & Nichol 2021) that can read noisy images, trained apart:
+By a separately trained classifier of noisy images (Dhariwal & Nichol 2021):
 
     ∇ log p(x_t) + ω ∇ log p(c | x_t)      as noise:  ε̃ = ε_θ(x_t) − ω √(1 − ᾱ_t) ∇ log p(c | x_t)
 
-Classifier-free (Ho & Salimans 2021), by one network that was trained with labels and, where they
-were left out (c = ∅, 10% of the images), without:
+Classifier-free (Ho & Salimans 2021), by one network trained with labels and, because they are
+dropped (c = ∅) for 10% of the images, also without:
 
     ε̃ = (1 + w) ε_θ(x_t, c) − w ε_θ(x_t, ∅)
 
-Both because ε = −√(1 − ᾱ_t) ∇ log p(x_t), and ∇ log p(c | x_t) = ∇ log p(x_t | c) − ∇ log p(x_t).
-They agree for ω = 1 + w: ε̃ is the noise in x_t if its density is p(x_t | c) p(c | x_t)^w. What is
-surely of class c gains, and variety is lost. A guided network is called as any other is:
+Both follow from ε = −√(1 − ᾱ_t) ∇ log p(x_t) and
+∇ log p(c | x_t) = ∇ log p(x_t | c) − ∇ log p(x_t). They agree for ω = 1 + w: ε̃ is then the noise
+in x_t if its density is proportional to p(x_t | c) p(c | x_t)^w. Images that are clearly of class c
+become more probable, at the cost of diversity. A guided network is called like any other:
 ``DDPM(ClassifierFree(net, 2.0), schedule)``.
 
 A conditional network is net(x_t, t, y), with labels y = 0 … `net.classes` − 1; ∅ is `net.classes`.
@@ -27,13 +28,13 @@ from minigen.tensor import Tensor, readable, track
 
 
 def drop_labels(y, classes, rng, p=0.1):
-    """Labels y (N,) of which each is left out (∅ = `classes`) with probability p, for training."""
+    """Labels y (N,), each dropped (∅ = `classes`) with probability p, for training."""
     y = labels(y, classes)
     return np.where(rng.random(len(y)) < p, classes, y)
 
 
 def labels(y, classes):
-    """y as an array of integers (N,). Raises ValueError for what is not a label."""
+    """y as an array of integers (N,). Raises ValueError for anything that is not a label."""
     if isinstance(y, Tensor) and not readable(y.data):
         return y.data
     y = np.asarray(y.numpy() if isinstance(y, Tensor) else y)
@@ -46,7 +47,7 @@ def labels(y, classes):
 
 
 class ClassifierFree:
-    """ε̃ with weight w ≥ 0 from a conditional network `net`: itself a network of x_t, t, y.
+    """ε̃ with guidance weight w ≥ 0 from a conditional network: itself a network of x_t, t, y.
 
     Raises ValueError if `net` is not conditional, or for a weight below 0.
     """
@@ -64,10 +65,11 @@ class ClassifierFree:
 
 
 class ClassifierGuided:
-    """ε̃ with weight ω ≥ 0 from a network `net` and a `classifier`, both called with x_t and t, the
-    classifier giving logits (N, classes), image by image. `schedule` is that of training.
+    """ε̃ with guidance weight ω ≥ 0 from a network `net` and a `classifier`, both called with x_t
+    and t; the classifier returns logits (N, classes), for each image independently. `schedule` is
+    the one used in training.
 
-    A conditional `net` is asked without a label.
+    A conditional `net` is called without a label (∅).
     """
 
     def __init__(self, net, classifier, schedule, omega):
@@ -84,8 +86,8 @@ class ClassifierGuided:
 
 
 def log_prob_slope(classifier, x_t, t, y):
-    """∇ log p(y | x_t), of the shape of x_t, for a label y for each image, or one for all. Each
-    image's own: the classifier must not mix them."""
+    """∇ log p(y | x_t), of the shape of x_t, for one label y per image, or one for all. One
+    backward pass serves all images, so the classifier must not mix them."""
     with track(True):
         x = tensor(x_t, requires_grad=True)
         logits = classifier(x, t)
@@ -103,5 +105,5 @@ def one_each(x, y):
 
 def weight(w):
     if not (w >= 0 and math.isfinite(w)):
-        raise ValueError(f"guidance: a weight is a number from 0, none, upwards; got {w}")
+        raise ValueError(f"guidance: a weight is a number from 0 (no guidance) upwards, got {w}")
     return float(w)

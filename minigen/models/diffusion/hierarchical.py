@@ -1,14 +1,15 @@
 """A diffusion model is a hierarchical VAE (the slides' "Connection to VAEs").
 
-Its latent codes are the noisy images x_1 … x_T, each as large as the image; the encoder is fixed,
-and one network, told the time, decodes every level:
+Its latent variables are the noisy images x_1 … x_T, each as large as the image; the encoder is
+fixed, and one network, given the time, decodes every level:
 
     q(x_{1:T} | x_0) = Π_t q(x_t | x_{t−1}),   q(x_t | x_{t−1}) = N(√(1 − β_t) x_{t−1}, β_t I)
     p_θ(x_{0:T}) = p(x_T) Π_t p_θ(x_{t−1} | x_t)
 
     log p_θ(x_0) ≥ E_q[log p_θ(x_{0:T}) − log q(x_{1:T} | x_0)] = ELBO
 
-The bound of ddpm.py is this one, with all that is known in closed form taken out of the mean.
+The bound of ddpm.py is this ELBO with everything that has a closed form taken out of the
+expectation.
 `model` is a DDPM; a chain is the list x_0, x_1 … x_T, all (N, ...).
 """
 
@@ -18,7 +19,7 @@ from minigen.tensor import xp
 
 
 def encode(model, x_0, rng):
-    """A chain from x_0 on, by the fixed encoder."""
+    """A chain sampled by the fixed encoder, starting from x_0."""
     chain = [tensor(x_0)]
     for t in range(1, model.schedule.T + 1):
         chain.append(model.q_step(chain[-1], t).sample(rng))
@@ -42,11 +43,11 @@ def log_p(model, chain, *given):
 
 
 def elbo(model, x_0, rng, *given):
-    """The bound for each image (N,), untracked, estimated with one chain. ValueError for a model
-    with a σ_t² of 0, β̃_1 included: what adds no noise has no density."""
+    """The bound for each image (N,), untracked, estimated from one chain. ValueError for a model
+    with a σ_t² of 0, β̃_1 included: a step that adds no noise has no density."""
     if not model.sigma2[1:].all():
-        raise ValueError("elbo: a step back adds no noise, so that its result has no density: give "
-                         "sigma2 > 0 for every t, such as β")
+        raise ValueError("elbo: a reverse step adds no noise, so that its result has no density: "
+                         "give sigma2 > 0 for every t, such as β")
     with no_grad():
         chain = encode(model, x_0, rng)
         return log_p(model, chain, *given) - log_q(model, chain)  # eq: ddpm-hvae

@@ -1,14 +1,14 @@
 """Improved DDPM (Nichol & Dhariwal 2021): the variances of the reverse process are learnt too.
 
-The network gives, for every pixel, ε_θ and a number v: how far, on a log scale, the variance lies
-between the two that are right for extreme data (β̃_t: one image only; β_t: white noise).
+For every pixel the network predicts ε_θ and a number v: where the variance lies, on a log scale,
+between the two that are optimal for extreme data (β̃_t: a single image; β_t: white noise).
 
     σ_t² = exp(v log β_t + (1 − v) log β̃_t)
 
     L_hybrid = L_simple + λ L_vlb,  λ = 0.001      L_vlb = T · (the bound's term of t), bits a value
 
-L_simple does not see σ_t, and L_vlb alone is noisy. So the mean is held fixed in L_vlb: the bound
-teaches the variances, L_simple the mean. β̃_1 = 0 is replaced by β̃_2.
+L_simple does not depend on σ_t, and L_vlb alone is noisy. So L_vlb treats the mean as a constant
+(ε_θ is detached): the bound trains the variances, L_simple the mean. β̃_1 = 0 is replaced by β̃_2.
 """
 
 import math
@@ -21,8 +21,8 @@ from minigen.models.diffusion.ddpm import DDPM
 
 
 class ImprovedDDPM(DDPM):
-    """A DDPM whose `net` gives 2C channels for images of C: ε, then 2v − 1 (so that 0 is halfway).
-    """
+    """A DDPM whose `net` outputs 2C channels for images of C: ε, then 2v − 1 (so that an output of
+    0 is halfway)."""
 
     def __init__(self, net, schedule, lam=0.001):
         super().__init__(net, schedule)
@@ -41,11 +41,11 @@ class ImprovedDDPM(DDPM):
         return eps, logvar
 
     def given_eps(self, eps):
-        """The DDPM whose network says ε, whatever it is asked: for what follows from ε alone."""
+        """The DDPM whose network always predicts ε: for whatever depends on ε alone."""
         return DDPM(lambda *_: eps, self.schedule)
 
     def eps(self, x_t, t, *given, threshold=None):
-        """ε_θ(x_t, t), as in DDPM."""
+        """ε_θ(x_t, t), as in `DDPM`."""
         eps, _ = self.outputs(x_t, t, *given)
         return self.given_eps(eps).eps(x_t, t, threshold=threshold)
 

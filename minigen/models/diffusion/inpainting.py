@@ -1,14 +1,14 @@
-"""Inpainting (GLIDE; Nichol et al. 2021): the holes of an image are filled by a diffusion that sees
-what is not hidden, and where.
+"""Inpainting (GLIDE; Nichol et al. 2021): a diffusion model fills the holes of an image, given the
+rest of the image and a mask of the holes.
 
     ε_θ(x_t, t; x_0, m) = unet(x_t ⊕ (1 − m) ⊙ x_0 ⊕ m, t)        m: 1 in the holes, 0 elsewhere
 
-(⊕: channels side by side.) Its weights are those of a plain DDPM, which knows what images look
-like, and 0 for the new channels, so that at first it says what the plain one said. It is then
-taught, by DDPM's loss, with holes drawn at random.
+(⊕: channel concatenation.) Its initial weights are those of a plain DDPM, which knows what images
+look like, and 0 for the new channels, so that its first predictions are those of the plain DDPM. It
+is then fine-tuned, with DDPM's loss, on random holes.
 
-A plain DDPM can fill holes as well, if what is known is put in its place at every step; but then it
-sees that only through the noise of x_t, when it has to decide what goes beside it.
+A plain DDPM can fill holes as well, if the known pixels are put in place at every step; but then it
+sees them only through the noise of x_t when it has to decide what goes beside them.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ from minigen.tensor import as_array
 
 
 class Inpainter(Denoiser):
-    """A Denoiser that is shown images x_0 but for the holes m."""
+    """A Denoiser conditioned on images x_0 outside their holes m, and on m."""
 
     def __call__(self, x_t, t, x_0, m):
         """Images x_t and x_0 (N, C, H, W), integers t (N,) and m (N, 1, H, W): (N, C, H, W).
@@ -35,13 +35,13 @@ class Inpainter(Denoiser):
 
 
 def inpainter(shape, widths=(32, 64, 64), D=128, rng=None):
-    """An Inpainter of images of `shape` (C, H, W): see `denoiser`."""
+    """An Inpainter for images of `shape` (C, H, W): see `denoiser`."""
     net = denoiser(shape, widths, D, beside=shape[0] + 1, rng=rng)
     return Inpainter(net.unet, net.embed)
 
 
 def begin(net, plain):
-    """Give an Inpainter the weights of a plain Denoiser, in place, and 0 for the new channels."""
+    """Set an Inpainter's weights, in place, to a plain Denoiser's; new channels are set to 0."""
     weights, wide = nn.state_dict(plain), np.zeros_like(net.unet.first.weight.numpy())
     first = weights["unet.first.weight"]
     wide[:, :first.shape[1]] = first  # eq: glide-inpaint-finetune
@@ -49,8 +49,8 @@ def begin(net, plain):
 
 
 def holes(n, size, rng):
-    """n masks (n, 1, H, W) of `size` (H, W), each with a rectangle of ones, between a third and two
-    thirds as high and as wide as the image, anywhere in it."""
+    """n masks (n, 1, H, W) of `size` (H, W), each with a rectangle of ones at a random position,
+    between a third and two thirds as high and as wide as the image."""
     m = np.zeros((n, 1, *size), np.float32)
     for one in m[:, 0]:
         h, w = (rng.integers(-(-side // 3), 2 * side // 3 + 1) for side in size)
@@ -60,10 +60,10 @@ def holes(n, size, rng):
 
 
 def fill(sampler, x_0, m, rng, *given):
-    """Images x_0 (N, C, H, W) with their holes m filled, the rest as it is. `sampler` is a DDPM,
-    `given` what its network is given: (x_0, m) if that is an Inpainter. ValueError unless m (N, 1,
-    H, W) are 0 and 1 and x_0 is finite, in the holes too, where it does not matter; TypeError for
-    bytes."""
+    """Images x_0 (N, C, H, W) with their holes m filled and the rest unchanged. `sampler` is a
+    DDPM, `given` the conditioning of its network: (x_0, m) for an Inpainter. ValueError unless m
+    (N, 1, H, W) is 0 and 1 and x_0 is finite, even in the holes, where its values do not matter;
+    TypeError for bytes."""
     x_0, m = tensor(x_0), as_array(m)
     floats("fill", x_0)
     x_0, m = x_0.data, m.astype(x_0.dtype)

@@ -1,29 +1,31 @@
-"""Latent diffusion (Rombach et al. 2022), as Stable Diffusion is one: what is noised and drawn is
-not the image but a small grid of codes, which a decoder paints.
+"""Latent diffusion (Rombach et al. 2022), the method of Stable Diffusion: what is noised and
+sampled is not the image but a small grid of codes, which a decoder turns into the image.
 
-Stage 1 is an autoencoder, with next to no pull towards a prior, λ tiny:
+Stage 1 is an autoencoder with next to no pull towards the prior (λ is tiny):
 
     q(z | x) = N(μ(x), diag σ²(x)),    z ~ q(z | x)
     L_AE = E ‖x − D(z)‖² + λ KL(q(z | x) ‖ N(0, I))
 
-Stage 2 is a DDPM of z / s, where s is the standard deviation of all z of a batch, so that its
-numbers are as large as those of noise. It reads a text y as its words τ_θ(y):
+Stage 2 is a DDPM of z / s, where s is the standard deviation of all z in a batch, so that the codes
+are on the scale of the noise. It is conditioned on a text y through the codes of its words, τ_θ(y):
 
     L_LDM = E_{x, y, ε, t} ‖ε − ε_θ(z_t, t, τ_θ(y))‖²,    z_t = √ᾱ_t z / s + √(1 − ᾱ_t) ε
-    p ← p + attention(Q p, K h, V h),    h = τ_θ(y)        at every place p: cross-attention
+    p ← p + attention(Q p, K h, V h),    h = τ_θ(y)        at each position p: cross-attention
 
-The autoencoder keeps what is to be seen and drops what nobody sees: that the diffusion need not
-learn, and a step of it costs what a grid does, not an image. λ is no more than keeps z from growing
-without end. A larger one blurs z, and what is drawn: with λ = 0.05, 0.005 and 0.0002 a CLIP found
-the captions of 23%, 33% and 43% among 100 (100 drawn scenes, w = 1, 100 s of training), though
-encoded and decoded the test images were much the same (squared error 4.0, 2.8 and 3.6).
+The autoencoder keeps what is visible and drops what is imperceptible: the diffusion need not learn
+the latter, and each of its steps costs what a grid costs, not an image. λ is only large enough to
+keep z from growing without bound. A larger λ blurs z, and the samples: with λ = 0.05, 0.005 and
+0.0002 a CLIP found the right caption among 100 for 23%, 33% and 43% of the samples (100 sampled
+scenes, w = 1, 100 s of training), although the reconstructions of the test images were much alike
+(squared error 4.0, 2.8 and 3.6).
 
-τ_θ is the transformer of a CLIP (`glide.read`), which stays as it is, as in Stable Diffusion.
+τ_θ is the transformer of a CLIP (`glide.read`), frozen, as in Stable Diffusion.
 
-Differs from the paper: ‖x − D(z)‖² alone, where the paper adds a distance of features and a
-discriminator of patches (vqgan.py); a grid of 8×8 is not halved further, so that the U-Net is its
-lowest resolution; blocks get the mean of the words with the time, as in glide.py. The demo's
-network gives the grid, not its noise (clean.py): L_LDM with a weight for each t.
+Differs from the paper: ‖x − D(z)‖² alone, where the paper adds a perceptual distance of features
+and a patch discriminator (vqgan.py); a grid of 8×8 is not downsampled further, so that the U-Net
+consists of its lowest resolution; blocks are given the mean of the words with the time, as in
+glide.py. The demo's network predicts the clean grid, not its noise (clean.py): L_LDM with a weight
+for each t.
 """
 
 import numpy as np
@@ -38,7 +40,7 @@ from minigen.nn.unet import ResidualBlock, TimeUNet, groups
 
 
 class Autoencoder:
-    """Stage 1. `encoder`: images x (N, C, H, W) → μ and log σ² side by side (N, 2D, h, w);
+    """Stage 1. `encoder`: images x (N, C, H, W) → μ and log σ², concatenated (N, 2D, h, w);
     `decoder`: z (N, D, h, w) → images. `scale` is s, 1 until `rescale` has measured it."""
 
     def __init__(self, encoder, decoder, lam=2e-4):
@@ -50,14 +52,14 @@ class Autoencoder:
         return Normal(*split(self.encoder(x), 2, axis=1))
 
     def loss(self, x, rng):
-        """L_AE of images x, a mean over them, and its parts."""
+        """L_AE averaged over images x, and its parts."""
         q = self.q(x)
         error = mean(per_image(square(x - self.decoder(q.sample(rng)))))
         kl = mean(per_image(kl_to_prior(q)))
         return error + self.lam * kl, {"squared_error": error, "kl": kl}
 
     def rescale(self, x, rng):
-        """Let s be the standard deviation of z of images x."""
+        """Set s to the standard deviation of z over images x."""
         with no_grad():
             s = std(self.q(x).sample(rng)).data
         initializers.values(self.scale, s)
@@ -68,14 +70,14 @@ class Autoencoder:
             return self.q(x).sample(rng) / self.scale
 
     def decode(self, z):
-        """The images of codes z / s: untracked."""
+        """The images decoded from codes z / s: untracked."""
         with no_grad():
             return self.decoder(tensor(z) * self.scale)
 
 
 class SpatialTransformer:
-    """Every place looks at words of codes of length d, then at all places: images (N, C, H, W) and
-    words (N, L, d) → (N, C, H, W)."""
+    """Every position attends to words, codes of length d, then to all positions: images
+    (N, C, H, W) and words (N, L, d) → (N, C, H, W)."""
 
     def __init__(self, C, d, heads=4, rng=None):
         self.norm, self.words = nn.GroupNorm(groups(C), C), nn.Linear(d, C, bias=False, rng=rng)
@@ -91,7 +93,7 @@ class SpatialTransformer:
 
 
 class Reader:
-    """The `mix` of a TimeUNet: `depth` residual blocks, a SpatialTransformer after each."""
+    """The `mix` of a TimeUNet: `depth` residual blocks, each followed by a SpatialTransformer."""
 
     def __init__(self, C, d, D, depth=3, rng=None):
         self.blocks = [ResidualBlock(C, C, D, rng=rng) for _ in range(depth)]
@@ -105,28 +107,28 @@ class Reader:
 
 
 def reading_denoiser(C, d, width=64, D=128, rng=None):
-    """ε_θ: a TextDenoiser of images or grids (N, C, H, W) and of words of codes of length d."""
+    """ε_θ: a TextDenoiser for images or grids (N, C, H, W) and words, codes of length d."""
     unet = TimeUNet(C, C, D, (width,), mix=Reader(width, d, D, rng=rng), rng=rng)
     embed = nn.TimeEmbedding(D, rng=rng)
     return TextDenoiser(unet, embed, d, D, rng)
 
 
 class LatentDiffusion:
-    """`autoencoder` is an Autoencoder, trained and rescaled; `diffusion` a DDPM of its grids, with
-    a net of z_t, t and words, to draw with a DDIM without noise."""
+    """`autoencoder` is an Autoencoder, trained and rescaled; `diffusion` a DDPM of its grids, whose
+    net takes z_t, t and words; to `draw`, it must be a DDIM without noise."""
 
     def __init__(self, autoencoder, diffusion):
         self.autoencoder, self.diffusion = autoencoder, diffusion
 
     def loss(self, x, rng, words, weight=None):
-        """L_LDM of images x (N, C, H, W) that words (N, L, d) are about, as DDPM has it."""
+        """L_LDM of images x (N, C, H, W) described by words (N, L, d): see `DDPM.loss`."""
         return self.diffusion.loss(self.autoencoder.encode(x, rng), rng, words, weight=weight)
 
     def draw(self, z_T, words):
-        """The images to which noise z_T (N, D, h, w) and words (N, L, d) lead."""
+        """The images generated from noise z_T (N, D, h, w) and words (N, L, d)."""
         return self.autoencoder.decode(self.diffusion.decode(z_T, words))
 
 
 def autoencoder(C, D=4, rng=None):
-    """An Autoencoder of images (N, C, H, W), H and W divisible by 4, with grids (D, H/4, W/4)."""
+    """An Autoencoder for images (N, C, H, W), H and W divisible by 4, with grids (D, H/4, W/4)."""
     return Autoencoder(to_grid(C, 2 * D, rng), to_image(D, C, rng))

@@ -1,4 +1,4 @@
-"""How much noise each step of a diffusion adds.
+"""Noise schedules: how much noise each step of the forward process adds.
 
     β_t in (0, 1)      the variance that step t adds, t = 1 … T
     α_t = 1 − β_t      ᾱ_t = Π_{s≤t} α_s      ᾱ_0 = 1
@@ -15,10 +15,10 @@ from minigen.tensor import Tensor, placed, readable
 
 
 class Schedule:
-    """β_1 … β_T (a sequence), and what follows from them.
+    """β_1 … β_T (a sequence), and the quantities that follow from them.
 
     Attributes: `T`; the arrays `beta`, `alpha`, `alpha_bar`, of length T + 1 (β_0 = 0); `times`,
-    the t that the network is told at each step: 1 … T, unless steps were left out (`respaced`).
+    the t that the network is given at each step: 1 … T, unless steps were left out (`respaced`).
 
     Raises ValueError for a β that is not in (0, 1).
     """
@@ -56,9 +56,9 @@ class Schedule:
 
     def at(self, values, t, like):
         """The entries of `values` (T + 1,) at integers t (N,), 1 ≤ t ≤ T, or one t for all, as
-        (N, 1, …, 1), to be multiplied with `like` (N, ...): of its dtype, on its device.
+        (N, 1, …, 1), to be multiplied by `like` (N, ...): of its dtype, on its device.
 
-        Raises ValueError for a t that is not one of 1 … T, TypeError if `like` are no floats.
+        Raises ValueError for a t that is not one of 1 … T, TypeError if `like` is not of floats.
         """
         data = like.data if isinstance(like, Tensor) else like
         if data.dtype.kind != "f":
@@ -68,7 +68,7 @@ class Schedule:
         return placed(picked.reshape(-1, *[1] * (data.ndim - 1)), data)
 
     def pick(self, values, t):
-        """The entries of `values` (T + 1,) at integers t (N,) that `check` gave, where t lies.
+        """The entries of `values` (T + 1,) at integers t (N,) returned by `check`, on t's device.
         ValueError for values of another schedule."""
         if len(values) != self.T + 1:
             raise ValueError(f"diffusion: {len(values)} numbers came for a schedule of {self.T} "
@@ -76,10 +76,10 @@ class Schedule:
         return placed(np.asarray(values), t)[t]
 
     def check(self, t):
-        """t as an array of integers. Raises ValueError unless all are among 1 … T: what cannot be
-        read, because the step is being recorded, is taken as it is."""
+        """t as an array of integers. Raises ValueError unless all are among 1 … T. A t on the
+        device cannot be read while the step is being recorded, and is returned unchecked."""
         t = t.data if isinstance(t, Tensor) else t
-        if type(t) is int and 1 <= t <= self.T:  # the chain's: NumPy's checks would take 5 µs more
+        if type(t) is int and 1 <= t <= self.T:  # in a chain: NumPy's checks would take 5 µs more
             return np.asarray(t)
         if not readable(t):
             return t
@@ -92,7 +92,7 @@ class Schedule:
 
 
 def over(a, b):
-    """a / b, and 0 where b is 0: at t = 0, which is no step."""
+    """a / b, and 0 where b is 0: at t = 0, which is not a step."""
     return np.divide(a, b, out=np.zeros_like(b), where=b > 0)
 
 
@@ -103,8 +103,8 @@ def log0(a):
 
 
 def linear(T=1000, first=1e-4, last=0.02):
-    """β rises in a line (Ho et al. 2020). The ends are those of 1,000 steps; fewer steps each add
-    more, β · 1000 / T, so that ᾱ_T stays small. ValueError for 20 or fewer: β would reach 1."""
+    """β rises linearly (Ho et al. 2020). `first` and `last` are for 1,000 steps; fewer steps each
+    add more, β · 1000 / T, so that ᾱ_T stays small. ValueError for 20 or fewer: β would reach 1."""
     _count("linear", T)
     if 1000 * last >= T:
         raise ValueError(f"linear: expected more than {1000 * last:g} steps, got {T}: β_T would be "
@@ -124,13 +124,13 @@ def cosine(T=1000, s=0.008, largest=0.999):
 
 
 def respaced(schedule, steps, power=1, first=1):
-    """The same diffusion in fewer, larger steps: a Schedule of `steps` times from 1 to T, on which
-    ᾱ is as before and β is what leads from one to the next (Nichol & Dhariwal 2021). A network that
-    was trained on `schedule` goes on being told its own times.
+    """The same diffusion in fewer, larger steps: a Schedule of `steps` times from 1 to T, with the
+    same ᾱ at these times and the β that leads from one to the next (Nichol & Dhariwal 2021). A
+    network trained on `schedule` is still given its own times.
 
-    power: step i is at t ≈ 1 + (T − 1) (i / (steps − 1))^power: above 1 there are more of them near
-    the image, and where two fall on one t it is taken once
-    first: the t of the first step, if not 1; from there it is one step to the image
+    power: step i is at t ≈ 1 + (T − 1) (i / (steps − 1))^power: a power above 1 places more of the
+    steps near the image; if two of them round to the same t, it is used once
+    first: the t of the first step, if not 1; a single step leads from there to the image
 
     Raises ValueError unless 1 ≤ steps ≤ T, 1 ≤ first ≤ T and power > 0.
     """

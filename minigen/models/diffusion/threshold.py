@@ -1,13 +1,14 @@
-"""Thresholding: bringing an estimate of x_0 back to where images are, at every step of sampling.
+"""Thresholding: bringing an estimate of x_0 back into the range of images, at each sampling step.
 
 Guidance with a large weight pushes x̂_0 beyond [−1, 1], where no training image is; the next step
-goes on from there, and the samples saturate. Two remedies (Saharia et al. 2022, Imagen):
+continues from there, and the samples saturate. Two remedies (Saharia et al. 2022, Imagen):
 
     static     x̂_0 ← clip(x̂_0, −1, 1)
     dynamic    x̂_0 ← clip(x̂_0, −s, s) / s,    s = max(1, the p-th percentile of |x̂_0|)
 
-Static leaves many pixels at exactly ±1. Dynamic chooses s for each image at each step, so that only
-the fraction 1 − p of its pixels is clipped, and the others are drawn away from ±1.
+Static thresholding leaves many pixels at exactly ±1. Dynamic thresholding chooses s for each image
+at each step, so that only the fraction 1 − p of its pixels is clipped, and the others are moved
+away from ±1.
 
 Each is a `threshold` for the samplers: ``ddpm.sample(n, shape, rng, threshold=dynamic(0.9))``.
 """

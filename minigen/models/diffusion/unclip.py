@@ -1,35 +1,35 @@
-"""unCLIP, DALL·E 2 (Ramesh et al. 2022): CLIP turned around, from a text to its code, to the code
-of an image, to the image.
+"""unCLIP, DALL·E 2 (Ramesh et al. 2022): CLIP inverted, from a text to its code (CLIP embedding),
+to the code of an image, to the image.
 
     P(x | y) = P(x, z | y) = P(x | z, y) P(z | y)       y a text, x an image, z = f(x) its CLIP code
 
-The first equality holds because z is a function of x. The prior draws z: a diffusion of codes,
-whose network gives the code itself, ẑ, and is taught by ‖z − ẑ‖². The decoder draws x: a diffusion
-of images that is told z and y, and gives the image itself as well (clean.py).
+The first equality holds because z is a function of x. The prior samples z: a diffusion of codes
+whose network predicts the clean code itself, ẑ, and is trained with ‖z − ẑ‖². The decoder samples
+x: a diffusion of images given z and y, whose network likewise predicts the clean image (clean.py).
 
     √d ẑ = prior(z_t, t, g(y)),            z_t = √ᾱ_t √d z + √(1 − ᾱ_t) ε
     x̂ = unet(x_t, e),                      e = TimeEmbedding(t) + A z + B g(y)
 
-Networks meet a code as √d z, whose numbers are 1 in the mean of their squares, as those of noise.
-The code 0 means none, ∅. In training each is left out now and then, so that both networks can be
-guided, and the decoder does without a text. DDIM makes two codes of an image, z, what CLIP sees,
-and x_T, all the rest, and of the two the image. They can be altered apart:
+Networks are given a code as √d z, whose numbers have a mean square of 1, like those of noise. The
+code 0 means none, ∅. In training each code is dropped now and then, so that both networks can be
+guided and the decoder works without a text. DDIM encodes an image as two codes, z, what CLIP sees,
+and x_T, everything else, and decodes the image from the two. They can be altered separately:
 
-    variations           z fixed, x_T drawn anew
-    interpolation        z_λ on the way from z₁ to z₂, x_T fixed
+    variations           z fixed, x_T sampled anew
+    interpolation        z_λ on the path from z₁ to z₂, x_T fixed
     text diffs           z ← z + λ (g(c₁) − g(c₀)), x_T fixed
 
-The way is an arc of the sphere on which CLIP's codes lie, with equal angles for equal shares λ:
+The path is an arc of the sphere on which CLIP's codes lie, with equal angles for equal shares λ:
 
     slerp(z₁, z₂, λ) = (sin((1 − λ) Ω) z₁ + sin(λ Ω) z₂) / sin Ω,      cos Ω = z₁·z₂
 
-A text diff is slerp(z, d / ‖d‖, θ), d = g(c₁) − g(c₀): the sum above brought back to length 1, with
+A text diff is slerp(z, d / ‖d‖, θ), d = g(c₁) − g(c₀): the sum above normalised to length 1, with
 λ = sin(θ Ω) / (sin((1 − θ) Ω) ‖d‖).
 
-Differs from the paper: both networks are told CLIP's code of the text, not its words too; the prior
-takes the first code it draws, not the better of two, and brings it to length 1; variations come
-from new x_T, as on the slide, not with noise on the way from the image's own; images stay small
-(cascade.py enlarges them).
+Differs from the paper: both networks are given CLIP's code of the text, not its words too; the
+prior uses the first code it samples, not the better of two, scaled to length 1; variations start
+from a new x_T, as on the slide, not from the image's own with noise added at each step; images stay
+small (cascade.py enlarges them).
 """
 
 import numpy as np
@@ -45,7 +45,7 @@ from minigen.tensor import as_array, xp
 
 
 class Told:
-    """Codes (N, d), of length 1 or 0, for a network: √d z through a linear layer, (N, D)."""
+    """A network's input layer for codes z (N, d), of length 1 or 0: √d z → (N, D), linearly."""
 
     def __init__(self, d, D, rng=None):
         self.d, self.linear = d, nn.Linear(d, D, rng=rng)
@@ -57,19 +57,19 @@ class Told:
 
 
 class CodeDenoiser(Denoiser):
-    """The decoder's network: a Denoiser that is told codes of length d; `embed` gives (N, D)."""
+    """The decoder's network: a Denoiser given codes of d numbers; `embed` returns (N, D)."""
 
     def __init__(self, unet, embed, d, D, rng=None):
         super().__init__(unet, embed)
         self.image, self.text = Told(d, D, rng), Told(d, D, rng)
 
     def __call__(self, x_t, t, z, g):
-        """Images (N, C, H, W), integers t (N,), codes of the images and of texts, (N, d)."""
+        """Images (N, C, H, W), integers t (N,), codes z of images and g of texts, (N, d)."""
         return self.unet(x_t, self.embed(t) + self.image(z) + self.text(g))
 
 
 def code_denoiser(shape, d, widths=(32, 64, 64), D=128, rng=None):
-    """A CodeDenoiser for images of `shape` (C, H, W), of which it sees 2×2 pixels as one place."""
+    """A CodeDenoiser for images of `shape` (C, H, W), with 2×2 pixels folded into one position."""
     C, H, W = shape
     net = denoiser((4 * C, H // 2, W // 2), widths, D, rng=rng)
     return CodeDenoiser(Folded(net.unet), net.embed, d, D, rng)
@@ -77,7 +77,7 @@ def code_denoiser(shape, d, widths=(32, 64, 64), D=128, rng=None):
 
 class CodePrior:
     """The prior's network: a transformer over the text's code, the time, the noised code and a
-    query, in whose place ẑ stands at last."""
+    query, at whose position ẑ is read out."""
 
     def __init__(self, d, D=128, layers=2, heads=4, rng=None):
         self.text, self.noised = Told(d, D, rng), nn.Linear(d, D, rng=rng)
@@ -96,7 +96,7 @@ class CodePrior:
 
 
 class CodeGuided:
-    """ε̃ with weight w ≥ 0 from the network of the prior or of the decoder: itself such a one."""
+    """ε̃ with weight w ≥ 0 from the prior's or the decoder's network: used in place of that one."""
 
     def __init__(self, net, w):
         self.net, self.w = net, weight(w)
@@ -108,14 +108,14 @@ class CodeGuided:
 
 
 class UnCLIP:
-    """`clip` is a CLIP, trained; `prior` a DDPM of a Clean(CodePrior); `decoder` a DDIM of a
-    Clean(CodeDenoiser) for images of `shape` (C, H, W), without noise (η = 0) but for `sample`."""
+    """`clip` is a trained CLIP; `prior` a DDPM of a Clean(CodePrior); `decoder` a DDIM of a
+    Clean(CodeDenoiser) for images of `shape` (C, H, W); all methods but `sample` need η = 0."""
 
     def __init__(self, clip, prior, decoder, shape):
         self.clip, self.prior, self.decoder, self.shape = clip, prior, decoder, tuple(shape)
 
     def loss(self, x, rng, y):
-        """The sum of the prior's and the decoder's loss, which have no weights in common, and both;
+        """The sum of the prior's and the decoder's loss, which share no weights, and its two parts,
         for images x (N, C, H, W) with texts y."""
         with no_grad():
             z, g = self.clip.f(x), self.clip.g(y)
@@ -130,7 +130,7 @@ class UnCLIP:
         return unit(self.prior.sample(len(g), g.shape[1:], rng, g))  # eq: dalle2-factorisation
 
     def sample(self, y, rng):
-        """Images drawn for texts y, (N, C, H, W), and their codes (N, d)."""
+        """Images sampled for texts y, (N, C, H, W), and their codes (N, d)."""
         with no_grad():
             g = self.clip.g(y)
         z = self.draw_code(g, rng)
@@ -143,7 +143,7 @@ class UnCLIP:
         return z, self.decoder.encode(x, z, 0 * z)
 
     def decode(self, z, x_T):
-        """The images of codes z (N, d) and x_T (N, C, H, W); one of either serves for all.
+        """The images decoded from codes z (N, d) and x_T (N, C, H, W); one of either serves all.
 
         Raises ValueError for other shapes."""
         n = max(len(z), len(x_T))
@@ -154,7 +154,7 @@ class UnCLIP:
         return self.decoder.decode(x_T, z, 0 * z)
 
     def variations(self, z, n, rng):
-        """n images of the one code z (1, d)."""
+        """n images with the one code z (1, d)."""
         like = nn.like(self.decoder.net)
         x_T = noise(rng, xp(like).empty((n, *self.shape), like.dtype))
         return self.decode(z, x_T)  # eq: dalle2-variations
@@ -164,27 +164,27 @@ class UnCLIP:
         return self.decode(slerp(z_1, z_2, np.linspace(0, 1, n)), x_T)  # eq: dalle2-interpolation
 
     def text_diff(self, z, x_T, c_0, c_1, theta):
-        """The image of codes z and x_T turned from what a text c_0 says to what c_1 says, by shares
-        θ (n,) of the angle to their difference: n images, of n images or all of one. The paper
-        turns by ¼ to ½."""
+        """The image with codes z and x_T, changed from what text c_0 describes to what c_1
+        describes: z is turned by shares θ (n,) of the angle to the difference of their codes. n
+        images, from n images or all from one. In the paper θ is ¼ to ½."""
         with no_grad():
             g_0, g_1 = self.clip.g(c_0), self.clip.g(c_1)
         return self.decode(turned(z, g_0, g_1, theta), x_T)  # eq: dalle2-text-diff
 
 
 def left_out(code, p, rng):
-    """Codes (N, ...) of which each is left out, 0, with probability p."""
+    """Codes (N, ...), each dropped (set to 0) with probability p."""
     return code * (rng.random((len(code), *[1] * (code.ndim - 1))) >= p)
 
 
 def slerp(z_1, z_2, lam):
     """The codes at shares λ (n,) of the angle from z_1 to z_2, (n, d) or (1, d): an array (n, d).
-    ValueError for opposite codes, between which no way is the shortest."""
+    ValueError for opposite codes, between which no path is the shortest."""
     z_1, z_2 = as_array(z_1), as_array(z_2)
     length_1, length_2 = (np.linalg.norm(z, axis=-1, keepdims=True) for z in (z_1, z_2))
     cos = (z_1 * z_2).sum(-1, keepdims=True) / (length_1 * length_2)
     if (cos < -1 + 1e-6).any():
-        raise ValueError("unclip: the codes are opposite: all ways between them are as long")
+        raise ValueError("unclip: the codes are opposite: no path between them is the shortest")
     turns = np.arccos(np.clip(cos, -1, 1)) / np.pi  # sinc, so that Ω may be 0
     lam = np.atleast_1d(np.asarray(lam, np.result_type(z_1, np.float32)))[:, None]
     a, b = (s * np.sinc(s * turns) / np.sinc(turns) for s in (1 - lam, lam))
@@ -192,9 +192,9 @@ def slerp(z_1, z_2, lam):
 
 
 def turned(z, g_0, g_1, theta):
-    """Codes z turned by shares θ (n,) along the difference of texts' codes g_0 and g_1, all (n, d)
-    or (1, d): (n, d). ValueError if there is none."""
+    """Codes z turned by shares θ (n,) of the angle to the difference of texts' codes g_0 and g_1,
+    all (n, d) or (1, d): (n, d). ValueError if there is no difference."""
     d = as_array(g_1) - as_array(g_0)
-    if (np.abs(d).max(1) < 1e-5).any():  # but for rounding, which differs from batch to batch
+    if (np.abs(d).max(1) < 1e-5).any():  # up to rounding, which differs from batch to batch
         raise ValueError("unclip: the two texts have one code, and no difference to turn along")
     return slerp(z, unit(d), theta)  # eq: dalle2-text-diff

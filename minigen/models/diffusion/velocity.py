@@ -1,12 +1,12 @@
-"""A network that gives the velocity v in the place of the noise (Salimans & Ho 2022).
+"""A network that predicts the velocity v in place of the noise (Salimans & Ho 2022).
 
     v = √ᾱ_t ε − √(1 − ᾱ_t) x_0            ε = √ᾱ_t v + √(1 − ᾱ_t) x_t
                                           x_0 = √ᾱ_t x_t − √(1 − ᾱ_t) v
 
-At small t v is the noise, at large t the image, each where it is hard to tell. Noise is not: at
-t = T, ε is x_t itself but for a trace of image, and what is wrong with ε by 1% is wrong with x̂_0
-by more than its size. Training is by ‖v − v̂‖² = ‖ε − ε̂‖² / ᾱ_t: L_simple with the weights
-1 / ᾱ_t.
+At small t, v is the noise, at large t the image (negated), each where it is hard to predict.
+The noise itself is not hard to predict at large t: at t = T, ε is x_t but for a trace of the image,
+and an error of 1% in ε is an error in x̂_0 larger than x_0. The training loss is
+‖v − v̂‖² = ‖ε − ε̂‖² / ᾱ_t: L_simple with the weights 1 / ᾱ_t.
 """
 
 import numpy as np
@@ -15,8 +15,8 @@ from minigen.models.diffusion.ddpm import as_noise
 
 
 class Velocity:
-    """ε_θ(x_t, t) from a `net` that gives v and a `schedule`, that of training: to be used as any
-    other network is, in `DDPM(Velocity(net, schedule), schedule)`."""
+    """ε_θ(x_t, t) from a `net` that predicts v and the `schedule` of its training: used like any
+    other network, in `DDPM(Velocity(net, schedule), schedule)`."""
 
     def __init__(self, net, schedule):
         self.net, self.schedule, self.classes = net, schedule, getattr(net, "classes", None)
@@ -29,5 +29,5 @@ class Velocity:
 
 
 def weight(schedule):
-    """w_t = 1 / ᾱ_t, with which DDPM's loss is the mean of ‖v − v̂‖²: (T + 1,)."""
+    """w_t = 1 / ᾱ_t, which makes DDPM's loss the mean of ‖v − v̂‖²: (T + 1,)."""
     return 1 / schedule.alpha_bar

@@ -1,1 +1,1 @@
-"""Restoring images: what must be known of images beforehand, and a network's structure as that."""
+"""Image restoration: prior knowledge about images, explicit or in the structure of a network."""

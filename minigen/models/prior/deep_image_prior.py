@@ -1,23 +1,23 @@
 """Deep image prior (Ulyanov, Vedaldi & Lempitsky 2018): a network that has seen no image but a
 damaged one restores it.
 
-What is wanted has the least energy E(x, x̂) + R(x) (map.py), and what is hard is R. Here it is a
-restriction instead: x is what a convolutional network makes of noise z that stays as it is.
+The restored image has the least energy E(x, x̂) + R(x) (map.py), and the hard part is R. Here a
+restriction replaces it: x is the output of a convolutional network for fixed noise z.
 
     x = f_θ(z), z ~ U(−1, 1) of the image's size
     θ* = argmin_θ E(f_θ(z), x̂), x* = f_θ*(z)          θ ← θ − α ∂E(f_θ(z), x̂)/∂θ
 
-The network could make any image, x̂ with its noise included, so the descent stops early: what is
-alike everywhere is there sooner than what is not.
+The network could produce any image, including x̂ with its noise, so the descent stops early: what
+is alike everywhere in the image is fitted sooner than what is not.
 
     denoising            E = ‖x − x̂‖²
     inpainting           E = ‖(x − x̂) ⊙ m‖²           m: 1 where x̂ is known, 0 elsewhere
     super-resolution     E = ‖d(x) − x̂‖²              d: means over squares of pixels
     feature inversion    E = ‖φ(x) − φ(x̂)‖²           φ: the first layers of a trained network
-    flash / no flash     E = ‖f_θ(x_flash) − x̂‖²      x_flash: the same scene, in another light
+    flash / no flash     E = ‖f_θ(x_flash) − x̂‖²      x_flash: the same scene in different light
 
-Differs from the paper: three halvings in place of five, for images of 32×32 pixels, no skip
-connections, and no noise added to z in every step; z is as on the slide, there U(0, 0.1).
+Differs from the paper: three halvings in place of five, for images of 32×32 pixels; no skip
+connections; no noise added to z at every step; z as on the slide, in the paper U(0, 0.1).
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ from minigen.nn import initializers
 
 
 class DeepImagePrior:
-    """An image of `shape` (C, H, W) in [0, 1] as a network's output for noise of `channels`."""
+    """An image of `shape` (C, H, W) in [0, 1] as a network's output for `channels` of noise."""
 
     def __init__(self, shape, widths=(32, 64, 64), channels=32, rng=None):
         self.net = hourglass(channels, shape, widths, rng)
@@ -46,9 +46,10 @@ class DeepImagePrior:
 
 
 class FlashPrior:
-    """An image as a U-Net's output for a sharp picture x_flash (C, H, W) of the same scene, taken
-    with a flash, in place of noise. Its skips bring the outlines along; what is left to learn from
-    a noisy x̂, without flash, is its light. The energy is that of denoising."""
+    """An image as a U-Net's output for a sharp photograph x_flash (C, H, W) of the same scene,
+    taken with a flash, in place of noise. The skip connections carry the outlines over; what is
+    left to learn from a noisy x̂, taken without flash, is its light. The energy is that of
+    denoising."""
 
     def __init__(self, x_flash, widths=(16, 32, 64), rng=None):
         C = len(x_flash)
@@ -60,9 +61,9 @@ class FlashPrior:
 
 
 def hourglass(C, shape, widths, rng=None):
-    """(N, C, H, W) to images of `shape` in [0, 1]: half the size for each of the widths, and back
-    by bilinear interpolation. ValueError for sides that cannot be halved so often, or leave one
-    pixel alone, of which batch norm can make nothing."""
+    """(N, C, H, W) to images of `shape` in [0, 1]: halves the size once for each of the widths, and
+    restores it by bilinear interpolation. ValueError for sides that cannot be halved so often, or
+    that would leave a single pixel, which batch norm cannot normalise."""
     factor = 2 ** len(widths)
     if shape[1] % factor or shape[2] % factor or shape[1] * shape[2] == factor ** 2:
         raise ValueError(f"hourglass: height and width must be divisible by {factor}, and not both "
@@ -101,8 +102,8 @@ def inpainting(x, x_hat, m):
 
 
 def super_resolution(x, x_hat):
-    """x̂ is smaller than x by a whole factor; d takes the mean of each square of so many pixels.
-    ValueError if there is no such factor."""
+    """x̂ is smaller than x by an integer factor; d takes the mean of each square of factor × factor
+    pixels. ValueError if there is no such factor."""
     factor = x.shape[3] // x_hat.shape[3]
     if x.shape[2:] != tuple(factor * side for side in x_hat.shape[2:]):
         raise ValueError(f"super_resolution: x is {x.shape} and x̂ {x_hat.shape}, expected sides "
@@ -117,8 +118,8 @@ def feature_inversion(x, x_hat, phi):
 # ----------------------------------------------------------------------------------- the descent
 
 def restore(prior, E, opt, steps):
-    """Go down E(x) by an optimiser of the network's parameters. An iterator of `steps` pairs: x
-    (1, C, H, W) and its energy, each before the step that follows from it."""
+    """Minimise E(x) with an optimiser of the network's parameters. An iterator of `steps` pairs: x
+    (1, C, H, W) and its energy, each before the update computed from it."""
     for _ in range(steps):  # eq: dip-early-stopping
         x = prior()
         energy = E(x)  # eq: dip-objective
@@ -126,10 +127,10 @@ def restore(prior, E, opt, steps):
         yield x, energy
 
 
-# ----------------------------------------------------------------------------- what it is shown
+# ----------------------------------------------------------------------------- what it is given
 
 def pixel_drop(shape, rng, share=0.5):
-    """A mask that leaves out a `share` of the pixels, with all channels: 0 there, 1 elsewhere.
+    """A mask that drops a `share` of the pixels, at random, in all channels: 0 there, 1 elsewhere.
     ValueError for a share outside [0, 1]."""
     if not 0 <= share <= 1:
         raise ValueError(f"pixel_drop: the share must lie in [0, 1], got {share}")
@@ -138,8 +139,8 @@ def pixel_drop(shape, rng, share=0.5):
 
 
 def impedance(x, sigma, rng):
-    """What is easy for the network, and what is not: an image (C, H, W) in [0, 1], the same with
-    noise, with its pixels in another order, and noise alone."""
+    """What the network fits easily, and what it does not: an image x (C, H, W) in [0, 1], x with
+    noise, x with its pixels shuffled, and noise alone."""
     pixels = x.reshape(len(x), -1)
     return {"image": x, "noisy": degrade(x, sigma, rng),
             "shuffled": pixels[:, rng.permutation(pixels.shape[1])].reshape(x.shape),

@@ -1,4 +1,4 @@
-"""Restoring an image as a question of probability, exactly, for images out of a list.
+"""Image restoration as maximum a posteriori (MAP) estimation, exact for a finite list of images.
 
     x̂ = x + ε, ε ~ N(0, σ²)                                   what is given
     x* = argmax_x p(x | x̂) = argmax_x p(x̂ | x) p(x)           the most probable image
@@ -13,7 +13,7 @@ from minigen.dist import Normal
 
 
 def degrade(x, sigma, rng):
-    """x̂ = x + ε with ε ~ N(0, σ²), of x's dtype. TypeError for images that are no floats."""
+    """x̂ = x + ε with ε ~ N(0, σ²), of x's dtype. TypeError for images that are not floats."""
     if x.dtype.kind != "f":
         raise TypeError(f"degrade: images are {x.dtype}, which holds no noise: expected floats")
     return x + float(sigma) * rng.standard_normal(x.shape).astype(x.dtype)  # eq: dip-degradation
@@ -26,26 +26,25 @@ def log_likelihood(x_hat, x, sigma):
 
 
 def distance(x, x_hat):
-    """‖x − x̂‖², which has the minimum that −log N(x̂; x, σ²) has: (...,)."""
+    """‖x − x̂‖², minimal for the same x as −log N(x̂; x, σ²): (...,)."""
     return ((x - x_hat) ** 2).sum((-3, -2, -1))  # eq: dip-gaussian-data-term
 
 
 def flat(images):
-    """log p(x) if all images are equally probable: (M,). If x̂ is among them, it is the most
-    probable one."""
+    """log p(x) if all images are equally probable: (M,). If x̂ is among them, x* is x̂ itself."""
     return np.full(len(images), -np.log(len(images)))  # eq: dip-flat-prior
 
 
 def most_probable(images, log_likelihoods, log_prior):
-    """x* of a list of images with log p(x̂ | x) and log p(x) of each (M,)."""
+    """x* among a list of images, given log p(x̂ | x) and log p(x) of each, (M,)."""
     return images[np.argmax(log_likelihoods + log_prior)]  # eq: dip-map
 
 
 def surprise(log_p):
-    """−log p: what is improbable is high."""
+    """−log p: the less probable, the higher."""
     return -log_p  # eq: dip-neg-log
 
 
 def least_energy(images, E, R):
-    """x* of a list of images with energies E(x, x̂) and R(x) of each (M,)."""
+    """x* among a list of images, given the energies E(x, x̂) and R(x) of each, (M,)."""
     return images[np.argmin(E + R)]  # eq: dip-energy

@@ -62,7 +62,7 @@ def launch(file, name, grid, block, args, shared=0, **macros):
         return emulate.run(file, source(file), defined, name, grid, block, args, shared)
     function = _function(file, name, defined, first.device.id)
     if shared > STATIC_SHARED and shared > function.max_dynamic_shared_size_bytes:
-        function.max_dynamic_shared_size_bytes = shared  # never lower: a recorded step may need more
+        function.max_dynamic_shared_size_bytes = shared  # never lower: recorded steps may need more
     function(grid, block, tuple(np.uint64(0) if a is None else a for a in args), shared_mem=shared)
 
 

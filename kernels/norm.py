@@ -5,7 +5,7 @@
 with var the mean of (x − mean)². The adjoint, with h = g·weight and ⟨·⟩ the mean over the same
 elements as in mean and var:
 
-    gx = rstd · (h − ⟨h⟩ − x̂·⟨h·x̂⟩),   gw = Σ g·x̂,   gb = Σ g     over all elements that share a weight
+    gx = rstd · (h − ⟨h⟩ − x̂·⟨h·x̂⟩),   gw = Σ g·x̂,   gb = Σ g     over all that share a weight
 """
 
 import numpy as np

@@ -103,7 +103,7 @@ def _load(name, kinds):
     """Compile a function, or load it from Numba's cache, and register its name with LLVM. Numba,
     from 0.63 on, calls this again before it loads a caller from the cache."""
     if name not in _functions:
-        raise RuntimeError(f"{name} was removed, but is in Numba's cache: delete kernels/__pycache__")
+        raise RuntimeError(f"{name} exists only in Numba's cache: delete kernels/__pycache__")
     dispatcher = _functions[name]
     dispatcher.compile(kinds)
     compiled = dispatcher.overloads[kinds]

@@ -11,10 +11,10 @@ With g = ∂/∂o, δ[t] = Σ_e g[t,e]·o[t,e] and ds = p ∘ (g·vᵀ − δ):
 
     gv = pᵀ·g,   gq = scale · ds·k,   gk = scale · dsᵀ·q
 
-2·B·T·S·(D + E) FLOPs forward, 2.5 times that backward; at least q, k, v, o once through memory.
-The fast versions (FlashAttention, arXiv:2205.14135) hold blocks of ROWS × KEYS scores in cache. In
-the forward pass each row keeps a running maximum and sum, and its partial o is rescaled when the
-maximum grows; the backward pass recomputes p from lse. On the CPU vectors run along the rows of sᵀ.
+2·B·T·S·(D + E) FLOPs forward, 2.5 times that backward; q, k, v and o pass through memory at least
+once. The fast versions (FlashAttention, arXiv:2205.14135) hold blocks of ROWS × KEYS scores in
+cache. In the forward pass each row keeps a running maximum and sum, and rescales its partial o when
+the maximum grows; the backward pass recomputes p from lse. On the CPU vectors run along rows of sᵀ.
 """
 
 import math
@@ -85,7 +85,7 @@ def _turned(q, t0, t1, scale):
 
 @once
 def _scores(turned, k, mask, n, rows, keys, is_causal, s):
-    """Write sᵀ of some keys and rows of sequence n to s (KEYS, ROWS); turned: of those rows."""
+    """Write sᵀ of some keys and rows of sequence n to s (KEYS, ROWS); turned: the rows' qᵀ."""
     (t0, t1), (s0, s1), (S, D) = rows, keys, k.shape[1:]
     product(s1 - s0, t1 - t0, D, k, (n * S + s0) * D, D, 1, turned, 0, ROWS, False, s, 0, ROWS)
     for j in range(s1 - s0):

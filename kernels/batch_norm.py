@@ -6,9 +6,9 @@
     x (N, C, L), weight, bias (C,) or None → y (N, C, L), mean, var (divided by N·L), rstd (C,)
     g (N, C, L) → gx (N, C, L), gw, gb (C,), None without a weight
 
-About 8 FLOPs per element each way; x and y (backward: g, x, gx) at least once through memory, x
-twice if it does not fit in cache. The fast version combines the means and the squared deviations of
-the rows x[n,c] by Chan's update: one pass, as accurate as two. Each thread takes some channels.
+About 8 FLOPs per element each way; x and y (backward: g, x, gx) pass through memory at least once,
+x twice if it does not fit in cache. The fast version combines the means and squared deviations of
+the rows x[n,c] by Chan's update: one pass, as accurate as two. Threads take ranges of channels.
 """
 
 import numpy as np

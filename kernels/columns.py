@@ -6,9 +6,9 @@ with zeros outside the image: a convolution is then one matrix product, w (K, R�
 matrix of a whole batch is R·S times as large as the input and would go to memory and back; so the
 kernels build it for a few images, or a few rows of one, at a time, in a buffer that stays in the
 core's own cache. They build it from an image with the channels innermost, (h, w, C), in which the
-S·D elements under one row of the filter are contiguous. Vectors then run along channels; where
-there are few, they run along rows of pixels, and no columns are needed: the pixels that one filter
-element multiplies are contiguous in the image or, with a stride, in one of its `phases`.
+S·D elements under one row of the filter are contiguous. Vectors then run along channels. Where
+there are few of these, vectors run along rows of pixels, and no columns are needed: the pixels that
+one filter element multiplies are contiguous in the image or, with a stride, in one of its `phases`.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ from .transpose import transpose
 
 CACHE = 1 << 20  # bytes of columns a core works on at a time
 FEW = 16  # channels or filters: with fewer, vectors run along the pixels
-CHANNELS = 8  # of the filters, reordered by a thread at a time
+CHANNELS = 8  # channels of the filters that a thread reorders at a time
 
 
 def conv_size(size, kernel, stride, padding, dilation=(1, 1)):
@@ -90,7 +90,7 @@ def pixel_places(pixels, size, C):
 
 @once
 def channels_last(x, top, left, size, image, places):
-    """Write x (C, H, W) to image (h, w, C), size = (h, w), amid zeros: `top` rows of them above it
+    """Write x (C, H, W) to image (h, w, C), size = (h, w), surrounded by zeros, `top` rows above x
     and `left` columns to its left; a negative top skips rows of x. places: `pixel_places`, or C
     where the pixels are contiguous (w = W)."""
     (C, H, W), (h, w), lanes = x.shape, size, LINE // x.itemsize
@@ -118,8 +118,8 @@ def channels_last(x, top, left, size, image, places):
 
 @once
 def channels_first(image, width, top, left, b, y, places):
-    """Write y (C, H, W) from image (h, width, C), without its `top` upper rows and `left` columns,
-    plus b (C,). places: `pixel_places`, or C where the pixels are contiguous (width = W)."""
+    """y (C, H, W) ← image (h, width, C), without its first `top` rows and `left` columns, plus
+    b (C,). places: `pixel_places`, or C where the pixels are contiguous (width = W)."""
     (C, H, W), lanes, plane = y.shape, LINE // y.itemsize, y.strides[0] // y.itemsize
     whole = C - C % lanes if H * W >= lanes else 0
     for p in range(0, H * W if whole else 0, lanes):
@@ -230,7 +230,7 @@ def _filter_places(w, d0, d1):
 def im2col(image, width, channels, out, kernel, stride, dilation, col):
     """Fill the first P·Q rows of col, one per output pixel, from image (h, width, channels)."""
     (P, Q), (R, S), (sh, sw), (dh, dw) = out, kernel, stride, dilation
-    pieces, run = (1, S * channels) if dw == 1 else (S, channels)  # contiguous runs per filter row
+    pieces, run = (1, S * channels) if dw == 1 else (S, channels)  # contiguous runs: number, length
     for p in range(P):
         for q in range(Q):
             row = col[p * Q + q]

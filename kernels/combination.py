@@ -5,8 +5,8 @@
 LLVM does not vectorise a loop that reads six arrays and writes six, because they might overlap, and
 a loop for each y_i would read the x_j six times. So the vector instructions are written out here:
 each x_j is read once, factors are constants, and terms with factor 0 and multiplications by 1 are
-left out. Where rows or columns of M differ only in signs, as Winograd's do for points ±p, two
-partial sums are shared, whose sum and difference are needed: a third fewer additions.
+left out. For rows or columns of M that differ only in signs, as Winograd's do for points ±p, common
+sums and differences are computed once: a third fewer additions.
 """
 
 import functools
@@ -25,8 +25,8 @@ from .once import written
 def combination(matrices):
     """``combine(which, times, size, x, at, step, skip, y, to, stride, hop)``, M = matrices[which]:
     x_j starts at x[at + j·step], y_i at y[to + i·stride]; this is repeated `times` times, each time
-    `skip` further in x and `hop` further in y. x and y are pointers to elements of one dtype that
-    do not overlap: call it from a function compiled with once_bare."""
+    `skip` further in x and `hop` further in y. x and y are pointers to arrays of one dtype that do
+    not overlap: call it from a function compiled with once_bare."""
     @intrinsic
     def combine(typing, which, times, size, x, at, step, skip, y, to, stride, hop):
         return types.void(which, times, size, x, at, step, skip, y, to, stride, hop), written(

@@ -1,4 +1,4 @@
-"""What the kernels share: a callable that checks arguments and picks a version, arrays, threads.
+"""What the kernels share: argument checks and the choice of a version, arrays, threads.
 
 Dimension letters: images N C H W, filters K D R S (D = C / groups), outputs P Q, sequences B T D.
 """
@@ -16,7 +16,7 @@ from numba import njit
 
 from .once import FLAGS, once
 
-LINE = 64  # bytes in a cache line and in a vector; LLVM splits it where vectors are shorter
+LINE = 64  # bytes in a cache line and in a vector; LLVM splits it if the CPU's are shorter
 SEEN = 4096  # combinations of types and shapes that a kernel remembers as checked
 HOST = ("reference", "cpu")  # versions for NumPy arrays only; the others take CuPy arrays
 
@@ -176,7 +176,7 @@ start = (ctypes.c_char * 0).from_buffer
 
 
 # Threads. Numba's pool is the only one: compiled code calls no BLAS, which would have its own.
-# A thread that waits for the others spins 10,000 times before it sleeps. GNU's OpenMP spins 300,000
+# A thread that waits for the others spins 10,000 times before it sleeps. GNU's default is 300,000
 # times, while another thread may be waiting for the core: with two DDPM demos at once on two cores,
 # each took 1,750 ms a step instead of 224. A single demo takes 98 ms, or 95 with GNU's default;
 # with 5,000 it takes 103, as threads that Python kept waiting have to be woken. The variable is
@@ -208,7 +208,7 @@ def threaded(function):
 def part(x, chunk, chunks):
     """Part number `chunk` of the flat array x, cut into `chunks`. A loop over the part counts from
     0. In a loop over x from the part's begin to its end, an index might be negative, which in
-    Python counts from the end of the array, so vectors would be gathered and scattered element by
+    Python counts from the end of the array; vectors are then gathered and scattered element by
     element: add took six times as long."""
     return x[chunk * len(x) // chunks:(chunk + 1) * len(x) // chunks]
 

@@ -7,12 +7,12 @@
     x (N, C, H, W), w (K, D, R, S), b (K,) or None → y (N, K, P, Q);  D = C / groups
     P = (H + 2·padding − dilation·(R − 1) − 1) // stride + 1, Q likewise
 
-2·N·K·P·Q·D·R·S FLOPs; every array at least once through memory. The fast version depends on the
-shape: Winograd's algorithm (winograd.py) for 3×3 filters at stride 1 and 4×4 filters at stride 2; a
-plain matrix product for 1×1 filters and for filters as large as the image; with few channels or
-filters, rows of y as products with rows of x, which need no columns; otherwise each thread unrolls
-blocks of images into columns (columns.py) inside its core's cache and multiplies them there: no
-large intermediate ever reaches memory.
+2·N·K·P·Q·D·R·S FLOPs; every array passes through memory at least once. The fast version depends on
+the shape: Winograd's algorithm (winograd.py) for 3×3 filters at stride 1 and 4×4 filters at stride
+2; a plain matrix product for 1×1 filters at stride 1 and for filters as large as the image; with
+few channels or filters, rows of y as products with rows of x, which need no columns; otherwise each
+thread unrolls blocks of images into columns (columns.py) inside its core's cache and multiplies
+them there: no large intermediate ever reaches memory.
 """
 
 import numpy as np

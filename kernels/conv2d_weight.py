@@ -6,11 +6,11 @@
     k < K, d < D, r < R, s < S;  x is zero outside [0, H) × [0, W)
     g (N, K, P, Q), x (N, C, H, W) → gw (K, D, R, S);  D = C / groups, size = (R, S)
 
-2·N·K·P·Q·D·R·S FLOPs; every array at least once through memory. The fast version is chosen as for
-conv2d: Winograd's algorithm, or gwᵀ = colᵀ·g over blocks of images in the core's cache (columns.py)
-or, with few channels or filters, over rows of x, read in place; with fewer filters than channels, x
-and g swap roles, and the result is rotated by 180°. Every chunk of the batch accumulates a gradient
-of its own; these are added at the end, in order.
+2·N·K·P·Q·D·R·S FLOPs; every array passes through memory at least once. The fast version is chosen
+as for conv2d: Winograd's algorithm, or gwᵀ = colᵀ·g over blocks of images in the core's cache
+(columns.py) or, with few channels or filters, over rows of x, read in place; if the filters are the
+fewer, x and g may swap roles, and the result is rotated by 180°. Every chunk of the batch
+accumulates a gradient of its own; these are added at the end, in order.
 """
 
 import numpy as np

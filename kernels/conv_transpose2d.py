@@ -7,12 +7,12 @@
     x (N, K, P, Q), w (K, D, R, S), b (C,) or None → y (N, C, H, W);  C = D·groups
     size = (H, W) is one of the image sizes for which conv2d gives (P, Q)
 
-2·N·K·P·Q·D·R·S FLOPs; every array at least once through memory. The fast version: filters as large
-as the image are a plain matrix product; 3×3 filters at stride 1 and 4×4 filters at stride 2 use
-Winograd's algorithm (winograd.py). Other filters at stride 1 are conv2d with the filters rotated by
-180° and their channels swapped, which gathers where this operation scatters. Otherwise each thread
-multiplies a few images at a time, col = xᵀ·w (columns.py, matmul.py), and adds the columns to an
-image with the channels innermost, in contiguous runs of S·D elements.
+2·N·K·P·Q·D·R·S FLOPs; every array passes through memory at least once. The fast version depends on
+the shape: for filters as large as the image it is a plain matrix product, for 3×3 filters at stride
+1 and 4×4 filters at stride 2 Winograd's algorithm (winograd.py), for others at stride 1 conv2d with
+the filters rotated by 180° and their channels swapped, which gathers where this operation scatters.
+Otherwise each thread multiplies a few images at a time, col = xᵀ·w (columns.py, matmul.py), and
+adds the columns to an image with the channels innermost, in contiguous runs of S·D elements.
 """
 
 import numpy as np

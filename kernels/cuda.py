@@ -1,7 +1,6 @@
-"""Launching the CUDA kernels of this folder. With CuPy arrays they run on the device; with NumPy
-arrays, and then only when asked for by name (`kernels.conv2d.cuda(...)` or MINIGEN_KERNELS=cuda),
-on the CPU in the emulator (emulate.py): slowly, to be studied, stepped through and tested without a
-GPU.
+"""Launching the CUDA kernels of this folder. On CuPy arrays they run on the device; on NumPy arrays,
+and only when asked for by name (`kernels.conv2d.cuda(...)` or MINIGEN_KERNELS=cuda), on the CPU in
+the emulator (emulate.py): slowly, for reading, stepping through and testing without a GPU.
 
 A .cu file compiles as it is: every macro has a default. Macros set the dtype (REAL) and sizes that
 must be known at compile time; each set of macros is compiled once, at its first use, by CuPy, which
@@ -162,7 +161,7 @@ def per_output(element):
 
 
 def factors(dtype):
-    """The macros REAL and INPUT of mma.cuh for arrays of this dtype, and the bytes of an INPUT."""
+    """The macros REAL and INPUT of mma.cuh for arrays of this dtype, and INPUT's size in bytes."""
     if dtype == np.float64:
         return {"REAL": "double", "INPUT": "double"}, 8
     chosen = _precision.get(os.environ.get("MINIGEN_PRECISION", "fp32"))

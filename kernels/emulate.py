@@ -1,9 +1,9 @@
 """Running the CUDA kernels of this folder on the CPU: g++ compiles a .cu file, unchanged, with
 emulate.h to a program; each launch is a run of it, which reads the arrays and writes them back.
 
-In the contexts sanitized("address") and sanitized("thread") the program watches for indices out of
-bounds and for data races between the threads of a block. Programs are kept in the user's cache
-folder, each named by the hash of everything that went into it.
+Under sanitized("address") the program watches for indices out of bounds, under sanitized("thread")
+for data races between the threads of a block. Programs are kept in the user's cache folder, each
+named by the hash of everything that went into it.
 """
 
 import ctypes

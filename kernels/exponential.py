@@ -67,8 +67,8 @@ def _(x):
 def difference(a, b): ...
 @overload(difference, jit_options=OPTIONS)
 def _(a, b):
-    """a − b, computed before anything else: other sums may be reordered (FLAGS), (a − b) + c with a
-    and b large and close into (a + c) − b."""
+    """a − b, computed before anything else. Other sums may be reordered (FLAGS): (a − b) + c, with
+    a and b large and close, could become (a + c) − b."""
     return lambda a, b: a - b
 
 

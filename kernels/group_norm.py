@@ -9,8 +9,8 @@
     b = 0) or B = N (each sample has its own, b = n) → y (N, C, L), mean, rstd (N, G)
     g (N, C, L) → gx (N, C, L), gw, gb (N, C), per sample, None without a weight
 
-About 8 FLOPs per element each way, 30 more with `silu`; x and y (backward: g, x, gx) once through
-memory: a group is contiguous and small, and stays in cache for all passes. The backward pass
+About 8 FLOPs per element each way, 30 more with `silu`; x and y (backward: g, x, gx) pass through
+memory once: a group is contiguous and small, and stays in cache for all passes. The backward pass
 recomputes h, so that nothing is stored between the norm and its activation.
 """
 

@@ -2,8 +2,8 @@
 
     y[r, l] = a[r, l]    y[r, L + m] = b[r, m]        a (R, L), b (R, M) → y (R, L + M)
 
-All three arrays once through memory, which takes all of the time: NumPy copies with one thread,
-which cannot use the whole memory bandwidth, and the other threads fall asleep meanwhile.
+All three arrays pass through memory once, which takes all of the time: NumPy copies with one
+thread, which cannot use the whole memory bandwidth, and the other threads fall asleep meanwhile.
 """
 
 import numpy as np

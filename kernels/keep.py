@@ -3,7 +3,7 @@
     y[i] = x[i] if mask[i], else 0        x (...), mask (...) boolean → y (...)
 
 Used in the gradients of maximum, minimum, clip and where. A selection, not a product: 0 · ∞ would
-be NaN. x, mask and y once through memory. The fast version is a loop that compiles to vector
+be NaN. x, mask and y pass through memory once. The fast version is a loop that compiles to vector
 blends; np.where branches at every element and takes fifteen times as long on an irregular mask.
 """
 

@@ -23,7 +23,7 @@ class Many(Kernel):
     then the result is a list, whose i-th entry is the result for the i-th arrays of all lists.
 
     Its version "cpu" is made from f(table, dtype, *options), decorated with `together`, which
-    handles arrays that fit in a table. Others are processed one by one, read-only ones by the
+    handles what a table can hold. Other arrays are processed one by one, read-only ones by the
     reference.
     """
 

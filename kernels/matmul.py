@@ -5,8 +5,8 @@
     a (..., M, K), b (..., K, N), c (N,) or None → y (..., M, N); leading dimensions broadcast as
     in np.matmul
 
-2·M·N·K FLOPs per matrix; every array at least once through memory. The fast version divides the
-products among the threads: the matrices of a batch, or the rows or columns of one large product.
+2·M·N·K FLOPs per matrix; every array passes through memory at least once. The fast version divides
+the work among the threads: the matrices of a batch, or the rows or columns of one large product.
 Each thread copies a panel of b, DEPTH × COLUMNS, into its core's cache and multiplies all rows of a
 by it (product.py), ROWS at a time, accumulating into rows of y that start as c. Transposed views
 are read in place. Small products are left to NumPy: up to SMALL its BLAS uses no threads, so that

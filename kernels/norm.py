@@ -65,7 +65,7 @@ def _layout(x, num_groups, weight, of_numbers):
                          "share a mean")
     if num_groups is None:
         return C, N, L, np.int64(L), np.int64(C * L), C, 1, 0, 0, 0
-    length = L  # of a run: a channel or, `of_numbers`, a part of a group long enough for a warp
+    length = L  # of a run: a channel or, if of_numbers, a part of a group long enough for a warp
     if of_numbers:
         length = next(M // n for n in (8, 4, 2, 1) if n == 1 or M % n == 0 and M // n >= 64)
     sample = C if weight is not None and weight.ndim == 2 and len(weight) > 1 else 0

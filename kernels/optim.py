@@ -19,7 +19,8 @@ About 10 FLOPs per element; adam moves 7 arrays (reads p, g, m, v, writes p, m, 
 thirds of its time, square root and division the rest. The fast version is one pass; NumPy's dozen
 expressions make a dozen. It does not read back what it has just written (mi instead of m[i]): where
 a vector straddles two cache lines such a read stalls, and adam took up to three times as long. It
-takes all parameters of a model at once, as lists (many.py): a call takes longer than a bias.
+takes all parameters of a model at once, as lists (many.py): a call for each would take longer than
+the update of a bias.
 """
 
 import math

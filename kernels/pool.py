@@ -12,8 +12,8 @@
     x (N, C, H, W), y, g (N, C, P, Q), kernel_size = (R, S), size = (H, W)
     P = (H + 2·padding − R) // stride + 1, Q likewise;  padding ≤ kernel_size / 2
 
-R·S operations per output; x, y and index once through memory. In the fast version each thread takes
-one image plane after another, so that a plane stays in cache for all of its overlapping windows.
+R·S operations per output; x, y and index pass through memory once. In the fast version each thread
+takes one image plane after another, so that a plane stays in cache while its windows overlap.
 """
 
 import math

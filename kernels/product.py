@@ -3,11 +3,11 @@
     C[i,j] = Σ_p A[i,p] · B[p,j]  (+ C[i,j])         i < m, j < n, p < k
 
 A BLAS packs both matrices into a layout of its own before it multiplies: for 96×64×64 it reaches
-half of its speed. Here they are read in place: C is computed in tiles of rows × vectors that stay
-in registers while p runs; each step multiplies a row of B by one element of A for each row of the
-tile. The tiles are written out, because LLVM does not find this order by itself; the last columns
-are a vector of which only some lanes are loaded and stored. 2·m·n·k FLOPs. Where B is large, or
-stored by columns, `panel` first copies a part of it into the order in which it is read.
+half of its full speed. Here they are read in place: C is computed in tiles of rows × vectors that
+stay in registers while p runs; each step multiplies a row of B by one element of A for each row of
+the tile. The tiles are written out, because LLVM does not find this order by itself; the last
+columns are a vector of which only some lanes are loaded and stored. 2·m·n·k FLOPs. Where B is
+large, or stored by columns, `panel` first copies a part of it into the order in which it is read.
 """
 
 import functools

@@ -10,10 +10,10 @@
 The largest x[a,:,b] is subtracted first, so that nothing overflows; an x[a,c,b] of −∞ among finite
 values gives a softmax of exactly 0.
 
-About 6 FLOPs and one exponential per element; x and y at least once through memory. The fast
+About 6 FLOPs and one exponential per element; x and y pass through memory at least once. The fast
 versions keep a row, or the rows of one a, in cache for all passes. On the CPU each thread takes a
 range of a, and vectors run along b, or along c where B = 1; on the device a thread takes a row, or
-a warp where B = 1. For the cross-entropy with integer targets see cross_entropy.py.
+a warp does where B = 1. For the cross-entropy with integer targets see cross_entropy.py.
 """
 
 import numpy as np

@@ -5,11 +5,11 @@
                                                for the norm of gradients; for lists see many.py
     add           y[i] = a[i] + b[i]           a, b, y (...): residual connections, for one
 
-One or two FLOPs per element, and each array once through memory, which takes all of the time.
+One or two FLOPs per element; each array passes through memory once, which takes all of the time.
 NumPy's expressions are slower because of what else they do: x·x is an array, written and read
-again, and only one thread adds.
-x is summed in parts of at most FEW elements, in order of position, so that the rounding error stays
-small and every run gives the same bits. Fewer than PART are not worth waking the threads.
+again, and only one thread adds. Here x is summed in parts of at most FEW elements, in order of
+position, so that the rounding error stays small and every run gives the same bits. Fewer than PART
+elements are not worth waking the threads.
 """
 
 import numpy as np
@@ -117,7 +117,7 @@ def _squares(x):
 
 @threaded
 def _channel_sum(x, ranges, parts):
-    """A thread takes a range of images or, of a single range, one of `ranges` of the channels."""
+    """A thread takes one of T ranges of images or, if T = 1, one of `ranges` of the channels."""
     (N, C, L), (T, _) = x.shape, parts.shape
     for item in prange(T * ranges):
         t, of_c = item // ranges, item % ranges

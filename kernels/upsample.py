@@ -8,9 +8,9 @@
     x (N, C, H, W), size = (P, Q) → y (N, C, P, Q); the transposes take g like y, size = (H, W)
 
 ⌊p·H/P⌋ is computed in float32, as in PyTorch: for some odd sizes the ratio's rounding decides it.
-At most 8 FLOPs per output; x and y once through memory. The fast versions never form A and B: a row
-has one or two entries, kept as (lo, hi, t), A[p,lo] = 1 − t, A[p,hi] = t. Each thread takes one
-plane after another.
+At most 8 FLOPs per output; x and y pass through memory once. The fast versions never form A and B:
+a row has one or two entries, kept as (lo, hi, t), A[p,lo] = 1 − t, A[p,hi] = t. Each thread takes
+one plane after another.
 """
 
 import numpy as np

@@ -12,9 +12,9 @@ respect to w gives the gradient of the filters from g:
     gw = Gᵀ [(A g Aᵀ) ∘ (Bᵀ d B)] G
 
 A 4×4 filter at stride 2 is a 2×2 filter at stride 1 on the four images of every second pixel (the
-phases), which take the place of each channel; its transpose has the phases in the output. Row
-2h + a, column 2w + b of an image with channels innermost, (2H, 2W, C), has the index (h, a, w, b,
-c): so the phases b are already next to the channels, and the phases a are rows apart.
+phases), which replace each channel; its transpose has the phases in the output. Row 2h + a, column
+2w + b of an image with channels innermost, (2H, 2W, C), has the index (h, a, w, b, c): so the
+phases b are already next to the channels, and the phases a are rows apart.
 
 In float32, with 128 channels, the RMS error is at most 2.5e-6 of the RMS of the result, against
 3e-7 for a product of columns; the largest error is 1e-5 of the largest value. Errors spread over

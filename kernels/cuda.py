@@ -1,6 +1,6 @@
-"""Launching the CUDA kernels of this folder. On CuPy arrays they run on the device; on NumPy arrays,
-and only when asked for by name (`kernels.conv2d.cuda(...)` or MINIGEN_KERNELS=cuda), on the CPU in
-the emulator (emulate.py): slowly, for reading, stepping through and testing without a GPU.
+"""Launching the CUDA kernels of this folder. On CuPy arrays they run on the device; on NumPy
+arrays, and only when asked for by name (`kernels.conv2d.cuda(...)` or MINIGEN_KERNELS=cuda), on the
+CPU in the emulator (emulate.py): slowly, for reading, stepping through and tests without a GPU.
 
 A .cu file compiles as it is: every macro has a default. Macros set the dtype (REAL) and sizes that
 must be known at compile time; each set of macros is compiled once, at its first use, by CuPy, which

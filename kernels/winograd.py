@@ -70,7 +70,7 @@ def _combine(which, times, size, x, at, step, skip, y, to, stride, hop):
     _sums(which, times, size, x, at, step, skip, y, to, stride, hop)
 
 
-BT, AT, A, GT, OTHERS = range(5)  # the matrices' numbers for r = 2; for r = 3 add OTHERS
+BT, AT, A, GT, OTHERS = range(5)  # indices of the matrices for r = 2; for r = 3 add OTHERS
 SHAPES = {((3, 3), (1, 1)), ((4, 4), (2, 2))}  # filter and stride
 
 

@@ -1,6 +1,6 @@
-"""The operations that take the time, written by hand: one callable per kernel (common.Kernel).
+"""The time-consuming operations, written by hand: one callable per kernel (common.Kernel).
 
-    kernels.conv2d(x, w, b, stride, padding, dilation, groups)   picks a version by kind of array
+    kernels.conv2d(x, w, b, stride, padding, dilation, groups)   picks a version by array type
     kernels.conv2d.reference, kernels.conv2d.cpu                 the versions themselves
     MINIGEN_KERNELS=reference                                    forces one, for reading and testing
 """

@@ -1,4 +1,4 @@
-"""The non-linearities of neural networks, and their gradients, in one pass over memory
+"""The activation functions of neural networks and their gradients, each in one pass over memory
 
     sigmoid      y = 1 / (1 + e^−x)                     gx = g · y (1 − y)
     silu         y = x σ(x)                             gx = g · σ(x) (1 + x (1 − σ(x)))
@@ -7,11 +7,11 @@
     leaky_relu   y = x where x > 0, else a x            gx = g where x > 0, else g · a
     relu         y = x, but 0 where x ≤ 0               gx = g, but 0 where y ≤ 0
 
-    x, g, y, gx (...), a a number; elu's gradient is given y, whose sign is that of x for a > 0;
-    Φ is the standard normal's distribution function, φ = Φ′ its density
+    x, g, y, gx (...), a a number; elu's gradient takes y, which has the sign of x for a > 0;
+    Φ is the standard normal distribution function, φ = Φ′ its density
 
-As chains of NumPy functions these take up to six passes over memory, and a choice by a mask without
-a pattern takes as long as ten more. Here each is one loop of vectors over each thread's part.
+As a chain of NumPy functions an activation takes up to six passes over memory, and selecting by an
+irregular mask takes as long as ten more. Here each is one vectorised loop over each thread's part.
 """
 
 import functools
@@ -30,7 +30,7 @@ inlined = register_jitable(error_model="numpy", fastmath={"contract"})
 
 
 def pointwise(f):
-    """A function of arrays: y[i] = f(x[i], 1, a), the 1 being of x's type."""
+    """Turn f, of numbers, into a function of arrays: y[i] = f(x[i], 1, a), with 1 in x's dtype."""
     f = inlined(f)
 
     @threaded
@@ -48,7 +48,7 @@ def pointwise(f):
 
 
 def pointwise_backward(f):
-    """Likewise gx[i] = f(g[i], x[i], 1, a)."""
+    """As `pointwise`, for a gradient: gx[i] = f(g[i], x[i], 1, a)."""
     f = inlined(f)
 
     @threaded
@@ -66,7 +66,7 @@ def pointwise_backward(f):
     return run
 
 
-PART = 1 << 14  # elements worth a thread of their own
+PART = 1 << 14  # elements that justify one more thread
 
 
 @pointwise
@@ -92,7 +92,7 @@ def _gelu_backward(g, x, one, a):
 
 @pointwise
 def _elu(x, one, a):
-    m = a * expm1(x)  # also where it is not wanted: a loop without branches
+    m = a * expm1(x)  # computed for x > 0 too, so that the loop has no branches
     return x if x > 0 else m
 @pointwise_backward
 def _elu_backward(g, y, one, a): return g if y > 0 else g * (y + a)

@@ -5,16 +5,16 @@
     o[t]   = Σ_j p[t,j]·v[j],   p[t,j] = exp(s[t,j] − lse[t])      t < T, j < S, for each of B
 
     q (B, T, D), k (B, S, D), v (B, S, E), mask None or (1 or B, T, S), boolean (True: allowed) or
-    float (added) → o (B, T, E), lse (B, T).  A row that may look nowhere gives o = 0, lse = −∞.
+    float (added) → o (B, T, E), lse (B, T).  A row that may attend to no key gives o = 0, lse = −∞.
 
 With g = ∂/∂o, δ[t] = Σ_e g[t,e]·o[t,e] and ds = p ∘ (g·vᵀ − δ):
 
     gv = pᵀ·g,   gq = scale · ds·k,   gk = scale · dsᵀ·q
 
-2·B·T·S·(D + E) FLOPs forward, 2.5 times that backward; at least q, k, v, o once through memory.
-The fast versions (FlashAttention, arXiv:2205.14135) hold blocks of ROWS × KEYS scores, in cache.
-Forward, each row keeps the maximum and the sum so far, and what it has gathered is scaled down when
-the maximum grows; backward, p is made again from lse. On the CPU vectors run over rows, in sᵀ.
+2·B·T·S·(D + E) FLOPs forward, 2.5 times that backward; q, k, v and o pass through memory at least
+once. The fast versions (FlashAttention, arXiv:2205.14135) hold blocks of ROWS × KEYS scores in
+cache. In the forward pass each row keeps a running maximum and sum, and rescales its partial o when
+the maximum grows; the backward pass recomputes p from lse. On the CPU vectors run along rows of sᵀ.
 """
 
 import math
@@ -40,7 +40,7 @@ def check(q, k, v, mask, is_causal, scale):
 @kernel(check, q="B T D", k="B S D", v="B S E", mask="* T S mask or None")
 def attention(q, k, v, mask, is_causal, scale):
     s = _masked(scale * q @ k.swapaxes(1, 2), mask, is_causal)
-    top = np.maximum(s.max(-1, initial=-np.inf), np.finfo(s.dtype).min)  # a number, not −∞
+    top = np.maximum(s.max(-1, initial=-np.inf), np.finfo(s.dtype).min)  # finite, not −∞
     p = np.exp(s - top[..., None])
     total = p.sum(-1)
     with np.errstate(divide="ignore"):
@@ -64,7 +64,7 @@ def attention(q, k, v, mask, is_causal, scale):
 
 
 def _added(mask, q):
-    """A mask as the numbers to add, an empty array if there are none."""
+    """The mask as numbers to add to the scores; an empty array if there is no mask."""
     if mask is None:
         return xp(q).empty((0, 0, 0), q.dtype)
     return mask if mask.dtype != bool else xp(q).where(
@@ -73,7 +73,7 @@ def _added(mask, q):
 
 @once
 def _turned(q, t0, t1, scale):
-    """scale · qᵀ of rows of q (T, D): D·ROWS numbers."""
+    """scale · qᵀ for the rows t0 to t1 of q (T, D), in a buffer of D·ROWS elements."""
     D = q.shape[1]
     turned = buffer(D * ROWS, q)
     panel(q, True, 0, t0, D, t1 - t0, turned, ROWS)
@@ -85,7 +85,7 @@ def _turned(q, t0, t1, scale):
 
 @once
 def _scores(turned, k, mask, n, rows, keys, is_causal, s):
-    """sᵀ of ranges of keys and rows of sequence n, into s (KEYS, ROWS); turned: of those rows."""
+    """Write sᵀ of some keys and rows of sequence n to s (KEYS, ROWS); turned: the rows' qᵀ."""
     (t0, t1), (s0, s1), (S, D) = rows, keys, k.shape[1:]
     product(s1 - s0, t1 - t0, D, k, (n * S + s0) * D, D, 1, turned, 0, ROWS, False, s, 0, ROWS)
     for j in range(s1 - s0):
@@ -98,16 +98,16 @@ def _scores(turned, k, mask, n, rows, keys, is_causal, s):
 
 @once
 def _gather(s, keys, top, total, out):
-    """One step of the softmax over blocks of keys: s (keys, rows) becomes exp(s − top), with top
-    the maximum so far; total and out, which was gathered with the old one, shrink."""
+    """One step of the online softmax over blocks of keys: s (keys, rows) becomes exp(s − top), with
+    top the maximum so far; total and out, relative to the old maximum, are scaled down."""
     shift = top.copy()
     for j in range(keys):
         row = s[j, :len(top)]
         for i in range(len(top)):
-            shift[i] = max(shift[i], row[i])  # NaN is passed over
+            shift[i] = max(shift[i], row[i])  # NaN is skipped
     for i in range(len(top)):
         top[i], old = shift[i], top[i]
-        shift[i] = shift[i] if shift[i] > -np.inf else 0  # nothing allowed so far
+        shift[i] = shift[i] if shift[i] > -np.inf else 0  # no key allowed so far
         shrink = np.exp(old - shift[i])
         total[i] *= shrink
         for e in range(out.shape[1]):
@@ -196,7 +196,7 @@ def attention(q, k, v, mask, is_causal, scale):
 
 
 class _Cuda:
-    """The kernels of attention.cu on q, k and v, which it packs; sizes as in attention.cuh."""
+    """Packs q, k and v, and launches the kernels of attention.cu; sizes as in attention.cuh."""
 
     def __init__(self, q, k, v, mask, is_causal, scale):
         (B, T, D), (S, E), scale = q.shape, v.shape[1:], q.dtype.type(scale)
@@ -220,7 +220,7 @@ class _Cuda:
         launch("attention.cu", name, blocks(chunks, 256), 256, args, HEAD=self.head, **self.macros)
 
     def __call__(self, name, rows, own, *arrays):
-        """Launch a kernel whose blocks share out `rows` queries or keys, rows of `own` matrices."""
+        """Launch a kernel whose blocks split `rows` queries or keys, rows of `own` matrices."""
         size, tensor = self.head * self.bytes, self.macros["INPUT"] in ("tf32", "bf16")
         warps, columns = 4 - 2 * (size > 256), min(64, max(16, (4096 << tensor) // size))
         block, wide, macros = 16 * warps * (1 + (tensor and size <= 128)), size + 16, self.macros
@@ -244,7 +244,7 @@ def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
 @attention_backward.version("cpu")
 def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
     B, S = k.shape[:2]
-    threads = numba.get_num_threads()  # with fewer sequences than that, their keys are shared out
+    threads = numba.get_num_threads()  # with fewer sequences than that, split their keys
     parts = 1 if B >= threads else chunks(-(-S // KEYS))
     gq, gk, gv = np.zeros((parts, *q.shape), q.dtype), np.zeros_like(k), np.zeros_like(v)
     _backward(g, o, lse, q, k, v, _added(mask, q), is_causal, q.dtype.type(scale), gq, gk, gv)
@@ -279,7 +279,7 @@ def _backward_of(item, g, o, lse, q, k, v, mask, is_causal, scale, gq, gk, gv):
              buffer(KEYS * ROWS, q).reshape(KEYS, ROWS))
     delta, shift = np.zeros(T, q.dtype), np.empty(T, q.dtype)
     for t in range(T):
-        shift[t] = lse[n, t] if lse[n, t] != -np.inf else np.inf  # p = 0: it looked nowhere
+        shift[t] = lse[n, t] if lse[n, t] != -np.inf else np.inf  # p = 0: no key was allowed
         for e in range(E):
             delta[t] += g[n, t, e] * o[n, t, e]
     for t0 in range(begin // ROWS * ROWS if is_causal else 0, T, ROWS):

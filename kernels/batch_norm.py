@@ -1,4 +1,4 @@
-"""Batch normalisation in training, and its adjoint
+"""Batch normalisation in training mode, and its adjoint
 
     mean[c], var[c] over all n < N, l < L;   rstd[c] = 1 / √(var[c] + eps)
     y[n,c,l] = (x[n,c,l] − mean[c]) · rstd[c] · weight[c] + bias[c]          (the adjoint: norm.py)
@@ -6,9 +6,9 @@
     x (N, C, L), weight, bias (C,) or None → y (N, C, L), mean, var (divided by N·L), rstd (C,)
     g (N, C, L) → gx (N, C, L), gw, gb (C,), None without a weight
 
-About 8 FLOPs an element each way; x and y (backward: g, x, gx) at least once through memory, x
-twice if it does not fit in cache. The fast version merges the mean and the squared deviations of
-every segment of L by Chan's update: one pass, as accurate as two. Threads take ranges of channels.
+About 8 FLOPs per element each way; x and y (backward: g, x, gx) pass through memory at least once,
+x twice if it does not fit in cache. The fast version combines the means and squared deviations of
+the rows x[n,c] by Chan's update: one pass, as accurate as two. Threads take ranges of channels.
 """
 
 import numpy as np

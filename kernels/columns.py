@@ -1,14 +1,14 @@
-"""The column matrix of a convolution, and what its three kernels share.
+"""The column matrix of a convolution (im2col), and what the three convolution kernels share.
 
     col[(n, p, q), (r, s, d)] = x[n, d, p·stride + r·dilation − padding, q·stride + s·dilation − …]
 
 with zeros outside the image: a convolution is then one matrix product, w (K, R·S·D) · colᵀ. The
-matrix of a whole batch is R·S times the input and would go to memory and back; so the kernels
-build it for a few images, or rows of one, at a time, in a buffer that stays in the core's own
-cache. They build it from an image with its channels innermost, (h, w, C), where the S·D numbers
-under one row of the filter lie together. Vectors run along channels then; where there are few, they
-run along rows of pixels, and no columns are needed: the pixels that one number of a filter meets
-lie together in the image, or, with a stride, in one of its `phases`.
+matrix of a whole batch is R·S times as large as the input and would go to memory and back; so the
+kernels build it for a few images, or a few rows of one, at a time, in a buffer that stays in the
+core's own cache. They build it from an image with the channels innermost, (h, w, C), in which the
+S·D elements under one row of the filter are contiguous. Vectors then run along channels. Where
+there are few of these, vectors run along rows of pixels, and no columns are needed: the pixels that
+one filter element multiplies are contiguous in the image or, with a stride, in one of its `phases`.
 """
 
 import numpy as np
@@ -20,18 +20,18 @@ from .transpose import transpose
 
 CACHE = 1 << 20  # bytes of columns a core works on at a time
 FEW = 16  # channels or filters: with fewer, vectors run along the pixels
-CHANNELS = 8  # of filters whose order a thread changes at a time
+CHANNELS = 8  # channels of the filters that a thread reorders at a time
 
 
 def conv_size(size, kernel, stride, padding, dilation=(1, 1)):
-    """The size (P, Q) of a convolution's or pool's output."""
+    """The output size (P, Q) of a convolution or of pooling."""
     return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1
                  for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True))
 
 
 def check_conv(name, image, out, w, stride, padding, dilation, groups):
     """Check the shapes of an image (N, C, H, W), an output (N, K, P, Q) and filters (K, D, R, S)
-    against each other; an output of None is not known yet."""
+    against each other; out is None if the output is not known yet."""
     C, (K, D), size = image[1], w[:2], tuple(image[2:])
     if min(groups, D, K) < 1 or C != D * groups or K % groups:
         raise ValueError(f"{name}: {C} channels, {K} filters of {D} channels and "
@@ -46,13 +46,13 @@ def check_conv(name, image, out, w, stride, padding, dilation, groups):
 
 
 def covers(kernel, size, padding, groups):
-    """Whether filters are as large as the image, so that a convolution is a plain product of all
-    its numbers (N, C·H·W) with all of theirs (K, C·H·W)."""
+    """Whether the filters are as large as the image, so that a convolution is a plain product of
+    flattened images (N, C·H·W) and flattened filters (K, C·H·W)."""
     return tuple(kernel) == tuple(size) and padding == (0, 0) and groups == 1
 
 
 def windows(x, kernel, stride, padding, dilation=(1, 1), fill=0):
-    """A view (N, C, P, Q, R, S): for every output pixel the input pixels under the filter."""
+    """A view (N, C, P, Q, R, S): the input pixels under the filter at each output pixel."""
     (R, S), (sh, sw), (ph, pw), (dh, dw) = kernel, stride, padding, dilation
     x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=fill)
     view = np.lib.stride_tricks.sliding_window_view(
@@ -62,13 +62,13 @@ def windows(x, kernel, stride, padding, dilation=(1, 1), fill=0):
 
 @compiled
 def even(N, threads, block):
-    """The size of blocks of N images, about `block`, of which every thread gets equally many."""
+    """The block size, about `block`, at which every thread gets equally many blocks of N images."""
     return max(1, -(-N // (threads * max(1, round(N / (threads * block))))))
 
 
 def blocking(N, rows, pixels, threads, itemsize):
-    """How many images, or else how many of an image's P rows of Q pixels, make one block of
-    columns of `rows` rows: fitting in cache, yet leaving work for every thread."""
+    """How many images, or how many of the P rows (of Q pixels) of a single image, make a block of
+    columns of `rows` entries each that fits in cache, yet leaves work for every thread."""
     P, Q = pixels
     width = max(256, CACHE // (rows * itemsize))
     images = even(N, threads, max(1, width // (P * Q)))
@@ -77,8 +77,8 @@ def blocking(N, rows, pixels, threads, itemsize):
 
 @once
 def pixel_places(pixels, size, C):
-    """Where pixels (H, W) are in an image (h, w, C), size = (h, w), which has room for all columns
-    and perhaps not for all rows, from the first of them on."""
+    """Offsets of pixels (H, W) in an image (h, w, C), size = (h, w), from the first of them. The
+    image has room for all W columns, but perhaps not for all H rows."""
     (H, W), (h, w) = pixels, size
     places = np.empty(min(H, h) * W, np.intp)
     for i in range(min(H, h)):
@@ -90,14 +90,14 @@ def pixel_places(pixels, size, C):
 
 @once
 def channels_last(x, top, left, size, image, places):
-    """Write x (C, H, W) to image (h, w, C), size = (h, w), with `top` rows of zeros above it and
-    `left` columns to its left; a negative top leaves out rows. places: `pixel_places`, or C
-    where the pixels lie together, w = W."""
+    """Write x (C, H, W) to image (h, w, C), size = (h, w), surrounded by zeros, `top` rows above x
+    and `left` columns to its left; a negative top skips rows of x. places: `pixel_places`, or C
+    where the pixels are contiguous (w = W)."""
     (C, H, W), (h, w), lanes = x.shape, size, LINE // x.itemsize
-    i0, i1 = min(max(top, 0), h), max(min(top + H, h), 0)  # none where all is padding
+    i0, i1 = min(max(top, 0), h), max(min(top + H, h), 0)  # no rows where all is padding
     j0, j1 = min(left, w), min(left + W, w)
     done = 0
-    for i in range(i0, i1 + 1):  # zeros around it
+    for i in range(i0, i1 + 1):  # zeros around x
         gap = image[done:(i * w + j0) * C if i < i1 else h * w * C]
         for j in range(len(gap)):
             gap[j] = 0
@@ -109,7 +109,7 @@ def channels_last(x, top, left, size, image, places):
         for c in range(0, whole, lanes):
             transpose(x, c * plane + (i0 - top) * W + p, plane, 0, 0, 0,
                       image, (i0 * w + j0) * C + c, places, p)
-    for c in range(whole, C):  # not innermost: planes a power of two apart share cache sets
+    for c in range(whole, C):  # c is outermost: planes a power of two apart share cache sets
         for i in range(i0, i1):
             to, this = image[(i * w + j0) * C + c:], x[c, i - top]
             for j in range(j1 - j0):
@@ -118,8 +118,8 @@ def channels_last(x, top, left, size, image, places):
 
 @once
 def channels_first(image, width, top, left, b, y, places):
-    """y (C, H, W) from image (h, width, C) without its upper rows and left columns, plus b (C,).
-    places: `pixel_places`, or C where the pixels lie together, width = W."""
+    """y (C, H, W) ← image (h, width, C), without its first `top` rows and `left` columns, plus
+    b (C,). places: `pixel_places`, or C where the pixels are contiguous (width = W)."""
     (C, H, W), lanes, plane = y.shape, LINE // y.itemsize, y.strides[0] // y.itemsize
     whole = C - C % lanes if H * W >= lanes else 0
     for p in range(0, H * W if whole else 0, lanes):
@@ -158,15 +158,15 @@ def filters_first(parts):
 
 
 def turned(w, groups):
-    """Filters w (K, D, R, S) turned by 180°, with inputs and outputs exchanged: (groups·D,
-    K / groups, R, S)."""
+    """Filters w (K, D, R, S) rotated by 180°, with input and output channels exchanged:
+    (groups·D, K / groups, R, S)."""
     K, D, R, S = w.shape
     w = w.reshape(groups, K // groups, D, R, S)[..., ::-1, ::-1].swapaxes(1, 2)
     return np.ascontiguousarray(w).reshape(groups * D, K // groups, R, S)
 
 
 def turned_padding(kernel, padding, dilation):
-    """The padding with which turned filters undo the shift of `padding`, at stride 1."""
+    """The padding with which the turned filters undo the shift due to `padding`, at stride 1."""
     return tuple(d * (k - 1) - p for k, p, d in zip(kernel, padding, dilation, strict=True))
 
 
@@ -217,8 +217,8 @@ def _filters_first(parts, w):
 
 @once
 def _filter_places(w, d0, d1):
-    """Where the numbers of a filter of w (M, D, T), from channel d0 to d1, are among filters
-    (T, D, M)."""
+    """Offsets in filters (T, D, M) of the elements of the first filter of w (M, D, T), channels d0
+    to d1."""
     M, D, T = w.shape
     rows = np.empty((d1 - d0) * T, np.intp)
     for j in range(len(rows)):
@@ -228,9 +228,9 @@ def _filter_places(w, d0, d1):
 
 @once
 def im2col(image, width, channels, out, kernel, stride, dilation, col):
-    """Fill the first P·Q rows of col with the columns of image (h, width, channels)."""
+    """Fill the first P·Q rows of col, one per output pixel, from image (h, width, channels)."""
     (P, Q), (R, S), (sh, sw), (dh, dw) = out, kernel, stride, dilation
-    pieces, run = (1, S * channels) if dw == 1 else (S, channels)  # what lies together
+    pieces, run = (1, S * channels) if dw == 1 else (S, channels)  # contiguous runs: number, length
     for p in range(P):
         for q in range(Q):
             row = col[p * Q + q]
@@ -249,9 +249,9 @@ def few(D, M, Q):
 
 @once
 def phases(x, top, left, stride, height, width, image):
-    """Every sh-th row and sw-th column of x (D, H, W) as an image of its own, so that the pixels
-    which one number of a filter meets lie together: image (D, sh, sw, height, width), which is a
-    flat array, has [d, a, b, h, v] = x[d, h·sh + a − top, v·sw + b − left], 0 outside."""
+    """Split x (D, H, W) into images of every sh-th row and sw-th column, in which the pixels that
+    one filter element multiplies are contiguous: the flat array image (D, sh, sw, height, width)
+    gets [d, a, b, h, v] = x[d, h·sh + a − top, v·sw + b − left], 0 outside."""
     (D, H, W), (sh, sw), i = x.shape, stride, 0
     for d in range(D):
         for a in range(sh):
@@ -272,9 +272,9 @@ def phases(x, top, left, stride, height, width, image):
 
 @once
 def taps(D, R, S, stride, dilation, P, Q):
-    """The height and width of the images that `phases` makes for P×Q output pixels, and where in
-    them, of D channels, the first of the pixels is which number (d, r, s) of a filter meets. The
-    pixel that it meets at output (p, q) comes p·width + q later."""
+    """The height and width of the images that `phases` makes for P×Q output pixels, and the offset
+    in them (D channels) of the first pixel that each filter element (d, r, s) multiplies. The pixel
+    that it multiplies for output (p, q) comes p·width + q later."""
     (sh, sw), starts = stride, np.empty(D * R * S, np.intp)
     height, width = P + (R - 1) * dilation[0] // sh, Q + (S - 1) * dilation[1] // sw
     for l in range(len(starts)):
@@ -286,7 +286,7 @@ def taps(D, R, S, stride, dilation, P, Q):
 
 @once
 def col2im(col, out, kernel, stride, dilation, image, width, channels):
-    """Add the rows of col to image (h, width, channels), where they came from: im2col's adjoint."""
+    """Add the rows of col to their pixels in image (h, width, channels): the adjoint of im2col."""
     (P, Q), (R, S), (sh, sw), (dh, dw) = out, kernel, stride, dilation
     pieces, run = (1, S * channels) if dw == 1 else (S, channels)
     for p in range(P):

@@ -1,12 +1,12 @@
-"""Sums of a few arrays with factors known beforehand, for compiled loops
+"""Linear combinations of a few arrays with constant factors, for compiled loops
 
     y_i[l] = Σ_j M[i,j] · x_j[l],   l < size
 
-A loop that reads six arrays and writes six is not vectorised by LLVM, for which they might overlap,
-and one loop for each y_i reads the x_j six times. So the vectors are asked for here: each x_j is
-read once, factors are constants, terms with a factor 0 are left out and 1 is not multiplied by. Of
-rows or columns of M that differ in signs alone, as Winograd's do for points ±p, the sum and the
-difference are made of two sums that both need: a third fewer additions.
+LLVM does not vectorise a loop that reads six arrays and writes six, because they might overlap, and
+a loop for each y_i would read the x_j six times. So the vector instructions are written out here:
+each x_j is read once, factors are constants, and terms with factor 0 and multiplications by 1 are
+left out. For rows or columns of M that differ only in signs, as Winograd's do for points ±p, common
+sums and differences are computed once: a third fewer additions.
 """
 
 import functools
@@ -24,9 +24,9 @@ from .once import written
 
 def combination(matrices):
     """``combine(which, times, size, x, at, step, skip, y, to, stride, hop)``, M = matrices[which]:
-    x_j starts at x[at + j·step], y_i at y[to + i·stride]; all of it `times` over, each time `skip`
-    further in x and `hop` further in y. x and y are addresses of numbers of one dtype, apart:
-    call it from a function that is compiled once_bare."""
+    x_j starts at x[at + j·step], y_i at y[to + i·stride]; this is repeated `times` times, each time
+    `skip` further in x and `hop` further in y. x and y are pointers to arrays of one dtype that do
+    not overlap: call it from a function compiled with once_bare."""
     @intrinsic
     def combine(typing, which, times, size, x, at, step, skip, y, to, stride, hop):
         return types.void(which, times, size, x, at, step, skip, y, to, stride, hop), written(
@@ -35,7 +35,7 @@ def combination(matrices):
 
 
 def _define(matrices, bytes, builder, which, times, size, x, at, step, skip, y, to, stride, hop):
-    """The body of `combine` for numbers of so many bytes."""
+    """The body of `combine` for elements of `bytes` bytes."""
     of = lambda n: ir.Constant(ir.IntType(64), n)
     lanes, number = LINE // bytes, x.type.pointee
     whole = builder.sub(size, builder.srem(size, of(lanes)))
@@ -65,9 +65,9 @@ def _vectors(builder, M, vector, align, x, y):
 
 
 def _sums(builder, M, x):
-    """The rows of M x. Of two columns that differ in signs alone, x_j + x_k stands where the signs
-    are alike and x_j − x_k where they are not; of two such rows, one is the sum of the terms with
-    like signs and of the others, and one their difference."""
+    """The rows of M x. For two columns that differ only in signs, x_j + x_k is used in the rows
+    where the signs agree, x_j − x_k where they do not. For two such rows, the terms whose signs
+    agree and the others are summed apart: one row is the sum of the two, one the difference."""
     M, x, y = M.copy(), [*x], {}
     for j, k in _pairs(M.T):
         like = M[:, j] == M[:, k]
@@ -82,7 +82,7 @@ def _sums(builder, M, x):
 
 
 def _pairs(rows):
-    """Pairs (i, k) of rows, each in one at most, that differ in some of their signs alone."""
+    """Disjoint pairs (i, k) of rows that differ only in signs, in some but not all of them."""
     found, free = [], set(range(len(rows)))
     for i, k in itertools.combinations(range(len(rows)), 2):
         same = np.count_nonzero(rows[i] * rows[k] > 0)
@@ -94,7 +94,7 @@ def _pairs(rows):
 
 
 def _sum(builder, row, x):
-    """Σ_j row[j] · x_j, of which some are not 0."""
+    """Σ_j row[j] · x_j, for a row that is not all zeros."""
     total = None
     for factor, v in zip(row, x, strict=True):
         if factor == 0:

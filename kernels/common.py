@@ -1,4 +1,4 @@
-"""What the kernels share: the callable that checks and picks, arrays, threads.
+"""What the kernels share: argument checks and the choice of a version, arrays, threads.
 
 Dimension letters: images N C H W, filters K D R S (D = C / groups), outputs P Q, sequences B T D.
 """
@@ -16,29 +16,30 @@ from numba import njit
 
 from .once import FLAGS, once
 
-LINE = 64  # bytes of a line of the cache and of a vector: of shorter ones LLVM takes several
-SEEN = 4096  # kinds and shapes of arguments that a kernel remembers to have checked
-HOST = ("reference", "cpu")  # versions on NumPy arrays; the others take CuPy arrays
+LINE = 64  # bytes in a cache line and in a vector; LLVM splits it if the CPU's are shorter
+SEEN = 4096  # combinations of types and shapes that a kernel remembers as checked
+HOST = ("reference", "cpu")  # versions for NumPy arrays only; the others take CuPy arrays
 
 
 class Kernel:
-    """One operation on arrays. Calling it checks the arguments, then runs the version which fits
-    the kind of array ("cpu" for NumPy, "cuda" for CuPy), or the one MINIGEN_KERNELS names.
+    """One operation on arrays. Calling it checks the arguments, then runs the version for their
+    array type ("cpu" for NumPy, "cuda" for CuPy), or the version that MINIGEN_KERNELS names.
 
-    The decorated function is the reference; `@name.version("cpu")` adds another of the same
-    signature, and `name.cpu` is that version itself, unchecked.
+    The decorated function is the reference; `@name.version("cpu")` adds a version with the same
+    signature, and `name.cpu` is that version itself, without checks.
 
-    `shapes` gives each array argument its dimensions in letters; a letter stands for one size
-    throughout a call. "..." stands for any leading dimensions, equal in all arrays, "*" for any.
-    Words after them: "or None"; "int" (an integer array); "mask" (boolean or float); "in place"
-    (the array is written); "strided" (taken as it lies; any other is made contiguous).
-    `check`, called like the kernel, raises what letters cannot say. Kinds and shapes that have been
-    checked once are remembered: looking them up takes 1 µs, checking them 10.
+    `shapes` gives the dimensions of each array argument as letters; a letter has one size
+    throughout a call. "..." is any number of leading dimensions, equal in all arrays, "*" any
+    number, which may differ. Words may follow: "or None"; "int" (an integer array); "mask" (boolean
+    or float); "in place" (the array is written); "strided" (passed with its strides; arrays without
+    this word are made contiguous). `check`, called with the kernel's arguments, raises the errors
+    that letters cannot express. Combinations of types and shapes that have passed are remembered:
+    looking one up takes 1 µs, checking it 10.
     """
 
     def __init__(self, reference, shapes, check):
         functools.update_wrapper(self, reference)
-        self.__doc__ = sys.modules[reference.__module__].__doc__  # the file is about this kernel
+        self.__doc__ = sys.modules[reference.__module__].__doc__  # the module describes this kernel
         self.name, self.check = reference.__name__, check
         self.signature = inspect.signature(reference)
         self.arity = len(self.signature.parameters)
@@ -67,7 +68,7 @@ class Kernel:
         kinds = tuple([(type(a), getattr(a, "dtype", None), getattr(a, "shape", None))
                        for a in map(args.__getitem__, self.places)])
         device = self.seen.get(kinds)
-        if device is None:  # arrays of other kinds and shapes than before
+        if device is None:  # types and shapes not seen yet
             device = self._check_arrays(args)
             if len(self.seen) >= SEEN:
                 self.seen.clear()
@@ -87,7 +88,7 @@ class Kernel:
         return result
 
     def _check_arrays(self, args):
-        """The kind of array that all arguments are; or what is wrong with them is raised."""
+        """The array type of all arguments. TypeError or ValueError if one of them does not fit."""
         sizes, first, device = {}, None, None
         for i, name, dims, words in self.arrays:
             a = args[i]
@@ -116,7 +117,7 @@ class Kernel:
                             f"expected {first[1]} like {first[0]}")
 
     def _bind(self, name, shape, dims, sizes):
-        """Match a shape with its letters, whose sizes are filled in as they are met."""
+        """Match a shape against its letters, whose sizes are recorded when first seen."""
         letters = [d for d in dims if d.isalpha()]
         lead = len(shape) - len(letters)
         fits = lead >= 0 if len(dims) > len(letters) else lead == 0
@@ -145,7 +146,7 @@ class Kernel:
 
 
 def kernel(check=None, **shapes):
-    """Make the decorated reference a Kernel."""
+    """Turn the decorated reference into a Kernel."""
     return lambda reference: Kernel(reference, shapes, check)
 
 
@@ -153,12 +154,13 @@ PAGE = 4096
 
 
 def empty(shape, dtype):
-    """An array whose numbers are not set yet, from the start of a page if it is large.
+    """An uninitialised array, aligned to a page if it is large.
 
-    Of two arrays of whole pages, laid one behind the other, the second starts 16 bytes further
-    within its page. Its addresses then end in the 12 bits with which the next ones of the first
-    end, and the CPU, which compares no more, lets loads wait for stores that are not theirs:
-    group_norm_backward took 2.1 ms in place of 0.55. With both at the start this does not happen.
+    When two arrays of whole pages are allocated one behind the other, the second starts 16 bytes
+    further into its page. An element of it then shares the low 12 bits of its address with an
+    element of the first that comes a little later, and the CPU, which compares only these bits,
+    makes loads wait for unrelated stores (4K aliasing): group_norm_backward took 2.1 ms instead of
+    0.55. Between arrays that start at a page this does not happen.
     """
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
@@ -168,16 +170,17 @@ def empty(shape, dtype):
     return np.ndarray(shape, dtype, memory, -ctypes.addressof(start(memory)) % PAGE)
 
 
-# What begins where an array's numbers do: its address takes a third of the time of a.ctypes.data.
-# TypeError for an array that is strided or read-only.
+# A ctypes object at the start of an array's data; getting its address takes a third of the time of
+# a.ctypes.data. TypeError for an array that is strided or read-only.
 start = (ctypes.c_char * 0).from_buffer
 
 
 # Threads. Numba's pool is the only one: compiled code calls no BLAS, which would have its own.
-# One that waits for the others looks 10,000 times before it sleeps, where GNU's OpenMP looks
-# 300,000 times, while the other may be waiting for its core: of two DDPM demos at once on two cores
-# each took 1,750 ms a step in place of 224. One alone takes 98, and 95 with GNU's number; with
-# 5,000 it takes 103, to wake threads that Python kept waiting. Read at the first loop.
+# A thread that waits for the others spins 10,000 times before it sleeps. GNU's default is 300,000
+# times, while another thread may be waiting for the core: with two DDPM demos at once on two cores,
+# each took 1,750 ms a step instead of 224. A single demo takes 98 ms, or 95 with GNU's default;
+# with 5,000 it takes 103, as threads that Python kept waiting have to be woken. The variable is
+# read at the first threaded loop.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 compiled = njit(**FLAGS)
@@ -185,8 +188,8 @@ compiled = njit(**FLAGS)
 
 @once
 def buffer(size, like):
-    """`size` numbers of the dtype of `like`, not set yet, from the start of a cache line: vectors
-    of 64 bytes that lie across two lines take twice as long."""
+    """An uninitialised array of `size` elements with the dtype of `like`, aligned to a cache line:
+    vectors of 64 bytes that straddle two lines take twice as long."""
     numbers = np.empty(size + LINE // like.itemsize, like.dtype)
     start = -numbers.ctypes.data % LINE // like.itemsize
     return numbers[start:start + size]
@@ -194,8 +197,8 @@ def buffer(size, like):
 
 def threaded(function):
     """Compile with prange as the only source of threads: array expressions stay plain loops.
-    Numba makes machine code of a loop's body four times: where that takes long, the body is a
-    function of its own, kernel_of(chunk, …), compiled once."""
+    Numba generates machine code for a threaded loop's body four times: where that takes long, the
+    body is a function of its own, kernel_of(chunk, …), compiled once."""
     return njit(parallel=dict.fromkeys(
         ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"),
         False), **FLAGS)(function)
@@ -203,14 +206,14 @@ def threaded(function):
 
 @compiled
 def part(x, chunk, chunks):
-    """Part number `chunk` of the flat array x, cut into `chunks`. A loop over it counts from 0; in
-    one over x from the part's begin to its end each index might be negative, which in Python counts
-    from the array's end, and then vectors are gathered and scattered number by number: add took six
-    times as long."""
+    """Part number `chunk` of the flat array x, cut into `chunks`. A loop over the part counts from
+    0. In a loop over x from the part's begin to its end, an index might be negative, which in
+    Python counts from the end of the array; vectors are then gathered and scattered element by
+    element: add took six times as long."""
     return x[chunk * len(x) // chunks:(chunk + 1) * len(x) // chunks]
 
 
 def chunks(items):
-    """Into how many chunks a threaded loop is cut: partial sums are indexed by chunk and added in
-    order, so that results are equal bit for bit from run to run at one number of threads."""
+    """The number of chunks into which a threaded loop is cut. Partial sums are indexed by chunk and
+    added in order, so that for a given number of threads every run gives bit-identical results."""
     return max(1, min(items, numba.get_num_threads()))

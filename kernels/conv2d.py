@@ -7,12 +7,12 @@
     x (N, C, H, W), w (K, D, R, S), b (K,) or None → y (N, K, P, Q);  D = C / groups
     P = (H + 2·padding − dilation·(R − 1) − 1) // stride + 1, Q likewise
 
-2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. Fast versions, chosen by shape:
-Winograd's (winograd.py) for 3×3 filters, and 4×4 ones at stride 2; a plain product for 1×1 ones
-and for those as large as the image;
-with few channels or filters, rows of y as products with rows of x, which need no columns; else a
-block of images is turned into columns (columns.py) inside the core's cache and multiplied there,
-each thread its own blocks: no large intermediate ever reaches memory.
+2·N·K·P·Q·D·R·S FLOPs; every array passes through memory at least once. The fast version depends on
+the shape: Winograd's algorithm (winograd.py) for 3×3 filters at stride 1 and 4×4 filters at stride
+2; a plain matrix product for 1×1 filters at stride 1 and for filters as large as the image; with
+few channels or filters, rows of y as products with rows of x, which need no columns; otherwise each
+thread unrolls blocks of images into columns (columns.py) inside its core's cache and multiplies
+them there: no large intermediate ever reaches memory.
 """
 
 import numpy as np
@@ -41,7 +41,7 @@ from .matmul import matmul
 from .once import once
 from .product import product
 
-DEPTH = 256  # terms of the product at a time: their filters stay in the core's cache
+DEPTH = 256  # terms of the product at a time: their part of the filters stays in cache
 
 
 def check(x, w, b, stride, padding, dilation, groups):
@@ -123,7 +123,7 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
 
 @threaded
 def _pointwise(x, w, b, y, groups, chunks, rows):
-    """1×1 filters at stride 1: an image is its own colᵀ; `rows` rows of it at a time."""
+    """1×1 filters at stride 1: an image is its own colᵀ, taken `rows` rows at a time."""
     (N, K, P, Q), D = y.shape, w.shape[1]
     M, bands = K // groups, -(-P // rows)
     for chunk in prange(chunks):
@@ -145,8 +145,8 @@ def _rows(x, w, b, y, stride, padding, dilation, groups, chunks):
 
 @once
 def _rows_of(chunk, x, w, b, y, stride, padding, dilation, groups, chunks):
-    """For few channels or filters: rows of y are w times rows of x, read where they lie, `rows` of
-    them in one, with what comes between them in x."""
+    """For few channels or filters: rows of y are w times rows of x, read in place. One product
+    makes `rows` rows of y, and with them the values between the rows, which are dropped."""
     (N, K, P, Q), (_, D, R, S), (sh, sw) = y.shape, w.shape, stride
     M, L, bands = K // groups, D * R * S, -(-chunks // max(N, 1))
     rows = -(-P // bands)
@@ -185,7 +185,7 @@ def _columns(x, w, b, y, stride, padding, dilation, chunks, images, rows):
 
 @once
 def _columns_of(chunk, x, w, b, y, stride, padding, dilation, chunks, images, rows):
-    """w (groups, R, S, D, M): a row of columns times the filters of a group is M outputs."""
+    """w (groups, R, S, D, M): a row of col times the filters of a group gives M outputs."""
     (N, _, P, Q), (groups, R, S, D, M) = y.shape, w.shape
     L, block = R * S * D, images * rows * Q
     width, bands = (Q - 1) * stride[1] + (S - 1) * dilation[1] + 1, -(-P // rows)

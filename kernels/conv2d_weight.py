@@ -6,11 +6,11 @@
     k < K, d < D, r < R, s < S;  x is zero outside [0, H) × [0, W)
     g (N, K, P, Q), x (N, C, H, W) → gw (K, D, R, S);  D = C / groups, size = (R, S)
 
-2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast versions, chosen as for
-conv2d: Winograd's, or gwᵀ = colᵀ·g over blocks of images in the core's cache (columns.py), or, with
-few channels or filters, over rows of x as they lie; with few filters x and g change places, and the
-filters are turned. Every chunk of the batch adds to a gradient of
-its own; these are added at the end, in order.
+2·N·K·P·Q·D·R·S FLOPs; every array passes through memory at least once. The fast version is chosen
+as for conv2d: Winograd's algorithm, or gwᵀ = colᵀ·g over blocks of images in the core's cache
+(columns.py) or, with few channels or filters, over rows of x, read in place; if the filters are the
+fewer, x and g may swap roles, and the result is rotated by 180°. Every chunk of the batch
+accumulates a gradient of its own; these are added at the end, in order.
 """
 
 import numpy as np
@@ -38,7 +38,7 @@ from .matmul import matmul
 from .once import once
 from .product import product
 
-ROWS = 48  # of gw at a time: they are written one after another
+ROWS = 48  # of gwᵀ at a time, so that its memory is written block after block
 
 
 def check(g, x, size, stride, padding, dilation, groups):
@@ -65,7 +65,7 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
         return winograd.conv2d_weight(g, x, size, stride, padding)
     if few(D, M, Q):
         back = turned_padding(size, padding, dilation)
-        if M < D and stride == (1, 1) and min(back) >= 0:  # vectors run along the filters: so many
+        if M < D and stride == (1, 1) and min(back) >= 0:  # swap: vectors run along the filters
             return turned(conv2d_weight.cpu(x, g, size, stride, back, dilation, groups), groups)
         parts = np.zeros((chunks(N), groups, L, M), x.dtype)
         _rows(g, x, parts, size, stride, padding, dilation)
@@ -101,8 +101,8 @@ def _rows(g, x, parts, kernel, stride, padding, dilation):
 
 @once
 def _rows_of(chunk, g, x, parts, kernel, stride, padding, dilation):
-    """For few channels or filters: gwᵀ (L, M) is a sum over rows of x, read where they lie, times
-    rows of g, with zeros for what comes between those of x."""
+    """For few channels or filters: gwᵀ (L, M) is a sum over rows of x, read in place, times rows of
+    g, padded with zeros where x has further pixels between its rows."""
     (N, _, P, Q), (R, S), (sh, sw) = g.shape, kernel, stride
     chunks, groups, L, M = parts.shape
     D = L // (R * S)

@@ -1,18 +1,18 @@
 """Transposed convolution: the adjoint of conv2d with respect to its image
 
     y[n, d + D·g, p·stride + r·dilation − padding, q·stride + s·dilation − padding]
-        = b[d + D·g] + Σ w[k,d,r,s] · x[n,k,p,q]      over all k, p, q, r, s that lead there
+        = b[d + D·g] + Σ w[k,d,r,s] · x[n,k,p,q]      over all k, p, q, r, s that reach this pixel
 
     n < N, k < K, d < D, r < R, s < S, p < P, q < Q;  g = k // (K / groups)
     x (N, K, P, Q), w (K, D, R, S), b (C,) or None → y (N, C, H, W);  C = D·groups
-    size = (H, W) is one of the sizes which conv2d turns into (P, Q)
+    size = (H, W) is one of the image sizes for which conv2d gives (P, Q)
 
-2·N·K·P·Q·D·R·S FLOPs; at least every array once through memory. The fast version: filters as large
-as the image are a plain product; 3×3 ones, and 4×4 ones at stride 2, go Winograd's way
-(winograd.py). Others with stride 1 are conv2d with the filters turned by 180° and their channels
-swapped, which reads where this writes. Otherwise each thread multiplies a few images at a time,
-col = xᵀ·w (columns.py, matmul.py), and adds the columns to an image with its channels innermost,
-where S·D numbers are added in one go.
+2·N·K·P·Q·D·R·S FLOPs; every array passes through memory at least once. The fast version depends on
+the shape: for filters as large as the image it is a plain matrix product, for 3×3 filters at stride
+1 and 4×4 filters at stride 2 Winograd's algorithm (winograd.py), for others at stride 1 conv2d with
+the filters rotated by 180° and their channels swapped, which gathers where this operation scatters.
+Otherwise each thread multiplies a few images at a time, col = xᵀ·w (columns.py, matmul.py), and
+adds the columns to an image with the channels innermost, in contiguous runs of S·D elements.
 """
 
 import numpy as np
@@ -37,7 +37,7 @@ from .cuda import blocks, launch_tiles, pack, per_output, pixels, xp
 from .matmul import PANEL, matmul, multiply
 from .once import once
 
-ROWS = 64  # pixels multiplied at a time, at least: they share one reading of the filters
+ROWS = 64  # pixels multiplied at a time, at least: the filters are read once for all of them
 
 
 def check(x, w, b, size, stride, padding, dilation, groups):
@@ -107,7 +107,7 @@ def _output(i, x, w, b, size, stride, padding, dilation, groups):
     for k in range(c // D * M, (c // D + 1) * M):
         for r in range(R):
             for s in range(S):
-                p = h + padding[0] - r * dilation[0]  # p · stride, q · stride, where they are whole
+                p = h + padding[0] - r * dilation[0]  # p · stride, q · stride, if divisible
                 q = v + padding[1] - s * dilation[1]
                 if p >= 0 and q >= 0 and p % stride[0] == 0 and q % stride[1] == 0:
                     if p // stride[0] < P and q // stride[1] < Q:

@@ -1,4 +1,4 @@
-"""Cross-entropy with integer targets, and its gradient, without the array of log-probabilities
+"""Cross-entropy with integer targets, and its gradient, without storing the log-probabilities
 
     top[a,b] = max_c x[a,c,b]        total[a,b] = Σ_{c<C} e^(x[a,c,b] − top[a,b])
     y[a,b] = log total[a,b] + (top[a,b] − x[a, t[a,b], b])
@@ -6,12 +6,12 @@
 
     x (A, C, B), t (A, B) integers in 0 … C − 1 → y, top, total (A, B); g (A, B) → gx (A, C, B)
 
-About 8 FLOPs and two exponentials an element; x is read once or twice, gx written once. As a chain,
-log_softmax, the choice of one entry, and their gradients write and read arrays of x's size six
-times. The largest x[a,:,b] is taken out first, so that nothing overflows, and stays apart: in their
-sum log total would be rounded to the size of top. On the CPU a thread takes a range of a, and its
-vectors run along b, or along c where B = 1; on the device a thread takes a place, or a warp where
-B = 1, as in softmax.cu.
+About 8 FLOPs and two exponentials per element; x is read once or twice, gx written once. A chain of
+log_softmax, the selection of one entry, and their gradients would write and read arrays of x's size
+six times. The largest x[a,:,b] is subtracted first, so that nothing overflows, and kept separately:
+in the sum top + log total the logarithm would be rounded to the precision of top. On the CPU each
+thread takes a range of a, and vectors run along b, or along c where B = 1; on the device a thread
+computes one (a, b), or a warp where B = 1, as in softmax.cu.
 """
 
 import numpy as np

@@ -1,10 +1,10 @@
-"""Starting a CUDA kernel of this folder: on the device for CuPy's arrays; for NumPy's, and then
-only when asked for by name (`kernels.conv2d.cuda(...)` or MINIGEN_KERNELS=cuda), on the CPU in the
-emulator (emulate.py), slowly, to be read, stepped through and tested without a GPU.
+"""Launching the CUDA kernels of this folder. On CuPy arrays they run on the device; on NumPy
+arrays, and only when asked for by name (`kernels.conv2d.cuda(...)` or MINIGEN_KERNELS=cuda), on the
+CPU in the emulator (emulate.py): slowly, for reading, stepping through and tests without a GPU.
 
-A .cu file compiles as it stands: every macro has a default. Those that are set stand for the dtype
-(REAL) and for sizes that must be known at compile time; each set of them is compiled once, at its
-first use, by CuPy, which keeps the result in its own cache.
+A .cu file compiles as it is: every macro has a default. Macros set the dtype (REAL) and sizes that
+must be known at compile time; each set of macros is compiled once, at its first use, by CuPy, which
+keeps the result in its own cache.
 """
 
 import functools
@@ -21,11 +21,11 @@ import numpy as np
 from . import emulate
 
 FOLDER = Path(__file__).parent
-STATIC_SHARED = 47 << 10  # bytes a block may have without asking, beside 1 KB of static ones
-MOST = 2**31 - 2**13  # elements that an int counts, in strides as long as a block
-FILL = 256  # blocks which keep a device busy
+STATIC_SHARED = 47 << 10  # dynamic bytes a block may use without opting in, beside 1 KB of static
+MOST = 2**31 - 2**13  # elements that an int can count in steps of a block's width
+FILL = 256  # blocks that keep a device busy
 
-# What the factors of float32 products are rounded to; sums are float32 always.
+# Formats to which the factors of float32 products are rounded; sums are always float32.
 PRECISIONS = ("fp32", "tf32", "bf16")
 _precision = ContextVar("precision")
 
@@ -33,8 +33,8 @@ _precision = ContextVar("precision")
 @contextmanager
 def precision(name):
     """A context in which CUDA products of float32 arrays (matrix product, convolutions, attention)
-    take "fp32" factors (the default, or MINIGEN_PRECISION), or round them to "tf32" or "bf16" (to
-    2⁻¹¹ or 2⁻⁸ of their value) for the tensor cores. Sums stay float32."""
+    use "fp32" factors, or round them to "tf32" or "bf16" (with a relative error of up to 2⁻¹¹ or
+    2⁻⁸) for the tensor cores. Sums stay float32. The default is MINIGEN_PRECISION, or "fp32"."""
     if name not in PRECISIONS:
         raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {name}")
     token = _precision.set(name)
@@ -45,10 +45,10 @@ def precision(name):
 
 
 def launch(file, name, grid, block, args, shared=0, **macros):
-    """Run the kernel `name` of `file`, with `block` threads, or a tuple, in each of `grid` blocks.
+    """Run the kernel `name` of `file` in `grid` blocks of `block` threads (ints or tuples).
 
-    `args` are arrays, None (a null pointer), NumPy's typed scalars, ints (to the kernel: int) and
-    bools. `shared` bytes of dynamic shared memory. Macros: REAL="double", TILE=64.
+    `args` are arrays, None (a null pointer), NumPy scalars, ints (C's int in the kernel) and bools.
+    `shared` is the bytes of dynamic shared memory. Macros: REAL="double", TILE=64.
     """
     grid, block = ((*n, 1, 1)[:3] if isinstance(n, tuple) else (n, 1, 1) for n in (grid, block))
     if 0 in grid:
@@ -61,7 +61,7 @@ def launch(file, name, grid, block, args, shared=0, **macros):
         return emulate.run(file, source(file), defined, name, grid, block, args, shared)
     function = _function(file, name, defined, first.device.id)
     if shared > STATIC_SHARED and shared > function.max_dynamic_shared_size_bytes:
-        function.max_dynamic_shared_size_bytes = shared  # never less: a recorded step may need more
+        function.max_dynamic_shared_size_bytes = shared  # never lower: recorded steps may need more
     function(grid, block, tuple(np.uint64(0) if a is None else a for a in args), shared_mem=shared)
 
 
@@ -75,8 +75,8 @@ def _function(file, name, macros, device):
 
 
 def _for_hopper(file, text, macros):
-    """The path, in CuPy's cache, of a program with instructions of Hopper's own: CuPy itself
-    compiles for what all devices from Hopper on have."""
+    """The path, in CuPy's cache, of a program with instructions that only Hopper has: CuPy itself
+    compiles for the instructions that all devices from Hopper on share."""
     from cupy.cuda import nvrtc
     chosen = *options(macros), "-arch=sm_90a"
     key = hashlib.sha256(repr((text, chosen, nvrtc.getVersion())).encode()).hexdigest()[:16]
@@ -96,8 +96,8 @@ def cupys_cache():
 
 
 def by_nvrtc(file, text, chosen):
-    """The program `text`, which `file` holds, compiled for the architecture among the options
-    `chosen`, and the compiler's log. RuntimeError, with the log, for a program that is wrong."""
+    """The program `text`, from `file`, compiled for the architecture given in the options `chosen`,
+    and the compiler's log. RuntimeError, with the log, if it does not compile."""
     from cupy.cuda import nvrtc
     program = nvrtc.createProgram(text, file, (), ())
     try:
@@ -110,14 +110,14 @@ def by_nvrtc(file, text, chosen):
 
 
 def options(macros):
-    """What NVRTC is told, beside the architecture."""
+    """NVRTC's options, apart from the architecture."""
     return ("-std=c++17", *(f"-D{key}={value}" for key, value in macros))
 
 
 @functools.cache
 def source(file):
-    """The text of a file with its includes in place, as CuPy's cache, which knows a program by its
-    text, must see it; #line keeps the compilers' messages true."""
+    """The text of a file with its includes inserted, because CuPy's cache identifies a program by
+    its text; #line directives keep the line numbers in the compilers' messages right."""
     def read(name):
         if name in seen:
             return ""
@@ -138,15 +138,15 @@ def real(dtype):
 
 
 def each(file, name, y, before, after=(), elements=1):
-    """Launch a kernel with a thread for each element of y, or for 4 `elements` (each.cuh): its
-    arguments are the arrays `before`, y, the number of elements, and `after`."""
+    """Launch a kernel with a thread for each element of y, or for every 4 if `elements` is 4
+    (each.cuh): its arguments are the arrays `before`, y, the size of y, and `after`."""
     launch(file, name, blocks(y.size, 256 * elements), 256,
            (*before, y, np.int64(y.size), *after), **real(y.dtype))
 
 
 def per_output(element):
-    """A kernel in Python: run(y, *args) has thread i write y's i-th number, element(i, *args).
-    Numba compiles it at its first launch, or steps through it on the CPU where the variable
+    """A kernel written in Python: in run(y, *args), thread i sets y's i-th element to element(i,
+    *args). Numba compiles it at its first launch, or simulates it on the CPU if the variable
     NUMBA_ENABLE_CUDASIM=1 was set before Python started."""
     @functools.cache
     def kernel():
@@ -161,7 +161,7 @@ def per_output(element):
 
 
 def factors(dtype):
-    """The macros REAL and INPUT of mma.cuh for arrays of this dtype, and INPUT's bytes."""
+    """The macros REAL and INPUT of mma.cuh for arrays of this dtype, and INPUT's size in bytes."""
     if dtype == np.float64:
         return {"REAL": "double", "INPUT": "double"}, 8
     chosen = _precision.get(os.environ.get("MINIGEN_PRECISION", "fp32"))
@@ -172,9 +172,9 @@ def factors(dtype):
 
 
 def pack(*operands):
-    """The two operands of a product, rounded and laid out as product.cuh's tile loop takes them.
-    Each is given as an array with the sizes and strides, in numbers, of its matrices (n, rows, L),
-    and comes back contiguous, L filled up with zeros to whole chunks of 16 bytes."""
+    """The two operands of a product, rounded and laid out as product.cuh's tile loop expects them.
+    Each is given as an array with the sizes and strides, in elements, of its matrices (n, rows, L),
+    and is returned contiguous, with L padded with zeros to whole chunks of 16 bytes."""
     (first, *_), _ = operands
     macros, itemsize = factors(first.dtype)
     chunk, packed, args, counts = 16 // itemsize, [], [], []
@@ -188,15 +188,15 @@ def pack(*operands):
 
 
 def pixels(x, groups):
-    """For `pack`: images (N, C, H, W) as matrices of pixels by the channels of a group."""
+    """For `pack`: images (N, C, H, W) as matrices of pixels × channels of a group."""
     N, C, H, W = x.shape
     return x, (N * groups, H * W, C // groups), (C // groups * H * W, 1, H * W)
 
 
 def tiling(size, others, dtype, parts=1):
-    """TILE for `others` products of size (M, N), how many blocks that is, and into how many parts,
-    at most `parts`, their sums are cut to keep a device busy. The large tile, of which a
-    multiprocessor holds one, fetches less than half of the bytes for a FLOP, so it is worth it on
+    """TILE for `others` products of size (M, N), the number of blocks, and the number of parts, at
+    most `parts`, into which their sums are split to keep a device busy. The large tile, of which a
+    multiprocessor holds one, fetches less than half as many bytes per FLOP, so it pays off even on
     half of the multiprocessors, unless most of it lies beyond the edges."""
     count = lambda tile: blocks(size[0], min(tile, 128)) * blocks(size[1], tile) * others
     large, small = count(256), count(64)
@@ -206,13 +206,13 @@ def tiling(size, others, dtype, parts=1):
 
 
 def hopper(a):
-    """Whether an array lies on a device whose tensor cores multiply for whole warpgroups."""
+    """Whether an array is on a Hopper GPU, whose tensor cores multiply for whole warpgroups."""
     return not isinstance(a, np.ndarray) and a.device.compute_capability == "90"
 
 
 def launch_rows(file, name, x, arrays):
-    """Launch a kernel of reduce.cuh's rows, those along the middle axis of x (A, C, B): of a warp
-    each where B = 1, else of a thread. ValueError for an axis that an int does not count."""
+    """Launch a kernel on rows along the middle axis of x (A, C, B) (reduce.cuh): a warp per row
+    where B = 1, otherwise a thread per row. ValueError for an axis too long for an int."""
     A, C, B = x.shape
     if max(C, B) >= MOST:
         raise ValueError(f"{name} of {x.shape}: on CUDA an axis has at most {MOST - 1} numbers")
@@ -222,13 +222,13 @@ def launch_rows(file, name, x, arrays):
 
 
 def launch_tiles(file, name, size, others, args, dtype):
-    """Launch a kernel made of product.cuh's tile loop, for `others` products of size (M, N)."""
+    """Launch a kernel built on product.cuh's tile loop, for `others` products of size (M, N)."""
     if any(getattr(a, "size", 0) >= 2**31 for a in args):
         raise ValueError(f"{name}: an array of 2³¹ elements or more")
     (tile, count, _), (macros, _) = tiling(size, others, dtype), factors(dtype)
     high = min(tile, 128)
     threads, tiles = 128 * tile // high, 3 * (high + 8 + tile + 8) * 64
-    # Factors that lie across their sum, as in conv2d_weight, wgmma takes in bf16 alone.
+    # Factors that are not contiguous along the sum, as in conv2d_weight: wgmma needs bf16 for them.
     grouped = ("bf16",) if name == "conv2d_weight" else ("bf16", "tf32")
     if tile == 256 and macros["INPUT"] in grouped and hopper(args[0]):
         tiles, macros["WGMMA"] = 4 * (high + tile) * 128, 1
@@ -241,5 +241,5 @@ def xp(a):
 
 
 def blocks(n, block):
-    """How many blocks of `block` cover n."""
+    """How many blocks of size `block` cover n."""
     return -(-n // block)

@@ -1,9 +1,9 @@
-"""The kernels of this folder on the CPU: g++ builds a .cu file, unchanged, with emulate.h into a
-program; a launch is a run of it, which reads the arrays and writes them back.
+"""Running the CUDA kernels of this folder on the CPU: g++ compiles a .cu file, unchanged, with
+emulate.h to a program; each launch is a run of it, which reads the arrays and writes them back.
 
-With sanitize="address" or "thread" the program watches for indices out of bounds or for data races
-between the threads of a block. Programs are kept in the user's cache folder, each under the hash of
-all that went into it.
+Under sanitized("address") the program watches for indices out of bounds, under sanitized("thread")
+for data races between the threads of a block. Programs are kept in the user's cache folder, each
+named by the hash of everything that went into it.
 """
 
 import ctypes
@@ -37,8 +37,8 @@ def sanitized(by):
 
 
 def run(file, text, macros, name, grid, block, args, shared):
-    """Run a kernel of the program `text`, which `file` holds, on NumPy arrays, which it writes in
-    place. RuntimeError if it hangs or a sanitizer finds something, with the report."""
+    """Run a kernel of the program `text`, from `file`, on NumPy arrays, which it writes in place.
+    RuntimeError, with the report, if it hangs or a sanitizer finds something."""
     arguments = [_bytes(a) if isinstance(a, np.ndarray) else a for a in args]
     given = b"".join(np.int64(-1).tobytes() if a is None else np.int64(a.nbytes).tobytes()
                      + a.tobytes() for a in arguments)
@@ -52,7 +52,7 @@ def run(file, text, macros, name, grid, block, args, shared):
     out = memoryview(done.stdout)
     for a in arguments:
         if isinstance(a, np.ndarray):
-            size = int(np.frombuffer(out[:8], np.int64)[0])  # 0 for what is const
+            size = int(np.frombuffer(out[:8], np.int64)[0])  # 0 for a const array
             a[:size] = np.frombuffer(out[8:8 + size], np.uint8)
             out = out[8 + size:]
 
@@ -69,7 +69,7 @@ def _bytes(a):
 
 @functools.cache
 def program(file, text, macros, sanitizer):
-    """The path of the program made of a .cu file's text."""
+    """The path of the program compiled from a .cu file's text."""
     compiler = shutil.which("g++")
     if not compiler:
         raise RuntimeError(f"{file} runs on the CPU only with g++: install it, or pass CuPy arrays")

@@ -1,11 +1,11 @@
-"""e^x and e^x − 1 for compiled loops, in float32 without a call, so that the loops use vectors
+"""e^x and e^x − 1 for compiled loops, in float32 without a call, so that the loops are vectorised
 
     x = k ln 2 + r, k whole, |r| ≤ ½ ln 2        e^x = 2^k e^r        e^r − 1 = r + r² p(r)
 
-with a polynomial p of degree 5 (the coefficients are those of the Cephes library's expf) and 2^k
-written as the bits of a float. Good to 1.5e-7 of the result (5e-6 above 88.3, k ending at 127);
-below −87.7 (k = −127, whose bits are those of 0) it is 0, above 88.7 it is infinite, NaN stays NaN.
-In float64 these are the C library's functions.
+with a polynomial p of degree 5 (coefficients from the Cephes library's expf) and 2^k assembled from
+the bits of a float. The relative error is at most 1.5e-7 (5e-6 above 88.3, where k stops at 127);
+below −87.7 (k = −127, whose bits are those of 0) e^x is 0, above 88.7 it is infinite; NaN stays
+NaN. In float64 these are the C library's functions.
 """
 
 import math
@@ -67,15 +67,15 @@ def _(x):
 def difference(a, b): ...
 @overload(difference, jit_options=OPTIONS)
 def _(a, b):
-    """a − b before anything else: other sums may be reordered (FLAGS), and (a − b) + c, of a and b
-    that are large and close, into (a + c) − b."""
+    """a − b, computed before anything else. Other sums may be reordered (FLAGS): (a − b) + c, with
+    a and b large and close, could become (a + c) − b."""
     return lambda a, b: a - b
 
 
 @intrinsic
 def larger(context, a, b):
-    """The larger of two numbers, as long as neither is NaN: only then does LLVM take the maximum of
-    a row in vectors, seven times as fast. A sum of e^(x − top) is NaN if an x is, whatever top."""
+    """The larger of two numbers, assuming that neither is NaN: only then does LLVM vectorise the
+    maximum of a row, seven times as fast. A sum of e^(x − top) is NaN if an x is, whatever top."""
     def emit(context, builder, signature, args):
         known = ("nnan", "nsz")
         return builder.select(builder.fcmp_ordered(">", *args, flags=known), *args, flags=known)

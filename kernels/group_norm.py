@@ -1,17 +1,17 @@
-"""Group normalisation with SiLU or without, and its adjoint
+"""Group normalisation, with or without SiLU, and its adjoint
 
     mean[n,j], var[n,j] over the C/G channels of group j and l < L
     h[n,c,l] = (x[n,c,l] − mean[n,j]) · rstd[n,j] · weight[b,c] + bias[b,c],   j = c // (C / G)
     rstd[n,j] = 1 / √(var[n,j] + eps)                                        (the adjoint: norm.py)
     y = h σ(h) with `silu`, else h
 
-    x (N, C, L), num_groups = G, weight, bias (B, C) or None, B = 1 for all samples, b = 0, or B = N
-    for each its own, b = n → y (N, C, L), mean, rstd (N, G)
-    g (N, C, L) → gx (N, C, L), gw, gb (N, C), of each sample, None without a weight
+    x (N, C, L), num_groups = G, weight, bias (B, C) or None, with B = 1 (shared by all samples,
+    b = 0) or B = N (each sample has its own, b = n) → y (N, C, L), mean, rstd (N, G)
+    g (N, C, L) → gx (N, C, L), gw, gb (N, C), per sample, None without a weight
 
-About 8 FLOPs an element each way, 30 more with `silu`; x and y (backward: g, x, gx) once through
-memory: a group lies together, is small, and stays in cache for all passes. h is made again in the
-backward pass, so that nothing is kept between the norm and its non-linearity.
+About 8 FLOPs per element each way, 30 more with `silu`; x and y (backward: g, x, gx) pass through
+memory once: a group is contiguous and small, and stays in cache for all passes. The backward pass
+recomputes h, so that nothing is stored between the norm and its activation.
 """
 
 import numpy as np
@@ -90,7 +90,7 @@ def _group_norm(x, weight, bias, eps, silu, y, stats):
             scale = stats[1, n, group] * weight[b, c]
             for i in range(L):
                 y[n, c, i] = (x[n, c, i] - stats[0, n, group]) * scale + bias[b, c]
-        if silu:  # over the whole group: a channel of 7×7 would fill three vectors and a bit
+        if silu:  # over the whole group: one channel of 7×7 would be three vectors and a bit
             h = y[n, group * M:(group + 1) * M].reshape(M * L)
             for i in range(M * L):
                 h[i] = h[i] / (one + exp(-h[i]))

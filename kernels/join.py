@@ -1,9 +1,9 @@
-"""Two matrices side by side: arrays joined along an axis
+"""Two matrices side by side: arrays concatenated along an axis
 
     y[r, l] = a[r, l]    y[r, L + m] = b[r, m]        a (R, L), b (R, M) → y (R, L + M)
 
-All three once through memory, which is all of the time: NumPy copies with one thread, which does
-not use all of it, and the other falls asleep meanwhile.
+All three arrays pass through memory once, which takes all of the time: NumPy copies with one
+thread, which cannot use the whole memory bandwidth, and the other threads fall asleep meanwhile.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ def join(a, b):
 
 
 @join.version("cuda")
-def join(a, b):  # CuPy's own is one pass for each
+def join(a, b):  # CuPy copies each in one pass
     return xp(a).concatenate([a, b], 1)
 
 

@@ -1,10 +1,10 @@
-"""An array where a mask holds, zeros elsewhere
+"""An array where a mask is true, zeros elsewhere
 
     y[i] = x[i] if mask[i], else 0        x (...), mask (...) boolean → y (...)
 
-The gradient of relu, maximum, clip and where. A choice, not a product: 0 · ∞ would be NaN. x, mask
-and y once through memory. The fast version is a loop that compiles to vector blends; np.where
-branches at every element and takes fifteen times as long on a mask without a pattern.
+Used in the gradients of maximum, minimum, clip and where. A selection, not a product: 0 · ∞ would
+be NaN. x, mask and y pass through memory once. The fast version is a loop that compiles to vector
+blends; np.where branches at every element and takes fifteen times as long on an irregular mask.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ def keep(x, mask):
 
 
 @keep.version("cuda")
-def keep(x, mask):  # CuPy's own is one pass, and a choice too
+def keep(x, mask):  # CuPy's where is one pass, and a selection too
     return xp(x).where(mask, x, x.dtype.type(0))
 
 

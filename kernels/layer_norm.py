@@ -6,8 +6,8 @@
     x (M, D), weight, bias (D,) or None → y (M, D), mean, rstd (M,)
     g (M, D) → gx (M, D), gw, gb (D,), None without a weight
 
-About 8 FLOPs an element each way; x and y (backward: g, x, gx) once through memory: a row stays in
-cache for both passes. Sums over the rows are kept by chunk.
+About 8 FLOPs per element each way; x and y (backward: g, x, gx) pass through memory once: a row
+stays in cache for both passes. Sums over the rows are kept per chunk.
 """
 
 import numpy as np

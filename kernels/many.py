@@ -1,9 +1,9 @@
-"""Kernels for all parameters of a model at once: lists of arrays in the places of arrays
+"""Kernels for all parameters of a model at once: lists of arrays in place of arrays
 
 A model has a hundred parameters, most of them small. A call for each takes 10 µs of Python and
-wakes the threads anew, which for a bias is all of the time. So compiled code is given a table of
-where the arrays lie, which is of one type for every model, and cuts them all, one after another,
-evenly among its threads (`piece`).
+wakes the threads again, which for a bias is all of the time. So compiled code is given a table of
+the arrays' addresses, which has the same type for every model, and divides all arrays, laid end to
+end, evenly among its threads (`piece`).
 """
 
 import ctypes
@@ -19,11 +19,12 @@ ONE_THREAD = 1 << 14  # elements below which waking the threads is not worth it
 
 
 class Many(Kernel):
-    """A Kernel whose arguments are arrays first, then options. Lists may be in the places of all
-    arrays: then the result is a list, the i-th of the i-th arrays of all lists.
+    """A Kernel whose arguments are first arrays, then options. All arrays may be given as lists:
+    then the result is a list, whose i-th entry is the result for the i-th arrays of all lists.
 
-    Its version "cpu" is made from f(table, dtype, *options), decorated with `together`, which does
-    what a table can hold. Other arrays are done one by one; read-only ones by the reference.
+    Its version "cpu" is made from f(table, dtype, *options), decorated with `together`, which
+    handles what a table can hold. Other arrays are processed one by one, read-only ones by the
+    reference.
     """
 
     def __call__(self, *args, **named):
@@ -46,14 +47,14 @@ class Many(Kernel):
 
 
 def many(**shapes):
-    """Make the decorated reference a Kernel for many arrays."""
+    """Turn the decorated reference into a Kernel for many arrays."""
     return lambda reference: Many(reference, shapes, None)
 
 
 def table(lists):
-    """Where arrays lie, for `piece`, and their dtype. A row is for the arrays of one result: how
-    many elements there are up to its end, and the addresses. None unless all are NumPy's arrays of
-    one dtype, float32 or float64, in C order and writeable, those of a row of one shape."""
+    """The addresses of the arrays, for `piece`, and their dtype. A row is for the arrays of one
+    result: the number of elements up to its end, and the addresses. None unless all are NumPy
+    arrays of one dtype, float32 or float64, in C order and writeable, with one shape per row."""
     dtype, total, rows = lists[0][0].dtype, 0, []
     if dtype not in (np.float32, np.float64):
         return None
@@ -70,7 +71,7 @@ def table(lists):
 
 
 def cut(table):
-    """Into how many chunks the arrays are cut, all together."""
+    """The number of chunks into which the arrays, all together, are cut."""
     total = table[-1, 0]
     return 1 if total < ONE_THREAD else chunks(total)
 
@@ -83,8 +84,7 @@ def _pointer(typing, address):
 
 @compiled
 def piece(table, k, i, chunk, chunks, dtype):
-    """What of the i-th array of row k (i = 1, 2, ...) falls to a chunk: a flat array, often empty.
-    """
+    """The part of the i-th array of row k (i = 1, 2, ...) in a chunk: a flat array, often empty."""
     begin, end, total = table[k - 1, 0] if k else 0, table[k, 0], table[-1, 0]
     first, last = chunk * total // chunks - begin, (chunk + 1) * total // chunks - begin
     return carray(_pointer(table[k, i]), end - begin, dtype)[max(0, first):max(0, last)]

@@ -2,16 +2,16 @@
 
     y[..., i, j] = Σ_{k<K} a[..., i, k] · b[..., k, j]  (+ c[j])        i < M, j < N
 
-    a (..., M, K), b (..., K, N), c (N,) or None → y (..., M, N); leading dimensions broadcast, as
-    np.matmul's do
+    a (..., M, K), b (..., K, N), c (N,) or None → y (..., M, N); leading dimensions broadcast as
+    in np.matmul
 
-2·M·N·K FLOPs a matrix; at least every array once through memory. The fast version shares the
-products out over the threads: the matrices of a batch, or the rows or columns of one large product.
-Each thread lays out a part of b, DEPTH × COLUMNS, in its core's cache, and multiplies it with all
-rows of a (product.py), ROWS at a time, into rows of y that start as c. Transposed views are read as
-they lie. Small products are NumPy's: below SMALL its BLAS uses no threads, so that no second pool
-fights with Numba's. On the device the tile loop of product.cuh does it, which needs no cuBLAS, so
-that it can be captured in a graph.
+2·M·N·K FLOPs per matrix; every array passes through memory at least once. The fast version divides
+the work among the threads: the matrices of a batch, or the rows or columns of one large product.
+Each thread copies a panel of b, DEPTH × COLUMNS, into its core's cache and multiplies all rows of a
+by it (product.py), ROWS at a time, accumulating into rows of y that start as c. Transposed views
+are read in place. Small products are left to NumPy: up to SMALL its BLAS uses no threads, so that
+no second pool competes with Numba's. On the device the product is the tile loop of product.cuh,
+which needs no cuBLAS and so can be captured in a graph.
 """
 
 import math
@@ -26,8 +26,8 @@ from .once import once
 from .product import panel, product
 
 SMALL = 1 << 18  # M·N·K of the largest product that OpenBLAS leaves to one thread
-DEPTH, COLUMNS, ROWS = 128, 256, 48  # of a part of b; of a's rows that it is multiplied with
-PAD = 16  # numbers between the rows of that part: rows a power of two apart share cache sets
+DEPTH, COLUMNS, ROWS = 128, 256, 48  # a panel of b; the rows of a that it multiplies at a time
+PAD = 16  # elements between a panel's rows: rows a power of two apart share cache sets
 PANEL = DEPTH * (COLUMNS + PAD)
 
 
@@ -58,7 +58,7 @@ def matmul(a, b, c):
     if B * M * N * K <= SMALL:
         return matmul.reference(a, b, c)
     y = empty((*lead, M, N), a.dtype)
-    if b.ndim == 2 and a.flags.c_contiguous:  # the rows of all matrices are those of one
+    if b.ndim == 2 and a.flags.c_contiguous:  # the rows of all matrices form one matrix
         a, out = a.reshape(B * M, K), y.reshape(1, B * M, N)
     else:
         out = y.reshape(B, M, N)
@@ -71,14 +71,14 @@ def matmul(a, b, c):
 
 
 def _matrices(x, lead):
-    """x as matrices (1 or B, rows, columns) with rows that lie together, and whether they are to
-    be read transposed."""
+    """x as matrices (1 or B, rows, columns) with contiguous rows, and whether they are to be read
+    transposed."""
     rows, columns = x.shape[-2:]
     if x.ndim > 2 and math.prod(x.shape[:-2]) > 1:
         x = np.broadcast_to(x, (*lead, rows, columns))
     x = x.reshape(-1, rows, columns)
     one, (_, row, column) = x.itemsize, x.strides
-    if math.gcd(*x.strides) % one:  # a field of records
+    if math.gcd(*x.strides) % one:  # a field of a structured array
         return np.ascontiguousarray(x), False
     if column == one and row >= columns * one:
         return x, False
@@ -92,7 +92,7 @@ def matmul(a, b, c):
     (M, K), N = a.shape[-2:], b.shape[-1]
     lead = _lead(a, b)
     y = xp(a).empty((*lead, M, N), a.dtype)
-    if b.ndim == 2 and a.flags.c_contiguous:  # the rows of all matrices are those of one
+    if b.ndim == 2 and a.flags.c_contiguous:  # the rows of all matrices form one matrix
         lead, M = (), math.prod(a.shape[:-1])
         a = a.reshape(M, K)
     a, b = (_matrices_as_they_lie(x, lead) for x in (a, b.swapaxes(-1, -2)))
@@ -107,11 +107,11 @@ def matmul(a, b, c):
 
 
 def _matrices_as_they_lie(x, lead):
-    """x as matrices (1 or B, rows, columns), with any strides that are not negative."""
+    """x as matrices (1 or B, rows, columns), with any non-negative strides."""
     if math.prod(x.shape[:-2]) > 1:
         x = xp(x).broadcast_to(x, (*lead, *x.shape[-2:]))
     x = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
-    whole = math.gcd(*x.strides) % x.itemsize == 0  # not so in a field of records
+    whole = math.gcd(*x.strides) % x.itemsize == 0  # false for a field of a structured array
     return x if whole and min(x.strides) >= 0 else xp(x).ascontiguousarray(x)
 
 
@@ -131,8 +131,8 @@ def _products(a, ta, b, tb, c, y, parts):
 
 @once
 def multiply(a, ta, b, tb, c, i0, i1, j0, j1, y, ldy, of_b):
-    """y[i·ldy + j] = (a b)[i, j] + c[j] for i0 ≤ i < i1 and j0 ≤ j < j1, without c if that is
-    empty; a and b are stored transposed where ta and tb say so; of_b (PANEL,) is a buffer."""
+    """y[i·ldy + j] = (a b)[i, j] + c[j] for i0 ≤ i < i1 and j0 ≤ j < j1, without c[j] if c is
+    empty; ta and tb: a or b is stored transposed; of_b (PANEL,) is a buffer."""
     K, lda = b.shape[1] if tb else b.shape[0], a.strides[0] // a.itemsize
     row, column = (1, lda) if ta else (lda, 1)
     for j in range(j0, j1, COLUMNS):

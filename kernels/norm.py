@@ -2,8 +2,8 @@
 
     y = x̂ · weight + bias,   x̂ = (x − mean) · rstd,   rstd = 1 / √(var + eps)
 
-with var the mean of (x − mean)². The adjoint, with h = g·weight and ⟨·⟩ the mean over what mean and
-var are taken over:
+with var the mean of (x − mean)². The adjoint, with h = g·weight and ⟨·⟩ the mean over the same
+elements as in mean and var:
 
     gx = rstd · (h − ⟨h⟩ − x̂·⟨h·x̂⟩),   gw = Σ g·x̂,   gb = Σ g     over all that share a weight
 """
@@ -15,7 +15,7 @@ from .cuda import FILL, MOST, blocks, launch, real, xp
 
 
 def scale_and_shift(weight, bias, size, dtype):
-    """Weight and bias of one size, ones and zeros where there are none."""
+    """Weight and bias in one shape, with ones and zeros in place of None."""
     weight = np.ones(size if bias is None else bias.shape, dtype) if weight is None else weight
     return weight, np.zeros(weight.shape, dtype) if bias is None else bias
 
@@ -33,7 +33,7 @@ def normalise_backward(h, xhat, axes, rstd):
 
 @compiled
 def moments(x):
-    """The mean of a few numbers in a row, and the sum of their squared deviations from it."""
+    """The mean of a short flat array, and the sum of the squared deviations from it."""
     sum, squares = 0.0, 0.0
     for i in range(len(x)):
         sum += x[i]
@@ -45,7 +45,7 @@ def moments(x):
 
 @compiled
 def sums_of(g, x, mean, rstd):
-    """Σ g·x̂ and Σ g over numbers in a row."""
+    """Σ g·x̂ and Σ g over flat arrays g and x."""
     gw, gb = 0.0, 0.0
     for i in range(len(g)):
         gw += g[i] * (x[i] - mean)
@@ -54,10 +54,10 @@ def sums_of(g, x, mean, rstd):
 
 
 def _layout(x, num_groups, weight, of_numbers):
-    """How the groups lie in x (N, C, L), for norm.cu: their number, then runs, length of a run,
-    steps from group to group and from run to run, groups of an image, channels of a group, and the
-    steps from a run's, a number's and an image's weights to the next. num_groups is None where all
-    images share the mean of a channel; `of_numbers` where a weight is of one number."""
+    """The layout of the groups in x (N, C, L), for norm.cu: their number, runs per group, length of
+    a run, strides from group to group and from run to run, groups per image, channels per group,
+    and the strides of the weights from run to run, element to element, image to image. num_groups
+    is None if all images share a channel's mean; `of_numbers`: each element has its own weight."""
     N, C, L = x.shape
     M = C // num_groups if num_groups else 1
     if (M if num_groups else N) * L >= MOST:
@@ -65,7 +65,7 @@ def _layout(x, num_groups, weight, of_numbers):
                          "share a mean")
     if num_groups is None:
         return C, N, L, np.int64(L), np.int64(C * L), C, 1, 0, 0, 0
-    length = L  # of a run: a channel, or of single numbers a part that is not too short for a warp
+    length = L  # of a run: a channel or, if of_numbers, a part of a group long enough for a warp
     if of_numbers:
         length = next(M // n for n in (8, 4, 2, 1) if n == 1 or M % n == 0 and M // n >= 64)
     sample = C if weight is not None and weight.ndim == 2 and len(weight) > 1 else 0
@@ -73,11 +73,11 @@ def _layout(x, num_groups, weight, of_numbers):
             num_groups, M, length if of_numbers else 1, int(of_numbers), sample)
 
 
-KEPT = 96 << 10  # bytes of shared memory for a group's numbers: what devices from sm_80 on have
+KEPT = 96 << 10  # bytes of shared memory for a group's elements: available from sm_80 on
 
 
 def _launch(name, x, layout, arrays, numbers, *options):
-    """Launch a kernel of norm.cu that keeps so many `numbers` of each element of x."""
+    """Launch a kernel of norm.cu that keeps `numbers` values per element of x in shared memory."""
     groups, runs, length, *_ = layout
     kept = min(runs * length, KEPT // (numbers * x.itemsize))
     warps = max(1, min(runs, 16 if groups < FILL else 8))
@@ -86,7 +86,7 @@ def _launch(name, x, layout, arrays, numbers, *options):
 
 
 def launch_norm(x, num_groups, weight, bias, eps, silu=False):
-    """y, mean, var, rstd of x (N, C, L), the last three one number for each group."""
+    """y, mean, var, rstd of x (N, C, L), the last three with one value per group."""
     layout = _layout(x, num_groups, weight, num_groups and x.shape[2] == 1)
     y, (mean, var, rstd) = xp(x).empty_like(x), xp(x).empty((3, layout[0]), x.dtype)
     _launch("norm_forward", x, layout, (x, weight, bias, y, mean, var, rstd), 1,
@@ -95,8 +95,8 @@ def launch_norm(x, num_groups, weight, bias, eps, silu=False):
 
 
 def launch_norm_backward(g, x, num_groups, weight, bias, mean, rstd, silu=False, alike=False):
-    """gx, gw, gb; the last two None without a weight. In group norm gw and gb are of each image; in
-    batch norm, and in layer norm, where L = 1 and all images are `alike`, of them all."""
+    """gx, gw, gb; the last two None without a weight. In group norm gw and gb are per image; in
+    batch norm, and in layer norm (L = 1 and `alike`), they are sums over all images."""
     N, C, m, like = *x.shape[:2], xp(x), {"dtype": x.dtype}
     layout = _layout(x, num_groups, weight, alike)
     gx, (gw, gb) = m.empty_like(x), (None, None)

@@ -1,10 +1,11 @@
-"""The standard normal distribution's upper tail for compiled loops, in float32 without a call
+"""The upper tail of the standard normal distribution for compiled loops, in float32 without a call
 
     φ(z) = e^(−z²/2) / √(2π)      Q(z) = 1 − Φ(z) = e^(−z²/2) t R(t),   t = 1 / (1 + 0.3 z),   z ≥ 0
 
-with a polynomial R of degree 7, fitted to erfcx so that the largest relative error is least: 1.5e-7
-before rounding. Q is good to 2.5e-7, and to 1e-6 of itself up to z = 5; from there the rounding of
-z² counts, 5e-6 of it at z = 12. In float64 this is the C library's erfc.
+with a polynomial R of degree 7, fitted to erfcx to minimise the largest relative error: 1.5e-7
+before rounding. The absolute error of Q is at most 2.5e-7, its relative error at most 1e-6 up to
+z = 5; from there on the rounding of z² dominates, 5e-6 at z = 12. In float64 this is the C
+library's erfc.
 """
 
 import math

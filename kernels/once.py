@@ -1,10 +1,10 @@
 """Compiled functions that are called by name
 
-Numba hands the code of a compiled function to all that call it, and these hand it on: of the body
-of a loop with threads it makes machine code four times over, of all that the body calls as well.
-What is decorated here is compiled once for each kind of arguments; its callers know only its name,
-which LLVM looks up when it loads them. It is called from compiled code only, and does enough at a
-time not to mind the call.
+Numba copies the code of a compiled function into all its callers, and from these into theirs; and
+it generates machine code for the body of a threaded loop, with everything that the body calls, four
+times. A function decorated here is compiled once per combination of argument types; its callers
+know only its name, which LLVM looks up when it loads them. It can be called only from compiled
+code, and should do enough work per call for the cost of the call not to matter.
 """
 
 import copy
@@ -18,21 +18,21 @@ from numba.core.caching import IndexDataCacheFile
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
-# Sums may be reordered, so that they use vector instructions; NaN and infinity keep their meaning.
+# Sums may be reordered, so that they can be vectorised; NaN and infinity keep their meaning.
 FLAGS = {"cache": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True,
          "fastmath": {"reassoc", "contract", "nsz"}}
-# On Intel's processors LLVM takes vectors of 32 bytes even where they have 64, because the first of
-# these slowed down for them. Whole ones make gelu, softmax and attention a fifth to a third faster
-# on a Sapphire Rapids.
+# On Intel processors LLVM uses vectors of 32 bytes even if there are 64-byte ones, because the
+# first processors with these slowed down when using them. The full width makes gelu, softmax and
+# attention a fifth to a third faster on a Sapphire Rapids.
 if binding.get_host_cpu_features().get("avx512f") and config.CPU_FEATURES is None:
     config.CPU_FEATURES = get_host_cpu_features() + ",-prefer-256-bit"
-_functions = {}  # those decorated, by name
+_functions = {}  # the decorated functions, by name
 
 
 def _save(cache, key, compiled):
-    """Numba numbers a function's files, so that two processes which compile at once may take one
-    number for two kinds of arguments, and what is found later is the wrong one's code. Named after
-    what it holds, a file that is written twice holds the same."""
+    """Numba numbers the cache files of a function, so that two processes compiling at once may use
+    one number for different argument types, and later runs find the wrong code. Here a file is
+    named by a hash of its key, so that a file that is written twice has the same content."""
     name = f"{cache._index_name}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.nbc"
     cache._save_data(name, compiled)
     cache._save_index(cache._load_index() | {key: name})
@@ -42,12 +42,12 @@ IndexDataCacheFile.save = _save
 
 
 def once(function):
-    """Compile a function once. Whole numbers arrive as np.intp, whatever their type was."""
+    """Compile a function once. Integers of any type are passed as np.intp."""
     return _once(function, lambda kind: kind)
 
 
 def once_bare(function):
-    """Likewise, but of arrays only the addresses arrive, whatever their shapes and strides were."""
+    """As `once`, but arrays are passed as bare pointers, without their shapes and strides."""
     return _once(function, lambda kind:
                  types.CPointer(kind.dtype) if isinstance(kind, types.Array) else kind)
 
@@ -78,9 +78,9 @@ def _once(function, passed):
 
 
 def _lent(context, builder, kind, a):
-    """An array that is not counted: it outlives the call, which must not return it. Numba counts
-    each slice of an array, with atomic instructions, of which two cost as much as a product of
-    16×16 numbers: a tenth of DDPM's step went there."""
+    """An array without reference counting: it outlives the call, which must not return it. Numba
+    counts a reference for each slice of an array, with atomic instructions, two of which cost as
+    much as a product of 16×16 numbers: a tenth of DDPM's step was spent on them."""
     if not isinstance(kind, types.Array):
         return a
     array = context.make_array(kind)(context, builder, a)
@@ -89,7 +89,7 @@ def _lent(context, builder, kind, a):
 
 
 def _plain(kind):
-    """The kind of an argument, whose value and width do not matter."""
+    """The type of an argument, regardless of a literal's value and an integer's width."""
     if isinstance(kind, types.BaseTuple):
         return types.Tuple([_plain(k) for k in kind])
     return types.intp if isinstance(kind, types.Integer) else types.unliteral(kind)
@@ -100,10 +100,10 @@ def _symbol(name, kinds):
 
 
 def _load(name, kinds):
-    """Compile a function, or find it in Numba's cache, and tell LLVM its name. Numba, from
-    0.63, calls this again before it loads a caller from the cache."""
+    """Compile a function, or load it from Numba's cache, and register its name with LLVM. Numba,
+    from 0.63 on, calls this again before it loads a caller from the cache."""
     if name not in _functions:
-        raise RuntimeError(f"{name} is gone, not from Numba's cache: delete kernels/__pycache__")
+        raise RuntimeError(f"{name} exists only in Numba's cache: delete kernels/__pycache__")
     dispatcher = _functions[name]
     dispatcher.compile(kinds)
     compiled = dispatcher.overloads[kinds]
@@ -113,7 +113,7 @@ def _load(name, kinds):
 
 
 def written(define):
-    """The code of an intrinsic which define(builder, *args) writes in LLVM's instructions."""
+    """The code generator of an intrinsic: define(builder, *args) emits its LLVM instructions."""
     def emit(context, builder, signature, args):
         define(builder, *args)
         return context.get_dummy_value()

@@ -1,6 +1,6 @@
-"""The kernel around a formula in Python: thread i of the device writes the i-th number of y.
+"""A CUDA kernel made from a Python function: thread i of the device writes the i-th element of y.
 
-Loaded at the first launch only: numba.cuda takes as long to load as all of minigen.
+Imported only at the first launch: numba.cuda takes as long to import as all of minigen.
 """
 
 from numba import cuda

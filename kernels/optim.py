@@ -1,10 +1,10 @@
-"""The updates of the optimisers, in place, exactly PyTorch's
+"""The updates of the optimisers, in place, exactly as in PyTorch
 
-    now = (factor, lr, t), in all of them: the numbers that change from step to step
-    g ← factor·g  (a gradient is cut to a norm without a pass of its own); NaN: nothing is written
+    now = (factor, lr, t), in all optimisers: the values that change from step to step
+    g ← factor·g  (clips the gradient norm without a separate pass); if NaN, nothing is written
     adam     m ← β₁·m + (1 − β₁)·g,   v ← β₂·v + (1 − β₂)·g²
              p ← p − lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)            t = 1, 2, …
-             before: g ← g + λ·p  (weight decay), or p ← p − lr·λ·p  (decoupled: AdamW)
+             first: g ← g + λ·p  (weight decay), or p ← p − lr·λ·p  (decoupled: AdamW)
     sgd      g ← g + λ·p;   buf ← μ·buf + (1 − dampening)·g  (the first time buf ← g)
              p ← p − lr·buf, with Nesterov p ← p − lr·(g + μ·buf);   without momentum p ← p − lr·g
     rmsprop  g ← g + λ·p;   v ← α·v + (1 − α)·g²;   u = g / (√v + ε)
@@ -13,13 +13,14 @@
     ema      a ← d·a + (1 − d)·p, the moving average of a parameter
 
     p, g, m, v, buf, a all of one shape; buf may be None without momentum. On a device `now` and d
-    are arrays of float64, so that a recorded launch (minigen/recorded.py) finds the new numbers.
+    are arrays of float64, so that a recorded launch (minigen/recorded.py) reads the new values.
 
-About 10 FLOPs an element; adam moves 7 arrays (reads p, g, m, v, writes p, m, v), two thirds of its
-time, root and division are the rest. The fast version is one pass; NumPy's dozen expressions make a
-dozen. It reads nothing that it just wrote (mi in place of m[i]): where a vector lies across two
-lines of the cache such a read waits, and adam took up to three times as long. It is given all
-parameters of a model at once, as lists (many.py): one call for each takes longer than a bias.
+About 10 FLOPs per element; adam moves 7 arrays (reads p, g, m, v, writes p, m, v), which takes two
+thirds of its time, square root and division the rest. The fast version is one pass; NumPy's dozen
+expressions make a dozen. It does not read back what it has just written (mi instead of m[i]): where
+a vector straddles two cache lines such a read stalls, and adam took up to three times as long. It
+takes all parameters of a model at once, as lists (many.py): a call for each would take longer than
+the update of a bias.
 """
 
 import math
@@ -212,8 +213,8 @@ def _ema_threads(chunks, table, dtype, rest):
 
 
 def _run(one, threads, table, dtype, numbers, *flags):
-    """Call `one` for all there is, or `threads`, with numbers of the arrays' dtype, the first of
-    them the factor."""
+    """Call `one`, or `threads` for several chunks, with `numbers` in the arrays' dtype; not at all
+    if the first of them, the gradient's factor, is NaN."""
     if numbers[0] == numbers[0]:
         args = table, dtype, *flags, *(dtype.type(x) for x in numbers)
         chunks = cut(table)

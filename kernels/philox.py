@@ -1,4 +1,4 @@
-"""Random numbers from a counter: Philox 4×32 with ten rounds (Salmon et al., SC 2011)
+"""Counter-based random numbers: Philox 4×32 with ten rounds (Salmon et al., SC 2011)
 
     four 32-bit words c = (count, count ≫ 32, 0, 0), two keys k = (seed, seed ≫ 32); ten times
 
@@ -6,16 +6,16 @@
 
     random_bits     y[4i + j] = c_j of count = state[1] + i
     random_uniform  the upper 24 bits as a fraction in [0, 1)
-    random_normal   Box and Muller: √(−2 log u)·(cos, sin)(2π v) of two neighbours, u in (0, 1), in
-                    float32 (0, 1] by rounding
+    random_normal   Box–Muller: √(−2 log u)·(cos, sin)(2π v) of two neighbours, u in (0, 1), or
+                    (0, 1] after rounding to float32
 
-    y (n,), written in place, of random_bits 32-bit integers; state (2,) 64-bit integers: the seed
+    y (n,), written in place (32-bit integers for random_bits); state (2,) 64-bit integers: the seed
     and the first count
 
-Every number depends on its place alone: as many threads as there are numbers, and the same bits on
-every machine. `state` lies where y does, so that a recorded launch draws anew when it changes; the
-caller moves state[1] on by ⌈n / 4⌉. On the CPU one draws with NumPy's generators (`rng`); these are
-the twins that the kernels must equal.
+Every number depends only on its position: there can be as many threads as numbers, and every
+machine gives the same bits. `state` is on the device of y, so that a recorded launch draws new
+numbers when it changes; the caller advances state[1] by ⌈n / 4⌉. On the CPU one samples with
+NumPy's generators (`rng`); the versions here are the references that the CUDA kernels must match.
 """
 
 import numpy as np

@@ -1,10 +1,10 @@
-"""Pooling, and its adjoints
+"""Pooling and its adjoints
 
     max_pool2d            y[n,c,p,q] = max_{r<R, s<S} x[n, c, p·stride + r − padding, q·stride + …]
-                          index = h·W + w of the first such pixel; padding never wins, NaN does
+                          index = h·W + w of the first maximum; padding never wins, NaN always does
     max_unpool2d          y[n, c, index[n,c,p,q]] += g[n,c,p,q]       the adjoint for a given index,
-                          which lies in its window: on the device a pixel asks those it is in
-    max_pool2d_at         y[n,c,p,q] = x[n, c, index[n,c,p,q]]                  the adjoint of that
+                          which lies in its window: on the device a pixel reads the windows it is in
+    max_pool2d_at         y[n,c,p,q] = x[n, c, index[n,c,p,q]]        the adjoint of max_unpool2d
     avg_pool2d            y[n,c,p,q] = 1/(R·S) Σ_{r<R, s<S} x[n, c, p·stride + r − padding, …]
                           with zeros outside the image (PyTorch's count_include_pad=True)
     avg_pool2d_transpose  the adjoint of avg_pool2d
@@ -12,8 +12,8 @@
     x (N, C, H, W), y, g (N, C, P, Q), kernel_size = (R, S), size = (H, W)
     P = (H + 2·padding − R) // stride + 1, Q likewise;  padding ≤ kernel_size / 2
 
-R·S operations an output; x, y and index once through memory. The fast versions take one image plane
-after the other, each thread its own, so that a plane stays in cache while its windows overlap.
+R·S operations per output; x, y and index pass through memory once. In the fast version each thread
+takes one image plane after another, so that a plane stays in cache while its windows overlap.
 """
 
 import math
@@ -49,7 +49,7 @@ def check_avg_transpose(g, size, kernel_size, stride, padding):
 
 def _check_index(name, index, size):
     if not isinstance(index, np.ndarray):
-        return  # on a device the host would wait for it; the kernels stay in bounds
+        return  # on a device the host would have to wait; the kernels stay in bounds
     if index.size and (index.min() < 0 or index.max() >= size[0] * size[1]):
         raise ValueError(f"{name}: index reaches from {index.min()} to {index.max()}, expected "
                          f"[0, {size[0] * size[1]}) for an image of {tuple(size)}")

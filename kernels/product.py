@@ -1,13 +1,13 @@
-"""A matrix product for compiled loops, for small matrices, thousands of them
+"""A matrix product for compiled loops, made for thousands of small matrices
 
     C[i,j] = Σ_p A[i,p] · B[p,j]  (+ C[i,j])         i < m, j < n, p < k
 
-A BLAS copies both matrices into an order of its own before it multiplies: for 96×64×64 it reaches
-half of its speed. Here they are read where they lie: C is computed in tiles of rows × vectors that
-stay in registers while p runs, at each step a row of B times one number of A for each row of the
-tile. The tiles are spelled out, because LLVM finds no such order by itself; the last columns are
-a vector of which only some lanes are loaded and stored. 2·m·n·k FLOPs. Where B is large, or stored
-by columns, `panel` first lays out a part of it in the order in which it is read.
+A BLAS packs both matrices into a layout of its own before it multiplies: for 96×64×64 it reaches
+half of its full speed. Here they are read in place: C is computed in tiles of rows × vectors that
+stay in registers while p runs; each step multiplies a row of B by one element of A for each row of
+the tile. The tiles are written out, because LLVM does not find this order by itself; the last
+columns are a vector of which only some lanes are loaded and stored. 2·m·n·k FLOPs. Where B is
+large, or stored by columns, `panel` first copies a part of it into the order in which it is read.
 """
 
 import functools
@@ -21,7 +21,7 @@ from .common import LINE
 from .once import once, once_bare, written
 from .transpose import transpose
 
-# bytes of a vector, vectors, rows of a tile, from wide to narrow: as many as there are registers.
+# Bytes of a vector, vectors and rows of a tile, from wide to narrow: as many as registers allow.
 _WIDE = [(64, 4, 6), (64, 3, 8), (64, 2, 12), (64, 1, 12)]
 _NARROW = [(32, 2, 6), (32, 1, 12)]
 TILES = _WIDE if binding.get_host_cpu_features().get("avx512f") else _NARROW
@@ -29,11 +29,11 @@ TILES = _WIDE if binding.get_host_cpu_features().get("avx512f") else _NARROW
 
 @once_bare
 def product(m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc):
-    """C = A B, or C + A B where `add`: A[i,p] is a[a0 + i·row + p·column], B[p,j] is
-    b[b0 + p·ldb + j] and C[i,j] is c[c0 + i·ldc + j]; a, b, c are arrays of one dtype, c apart from
-    the others; offsets count from their first numbers, whatever their shapes. Of rows that lie at
-    odd places, row (m,) or ldb (k,) may be the array of their offsets, np.intp: A[i,p] is
-    a[a0 + row[i] + p·column] then."""
+    """C = A B, or C + A B if `add`: A[i,p] is a[a0 + i·row + p·column], B[p,j] is
+    b[b0 + p·ldb + j] and C[i,j] is c[c0 + i·ldc + j]; a, b, c are arrays of one dtype, of which c
+    does not overlap the others; offsets count from their first elements, whatever their shapes.
+    For rows at irregular distances, row (m,) or ldb (k,) may be an array of offsets, np.intp:
+    A[i,p] is then a[a0 + row[i] + p·column]."""
     _product(m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc)
 
 
@@ -45,7 +45,7 @@ def _product(typing, m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc):
 
 
 def _define(size, tables, builder, m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc):
-    """The body of `product` for numbers of `size` bytes; row or ldb are arrays if `tables` says."""
+    """The body of `product` for elements of `size` bytes; tables: whether row, ldb are arrays."""
     a, b, c = builder.gep(a, [a0]), builder.gep(b, [b0]), builder.gep(c, [c0])
     of = lambda i: ir.Constant(ir.IntType(64), i)
     of_row, of_ldb = (
@@ -56,7 +56,7 @@ def _define(size, tables, builder, m, n, k, a, a0, row, column, b, b0, ldb, add,
     for width, vectors, rows in TILES:
         vector = ir.VectorType(a.type.pointee, width // size)
         columns = of(vector.count * vectors)
-        last = n  # the tiles of one vector leave out what is beyond n
+        last = n  # tiles of one vector mask the columns beyond n
         if vectors > 1:
             last = builder.sub(n, builder.srem(builder.sub(n, j), columns))
         with cgutils.for_range_slice(builder, j, last, columns) as (j0, _):
@@ -93,7 +93,7 @@ def panel(b, by_columns, p0, j0, k, n, to, ld):
 
 
 class _Access:
-    """Loads and stores of vectors, where `lanes` is given of so many numbers at most."""
+    """Loads and stores of vectors or, if `lanes` is given, of at most so many of their elements."""
 
     def __init__(self, builder, vector, size, lanes):
         self.builder, self.vector, self.align = builder, vector, ir.Constant(ir.IntType(32), size)
@@ -120,7 +120,7 @@ class _Access:
 
 
 def _tile(builder, access, vector, rows, vectors, k, A, B, add, C, i0, j0):
-    """C[i0 + r, j0 + …] for r < rows: sums are kept in registers."""
+    """C[i0 + r, j0 + …] for r < rows, with the sums in registers."""
     (a, of_row, column), (b, of_ldb), (c, ldc) = A, B, C
     of = lambda i: ir.Constant(ir.IntType(64), i)
     at = lambda array, *terms: builder.gep(array, [_sum(builder, terms)])
@@ -142,7 +142,7 @@ def _tile(builder, access, vector, rows, vectors, k, A, B, add, C, i0, j0):
                 sum, term = sums[r * vectors + v], builder.fmul(of_b[v], factor,
                                                                 flags=("contract",))
                 builder.store(builder.fadd(builder.load(sum), term, flags=("contract",)), sum)
-    with builder.if_then(add):  # last: what is long is summed in parts, whose errors stay apart
+    with builder.if_then(add):  # last: a long sum is one of parts, each with its own rounding error
         for sum, place in zip(sums, places, strict=True):
             builder.store(builder.fadd(access.load(place), builder.load(sum)), sum)
     for sum, place in zip(sums, places, strict=True):
@@ -157,7 +157,7 @@ def _sum(builder, terms):
 
 
 def _repeated(builder, number, vector):
-    """A vector of one number."""
+    """A vector with `number` in every lane."""
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), number,
                                  ir.Constant(ir.IntType(32), 0))
     nowhere = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)

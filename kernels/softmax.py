@@ -7,13 +7,13 @@
 
     x (A, C, B) → y (A, C, B), g, y (A, C, B) → gx (A, C, B)
 
-The largest x[a,:,b] is taken out first, so that nothing overflows; an x[a,c,b] of −∞ beside others
-gives y = 0, exactly.
+The largest x[a,:,b] is subtracted first, so that nothing overflows; an x[a,c,b] of −∞ among finite
+values gives a softmax of exactly 0.
 
-About 6 FLOPs and an exponential an element; x and y at least once through memory. The fast versions
-keep a row, or the rows of one a, in cache for all passes. On the CPU a thread takes a range of a,
-and its vectors run along b, or along c where B = 1; on the device a thread takes a row, or a warp
-where B = 1. With integer targets see cross_entropy.py.
+About 6 FLOPs and one exponential per element; x and y pass through memory at least once. The fast
+versions keep a row, or the rows of one a, in cache for all passes. On the CPU each thread takes a
+range of a, and vectors run along b, or along c where B = 1; on the device a thread takes a row, or
+a warp does where B = 1. For the cross-entropy with integer targets see cross_entropy.py.
 """
 
 import numpy as np
@@ -90,7 +90,7 @@ def _rows(x, y, log):
     for a in prange(len(x)):
         top, total, one, to = largest(x[a]), x.dtype.type(0), x.dtype.type(1), y[a]
         for c in range(len(to)):
-            to[c] = x[a, c] - top  # kept: top + log Σ would be rounded to the size of top
+            to[c] = x[a, c] - top  # stored: top + log Σ would be rounded to the precision of top
         for c in range(len(to)):
             e = exp(to[c])
             total += e

@@ -1,15 +1,15 @@
-"""Sums of large arrays that every training step takes
+"""Sums of large arrays that every training step needs
 
     channel_sum   y[c] = Σ_n Σ_l x[n,c,l]     x (N, C, L) → y (C,): the gradient of a bias
     square_sum    s = Σ x²                     x (...) → a number, on a device an array of no axes:
-                                               for the norm of gradients; of lists see many.py
-    add           y[i] = a[i] + b[i]           a, b, y (...): of what a short cut passes by
+                                               for the norm of gradients; for lists see many.py
+    add           y[i] = a[i] + b[i]           a, b, y (...): residual connections, for one
 
-One or two FLOPs a number, and each array once through memory, which is all of the time. NumPy's
-expressions are slower by what they do beside: x·x is an array, written and read again, and one
-thread adds.
-Parts of x are added in the order of their places, at most FEW numbers each, so that rounding stays
-small and every run gives the same bits. Less than PART is not worth waking the threads.
+One or two FLOPs per element; each array passes through memory once, which takes all of the time.
+NumPy's expressions are slower because of what else they do: x·x is an array, written and read
+again, and only one thread adds. Here x is summed in parts of at most FEW elements, in order of
+position, so that the rounding error stays small and every run gives the same bits. Fewer than PART
+elements are not worth waking the threads.
 """
 
 import numpy as np
@@ -19,8 +19,8 @@ from .common import chunks, compiled, empty, kernel, part, threaded
 from .cuda import MOST, blocks, each, launch, real, xp
 from .many import cut, many, piece
 
-FEW = 1 << 10  # numbers that are added one to another; sums of so many are added in float64
-PART = 1 << 14  # numbers that are worth a thread of their own, or a block
+FEW = 1 << 10  # elements summed in x's dtype; the sums of these parts are added in float64
+PART = 1 << 14  # elements that justify one more thread, or a block of their own
 
 
 @kernel(x="N C L")
@@ -117,7 +117,7 @@ def _squares(x):
 
 @threaded
 def _channel_sum(x, ranges, parts):
-    """A thread takes a range of images, or of one image one of so many ranges of channels."""
+    """A thread takes one of T ranges of images or, if T = 1, one of `ranges` of the channels."""
     (N, C, L), (T, _) = x.shape, parts.shape
     for item in prange(T * ranges):
         t, of_c = item // ranges, item % ranges

@@ -1,11 +1,12 @@
-"""A block of a matrix transposed in registers, for compiled loops
+"""Transposing a block of a matrix in registers, for compiled loops
 
     y[y0 + to(to0 + j) + i] = x[x0 + at(at0 + i) + j] + b[b0 + j]
 
     i, j < LANES = LINE / itemsize
 
-A loop that moves one number at a time takes a cycle for each. Here LANES vectors are loaded, and
-log₂ LANES times those 1, 2, 4, … apart exchange half of their lanes: a quarter of a cycle each.
+A loop that moves one element at a time takes a cycle for each. Here LANES vectors are loaded, and
+in log₂ LANES rounds the vectors 1, 2, 4, … apart exchange half of their lanes: a quarter of a cycle
+per element.
 """
 
 import functools
@@ -20,9 +21,9 @@ from .once import once_bare, written
 
 @once_bare
 def transpose(x, x0, at, at0, b, b0, y, y0, to, to0):
-    """x, b and y are arrays of one dtype, y apart from the others; offsets count from their first
-    numbers, whatever their shapes. at(i) is at[i] of an array of np.intp, or i·at of a number, and
-    so is to(i); b may be 0."""
+    """x, b and y are arrays of one dtype, of which y does not overlap the others; offsets count
+    from their first elements, whatever their shapes. at(i) is at[i] if `at` is an array of np.intp,
+    i·at if it is a number; to(i) is defined in the same way. b may be 0."""
     _transpose(x, x0, at, at0, b, b0, y, y0, to, to0)
 
 
@@ -33,7 +34,7 @@ def _transpose(typing, x, x0, at, at0, b, b0, y, y0, to, to0):
 
 
 def _define(bytes, builder, x, x0, at, at0, b, b0, y, y0, to, to0):
-    """The body of `transpose` for numbers of so many bytes."""
+    """The body of `transpose` for elements of `bytes` bytes."""
     lanes = LINE // bytes
     vector = ir.VectorType(x.type.pointee, lanes)
     of = lambda i: ir.Constant(ir.IntType(64), i)
@@ -58,8 +59,9 @@ def _define(bytes, builder, x, x0, at, at0, b, b0, y, y0, to, to0):
 
 
 def _exchange(builder, low, high, apart):
-    """low keeps its lanes l without the bit `apart` and takes the others from high, from lanes
-    l − apart; high takes low's lanes l + apart and keeps the others."""
+    """low keeps its lanes l without the bit `apart` and takes the others from lanes l − apart of
+    high; high takes its lanes l without the bit from lanes l + apart of low and keeps the others.
+    """
     lanes = range(low.type.count)
     mask = lambda chosen: ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), chosen)
     return (builder.shuffle_vector(low, high, mask(

@@ -1,15 +1,16 @@
-"""Up-sampling (or down-sampling, any size to any), and its adjoints
+"""Up-sampling (or down-sampling, from any size to any other), and its adjoints
 
     y[n,c,p,q] = Σ_{h<H, w<W} A[p,h] · B[q,w] · x[n,c,h,w]
 
     nearest:   A[p,h] = [h = ⌊p·H/P⌋]
-    bilinear:  A[p,h] = max(0, 1 − |u − h|) at u = (p + ½)·H/P − ½, cut to [0, H − 1]
+    bilinear:  A[p,h] = max(0, 1 − |u − h|) at u = (p + ½)·H/P − ½, clipped to [0, H − 1]
                (PyTorch's align_corners=False);   B likewise for the width
     x (N, C, H, W), size = (P, Q) → y (N, C, P, Q); the transposes take g like y, size = (H, W)
 
-⌊p·H/P⌋ is computed in float32, as PyTorch does: the ratio's rounding decides a few odd sizes.
-At most 8 FLOPs an output; x and y once through memory. A and B are never formed: a row has one or
-two entries, kept as (lo, hi, t), A[p,lo] = 1 − t, A[p,hi] = t. Threads take plane after plane.
+⌊p·H/P⌋ is computed in float32, as in PyTorch: for some odd sizes the ratio's rounding decides it.
+At most 8 FLOPs per output; x and y pass through memory once. The fast versions never form A and B:
+a row has one or two entries, kept as (lo, hi, t), A[p,lo] = 1 − t, A[p,hi] = t. Each thread takes
+one plane after another.
 """
 
 import numpy as np
@@ -20,20 +21,20 @@ from .cuda import each, xp
 
 
 def nearest(n, m):
-    """For each of m outputs the one of n inputs that it copies."""
+    """For each of m outputs, the index of the one of n inputs that it copies."""
     ratio = np.float32(n) / np.float32(m)
     return np.minimum((np.arange(m, dtype=np.float32) * ratio).astype(np.int64), n - 1)
 
 
 def bilinear(n, m, dtype):
-    """For each of m outputs the inputs lo, hi that it lies between, and how far it is from lo."""
+    """For each of m outputs, the inputs lo, hi that it lies between, and its distance from lo."""
     u = np.clip((np.arange(m) + 0.5) * n / m - 0.5, 0, n - 1)
     lo = u.astype(np.int64)
     return lo, np.minimum(lo + 1, n - 1), (u - lo).astype(dtype)
 
 
 def _matrix(n, m, dtype, mode):
-    """The matrix A (m, n) of the docstring."""
+    """The matrix A (m, n) of the module's docstring."""
     rows, A = np.arange(m), np.zeros((m, n), dtype)
     if mode is nearest:
         A[rows, nearest(n, m)] = 1

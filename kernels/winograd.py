@@ -4,23 +4,23 @@
 A 4×4 tile of the output, from the n×n tile d of the image under it, n = 4 + r − 1, and an r×r
 filter w:
 
-    y = Aᵀ [(G w Gᵀ) ∘ (Bᵀ d B)] A         n² products in place of 16·r²: 36 for 144, 25 for 64
+    y = Aᵀ [(G w Gᵀ) ∘ (Bᵀ d B)] A         n² products instead of 16·r²: 36 for 144, 25 for 64
 
-Summed over channels, ∘ is n² matrix products, one for each place in the tile. The adjoint with
+Summed over channels, ∘ is n² matrix products, one for each position in the tile. The adjoint with
 respect to w gives the gradient of the filters from g:
 
     gw = Gᵀ [(A g Aᵀ) ∘ (Bᵀ d B)] G
 
 A 4×4 filter at stride 2 is a 2×2 filter at stride 1 on the four images of every second pixel (the
-phases), one in the place of each channel; its transpose has the phases in the output. Row 2h + a,
-column 2w + b of an image with channels innermost, (2H, 2W, C), is number (h, a, w, b, c): so the
-phases b lie beside the channels already, and those of a are rows further on.
+phases), which replace each channel; its transpose has the phases in the output. Row 2h + a, column
+2w + b of an image with channels innermost, (2H, 2W, C), has the index (h, a, w, b, c): so the
+phases b are already next to the channels, and the phases a are rows apart.
 
-In float32, of 128 channels, the error is at most 2.5e-6 of the result, both as root mean square,
-where a product of columns has 3e-7; the largest is 1e-5 of the largest value. It spreads over whole
-tiles: beside a number that is a million times larger small ones are lost, and beside an infinite
-one they are NaN, which products of columns would keep. The transforms run on images with channels
-innermost, so that every step is a plain loop over many channels.
+In float32, with 128 channels, the RMS error is at most 2.5e-6 of the RMS of the result, against
+3e-7 for a product of columns; the largest error is 1e-5 of the largest value. Errors spread over
+whole tiles: next to a value a million times larger small ones are lost, and next to an infinite one
+they become NaN, while a product of columns would keep them. The transforms run on images with
+channels innermost, so that every step is a plain loop over many channels.
 """
 
 import math
@@ -42,14 +42,14 @@ from .matmul import matmul
 from .once import once, once_bare
 from .product import product
 
-TILES = 24  # tiles in a block, at least: few, so that all of them stay in cache with the filters
-MANY, LARGE = 64, 1 << 20  # tiles for each reading of filters of so many bytes, which do not stay
-FEWEST = 32  # tiles for which the filters' transform pays
+TILES = 24  # tiles in a block, at least: few enough to stay in cache along with the filters
+MANY, LARGE = 64, 1 << 20  # MANY tiles if the filters exceed LARGE bytes and do not stay in cache
+FEWEST = 32  # tiles from which transforming the filters pays off
 
 
 def toom_cook(r):
-    """Aᵀ (4, n), Bᵀ (n, n) and G (n, r): product i is of the polynomials' values at point i, the
-    last at infinity."""
+    """Aᵀ (4, n), Bᵀ (n, n) and G (n, r): product i multiplies the polynomials' values at point i;
+    the last point is infinity."""
     points = np.array([0, 1, -1, 2, -2])[:r + 2]
     others = [np.delete(points, i) for i in range(len(points))]
     AT = np.vander(points, 4, increasing=True).T
@@ -70,14 +70,14 @@ def _combine(which, times, size, x, at, step, skip, y, to, stride, hop):
     _sums(which, times, size, x, at, step, skip, y, to, stride, hop)
 
 
-BT, AT, A, GT, OTHERS = range(5)  # which of the four of r = 2; those of r = 3 are OTHERS further
+BT, AT, A, GT, OTHERS = range(5)  # indices of the matrices for r = 2; for r = 3 add OTHERS
 SHAPES = {((3, 3), (1, 1)), ((4, 4), (2, 2))}  # filter and stride
 
 
 def fits(N, C, K, pixels, kernel, stride, dilation, groups, tiled=None):
-    """Whether Winograd is the faster way: enough channels and tiles, and few beside the `pixels` of
-    an image over which a product of columns would run. `tiled` is the size of what the tiles cover,
-    if it is another."""
+    """Whether Winograd's algorithm is faster: there are enough channels and tiles, and it needs at
+    most two thirds of the multiplications of a product of columns, which would run over the
+    `pixels` of an image. `tiled` is the size that the tiles cover, if it differs from `pixels`."""
     if (kernel, stride) not in SHAPES or dilation != (1, 1) or groups > 1 or min(C, K) < 16:
         return False
     r = kernel[0] // stride[0]
@@ -96,7 +96,7 @@ def conv_transpose2d(x, w, b, stride, padding, y):
     (K, C), s, r = w.shape[:2], stride[0], w.shape[2] // stride[0]
     w = channels_innermost(w).reshape(K, r, s, r, s, C)[:, ::-1, :, ::-1]
     u = _at_points(w.transpose(1, 3, 0, 2, 4, 5), r)
-    off = [min(r - 1, p // s) for p in padding]  # what need not be computed to be cut off
+    off = [min(r - 1, p // s) for p in padding]  # what would be computed only to be cut off
     _conv2d(x, u.reshape(-1, 1, K, s * s * C), b, tuple(r - 1 - i for i in off),
             tuple(p - s * i for p, i in zip(padding, off, strict=True)), y, r, s, chunks(len(x)))
 
@@ -125,8 +125,8 @@ def _from_points(parts, r, gw):
 
 @once
 def _from_points_of(k, parts, r, gw):
-    """gw[k, c, i, a, j, b] = (Gᵀ z G)[i, j], z[p, q] = Σ_chunk parts[chunk, (p, q), a, k, (b, c)],
-    which is left in parts[0]."""
+    """gw[k, c, i, a, j, b] = (Gᵀ z G)[i, j], z[p, q] = Σ_chunk parts[chunk, (p, q), a, k, (b, c)];
+    z is left in parts[0]."""
     (chunks, points, phases, K, B), n, C = parts.shape, r + 3, gw.shape[1]
     z, size = parts.reshape(parts.size), phases * K * B
     half, filters, which = buffer(r * n * B, gw), buffer(r * r * B, gw), GT + OTHERS * (r - 2)
@@ -147,9 +147,9 @@ def _from_points_of(k, parts, r, gw):
 @once
 def _tiles(x, which, n, m, top, left, rows, columns, phases, image, places, half, v, tile, tiles):
     """v[i, a, tile, j, (b, c)] = (M d Mᵀ)[i, j] for all tiles d of the phases (a, b) of one image
-    x (C, H, W), from `tile` on; M (n, m) is number `which`.
+    x (C, H, W), numbered from `tile` on; M (n, m) is matrix number `which`.
 
-    Tiles are m×m, 4 apart; image and half are buffers, places those of x in the image.
+    Tiles are m×m, 4 apart; image and half are buffers, places the `pixel_places` of x in image.
     """
     B, height, width = phases * len(x), 4 * rows + m - 4, 4 * columns + m - 4
     channels_last(x, top, left, (phases * height, phases * width), image, places)
@@ -164,7 +164,7 @@ def _tiles(x, which, n, m, top, left, rows, columns, phases, image, places, half
 
 @compiled
 def _images(N, chunks, tiles, filters):
-    """How many images of so many tiles make a block."""
+    """How many images, of `tiles` tiles each, make a block."""
     return even(N, chunks, -(-(MANY if filters.nbytes > LARGE else TILES) // tiles))
 
 
@@ -176,8 +176,8 @@ def _conv2d(x, u, b, padding, crop, y, r, out, chunks):
 
 @once
 def _conv2d_of(chunk, x, u, b, padding, crop, y, r, out, chunks):
-    """u (n², phases of x, B, K), B channels of x and K of y, those of its phases included, `out`
-    each way; of y, made whole tiles at a time, `crop` is cut off above and to the left."""
+    """u (n², row phases of x, B, K): B counts x's channels and column phases, K those of y with its
+    out × out phases; y is computed in whole tiles, and `crop` is cut off above and to the left."""
     (N, _, H, W), n, (_, phases, B, K) = y.shape, r + 3, u.shape
     which = OTHERS * (r - 2)
     rows, columns = (H + crop[0] - 1) // out // 4 + 1, (W + crop[1] - 1) // out // 4 + 1

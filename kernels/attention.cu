@@ -94,18 +94,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) attention(
   fetch_tile(0);
   arrive();
 
-  const auto rows = hold<1>(shared.own[0]);
+  const auto rows = load_fragment<1>(shared.own[0]);
   Sums out = {};
   Real shift[I][2] = {}, total[I][2] = {}, slack[I][2];
   each([&](int i, int half) { slack[i][half] = -INFINITY; });
   for (int s0 = 0; s0 < end; s0 += COLUMNS, arrive()) {
     if (s0 + COLUMNS < end) fetch_tile(s0 + COLUMNS);
     const int together = t0 + first_row();
-    if (together >= T || (causal && s0 >= together + TOGETHER)) continue;  // nothing for this warp
+    if (together >= T || (causal && s0 >= together + PRODUCT_ROWS)) continue;  // no work here
     auto& tile = shared.other[s0 / COLUMNS % 2];
     Real s[I][COLUMNS / 8][4], most[I][2];
     each(s, [&](Real& x, int i, int j, int e) { x = -shift[i][e / 2]; });
-    add_product<ALONG>(s, rows, tile[0], 0, HEAD);
+    add_product<K_MAJOR>(s, rows, tile[0], 0, HEAD);
     finish(s);
     masked.apply<false>(s, first, s0);
 
@@ -128,7 +128,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) attention(
       each(out, [&](Real& x, int i, int j, int e) { x *= shrink[i][e / 2]; });
     }
     each(s, [&](Real& x, int i, int j, int e) { total[i][e / 2] += x = power(x); });
-    add_product<ACROSS>(out, factor(s, shared.part(0)), tile[1], 0, COLUMNS);
+    add_product<MN_MAJOR>(out, operand(s, shared.part(0)), tile[1], 0, COLUMNS);
     finish(out);
   }
   each([&](int i, int half) {
@@ -153,7 +153,7 @@ template <bool OF_QUERIES>
 __device__ void backward(const Start* starts, const Input* q, const Input* k, const Input* v,
                          const Input* g, const Real* mask, Real* first, Real* second, int T, int S,
                          int D, int E, long long mask_step, bool causal, Real scale) {
-  constexpr int STRIP = tensor<Input> && TOGETHER < 64 ? 16 : COLUMNS;
+  constexpr int STRIP = tensor<Input> && PRODUCT_ROWS < 64 ? 16 : COLUMNS;
   Shared<2>& shared = *(Shared<2>*)memory;
   const int rows = OF_QUERIES ? T : S, columns = OF_QUERIES ? S : T;
   const int tiles = (rows + ROWS - 1) / ROWS, index = blockIdx.x % tiles;
@@ -178,12 +178,12 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
   if (begin < end) fetch_tile(begin);
   arrive();
 
-  const auto one = hold<2>(shared.own[0]), two = hold<2>(shared.own[1]);
+  const auto one = load_fragment<2>(shared.own[0]), two = load_fragment<2>(shared.own[1]);
   Sums a = {}, b = {};
   for (int c0 = begin; c0 < end; c0 += COLUMNS, arrive()) {
     if (c0 + COLUMNS < end) fetch_tile(c0 + COLUMNS);
     const int stage = c0 / COLUMNS % 2, row = r0 + own, together = r0 + first_row();
-    const bool hidden = causal && (OF_QUERIES ? c0 >= together + TOGETHER
+    const bool hidden = causal && (OF_QUERIES ? c0 >= together + PRODUCT_ROWS
                                               : together >= c0 + COLUMNS);
     if (together >= rows || hidden) continue;  // nothing for this warp
 #pragma unroll 1
@@ -196,15 +196,15 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
         x = begins.score, ds[i][j][e] = begins.slope;
       });
       prepare(p), prepare(ds);
-      add_product<ALONG>(p, one, of_one, strip, HEAD);
-      add_product<ALONG>(ds, two, of_two, strip, HEAD);
+      add_product<K_MAJOR>(p, one, of_one, strip, HEAD);
+      add_product<K_MAJOR>(ds, two, of_two, strip, HEAD);
       finish(p), finish(ds);
       const int column = c0 + strip;
       masked.apply<!OF_QUERIES>(p, OF_QUERIES ? row : column, OF_QUERIES ? column : row);
       each(ds, [&](Real& x, int i, int j, int e) { x *= p[i][j][e] = power(p[i][j][e]); });
-      add_product<ACROSS>(a, factor(ds, shared.part(0)), of_one, strip, STRIP);
+      add_product<MN_MAJOR>(a, operand(ds, shared.part(0)), of_one, strip, STRIP);
       if constexpr (!OF_QUERIES) {
-        add_product<ACROSS>(b, factor(p, shared.part(1)), of_two, strip, STRIP);
+        add_product<MN_MAJOR>(b, operand(p, shared.part(1)), of_two, strip, STRIP);
         finish(b);
       }
       finish(a);

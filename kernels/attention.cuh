@@ -15,12 +15,12 @@
 
 constexpr int BYTES = HEAD * sizeof(Input);  // per row
 #ifdef WGMMA
-constexpr int WARPS = 4, I = 1, TOGETHER = 64;
+constexpr int WARPS = 4, I = 1, PRODUCT_ROWS = 64;
 constexpr int BLOCKS = 4, BLOCKS_OF_KEYS = 3;  // per multiprocessor, so that their work overlaps
 static_assert(HEAD == 64 && sizeof(Input) == 2);
 #else
 constexpr int WARPS = BYTES > 256 ? 2 : 4, I = tensor<Input> && BYTES <= 128 ? 2 : 1;
-constexpr int TOGETHER = 16 * I, BLOCKS = 1, BLOCKS_OF_KEYS = 1;  // TOGETHER: rows of one product
+constexpr int PRODUCT_ROWS = 16 * I, BLOCKS = 1, BLOCKS_OF_KEYS = 1;
 #endif
 constexpr int ROWS = 16 * I * WARPS, THREADS = 32 * WARPS;
 constexpr int FIT = (tensor<Input> ? 8192 : 4096) / BYTES;  // rows of a tile
@@ -53,7 +53,7 @@ template <int OWN> struct Shared {
   Tile<COLUMNS> other[2][2];  // double buffer: even and odd tiles of two matrices
   Start start[2][COLUMNS];
 
-  /* The warp's part of the buffer that follows this struct without tensor cores (see factor). */
+  /* The warp's part of the buffer that follows this struct without tensor cores (see operand). */
   __device__ Input* part(int number) {
     return (Input*)(this + 1) + (number * ROWS + threadIdx.x / 32 * 16) * NARROW;
   }
@@ -114,29 +114,29 @@ __device__ inline void arrive() {
   commit_copies();
   wait_copies<0>();
 #ifdef WGMMA
-  show_products();
+  fence_shared();
 #endif
   __syncthreads();
 }
 
 /* A left operand for the tensor cores, in registers: 16 · I rows of a warp. */
-template <int STEPS> struct Held { unsigned words[STEPS][I][4]; };
+template <int STEPS> struct Fragment { unsigned words[STEPS][I][4]; };
 constexpr int DEPTH = 32 / sizeof(Input);  // k's per instruction
 
 /* The first row of the product that this warp computes, alone or with the rest of its warpgroup. */
 __device__ inline int first_row() {
-  return threadIdx.x / 32 * 16 * I / TOGETHER * TOGETHER;
+  return threadIdx.x / 32 * 16 * I / PRODUCT_ROWS * PRODUCT_ROWS;
 }
 
 #ifdef WGMMA
-template <int OWN> __device__ auto hold(Tile<ROWS>& tile) { return tile.place(); }
+template <int OWN> __device__ auto load_fragment(Tile<ROWS>& tile) { return tile.place(); }
 #else
 /* A warp's own rows as a left operand, held in registers if these suffice for OWN matrices. */
 template <int OWN>
-__device__ auto hold(Tile<ROWS>& tile) {
+__device__ auto load_fragment(Tile<ROWS>& tile) {
   const Input (*rows)[WIDE] = tile.rows + first_row();
   if constexpr (tensor<Input> && OWN * I * BYTES <= 512) {
-    Held<HEAD / DEPTH> to;
+    Fragment<HEAD / DEPTH> to;
 #pragma unroll
     for (int k = 0; k < HEAD; k += DEPTH)
 #pragma unroll
@@ -154,9 +154,9 @@ __device__ auto hold(Tile<ROWS>& tile) {
    Without tensor cores they go through shared memory; the barrier at the end of a step keeps the
    next step from overwriting them too early. */
 template <int J>
-__device__ auto factor(const Real (&s)[I][J][4], Input* part) {
+__device__ auto operand(const Real (&s)[I][J][4], Input* part) {
   if constexpr (tensor<Input>) {
-    Held<J * 8 / DEPTH> to;
+    Fragment<J * 8 / DEPTH> to;
 #pragma unroll
     for (int step = 0; step < J * 8 / DEPTH; step++)
 #pragma unroll
@@ -182,45 +182,47 @@ __device__ auto factor(const Real (&s)[I][J][4], Input* part) {
   }
 }
 
-/* c[m][n] += Σ_{k<K} a(m, k) · b[n][k], or b[k][n] if b lies ACROSS; b starts at row `first`.
+/* c[m][n] += Σ_{k<K} a(m, k) · b[n][k], or b[k][n] if b is MN_MAJOR; b starts at row `first`.
    With WGMMA the result is available once finish(c) has returned. If several products run at once,
    call prepare(c) for the accumulators of each before the first of them: otherwise the compiler
    waits for one product before it computes the initial values of the next. */
 #ifdef WGMMA
-__device__ inline void prepare(Sums& c) { settle(c[0]); }
-template <Lie LIE>
+__device__ inline void prepare(Sums& c) { fence_registers(c[0]); }
+template <Layout LAYOUT>
 __device__ void add_product(Sums& c, Rows128<Input> a, Tile<COLUMNS>& b, int first, int K) {
   start_products(c[0]);
 #pragma unroll
   for (int k = 0; k < K / DEPTH; k++)
-    multiply<LIE, Input>(c[0], descriptor<LIE>(a, first_row(), k),
-                         descriptor<LIE>(b.place(), first, k));
+    multiply<LAYOUT, Input>(c[0], descriptor<LAYOUT>(a, first_row(), k),
+                            descriptor<LAYOUT>(b.place(), first, k));
   commit_products();
 }
-template <Lie LIE, int STEPS>
-__device__ void add_product(Sums& c, Held<STEPS> a, Tile<COLUMNS>& b, int first, int K) {
-  settle(a.words);
+template <Layout LAYOUT, int STEPS>
+__device__ void add_product(Sums& c, Fragment<STEPS> a, Tile<COLUMNS>& b, int first, int K) {
+  fence_registers(a.words);
   start_products(c[0]);
 #pragma unroll
   for (int k = 0; k < STEPS; k++)
-    multiply<LIE, Input>(c[0], a.words[k][0], descriptor<LIE>(b.place(), 0, first / DEPTH + k));
+    multiply<LAYOUT, Input>(c[0], a.words[k][0],
+                            descriptor<LAYOUT>(b.place(), 0, first / DEPTH + k));
   commit_products();
 }
 __device__ inline void finish(Sums& c) { wait_products<0>(c[0]); }
 #else
-template <Lie LIE, int J, int STEPS>
-__device__ void add_product(Real (&c)[I][J][4], const Held<STEPS>& a, const Tile<COLUMNS>& b,
+template <Layout LAYOUT, int J, int STEPS>
+__device__ void add_product(Real (&c)[I][J][4], const Fragment<STEPS>& a, const Tile<COLUMNS>& b,
                             int first, int K) {
   const Input (*rows)[WIDE] = b.rows + first;
   constexpr bool SHORT = sizeof(Input) == 2;
-  const Input* at = LIE == ALONG ? &rows[lane() % 8 + lane() / 16 * 8][lane() / 8 % 2 * DEPTH / 2]
-                    : SHORT ? &rows[lane() % 16][lane() / 16 * 8] : &rows[lane() % 4 * 2][lane() / 4];
+  const Input* at =
+      LAYOUT == K_MAJOR ? &rows[lane() % 8 + lane() / 16 * 8][lane() / 8 % 2 * DEPTH / 2]
+      : SHORT ? &rows[lane() % 16][lane() / 16 * 8] : &rows[lane() % 4 * 2][lane() / 4];
 #pragma unroll
   for (int k = 0; k < K; k += DEPTH)
 #pragma unroll
     for (int j = 0; j < J; j += 2) {
       unsigned b[4];
-      if constexpr (LIE == ALONG)
+      if constexpr (LAYOUT == K_MAJOR)
         ldmatrix(b, at + 8 * j * WIDE + k);
       else if constexpr (SHORT)
         ldmatrix_transposed(b, at + k * WIDE + 8 * j);
@@ -237,10 +239,10 @@ __device__ void add_product(Real (&c)[I][J][4], const Held<STEPS>& a, const Tile
     }
 }
 
-template <Lie LIE, int J>
+template <Layout LAYOUT, int J>
 __device__ void add_product(Real (&c)[I][J][4], Along<Input> a, const Tile<COLUMNS>& b, int first,
                             int K) {
-  if constexpr (LIE == ACROSS)
+  if constexpr (LAYOUT == MN_MAJOR)
     multiply(c, a, Across<Input>{b.rows[first], WIDE}, K);
   else
     multiply(c, a, Along<Input>{b.rows[first], WIDE}, K);

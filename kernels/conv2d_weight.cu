@@ -11,7 +11,7 @@
    without atomics, so the result is the same from run to run, byte for byte. */
 #include "columns.cuh"
 
-struct Conv2dWeight : Problem<Picture> {
+struct Conv2dWeight : Problem<Image> {
   Columns columns;
   int channels;
   Divisor PQ;
@@ -20,8 +20,8 @@ struct Conv2dWeight : Problem<Picture> {
   __device__ int a_l(int l) const {
     return (l / PQ * columns.groups * PQ + l % PQ) * channels;
   }
-  __device__ Picture::Spot b_row(int n) const { return columns.tap(n); }
-  __device__ Picture::Spot b_l(int l) const { return columns.pixel(l); }
+  __device__ Image::Spot b_row(int n) const { return columns.tap(n); }
+  __device__ Image::Spot b_l(int l) const { return columns.pixel(l); }
   __device__ int y_row(int m) const { return m * N; }
   __device__ int y_column(int n) const { return n; }
 };
@@ -31,10 +31,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) conv2d_weight(
     int channels, int R, int S, int P, int Q, int sh, int sw, int ph, int pw, int dh, int dw,
     int groups) {
   const int M = K / groups, taps = R * S * C, L = N * P * Q;
-  const Place place(M, taps);
+  const TileIndex place(M, taps);
   const int group = place.which % groups;
   const long long part = place.which / groups;
-  product<ACROSS>(Conv2dWeight{
+  product<MN_MAJOR>(Conv2dWeight{
       {{g + group * P * Q * channels}, {x + group * H * W * C, H, W}, M, taps,
        int(part * L / parts), int((part + 1) * L / parts), sums + (part * K + group * M) * taps,
        true},

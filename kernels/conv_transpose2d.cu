@@ -33,7 +33,7 @@ struct Phase {
   }
 };
 
-struct ConvTranspose2d : Problem<Picture> {
+struct ConvTranspose2d : Problem<Image> {
   Columns columns;
   Phase h, v;  // of rows, of columns
   int filter, S, image, H, W, sh, sw;
@@ -43,8 +43,8 @@ struct ConvTranspose2d : Problem<Picture> {
     const int i = l / columns.C / columns.S, j = l / columns.C % columns.S;
     return ((h.r0 + i * h.step) * S + v.r0 + j * v.step) * columns.C + l % columns.C;
   }
-  __device__ Picture::Spot b_row(int j) const { return columns.pixel(j); }
-  __device__ Picture::Spot b_l(int l) const { return columns.tap(l); }
+  __device__ Image::Spot b_row(int j) const { return columns.pixel(j); }
+  __device__ Image::Spot b_l(int l) const { return columns.tap(l); }
   __device__ int y_row(int d) const { return d * H * W; }
   __device__ int y_column(int j) const {
     const int row = j / columns.V % columns.U * sh, column = j % columns.V * sw;
@@ -55,11 +55,11 @@ struct ConvTranspose2d : Problem<Picture> {
 extern "C" __global__ void __launch_bounds__(THREADS) conv_transpose2d(
     const Input* w, const Input* x, const Real* b, Real* y, int N, int D, int H, int W, int C,
     int R, int S, int P, int Q, int sh, int sw, int ph, int pw, int dh, int dw, int groups) {
-  const Place place(D, N * ((H + sh - 1) / sh) * ((W + sw - 1) / sw));
+  const TileIndex place(D, N * ((H + sh - 1) / sh) * ((W + sw - 1) / sw));
   const int g = place.which % groups, phase = place.which / groups;
   const int top = phase / sw, left = phase % sw;
   const Phase h(top, H, R, sh, ph, dh), v(left, W, S, sw, pw, dw);
-  product<ALONG>(ConvTranspose2d{
+  product<K_MAJOR>(ConvTranspose2d{
       {{w + g * D * R * S * C}, {x + g * P * Q * C, P, Q}, D, N * h.count * v.count, 0,
        h.taps * v.taps * C, y + (g * D * H + top) * W + left, sw == 1 && W % 2 == 0,
        b ? b + g * D : nullptr},

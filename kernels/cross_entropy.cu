@@ -13,7 +13,7 @@ extern "C" __global__ void cross_entropy(const Real* x, const long long* t, Real
   if (r.row >= rows) return;  // all lanes of a warp that shares a row, or none
   auto number = [&](int c) { return x[r.begin + (long long)c * B]; };
   Real top, total;
-  r.add_powers(C, number, top, total);
+  r.max_and_sum_exp(C, number, top, total);
   if (r.first) return;
   tops[r.row] = top, totals[r.row] = total;
   const bool inside = 0 <= t[r.row] && t[r.row] < C;

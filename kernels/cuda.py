@@ -48,7 +48,7 @@ def launch(file, name, grid, block, args, shared=0, **macros):
     """Run the kernel `name` of `file` in `grid` blocks of `block` threads (ints or tuples).
 
     `args` are arrays, None (a null pointer), NumPy scalars, ints (C's int in the kernel) and bools.
-    `shared` is the bytes of dynamic shared memory. Macros: REAL="double", TILE=64.
+    `shared` is the bytes of dynamic shared memory. Macros: REAL="double", TILE_N=64.
     """
     grid, block = ((*n, 1, 1)[:3] if isinstance(n, tuple) else (n, 1, 1) for n in (grid, block))
     if 0 in grid:
@@ -194,10 +194,10 @@ def pixels(x, groups):
 
 
 def tiling(size, others, dtype, parts=1):
-    """TILE for `others` products of size (M, N), the number of blocks, and the number of parts, at
-    most `parts`, into which their sums are split to keep a device busy. The large tile, of which a
-    multiprocessor holds one, fetches less than half as many bytes per FLOP, so it pays off even on
-    half of the multiprocessors, unless most of it lies beyond the edges."""
+    """TILE_N for `others` products of size (M, N), the number of blocks, and the number of parts,
+    at most `parts`, into which their sums are split to keep a device busy. The large tile, of which
+    a multiprocessor holds one, fetches less than half as many bytes per FLOP, so it pays off even
+    on half of the multiprocessors, unless most of it lies beyond the edges."""
     count = lambda tile: blocks(size[0], min(tile, 128)) * blocks(size[1], tile) * others
     large, small = count(256), count(64)
     if dtype == np.float32 and 4 * large <= small and large * parts >= FILL // 4:
@@ -232,7 +232,7 @@ def launch_tiles(file, name, size, others, args, dtype):
     grouped = ("bf16",) if name == "conv2d_weight" else ("bf16", "tf32")
     if tile == 256 and macros["INPUT"] in grouped and hopper(args[0]):
         tiles, macros["WGMMA"] = 4 * (high + tile) * 128, 1
-    launch(file, name, count, threads, args, tiles + threads * (4 + 16), TILE=tile, **macros)
+    launch(file, name, count, threads, args, tiles + threads * (4 + 16), TILE_N=tile, **macros)
 
 
 def xp(a):

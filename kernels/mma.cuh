@@ -132,7 +132,7 @@ template <class T> struct Swizzled {
   }
 };
 
-enum Lie { ALONG, ACROSS };  // an operand is contiguous along k, or across it
+enum Layout { K_MAJOR, MN_MAJOR };  // an operand is contiguous along the summed index, or across
 
 /* An operand stored by rows: element (row, k) is at column k of row `row`. */
 template <class T, class Rows = Padded<const T>> struct Along {

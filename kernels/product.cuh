@@ -6,10 +6,10 @@
    one for its row and one for l; if it is outside the image, the element is 0. So a convolution is
    a product whose column matrix is never materialised (an implicit GEMM), and all ragged edges are
    zeros that need no code of their own. pack.cu has rounded the operands to the Input type and laid
-   them out in contiguous chunks of 16 bytes: both ALONG l, or both ACROSS it, along m and n. What
-   is said here of an element holds for a chunk.
+   them out in contiguous chunks of 16 bytes: both K_MAJOR (along l) or both MN_MAJOR (along m and
+   n). What is said here of an element holds for a chunk.
 
-   A thread block computes a tile of HIGH × TILE of c, in steps along l:
+   A thread block computes a tile of TILE_M × TILE_N of c, in steps along l:
      - the spots of l are computed for many steps at once, one per thread, and kept in a table: all
        divisions of the index formula happen there, or once per row;
      - cp.async copies a step's chunks to one of STAGES pipeline stages in shared memory, bypassing
@@ -38,21 +38,22 @@
 #include "async.cuh"
 #include "wgmma.cuh"
 
-#ifndef TILE
-#define TILE 64
+#ifndef TILE_N
+#define TILE_N 64
 #endif
 
 #ifdef WGMMA
-constexpr int HIGH = 128, THREADS = 256, I = 1, J = TILE / 8;
+constexpr int TILE_M = 128, THREADS = 256, I = 1, J = TILE_N / 8;
 constexpr int STEP = 128 / sizeof(Input), STAGES = 4, AHEAD = 2, PAD = 0;
-static_assert(TILE == 256 && tensor<Input>);
+static_assert(TILE_N == 256 && tensor<Input>);
 __device__ inline int warp_row() { return threadIdx.x / 32 * 16; }
 __device__ inline int warp_column() { return 0; }
 #else
-constexpr int HIGH = TILE < 128 ? TILE : 128, SIDE = HIGH / 2, THREADS = 64 * (TILE / SIDE);
+constexpr int TILE_M = TILE_N < 128 ? TILE_N : 128, SIDE = TILE_M / 2;
+constexpr int THREADS = 64 * (TILE_N / SIDE);
 constexpr int I = SIDE / 16, J = SIDE / 8;
 constexpr int STEP = 64 / sizeof(Input), STAGES = 3, AHEAD = STAGES, PAD = 8;
-static_assert(TILE == 64 || sizeof(Real) == 4, "the sums would not fit into registers");
+static_assert(TILE_N == 64 || sizeof(Real) == 4, "the sums would not fit into registers");
 __device__ inline int warp_row() { return threadIdx.x / 32 % 2 * SIDE; }
 __device__ inline int warp_column() { return threadIdx.x / 32 / 2 * SIDE; }
 #endif
@@ -69,7 +70,7 @@ struct Matrix {
     copy_async(to, data + (row + l), (row | l) >= 0);
   }
 };
-struct Picture {  // planes of H × W pixels
+struct Image {  // planes of H × W pixels
   struct alignas(16) Spot { int at, h, w; };
   const Input* data;
   int H, W;
@@ -82,13 +83,13 @@ struct Picture {  // planes of H × W pixels
 };
 
 /* The main loop's state for SIZE rows of one operand. Its tiles lie in shared memory as its chunks
-   lie in global memory, ALONG or ACROSS l. */
-template <Lie LIE, int SIZE, class Source> struct Factor {
+   lie in global memory, K_MAJOR or MN_MAJOR. */
+template <Layout LAYOUT, int SIZE, class Source> struct Operand {
   typedef typename Source::Spot Spot;
-  static constexpr int EACH = LIE == ALONG ? CHUNK<Input> : 1;  // l's per spot
+  static constexpr int EACH = LAYOUT == K_MAJOR ? CHUNK<Input> : 1;  // l's per spot
   static constexpr int SPOTS = STEP / EACH;                     // spots per step
   static constexpr int PLANNED = THREADS / 2 / SPOTS;           // steps planned at once
-  static constexpr int CHUNKS = (LIE == ALONG ? STEP : SIZE) / CHUNK<Input>;  // per row of a tile
+  static constexpr int CHUNKS = (LAYOUT == K_MAJOR ? STEP : SIZE) / CHUNK<Input>;  // per row
   static constexpr int COPIES = SIZE * STEP / CHUNK<Input> / THREADS, PITCH = SIZE + PAD;
   struct Shared {
     alignas(PAD ? 16 : 1024) Input tiles[STAGES][PITCH * STEP];
@@ -103,12 +104,12 @@ template <Lie LIE, int SIZE, class Source> struct Factor {
   __device__ int column() const { return threadIdx.x % CHUNKS * CHUNK<Input>; }
   template <class F> __device__ void start(F spot) {
 #pragma unroll
-    for (int i = 0; i < COPIES; i++) rows[i] = spot(LIE == ALONG ? row(i) : column());
+    for (int i = 0; i < COPIES; i++) rows[i] = spot(LAYOUT == K_MAJOR ? row(i) : column());
   }
   __device__ void look(int step) {
     const Spot* spots = s.spots + step * SPOTS % THREADS;
 #pragma unroll
-    for (int i = 0; i < COPIES; i++) ls[i] = spots[LIE == ALONG ? column() / EACH : row(i)];
+    for (int i = 0; i < COPIES; i++) ls[i] = spots[LAYOUT == K_MAJOR ? column() / EACH : row(i)];
   }
   __device__ void copy(int step, int i) const {
     source.copy(tile(step)(row(i), column()), rows[i], ls[i]);
@@ -118,20 +119,20 @@ template <Lie LIE, int SIZE, class Source> struct Factor {
 #ifdef WGMMA
     return Rows128<Input>{at, STEP};
 #else
-    if constexpr (LIE == ALONG) return Swizzled<Input>{at};
+    if constexpr (LAYOUT == K_MAJOR) return Swizzled<Input>{at};
     else return Padded<Input>{at, PITCH};
 #endif
   }
 };
 
 /* Which of several products of M × N this block works on, and its tile's first row and column. */
-struct Place {
+struct TileIndex {
   int which, m0, n0;
-  __device__ Place(int M, int N) {
-    const int high = (M + HIGH - 1) / HIGH, wide = (N + TILE - 1) / TILE;
+  __device__ TileIndex(int M, int N) {
+    const int high = (M + TILE_M - 1) / TILE_M, wide = (N + TILE_N - 1) / TILE_N;
     which = blockIdx.x / (high * wide);
-    m0 = blockIdx.x % high * HIGH;  // blocks that run together share columns of c
-    n0 = blockIdx.x / high % wide * TILE;
+    m0 = blockIdx.x % high * TILE_M;  // blocks that run together share columns of c
+    n0 = blockIdx.x / high % wide * TILE_N;
   }
 };
 
@@ -150,19 +151,19 @@ template <class Source> struct Problem {
 /* c[i][j] += the products of all steps, with AHEAD steps in flight. plan(step) fills the table of
    spots, look(step) looks up this thread's spots in it, and copy(step, i) starts its i-th copy. */
 #ifdef WGMMA
-template <Lie LIE, class A, class B, class Plan, class Look, class Copy>
+template <Layout LAYOUT, class A, class B, class Plan, class Look, class Copy>
 __device__ void add_steps(Real (&c)[I][J][4], A& a, B& b, int steps, Plan plan, Look look,
                           Copy copy) {
   for (int step = 0; step < steps; step++) {
     if ((step + AHEAD) % A::PLANNED == 0) plan(step + AHEAD);
     wait_copies<AHEAD - 1>();
-    show_products();
+    fence_shared();
     __syncthreads();  // the step has arrived, and step - 2 has been multiplied
     start_products(c[0]);
 #pragma unroll
     for (int k = 0; k < 4; k++)
-      multiply<LIE, Input>(c[0], descriptor<LIE>(a.tile(step), warp_row() / 64 * 64, k),
-                           descriptor<LIE>(b.tile(step), 0, k));
+      multiply<LAYOUT, Input>(c[0], descriptor<LAYOUT>(a.tile(step), warp_row() / 64 * 64, k),
+                              descriptor<LAYOUT>(b.tile(step), 0, k));
     commit_products();
     look(step + AHEAD);
 #pragma unroll
@@ -173,14 +174,14 @@ __device__ void add_steps(Real (&c)[I][J][4], A& a, B& b, int steps, Plan plan, 
   wait_products<0>(c[0]);
 }
 #else
-__device__ inline auto factor(Swizzled<Input> rows, int first) {
+__device__ inline auto operand(Swizzled<Input> rows, int first) {
   return Along<Input, Swizzled<Input>>{rows, first};
 }
-__device__ inline auto factor(Padded<Input> rows, int first) {
+__device__ inline auto operand(Padded<Input> rows, int first) {
   return Across<Input, Padded<Input>>{rows, first};
 }
 
-template <Lie LIE, class A, class B, class Plan, class Look, class Copy>
+template <Layout LAYOUT, class A, class B, class Plan, class Look, class Copy>
 __device__ void add_steps(Real (&c)[I][J][4], A& a, B& b, int steps, Plan plan, Look look,
                           Copy copy) {
   const int row = warp_row(), column = warp_column();
@@ -191,24 +192,24 @@ __device__ void add_steps(Real (&c)[I][J][4], A& a, B& b, int steps, Plan plan, 
 
   wait_copies<AHEAD - 1>();
   __syncthreads();
-  left.load(factor(a.tile(0), row), 0);
+  left.load(operand(a.tile(0), row), 0);
 #pragma unroll
-  for (int j = 0; j < J; j++) right.load(factor(b.tile(0), column), j, 0);
+  for (int j = 0; j < J; j++) right.load(operand(b.tile(0), column), j, 0);
 #pragma unroll 1
   for (int step = 0; step < steps; step++) {
     if ((step + AHEAD) % A::PLANNED == 0) plan(step + AHEAD);
 #pragma unroll 1
     for (int k = DEPTH; k < STEP; k += DEPTH) {
-      next.load(factor(a.tile(step), row), k);
-      multiply(c, left, right, [&](int j) { right.load(factor(b.tile(step), column), j, k); });
+      next.load(operand(a.tile(step), row), k);
+      multiply(c, left, right, [&](int j) { right.load(operand(b.tile(step), column), j, k); });
       left = next;
     }
     wait_copies<AHEAD - 2>();
     __syncthreads();  // the next step has arrived, and this one has been read
-    next.load(factor(a.tile(step + 1), row), 0);
+    next.load(operand(a.tile(step + 1), row), 0);
     look(step + AHEAD);
     multiply(c, left, right, [&](int j) {
-      right.load(factor(b.tile(step + 1), column), j, 0);
+      right.load(operand(b.tile(step + 1), column), j, 0);
       if (j < A::COPIES + B::COPIES) copy(step + AHEAD, j);
     });
     left = next;
@@ -217,12 +218,12 @@ __device__ void add_steps(Real (&c)[I][J][4], A& a, B& b, int steps, Plan plan, 
 }
 #endif
 
-template <Lie LIE, class P>
-__device__ void product(const P& p, Place place) {
+template <Layout LAYOUT, class P>
+__device__ void product(const P& p, TileIndex place) {
   if (place.n0 >= p.N) return;
   typedef decltype(p.b) Source;
-  typedef Factor<LIE, HIGH, Matrix> A;
-  typedef Factor<LIE, TILE, Source> B;
+  typedef Operand<LAYOUT, TILE_M, Matrix> A;
+  typedef Operand<LAYOUT, TILE_N, Source> B;
   struct Shared { typename A::Shared a; typename B::Shared b; };
   Shared& s = *(Shared*)memory;
 
@@ -253,7 +254,7 @@ __device__ void product(const P& p, Place place) {
     commit_copies();
   }
   Real c[I][J][4] = {};
-  add_steps<LIE>(c, a, b, (p.end - p.begin + STEP - 1) / STEP, plan, look, copy);
+  add_steps<LAYOUT>(c, a, b, (p.end - p.begin + STEP - 1) / STEP, plan, look, copy);
   wait_copies<0>();
 
   Real* rows[2 * I];

@@ -43,7 +43,7 @@ struct Row {
     step = whole ? 32 : 1;
   }
   /* The maximum of a row's numbers, and Σ exp(number − maximum), for every thread of the row. */
-  template <class N> __device__ void add_powers(int C, N number, Real& top, Real& sum) const {
+  template <class N> __device__ void max_and_sum_exp(int C, N number, Real& top, Real& sum) const {
     top = -INFINITY, sum = 0;
     each(first, C, step, number,
          [&](int, Real here) { top = here != here || here > top ? here : top; });

@@ -12,7 +12,7 @@ __device__ void softmax_of(const Real* x, Real* y, long long rows, int C, int B)
   if (r.row >= rows) return;  // all lanes of a warp that shares a row, or none
   auto number = [&](int c) { return x[r.begin + (long long)c * B]; };
   Real top, sum;
-  r.add_powers(C, number, top, sum);
+  r.max_and_sum_exp(C, number, top, sum);
   sum = LOG ? log(sum) : 1 / sum;
   each(r.first, C, r.step, number, [&](int c, Real here) {
     y[r.begin + (long long)c * B] = LOG ? here - top - sum : exp(here - top) * sum;

@@ -22,12 +22,13 @@ def variants(file):
     """The sets of macros under which the kernels of a file are compiled."""
     text = cuda.source(file)
     inputs = ("REAL", "tf32", "bf16") if "ifndef INPUT" in text else ("REAL",)
-    sizes = [{macro: value} for macro, values in (("TILE", (64, 256)), ("HEAD", (16, 32, 64, 128)))
+    choices = {"TILE_N": (64, 256), "HEAD": (16, 32, 64, 128)}
+    sizes = [{macro: value} for macro, values in choices.items()
              if f"ifndef {macro}" in text for value in values]
     for factor in (*inputs, "double"):
         real = "double" if factor == "double" else "float"
         for size in sizes or [{}]:
-            if real == "double" and (size.get("HEAD") == 128 or size.get("TILE") == 256):
+            if real == "double" and (size.get("HEAD") == 128 or size.get("TILE_N") == 256):
                 continue  # attention.cu and product.cuh have no registers for that, and say so
             yield {"REAL": real, **size, **({"INPUT": factor} if len(inputs) > 1 else {})}
 
@@ -36,7 +37,7 @@ def for_hopper(file):
     """Those for warpgroups, which are for Hopper alone."""
     text = cuda.source(file)
     for factor in ("tf32", "bf16") if "ifdef WGMMA" in text else ():
-        size = {"HEAD": 64} if "ifndef HEAD" in text else {"TILE": 256}
+        size = {"HEAD": 64} if "ifndef HEAD" in text else {"TILE_N": 256}
         if factor == "bf16" or file in ("matmul.cu", "conv2d.cu", "conv_transpose2d.cu"):
             yield {"REAL": "float", "INPUT": factor, **size, "WGMMA": 1}
 

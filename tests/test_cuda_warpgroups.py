@@ -41,7 +41,7 @@ def test_no_kernel_races_or_leaves_its_arrays(name, by, monkeypatch):
     ("matmul", "__syncthreads();  // the step has arrived", "//", "thread", "data race"),
     ("matmul", "wait_products<1>(c[0]);", "", None, None),
     ("matmul", "wait_copies<AHEAD - 1>();\n    show", "show", None, None),
-    ("matmul", "show_products();\n    __sync", "__sync", None, "that arrived were not shown"),
+    ("matmul", "fence_shared();\n    __sync", "__sync", None, "that arrived were not shown"),
     ("matmul", "start_products(c[0]);", "", None, "products that were not started"),
     ("matmul", "  wait_products<0>(c[0]);", "", None, "ends before its products are there"),
     ("attention", "finish(s);", "", None, None),

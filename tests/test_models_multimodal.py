@@ -133,7 +133,7 @@ def test_the_resampler_gives_as_many_vectors_of_any_number_of_places():
 
 
 def test_a_text_with_more_signs_than_images_is_refused():
-    with pytest.raises(ValueError, match="has the sign of an image 2 times, but came with 1 image"):
+    with pytest.raises(ValueError, match="has the image token 2 times, but came with 1 image"):
         flamingo().scores(PAIR, images(2, 1))
 
 

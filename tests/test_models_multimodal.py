@@ -282,7 +282,7 @@ def test_what_is_frozen_does_not_move_and_the_rest_learns(name):
 
 
 def test_other_stages_are_refused():
-    with pytest.raises(ValueError, match="the stages 1 and 2, not 3"):
+    with pytest.raises(ValueError, match="stage must be 1 or 2, got 3"):
         blip2().trained(3)
 
 

@@ -59,7 +59,7 @@ class Attention:
 
 
 class MLP:
-    """h + MLP(LN(h)): (N, S, D) → the same."""
+    """h + MLP(LN(h)): (N, S, D) → (N, S, D)."""
 
     def __init__(self, D, rng=None):
         self.norm, self.mlp = nn.LayerNorm(D), nn.mlp(D, rng)
@@ -69,7 +69,7 @@ class MLP:
 
 
 class OfImages:
-    """The image transformer's own layers."""
+    """The parts that only the queries use."""
 
     def __init__(self, P, d, D, M, depth, heads, rng=None):
         self.W, self.place = nn.Linear(d, D, rng=rng), nn.Embedding(P, D, rng, STD)
@@ -79,7 +79,7 @@ class OfImages:
 
 
 class OfTexts:
-    """The text transformer's own layers, for [CLS] or [DEC] and then T tokens below V."""
+    """The parts that only text tokens use: [CLS] or [DEC], then T tokens below V."""
 
     def __init__(self, V, T, D, depth, rng=None):
         self.embed, self.place = nn.Embedding(V + 1, D, rng, STD), nn.Embedding(T + 1, D, rng, STD)
@@ -170,7 +170,7 @@ class QFormer(Texts):
 
 
 def hard(s, rng):
-    """For each row i of scores s (N, N) a hard negative j ≠ i, with probability ∝ e^{s_ij}: (N,)."""
+    """For each row i of scores s (N, N) a hard negative j ≠ i, sampled with p ∝ e^{s_ij}: (N,)."""
     s = np.where(np.eye(len(s), dtype=bool), -np.inf, s)
     return choice(np.exp(s - s.max(1, keepdims=True)), rng)
 
@@ -183,9 +183,9 @@ class BLIP2(Shown):
         self.W = nn.Linear(q.match.weight.shape[1], lm.D, rng=rng)
 
     def trained(self, stage):
-        """The parameters stage 1 or 2 trains, by name. Stage 2 leaves out the text transformer."""
+        """The parameters that stage 1 or 2 trains, by name. Stage 2 leaves out the text's parts."""
         if stage not in (1, 2):
-            raise ValueError(f"BLIP2.trained: there are the stages 1 and 2, not {stage}")
+            raise ValueError(f"BLIP2.trained: stage must be 1 or 2, got {stage}")
         return nn.parameters(self.q if stage == 1 else {
             "shared": self.q.shared, "images": self.q.images, "W": self.W})
 

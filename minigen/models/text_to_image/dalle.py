@@ -1,5 +1,5 @@
-"""DALL-E (Ramesh et al. 2021): an image, too, is a sequence of tokens, and one transformer continues
-the tokens of a text with those of an image.
+"""DALL-E (Ramesh et al. 2021): an image, too, is a sequence of tokens, and a single transformer
+continues the tokens of a text with those of an image.
 
     z: an image as 32×32 tokens, each in {1, …, 8192}        the codes of a VQ-VAE, row by row
     s = (t_1, …, t_T, z_1, …, z_P)                           T = 256 tokens of text, P = 1,024

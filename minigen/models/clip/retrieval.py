@@ -12,8 +12,8 @@ x is one of them is proportional to
     Σ_p e^{f(x)·g(prompt_p(y)) / τ}     as e^{f·g / τ} tends to p(c | x) / p(c): optimal_critic.py
 
 Differs from the paper: it averages the embeddings of the prompts, which suits sentences that mean
-the same. Where each says more than the label, such as a position, this classifies 54% of drawn
-scenes correctly, and the sum 70% (demos/clip.py, 800 steps).
+the same. Where each says more than the label, such as a position, the average classifies 54% of
+drawn scenes correctly, and the sum 70% (demos/clip.py, 800 steps).
 """
 
 import numpy as np

@@ -7,7 +7,7 @@
 The prefix, H and w_0, …, w_{s−1}, is read bidirectionally: its positions see one another, and later
 positions see all that precedes them. So one network learns both to understand and to generate;
 nothing is pretrained, and nothing is frozen. With s = 0 the whole caption is generated, as in
-git.py; a text to be continued is read in the same way, causally, token by token.
+git.py; in decoding, the beginning of a text that is to be continued is read with s = 0, too.
 
 Differs from the paper: one transformer with a mask, not an encoder of the prefix and a decoder of
 the rest; no texts without images.

@@ -18,8 +18,8 @@ from minigen.models.text_to_image.stackgan import Around, Stages, drawn, judges
 
 
 class Attention:
-    """F^attn: each position of h (N, K, H, W) attends to words e (N, T, d), of which `there`, (N,
-    T), says which are not padding: maps (N, K, H, W)."""
+    """F^attn: each position of h (N, K, H, W) attends to words e (N, T, d), where `there` (N, T)
+    is true for all but padding: maps (N, K, H, W)."""
 
     def __init__(self, d, K, rng=None):
         self.words = nn.Linear(d, K, bias=False, rng=rng)

@@ -15,9 +15,9 @@ image tokens have probability 0, and vice versa.
 The position embedding is a separate vector for each text position; for an image position it is the
 sum of a row and a column embedding: what "above" means is learnt once, not for every position.
 
-Differs from the paper: a VQ-VAE in place of one with Gumbel softmax; a position attends to all
-before it, in most of the paper's layers only to those of its row or its column. The paper then
-reranks its samples by CLIP: see retrieval.py.
+Differs from the paper: a VQ-VAE in place of one with Gumbel softmax; an image position attends to
+all before it; in most of the paper's layers, only to its row or its column. The paper then reranks
+its samples by CLIP: see retrieval.py.
 """
 
 import math

@@ -5,7 +5,7 @@ either alone identifies the class.
     f_t(t) = argmax_y E_{v ~ V(y)}[φ_v(v)ᵀ φ_t(t)]    V(y): the images of class y
     1/N Σₙ [Δ(yₙ, f_v(vₙ)) + Δ(yₙ, f_t(tₙ))]           Δ: 1 for a mistake, 0 otherwise
 
-The gradient of Δ is zero. What is minimised is an upper bound, with F(y) the expectation above:
+The gradient of Δ is zero. What is minimised is an upper bound on it, F(y) being the expectation:
 
     Δ(yₙ, argmax_y F(y)) ≤ Σ_{y≠yₙ} max(0, 1 + F(y) − F(yₙ))
 
@@ -16,7 +16,7 @@ stayed at 1.
 Embeddings are (N, d), classes integers (N,); T(y) and V(y) are the given examples of class y.
 
 Differs from the paper: in the bound, other classes compete with the mean over the true class,
-F(yₙ), in the paper with the sample's own text or image; so here it is a bound of the loss above.
+F(yₙ), not with the sample's own text or image alone; so it is a bound on the loss above.
 """
 
 import numpy as np
@@ -55,7 +55,7 @@ def mistakes(y, of_images, of_texts):
 
 
 def hinge(F, y):
-    """The bound of Δ for scores F (N, classes) and classes y (N,): a differentiable scalar."""
+    """The bound on Δ for scores F (N, classes) and classes y (N,): a differentiable scalar."""
     wrong = 1 - one_hot(y, F.shape[1], F.dtype)
     own = take_along_axis(F, np.asarray(y)[:, None], 1)
     return mean(sum(wrong * relu(1 + F - own), 1))
@@ -68,7 +68,7 @@ class JointEmbedding:
         self.image, self.text = image, text
 
     def loss(self, x, c, y):
-        """The bound of the slide's loss on a minibatch of images x, their texts c, and the classes
+        """The bound on the slide's loss for a minibatch of images x, their texts c, and the classes
         y (N,) of both; only the classes that occur in it compete: a scalar."""
         v, t, (kinds, y) = self.image(x), self.text(c), np.unique(y, return_inverse=True)
         return (hinge(compatibility(v, t, y, len(kinds)), y)

@@ -284,7 +284,7 @@ def test_pictures_of_another_kind_are_refused(shape):
 
 def test_other_stages_and_numbers_of_captions_are_refused():
     model, x, w = shown()
-    with pytest.raises(ValueError, match="the stages 1 and 2, not 3"):
+    with pytest.raises(ValueError, match="stage must be 1 or 2, got 3"):
         model.trained(3)
     with pytest.raises(TypeError, match="LLaVA: x is uint8"):
         model.look(np.zeros(x.shape, np.uint8))

@@ -133,7 +133,7 @@ def test_the_resampler_gives_as_many_vectors_of_any_number_of_places():
 
 
 def test_a_text_with_more_signs_than_images_is_refused():
-    with pytest.raises(ValueError, match="has the sign of an image 2 times, but came with 1 image"):
+    with pytest.raises(ValueError, match="has the image token 2 times, but came with 1 image"):
         flamingo().scores(PAIR, images(2, 1))
 
 
@@ -282,7 +282,7 @@ def test_what_is_frozen_does_not_move_and_the_rest_learns(name):
 
 
 def test_other_stages_are_refused():
-    with pytest.raises(ValueError, match="the stages 1 and 2, not 3"):
+    with pytest.raises(ValueError, match="stage must be 1 or 2, got 3"):
         blip2().trained(3)
 
 

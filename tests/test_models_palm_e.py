@@ -49,11 +49,11 @@ def test_without_observations_it_is_the_language_model():
     np.testing.assert_array_equal(model.scores(w).numpy(), LanguageModel.scores(model, w).numpy())
     signs = np.where(w == 5, EMB, w)
     for call in (model.scores, model.loss, model.go_on):
-        with pytest.raises(ValueError, match="have 1 signs .* are 5 vectors"):
+        with pytest.raises(ValueError, match="have 1 ⟨emb⟩ tokens, .* are 5 vectors"):
             call(signs, observed(1))
     with pytest.raises(ValueError, match="observations are sound, but .* for state, image"):
         model.scores(w, {"sound": w})
-    with pytest.raises(ValueError, match="no word stands behind the first n of 1 texts"):
+    with pytest.raises(ValueError, match="no token follows the first n of 1 texts"):
         model.loss(w, n=[6])
     for p in nn.parameters(model).values():
         p.data = p.data.astype(np.float64)

@@ -1,1 +1,1 @@
-"""Images and texts in one space: CLIP, and what it is used for."""
+"""Images and texts in one embedding space: CLIP, and what it is used for."""

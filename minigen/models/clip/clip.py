@@ -1,21 +1,23 @@
-"""CLIP: two networks, of images and of texts, learn what belongs together (Radford et al. 2021).
+"""CLIP: an image encoder and a text encoder learn which images and texts match (Radford et al.
+2021).
 
-    f(x), g(c)                          the codes of an image and of a text, both of length 1
-    s_ij = f(x_i)·g(c_j) / τ            how well image i fits text j, for N pairs (x_i, c_i)
+    f(x), g(c)                          embeddings of an image and a text, both of length 1
+    s_ij = f(x_i)·g(c_j) / τ            how well image i matches text j, for N pairs (x_i, c_i)
 
     loss = mean_i [−log (e^{s_ii} / Σ_k e^{s_ik}) − log (e^{s_ii} / Σ_k e^{s_ki})]
 
-The first term asks which of the batch's texts is that of an image, the second which image is that
-of a text. Their slope raises s_ii and lowers s_ij, j ≠ i: max T_i·I_i, min T_i·I_j.
+The first term asks which of the batch's texts belongs to an image, the second which image belongs
+to a text. Gradient descent raises s_ii and lowers s_ij, j ≠ i: max T_i·I_i, min T_i·I_j.
 
-Where a text stands m times in a batch, its m columns are equal, and both terms cost at least log m
-there: nobody can tell which of the m is meant. That moves the loss and not what is learnt. Given x
-and N texts, one drawn from p(c | x) and the others from p(c), it is the k-th with a probability
-proportional to p(c_k | x) / p(c_k), whether texts are equal or not, and to this ratio e^s tends
-(optimal_critic.py).
+If a text occurs m times in a batch, its m columns are equal, and both terms are at least log m
+there: nothing can tell which of the m is the right one. That shifts the loss, but not what is
+learnt. Given x and N texts, one sampled from p(c | x) and the others from p(c), the probability
+that the k-th is the one from p(c | x) is proportional to p(c_k | x) / p(c_k), whether texts are
+equal or not, and e^s tends to this ratio (optimal_critic.py).
 
 Differs from the paper: the two terms are added, as on the slide, not averaged; small networks; a
-text's code is made of the mean of its words, not of its last one; 1/τ has no upper limit of 100.
+text's embedding is made from the mean of its words, not from the last one; 1/τ has no upper limit
+of 100.
 """
 
 import math
@@ -36,11 +38,11 @@ class CLIP:
         self.image, self.text, self.tau = image, text, Temperature()
 
     def f(self, x, *given):
-        """The codes of images x (N, C, H, W): (N, d), of length 1."""
+        """The embeddings of images x (N, C, H, W): (N, d), of length 1."""
         return unit(self.image(x, *given))
 
     def g(self, c):
-        """The codes of texts c, integers (N, L): (N, d), of length 1."""
+        """The embeddings of texts c, integers (N, L): (N, d), of length 1."""
         return unit(self.text(c))
 
     def logits(self, x, c, *given):
@@ -48,8 +50,8 @@ class CLIP:
         return self.f(x, *given) @ self.g(c).T / self.tau()
 
     def loss(self, x, c, *given):
-        """The loss of N pairs, and its parts: the mean of f·g over the pairs, `own`, and over what
-        does not belong together, `others`; and τ."""
+        """The loss of N pairs, and what to report with it: the means of f·g over matching pairs,
+        `own`, and over all other pairs, `others`; and τ."""
         s, tau = self.logits(x, c, *given), self.tau()
         loss = contrastive(s)
         own, others = agreement((s * tau).detach())
@@ -57,7 +59,7 @@ class CLIP:
 
 
 class Temperature:
-    """τ as the exponential of a learnt number, so that it is positive; 0.07 at first."""
+    """τ as the exponential of a learnt number, so that it is positive; initially 0.07."""
 
     def __init__(self):
         self.log = initializers.empty()
@@ -71,14 +73,15 @@ class Temperature:
 
 
 def unit(codes):
-    """Codes (N, d) at length 1."""
+    """Embeddings (N, d) scaled to length 1."""
     return codes / norm(codes, axis=1, keepdims=True)
 
 
 def answers(s):
-    """What belongs together, i and i, of N images and texts with the scores s (N, N): 0 … N − 1.
+    """The index of each image's text, and of each text's image, in scores s (N, N): 0 … N − 1.
 
-    Raises ValueError for another shape, and for a single pair, which nothing is compared with."""
+    Raises ValueError for another shape, and for a single pair, which has nothing to compare with.
+    """
     if s.ndim != 2 or s.shape[0] != s.shape[1] or len(s) < 2:
         raise ValueError(f"clip: scores of images and texts are {s.shape}, expected (N, N), one "
                          "text for each image, N at least 2")
@@ -86,7 +89,7 @@ def answers(s):
 
 
 def contrastive(s):
-    """The loss of the scores s (N, N) of N images and their texts in the same order."""
+    """The loss for scores s (N, N) of N images and their texts in the same order."""
     i = answers(s)
     return cross_entropy(s, i) + cross_entropy(s.T, i)  # eq: clip-contrastive
 
@@ -116,8 +119,8 @@ class ImageEncoder:
 
 
 class TextEncoder:
-    """A small transformer: words (N, L), integers below `words` with 0 for none, L ≤ `longest` →
-    (N, d). Words look at words, and a text is the mean of its own."""
+    """A small transformer: words (N, L), integers below `words`, padded with 0, L ≤ `longest` →
+    (N, d). Words attend to one another, and are then averaged."""
 
     def __init__(self, words, longest, d, D=64, layers=2, heads=4, rng=None):
         self.word, self.place = nn.Embedding(words, D, rng), nn.Embedding(longest, D, rng)
@@ -125,8 +128,9 @@ class TextEncoder:
         self.norm, self.last = nn.LayerNorm(D), nn.Linear(D, d, bias=False, rng=rng)
 
     def words(self, c):
-        """The codes of words c, before their mean: (N, L, D), and which of them there are, booleans
-        (N, L). Raises ValueError for another shape and for a text without words."""
+        """The last hidden states of words c, not yet averaged: (N, L, D), and which words are not
+        padding, booleans (N, L). Raises ValueError for another shape and for a text without words.
+        """
         if c.ndim != 2 or not 0 < c.shape[1] <= self.place.weight.shape[0]:
             raise ValueError(f"clip: texts are {c.shape}, expected (N, L), L at most "
                              f"{self.place.weight.shape[0]}")
@@ -142,6 +146,6 @@ class TextEncoder:
         return self.whole(*self.words(c))
 
     def whole(self, h, there):
-        """The codes (N, d) of texts from what `words` gives of them."""
+        """The embeddings (N, d) of texts, from what `words` returns for them."""
         weight = there / there.sum(1, keepdims=True)
         return self.last(sum(h * weight.astype(h.dtype)[..., None], 1))

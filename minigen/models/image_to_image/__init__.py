@@ -1,1 +1,1 @@
-"""Translating images: what belongs to an image, learnt from pairs or from two collections."""
+"""Image-to-image translation, learnt from pairs or from two unpaired collections."""

@@ -1,19 +1,19 @@
-"""CycleGAN (Zhu, Park, Isola & Efros 2017): translating between two collections of images, X and Y,
-without knowing any pair that belongs together.
+"""CycleGAN (Zhu, Park, Isola & Efros 2017): translation between two collections of images, X and Y,
+without any matching pairs.
 
     L_GAN(G, D_Y) + L_GAN(F, D_X) + λ (E‖F(G(x)) − x‖₁ + E‖G(F(y)) − y‖₁)
 
 G translates from X to Y and F from Y to X; D_Y and D_X tell translations from images of Y and X.
-They would let G draw any image of Y for x. That the way back must lead to x, F(G(x)) ≈ x and
-G(F(y)) ≈ y, makes G keep in its translation all that it was given.
+The discriminators alone would let G return any image of Y for x. Cycle consistency, F(G(x)) ≈ x and
+G(F(y)) ≈ y, makes G preserve in its translation all that it was given.
 
 L_GAN is the GAN's, log D_Y(y) + log(1 − D_Y(G(x))), on the slides and in the paper's equation 1.
-Here, as when the paper trains, it is least squares (lsgan.py): D's goal is 1 for images of its
-collection and 0 for translations, G's is that D says 1. ‖·‖₁ is a mean over pixels.
+Here, as in the paper's training, it is least squares (lsgan.py): D's target is 1 for images of its
+collection and 0 for translations; G wants D to output 1. ‖·‖₁ is a mean over pixels.
 
-Differs from the paper: smaller networks, for images of 28×28 or 32×32: the translators halve them
-once, in three residual blocks; pix2pix.py's patches. D's loss is not halved. The discriminators
-see the newest translations only, not a history of 50.
+Differs from the paper: smaller networks, for images of 28×28 or 32×32: the translators downsample
+once and have three residual blocks; the discriminators judge pix2pix.py's patches. D's loss is not
+halved. The discriminators see only the newest translations, not a history of 50.
 """
 
 from minigen import l1_loss, mean, nn, no_grad, relu, square, tanh
@@ -24,7 +24,8 @@ class CycleGAN:
     """`G` maps images x (N, C, H, W) to images like y, `F` images y back; `D_X`, `D_Y` map images
     to numbers of any shape. `lam` is λ.
 
-    The losses are given the translations G_x = G(x) and F_y = F(y) too, which both steps can share.
+    The losses also take the translations G_x = G(x) and F_y = F(y), which both players' steps can
+    share.
     """
 
     def __init__(self, G, F, D_X, D_Y, lam=10.0):
@@ -37,7 +38,7 @@ class CycleGAN:
             return G_x, self.F(G_x), F_y, self.G(F_y)
 
     def d_loss(self, x, y, G_x, F_y):
-        """What D_Y and D_X go down: how far they are from 1 on images, from 0 on translations."""
+        """What D_Y and D_X minimise: how far they are from 1 on images, from 0 on translations."""
         return told(self.D_Y, y, G_x) + told(self.D_X, x, F_y)
 
     def cycle(self, x, y, G_x, F_y):
@@ -45,13 +46,13 @@ class CycleGAN:
         return l1_loss(self.F(G_x), x) + l1_loss(self.G(F_y), y)  # eq: cycle-consistency
 
     def g_loss(self, x, y, G_x, F_y):
-        """What G and F go down."""
+        """What G and F minimise."""
         fooled = mean(square(self.D_Y(G_x) - 1)) + mean(square(self.D_X(F_y) - 1))
         return fooled + self.lam * self.cycle(x, y, G_x, F_y)  # eq: cycle-loss
 
 
 def told(D, real, fake):
-    """E (D(real) − 1)² + E D(fake)², with no way back into the translator."""
+    """E (D(real) − 1)² + E D(fake)², with no gradient into the translator."""
     return mean(square(D(real) - 1)) + mean(square(D(fake.detach())))
 
 
@@ -66,7 +67,7 @@ def translator(C, K, width=16, rng=None):
 
 
 class Residual:
-    """x + two convolutions of it: (N, C, H, W) → the same."""
+    """x plus two convolutions of it: (N, C, H, W) → (N, C, H, W)."""
 
     def __init__(self, C, rng=None):
         self.net = nn.Sequential(nn.Conv2d(C, C, 3, 1, 1, rng=rng), instance_norm(C), relu,
@@ -77,7 +78,7 @@ class Residual:
 
 
 def instance_norm(C):
-    """Each channel of each image by its own mean and variance."""
+    """Normalises each channel of each image by its own mean and variance."""
     return nn.GroupNorm(C, C)
 
 

@@ -1,18 +1,18 @@
-"""pix2pix (Isola, Zhu, Zhou & Efros 2017): a GAN that is given an image, in place of noise, and
-draws the one that belongs to it. It learns from pairs of an input x and an output y.
+"""pix2pix (Isola, Zhu, Zhou & Efros 2017): a GAN whose generator is given an image, in place of
+noise, and translates it to another. It learns from pairs of an input x and an output y.
 
     L_GAN(G, D) = E_{x,y}[log D(x, y)] + E_x[log(1 − D(x, G(x)))]
     G* = argmin_G max_D L_GAN(G, D) + λ E_{x,y} ‖y − G(x)‖₁
 
-The second term alone is least at the median of all outputs that x may have, and a median of colours
-is grey. The discriminator D, which sees the input beside the output, knows better; it judges each
-patch of the pair by itself. Without noise G(x) is one mode of P(y | x), always the same, and not a
-sample of it.
+The second term alone is minimised by the median of all outputs that x may have, and a median of
+colours is grey. The discriminator D, which sees the input together with the output, rejects that;
+it judges each patch of the pair separately. Without noise G(x) is one mode of P(y | x), always the
+same, and not a sample from it.
 
-D gives logits, one for each patch, and L_GAN is a mean over these too, as ‖·‖₁ is over pixels. In
-G's loss −log D takes the place of log(1 − D), as in gan.py.
+D outputs logits, one for each patch, and L_GAN is a mean over these, too, as ‖·‖₁ is over pixels.
+In G's loss −log D takes the place of log(1 − D), as in gan.py.
 
-Differs from the paper: smaller networks, for images of 28×28 or 32×32. The U-Net halves them twice
+Differs from the paper: smaller networks, for images of 28×28 or 32×32. The U-Net downsamples twice
 and has no batch norm and no dropout, the paper's only noise; a patch is 22×22 pixels, not 70×70.
 """
 
@@ -25,8 +25,8 @@ class Pix2Pix:
     """`G(x)` maps inputs (N, C, H, W) to outputs (N, K, H, W); `D(x, y)` maps pairs to logits, of
     any shape. `lam` is λ.
 
-    The losses are given G_x = G(x) too, which both players' steps can share. They raise ValueError
-    if it has another shape than y.
+    The losses also take G_x = G(x), which both players' steps can share. They raise ValueError if
+    its shape is not that of y.
     """
 
     def __init__(self, G, D, lam=100.0):
@@ -38,7 +38,7 @@ class Pix2Pix:
             return self.G(x)  # eq: pix2pix-single-mode
 
     def value(self, x, y, G_x):
-        """L_GAN(G, D), with no way back into G: a scalar in nats."""
+        """L_GAN(G, D), with no gradient into G: a scalar in nats."""
         if G_x.shape != y.shape:
             raise ValueError(f"Pix2Pix: outputs are {y.shape}, G draws {G_x.shape}: build G for "
                              "the shape of the outputs")
@@ -56,7 +56,7 @@ class Pix2Pix:
 
 
 class Pair:
-    """A discriminator of pairs: `net` sees both images, their channels side by side."""
+    """A discriminator of pairs: `net` sees both images, concatenated along the channels."""
 
     def __init__(self, net):
         self.net = net
@@ -71,8 +71,8 @@ def generator(C, K, widths=(32, 64, 128), rng=None):
 
 
 def patches(C, width=32, rng=None):
-    """A discriminator of images (N, C, H, W), at least 8×8: logits (N, 1, H/4 − 1, W/4 − 1), each
-    of a patch."""
+    """A discriminator of images (N, C, H, W), at least 8×8: logits (N, 1, H/4 − 1, W/4 − 1), one
+    for each patch."""
     return Net(
         nn.Conv2d(C, width, 4, 2, 1), leaky,
         nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False), nn.BatchNorm2d(2 * width), leaky,

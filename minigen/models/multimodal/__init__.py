@@ -1,1 +1,1 @@
-"""Models of pictures and words together."""
+"""Multimodal models: images and text together."""

@@ -1,26 +1,27 @@
-"""BLIP-2: a small network between an image encoder and a language model that both stay as they are
-(Li, Li, Savarese & Hoi 2023).
+"""BLIP-2: a small network connects a frozen image encoder and a frozen language model (Li, Li,
+Savarese & Hoi 2023).
 
-The Q-Former is two transformers with one self-attention. That of images has M learnt vectors, the
-queries q, which also look at the encoder's features Z; the other reads words w. In each layer
+The Q-Former is two transformers that share their self-attention. One has M learnt vectors, the
+queries q, which also cross-attend to the encoder's features Z; the other reads text tokens w. In
+each layer
 
-    (q, w) ← (q, w) + attention(LN(q, w)),       who sees whom is up to the loss
+    (q, w) ← (q, w) + attention(LN(q, w)),       with a mask that depends on the loss
     q ← q + attention(LN(q), Z),   q ← q + MLP_q(LN(q)),   w ← w + MLP_w(LN(w))
 
-Stage 1 learns by three losses what of an image can be said in words; their sum goes down.
+Stage 1 minimises the sum of three losses, to extract from an image what can be said in words.
 
-    ITC   s_ij = max_m u(q_im)·v(w_j) / τ in CLIP's loss, halved (the mean of its two terms), for
-          queries and words that do not see each other
-    ITM   −log p(whether x and w belong together), for all seeing all: pairs, each image with a text
-          that s takes for its own, j ~ softmax(s_i) without i, and each text with such an image
-    ITG   −log p(w_t | w_1, …, w_{t−1}, q), averaged over words: words see the queries and those
-          before them, and the queries no words; so what the text needs of the image, they must hold
+    ITC   s_ij = max_m u(q_im)·v(w_j) / τ in CLIP's loss, halved (the mean of its two terms);
+          queries and tokens do not see each other
+    ITM   −log p(whether x and w match), all positions seeing all; on the true pairs, each image
+          with a hard negative text j ~ softmax(s_i), j ≠ i, and each text with such an image
+    ITG   −log p(w_t | w_1, …, w_{t−1}, q), averaged over tokens; tokens see the queries and the
+          tokens before them, queries see no tokens: they must hold all that the text needs
 
-Stage 2 puts W q before the words of the language model, as in llava.py, and goes down its loss.
+Stage 2 puts W q before the tokens of the language model, as in llava.py, and minimises its loss.
 
-Differs from the paper: CLIP's small encoder, and a small language model; queries look at the image
-in every layer, there in every other; the Q-Former begins with new weights, there with BERT's; its
-norms come first; a text begins with [CLS] (the word V) for ITC and ITM and with [DEC] (0) for ITG.
+Differs from the paper: a small CLIP's encoder and a small language model; the queries attend to the
+image in every layer, not in every other; the Q-Former starts from new weights, not from BERT's; its
+norms come first; a text starts with [CLS] (token V) for ITC and ITM and with [DEC] (0) for ITG.
 """
 
 import numpy as np
@@ -41,12 +42,12 @@ from minigen.models.clip.clip import Temperature, contrastive, unit
 from minigen.models.multimodal.language_model import Shown, Texts
 from minigen.tensor import placed
 
-STD = 0.2  # of the first vectors of words and places: small, so that the layers are soon heard
+STD = 0.2  # of the initial token and position embeddings: small, so that the layers soon matter
 
 
 class Attention:
-    """h + attention(LN(h), z), to LN(h) itself without z; `seen`: which places of h see which.
-    (N, S, D) and (N, P, D) → (N, S, D)."""
+    """h + attention(LN(h), z): (N, S, D) and (N, P, D) → (N, S, D). Without z, h attends to itself;
+    `seen`: which of its positions see which."""
 
     def __init__(self, D, heads, rng=None):
         self.norm, self.attention = nn.LayerNorm(D), nn.MultiheadAttention(D, heads, rng=rng)
@@ -58,7 +59,7 @@ class Attention:
 
 
 class MLP:
-    """h + MLP(LN(h)): (N, S, D) → the same."""
+    """h + MLP(LN(h)): (N, S, D) → (N, S, D)."""
 
     def __init__(self, D, rng=None):
         self.norm, self.mlp = nn.LayerNorm(D), nn.mlp(D, rng)
@@ -68,7 +69,7 @@ class MLP:
 
 
 class OfImages:
-    """What queries have of their own."""
+    """The parts that only the queries use."""
 
     def __init__(self, P, d, D, M, depth, heads, rng=None):
         self.W, self.place = nn.Linear(d, D, rng=rng), nn.Embedding(P, D, rng, STD)
@@ -78,7 +79,7 @@ class OfImages:
 
 
 class OfTexts:
-    """What words have of their own: [CLS] or [DEC], then T words below V."""
+    """The parts that only text tokens use: [CLS] or [DEC], then T tokens below V."""
 
     def __init__(self, V, T, D, depth, rng=None):
         self.embed, self.place = nn.Embedding(V + 1, D, rng, STD), nn.Embedding(T + 1, D, rng, STD)
@@ -87,11 +88,11 @@ class OfTexts:
 
 
 class QFormer(Texts):
-    """For P features of d numbers of an image, (N, P, d), and texts of at most T words 1 … V − 1:
-    integers (N, T), 0 from their end on. As `Texts` it is given features: ITG.
+    """The Q-Former for images given as P features of d numbers, (N, P, d), and texts of at most T
+    tokens 1 … V − 1: integers (N, T), 0 from their end on. As `Texts`, given features, it is ITG.
 
-    M: queries; D, depth, heads: length of a vector, layers, and attentions in each; E: length of
-    the codes that ITC compares
+    M: queries; D, depth, heads: width of the vectors, layers, and attention heads in each; E: width
+    of the embeddings that ITC compares
     """
 
     def __init__(self, V, T, P, d, M=8, D=64, depth=2, heads=4, E=32, rng=None):
@@ -103,8 +104,8 @@ class QFormer(Texts):
         self.match = nn.Linear(D, 1, rng=rng)
 
     def read(self, Z, w, seen):
-        """Queries and words w, integers (N, t), after all layers: (N, M, D), (N, t, D). `seen`:
-        which of the M + t places sees which, booleans that broadcast to (N, M + t, M + t)."""
+        """Queries and tokens w, integers (N, t), after all layers: (N, M, D), (N, t, D). `seen`:
+        which of the M + t positions sees which, booleans that broadcast to (N, M + t, M + t)."""
         images, texts, M = self.images, self.texts, self.M
         z = images.W(Z) + images.place.weight
         q = broadcast_to(images.queries.weight, (len(z), *images.queries.weight.shape))
@@ -116,34 +117,34 @@ class QFormer(Texts):
         return images.norm(q), texts.norm(w)
 
     def all_seen(self, w):
-        """For ITM: queries, and words that there are, see one another: (N, 1, M + t)."""
+        """ITM's mask: all positions see all but padding: (N, 1, M + t)."""
         return np.pad(w != 0, ((0, 0), (self.M, 0)), constant_values=True)[:, None]
 
     def kind_seen(self, w):
-        """For ITC: queries see queries, and words words: (N, M + t, M + t)."""
+        """ITC's mask: queries see queries, and tokens see tokens: (N, M + t, M + t)."""
         query = np.arange(self.M + w.shape[1]) < self.M
         return self.all_seen(w) & (query[:, None] == query)
 
     def before_seen(self, w):
-        """For ITG: all see the queries, and words those before them: (1, M + t, M + t)."""
+        """ITG's mask: all see the queries, and tokens see no later ones: (1, M + t, M + t)."""
         S = self.M + w.shape[1]
         return (np.tri(S, dtype=bool) | (np.arange(S) < self.M))[None]
 
     def queries(self, Z):
-        """q of features that no text is with: (N, M, D). [DEC], which they do not see, is there."""
+        """q of features without a text: (N, M, D). The only token is [DEC], unseen by q."""
         w = np.zeros((len(Z), 1), int)
         return self.read(Z, w, self.before_seen(w))[0]
 
     def scores(self, w, Z):
-        """As in `Texts`; the first word, 0, is [DEC]."""
+        """As in `Texts`; the first token, 0, is [DEC]."""
         return self.texts.out(self.read(Z, w, self.before_seen(w))[1])
 
     def whole(self, c):
-        """Texts c with [CLS] before them: (N, 1 + T)."""
+        """Texts c after a [CLS] token: (N, 1 + T)."""
         return np.pad(c, ((0, 0), (1, 0)), constant_values=self.V)
 
     def fits(self, Z, c):
-        """s, a row for each of N images and a column for each of their texts."""
+        """ITC's s, a row for each of N images and a column for each of their texts: (N, N)."""
         w = self.whole(c)
         q, h = self.read(Z, w, self.kind_seen(w))
         N, M, D = q.shape
@@ -151,13 +152,13 @@ class QFormer(Texts):
         return max((codes @ unit(self.v(h[:, 0])).T).reshape(N, M, N), axis=1) / self.tau()
 
     def matches(self, Z, c):
-        """The logit of whether image and text belong together, the mean of the queries': (N,)."""
+        """The logit of whether image and text match, averaged over the queries: (N,)."""
         w = self.whole(c)
         q, _ = self.read(Z, w, self.all_seen(w))
         return mean(self.match(q), (1, 2))
 
     def loss_1(self, Z, c, rng):
-        """Stage 1's loss of N ≥ 2 features and their texts, and its parts."""
+        """Stage 1's loss on the features of N ≥ 2 images and their texts, and its parts."""
         s = self.fits(Z, c)
         text, image = hard(s.numpy(), rng), hard(s.numpy().T, rng)
         belong = self.matches(concatenate([Z, Z, Z[image]]), np.concatenate([c, c[text], c]))
@@ -169,7 +170,7 @@ class QFormer(Texts):
 
 
 def hard(s, rng):
-    """For each row i of scores s (N, N) some j ≠ i, drawn in proportion to e^{s_ij}: (N,)."""
+    """For each row i of scores s (N, N) a hard negative j ≠ i, sampled with p ∝ e^{s_ij}: (N,)."""
     s = np.where(np.eye(len(s), dtype=bool), -np.inf, s)
     return choice(np.exp(s - s.max(1, keepdims=True)), rng)
 
@@ -182,9 +183,9 @@ class BLIP2(Shown):
         self.W = nn.Linear(q.match.weight.shape[1], lm.D, rng=rng)
 
     def trained(self, stage):
-        """What stage 1 or 2 trains: parameters by name. Stage 2 has no words in the Q-Former."""
+        """The parameters that stage 1 or 2 trains, by name. Stage 2 leaves out the text's parts."""
         if stage not in (1, 2):
-            raise ValueError(f"BLIP2.trained: there are the stages 1 and 2, not {stage}")
+            raise ValueError(f"BLIP2.trained: stage must be 1 or 2, got {stage}")
         return nn.parameters(self.q if stage == 1 else {
             "shared": self.q.shared, "images": self.q.images, "W": self.W})
 
@@ -194,5 +195,5 @@ class BLIP2(Shown):
             return self.encoder.features(tensor(x))
 
     def look(self, x):
-        """W q of images x (N, C, H, W): (N, M, D)."""
+        """The prefix W q of images x (N, C, H, W): (N, M, D)."""
         return self.W(self.q.queries(self.features(x)))

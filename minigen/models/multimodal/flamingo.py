@@ -1,23 +1,24 @@
-"""Flamingo: a language model that stays as it is reads images among words (Alayrac et al. 2022).
+"""Flamingo: a frozen language model reads text with interleaved images (Alayrac et al. 2022).
 
-    p(w | x) = Π_t p(w_t | w_1, …, w_{t−1}, x_1, …, x_φ(t))      φ(t): how many images stand before
+    p(w | x) = Π_t p(w_t | w_1, …, w_{t−1}, x_1, …, x_φ(t))      φ(t): number of images before w_t
 
-Each image, P features of an encoder that stays as it is too, becomes M vectors, whatever P is, by a
-Perceiver Resampler: learnt vectors look at the features and at each other, several times,
+A frozen encoder turns each image into P features. A Perceiver Resampler reduces them to M vectors,
+whatever P is: in each of its layers, M learnt latents attend to the features and to each other,
 
     r ← r + attention(LN(r), (LN(z), LN(r))),    r ← r + MLP(LN(r))
 
-Before each block of the language model the words look at the image that last stood before them,
+Before each block of the language model, every token cross-attends to the most recent image,
 
     h ← h + tanh(α) attention(LN(h), r_φ(t)),    h ← h + tanh(β) MLP(LN(h))
 
-and at none where none did. Earlier images reach a word by way of the words that saw them. α = β = 0
-at first: then the words' probabilities are, bit for bit, those of the language model. As texts and
-images take turns, examples can stand before the question: what is to be done is learnt in context.
+or to nothing if no image came before it. Earlier images reach a token only through the tokens that
+attended to them. Initially α = β = 0, so the token probabilities are, bit for bit, those of the
+language model. As text and images are interleaved, examples can precede a question: the task is
+learnt in context.
 
-Differs from the paper: in place of NFNet and Chinchilla a small CLIP's encoder and a small language
-model, which has met the sign of an image in its texts; a learnt vector for each place of an image,
-none for time.
+Differs from the paper: in place of NFNet and Chinchilla, a small CLIP's encoder and a small
+language model whose training texts contained the image token; a learnt embedding for each position
+in an image, none for time.
 """
 
 import numpy as np
@@ -27,12 +28,12 @@ from minigen.models.multimodal.visual_gpt import Looking
 from minigen.nn import initializers
 from minigen.tensor import placed
 
-STD = 0.2  # of the first vectors of places, beside features of about 1
-RATE = 10  # of gates: as long as they are shut, what they let through learns next to nothing
+STD = 0.2  # of the initial position embeddings, which are added to features of about 1
+RATE = 10  # speeds up the gates: while they are shut, the layers behind them hardly learn
 
 
 class Gate:
-    """h + tanh(α) u, at first α = 0: (..., D) → the same. What learns is α / RATE."""
+    """h + tanh(α) u, initially α = 0: (..., D) → (..., D). The trained parameter is α / RATE."""
 
     def __init__(self):
         self.alpha = initializers.empty()
@@ -46,8 +47,8 @@ class Gate:
 
 
 class GatedLook:
-    """Words look at images: h (N, t, D), r (N, S, D) and who sees what, booleans (N, t, S) →
-    (N, t, D)."""
+    """Gated cross-attention of tokens to images: h (N, t, D), r (N, S, D) and which token sees
+    which vector, booleans (N, t, S) → (N, t, D)."""
 
     def __init__(self, D, heads, rng=None):
         self.norm_1, self.attention = nn.LayerNorm(D), nn.MultiheadAttention(D, heads, rng=rng)
@@ -60,7 +61,7 @@ class GatedLook:
 
 
 class ResamplerLayer:
-    """Vectors look at features and at each other: r (N, M, D), z (N, P, D) → (N, M, D)."""
+    """Latents attend to features and to each other: r (N, M, D), z (N, P, D) → (N, M, D)."""
 
     def __init__(self, D, heads, rng=None):
         self.norm_z, self.norm_1, self.norm_2 = (nn.LayerNorm(D) for _ in range(3))
@@ -74,7 +75,7 @@ class ResamplerLayer:
 
 
 class Resampler:
-    """P features of d numbers to M of D: (N, P, d) → (N, M, D)."""
+    """The Perceiver Resampler, from P features of d numbers to M of D: (N, P, d) → (N, M, D)."""
 
     def __init__(self, P, d, D, M, depth=2, heads=4, rng=None):
         self.W, self.place = nn.Linear(d, D, rng=rng), nn.Embedding(P, D, rng, STD)
@@ -91,11 +92,11 @@ class Resampler:
 
 
 class Flamingo(Looking):
-    """A language model `lm` and an `encoder` whose `features` of an image are (N, P, d), joined.
-    The word `sign` of a text stands where an image does: the k-th for the k-th of images x
-    (N, K, C, H, W), which is what `Texts` is given.
+    """A language model `lm` connected to an `encoder` whose `features` of an image are (N, P, d).
+    The image token `sign` marks where an image is in a text: the k-th one stands for the k-th of
+    images x (N, K, C, H, W), which are what is `given` in `Texts`.
 
-    M: vectors of an image; depth, heads: layers of the resampler, and attentions in each
+    M: vectors for each image; depth: layers of the resampler; heads: of every attention
     """
 
     def __init__(self, encoder, lm, sign, P, d, M=8, depth=2, heads=4, rng=None):
@@ -104,28 +105,28 @@ class Flamingo(Looking):
         self.gated = [GatedLook(lm.D, heads, rng) for _ in lm.blocks]
 
     def trained(self):
-        """What is trained: parameters by name."""
+        """The trained parameters, by name."""
         return nn.parameters({"resampler": self.resampler, "gated": self.gated})
 
     def look(self, x):
-        """r of images x (N, K, C, H, W), one image's M vectors after another's: (N, K M, D)."""
+        """r of images x (N, K, C, H, W), the M vectors of each image in turn: (N, K M, D)."""
         N, K, *shape = x.shape
         with no_grad():
             Z = self.encoder.features(tensor(x.reshape(N * K, *shape)))
         return self.resampler(Z).reshape(N, K * self.M, self.lm.D)
 
     def seen(self, w, r):
-        """Which of r (N, K M, D) each of the words w, integers (N, t), sees: booleans
-        (N, t, K M), those of the image whose sign stood last, if one did."""
+        """Which vectors of r (N, K M, D) each of the tokens w, integers (N, t), sees: booleans
+        (N, t, K M), true for the image whose token came last, if there was one."""
         last = np.cumsum(w == self.sign, axis=1)  # φ
         image = 1 + np.arange(r.shape[1]) // self.M
         return placed(last[..., None] == image, r.data)
 
     def scores(self, w, x):
-        """As in `Texts`. ValueError for a text with more signs than images."""
+        """As in `Texts`. ValueError for a text with more image tokens than images."""
         most = (np.asarray(w) == self.sign).sum(1).max(initial=0)
         if most > x.shape[1]:
-            raise ValueError(f"Flamingo.scores: a text has the sign of an image {most} times, but "
+            raise ValueError(f"Flamingo.scores: a text has the image token {most} times, but "
                              f"came with {x.shape[1]} images")
         r = self.look(x)
         h, seen = self.lm.read(w), self.seen(w, r)

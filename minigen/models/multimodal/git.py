@@ -1,13 +1,14 @@
-"""GIT: one network is shown an image and says what it sees (Wang et al. 2022).
+"""GIT: one network, trained end to end, captions an image (Wang et al. 2022).
 
-    H = LN(W f(x)) + c                f: the places of a contrastive image encoder; c: learnt
+    H = LN(W f(x)) + c                f: the features of a contrastive image encoder; c: learnt
     loss: −Σ_t log p_θ(w_t | w_1, …, w_{t−1}, H), averaged over images
 
-Only the encoder has learnt before. The language model begins with new weights, and all of it, the
-encoder too, goes down this one loss. It is a prefix language model: the vectors of H see one
-another, a word sees them and those before it.
+Only the encoder is pretrained. The language model starts from new weights, and everything, the
+encoder included, is trained on this one loss. It is a prefix language model: the vectors of H see
+one another, and a token sees H and the tokens before it.
 
-Differs from the paper: the encoder is a small CLIP's, to whose places c is added.
+Differs from the paper: the encoder is a small CLIP's, to whose features the position embeddings c
+are added.
 """
 
 import numpy as np
@@ -18,11 +19,12 @@ from minigen.tensor import placed
 
 
 class PrefixLanguageModel(LanguageModel):
-    """A language model in which the vectors of the prefix, and with them the first s of the words
-    w_0, w_1, … of each text, see one another."""
+    """A language model in which the vectors of the prefix and the first s of the tokens w_0, w_1, …
+    of each text all see one another."""
 
     def hidden(self, w, prefix, s=0):
-        """What is known after each of the words w, integers (N, t): (N, t, D). s: integers (N,)."""
+        """The last hidden state at each of the tokens w, integers (N, t): (N, t, D). s: integers
+        (N,)."""
         h = concatenate([prefix, self.read(w)], axis=1)  # (N, P + t, D)
         place, end = np.arange(h.shape[1]), prefix.shape[1] + np.reshape(s, (-1, 1, 1, 1))
         seen = (place <= place[:, None]) | (place < end) & (place[:, None] < end)
@@ -51,6 +53,6 @@ class GIT(Shown):
         return self.norm(self.W(self.encoder.features(tensor(x)))) + self.place.weight
 
     def trained(self):
-        """What is trained: parameters by name."""
+        """The trained parameters, by name."""
         heard = {"W": self.W, "norm": self.norm, "place": self.place}
         return nn.parameters(heard | {"lm": self.lm, "seen": self.encoder.body})

@@ -1,33 +1,34 @@
-"""InstructGPT: a language model is told what to do, and learns what people prefer (Ouyang et al.
-2022).
+"""InstructGPT: a language model learns to follow instructions, and then what people prefer (Ouyang
+et al. 2022).
 
 x: a prompt, an instruction and what it is about; y: an answer; π_θ(y | x): the language model.
 
-    SFT  π_SFT: the language model's loss on answers that people wrote
-    RM   r(x, y) = Σ_t r_t, a number after each word; of two answers people prefer y_w to y_l
+    SFT  π_SFT: fine-tuned by the language model's loss on answers that people wrote
+    RM   r(x, y) = Σ_t r_t, a number after each token; of two answers people prefer y_w to y_l
          loss: −log σ(r(x, y_w) − r(x, y_l)), averaged over pairs
     PPO  maximises E_{y~π_θ} [r(x, y) − β log (π_θ(y | x) / π_SFT(y | x))] + γ E_w [log π_θ(w)]
 
-The second term keeps the answers where r has been taught: without the third, the best policy is
-π_SFT(y | x) e^{r(x, y)/β} / Z(x). The third, over texts w that the model first learnt, keeps them.
+The second term keeps the answers close to those that r was trained on: without the third, the best
+policy is π_SFT(y | x) e^{r(x, y)/β} / Z(x). The third, over the pretraining texts w, keeps the
+model from forgetting them.
 
-A word is a decision of what to say after x and the words before it (Schulman et al. 2016, 2017):
+A token is an action, taken after x and the tokens before it (Schulman et al. 2016, 2017):
 
     R_t = r_t − β log (π_old(y_t) / π_SFT(y_t))
-    δ_t = R_t + V_{t+1} − V_t             V_t: the sum of R_t, R_{t+1}, … that a network expects
-    A_t = Σ_{l ≥ 0} λ^l δ_{t+l}           by how much y_t was better than expected
+    δ_t = R_t + V_{t+1} − V_t             V_t: a network's estimate of R_t + R_{t+1} + …
+    A_t = Σ_{l ≥ 0} λ^l δ_{t+l}           the advantage: how much better y_t was than expected
     ρ_t = π_θ(y_t) / π_old(y_t)           π_old: the policy that wrote the answers
-    loss: −min(ρ_t A_t, clip(ρ_t, 1 − ε, 1 + ε) A_t), averaged over words
+    loss: −min(ρ_t A_t, clip(ρ_t, 1 − ε, 1 + ε) A_t), averaged over tokens
 
-whose slope at π_θ = π_old, for λ = 1, is on average that of the first two terms, but for a factor
-(a smaller λ trusts V more), and which is level where a word's ratio has gone further than ε to the
-better, so that a batch of answers can be used more than once.
+At π_θ = π_old and for λ = 1 its gradient is on average that of the first two terms, up to a factor
+(a smaller λ trusts V more). Where a token's ratio has already moved by more than ε in the right
+direction, the loss is flat, so a batch of answers can be used more than once.
 
-Differs from the paper: small networks; r is one number there, after the last word, and so learns
-from one place of each answer: here that took many times as long; the value begins with π_SFT's
-weights as the reward model does, there with the reward model's; from an advantage the batch's mean
-is taken, and it is measured in its standard deviations, as PPO is mostly implemented; rewards are
-not shifted to a mean of 0.
+Differs from the paper: small networks; r is a sum over tokens, in the paper a single number after
+the last one, which trains at only one position of each answer and here took many times as long; the
+value network starts from π_SFT's weights, as the reward model does, not from the reward model's;
+advantages are normalised by the batch's mean and standard deviation, as in most implementations of
+PPO; rewards are not shifted to a mean of 0.
 """
 
 from dataclasses import dataclass
@@ -40,54 +41,54 @@ from minigen.tensor import placed
 
 
 class Prompted(Shown):
-    """A language model `lm` after prompts x, integers (N, P) of its words, which have the first
-    places' vectors c as the answer has."""
+    """A language model `lm` given prompts x, integers (N, P) of its tokens. Prompt and answer both
+    have the position embeddings c from the first one on."""
 
     def __init__(self, lm):
         self.lm = lm
 
     def look(self, x):
-        """The prompts' words as what stands before the answer: (N, P, D)."""
+        """The embedded prompts, as the prefix of the answers: (N, P, D)."""
         return self.lm.read(x)
 
 
 class Rater:
-    """A language model `lm` that gives a number in place of the next word's scores."""
+    """A language model `lm` that outputs one number in place of the next token's scores."""
 
     def __init__(self, lm, rng=None):
         self.lm, self.out = lm, nn.Linear(lm.D, 1, rng=rng)
 
     def trained(self):
-        """What is trained, parameters by name: all but the scores of words, which nobody asks."""
+        """The trained parameters, by name: all but those of the token scores, which are unused."""
         return {name: p for name, p in nn.parameters(self).items()
                 if not name.startswith("lm.out.")}
 
     def rewards(self, y, x):
-        """r_t after each word of answers y (N, T) to prompts x (N, P): (N, T), 0 after the end.
-        There is no w_0: y_1 stands in the first place."""
+        """r_t after each token of answers y (N, T) to prompts x (N, P): (N, T), 0 after the end.
+        There is no w_0: y_1 is at the first position."""
         r = self.out(self.lm.hidden(y, self.lm.read(x)))[..., 0]
         return r * placed(said(y).astype(r.dtype), r.data)
 
     def values(self, y, x):
-        """V before each word of answers y (N, T) to prompts x (N, P): (N, T)."""
+        """V before each token of answers y (N, T) to prompts x (N, P): (N, T)."""
         return self.out(self.lm.hidden(begun(y), self.lm.read(x)))[..., 0]
 
 
 def said(y):
-    """Which of the places of answers y (N, T) are words, the end being the last: booleans."""
+    """Which positions of answers y (N, T) hold tokens, the end token being the last: booleans."""
     before = begun(y) > 0
     before[:, 0] = True
     return before
 
 
 def preference_loss(better, worse):
-    """−log σ(r_w − r_l), averaged over pairs, of their rewards (N,) and (N,); 0 without pairs."""
+    """−log σ(r_w − r_l), averaged over pairs with rewards r_w (N,) and r_l (N,); 0 for no pairs."""
     return sum(softplus(worse - better)) / max(len(better), 1)  # eq: reward-model-loss
 
 
 def advantages(R, V, lam):
-    """A (N, T) of rewards R (N, T) and values V (N, T), both 0 after the end. λ = 1: what followed,
-    less V; λ = 0: what the next word's value promises, less V."""
+    """A (N, T) from rewards R (N, T) and values V (N, T), both 0 after the end. λ = 1: the return
+    that followed, minus V; λ = 0: R plus the next token's V, minus V."""
     A, after, V_next = np.zeros_like(R), np.zeros(len(R)), np.zeros(len(R))
     for t in reversed(range(R.shape[1])):
         delta = R[:, t] + V_next - V[:, t]
@@ -98,9 +99,9 @@ def advantages(R, V, lam):
 
 @dataclass
 class Answers:
-    """Answers y (N, T) that a policy wrote to prompts x (N, P), and of each word log π_old, A, and
-    what followed, V + A; of each answer r, and `kl`, log π_old(y | x) − log π_SFT(y | x). Arrays
-    (N, T) and (N,)."""
+    """Answers y (N, T) that a policy wrote to prompts x (N, P); for each token log π_old, A
+    (normalised), and the return V + A (not normalised); for each answer r, and `kl`,
+    log π_old(y | x) − log π_SFT(y | x). Arrays (N, T) and (N,)."""
 
     x: np.ndarray
     y: np.ndarray
@@ -112,8 +113,8 @@ class Answers:
 
 
 class PPO:
-    """A `policy` and the one it was taught as, `sft`, both `Prompted`; `judge` and `value`, both
-    `Rater`. What is trained is `policy` and `value`."""
+    """The `policy` and the one it starts from, `sft`, both `Prompted`; the reward model `judge` and
+    the value network `value`, both `Rater`. `policy` and `value` are trained."""
 
     def __init__(self, policy, sft, judge, value, beta=0.1, epsilon=0.2, lam=0.95):
         self.policy, self.sft, self.judge, self.value = policy, sft, judge, value
@@ -121,7 +122,7 @@ class PPO:
 
     @no_grad()
     def answer(self, x, rng):
-        """Answers to prompts x (N, P), and what they are worth."""
+        """Samples answers to prompts x (N, P), and computes their rewards and advantages."""
         y = self.policy.sample(len(x), rng, x)
         words = said(y)
         log_old = -self.policy.surprise(y, x).numpy()
@@ -132,7 +133,7 @@ class PPO:
         return Answers(x, y, log_old, scaled, V + A, r.sum(1), log_ratio.sum(1))
 
     def loss(self, answers):
-        """The policy's loss on answers, and the value's, both averaged over words."""
+        """The policy's loss on answers, and the value network's, both averaged over tokens."""
         y, x, words = answers.y, answers.x, said(answers.y)
         log_pi, V = -self.policy.surprise(y, x), self.value.values(y, x)
         n, (word, log_old, A, returns) = words.sum(), (placed(a, V.data) for a in (

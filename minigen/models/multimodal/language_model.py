@@ -1,20 +1,21 @@
-"""A language model: a text word by word, each given those before it and whatever stands before the
-first, x, for example a picture (Vinyals et al. 2015).
+"""A language model: a text token by token, each token given those before it and a prefix x, for
+example an image (Vinyals et al. 2015).
 
     p_θ(w | x) = Π_t p_θ(w_t | w_1, …, w_{t−1}, x)
     loss: −Σ_t log p_θ(w_t | w_1, …, w_{t−1}, x), averaged over texts
 
 The network is a transformer with a causal mask (Vaswani et al. 2017; Radford et al. 2019):
 
-    h = (x, E w_0 + c_0, …, E w_{t−1} + c_{t−1})        c: learnt, a vector for each place
-    h ← h + attention(LN(h)),  h ← h + MLP(LN(h))       several times; a place sees none after it
+    h = (x, E w_0 + c_0, …, E w_{t−1} + c_{t−1})        c: learnt position embeddings
+    h ← h + attention(LN(h)),  h ← h + MLP(LN(h))       in each block; causal: no look ahead
     p_θ(w_t | …) = softmax(U LN(h_{t−1}))
 
-As a place sees none after it, words that follow do not change it. Who writes keeps the keys and
-values of the places so far, in every block, and computes one place for each word.
+Because no position sees a later one, further tokens do not change the earlier positions. Decoding
+therefore caches the keys and values of all positions so far, in every block, and computes only one
+new position for each token.
 
-The word 0 ends a text, and w_0 = 0: a text begins where another ended. It has at most T words, and
-after so many it is over, so that the probabilities of all texts sum to one.
+The tokens are words. Token 0 ends a text, and w_0 = 0: a text starts where another ended. It has at
+most T words and ends after the T-th in any case, so the probabilities of all texts sum to one.
 
 Differs from Vinyals et al.: a transformer in place of an LSTM; x is several vectors, not one.
 """
@@ -28,23 +29,23 @@ from minigen.tensor import readable, xp
 
 
 class Texts:
-    """Texts of at most T words 1 … V − 1: integers (N, T), 0 from their end on. Whatever gives them
-    probabilities has
+    """A distribution over texts of at most T tokens 1 … V − 1: integers (N, T), 0 from their end
+    on; `given` is what it is conditioned on. A subclass defines
 
-    scores(w, *given): what follows each of the words w_0, w_1, …, integers (N, t): scores (N, t,
-        V), whose softmax is p_θ
+    scores(w, *given): the scores (logits) of the token after each of w_0, w_1, …, integers (N, t):
+        (N, t, V), whose softmax is p_θ
 
-    and, to be decoded,
+    and, for decoding,
 
-    start(n, *given): the state for decoding.py before any word, arrays of n rows of which the first
-        are the words read, and w_0 (n,)
-    read_on(state, w): words w, integers (N, t), read after those of a state: the scores (N, V), an
-        array, of what follows the last, and the new state
+    start(n, *given): the state for decoding.py before any token, arrays of n rows of which the
+        first holds the tokens read so far, and w_0 (n,)
+    read_on(state, w): reads tokens w, integers (N, t), after those of a state: the scores (N, V),
+        an array, of the token after the last, and the new state
     """
 
     def surprise(self, w, *given):
-        """−log p_θ(w_t | w_1, …, w_{t−1}, x) of each word of texts w (N, T), in nats: (N, T), 0
-        after the end. ValueError for other texts."""
+        """−log p_θ(w_t | w_1, …, w_{t−1}, x) of each token of texts w (N, T), in nats: (N, T), 0
+        after the end. ValueError for another shape and for tokens after the end of a text."""
         who = f"{type(self).__name__}.surprise"
         w = integers(who, w, self.V)
         if w.ndim != 2 or w.shape[1] != self.T:
@@ -65,21 +66,23 @@ class Texts:
         return -mean(self.log_prob(w, *given))
 
     def step(self, state, w):
-        """For decoding.py: the state before the last word, w (N,) → scores (N, V), the state."""
+        """For decoding.py: a state and the token w (N,) that follows → the scores (N, V) of the
+        next token, only 0 being possible after the end, and the new state."""
         s, state = self.read_on(state, w[:, None])
         over = (state[0][:, 1:] == 0).any(1, keepdims=True)
         return np.where(over & (np.arange(self.V) > 0), -np.inf, s), state
 
     def sample(self, n, rng, *given, choose=decoding.sample):
-        """n texts: integers (n, T). `choose`: a rule of decoding.py."""
+        """n texts, sampled: integers (n, T). `choose`: a rule of decoding.py."""
         return decoding.generate(self.step, *self.start(n, *given), self.T, choose, rng)
 
     def describe(self, x, rng=None, choose=decoding.greedy):
-        """What is said of x, which is given: integers (N, T). `choose`: a rule of decoding.py."""
+        """A text for each of the inputs x, such as a caption: integers (N, T). `choose`: a rule of
+        decoding.py."""
         return self.sample(len(x), rng, x, choose=choose)
 
     def go_on(self, w, *given, rng=None, choose=decoding.greedy):
-        """Texts that begin with the words of w, integers (N, T), 0 from where they are to go on:
+        """Continues texts from the tokens w, integers (N, T), 0 from where each is to be continued:
         (N, T)."""
         w = np.asarray(w)
 
@@ -91,17 +94,18 @@ class Texts:
         return decoding.generate(step, *self.start(len(w), *given), self.T, choose, rng)
 
     def most_probable(self, k, *given):
-        """The k most probable texts that a beam of width k finds, and their log p_θ: integers
-        (k, T), (k,). What is given, if anything is, has one row."""
+        """The k most probable texts that beam search of width k finds, and their log p_θ: integers
+        (k, T), (k,). Each `given`, if there is any, has one row."""
         state, w = self.start(1, *given)
         return decoding.beam_search(self.step, state, w[0], self.T, k)
 
 
 class LanguageModel(Texts):
-    """Texts after `prefix`, x (N, P, D), if there is one; its vectors take the places before the
-    words, but no c.
+    """A language model of texts after an optional `prefix`, x (N, P, D), whose vectors precede the
+    tokens and get no c.
 
-    D, depth, heads: length of a vector, blocks, and attentions in each; std: of the first E and c
+    D, depth, heads: width of the vectors, blocks, and attention heads in each; std: standard
+    deviation of the initial E and c
     """
 
     def __init__(self, V, T, D=64, depth=2, heads=4, rng=None, std=1.0):
@@ -111,15 +115,15 @@ class LanguageModel(Texts):
         self.norm, self.out = nn.LayerNorm(D), nn.Linear(D, V, rng=rng)
 
     def read(self, w, before=0):
-        """The vectors of words, integers (N, t), that stand after so many others: (N, t, D).
-        ValueError beyond the last place."""
+        """Embeds tokens w, integers (N, t), that follow `before` others: (N, t, D). ValueError
+        beyond the last position."""
         end = before + w.shape[1]
         if end > self.T:
             raise ValueError(f"LanguageModel: {end} words came, expected at most {self.T}")
         return self.embed(w) + self.place.weight[before:end]
 
     def hidden(self, w, *prefix):
-        """What is known after each of the words w, integers (N, t): LN(h), (N, t, D)."""
+        """The last hidden state at each of the tokens w, integers (N, t): LN(h), (N, t, D)."""
         h = concatenate([*prefix, self.read(w)], axis=1)  # (N, P + t, D)
         for block in self.blocks:
             h = block(h, is_causal=True)
@@ -130,14 +134,14 @@ class LanguageModel(Texts):
         return self.out(self.hidden(w, *prefix))
 
     def nothing(self, n):
-        """What the blocks have read before anything: a list of keys and values (n, 0, 2 D)."""
+        """The blocks' empty caches: a list of keys and values (n, 0, 2 D)."""
         like = nn.like(self)
         return [tensor(xp(like).empty((n, 0, 2 * self.D), like.dtype))] * len(self.blocks)
 
     @no_grad()
     def start(self, n, *prefix):
-        """As in `Texts`. A state is the words read, (n, t), and for each block the keys and values
-        of all places so far, (n, P + t, 2 D)."""
+        """As in `Texts`. A state is the tokens read, (n, t), and for each block the keys and values
+        of all positions so far, (n, P + t, 2 D)."""
         past = self.nothing(n)
         for x in prefix:
             _, past = self._go_on(x, past)
@@ -152,7 +156,8 @@ class LanguageModel(Texts):
         return self.out(self.norm(h[:, -1])).numpy(), (words, *past)
 
     def _go_on(self, h, past, is_causal=True):
-        """Vectors h (N, t, D) through all blocks, after the places of `past`; and their past."""
+        """Runs vectors h (N, t, D) through all blocks, after the cached positions `past`: (N, t, D)
+        and the caches extended by them."""
         longer = []
         for block, before in zip(self.blocks, past, strict=True):
             h, after = block.go_on(h, before, is_causal)
@@ -161,13 +166,13 @@ class LanguageModel(Texts):
 
 
 def begun(w):
-    """What stands before each word of texts w (N, T): w_0 = 0, w_1, …, w_{T−1}, (N, T)."""
+    """The token before each token of texts w (N, T): w_0 = 0, w_1, …, w_{T−1}, (N, T)."""
     return xp(w).pad(w[:, :-1], ((0, 0), (1, 0)))
 
 
 class Shown(Texts):
-    """A language model `lm` that is shown images or prompts x, which it is given as `Texts`:
-    `look(x)` gives the vectors (N, P, D) that stand before the words."""
+    """A language model `lm` conditioned on images or prompts x (what is `given` in `Texts`):
+    `look(x)` returns the prefix, vectors (N, P, D) that precede the tokens."""
 
     V = property(lambda self: self.lm.V)
     T = property(lambda self: self.lm.T)

@@ -1,16 +1,17 @@
-"""LLaVA: a language model that is shown pictures (Liu, Li, Wu & Lee 2023).
+"""LLaVA: a language model that is shown images (Liu, Li, Wu & Lee 2023).
 
-    Z_image = g(x)                    the features of an image encoder that stays as it is
-    H = W Z_image                     as many vectors, which stand before the words
+    Z_image = g(x)                    the features of a frozen image encoder
+    H = W Z_image                     as many vectors, a prefix to the tokens
     loss: −Σ_t log p_θ(w_t | w_1, …, w_{t−1}, H)
 
-A language model that has read texts only, and an encoder, are joined in two stages:
+A language model trained only on text and an image encoder are connected in two stages:
 
-    1.  only W is trained: pictures become what the language model can read
-    2.  W and θ: the language model learns to read pictures
+    1.  only W is trained: images are mapped to what the language model can read
+    2.  W and θ: the language model learns to read images
 
-Differs from the paper: the encoder, CLIP there, is a small convolutional network that has learnt
-which words a picture's caption has; both stages learn captions, there the second conversations.
+Differs from the paper: the encoder is not CLIP's, but a small convolutional network trained to
+predict which words occur in an image's caption; both stages train on captions, where the paper's
+second stage has conversations.
 """
 
 import numpy as np
@@ -33,8 +34,8 @@ from minigen.tensor import placed
 
 
 class Encoder:
-    """Which of V words fit images (N, 3, H, W) in [−1, 1]: logits (N, V). Each of the P squares of
-    8×8 pixels has a score for each word; the highest counts."""
+    """Which of V words fit images (N, 3, H, W) in [−1, 1]: logits (N, V). Each of the P patches of
+    8×8 pixels has a score for each word; the maximum over the patches is the logit."""
 
     def __init__(self, V, widths=(32, 64, 64), rng=None):
         a, b, d = widths
@@ -43,22 +44,22 @@ class Encoder:
         self.head = nn.Linear(d, V, rng=rng)
 
     def features(self, x):
-        """Z_image: of each square, row by row, its 2×2 vectors side by side: (N, P, 4d)."""
+        """Z_image: for each patch, row by row, its 2×2 vectors concatenated: (N, P, 4d)."""
         z = self.body(x)
         N, d, H, W = z.shape
         z = transpose(z.reshape(N, d, H // 2, 2, W // 2, 2), (0, 2, 4, 1, 3, 5))
         return z.reshape(N, H * W // 4, 4 * d)
 
     def scores(self, x):
-        """The scores of the words in each square, from the largest of each of its
-        vectors' numbers: (N, P, V)."""
+        """The scores of the words in each patch, from the maximum of each channel over its 2×2
+        vectors: (N, P, V)."""
         return self.head(swapaxes(halve(self.body(x)).flatten(2), 1, 2))
 
     def __call__(self, x):
         return max(self.scores(x), axis=1)
 
     def finds(self, x, w):
-        """Whether an image has a square which all words of an object fit, for objects w, integers
+        """Whether an image has a patch that all words of an object fit, for objects w, integers
         (K, n): booleans (N, K)."""
         with no_grad():
             s = self.scores(tensor(x)).numpy()
@@ -66,7 +67,7 @@ class Encoder:
 
     def loss(self, x, w):
         """−log p(which words occur | x) for images and their captions, integers (N, T), averaged
-        over images and words; 0 is the word that ends a caption."""
+        over images and words, of which 0 ends a caption."""
         s = self(x)
         if len(w) != len(s):
             raise ValueError(f"Encoder.loss: {len(s)} images came with {len(w)} captions")
@@ -80,9 +81,9 @@ def halve(h):
 
 
 class LLaVA(Shown):
-    """A language model `lm` and an `encoder` whose features are (N, P, d), joined by W.
+    """A language model `lm` and an `encoder` whose features are (N, P, d), connected by W.
 
-    W is also given the number of a feature's place, as a one-hot code; CLIP's features tell it.
+    W also gets the index of each feature's patch, as a one-hot code; CLIP's features contain it.
     """
 
     def __init__(self, encoder, lm, P, d, rng=None):
@@ -90,14 +91,14 @@ class LLaVA(Shown):
         self.W = nn.Linear(d + P, lm.D, bias=False, rng=rng)
 
     def trained(self, stage):
-        """What stage 1 or 2 trains: parameters by name."""
+        """The parameters that stage 1 or 2 trains, by name."""
         if stage not in (1, 2):
-            raise ValueError(f"LLaVA.trained: there are the stages 1 and 2, not {stage}")
+            raise ValueError(f"LLaVA.trained: stage must be 1 or 2, got {stage}")
         parts = {"W": self.W, "lm": self.lm} if stage == 2 else {"W": self.W}  # eq: llava-two-stage
         return nn.parameters(parts)
 
     def look(self, x):
-        """H of images x (N, 3, H, W) in [−1, 1]: (N, P, D). TypeError for bytes."""
+        """H of images x (N, 3, H, W) in [−1, 1]: (N, P, D). TypeError unless x holds floats."""
         x = tensor(x)
         floats("LLaVA", x)
         with no_grad():
@@ -109,8 +110,8 @@ class LLaVA(Shown):
 
 
 def llava(shape, V, T, D=64, rng=None):
-    """A LLaVA for images of `shape` (3, H, W), H and W divisible by 8, and texts of at most T words
-    1 … V − 1; D: see `LanguageModel`."""
+    """A LLaVA for images of `shape` (3, H, W), H and W divisible by 8, and texts of at most T
+    tokens 1 … V − 1; D: see `LanguageModel`."""
     C, H, W = shape
     if C != 3 or H % 8 or W % 8:
         raise ValueError(f"llava: images are {C}×{H}×{W}, expected 3 channels, and a height and a "

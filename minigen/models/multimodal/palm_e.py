@@ -1,19 +1,21 @@
-"""PaLM-E: what is perceived stands among the words (Driess et al. 2023).
+"""PaLM-E: a language model whose sentences contain observations among the words (Driess et al.
+2023).
 
     p_θ(w_{n+1}, …, w_L | w_1, …, w_n) = Π_{l>n} p_θ(w_l | x_1, …, x_{l−1})
 
     x_l = γ(w_l) for a word; for the i-th ⟨emb⟩ of a text the i-th of the vectors φ_1(O_1),
-          φ_2(O_2), … which encoders φ make of what is perceived
+          φ_2(O_2), … which encoders φ compute from the observations O
 
-    loss: −log p_θ of a word after the first n, averaged over these of all texts
+    loss: −log p_θ of a token after the first n, averaged over all such tokens of all texts
 
-An observation is whatever has an encoder: an image, the numbers of a robot's state. Its vectors are
-read as words are, with that of their place; a text may hold several observations, or none. So a
-language model that knows what to do in a world that is told goes on to one that is seen; and if
-what it says is a command, that is obeyed, and it is asked again about what is then seen.
+An observation is anything that has an encoder: an image, the numbers of a robot's state. Its
+vectors are treated like embedded words, position embeddings included; a text may contain several
+observations, or none. So a language model that knows what to do in a world described in words can
+go on to learn it in a world that it observes; and if its answer is a command, the command is
+executed, and the model is asked again given the new observation.
 
-Differs from the paper: images are read by convolutions in place of a ViT; encoders and language
-model begin with new weights; each part of a state is a vector, there a state is one.
+Differs from the paper: images are encoded by convolutions in place of a ViT; encoders and language
+model start from new weights; each part of a state is a vector, not the state as a whole.
 """
 
 from types import MappingProxyType
@@ -26,13 +28,13 @@ from minigen.models.multimodal.llava import Encoder
 from minigen.ops.math import floats
 from minigen.tensor import xp
 
-NOTHING = MappingProxyType({})  # to be perceived
-STD = 0.2  # of the first vectors of places
+NOTHING = MappingProxyType({})  # no observations
+STD = 0.2  # of the initial embeddings
 
 
 class ImageEncoder:
-    """φ of images (N, 3, H, W) in [−1, 1]: a vector for each of the m squares of 8×8 pixels,
-    (N, m, D). TypeError for bytes."""
+    """φ of images (N, 3, H, W) in [−1, 1]: a vector for each of the m patches of 8×8 pixels,
+    (N, m, D). TypeError unless images hold floats."""
 
     def __init__(self, m, D, widths=(32, 64, 64), rng=None):
         self.squares = Encoder(D, widths, rng)
@@ -45,10 +47,10 @@ class ImageEncoder:
 
 
 class PaLME(LanguageModel):
-    """A language model of words 0 … V − 1, of which `sign` is ⟨emb⟩. `encoders` maps each kind of
-    observation to its φ, which makes of N of them vectors (N, m, D): an `ImageEncoder`, or an MLP
-    of the parts of a state. `Texts` is given observations in the order in which a text holds them,
-    a dict from kinds to arrays (N, …), or none.
+    """A language model of tokens 0 … V − 1, of which `sign` is ⟨emb⟩. `encoders` maps each kind of
+    observation to its φ, which turns N of them into vectors (N, m, D): an `ImageEncoder`, or an MLP
+    of each part of a state. What is `given` in `Texts` is a dict from kinds to arrays (N, …) of
+    observations, in the order in which a text contains them, or nothing.
 
     D, depth, heads, std: as in `LanguageModel`
     """
@@ -58,8 +60,8 @@ class PaLME(LanguageModel):
         self.sign, self.encoders = sign, encoders
 
     def perceive(self, n, observations):
-        """φ_1(O_1), φ_2(O_2), … of n texts, one after another: (n, S, D). ValueError for a kind
-        without an encoder."""
+        """φ_1(O_1), φ_2(O_2), … of n texts, concatenated: (n, S, D). ValueError for a kind without
+        an encoder."""
         if unknown := set(observations) - set(self.encoders):
             raise ValueError(f"PaLME: observations are {', '.join(unknown)}, but the encoders are "
                              f"for {', '.join(self.encoders)}")
@@ -69,8 +71,9 @@ class PaLME(LanguageModel):
                            axis=1)
 
     def sentence(self, w, seen, before=0):
-        """x_l, with the vectors of their places, of what follows the first so many words of texts w
-        (N, L): (N, L − before, D). Signs for which no vector is left are words."""
+        """x_l, position embeddings included, of the tokens after the first `before` of texts w
+        (N, L): (N, L − before, D). ⟨emb⟩ tokens for which no vector is left are embedded as words.
+        """
         h, S = self.read(w[:, before:], before), seen.shape[1]
         if not S:
             return h
@@ -81,8 +84,8 @@ class PaLME(LanguageModel):
         return where(emb[..., None], x, h)  # eq: palm-e-sentence
 
     def scores(self, w, observations=NOTHING):
-        """As in `Texts`. ValueError unless a text has as many signs as its observations have
-        vectors."""
+        """As in `Texts`. ValueError unless each text has as many ⟨emb⟩ tokens as its observations
+        have vectors."""
         seen = self.perceive(len(w), observations)
         self._check(w, seen.shape[1])
         h = self.sentence(w, seen)
@@ -96,23 +99,23 @@ class PaLME(LanguageModel):
     def _check(self, w, vectors):
         signs = sorted({*(w == self.sign).sum(1).tolist()})
         if signs not in ([], [vectors]):
-            raise ValueError(f"PaLME: texts have {', '.join(map(str, signs))} signs of what is "
-                             f"perceived, but their observations are {vectors} vectors")
+            raise ValueError(f"PaLME: texts have {', '.join(map(str, signs))} ⟨emb⟩ tokens, "
+                             f"but their observations are {vectors} vectors")
 
     def loss(self, w, observations=NOTHING, n=0):
-        """−log p_θ of a word after the first n of texts w (N, T), averaged over all these, their
-        ends included. n: integers (N,). ValueError if there are none."""
+        """−log p_θ of a token after the first n of texts w (N, T), averaged over all such tokens,
+        end tokens included. n: integers (N,). ValueError if there are none."""
         surprise = self.surprise(w, observations)
         place, length = np.arange(self.T), (w > 0).sum(1, keepdims=True)
         told = (place >= np.reshape(n, (-1, 1))) & (place <= length)
         if not told.any():
-            raise ValueError(f"PaLME.loss: no word stands behind the first n of {len(w)} texts")
+            raise ValueError(f"PaLME.loss: no token follows the first n of {len(w)} texts")
         return sum(surprise * told) / told.sum()  # eq: palm-e-loss
 
     @no_grad()
     def start(self, n, observations=NOTHING):
-        """As in `Texts`. A state is the words read, what is perceived, and for each block the keys
-        and values of all places so far."""
+        """As in `Texts`. A state is the tokens read, the observations' vectors, and for each block
+        the keys and values of all positions so far."""
         (words, *past), w = super().start(n)
         return (words, self.perceive(n, observations), *past), w
 

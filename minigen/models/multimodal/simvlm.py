@@ -1,15 +1,16 @@
-"""SimVLM: one loss, of texts of which the picture and the beginning are given (Wang et al. 2022).
+"""SimVLM: a single loss, the rest of a text given an image and the text's beginning (Wang et al.
+2022).
 
-    H = LN(W f(x)) + c            f: convolutions over the picture; c: learnt, a vector for a place
-    loss: −Σ_{t ≥ max(s, 1)} log p_θ(w_t | w_0, …, w_{t−1}, H), averaged over texts, s drawn anew
+    H = LN(W f(x)) + c            f: convolutions over the image; c: learnt position embeddings
+    loss: −Σ_{t ≥ max(s, 1)} log p_θ(w_t | w_0, …, w_{t−1}, H), averaged over texts, s random
 
-The prefix, H and w_0, …, w_{s−1}, is read as a whole: its places see one another, those of the rest
-what stands before them. So one network learns to understand and to write; nothing has learnt
-before, and nothing is frozen. s = 0 leaves the whole caption to be written, as in git.py; who goes
-on with a text reads it so too, one word after the other.
+The prefix, H and w_0, …, w_{s−1}, is read bidirectionally: its positions see one another, and later
+positions see all that precedes them. So one network learns both to understand and to generate;
+nothing is pretrained, and nothing is frozen. With s = 0 the whole caption is generated, as in
+git.py; in decoding, the beginning of a text that is to be continued is read with s = 0, too.
 
-Differs from the paper: one transformer with a mask, there an encoder of the prefix and a decoder of
-the rest; no texts without pictures.
+Differs from the paper: one transformer with a mask, not an encoder of the prefix and a decoder of
+the rest; no texts without images.
 """
 
 import numpy as np
@@ -20,15 +21,15 @@ from minigen.tensor import placed
 
 
 class SimVLM(GIT):
-    """A GIT whose `lm` is a `PrefixLanguageModel` and whose `encoder` begins with new weights."""
+    """A GIT whose `lm` is a `PrefixLanguageModel` and whose `encoder` starts from new weights."""
 
     def scores(self, w, x, s=0):
-        """As in `Texts`; of places before s − 1 they say nothing, as these see what follows."""
+        """As in `Texts`; at positions before s − 1 they mean nothing, as these see what follows."""
         return self.lm.scores(w, self.look(x), s)
 
     def loss(self, w, x, s=0):
-        """−log p_θ of what follows the first s of w_0, w_1, … in texts w (N, T), averaged over
-        them. s: integers (N,)."""
+        """−log p_θ of what follows the first s of w_0, w_1, … in texts w (N, T), averaged over the
+        texts. s: integers (N,)."""
         surprise = self.surprise(w, x, s)
         rest = np.arange(1, self.T + 1) >= np.reshape(s, (-1, 1))
         return mean(sum(surprise * placed(rest.astype(surprise.dtype), surprise.data), 1))

@@ -1,30 +1,31 @@
-"""ViLBERT: regions of a picture and words of a sentence read each other (Lu, Batra, Parikh & Lee
-2019).
+"""ViLBERT: regions of an image and words of a sentence attend to each other (Lu, Batra, Parikh &
+Lee 2019).
 
-Two transformers: of regions, v = (IMG, v_1, …, v_P), where IMG is the regions' mean, and of words,
-w = (CLS, w_1, …, w_T). In each layer they first exchange what they know, by co-attention: each asks
-with queries of its own for the keys and values of the other,
+There are two transformers: one of regions, v = (IMG, v_1, …, v_P), where IMG is the regions' mean,
+and one of words, w = (CLS, w_1, …, w_T). Each layer starts with co-attention, in which the queries
+of each attend to the keys and values of the other,
 
     v, w ← v + attention(LN(v), LN(w)),  w + attention(LN(w), LN(v)),    h ← h + MLP(LN(h))
 
-and then each is a block of its own. What is learnt, of pictures and sentences half of which belong
-together:
+and then applies an ordinary block to each. There are two objectives, on images and sentences half
+of which match:
 
-    masked multimodal learning: of the pairs that do, some regions and words are hidden, to be
-        guessed from what is left of both:
-        words    −log p_θ(w_i | v, w), averaged over hidden words
-        regions  −p_ik log q_ik − (1 − p_ik) log (1 − q_ik), averaged over hidden regions and words:
-                 q_ik = p_θ(word k fits region i | v, w), p_ik what a detector of words found there
-    multimodal alignment: −log p_θ(whether v and w belong together), from h_IMG ⊙ h_CLS
+    masked multimodal learning: in matching pairs, some regions and words are masked, to be
+        predicted from what is left of both:
+        words    −log p_θ(w_i | v, w), averaged over masked words
+        regions  −p_ik log q_ik − (1 − p_ik) log (1 − q_ik), averaged over masked regions i and all
+                 words k: q_ik = p_θ(word k fits region i | v, w), p_ik a word detector's output
+    multimodal alignment: −log p_θ(whether v and w match), from h_IMG ⊙ h_CLS
 
-Hidden are 15% of the words, 8 of 10 as [MASK], one as another word and one as it is, as the network
-is not to know which to mistrust (Devlin et al. 2019); and 15% of the regions, 9 of 10 as zeros.
+15% of the words are masked: 8 of 10 become [MASK], one becomes a random word and one is kept, so
+that the network cannot know which words to trust (Devlin et al. 2019). So are 15% of the regions:
+9 of 10 become zeros.
 
-Differs from the paper: regions are the squares of a small network that has learnt which words a
-caption has, so that several words fit a region, where a detector's classes exclude one another, and
-their places are learnt vectors, not coordinates; words and regions meet in every layer, there words
-have some of their own first; its norms come first; no weights are BERT's; what is hidden is guessed
-in pairs that belong together only.
+Differs from the paper: regions are the patches of a small network trained to predict a caption's
+words, so several words can fit a region, while a detector's classes exclude one another, and their
+positions are learnt embeddings, not coordinates; there is co-attention in every layer, while in the
+paper words have some layers of their own first; norms come first; no weights are BERT's; what is
+masked is predicted in matching pairs only.
 """
 
 import numpy as np
@@ -42,12 +43,12 @@ from minigen import (
 from minigen.models.multimodal.blip2 import MLP, STD
 from minigen.tensor import placed
 
-HIDDEN = 0.15  # the share of words and of regions
+HIDDEN = 0.15  # the share of words and of regions that are masked
 
 
 class Layer:
-    """Regions and words (N, 1 + P, D), (N, 1 + T, D) and which words there are, booleans
-    (N, 1, 1, 1 + T) → both, of the same shapes."""
+    """Regions and words (N, 1 + P, D), (N, 1 + T, D) and which words are not padding, booleans
+    (N, 1, 1, 1 + T) → regions and words, of the same shapes."""
 
     def __init__(self, D, heads, rng=None):
         self.norm_v, self.norm_w = nn.LayerNorm(D), nn.LayerNorm(D)
@@ -62,10 +63,10 @@ class Layer:
 
 
 class ViLBERT:
-    """For P regions of d numbers of a picture, (N, P, d), and texts of at most T words 1 … V − 1:
-    integers (N, T), 0 from their end on.
+    """ViLBERT for images given as P regions of d numbers, (N, P, d), and texts of at most T words
+    1 … V − 1: integers (N, T), 0 from their end on.
 
-    D, depth, heads: length of a vector, layers, and attentions in each
+    D, depth, heads: width of the vectors, layers, and attention heads in each
     """
 
     def __init__(self, V, T, P, d, D=64, depth=2, heads=4, rng=None):
@@ -78,8 +79,8 @@ class ViLBERT:
         self.aligned = nn.Linear(D, 1, rng=rng)
 
     def read(self, Z, c):
-        """What is known of the regions and words of pictures and texts: (N, 1 + P, D),
-        (N, 1 + T, D)."""
+        """The last hidden states of IMG and the regions Z of images, (N, 1 + P, D), and of CLS and
+        the words c of texts, (N, 1 + T, D)."""
         Z = tensor(Z)
         v = self.W(concatenate([mean(Z, 1, keepdims=True), Z], axis=1)) + self.where.weight
         c = np.pad(c, ((0, 0), (1, 0)), constant_values=self.CLS)
@@ -89,25 +90,26 @@ class ViLBERT:
         return self.norm_v(v), self.norm_w(w)
 
     def scores(self, Z, c):
-        """Which word stands in each place of texts, hidden there or not: scores (N, T, V)."""
+        """The scores (N, T, V) of the word at each position of texts, whether masked or not."""
         return self.word(self.read(Z, c)[1][:, 1:])
 
     def matches(self, v, w):
-        """The logits (N,) of whether pictures and texts, read by `read`, belong together."""
+        """The logits (N,) of whether images and texts match, from the hidden states of `read`."""
         return self.aligned(v[:, 0] * w[:, 0])[:, 0]  # eq: vilbert-alignment
 
     def hide_words(self, c, rng):
-        """Texts with some words hidden, and which: integers, booleans (N, T)."""
+        """Texts with some words masked, and which: integers, booleans (N, T)."""
         hidden = (c > 0) & (rng.random(c.shape) < HIDDEN)
         how, other = rng.random(c.shape), rng.integers(1, self.V, c.shape)
         shown = np.where(how < 0.8, self.MASK, np.where(how < 0.9, other, c))
         return np.where(hidden, shown, c), hidden
 
     def loss(self, Z, found, c, rng):
-        """The loss of N ≥ 2 pictures' regions, of what a detector found there, the logits
-        (N, P, V) of each word, and of their texts; and its parts."""
+        """The loss, and its parts, on the regions Z of N ≥ 2 images, the logits `found` (N, P, V)
+        of a word detector there, and their texts c."""
         if len(c) < 2:
-            raise ValueError(f"ViLBERT.loss: {len(c)} pair came, and none that another text is of")
+            raise ValueError(f"ViLBERT.loss: {len(c)} pair came, expected at least 2, so that each "
+                             "image can get another's text")
         Z, found = tensor(Z), tensor(found)
         belong = rng.random(len(c)) < 0.5
         c = np.where(belong[:, None], c, np.roll(c, 1, axis=0))

@@ -1,21 +1,21 @@
-"""VisualGPT: a language model that has learnt to write learns to look (Chen et al. 2022).
+"""VisualGPT: a pretrained language model learns to use images (Chen et al. 2022).
 
-    I = LN(W f(x)) + c            f: an image encoder that stays as it is; c: learnt, for each place
+    I = LN(W f(x)) + c            f: a frozen image encoder; c: learnt position embeddings
 
-In each block of the language model, between words looking at each other and their MLP, words look
-at the image. Each number of H, what they know so far, sets two gates of its own:
+In each block of the language model, between self-attention and MLP, tokens cross-attend to the
+image. Each component of H, the hidden state so far, sets two gates of its own:
 
     H ← B_lan ⊙ H + B_vis ⊙ attention(LN(H), I)
     B_vis = σ(H) 1[σ(H) > τ],    B_lan = (1 − σ(H)) 1[1 − σ(H) > τ],    0 ≤ τ < ½
 
-so it is how much a place keeps of language and how much it takes from the image; less than τ is
-nothing. Never are both gates shut, and where one is, the other still passes its gradient on to H,
-which may open it again: a self-resurrecting activation unit.
+They determine how much a position keeps of its language state and how much it takes from the image;
+a gate below τ is shut. The two are never both shut, and where one is, the other still passes a
+gradient on to H, which may open it again: a self-resurrecting activation unit.
 
     loss: −Σ_t log p_θ(w_t | w_1, …, w_{t−1}, I), averaged over images; it trains all but f
 
-Differs from the paper: the encoder is a small CLIP's, there a transformer on what a detector finds,
-whose three layers are all looked at; a small language model in place of GPT-2.
+Differs from the paper: the encoder is a small CLIP's; the paper's is a transformer on a detector's
+regions, and all three of its layers are attended to; a small language model in place of GPT-2.
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ TAU = 0.2  # as in the paper
 
 
 class GatedLook:
-    """Words look at an image: H (N, t, D), I (N, P, D) → (N, t, D)."""
+    """Gated cross-attention of tokens to an image: H (N, t, D), I (N, P, D) → (N, t, D)."""
 
     def __init__(self, D, heads, rng=None):
         self.norm, self.attention = nn.LayerNorm(D), nn.MultiheadAttention(D, heads, rng=rng)
@@ -41,12 +41,12 @@ class GatedLook:
 
 
 class Looking(Texts):
-    """A language model `lm` whose words look at images x, which it is given as `Texts`: `look(x)`
-    gives vectors (N, S, D), which stand beside the words, not before them.
+    """A language model `lm` whose tokens cross-attend to images x (what is `given` in `Texts`):
+    `look(x)` returns vectors (N, S, D), which are no prefix: they take no positions of the text.
 
-    through(words, seen, before, past): words that stand after the first so many of texts (N, t),
-        and look at those vectors, through all blocks: (N, t − before, D), and the past of what
-        follows
+    through(words, seen, before, past): runs the tokens after the first `before` of texts (N, t)
+        through all blocks, cross-attending to the vectors `seen`, after the cached positions
+        `past`: (N, t − before, D), and the extended caches
     """
 
     V = property(lambda self: self.lm.V)
@@ -54,8 +54,8 @@ class Looking(Texts):
 
     @no_grad()
     def start(self, n, x):
-        """As in `Texts`. A state is the words read, the vectors beside them, and for each block the
-        keys and values of all places so far."""
+        """As in `Texts`. A state is the tokens read, the images' vectors, and for each block the
+        keys and values of all positions so far."""
         (words, *past), w = self.lm.start(n)
         return (words, self.look(x), *past), w
 
@@ -69,8 +69,8 @@ class Looking(Texts):
 
 
 class VisualGPT(Looking):
-    """A language model `lm` and an `encoder` whose `features` of an image are (N, P, d), joined;
-    `Texts` is given images (N, C, H, W). heads: attentions to the image in each block."""
+    """A language model `lm` connected to an `encoder` whose `features` of an image are (N, P, d);
+    the images are (N, C, H, W). heads: of the cross-attention in each block."""
 
     def __init__(self, encoder, lm, P, d, heads=4, rng=None):
         self.encoder, self.lm = encoder, lm
@@ -79,12 +79,12 @@ class VisualGPT(Looking):
         self.looks = [GatedLook(lm.D, heads, rng) for _ in lm.blocks]
 
     def trained(self):
-        """What is trained: parameters by name."""
+        """The trained parameters, by name."""
         return nn.parameters({"W": self.W, "norm": self.norm, "place": self.place, "lm": self.lm,
                               "looks": self.looks})
 
     def look(self, x):
-        """I of images x (N, C, H, W) in [−1, 1]: (N, P, D). TypeError for bytes."""
+        """I of images x (N, C, H, W) in [−1, 1]: (N, P, D). TypeError unless x holds floats."""
         x = tensor(x)
         floats("VisualGPT", x)
         with no_grad():

@@ -1,1 +1,1 @@
-"""Drawing what a sentence says: the GANs of the lecture that are given texts."""
+"""Images from captions: the lecture's text-conditional GANs, and DALL-E."""

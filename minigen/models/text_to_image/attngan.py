@@ -1,12 +1,12 @@
-"""AttnGAN (Xu et al. 2018): each stage looks up, at each place, the words that matter there.
+"""AttnGAN (Xu et al. 2018): each stage attends, at each position, to the words that matter there.
 
     h₀ = F₀(z, c),   hᵢ = Fᵢ(hᵢ₋₁, F^attn(e, hᵢ₋₁)),   x̂ᵢ = Gᵢ(hᵢ),   i = 0, …, m − 1
-    F^attn: for each place a mean of e', weighted by softmax(hᵀ e')
+    F^attn: for each position a mean of e', weighted by softmax(hᵀ e')
     L = L_G + λ L_DAMSM,   L_G = Σ_{i=0…m−1} L_{Gᵢ}
 
-c is drawn around the sentence's code ē, e' are the words' codes e after a linear map. L_{Gᵢ}, c and
-the discriminators are those of stackgan.py, L_DAMSM (damsm.py) asks of the last image whether it
-matches the words.
+c is sampled around the sentence embedding ē; e' are the word embeddings e after a linear map.
+L_{Gᵢ}, c and the discriminators are those of stackgan.py; L_DAMSM (damsm.py) measures how well the
+last image matches the words.
 
 Differs from the paper: DCGAN's blocks, two stages of 16×16 and 32×32.
 """
@@ -18,7 +18,8 @@ from minigen.models.text_to_image.stackgan import Around, Stages, drawn, judges
 
 
 class Attention:
-    """F^attn: words e (N, T, d) at the places of h (N, K, H, W), as maps (N, K, H, W)."""
+    """F^attn: each position of h (N, K, H, W) attends to words e (N, T, d), where `there` (N, T)
+    is true for all but padding: maps (N, K, H, W)."""
 
     def __init__(self, d, K, rng=None):
         self.words = nn.Linear(d, K, bias=False, rng=rng)
@@ -31,9 +32,9 @@ class Attention:
 
 
 class Generator:
-    """m stages: z (N, d_c + d_z), whose first d_c numbers are ε, words e (N, T, d), which of them
-    there are (N, T), and the sentence ē (N, d) to a list of m images, the first 16×16, each twice
-    as large as the one before."""
+    """m stages: from z (N, d_c + d_z), whose first d_c numbers are ε, words e (N, T, d), which of
+    them are not padding (N, T), and the sentence ē (N, d) to a list of m images, the first 16×16,
+    each twice as large as the one before."""
 
     def __init__(self, d_z, d, d_c=32, C=3, K=48, stages=2, rng=None):
         self.around = Around(d, d_c, rng)
@@ -53,20 +54,20 @@ class Generator:
 
 
 class AttnGAN(Stages):
-    """The game of all stages; `damsm(x̂, e, there, ē)` is L_DAMSM of images."""
+    """The GAN of all stages; `damsm(x̂, e, there, ē)` is L_DAMSM of images x̂."""
 
     def __init__(self, G, D, d_z, damsm, lam=1.0):
         super().__init__(G, D, d_z)
         self.damsm, self.lam = damsm, lam
 
     def g_loss(self, n, rng, *words):
-        """L on n samples, one for each sentence, and the KL."""
+        """L on n samples, one for each sentence, plus the KL."""
         images = self.generate(n, rng, *words)
         L_G = self.judged(images, words[-1])
         return L_G + self.lam * self.damsm(images[-1], *words)  # eq: attngan-total-loss
 
 
 def attngan(shape, d_z, d, damsm, lam=1.0, d_c=32, width=dcgan.WIDTH, rng=None):
-    """An AttnGAN for images of `shape` (C, 32, 32) in [−1, 1] and codes of d numbers."""
+    """An AttnGAN for images of `shape` (C, 32, 32) in [−1, 1] and embeddings of d numbers."""
     D = judges(shape, d, width, rng)
     return AttnGAN(Generator(d_z, d, d_c, shape[0], rng=rng), D, d_c + d_z, damsm, lam)

@@ -1,23 +1,23 @@
-"""DALL-E (Ramesh et al. 2021): an image is a text too, in a language of its own, and one
-transformer continues a text in words with one in the language of images.
+"""DALL-E (Ramesh et al. 2021): an image, too, is a sequence of tokens, and a single transformer
+continues the tokens of a text with those of an image.
 
-    z: an image as 32×32 tokens, each in {1, …, 8192}        the words of a VQ-VAE, row by row
+    z: an image as 32×32 tokens, each in {1, …, 8192}        the codes of a VQ-VAE, row by row
     s = (t_1, …, t_T, z_1, …, z_P)                           T = 256 tokens of text, P = 1,024
     p(t, z) = Π_i p(s_i | s_1, …, s_{i−1})
     loss: −⅛ mean_i log p(t_i | …) − ⅞ mean_i log p(z_i | …)        means over a batch's tokens
 
-The VQ-VAE learns first and stays as it is; p(t, z) takes the place of its prior. To draw an image
-of a text t, z_1, z_2, … are drawn one after the other, and the decoder paints the grid.
+The VQ-VAE is trained first and then frozen; p(t, z) takes the place of its prior. To generate an
+image for a text t, z_1, z_2, … are sampled one after the other, and decoded as a grid.
 
-A token counts from 0 here, and those of images come after those of text: V + z. Where a text must
-stand a token of images has no probability, nor the other way round.
+Tokens are numbered from 0 here, those of images after those of text: V + z. At text positions,
+image tokens have probability 0, and vice versa.
 
-The vector of a place is its own in the text, and in the image that of its row plus that of its
-column: what "above" means is learnt once, not for every place.
+The position embedding is a separate vector for each text position; for an image position it is the
+sum of a row and a column embedding: what "above" means is learnt once, not for every position.
 
-Differs from the paper: a VQ-VAE in place of one with Gumbel softmax; a place attends to all before
-it, there in most layers to its row or its column alone. The images that the paper draws are then
-ranked by CLIP: see retrieval.py.
+Differs from the paper: a VQ-VAE in place of one with Gumbel softmax; an image position attends to
+all before it; in most of the paper's layers, only to its row or its column. The paper then reranks
+its samples by CLIP: see retrieval.py.
 """
 
 import math
@@ -31,12 +31,12 @@ from minigen.models.vae.gaussian_vae import half_normal
 from minigen.models.vae.vq_vae import CHANNELS, vq_vae
 from minigen.ops.loss import integers
 
-TEXT = 1 / 8  # the share of the text in the loss
-STD = 0.2  # of the first vectors of tokens and places: small, so that the blocks are soon heard
+TEXT = 1 / 8  # the weight of the text in the loss
+STD = 0.2  # of the initial token and position embeddings: small, so that the blocks soon matter
 
 
 class Places:
-    """The vectors of T places of text and of an image's h·w, row by row: `weight` (T + h·w, D)."""
+    """Embeddings of T text positions and an image's h·w, row by row: `weight` (T + h·w, D)."""
 
     def __init__(self, T, size, D, rng=None):
         self.text, self.row, self.column = (nn.Embedding(n, D, rng, STD) for n in (T, *size))
@@ -48,13 +48,13 @@ class Places:
 
 
 class DALLE:
-    """Texts of T tokens 0 … V − 1, integers (N, T), 0 where a text has none; and the images of
-    `vq_vae`, whose grids are of h·w = P tokens 0 … K − 1.
+    """DALL-E for texts of T tokens 0 … V − 1, integers (N, T), padded with 0; and the images of
+    `vq_vae`, whose grids have h·w = P tokens 0 … K − 1.
 
-    D, depth, heads: length of a vector, blocks, and attentions in each
+    D, depth, heads: width of the vectors, blocks, and attention heads in each
 
-    The transformer is the network of a `LanguageModel`, which reads V + K words; that 0 ends a text
-    is not used. Only its parameters learn: `nn.parameters(model.transformer)`.
+    The transformer is the network of a `LanguageModel` with V + K tokens; that 0 ends a text is not
+    used. Only its parameters are trained: `nn.parameters(model.transformer)`.
     """
 
     def __init__(self, vq_vae, V=16384, T=256, D=64, depth=2, heads=4, rng=None):
@@ -65,7 +65,7 @@ class DALLE:
         self.transformer.place = Places(T, self.size, D, rng)
 
     def text(self, t):
-        """Texts t as an array of integers (N, T), or an error."""
+        """Texts t, checked, as an array of integers (N, T)."""
         t = integers("DALLE: a text", t, self.V)
         if t.ndim != 2 or t.shape[1] != self.T:
             raise ValueError(f"DALLE: texts are {t.shape}, expected (N, {self.T})")
@@ -98,13 +98,14 @@ class DALLE:
         return TEXT * mean(surprise[:, :self.T]) + (1 - TEXT) * mean(surprise[:, self.T:])
 
     def step(self, state, w):
-        """For decoding.py: the transformer's state before the last token, w (N,) → the scores of
-        the next of an image (N, V + K), −∞ for those of text, and the state."""
+        """For decoding.py: the transformer's state and the token w (N,) that follows → the scores
+        (N, V + K) of the next image token, −∞ for text tokens, and the new state."""
         scores, state = self.transformer.read_on(state, w[:, None])
         return np.where(np.arange(scores.shape[1]) < self.V, -np.inf, scores), state
 
     def sample(self, t, rng, choose=decoding.sample):
-        """A grid for each text t (N, T): integers (N, h, w). `choose`: a rule of decoding.py."""
+        """A grid sampled for each text t (N, T): integers (N, h, w). `choose`: a rule of
+        decoding.py."""
         t = self.text(t)
         before = np.pad(t[:, :-1], ((0, 0), (1, 0)))
         state, _ = self.transformer.start(len(t))
@@ -114,21 +115,21 @@ class DALLE:
         return z.reshape(len(t), *self.size)
 
     def generate(self, t, rng, choose=decoding.sample):
-        """p(x | z) for a grid drawn for each text t (N, T): a distribution over images."""
+        """p(x | z) for a grid z sampled for each text t (N, T): a distribution over images."""
         with no_grad():
             return self.vq_vae.decode(self.sample(t, rng, choose))
 
 
 def language(shape, K=256, D=16, rng=None):
-    """The `vq_vae` of images of real values of this shape, with norms, and with a layer or
-    two more in either network."""
+    """A VQ-VAE as `vq_vae` builds it for real-valued images of this shape, but with norms, and with
+    one or two more layers in encoder and decoder."""
     vae, C = vq_vae(shape, K, D, half_normal, rng), shape[0]
     vae.encoder, vae.decoder = to_grid(C, D, rng), to_image(D, C, rng)
     return vae
 
 
 def to_grid(C, D, rng=None):
-    """An encoder of images (N, C, H, W) to grids (N, D, H/4, W/4)."""
+    """An encoder from images (N, C, H, W) to grids (N, D, H/4, W/4)."""
     a, b = CHANNELS
     return nn.Sequential(
         nn.Conv2d(C, a, 4, stride=2, padding=1, rng=rng), norm(a),             # (N, a, H/2, W/2)
@@ -138,7 +139,7 @@ def to_grid(C, D, rng=None):
 
 
 def to_image(D, C, rng=None):
-    """A decoder of grids (N, D, h, w) to images (N, C, 4h, 4w)."""
+    """A decoder from grids (N, D, h, w) to images (N, C, 4h, 4w)."""
     a, b = CHANNELS
     return nn.Sequential(
         nn.Conv2d(D, b, 3, padding=1, rng=rng), norm(b),

@@ -1,19 +1,20 @@
 """DAMSM, the deep attentional multimodal similarity model (Xu et al. 2018, AttnGAN): how well an
-image fits a description, word by word.
+image matches a description, word by word.
 
-An image Q is given as codes v_j of its regions, a description D as codes e_i of its words.
+An image Q is given as embeddings v_j of its regions, a description D as embeddings e_i of its
+words.
 
     s̄_ij = softmax_i(e_iᵀ v_j)                        which word a region is about
-    α_ij = softmax_j(γ₁ s̄_ij),   c_i = Σ_j α_ij v_j   what of the image word i looks at
-    R(Q, D) = log (Σ_i exp(γ₂ cos(c_i, e_i)))^{1/γ₂}  how well the best-fitting words fit
+    α_ij = softmax_j(γ₁ s̄_ij),   c_i = Σ_j α_ij v_j   what word i attends to in the image
+    R(Q, D) = log (Σ_i exp(γ₂ cos(c_i, e_i)))^{1/γ₂}  how well the best-matching words match
 
     P(D_i | Q_i) = exp(γ₃ R(Q_i, D_i)) / Σ_{j=1…M} exp(γ₃ R(Q_i, D_j))        in a batch of M pairs
     L₁ʷ = −Σ_i log P(D_i | Q_i),     L₂ʷ = −Σ_i log P(Q_i | D_i)
     L_DAMSM = L₁ʷ + L₂ʷ + L₁ˢ + L₂ˢ                   s: with R = cos(v̄, ē) of whole image and text
 
-P(Q_i | D_i) has the sum over the images of the batch in its denominator.
+The denominator of P(Q_i | D_i) sums over the images of the batch.
 
-Differs from the paper: small networks that learn from the pairs alone, CLIP's for texts.
+Differs from the paper: small networks, trained on the pairs alone; clip.py's text encoder.
 """
 
 import math
@@ -44,10 +45,10 @@ def cos(a, b):
 def match_scores(v, e, there):
     """R of M images and K descriptions: (M, K).
 
-    v: regions (M, N, d); e: words (K, T, d); there: which words there are, booleans (K, T)
+    v: regions (M, N, d); e: words (K, T, d); there: which words are not padding, booleans (K, T)
     """
     v, there = expand_dims(v, 1), there[:, :, None]  # (M, 1, N, d), (K, T, 1)
-    e = where(there, e, 1.0)  # the code of a word that is not there may be 0, without direction
+    e = where(there, e, 1.0)  # padding may be embedded as 0, whose cosine is undefined
     s = where(there, e @ swapaxes(v, -1, -2), -math.inf)  # (M, K, T, N)
     alpha = softmax(GAMMA_1 * softmax(s, axis=2), axis=3)
     c = alpha @ v  # (M, K, T, d)
@@ -56,7 +57,7 @@ def match_scores(v, e, there):
 
 
 def posterior(R):
-    """P(D_j | Q_i) of scores R (M, M): a row for each image, each of sum 1."""
+    """P(D_j | Q_i) from scores R (M, M): a row for each image, which sums to 1."""
     return softmax(GAMMA_3 * R, axis=1)  # eq: damsm-posterior
 
 
@@ -68,15 +69,15 @@ def matching(R):
 
 
 def damsm(v, e, there, v_bar, e_bar):
-    """L_DAMSM of M images and their descriptions: regions and words as in `match_scores`, the codes
-    of whole images v̄ and sentences ē, both (M, d)."""
+    """L_DAMSM of M images and their descriptions: regions and words as in `match_scores`, and the
+    embeddings of whole images v̄ and sentences ē, both (M, d)."""
     words, sentences = match_scores(v, e, there), unit(v_bar) @ unit(e_bar).T
     return matching(words) + matching(sentences)  # eq: damsm-total
 
 
 class DAMSM:
-    """The networks: images (N, C, H, W), sides a multiple of 4, to the codes v of (H/4)·(W/4)
-    regions and v̄ of the whole, and words c (N, T) to their codes e and ē, all of d numbers."""
+    """The networks: from images (N, C, H, W), sides divisible by 4, to embeddings v of (H/4)·(W/4)
+    regions and v̄ of the whole, and from words c (N, T) to e and ē, all of d numbers."""
 
     def __init__(self, C, words, longest, d=64, widths=(32, 64), rng=None):
         K1, K2 = widths
@@ -93,11 +94,11 @@ class DAMSM:
         return self.region(h), self.whole(mean(h, axis=1))
 
     def words(self, c):
-        """e (N, T, d), which words there are (N, T), and ē (N, d)."""
+        """e (N, T, d), which words are not padding (N, T), and ē (N, d)."""
         e, there = self.text.words(c)
         return e, there, self.text.whole(e, there)
 
     def loss(self, x, e, there, e_bar):
-        """L_DAMSM of images x and what `words` gives of their descriptions."""
+        """L_DAMSM of images x and what `words` returns for their descriptions."""
         v, v_bar = self.regions(x)
         return damsm(v, e, there, v_bar, e_bar)

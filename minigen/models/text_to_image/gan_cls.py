@@ -1,24 +1,25 @@
-"""GAN-CLS and GAN-INT (Reed et al. 2016): a GAN that draws what a sentence says.
+"""GAN-CLS and GAN-INT (Reed et al. 2016): a GAN conditioned on a sentence.
 
-    G(z, t), D(x, t)          t: a sentence's code
+    G(z, t), D(x, t)          t: a sentence's embedding
 
-CLS: that an image is real is not enough, it must also fit. D is shown three kinds of pairs,
+CLS: an image must not only look real, it must also match. D is trained on three kinds of pairs,
 
     (real x, its t): yes        (real x, another t̂): no        (G(z, t), t): no
 
     max_D E[log D(x, t)] + ½ E[log(1 − D(x, t̂))] + ½ E[log(1 − D(G(z, t), t))]
 
-INT: between the codes of two sentences lie codes of sentences that nobody wrote. G is to draw them,
+INT: between the embeddings of two sentences lie embeddings of sentences that nobody wrote. G learns
+to generate images for these, too,
 
     min_G E[log(1 − D(G(z, t), t))] + E_{t₁, t₂}[log(1 − D(G(z, t_β), t_β))]
     t_β = β t₁ + (1 − β) t₂
 
-although D was shown no image for them: what it has learnt of pairs is all there is to go by.
+although D has seen no real image for them: it relies on what it has learnt from pairs.
 
-D gives logits. In G's loss −log D takes the place of log(1 − D), as in gan.py. The codes are those
-of joint_embedding.py.
+D outputs logits. In G's loss −log D takes the place of log(1 − D), as in gan.py. The embeddings are
+those of joint_embedding.py.
 
-Differs from the paper: G and D are given a code as it is, without a layer that makes it shorter.
+Differs from the paper: G and D are given the embedding itself, not a compressed one.
 """
 
 from itertools import pairwise
@@ -29,35 +30,36 @@ from minigen.models.gan.gan import Game, leaky
 
 
 class GANCLS(Game):
-    """The game of sentences' codes t (N, d): ``d_loss(x, rng, t)``, ``g_loss(n, rng, t)``. Another
-    sentence is that of the batch's image before."""
+    """The game conditioned on sentence embeddings t (N, d): ``d_loss(x, rng, t)``, ``g_loss(n, rng,
+    t)``. An image's mismatched sentence is that of the image before it in the batch."""
 
     beta = 0.5
 
     def d_loss(self, x, rng, t):
-        """What D goes down, on real samples x with their codes t."""
+        """What D minimises, on real samples x with their embeddings t."""
         real, fake = self.judge(x, rng, t)
         other = self.D(x, before(t))
         no = (mean(logsigmoid(-other)) + mean(logsigmoid(-fake))) / 2
         return -mean(logsigmoid(real)) - no  # eq: gan-cls-triples
 
     def g_loss(self, n, rng, t):
-        """What G goes down: n samples of the codes t, and n of what lies between two of them."""
+        """What G minimises, on n samples for embeddings t and n for points between two of them."""
         t_beta = self.beta * tensor(t) + (1 - self.beta) * before(t)
         told, between = (mean(logsigmoid(self.judge_drawn(n, rng, c))) for c in (t, t_beta))
         return -told - between  # eq: gan-int
 
 
 def before(t):
-    """The code of the pair before, of each of a batch. ValueError for a single pair."""
+    """For each pair of a batch, the embedding of the pair before it. ValueError for one pair."""
     if len(t) < 2:
         raise ValueError("gan_cls: a single pair came, and no other sentence: give 2 or more")
     return roll(t, 1, 0)
 
 
 class Discriminator:
-    """D: images of `shape` (C, H, W), H and W divisible by 8, and codes t (N, d) to logits (N, 1).
-    DCGAN's convolutions end in a small map, at each place of which D is told t."""
+    """D: from images of `shape` (C, H, W), H and W divisible by 8, and embeddings t (N, d) to
+    logits (N, 1). DCGAN's convolutions end in a small map, to which t is appended at each
+    position."""
 
     def __init__(self, shape, d, width=dcgan.WIDTH, rng=None):
         K = 4 * width
@@ -73,9 +75,9 @@ class Discriminator:
 
 
 def generator(n, shape, K, rng=None):
-    """Codes (N, n) to images of `shape` (C, H, W), 4 times a power of two, in [−1, 1]: DCGAN's
-    blocks up to the full size, where DCGAN has none, and K channels there. Where a transposed
-    convolution paints the pixels, they stay speckled."""
+    """From codes (N, n) to square images of `shape` (C, H, W), H 4 times a power of two, in
+    [−1, 1]: DCGAN's blocks, continued up to the full size with K channels there. DCGAN has no block
+    at that size; a transposed convolution computes its pixels, which leaves them speckled."""
     C, H, W = shape
     times = int(H // 4).bit_length() - 1
     if H != W or H != 4 << times:
@@ -88,12 +90,12 @@ def generator(n, shape, K, rng=None):
 
 
 def double(a, b):
-    """From a channels to b, at twice the size."""
+    """Layers from a channels to b, which double the size."""
     return nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), relu
 
 
 def gan_cls(shape, d_z, d, width=dcgan.WIDTH, rng=None):
-    """A GANCLS for images of `shape` (C, H, W) in [−1, 1] and codes of d numbers: DCGAN's networks,
-    of which G is wider than D by a half."""
+    """A GANCLS for images of `shape` (C, H, W) in [−1, 1] and embeddings of d numbers: DCGAN's
+    networks, G 1.5 times as wide as D."""
     G = nn.Labelled(generator(d_z + d, shape, 3 * width // 2, rng), d)
     return GANCLS(G, Discriminator(shape, d, width, rng), d_z)

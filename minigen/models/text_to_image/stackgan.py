@@ -1,30 +1,30 @@
-"""StackGAN and StackGAN++ (Zhang et al. 2017, 2018): a small image first, a larger one from it.
+"""StackGAN and StackGAN++ (Zhang et al. 2017, 2018): a small image, then a larger one from it.
 
-    x̂₁ = G₁(z, c),    x̂₂ = G₂(x̂₁, c)        two stages: a sketch, and what is made of it
+    x̂₁ = G₁(z, c),    x̂₂ = G₂(x̂₁, c)        two stages: a sketch, and its refinement
 
-StackGAN++ has any number of scales i that learn together, each with a discriminator that judges
-twice, an image by itself and an image with its sentence ē:
+StackGAN++ has any number of scales i, trained together. Each has a discriminator that judges twice,
+an image alone and an image with its sentence ē:
 
     L_{Dᵢ} = −½ E_{xᵢ}[log Dᵢ(xᵢ)]    − ½ E_{x̂ᵢ}[log(1 − Dᵢ(x̂ᵢ))]          is it real?
-             −½ E_{xᵢ}[log Dᵢ(xᵢ, ē)] − ½ E_{x̂ᵢ}[log(1 − Dᵢ(x̂ᵢ, ē))]       does it fit?
+             −½ E_{xᵢ}[log Dᵢ(xᵢ, ē)] − ½ E_{x̂ᵢ}[log(1 − Dᵢ(x̂ᵢ, ē))]       does it match?
            [ −½ E_{xᵢ}[log(1 − Dᵢ(xᵢ, ê))]             ê: the sentence of another image ]
     L_{Gᵢ} = −½ E_{x̂ᵢ}[log Dᵢ(x̂ᵢ)]    − ½ E_{x̂ᵢ}[log Dᵢ(x̂ᵢ, ē)]
 
-and where nothing is given but noise, the colours of one scale are to be those of the one before:
+Where G is given nothing but noise, the colours of each scale should agree with the scale before:
 
     λ₁ ‖μ_{sᵢ} − μ_{sᵢ₋₁}‖² + λ₂ ‖Σ_{sᵢ} − Σ_{sᵢ₋₁}‖²_F        μ, Σ: of a sample's pixels (R, G, B)
 
-Conditioning augmentation (of the first paper): what both generators are given is drawn around the
-code, so that G draws for what lies near a sentence, too,
+Conditioning augmentation (from the first paper): what both generators are conditioned on is sampled
+around the embedding, so that G also learns to generate for the neighbourhood of a sentence,
 
     c = μ(ē) + σ(ē) ⊙ ε,  ε ~ N(0, I),      and L_G gets  KL(N(μ(ē), σ²(ē)) ‖ N(0, I))
 
-Dᵢ gives two logits for each image. The term in brackets, real images that do not fit, is not on the
-slide; both authors' programs have it, as gan_cls.py has.
+Dᵢ outputs two logits for each image. The term in brackets, for real images with a mismatched
+sentence, is not on the slide; the authors' code for both papers has it, and so has gan_cls.py.
 
 Differs from the papers: DCGAN's blocks, two scales of 16×16 and 32×32; the losses of the second
-paper for the two stages of the first, which learn together; the KL is a mean over c's numbers, not
-their sum.
+paper for the two stages of the first, trained together; the KL is averaged over c's components, not
+summed.
 """
 
 from minigen import avg_pool2d, expand_dims, logsigmoid, mean, nn, relu, sum, swapaxes, tanh, tensor
@@ -35,13 +35,13 @@ from minigen.models.text_to_image.gan_cls import Discriminator, before, double, 
 
 
 def two_stages(G_1, G_2, z, c):
-    """The small image and the large one for codes z (N, d_z) and c (N, d)."""
+    """The small image and the large one for noise z (N, d_z) and conditions c (N, d)."""
     x_1 = G_1(z, c)
     return x_1, G_2(x_1, c)  # eq: stackgan-two-stage
 
 
 def d_loss(D, x, x_hat, e_bar):
-    """L_{Dᵢ}, with no way back into the generator; D(x, ē) gives logits without and with ē."""
+    """L_{Dᵢ}, with no gradient into the generator; D(x, ē) returns logits without and with ē."""
     (real, real_e), (fake, fake_e) = D(x, e_bar), D(x_hat.detach(), e_bar)
     alone = -(mean(logsigmoid(real)) + mean(logsigmoid(-fake))) / 2
     given = -(mean(logsigmoid(real_e)) + mean(logsigmoid(-fake_e))) / 2
@@ -55,7 +55,7 @@ def g_loss(D, x_hat, e_bar):
 
 
 def colours(x):
-    """μ (N, C) and Σ (N, C, C) of the pixels of each image x (N, C, H, W)."""
+    """The mean μ (N, C) and covariance Σ (N, C, C) of the pixels of each image x (N, C, H, W)."""
     pixels = x.reshape(*x.shape[:2], x.shape[2] * x.shape[3])
     mu = mean(pixels, axis=2)
     apart = pixels - expand_dims(mu, 2)
@@ -63,15 +63,16 @@ def colours(x):
 
 
 def colour_consistency(large, small, lam_1=1.0, lam_2=5.0):
-    """How much the colours of images differ from those of the scale before, a mean over images."""
+    """How much the colours of images differ from those of the scale before, averaged over
+    images."""
     (mu, sigma), (mu_before, sigma_before) = colours(large), colours(small)
     apart = lam_1 * sum((mu - mu_before) ** 2, 1)
     return mean(apart + lam_2 * sum((sigma - sigma_before) ** 2, (1, 2)))  # eq: stackganpp-color
 
 
 class Judge:
-    """Dᵢ: images of `shape` (C, H, W), sides divisible by 8, and codes ē (N, d) to two logits
-    (N, 1): of the image alone, and of both."""
+    """Dᵢ: from images of `shape` (C, H, W), sides divisible by 8, and embeddings ē (N, d) to two
+    logits (N, 1): for the image alone, and for both."""
 
     def __init__(self, shape, d, width=dcgan.WIDTH, rng=None):
         self.given = Discriminator(shape, d, width, rng)
@@ -83,7 +84,7 @@ class Judge:
 
 
 class Around:
-    """N(μ(ē), σ²(ē)) of codes ē (N, d), of d_c numbers."""
+    """N(μ(ē), σ²(ē)), in d_c dimensions, for embeddings ē (N, d)."""
 
     def __init__(self, d, d_c, rng=None):
         self.mu, self.logvar = nn.Linear(d, d_c, rng=rng), nn.Linear(d, d_c, rng=rng)
@@ -93,7 +94,8 @@ class Around:
 
 
 class Generator:
-    """z (N, d_c + d_z), of which the first d_c numbers are ε, and codes ē (N, d) to two images."""
+    """From z (N, d_c + d_z), whose first d_c numbers are ε, and embeddings ē (N, d) to two
+    images."""
 
     def __init__(self, shape, d_z, d, d_c, K, rng=None):
         C, H, W = shape
@@ -111,20 +113,20 @@ class Generator:
 
 
 def drawn(near, z):
-    """c ~ `near`, a Normal of d_c numbers, whose ε are the first d_c of z (N, d_c + d_z), and the
-    rest of z."""
+    """c ~ `near`, a Normal in d_c dimensions, with the first d_c numbers of z (N, d_c + d_z) as ε;
+    and the rest of z."""
     d_c = near.mu.shape[1]
     return near.mu + near.sigma * z[:, :d_c], z[:, d_c:]
 
 
 class Stages(Game):
-    """What games of several scales share: G(z, …, ē) draws a list of images, D is a list of
-    discriminators. Real images are given at full size; those of a smaller scale are their means.
+    """The common part of games with several scales: G(z, …, ē) generates a list of images, D is a
+    list of discriminators. Real images are given at full size, and averaged down to smaller ones.
     """
 
     def d_loss(self, x, rng, *words):
-        """Σᵢ L_{Dᵢ} on real images x (N, C, H, W), and what Dᵢ says of another sentence. ValueError
-        for images of another size than those of the last stage."""
+        """Σᵢ L_{Dᵢ} on real images x (N, C, H, W), the term in brackets included. ValueError unless
+        they have the size of the last stage's images."""
         x, e_bar, total = tensor(x), tensor(words[-1]), 0
         images = self.sample(len(x), rng, *words)
         if images[-1].shape != x.shape:
@@ -137,7 +139,7 @@ class Stages(Game):
         return total
 
     def judged(self, images, e_bar):
-        """Σᵢ L_{Gᵢ} of a list of images, and the KL of what was drawn around codes ē."""
+        """Σᵢ L_{Gᵢ} of a list of images, plus the KL of the distribution around embeddings ē."""
         total = mean(kl(self.G.around(tensor(e_bar)), Normal(0.0, 0.0)))
         for D, x_hat in zip(self.D, images, strict=True):
             total = total + g_loss(D, x_hat, tensor(e_bar))
@@ -145,15 +147,15 @@ class Stages(Game):
 
 
 class StackGAN(Stages):
-    """The game of both stages: ``sample(n, rng, ē)`` gives two images of each sentence."""
+    """The game of both stages: ``sample(n, rng, ē)`` returns two images for each sentence."""
 
     def g_loss(self, n, rng, e_bar):
-        """Σᵢ L_{Gᵢ} on n samples, one for each sentence, and the KL."""
+        """Σᵢ L_{Gᵢ} on n samples, one for each sentence, plus the KL."""
         return self.judged(self.generate(n, rng, e_bar), e_bar)
 
 
 def stackgan(shape, d_z, d, d_c=32, K=48, width=dcgan.WIDTH, rng=None):
-    """A StackGAN for images of `shape` (C, 32, 32) in [−1, 1] and codes of d numbers."""
+    """A StackGAN for images of `shape` (C, 32, 32) in [−1, 1] and embeddings of d numbers."""
     D = judges(shape, d, width, rng)
     return StackGAN(Generator(shape, d_z, d, d_c, K, rng), D, d_c + d_z)
 

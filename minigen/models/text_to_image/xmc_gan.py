@@ -1,15 +1,15 @@
-"""XMC-GAN: a drawn image must lie nearer to its own sentence than to others (Zhang et al. 2021).
+"""XMC-GAN: a generated image must be closer to its own sentence than to others (Zhang et al. 2021).
 
     L_s = mean_i −log e^{cos(x_i, s_i)/τ} / Σ_j e^{cos(x_i, s_j)/τ}
 
-    D, and E with it, go down  L_D + λ L_s of real images,    G goes down  L_G + λ L_s of its own
+    D and E minimise  L_D + λ L_s of real images,    G minimises  L_G + λ L_s of its own
 
-x_i stands for E's code of an image, s_i for that of a sentence, such as CLIP's. E learns on real
-images only what a sentence looks like, so that G cannot agree with it on something else.
+Here x_i is E's embedding of an image, s_i that of a sentence, such as CLIP's. E learns what a
+sentence looks like from real images only, so G cannot collude with it.
 
-Differs from the paper: of its three contrastive losses the one of image and sentence, not those of
-drawn and real image, and of regions and words; the GAN's loss in place of a hinge; the networks are
-those of gan_cls.py.
+Differs from the paper: of its three contrastive losses, only the one between image and sentence,
+not those between generated and real image and between regions and words; the GAN's loss in place of
+a hinge loss; the networks are those of gan_cls.py.
 """
 
 from minigen import cross_entropy, logsigmoid, mean, nn
@@ -20,8 +20,8 @@ from minigen.models.text_to_image.gan_cls import Discriminator, generator
 
 
 class XMCGAN(Game):
-    """A game of sentences: G(z, s), D(x, s), and `E` maps images to codes like s (N, d). `lam` is
-    λ. What trains D is given E's parameters, too."""
+    """A game conditioned on sentences: G(z, s), D(x, s), and `E` maps images to embeddings like s
+    (N, d). `lam` is λ. D's optimiser must be given E's parameters, too."""
 
     value = GAN.value
 
@@ -30,24 +30,24 @@ class XMCGAN(Game):
         self.E, self.lam, self.tau = E, lam, tau
 
     def d_loss(self, x, rng, s):
-        """−V + λ L_s of the real samples x with sentences s."""
+        """−V + λ L_s on real samples x with sentences s."""
         return -self.value(x, rng, s) + self.lam * contrast(self.E(x), s, self.tau)
 
     def g_loss(self, n, rng, s):
-        """−E_z[log D(G(z, s), s)] + λ L_s of n samples, one for each sentence."""
+        """−E_z[log D(G(z, s), s)] + λ L_s on n samples, one for each sentence."""
         x = self.generate(n, rng, s)
         return -mean(logsigmoid(self.D(x, s))) + self.lam * contrast(self.E(x), s, self.tau)
 
 
 def contrast(x, s, tau):
-    """L_s of the codes x of images and s of sentences, both (N, d), in the same order."""
+    """L_s of the embeddings x of images and s of sentences, both (N, d), in the same order."""
     scores = unit(x) @ unit(s).T / tau
     return cross_entropy(scores, answers(scores))  # eq: xmc-contrastive
 
 
 def xmc_gan(shape, d_z, d, width=dcgan.WIDTH, rng=None):
-    """An XMCGAN of images of `shape` (C, H, W), sides divisible by 8, in [−1, 1] and sentences'
-    codes of d numbers. E is a linear map of what D's convolutions see."""
+    """An XMCGAN for images of `shape` (C, H, W), sides divisible by 8, in [−1, 1] and sentence
+    embeddings of d numbers. E is a linear map of the output of D's convolutions."""
     G = nn.Labelled(generator(d_z + d, shape, 3 * width // 2, rng), d)
     D = Discriminator(shape, d, width, rng)
     K, (_, H, W) = 4 * width, shape

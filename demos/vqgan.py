@@ -10,8 +10,8 @@ in rows: test images, the VQ-VAE's reconstructions, VQGAN's. samples.png: images
 samples of the two priors, the VQ-VAE's in the first five rows.
 
 sharpness is the mean difference of neighbouring pixels. fid_patches is the Fréchet distance between
-8×8 patches of pixels and those of training images; it compares how pixels vary together, not what
-the patches show. lam is λ at the end; it varies over orders of magnitude with D's gradient.
+8×8-pixel patches and those of training images; it compares how pixels vary together, not what the
+patches show. lam is λ at the end; it varies over orders of magnitude with D's gradient.
 """
 
 import copy

@@ -108,7 +108,8 @@ def subjects(only, groups):
     if only in MODELS:
         return [only]
     if only not in (None, *groups):
-        raise UserError(f"--only {only} is not measured there: one of {', '.join(groups)}")
+        raise UserError(f"--only {only} is not measured on this device: give one of "
+                        f"{', '.join(groups)}")
     return [s for group in groups if only in (None, group)
             for s in (MODELS if group == "models" else [group])]
 

@@ -4,7 +4,7 @@
     python demos/adversarial.py --data mnist --data-dir DIR    on MNIST (--download fetches it)
 
 samples.png: test images; the same images, changed until each is classified as the next class; and
-the changes, on grey. fooling.png: for each class an image that the network is sure shows it.
+the changes, on grey. fooling.png: for each class an image that the network is sure of.
 accuracy.png: the test accuracy when every pixel changes by ε: at random, or in the way that is
 worst for a linear network with two classes. inversion.png: test images; images with the same
 features in the last layer, without and with total variation; and images in which these features are
@@ -44,7 +44,7 @@ def main(argv=None):
     changed = few.copy()
     for deceived in inputs.ascend(inputs.log_p(model, wrong), few, steps, 0.01):
         new = (named(model, deceived) == wrong) & (changed == few).all((1, 2, 3))
-        changed[new] = deceived.numpy()[new]  # each as soon as it is classified wrongly
+        changed[new] = deceived.numpy()[new]  # each when it first gets its wrong class
     run.picture("samples", np.concatenate([few, changed, (changed - few) / 2 + 0.5]))
 
     fooling, p = inputs.fool(model, x.mean(0), np.arange(classes), run.rng,

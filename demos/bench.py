@@ -8,8 +8,8 @@
 
 Each side runs in its own process with the same number of threads, from the same weights, on the
 same batch, in float32 (demos/side_by_side/ has both). The sides take turns, and the median over the
-rounds is reported. A ratio is PyTorch's time over minigen's: above 1, minigen is faster. Needs `pip
-install torch`; nothing else should be running.
+rounds is reported. A ratio is PyTorch's time over minigen's: above 1, minigen is faster. Needs
+`pip install torch`; nothing else should be running.
 
 On a device both sides round the factors of the models' products to TF32, "recorded" is minigen with
 recorded steps, and a kernel's rate is given with the rate that PyTorch's matrix product of the same

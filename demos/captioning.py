@@ -5,11 +5,11 @@
 
 First a CLIP learns which images and captions belong together. Then a language model learns texts
 without images, in English or Esperanto: in every other step two captions in a row, of one scene or
-of two, and otherwise a caption after another one of its scene, whose vectors take the place where
-those of an image may be. For BLIP-2 and Flamingo both are then frozen, and what connects them is
-trained; VisualGPT trains the language model as well. GIT trains a new language model from scratch,
-and CLIP's image encoder; SimVLM's image encoder is new too, and of each caption a random number of
-first words is read together with the image.
+of two; in the others a caption given another caption of its scene, whose vectors stand in for those
+of an image. BLIP-2 and Flamingo freeze both and train what connects them; VisualGPT trains the
+language model as well. GIT trains a new language model from scratch, and CLIP's image encoder too;
+SimVLM's image encoder is also new, and a random number of a caption's first words is read together
+with the image, as a prefix.
 
 The image does not determine the language. Flamingo is trained on texts with one or two images, and
 then captions the second image after an example, another image with its caption.

@@ -11,8 +11,8 @@ among 100, text_to_image@1 the other way round; one in a hundred by chance.
 zero_shot: the accuracy of classifying images into ten labels by sentences that describe the labels;
 supervised: that of a network of the same kind trained on the labels. Only scenes with one object
 are classified. Five pairs of a colour and a shape occur in no training scene: pair_unseen is the
-accuracy on objects of these pairs, among all 30 pairs, for CLIP knows both words; pair_seen is the
-accuracy on the others.
+accuracy on objects of these pairs, named among all 30: CLIP knows both words, but has never met
+them together; pair_seen is the accuracy on the other objects.
 
 CIFAR-10's captions are made from its labels: at test time only the sentences around them are new.
 Ten of 99 other captions name the same class, so r_precision@1 cannot be much above a tenth.

@@ -19,7 +19,7 @@ from minigen.demo import Demo, at_least, cli
 from minigen.models.prior import deep_image_prior as dip
 from minigen.tensor import write
 
-SIGMA, FACTOR = 0.1, 2  # of the noise; by which small images are smaller
+SIGMA, FACTOR = 0.1, 2  # of the noise; between the sizes of an image and a small one
 RESTORED = ("noisy", "dropped", "small")
 
 

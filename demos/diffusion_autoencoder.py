@@ -6,11 +6,13 @@
 First the encoder and the decoder are trained, then the diffusion of codes z; samples.png shows
 images of codes that it samples. codes.png, from above:
 
-    a column per test image: the image; decoded from both of its codes z and x_T; the mean of the
-        images of its z; three times from its z and another x_T, the last of the image to its left
+    a column per test image: the image; decoded from both of its codes, z and x_T; the mean of the
+        images of its z; three times decoded from its z and another x_T, the last time that of the
+        image to its left
     a row per pair of images: one, eight interpolations between its codes and the other's, the other
     a row per image: the image, and nine with z moved along the normal of a linear classifier and
-        x_T kept: from thin to bold; from slanting left to right; two to the class of the digit + 2
+        x_T kept: from fine to bold; from slanting left to slanting right; and, in two rows, towards
+        the class of the digit + 2
 
 squared_error compares test images (500) with those decoded from both codes, `decoded`, from z and
 another x_T, `other`, and with the `mean`. distance is that between two images of one z and that

@@ -53,7 +53,8 @@ SHOWN, DRAWN = 60, 8  # prompts of each kind in answers.txt and in samples.png
 
 
 def situation(rng):
-    """The first object (size, colour, shape), its relation to the second, that one, the ground."""
+    """A random situation: an object (size, colour, shape), its relation to another, that object,
+    and the ground."""
     colours = rng.choice(list(scenes.COLOURS), 2, replace=False)
     first, second = ((rng.choice(scenes.SIZES), colour, rng.choice(scenes.SHAPES))
                      for colour in colours)

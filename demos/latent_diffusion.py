@@ -15,8 +15,8 @@ sample can be more faithful. colour_named is the share of the colours named in a
 image shows, colour_not_named the share of the other colours that it shows; r_precision@1 is how
 often the evaluating CLIP finds an image's own caption among 100. They are given for test images
 (`real`), for these encoded and decoded (`rebuilt`), and for samples with guidance weight w. Seconds
-are per batch, for a training step, a sampling step and the decoding (`painting`): of `grids`, and,
-for comparison, of `images`, which a network of the same width would model directly.
+are per batch: of a training step and a sampling step on `grids` and, for comparison, on `images`,
+which a network of the same width would model without an autoencoder; and of decoding, `painting`.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""PaLM-E: a language model that perceives blocks answers which one to grasp first.
+"""PaLM-E: a language model that perceives blocks plans which of them to grasp first.
 
     python demos/palm_e.py                                     offline, on drawn blocks
 

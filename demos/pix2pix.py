@@ -5,7 +5,8 @@
 
 samples.png, in columns: a test image without its colours; coloured by a U-Net that only has to be
 close to the original (the L1 term alone); coloured by pix2pix; the original. Several colours are
-right for a grey: the first network takes the middle of them, which is none, pix2pix one of them.
+right for a grey: the U-Net settles between them, on a colour that is none of them; pix2pix picks
+one of them.
 
 colourfulness is the mean distance of pixels from grey. For scenes, distance_to_a_colour is how far
 the mean colour of an object is from the nearest one in training images, right the share of objects

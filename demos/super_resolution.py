@@ -1,4 +1,4 @@
-"""Super-resolution: a diffusion model samples what a small image may have looked like in full size.
+"""Super-resolution: a diffusion model samples what a small image may have looked like at full size.
 
     python demos/super_resolution.py                                offline, on drawn digits
     python demos/super_resolution.py --data mnist --data-dir DIR    on MNIST (--download fetches it)
@@ -6,8 +6,8 @@
 
 samples.png, a column per image: a test image reduced in size; enlarged by bilinear interpolation;
 by a network of the same kind trained to minimise ‖x − x̂‖²; five samples of SR3; the original. The
-second network predicts the mean of all images that look the same when reduced: it is nearest, but
-blurred; samples look like images.
+former network predicts the mean of all images that look the same when reduced: it is nearest to the
+original, but blurred; samples look like images.
 
 recognised is the share that the ruler classifies as the right digit, psnr_sample_made_small
 compares reduced samples with the small images, variety is the standard deviation of a pixel over

@@ -3,15 +3,16 @@
     python demos/vq_vae_2.py                                   offline, on drawn scenes
     python demos/vq_vae_2.py --data cifar10 --data-dir DIR     on CIFAR-10 (--download fetches it)
 
-In the first third of the steps the autoencoders and their words are learnt, in the rest the priors
-over the two grids. reconstructions.png, in rows: test images; reconstructions by a VQ-VAE with one
-grid, as large as the fine one; reconstructions from both grids; then, three times, the image's top
-words with bottom words sampled from the prior. samples.png: both grids sampled.
+In the first third of the steps the autoencoders and their codebooks are learnt, in the rest the
+priors over the two grids. reconstructions.png, in rows: test images; reconstructions by a VQ-VAE
+with one grid, as large as the fine one; reconstructions from both grids; then, three times, the
+image's top words with bottom words sampled from the prior. samples.png: both grids sampled.
 
-bits_per_dim bounds −log p(x) of bytes, in bits per value of an image, as in pixelcnn_pp.py: it adds
-up the pixels given the words (a normal distribution with the variance that fits training images
-best) and the words of either grid. top_squared_error is the squared error between an image and
-those sampled for its top words, other_squared_error between it and those sampled for another's.
+bits_per_dim bounds −log p(x) of bytes, in bits per value of an image, as in pixelcnn_pp.py: it is
+the sum of the bits of the pixels given the words (under a normal distribution, with the variance
+that fits training images best) and of the words of each grid. top_squared_error is the squared
+error between an image and those sampled for its top words, other_squared_error between it and those
+sampled for another's.
 """
 
 import numpy as np

@@ -1,13 +1,17 @@
-"""Images made for a network: how a classifier of digits is deceived, and what it keeps of an image.
+"""Input optimisation: fool a classifier of digits, and see what its features keep of an image.
 
     python demos/adversarial.py                                offline, on drawn digits
     python demos/adversarial.py --data mnist --data-dir DIR    on MNIST (--download fetches it)
 
-samples.png: test images, the same changed until each is taken for the next class, and the changes,
-on grey. fooling.png: an image for each class that the network is sure of. accuracy.png: how many
-test images are still named rightly if every pixel changes by ε: at random, or as is worst for a
-linear network of two classes. inversion.png: test images; what looks the same to the last layer,
-without and with total variation; what the layer sees, made stronger.
+samples.png: test images; the same images, changed until each is classified as the next class; and
+the changes, on grey. fooling.png: for each class an image that the network is sure of.
+accuracy.png: the test accuracy when every pixel changes by ε: at random, or in the way that is
+worst for a linear network with two classes. inversion.png: test images; images with the same
+features in the last layer, without and with total variation; and images in which these features are
+amplified.
+
+deceived is the share of changed images that reach the next class, least_p_fooled the network's
+lowest probability for a fooling image's class.
 """
 
 import numpy as np
@@ -40,7 +44,7 @@ def main(argv=None):
     changed = few.copy()
     for deceived in inputs.ascend(inputs.log_p(model, wrong), few, steps, 0.01):
         new = (named(model, deceived) == wrong) & (changed == few).all((1, 2, 3))
-        changed[new] = deceived.numpy()[new]  # each as soon as it is taken for the wrong one
+        changed[new] = deceived.numpy()[new]  # each when it first gets its wrong class
     run.picture("samples", np.concatenate([few, changed, (changed - few) / 2 + 0.5]))
 
     fooling, p = inputs.fool(model, x.mean(0), np.arange(classes), run.rng,
@@ -55,7 +59,7 @@ def main(argv=None):
     right = {name: [(named(model, f(eps)) == y).mean() for eps in EPS] for name, f in of.items()}
     with train.writing(run.out / "accuracy.png"):
         pictures.lines(run.out / "accuracy.png", {
-            "xlabel": "ε", "ylabel": "named rightly", "ylim": (0, 1),
+            "xlabel": "ε", "ylabel": "accuracy", "ylim": (0, 1),
             "curves": {name: (EPS, shares) for name, shares in right.items()}})
 
     grey, rows = np.full_like(few, 0.5), [few]
@@ -74,7 +78,7 @@ def main(argv=None):
 
 
 def named(model, x):
-    """The classes that the network gives images (N, C, H, W): (N,)."""
+    """The classes that the network predicts for images (N, C, H, W): (N,)."""
     with no_grad():
         return np.concatenate([model(part).numpy().argmax(1)
                                for part in data.in_order(tensor(x).numpy(), batch_size=500)])

@@ -1,8 +1,12 @@
-"""Autoencoder: squeeze images through a few numbers, rebuild them, and put the encoder to work.
+"""Autoencoder: compress images to a few numbers, reconstruct them, and reuse the encoder.
 
     python demos/autoencoder.py                                offline, on drawn digits
     python demos/autoencoder.py --data mnist --data-dir DIR    on MNIST (--download fetches it)
     python demos/autoencoder.py --net single                   the one-hidden-layer network
+
+reconstructions.png: test images and their reconstructions. samples.png: images of random codes.
+classifier_accuracy is that of a classifier which starts from the trained encoder and learns from
+--labels labelled images; classifier_accuracy_from_scratch starts from an untrained encoder.
 """
 
 import copy
@@ -33,7 +37,7 @@ def main(argv=None):
     build = convolutional if run.args.net == "conv" else single_hidden
     model = build(run.data.shape, run.args.latent)
     nn.init(model, run.rng)
-    fresh = copy.deepcopy(model.encoder)  # the encoder before it has learned anything
+    fresh = copy.deepcopy(model.encoder)  # the encoder before training
     opt = optim.Adam(nn.parameters(model), lr=1e-3)
 
     def step(t, rng):
@@ -48,8 +52,8 @@ def main(argv=None):
                                 for x in data.in_order(x_test, batch_size=500)])
         z = model.encode(x_test[:1000]).numpy()
         run.picture("reconstructions", np.concatenate([x_test[:10], x_hat[:10]]))
-        # Codes drawn at random around those of real images: an autoencoder says nothing about which
-        # codes are likely, so many of these are no digits. That is what a VAE is for.
+        # Random codes with the mean and variance of real images' codes. An autoencoder does not
+        # model which codes are likely, so many of these decode to no digit. A VAE solves this.
         drawn = run.rng.normal(z.mean(0), z.std(0), (100, z.shape[1])).astype(np.float32)
         run.picture("samples", model.decode(drawn))
 
@@ -60,12 +64,12 @@ def main(argv=None):
 
 
 def accuracy(run, encoder, n):
-    """The share of test images that a classifier on this encoder names rightly, after training both
-    on n labelled images."""
+    """The test accuracy of a classifier on top of this encoder, after training both on n labelled
+    images."""
     steps = 4 if run.quick else 200
     x, y = run.data.train_x[:n] / np.float32(255), run.data.train_y[:n]
     model = Classifier(copy.deepcopy(encoder), run.args.latent, len(run.data.classes),
-                       np.random.default_rng((run.args.seed, steps)))  # t = 0 … steps − 1 are taken
+                       np.random.default_rng((run.args.seed, steps)))  # t < steps seed the batches
     opt = optim.Adam(nn.parameters(model), lr=1e-3)
     for t in range(steps):
         few = np.random.default_rng((run.args.seed, t)).integers(0, n, 32)

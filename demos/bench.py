@@ -3,17 +3,17 @@
     python demos/bench.py                          all rows (about 5 minutes)
     python demos/bench.py --only models            vae, dcgan, pixelcnn and ddpm
     python demos/bench.py --device cuda            models and kernels on a CUDA device (8 minutes)
-    python demos/bench.py --json FILE              leave the numbers in a file
+    python demos/bench.py --json FILE              also write the numbers to a file
     python demos/bench.py --quick                  a moment for each row: to see that it runs
 
-Each side runs in a process of its own with the same number of threads, from the same weights on the
-same batch in float32 (demos/side_by_side/ has both). The sides take turns, and the median of their
-rounds counts. A ratio is PyTorch's time over minigen's: above 1, minigen is faster. Needs
-`pip install torch`; nothing else may be running.
+Each side runs in its own process with the same number of threads, from the same weights, on the
+same batch, in float32 (demos/side_by_side/ has both). The sides take turns, and the median over the
+rounds is reported. A ratio is PyTorch's time over minigen's: above 1, minigen is faster. Needs
+`pip install torch`; nothing else should be running.
 
-On a device factors of the models' products are rounded to TF32 on both sides, "recorded" is minigen
-with recorded steps, and a kernel's rate stands beside what PyTorch's product of its precision, or
-its copy, reaches there.
+On a device both sides round the factors of the models' products to TF32, "recorded" is minigen with
+recorded steps, and a kernel's rate is given with the rate that PyTorch's matrix product of the same
+precision (or its copy) reaches there.
 """
 
 import argparse
@@ -39,11 +39,11 @@ ROOT = Path(__file__).resolve().parent.parent
 MODELS = {"vae": "VAE", "dcgan": "DCGAN", "pixelcnn": "PixelCNN", "ddpm": "DDPM"}
 GROUPS = {"cpu": ("imports", "models", "ops"), "cuda": ("models", "kernels")}
 UNITS = {"TFLOP/s": 1e12, "GB/s": 1e9}
-CLOSE = {"cpu": 1e-4, "cuda": 5e-3}  # to which the sides' first losses must agree, relatively
+CLOSE = {"cpu": 1e-4, "cuda": 5e-3}  # relative tolerance between the sides' first losses
 
 
 class Side:
-    """A process that times what it is asked to: see side_by_side/worker.py."""
+    """A process that times functions on request: see side_by_side/worker.py."""
 
     def __init__(self, name, module, shared, threads, device="cpu", *sizes):
         self.name, self.process = name, subprocess.Popen(
@@ -78,9 +78,9 @@ def main(argv=None):
                         help="one part of the table")
     parser.add_argument("--device", choices=GROUPS, default="cpu", help="where to compute")
     parser.add_argument("--threads", type=at_least(1), default=os.cpu_count(), metavar="N",
-                        help="of each side (default: all cores)")
+                        help="threads of each side (default: all cores)")
     parser.add_argument("--rounds", type=at_least(1), metavar="N",
-                        help="turns of each side (default: 7, on a device 5)")
+                        help="turns of each side (default: 7, or 5 on a device)")
     parser.add_argument("--json", metavar="FILE", help="also write the numbers to FILE")
     parser.add_argument("--quick", action="store_true", help="one short round")
     args = parser.parse_args(argv)
@@ -108,14 +108,15 @@ def subjects(only, groups):
     if only in MODELS:
         return [only]
     if only not in (None, *groups):
-        raise UserError(f"--only {only} is not measured there: one of {', '.join(groups)}")
+        raise UserError(f"--only {only} is not measured on this device: give one of "
+                        f"{', '.join(groups)}")
     return [s for group in groups if only in (None, group)
             for s in (MODELS if group == "models" else [group])]
 
 
 def measure(subject, args):
-    """The rows of a subject: dicts of `what` was timed, the milliseconds of each side, and `ratio`,
-    PyTorch's over minigen's."""
+    """The rows of a subject: dicts with `what` was timed, the milliseconds of each side, and the
+    `ratio`, PyTorch's over minigen's."""
     if subject == "imports":
         return [imports(args.rounds)]
     seconds = 0.01 if args.quick else 0.5 if subject in MODELS else 0.1
@@ -127,7 +128,7 @@ def measure(subject, args):
             with side("minigen") as ours, side("pytorch") as theirs:
                 return rates(ours, theirs, seconds, args.rounds)
         print(f"{subject}: compiling", flush=True)
-        with side("minigen"):  # fills the compile cache, which would count as memory
+        with side("minigen"):  # fills the compile cache: compiling would count as memory
             pass
         with side("minigen") as ours, side("pytorch") as theirs:
             rows = [timed(subject, name, [ours, theirs], seconds, args.rounds)
@@ -147,7 +148,7 @@ def measure(subject, args):
 
 
 def timed(subject, name, sides, seconds, rounds):
-    """A row: the sides take turns, and the median of each is what counts."""
+    """A row: the sides take turns, and the median of each is reported."""
     times = [[side.time(name, seconds) for side in sides] for _ in range(rounds)]
     ours, theirs = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
     what = f"{MODELS[subject]}: {name}" if subject in MODELS else name
@@ -170,7 +171,7 @@ def recorded(subject, rows, side, seconds, rounds):
 
 
 def rates(ours, theirs, seconds, rounds):
-    """The rows of the kernels, with what they reach in a second and that by the ceiling."""
+    """The rows of the kernels, with their rates, and these as shares of the ceiling."""
     def best(unit):
         return ceilings()[unit][1] / min(theirs.time(unit, seconds) for _ in range(rounds))
 
@@ -185,7 +186,7 @@ def rates(ours, theirs, seconds, rounds):
 
 
 def alone(subject, ours, theirs, seconds, rounds):
-    """PixelCNN's sampler against the naive loop, PyTorch's and minigen's own."""
+    """Rows that compare PixelCNN's sampler with the naive loop, PyTorch's and minigen's own."""
     if subject != "pixelcnn":
         return []
     naive = next(name for name in ours.about["names"] if "naively" in name)
@@ -200,7 +201,8 @@ def alone(subject, ours, theirs, seconds, rounds):
 
 
 def imports(rounds):
-    """Seconds until the library is there, in a new process each time."""
+    """The row of the imports: milliseconds until a library is imported, in a new process each time.
+    """
     def once(library):
         began = time.perf_counter()
         subprocess.run([sys.executable, "-c", f"import {library}"], cwd=ROOT, env=environment(),
@@ -248,7 +250,7 @@ def markdown(rows):
 
 
 def machine(threads, *libraries):
-    """What the numbers depend on."""
+    """The hardware and the versions on which the numbers depend."""
     cpu = platform.processor()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,30 +1,32 @@
-"""Captioning: five ways from an image to words, and examples that tell what is wanted.
+"""Captioning: five ways to turn an image into words, and in-context learning from an example.
 
     python demos/captioning.py                      Flamingo, offline, on drawn scenes
     python demos/captioning.py --model blip2        or git, simvlm, visual_gpt
 
-First a CLIP learns which images and captions belong together, then a language model learns texts
-without images, in English or Esperanto: two captions in a row, of one scene or of two, and every
-other time a caption after another of its scene, whose vectors stand where those of an image may.
-Both stay as they are for BLIP-2 and Flamingo, and what connects them learns; VisualGPT trains the
-language model as well. GIT has a new one and trains all of it, and CLIP's encoder of images;
-SimVLM's encoder is new too, and its texts are captions of which some first words are read with the
-image.
+First a CLIP learns which images and captions belong together. Then a language model learns texts
+without images, in English or Esperanto: in every other step two captions in a row, of one scene or
+of two; in the others a caption given another caption of its scene, whose vectors stand in for those
+of an image. BLIP-2 and Flamingo freeze both and train what connects them; VisualGPT trains the
+language model as well. GIT trains a new language model from scratch, and CLIP's image encoder too;
+SimVLM's image encoder is also new, and a random number of a caption's first words is read together
+with the image, as a prefix.
 
-No image tells the language. Flamingo learns texts of one or two images, and it is asked about the
-second after an example, another image with its caption.
+The image does not determine the language. Flamingo is trained on texts with one or two images, and
+then captions the second image after an example, another image with its caption.
 
-samples.png: test images and what is said of them, green if it is true. Of Flamingo: after an
+samples.png: test images with generated captions, green if they are true. For Flamingo: after an
 example in English, then after one in Esperanto, orange if only one is true. captions.txt has more.
-Numbers are over the first 500 test images. A model is @alone with an image, or was given an
-@example in the language of the caption that it is asked for. Flamingo's example was also taken
-@other_image, with its caption and another image, and in the @other_language.
+Numbers are over the first 500 test images. A model is given the image @alone, or after an @example
+in the language of the caption that it is asked for. As a control, Flamingo's example is also given
+with the wrong image (@other_image), or in the @other_language. Generated captions are @alone, or
+after an example in @english or @esperanto.
 
-perplexity: of the words of a caption, e to the mean of −log p; @unseen by the language model that
-is shown nothing; without an example nothing is below @best_possible, as objects can be said in
-another order and language. colours_right, objects_right: the share of images of which those colours
-are named that there are, or those sizes with colours and shapes; relations_right: of these the
-share with a true caption; true: of all. same_language: the share said in the example's language.
+perplexity: e to the mean of −log p over the words of a caption; @unseen is the language model
+without an image; without an example no model can be below @best_possible, because objects can be
+named in another order and language. colours_right, objects_right: the share of images for which
+exactly the right colours are named, or the right sizes with colours and shapes; relations_right:
+among the latter, the share with a true caption; true: the share among all. same_language: the share
+of captions in the example's language.
 """
 
 from textwrap import fill
@@ -44,10 +46,10 @@ from minigen.models.multimodal.llava import Encoder
 from minigen.models.multimodal.simvlm import SimVLM
 from minigen.models.multimodal.visual_gpt import VisualGPT
 
-SIGN = "<image>"  # stands before each caption
+SIGN = "<image>"  # the image token, before each caption
 VOCABULARY = ("", SIGN, *sorted({*scenes.VOCABULARY[1:], *" ".join(ESPERANTO.values()).split()}))
 LENGTH = 2 * (1 + scenes.LONGEST)
-STAGES = {  # of the steps, when each begins
+STAGES = {  # the share of the steps after which each begins
     "git": {"clip": 0, "git": 0.25},
     "simvlm": {"simvlm": 0},
     "visual_gpt": {"clip": 0, "text": 0.25, "visual_gpt": 0.55},
@@ -59,7 +61,7 @@ SHOWN = 12
 
 
 def encode(*captions):
-    """Texts of the captions in each list, those of one text after another: integers (N, T)."""
+    """Texts, each of one caption from every list, in a row: integers (N, T)."""
     texts = [" ".join(f"{SIGN} {text}" for text in row) for row in zip(*captions, strict=True)]
     return scenes.encode(texts, VOCABULARY, LENGTH)
 
@@ -92,7 +94,7 @@ def build(name, shape, quick):
 def main(argv=None):
     run = Demo("captioning", __doc__, argv, data=("scenes",), batch=64, steps=5000, least=2,
                flags=lambda p: p.add_argument("--model", choices=STAGES, default="flamingo",
-                                              help="which of the five"))
+                                              help="which of the five models"))
     name = run.args.model
     model, clip, learn = build(name, run.data.shape, run.quick)
     nn.init([clip, model], run.rng)
@@ -102,7 +104,8 @@ def main(argv=None):
     tokens = scenes.encode(run.data.train_captions)
 
     def said_of(rng, *indices):
-        """For each training image one of its captions, in a language that is a text's own."""
+        """A true caption of each training image, in a random language that is the same throughout
+        a text."""
         spoken = rng.choice(list(LANGUAGES.values()), len(indices[0]))
         drawn = [scenes.draw_captions(run.data.train_scenes[i], rng) for i in indices]
         return [[say(text) for say, text in zip(spoken, texts, strict=True)] for texts in drawn]
@@ -114,7 +117,7 @@ def main(argv=None):
         opt.lr = 3e-3 * optim.stage(t, *starts[at:at + 2], floor=0.02)
         parts, called = {}, stage
         if stage == "clip":
-            # a shape tells what belongs together only among many: with 64 CLIP hardly sees them
+            # shapes matter only when there are many pairs: with 64 CLIP hardly learns to see them
             i = rng.integers(0, len(tokens), 2 * run.args.batch)
             x = run.xp.asarray(signed(run.data.train_x[i]))
             loss, _ = clip.loss(tensor(x), run.xp.asarray(tokens[i]))
@@ -206,7 +209,7 @@ def main(argv=None):
 
 
 def spoken(captions, shift=0):
-    """Captions in the languages in turn."""
+    """The captions, in alternating languages."""
     says = list(LANGUAGES.values())
     return [says[(n + shift) % len(says)](text) for n, text in enumerate(captions)]
 
@@ -223,7 +226,7 @@ def named(sentences):
 
 
 def perplexity(p, w, k, *given):
-    """Of the words in the k-th captions of texts w (N, T), by what gives them a `surprise`."""
+    """The perplexity of the words in the k-th captions of texts w (N, T), by p's `surprise`."""
     surprise = []
     for rows in in_order(np.arange(len(w)), batch_size=100):
         with no_grad():

@@ -1,11 +1,12 @@
-"""A cascade: one diffusion model draws small digits of 7×7 pixels, a second one enlarges them.
+"""Cascaded diffusion: one model samples small digits of 7×7 pixels, a second one enlarges them.
 
     python demos/cascade.py                                   offline, on drawn digits
     python demos/cascade.py --data mnist --data-dir DIR       on MNIST (--download fetches it)
 
-samples.png, a column an image: as the first model drew it; enlarged by SR3, which has seen true
-small images only; enlarged by a model that knows them spoilt by noise, given it with ever more of
-it. spoilt.png: how far they are from true images, by that noise.
+samples.png, a column per image: the first model's sample; enlarged by SR3, which has been trained
+on true small images only; enlarged by a model trained with noise conditioning augmentation, after
+ever more noise has been added to the small image. spoilt.png: the Fréchet distance of the enlarged
+images from training images, as a function of that noise.
 """
 
 import numpy as np
@@ -42,7 +43,7 @@ def main(argv=None):
         x = data.signed(run.batch(t))
         y = avg_pool2d(x, FACTOR)
         noised = spoilt(y, rng.integers(1, SPOILT[-1] + 1, len(y)), s, rng)
-        # small images cost little, and the base is given four times as many
+        # small images are cheap, so the base model's batches are four times as large
         i = rng.integers(0, len(run.data.train_x), 4 * len(x))
         many = avg_pool2d(data.signed(run.xp.asarray(run.data.train_x[i])), FACTOR)
         seen = {"base": (many,), "sr3": (x, y), "augmented": (x, *noised)}
@@ -71,7 +72,7 @@ def main(argv=None):
         pictures.lines(run.out / "spoilt.png", {
             "xlabel": "s, steps of noise in the small image", "ylabel": "Fréchet distance",
             "ylim": (0, None), "curves": {
-                "told how much noise": (SPOILT, [fid[f"s={level}"] for level in SPOILT]),
+                "with augmentation": (SPOILT, [fid[f"s={level}"] for level in SPOILT]),
                 "SR3, no noise": (SPOILT, [fid["sr3"]] * len(SPOILT), "--"),
                 "test images": (SPOILT, [fid["real"]] * len(SPOILT), "--")}})
     run.finish({f"fid_lenet@{n}_{name}": distance for name, distance in fid.items()})

@@ -3,7 +3,11 @@
     python demos/cgan.py                                       offline, on drawn digits
     python demos/cgan.py --data mnist --data-dir DIR           on MNIST (--download fetches it)
 
-Its networks are those of demos/dcgan.py, its learning rate is a third of theirs.
+The networks are those of demos/dcgan.py; the learning rate is a third of the one there.
+
+samples.png: a class per row, a code z per column. between.png: the images of one code on the way
+from one class to the next, a row per code. drawn_as_asked is the share of samples that the ruler
+classifies as the digit asked for.
 """
 
 import numpy as np
@@ -40,7 +44,7 @@ def main(argv=None):
 
     run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, film=film)
 
-    # a class for each row, a code for each column
+    # a class per row, a code per column
     z = model.prior(10, run.rng).numpy()
     run.picture("samples", show(model, np.tile(z, (classes, 1)), np.repeat(all_y, 10)))
     pairs = zip(z, all_y, np.roll(all_y, -1), strict=False)

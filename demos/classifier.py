@@ -1,10 +1,13 @@
-"""Classifier: teach a small LeNet to name digits; it is the ruler for generated ones.
+"""Classifier: train a small LeNet to recognise digits; it is the ruler for generated ones.
 
     python demos/classifier.py                                 offline, on drawn digits
     python demos/classifier.py --data mnist --data-dir DIR     on MNIST (--download fetches it)
 
-Leaves the network's weights alone in lenet-<data>.safetensors: copied to minigen/rulers/, they are
-what `minigen.ruler` measures with.
+Saves the network's weights by themselves in lenet-<data>.safetensors: copied to minigen/rulers/,
+they are what `minigen.ruler` measures with.
+
+samples.png: test images, sorted by the class that the network predicts. hardest.png: the test
+images whose labels it finds least probable.
 """
 
 import numpy as np
@@ -17,7 +20,8 @@ SHIFT = 2  # pixels
 
 
 def shifted(x, rng, by=SHIFT):
-    """Images x (N, C, H, W), each moved by up to `by` pixels down and across, zeros moving in."""
+    """Images x (N, C, H, W), each shifted by up to `by` pixels along both axes, with zeros at the
+    edges."""
     N, _, H, W = x.shape
     wide = np.pad(x, ((0, 0), (0, 0), (by, by), (by, by)))
     down, across = rng.integers(0, 2 * by + 1, (2, N, 1))
@@ -46,10 +50,10 @@ def main(argv=None):
         p = np.concatenate([model.probabilities(few / np.float32(255)).numpy()
                             for few in data.in_order(x, batch_size=500)])
     p_right = p[np.arange(len(y)), y]
-    hardest = np.argsort(p_right)[:50]  # those whose label was least expected
+    hardest = np.argsort(p_right)[:50]  # those whose labels are least probable
     run.picture("samples", x[np.argsort(p.argmax(1), kind="stable")][::max(1, len(x) // 100)][:100])
     run.picture("hardest", x[hardest])
-    print("labels of hardest.png:", *(f"{run.data.classes[y[i]]} (named "
+    print("labels of hardest.png:", *(f"{run.data.classes[y[i]]} (predicted "
                                       f"{run.data.classes[p[i].argmax()]})" for i in hardest[:10]))
     run.finish({"test_accuracy": (p.argmax(1) == y).mean(),
                 "test_nll_nats": -np.log(np.maximum(p_right, 1e-30)).mean(),

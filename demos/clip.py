@@ -1,20 +1,21 @@
-"""CLIP: images and sentences that belong together get like codes, so that one finds the other.
+"""CLIP: matching images and sentences get similar codes, so that each can be found by the other.
 
     python demos/clip.py                                   offline, on drawn scenes with captions
     python demos/clip.py --data cifar10 --data-dir DIR     on CIFAR-10 (--download fetches it)
 
-samples.png: for the first test captions, which are printed, the image that each was written for,
-then the four of all test images that CLIP finds nearest. labels.png, a row a label: the images of
-which CLIP is surest to name them so. r_precision@1 says how often an image leads to its own caption
+samples.png: for each of the first test captions, which are printed, the image that it describes,
+then the four test images that CLIP finds nearest. labels.png, a row per label: the images that CLIP
+most confidently classifies as it. r_precision@1 is how often an image retrieves its own caption
 among 100, text_to_image@1 the other way round; one in a hundred by chance.
 
-zero_shot: how often an image is named rightly, out of ten labels, by sentences that describe them;
-supervised: by a network of the same kind that learnt the labels. Only scenes of one object are
-asked about. Five pairs of a colour and a shape are in no training scene: pair_unseen says how often
-CLIP, which knows both words, names such a thing by them, out of 30 pairs, and pair_seen the others.
+zero_shot: the accuracy of classifying images into ten labels by sentences that describe the labels;
+supervised: that of a network of the same kind trained on the labels. Only scenes with one object
+are classified. Five pairs of a colour and a shape occur in no training scene: pair_unseen is the
+accuracy on objects of these pairs, named among all 30: CLIP knows both words, but has never met
+them together; pair_seen is the accuracy on the other objects.
 
-CIFAR-10's captions are made of its labels: new at the test are only the sentences around them. Ten
-of 99 other captions name the same thing, so that its r_precision@1 cannot be much above a tenth.
+CIFAR-10's captions are made from its labels: at test time only the sentences around them are new.
+Ten of 99 other captions name the same class, so r_precision@1 cannot be much above a tenth.
 """
 
 from dataclasses import dataclass
@@ -37,12 +38,12 @@ LR = 3e-3
 
 @dataclass
 class Sentences:
-    """What is said of a data set's images.
+    """The captions of a data set's images, and classification tasks.
 
-    train: captions (N, V), of which one is drawn at each use; test: captions (N,)
-    kept: which training images are learnt from
-    questions: by name the descriptions of each label (K, P), which test images they are put to, and
-        the right answers
+    train: captions (N, V), one of which is drawn at each use; test: captions (N,)
+    kept: the indices of the training images to learn from
+    questions: by name, the descriptions of each label (K, P), the indices of the test images to be
+        classified by them, and the right labels
     """
 
     train: np.ndarray
@@ -67,7 +68,7 @@ def of_scenes(scenes):
 
 
 def described(sizes, colours, shapes):
-    """The captions of scenes of one such object."""
+    """All captions of scenes with one object of these sizes, colours and shapes."""
     return [f"a {size} {colour} {shape} {place} on a {ground} background" for
             size, colour, shape, place, ground in product(sizes, colours, shapes, sum(PLACES, ()),
                                                           GROUNDS)]

@@ -1,9 +1,12 @@
-"""Conditional PixelCNN: draw the digit you ask for, pixel by pixel.
+"""Conditional PixelCNN: sample the digit you ask for, pixel by pixel.
 
     python demos/conditional_pixelcnn.py                       offline, on drawn digits
     python demos/conditional_pixelcnn.py --data mnist          on MNIST (--download fetches it)
 
 samples.png        a row for each class
+
+drawn_as_asked is the share of samples that the ruler classifies as the digit asked for,
+real_as_labelled the share of test images that it classifies as their label.
 """
 
 import numpy as np
@@ -28,7 +31,7 @@ def main(argv=None):
     x_test = pixel_demo.quantised(run.data.test_x, 2, np.random.default_rng(0))
     nats = metrics.nll(model, x_test, run.data.test_y)
     numbers = {"test_nll_nats": nats, "bits_per_dim": metrics.bits_per_dim(nats, x_test[0].size)}
-    if run.data.name in ruler.NAMES:  # which label the ruler gives what was drawn
+    if run.data.name in ruler.NAMES:  # which class the ruler sees in the samples
         drawn = ruler.classify(x.astype(np.float32), run.data.name).argmax(1)
         real = ruler.classify(x_test[:1000].astype(np.float32), run.data.name).argmax(1)
         numbers |= {"drawn_as_asked": (drawn == y).mean(),

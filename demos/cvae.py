@@ -2,6 +2,9 @@
 
     python demos/cvae.py                                       offline, on drawn digits
     python demos/cvae.py --data mnist --data-dir DIR           on MNIST (--download fetches it)
+
+samples.png: a class per row, a code z per column. analogies.png: test images, and each of them
+redrawn as every class in the same handwriting.
 """
 
 import numpy as np
@@ -34,9 +37,9 @@ def main(argv=None):
     y_test, all_y = run.data.test_y, np.arange(classes)
     z = model.prior(10).sample(run.rng).numpy()
     with no_grad():
-        # a class for each row, a code for each column
+        # a class per row, a code per column
         run.picture("samples", model.decode(np.tile(z, (classes, 1)), np.repeat(all_y, 10)).mean)
-        # test images, each drawn again as every class in its own handwriting
+        # test images, each redrawn as every class in its own handwriting
         n = min(10, len(x_test))
         q = model.encode(x_test[:n], y_test[:n])
         again = model.decode(np.repeat(q.mu.numpy(), classes, 0), np.tile(all_y, n)).mean.numpy()

@@ -1,13 +1,17 @@
-"""CycleGAN: digits become outlines on paper, and outlines digits. None was ever shown both ways.
+"""CycleGAN: digits become outlines on paper, and outlines digits, learnt from unpaired examples.
 
     python demos/cyclegan.py                                   offline, on drawn digits
     python demos/cyclegan.py --data mnist --data-dir DIR       on MNIST (--download fetches it)
-    python demos/cyclegan.py --lam 0                           without the way back
+    python demos/cyclegan.py --lam 0                           without cycle consistency
 
-X are the digits of the data set, Y the outlines of other digits, drawn for this. samples.png, row
-by row: test images x, G(x), F(G(x)); y, F(y), G(F(y)). An outline can be computed, so translations
-can be measured, by what training never saw: the outline of x, and the digit that y is made of. For
-comparison inverted_x and inverted_y have black and white exchanged, and nothing else.
+X are the digits of the data set; Y are outlines of other digits, drawn for this demo. samples.png,
+row by row: test images x, G(x), F(G(x)); y, F(y), G(F(y)). Because outlines can be computed,
+translations can be compared with the right answers, which training never saw: the outline of x, and
+the digit that y is the outline of. As a baseline, inverted_x and inverted_y merely have black and
+white exchanged.
+
+error is the mean difference of a pixel from the right answer, named_rightly the share of digits
+that the ruler classifies correctly, frechet the distance to training images of the same domain.
 
 Differs from the paper: small batches in place of single images, and a learning rate of G and F that
 falls from 10⁻³ in place of 2·10⁻⁴, because a few minutes allow only a few thousand steps.
@@ -26,7 +30,7 @@ def main(argv=None):
     run = Demo("cyclegan", __doc__, argv, data=("glyphs", "mnist"), batch=8,
                steps={"glyphs": 2500, "mnist": 4500},
                flags=lambda p: p.add_argument("--lam", type=at_least(0), default=10, metavar="N",
-                                              help="weight λ of the way there and back"))
+                                              help="weight λ of the cycle consistency"))
     sizes = {key: QUICK[key] for key in ("n_train", "n_test") if run.quick}
     drawn = data.load("glyphs", seed=1, **sizes)
     model = cyclegan(1, 1, 4 if run.quick else 16, run.args.lam)
@@ -72,8 +76,8 @@ def main(argv=None):
 
 
 def outlined(x):
-    """Digits, uint8 (N, 1, H, W), as dark outlines on white paper: what a pen that is a pixel wider
-    would add."""
+    """Digits, uint8 (N, 1, H, W), as dark outlines on white paper: the pixels that a pen would add
+    if it were a pixel wider."""
     wide = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     H, W = x.shape[2:]
     grown = np.max([wide[..., i:i + H, j:j + W] for i in range(3) for j in range(3)], axis=0)
@@ -81,12 +85,12 @@ def outlined(x):
 
 
 def named(images, y, name):
-    """The share of images that the ruler of data set `name` takes for the digits y."""
+    """The share of images that the ruler of data set `name` classifies as the digits y."""
     return (ruler.classify(images, name).argmax(1) == y[:len(images)]).mean()
 
 
 def distance(a, b, name):
-    """The Fréchet distance of two sets of images, by what the ruler sees of them."""
+    """The Fréchet distance between two sets of images, in the ruler's features."""
     return metrics.frechet_distance(ruler.features(a, name), ruler.features(b, name))
 
 

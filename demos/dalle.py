@@ -1,20 +1,20 @@
-"""DALL-E: images of a caption, word by word in a language of images, the best first.
+"""DALL-E: images for a caption, generated code word by code word, and ranked by CLIP.
 
     python demos/dalle.py                                  offline, on drawn scenes with captions
 
-First a VQ-VAE learns the language, in which an image is 8×8 words, then a transformer which of them
-follow a caption, then CLIP which images and captions belong together. For each test caption some
-images are drawn, and CLIP puts those first that fit best.
+First a VQ-VAE learns to represent an image by 8×8 code words, then a transformer learns which code
+words follow a caption, then CLIP learns which images and captions belong together. For each test
+caption several images are sampled, and CLIP ranks them by how well they fit.
 
-samples.png, a column a caption (printed): the test image it was written for, then what was drawn
-for it, in CLIP's order. reconstructions.png: test images, and what the VQ-VAE makes of their words;
-it draws no better.
+samples.png, a column per caption (printed): the test image that it describes, then the images
+sampled for it, in CLIP's order. reconstructions.png: test images and their reconstructions by the
+VQ-VAE, which samples cannot surpass.
 
-colour_named is the share of the colours that a caption names which its image shows,
-colour_not_named that of the others: of the test images themselves, of their reconstructions, of the
-first image drawn for each caption, and of the one that CLIP puts first. r_precision says how often
-an image leads to its caption among 100, by CLIP: of the best by the view of who chose it. Nats are
-for each word.
+colour_named is the share of the colours named in a caption that its image shows, colour_not_named
+the share of the other colours that it shows: for the test images (truth), for their reconstructions
+(reconstructed), for the first image sampled for each caption (first), and for the one that CLIP
+ranks first (best). r_precision@1 is how often CLIP finds an image's own caption among 100; for
+`best` it is biased, because CLIP itself has chosen the images. Nats are per word.
 """
 
 import numpy as np
@@ -27,15 +27,15 @@ from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
 from minigen.models.clip.retrieval import embed, rerank
 from minigen.models.text_to_image.dalle import DALLE, language
 
-SHARES = (0, 0.34, 0.73, 1)  # of the steps, when each of the three begins, and the end
-FEW = 16  # images: the first two learn more from many small steps than from few large ones
+SHARES = (0, 0.34, 0.73, 1)  # of the steps, at which each of the three stages begins, and the end
+FEW = 16  # batch size of the first two stages: they learn more from many small steps
 SHOWN = 10
 
 
 def main(argv=None):
     run = Demo("dalle", __doc__, argv, data=("scenes",), batch=64, steps=2200, least=2,
                flags=lambda p: p.add_argument("--drawn", type=at_least(1), default=8, metavar="N",
-                                              help="images drawn for each caption"))
+                                              help="images sampled for each caption"))
     vae = language(run.data.shape)
     model = DALLE(vae, len(VOCABULARY), LONGEST, D=96, depth=3)
     clip = CLIP(ImageEncoder(run.data.shape, 64), TextEncoder(len(VOCABULARY), LONGEST, 64))

@@ -1,7 +1,11 @@
-"""DCGAN: two convolutional networks, one that draws digits and one that tells them from real ones.
+"""DCGAN: a convolutional network that draws digits, and one that tells them from real ones.
 
     python demos/dcgan.py                                      offline, on drawn digits
     python demos/dcgan.py --data mnist --data-dir DIR          on MNIST (--download fetches it)
+
+samples.png: samples. nearest.png: samples, and below each the nearest training image. training.png:
+images of the same codes z as training proceeds. interpolation.png: images along lines between
+codes. arithmetic.png: vector arithmetic with codes (minigen/models/gan/analogy.py).
 
 Differs from the paper: small batches, and a learning rate that falls from 3·10⁻³ in place of 2·10⁻⁴
 throughout, because a few minutes allow only a few thousand steps.
@@ -20,7 +24,7 @@ def flags(parser):
     parser.add_argument("--latent", type=at_least(1), default=16, metavar="N",
                         help="dimensions of z")
     parser.add_argument("--k", type=at_least(1), default=1, metavar="N",
-                        help="steps of the discriminator for one of the generator")
+                        help="discriminator steps per generator step")
     recordable(parser)
 
 

@@ -1,12 +1,13 @@
-"""Denoising diffusion: learn to see the noise in an image, and draw by taking it away.
+"""Denoising diffusion: learn to predict the noise in an image, and sample by removing noise.
 
     python demos/ddpm.py                                       offline, on drawn digits
     python demos/ddpm.py --data mnist --data-dir DIR           on MNIST (--download fetches it)
-    python demos/ddpm.py --sampling-steps 1000                 in 852 steps, nearly all there are
+    python demos/ddpm.py --sampling-steps 1000                 samples in nearly all steps (852)
 
-forward.png and forward.gif show images drown in noise, reverse.png and reverse.gif how samples
-come out of it. bits_per_dim: of the bound, by all steps; bits_per_dim@few: by those that samples
-take, with the variances β, β̃ (of the last step β̃_2), or those of analytic_dpm.py.
+forward.png and forward.gif show images drowning in noise, reverse.png and reverse.gif samples
+emerging from it. bits_per_dim is the bound over all T steps; bits_per_dim@few_… is the bound over
+the sampling steps only, with the variances β, β̃ (β̃_2 for the last step), or those of
+analytic_dpm.py (analytic, fitted).
 """
 
 import math
@@ -25,9 +26,9 @@ SCHEDULES = {"linear": schedule.linear, "cosine": schedule.cosine}
 
 
 def flags(parser):
-    parser.add_argument("--schedule", choices=SCHEDULES, default="linear", help="of the noise")
+    parser.add_argument("--schedule", choices=SCHEDULES, default="linear", help="noise schedule")
     parser.add_argument("--predict", choices=("noise", "velocity"), default="noise",
-                        help="what the network tells: ε, or v (velocity.py), which gives ε")
+                        help="what the network predicts: ε, or v (velocity.py), which gives ε")
     sampling_steps(parser, 50)
     recordable(parser)
 
@@ -64,9 +65,10 @@ def main(argv=None):
     filmed(run, "forward", forward)
 
     few = schedule.respaced(model.schedule, 3 if run.quick else run.args.sampling_steps, power=1.5)
-    # β̃, because β is too wide for long steps. Less if the network has learnt for long, as its
-    # errors are noise as well (exposure bias, Ning et al. 2023): with 0.8 and 1 Fréchet's distance
-    # is 8.6 and 11 for MNIST, but 170 and 41 for glyphs, whose strokes then are too wide.
+    # β̃, because β is too large for long steps. Less if the network was trained for long, because
+    # its errors act as noise too (exposure bias, Ning et al. 2023): with factors 0.8 and 1 the
+    # Fréchet distance is 8.6 and 11 for MNIST, but 170 and 41 for glyphs, whose strokes the smaller
+    # factor makes too thick.
     sampler = DDPM(net, few, sigma2=few.beta_tilde * (1 if run.data.name == "glyphs" else 0.8))
     with ema.applied():
         reverse = []
@@ -93,15 +95,15 @@ def main(argv=None):
 
 
 def bits_per_dim(model, x):
-    """The bound for each of the images x (N, C, H, W) in [−1, 1]: bits (N,)."""
+    """The bound for each of the images x (N, C, H, W) in [−1, 1], in bits per dimension: (N,)."""
     nats = [model.bound(some, np.random.default_rng((0, i)), draws=16)[0].numpy()
             for i, some in enumerate(data.in_order(x, batch_size=64))]
     return metrics.bits_per_dim(np.concatenate(nats).astype(np.float64), x[0].size)
 
 
 def filmed(run, name, frames):
-    """A GIF of the images (N, C, H, W) of all frames, and a picture of ten frames: an image's way
-    is a row."""
+    """A GIF of all frames, images (N, C, H, W) each, and a picture of ten of the frames, with a row
+    per image."""
     frames = [data.unsigned(x) for x in frames]
     run.animation(name, frames, columns=5)
     some = [frames[i] for i in np.linspace(0, len(frames) - 1, 10).round().astype(int)]

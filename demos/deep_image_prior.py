@@ -1,13 +1,13 @@
-"""Deep image prior: networks that have seen nothing but one damaged image restore it.
+"""Deep image prior: a network that has seen nothing but one damaged image restores it.
 
     python demos/deep_image_prior.py                                on drawn scenes, offline
     python demos/deep_image_prior.py --data cifar10 --data-dir DIR  on CIFAR-10 (--download fetches)
 
-samples.png, a row an image: as it was; with noise, without again as step --stop finds it, and what
-the descent makes of it in the end; with half of its pixels, and with all; of half the size, and
-enlarged. psnr.png: how near they come over time. impedance.png: how soon a network learns an image,
-the same with noise, the same with its pixels in another order, and noise. --batch is the number of
-images: each of them has a network for each of these.
+samples.png, a row per image: the original; with noise, denoised (the network's output at step
+--stop), and the network's output at the end; with half of its pixels missing, and filled in; at
+half the size, and enlarged. psnr.png: the PSNR of these outputs during training. impedance.png: how
+fast a network fits an image, the same image with noise, with its pixels shuffled, and pure noise.
+--batch is the number of images; each of them has a separate network for each of these tasks.
 """
 
 import json
@@ -19,14 +19,14 @@ from minigen.demo import Demo, at_least, cli
 from minigen.models.prior import deep_image_prior as dip
 from minigen.tensor import write
 
-SIGMA, FACTOR = 0.1, 2  # of the noise; by which images are too small
+SIGMA, FACTOR = 0.1, 2  # of the noise; between the sizes of an image and a small one
 RESTORED = ("noisy", "dropped", "small")
 
 
 def main(argv=None):
     run = Demo("deep_image_prior", __doc__, argv, data=("scenes", "cifar10"), batch=2, steps=1000,
                flags=lambda p: p.add_argument("--stop", type=at_least(1), default=200, metavar="N",
-                                              help="the step whose image is the denoised one"))
+                                              help="the step at which the denoised image is taken"))
     images, rng = run.batch(0) / np.float32(255), np.random.default_rng((run.args.seed, 1))
     given = [damaged(x, rng) for x in images]
     priors = {name: [dip.DeepImagePrior(images.shape[1:], rng=run.rng) for _ in images]
@@ -66,7 +66,7 @@ def main(argv=None):
             "xlabel": "step", "ylabel": "PSNR, dB", "curves": {
                 name: (steps, [line[f"psnr_{name}"] for line in log], "-") for name in RESTORED}})
         pictures.lines(run.out / "impedance.png", {
-            "xlabel": "step", "ylabel": "‖x − x̂‖² for each number", "yscale": "log", "curves": {
+            "xlabel": "step", "ylabel": "‖x − x̂‖² per value", "yscale": "log", "curves": {
                 name: (steps, [line[name] / images.size for line in log], "-")
                 for name in ("image", "noisy", "shuffled", "noise")}})
     near = lambda x: metrics.psnr(x, images, 1)
@@ -77,14 +77,14 @@ def main(argv=None):
 
 
 def damaged(x, rng):
-    """What becomes of an image (C, H, W), by name, and the mask of the pixels that are known."""
+    """The damaged versions of an image (C, H, W), by name, and the mask of the known pixels."""
     mask = dip.pixel_drop(x.shape, rng)
     return {**dip.impedance(x, SIGMA, rng), "mask": mask, "dropped": mask * x,
             "small": avg_pool2d(tensor(x[None]), FACTOR).numpy()[0]}
 
 
 def energy(name, x, x_hat, mask):
-    """E(x, x̂) for what was done to an image."""
+    """The energy E(x, x̂) for the kind of damage `name`."""
     if name == "dropped":
         return dip.inpainting(x, x_hat, mask)
     return (dip.super_resolution if name == "small" else dip.denoising)(x, x_hat)

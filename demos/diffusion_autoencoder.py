@@ -1,25 +1,28 @@
-"""Diffusion autoencoder: an image as two codes, what it is and the rest, and what that is good for.
+"""Diffusion autoencoder: an image as a semantic code and a stochastic code, and edits of both.
 
     python demos/diffusion_autoencoder.py                                 offline, on drawn digits
     python demos/diffusion_autoencoder.py --data mnist --data-dir DIR     on MNIST
 
-First the encoder and the decoder learn, then the diffusion of codes z, of which samples.png shows
-what it draws. codes.png, from above:
+First the encoder and the decoder are trained, then the diffusion of codes z; samples.png shows
+images of codes that it samples. codes.png, from above:
 
-    a column a test image: itself; of both of its codes z and x_T; the mean of the images of its z;
-        three times of its z and another x_T, the last that of the image to its left
-    a row a pair of images: one, eight on the way from its codes to the other's, the other
-    a row an image: itself, and nine whose z is moved along the normal of a linear classifier, x_T
-        kept: from fine to bold; from slanted left to right; two to the class of the digit + 2
+    a column per test image: the image; decoded from both of its codes, z and x_T; the mean of the
+        images of its z; three times decoded from its z and another x_T, the last time that of the
+        image to its left
+    a row per pair of images: one, eight interpolations between its codes and the other's, the other
+    a row per image: the image, and nine with z moved along the normal of a linear classifier and
+        x_T kept: from fine to bold; from slanting left to slanting right; and, in two rows, towards
+        the class of the digit + 2
 
-squared_error is that of test images (500) from what is made of both of their codes, `decoded`, of z
-and another x_T, `other`, and from the `mean`. distance is that between two images of one z and that
-between two test images (root mean square over pixels). recognised is the share that the ruler takes
-for the digit which z comes from; of `swapped` ones, which have the x_T of another image, also that
-digit's, `swapped_x_T`. linear is the accuracy of the linear classifiers. moved@s is the share of
-images, moved by s, that are recognised as digit + 2; ink and slant are those of test images and of
-images moved by ½ to `less` and to `more`. fid is that of images of z drawn by the diffusion of
-codes, of `z_test`, that of test images, and of `z_normal`, drawn from N(0, I), each with a new x_T.
+squared_error compares test images (500) with those decoded from both codes, `decoded`, from z and
+another x_T, `other`, and with the `mean`. distance is that between two images of one z and that
+between two test images (root mean square over pixels). recognised is the share that the ruler
+classifies as the digit which z comes from; for `swapped` images, whose x_T is that of another
+image, `swapped_x_T` is the share classified as that image's digit. linear is the accuracy of the
+linear classifiers. moved@s is the share of images recognised as digit + 2 after z has been moved by
+s. ink and slant are measured on test images and on images whose z was moved by ½ to `less` and to
+`more`. fid is for images of codes z sampled by the diffusion of codes, of z of test images
+(`z_test`), and of z drawn from N(0, I) (`z_normal`), each with a new x_T.
 """
 
 from functools import cache
@@ -87,7 +90,7 @@ def main(argv=None):
             loss, _ = model.loss(data.signed(run.batch(t)), rng)
             return train.descend(opt, loss, max_norm=1.0)
         opt_z.lr = 4e-3 * optim.stage(t, first, run.args.steps, floor=0.02)
-        # a code costs little: sixteen times as many
+        # codes are cheap: a batch sixteen times as large
         z = codes()[rng.integers(0, len(run.data.train_x), 16 * run.args.batch)]
         loss, _ = model.loss_z(tensor(run.xp.asarray(z)), rng)
         return train.descend(opt_z, loss, name="loss_z", max_norm=1.0)
@@ -128,7 +131,7 @@ def main(argv=None):
                 for k, name in enumerate(looks, 10)}
 
     def edited(w, s, some):
-        """Images of the test images `some` when z is moved and x_T kept."""
+        """The test images `some`, decoded after z has been moved and x_T kept."""
         return data.unsigned(model.decode(moved(z[some], w, s), x_T[some]))
 
     first, asked = slice(few), (y[:few] + 2) % 10

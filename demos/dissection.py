@@ -1,12 +1,14 @@
-"""GAN dissection: the units of a DCGAN that draw a colour, and what becomes of an image when they
-are switched off and on.
+"""GAN dissection: find the units of a DCGAN that draw a colour, and switch them off and on.
 
     python demos/dissection.py                                offline, on drawn scenes
     python demos/dissection.py --data cifar10 --data-dir DIR  on CIFAR-10 (--download fetches it)
 
-samples.png: in three rows for each colour, generated images that have most of it, the same with the
-colour's units off, and with them on. units.png: in two rows for each colour, the images in which
-the unit that agrees with it best is highest, and the unit's maps.
+samples.png, three rows per colour: the generated images with most of it, the same images with the
+colour's units off, and with them on. units.png, two rows per colour: the images in which the unit
+that agrees best with the colour is most active, and the unit's activation maps.
+
+For each colour: its share of all pixels, the iou of its best unit, its share with its units off,
+their causal effect on it, and effect_of_others, that of equally many random other units.
 """
 
 import numpy as np
@@ -27,14 +29,14 @@ from minigen.models.gan.dissection import (
 )
 from minigen.models.gan.gan import algorithm_1
 
-LAYER, SHOWN = 6, 10  # after the ReLU at 8×8 pixels; images in a row
+LAYER, SHOWN = 6, 10  # after the ReLU at 8×8 pixels; images per row
 
 
 def main(argv=None):
     run = Demo("dissection", __doc__, argv, data=("scenes", "cifar10"), batch=16,
                steps={"scenes": 2000, "cifar10": 4000},
                flags=lambda p: p.add_argument("--units", type=at_least(1), default=8, metavar="N",
-                                              help="how many are switched at a time"))
+                                              help="units that are switched at a time"))
     model = dcgan(run.data.shape, 64)
     nn.init(model, run.rng)
     opt_d, opt_g = adam(nn.parameters(model.D)), adam(nn.parameters(model.G))

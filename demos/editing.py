@@ -1,16 +1,17 @@
-"""Editing: a diffusion that was taught nothing but images makes them of crude drawings.
+"""Editing: an unconditional diffusion model turns crude drawings into images, in two ways.
 
     python demos/editing.py                                offline, on drawn digits
     python demos/editing.py --data mnist --data-dir DIR    on MNIST (--download fetches it)
 
-The drawings are test images of 7×7 pixels, enlarged. SDEdit adds noise to them, as much as a part
-of the steps does, and takes it away again; ILVR begins with noise alone, and gives the images the
-7×7 pixels of the drawing at every step.
+The drawings are test images reduced to 7×7 pixels and enlarged again. SDEdit adds the noise of some
+of the steps to them and removes it again; ILVR starts from pure noise, and at every step replaces
+the image's 7×7 pixels by the drawing's.
 
-samples.png, a column an image: the drawing; by SDEdit from 20%, 40%, 60% and 80% of the steps; by
-ILVR; what was drawn. Numbers are over the first 500 test images: fid_lenet, the Fréchet distance to
-training images; recognised, how many are seen as the digit that was drawn; away, how far their 7×7
-pixels are from the drawing's, the root of the mean square in [0, 1]. samples are the model's own.
+samples.png, a column per image: the drawing; SDEdit from 20%, 40%, 60% and 80% of the steps; ILVR;
+the original. Numbers are over the first 500 test images: fid_lenet, the Fréchet distance to
+training images; recognised, the share that the ruler classifies as the original digit; away, the
+root-mean-square distance of their 7×7 pixels from the drawing's, in [0, 1]. `samples` are
+unconditional samples of the model.
 """
 
 import numpy as np
@@ -24,8 +25,8 @@ from minigen.models.diffusion.denoiser import denoiser
 from minigen.models.diffusion.editing import ILVR, low, sdedit
 from minigen.models.diffusion.threshold import static
 
-SQUARE = 4  # pixels of an image to a pixel of a drawing, each way
-SHARES = (0.2, 0.4, 0.6, 0.8)  # of the steps, from where SDEdit goes back
+SQUARE = 4  # pixels of an image per pixel of a drawing, along each axis
+SHARES = (0.2, 0.4, 0.6, 0.8)  # of the steps, from which SDEdit denoises
 
 
 def main(argv=None):

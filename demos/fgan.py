@@ -1,8 +1,11 @@
-"""f-GAN: the same game for any of ten divergences, and what each of them prefers.
+"""f-GAN: one game for any of ten divergences, and what each of them prefers.
 
     python demos/fgan.py                                       a normal fitted to a mixture
     python demos/fgan.py --data glyphs --divergence jeffrey    offline, on drawn digits
     python demos/fgan.py --data mnist --data-dir DIR           on MNIST (--download fetches it)
+
+samples.png, for the mixture, a panel per divergence: the data, the normal of least divergence found
+directly, and the one found by f-GAN; the numbers are μ, σ and the divergence of both.
 """
 
 import numpy as np
@@ -71,9 +74,9 @@ def fit_normals(run):
 
 
 def draw(fits, path):
-    """A PNG with the mixture and both normals, those of the least D_f and of f-GAN, in a panel for
-    each divergence. `fits`: by name, two pairs (μ, σ)."""
-    from matplotlib.figure import Figure  # without pyplot: the caller's back end stays as it is
+    """A PNG with a panel for each divergence: the mixture, the normal of least D_f and that of
+    f-GAN. `fits`: by name, two pairs (μ, σ)."""
+    from matplotlib.figure import Figure  # not pyplot, which could change the caller's backend
     figure, x = Figure(figsize=(13, 5), dpi=100, layout="constrained"), np.linspace(-4.5, 4.5, 400)
     for k, (name, (best, learned)) in enumerate(fits.items()):
         axes = figure.add_subplot(2, 5, k + 1, title=name, yticks=[])
@@ -85,8 +88,8 @@ def draw(fits, path):
 
 
 def draw_digits(run):
-    """DCGAN's networks, but G no wider than D, and its Adam, at a rate that falls from LR_DIGITS,
-    with the divergence for its game. `js` gives DCGAN's own losses up to constants."""
+    """DCGAN's networks, but with G no wider than D, trained by its Adam at a rate that falls from
+    LR_DIGITS, with the losses of the divergence. `js` gives DCGAN's own up to constants."""
     shape, d_z = run.data.shape, run.args.latent
     model = NonSaturatingFGAN(dcgan.generator(d_z, shape), dcgan.discriminator(shape), d_z,
                               run.args.divergence)

@@ -1,10 +1,14 @@
-"""Diffusion by frequency: noise drowns fine detail first, and a denoiser works on what is left.
+"""Diffusion by frequency: noise drowns fine detail first, and a denoiser keeps what is left.
 
     python demos/frequency.py                                  offline, on drawn digits
     python demos/frequency.py --data cifar10 --data-dir DIR    on photographs
 
-What is learnt is the smallest denoiser there is, √ᾱ_t F(x̂_0) = g F(x_t), with one number g for
-each t and each |f|. The best is known, Wiener's gain, so spectra.png can show both.
+The denoiser is the smallest possible one, √ᾱ_t F(x̂_0) = g F(x_t), with one learnt gain g for each
+t and each |f|. The best gain is known, Wiener's, so spectra.png can show both.
+
+samples.png, a column per time t, for two test images: x_t, its coarse part, its fine part, and the
+denoised image. gain_error is the mean difference of g from Wiener's gain, drowns_at_t@f the time at
+which noise becomes stronger than the signal at |f|.
 """
 
 import numpy as np
@@ -14,26 +18,26 @@ from minigen.demo import Demo, cli
 from minigen.models.diffusion import frequency, schedule
 
 TIMES = np.array([1, 10, 20, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 1000])
-SHOWN = [1, 50, 150, 300, 500, 800]  # of these
+SHOWN = [1, 50, 150, 300, 500, 800]  # of these, in spectra.png
 
 
 class Gains:
-    """g for every one of TIMES and every |f| = 0 … R − 1."""
+    """The gains g, one for each of TIMES and each |f| = 0 … R − 1."""
 
     def __init__(self, R):
         self.g = tensor(np.full((len(TIMES), R), 0.5, np.float32), requires_grad=True)
 
     def loss(self, signal, F_t, k, power):
-        """|√ᾱ F(x_0) − g F(x_t)|² over the `power` of F(x_t), for transforms (N, C, H, W) at the
-        times TIMES[k], k (N,)."""
+        """|√ᾱ F(x_0) − g F(x_t)|² divided by the `power` of F(x_t), for transforms (N, C, H, W) at
+        the times TIMES[k], k (N,)."""
         g = take(self.g, k, axis=0)
         parts = (np.abs(signal) ** 2, (signal * F_t.conj()).real, np.abs(F_t) ** 2)
         a, b, c = (frequency.radial_mean(v).mean(1).astype(np.float32) for v in parts)  # (N, R)
         return mean((a - 2 * g * b + square(g) * c) / power[k])
 
     def denoise(self, x_t, k, alpha_bar):
-        """x̂_0 for images x_t (N, C, H, W) at the time TIMES[k]. The transform's corners, beyond
-        the last |f|, have the gain of the last."""
+        """x̂_0 for images x_t (N, C, H, W) at the time TIMES[k]. In the transform's corners, beyond
+        the last |f|, the gain is that of the last |f|."""
         g = self.g.numpy()[k]
         r = np.minimum(frequency.radius(*x_t.shape[2:]), len(g) - 1)
         return np.fft.ifft2(g[r] * np.fft.fft2(x_t)).real / alpha_bar ** 0.5
@@ -79,12 +83,12 @@ def main(argv=None):
     with train.writing(run.out / "spectra.png"):
         pictures.lines(
             run.out / "spectra.png",
-            {"title": "power of x_t: signal, and noise (dashed)", "xlabel": "|f|, cycles a picture",
+            {"title": "power of x_t: signal, and noise (dashed)", "xlabel": "|f|, cycles per image",
              "yscale": "log", "curves": {f"t = {TIMES[k]}": (f, alpha_bar[k] * P[1:], f"C{i}-")
                                          for i, k in enumerate(shown)}
              | {f"_noise {k}": (f, np.full(len(f), 1 - alpha_bar[k]), f"C{i}--")
                 for i, k in enumerate(shown)}},
-            {"title": "when noise is stronger than signal", "xlabel": "|f|, cycles a picture",
+            {"title": "when noise exceeds the signal", "xlabel": "|f|, cycles per image",
              "ylabel": "t", "curves": {"drowns at t": (f, drowns)}},
             {"title": "gain of the denoiser: learnt (dots), best", "xlabel": "|f|",
              "curves": {f"_{TIMES[k]}": (f, g[k, 1:], f"C{i}o") for i, k in enumerate(shown)}

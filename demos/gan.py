@@ -1,8 +1,12 @@
-"""GAN: two small fully connected networks play the game of the first paper.
+"""GAN: two small fully connected networks play the game of the original paper.
 
     python demos/gan.py                                        offline, on drawn digits
     python demos/gan.py --data mnist --data-dir DIR            on MNIST (--download fetches it)
     python demos/gan.py --loss saturating                      the zero-sum game, as first proposed
+
+samples.png: samples. nearest.png: samples, and below each the nearest training image. training.png:
+images of the same codes z as training proceeds. interpolation.png: images along lines between
+codes.
 """
 
 from minigen import nn, optim
@@ -20,11 +24,11 @@ LOSSES = {"non-saturating": gan.NonSaturatingGAN, "saturating": gan.GAN, "least-
 
 def flags(parser):
     parser.add_argument("--loss", choices=LOSSES, default="non-saturating",
-                        help="what the players want")
+                        help="losses of the players")
     parser.add_argument("--latent", type=at_least(1), default=64, metavar="N",
                         help="dimensions of z")
     parser.add_argument("--k", type=at_least(1), default=1, metavar="N",
-                        help="steps of the discriminator for one of the generator")
+                        help="discriminator steps per generator step")
 
 
 def main(argv=None):

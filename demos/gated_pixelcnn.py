@@ -1,7 +1,10 @@
-"""Gated PixelCNN: two stacks of gated convolutions, which see all that has been drawn.
+"""Gated PixelCNN: two stacks of gated convolutions, which together see all previous pixels.
 
     python demos/gated_pixelcnn.py                             offline, on drawn digits
     python demos/gated_pixelcnn.py --data mnist --data-dir DIR on MNIST (--download fetches it)
+
+samples.png: samples. completions.png, a row per test image: the image, its upper half, completions
+of that half. temperature.png: samples, a row per temperature (see minigen/pixel_demo.py).
 """
 
 from minigen import nn, pixel_demo

@@ -1,23 +1,25 @@
-"""GLIDE: a diffusion that reads the caption, guided without a classifier and by CLIP.
+"""GLIDE: a text-conditional diffusion model with classifier-free guidance and with CLIP guidance.
 
     python demos/glide.py                   offline, on drawn scenes with captions
     python demos/glide.py --weight 1        the guidance weight of samples.png
 
-First two CLIPs learn: one on noised images, which guides, and one on clean images, which judges.
-Then the diffusion learns; it is told the words as the first CLIP reads them, and now and then none.
+First two CLIPs are trained: one on noisy images, for guidance, and one on clean images, for
+evaluation. Then the diffusion model is trained; it is conditioned on the first CLIP's features of
+the words, which are dropped now and then.
 
-Both kinds of guidance are to sharpen p(x | c) by p(c | x)^w. With perfect networks they would draw
-the same images; for CLIP's, ω is w/τ.
+Both kinds of guidance aim to sharpen p(x | c) by p(c | x)^w. With perfect networks they would draw
+the same images; for CLIP guidance, ω is w/τ.
 
-samples.png, a column a test caption (printed): the test image it was written for; unguided;
-classifier-free; guided by CLIP. weights.png: one noise under rising weights, classifier-free and
-then by CLIP. guidance.png: what is gained and what is lost.
+samples.png, a column per test caption (printed): the test image that it describes; an unguided
+sample; one with classifier-free guidance; one with CLIP guidance. weights.png: samples from the
+same noise under increasing weights, classifier-free and then CLIP guidance. guidance.png: what
+guidance gains and what it loses.
 
-colour_named is the share of the colours that a caption names which its image shows,
-colour_not_named that of the others; r_precision says how often the CLIP that judges finds an
-image's caption among 100; diversity is the distance between two images drawn for one caption (root
-mean square over pixels). They are of test images, `real`, of unguided ones, `w=0`, and of images
-guided classifier-free, `free`, or by CLIP, `clip`, with weights w.
+colour_named is the share of the colours named in a caption that its image shows, colour_not_named
+the share of the other colours that it shows; r_precision@1 is how often the evaluating CLIP finds
+an image's own caption among 100; diversity is the distance between two samples for one caption
+(root mean square over pixels). They are given for test images (`real`), for unguided samples
+(`w=0`), and for samples with classifier-free (`free`) or CLIP guidance (`clip`) of weight w.
 """
 
 import numpy as np
@@ -63,7 +65,7 @@ def main(argv=None):
     def step(t, rng):
         if t < first:
             opt_g.lr = opt_j.lr = 3e-3 * optim.stage(t, 0, first)
-            # what belongs together is found among others: eight times as many
+            # a contrastive loss needs many pairs: a batch eight times as large
             i = rng.integers(0, len(tokens), 8 * run.args.batch)
             x, c = data.signed(run.xp.asarray(run.data.train_x[i])), run.xp.asarray(tokens[i])
             numbers = train.descend(opt_g, noisy_loss(guide, model, x, c, rng)[0], name="guide",
@@ -81,7 +83,7 @@ def main(argv=None):
     n = 12 if run.quick else 100
     few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
     truth, captions = run.data.test_x[:n] / np.float32(255), run.data.test_captions[:n]
-    c, tau = np.tile(encode(captions), (2, 1)), guide.tau().item()  # two images of each caption
+    c, tau = np.tile(encode(captions), (2, 1)), guide.tau().item()  # two images per caption
     x_T = noise(run.rng, np.empty((2 * n, *shape), np.float32))
     with no_grad():
         words = read(guide.text, c)
@@ -90,7 +92,7 @@ def main(argv=None):
              "clip": lambda w: (CLIPGuided(told, guide, s, w / tau), c)}
 
     def draw(net, given):
-        """Images of the captions, always from the same noise, in [0, 1]."""
+        """Samples for the captions, always from the same noise, in [0, 1]."""
         return data.unsigned(DDIM(net, few).decode(x_T, given, threshold=threshold.static))
 
     with ema.applied():
@@ -108,7 +110,7 @@ def main(argv=None):
     codes = embed(judge.g, c)
 
     def measured(images):
-        """The numbers of images (2n, 3, H, W) in [0, 1], or (n, 3, H, W), one of each caption."""
+        """The metrics of images in [0, 1]: (2n, 3, H, W), or (n, 3, H, W) with one per caption."""
         f, rng = embed(judge.f, 2 * images - 1), np.random.default_rng(0)
         named, not_named = text_metrics.colours_shown(images, np.resize(captions, len(images)))
         found = np.mean([metrics.r_precision(codes[:n], part, 1, rng, n - 1)

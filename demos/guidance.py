@@ -1,13 +1,18 @@
-"""Guidance: one diffusion model of all digits, asked for one of them, and asked ever more strongly.
+"""Guidance: a class-conditional diffusion model, sampled under increasing guidance weights.
 
     python demos/guidance.py                                   offline, on drawn digits
     python demos/guidance.py --data mnist --data-dir DIR       on MNIST (--download fetches it)
     python demos/guidance.py --weight 4                        the guidance weight of samples.png
 
-guidance.png shows what a weight buys, images that a classifier recognises, and what it costs,
-variety. weights.png has the same noise under rising weights; thresholds.png the largest without a
-threshold, with the static and with the dynamic one, which suits photographs better than digits:
-these are black and white by right. classifier_guidance.png is the other kind of guidance.
+guidance.png shows what a larger weight buys (more images are recognised by a classifier) and what
+it costs (variety). weights.png: samples from the same noise under increasing weights.
+thresholds.png: samples under the largest weight, without thresholding, with static and with dynamic
+thresholding; the last suits photographs better than digits, whose pixels are rightly black or
+white. classifier_guidance.png: samples under classifier guidance instead of classifier-free
+guidance.
+
+accuracy is the share of samples that the ruler classifies as the class asked for, diversity the
+mean distance between two samples of a class, saturated_share the share of black or white pixels.
 """
 
 import numpy as np
@@ -40,7 +45,7 @@ def main(argv=None):
     classifier = NoisyClassifier(shape, K, small if run.quick else (32, 64, 64))
     noise_schedule = schedule.linear(T)
     nn.init([net, classifier], run.rng)
-    net = velocity.Velocity(net, noise_schedule)  # learns faster than a network of ε itself
+    net = velocity.Velocity(net, noise_schedule)  # learns faster than a network that predicts ε
     model, w_t = DDPM(net, noise_schedule), velocity.weight(noise_schedule)
     opt = optim.Adam(nn.parameters(net), lr=2e-3)
     opt_c = optim.Adam(nn.parameters(classifier), lr=2e-3)
@@ -52,7 +57,7 @@ def main(argv=None):
         opt.lr, opt_c.lr = 2e-3 * optim.warmup(t, 50) * slower, 2e-3 * slower
         loss, _ = model.loss(x_0, rng, drop_labels(y, K, rng), weight=w_t)
         numbers = train.descend(opt, loss, max_norm=1.0)
-        # the classifier costs little, and is given four times as many images
+        # the classifier is cheap, so its batches are four times as large
         i = rng.integers(0, len(run.data.train_x), 4 * len(x_0))
         x_0, y = data.signed(run.xp.asarray(run.data.train_x[i])), run.data.train_y[i]
         loss = classifier.loss(model, x_0, y, rng)
@@ -60,13 +65,13 @@ def main(argv=None):
 
     run.fit(step, model=model, opt=opt, ema=ema, classifier=classifier, opt_c=opt_c)
 
-    each = 2 if run.quick else 10  # images of a class
+    each = 2 if run.quick else 10  # images per class
     y = np.repeat(np.arange(K), each)
     x_T = noise(run.rng, run.xp.empty((len(y), *shape), np.float32))
     steps = schedule.respaced(model.schedule, 3 if run.quick else run.args.sampling_steps)
 
     def draw(net, some=slice(None), threshold=threshold.static):
-        """Images of the labels y[some], always from the same noise."""
+        """Samples for the labels y[some], always from the same noise."""
         x_0 = DDIM(net, steps).decode(x_T[some], y[some], threshold=threshold)
         return data.unsigned(x_0)
 
@@ -106,8 +111,8 @@ def saturated(x):
 
 
 def fidelity(x, y, run):
-    """The share of images x (N, C, H, W) that the ruler takes for their class y, and their variety:
-    the mean distance (root mean square over pixels) between two images of one class."""
+    """The share of images x (N, C, H, W) that the ruler classifies as their class y, and their
+    variety: the mean distance (root mean square over pixels) between two images of one class."""
     accuracy = np.mean(ruler.classify(x, run.data.name).argmax(1) == y)
     flat, distances = x.reshape(len(x), -1), []
     for k in np.unique(y):

@@ -1,23 +1,25 @@
-"""InstructGPT: a language model is told what to do, and then what people like better.
+"""InstructGPT: a language model learns to follow instructions, and then what people prefer.
 
     python demos/instruct_gpt.py                          offline, on sentences that it draws
 
-A sentence says how two objects lie. A language model first learns such sentences, in English and
-Esperanto, some after another that says the same: what is to be done is implicit there. Then it
-learns to do what it is told with a sentence, one of four instructions or several at once, by
-answers that people wrote (SFT). One in three of these has a wrong word, and the model learns that
-too. But of two answers people see which has fewer wrong words; a reward model learns to tell (RM).
-Last, the model writes answers, and their words become more or less probable by their reward (PPO).
+A sentence describes how two objects lie. A language model first learns such sentences, in English
+and Esperanto, some of them after another with the same meaning, so that the tasks are implicit in
+the text. Then it learns to follow instructions about a sentence, one of four or several at once,
+from answers that (simulated) people wrote (SFT). One in three of these has a wrong word, and the
+model learns that too. But people see which of two answers has fewer wrong words; a reward model
+learns their preferences (RM). Last, the model generates answers, and their words become more or
+less probable according to the reward (PPO).
 
 samples.png: prompts with the answers after SFT and after PPO, green if they are right; answers.txt
-has more of them, and what the reward model thinks of them.
-Numbers are over 500 new prompts of each kind: whose instructions were shown, alone or together
-(@taught), or each of them, but never these together (@never).
+has more of them, with the reward model's scores. Numbers are over 500 new prompts of each kind:
+with combinations of instructions seen in training (@taught), or with combinations never seen, whose
+single instructions were (@never).
 
-right: the share of answers, drawn, that are as asked; preferred: how often people prefer the answer
-after PPO to the one after SFT, ties being half; reward_model: how often the reward model prefers,
-of two answers after SFT, one better than the other, that one; kl: how far PPO has led from π_SFT,
-in nats an answer; text_nats: what a sentence costs that follows nothing, as it was learnt first.
+right: the share of sampled answers that are right in every word; preferred: how often people prefer
+the answer after PPO to the one after SFT, ties counting half; reward_model: how often, of two
+answers after SFT that are not equally good, the reward model prefers the better; kl: how far PPO
+has moved from π_SFT, in nats per answer; text_nats: −log p of a sentence that follows nothing, as
+it was learnt first.
 """
 
 import copy
@@ -32,26 +34,27 @@ from minigen.demo import Demo, cli
 from minigen.models.multimodal.instruct_gpt import PPO, Prompted, Rater, preference_loss
 from minigen.models.multimodal.language_model import LanguageModel
 
-INSTRUCTIONS = ("short", "reversed", "mirrored", "esperanto")  # done in this order
+INSTRUCTIONS = ("short", "reversed", "mirrored", "esperanto")  # carried out in this order
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 NEVER = [("short", "mirrored"), ("reversed", "esperanto"), ("short", "reversed", "mirrored"),
          ("reversed", "mirrored", "esperanto")]
 TAUGHT = [told for count in range(1, 5) for told in combinations(INSTRUCTIONS, count)
           if told not in NEVER]
 ALIKE = (scenes.SIZES, tuple(scenes.COLOURS), scenes.SHAPES, ("left", "right", "above", "below"))
-MISTAKES = 1 / 3  # the share of people's answers with a wrong word
-ANSWERS = 4  # to a prompt, of which people compare each with each
+MISTAKES = 1 / 3  # the share of people's answers that have a wrong word
+ANSWERS = 4  # per prompt; people compare all pairs of them
 GAMMA = 0.1
 VOCABULARY = ("", ":", *INSTRUCTIONS, *sorted(
     {*scenes.VOCABULARY[1:], *" ".join(ESPERANTO.values()).split()}))
-LENGTH = 22  # words of a prompt of four instructions, and more than those of an answer
-STAGES = {"text": 0, "sft": 0.2, "rm": 0.5, "ppo": 0.7}  # of the steps, when each begins
-EPOCHS = 2  # how often PPO goes down the loss of one batch of answers
+LENGTH = 22  # words of a prompt with four instructions; answers are shorter
+STAGES = {"text": 0, "sft": 0.2, "rm": 0.5, "ppo": 0.7}  # the share of the steps before each
+EPOCHS = 2  # gradient steps of PPO on one batch of answers
 SHOWN, DRAWN = 60, 8  # prompts of each kind in answers.txt and in samples.png
 
 
 def situation(rng):
-    """Two objects, each its size, colour and shape, how the first lies, and the ground."""
+    """A random situation: an object (size, colour, shape), its relation to another, that object,
+    and the ground."""
     colours = rng.choice(list(scenes.COLOURS), 2, replace=False)
     first, second = ((rng.choice(scenes.SIZES), colour, rng.choice(scenes.SHAPES))
                      for colour in colours)
@@ -73,7 +76,7 @@ def say(what, told=()):
 
 
 def prompts(rng, n, kinds):
-    """n prompts, each of one of the `kinds` of instructions, and the right answers."""
+    """n prompts, each with instructions that are one of the `kinds`, and the right answers."""
     asked, right = [], []
     for _ in range(n):
         told, what = rng.permutation(kinds[rng.integers(len(kinds))]), situation(rng)
@@ -83,7 +86,7 @@ def prompts(rng, n, kinds):
 
 
 def mistaken(answer, rng):
-    """An answer with another word in place of one that tells a size, colour, shape or relation."""
+    """An answer in which one size, colour, shape or relation is replaced by another."""
     words = answer.split()
     kinds = [*ALIKE, *(tuple(map(esperanto, kind)) for kind in ALIKE)]
     places = [(t, kind) for t, word in enumerate(words) for kind in kinds if word in kind]
@@ -97,12 +100,12 @@ def encode(texts):
 
 
 def wrong(y, right):
-    """How many words of answers y (N, T) are not those that are right, (N, T), place by place."""
+    """The number of places at which answers y (N, T) differ from the right ones (N, T): (N,)."""
     return (y != right).sum(1)
 
 
 def implicit(rng, n):
-    """Sentences of n situations, and others that say the same; without instructions."""
+    """Sentences for n situations, and others with the same meaning; without instructions."""
     before, after = [], []
     for _ in range(n):
         what = situation(rng)
@@ -198,8 +201,8 @@ def main(argv=None):
 
 
 def preferred(mistakes):
-    """Of all pairs of answers to one prompt, ANSWERS in a row, which people prefer and which not,
-    where they do: rows of the better and of the worse."""
+    """All pairs of answers to one prompt, ANSWERS in a row, between which people have a preference:
+    rows of the better and of the worse."""
     rows = np.arange(len(mistakes)).reshape(-1, ANSWERS)
     pairs = [rows[:, pair] for pair in combinations(range(ANSWERS), 2)]
     pairs = np.concatenate([*pairs, *(pair[:, ::-1] for pair in pairs)])

@@ -1,21 +1,22 @@
-"""Latent diffusion, Stable Diffusion: what is drawn is a small grid, which a decoder paints.
+"""Latent diffusion, Stable Diffusion: the diffusion runs on small latent grids, decoded to images.
 
     python demos/latent_diffusion.py               offline, on drawn scenes with captions
     python demos/latent_diffusion.py --weight 3    the guidance weight of samples.png
 
-First an autoencoder learns to make 8×8×4 numbers of an image and the image of them, then two CLIPs:
-one whose words the diffusion is told, one that judges. Then the diffusion of grids learns.
+First an autoencoder is trained that compresses an image to 8×8×4 numbers, then two CLIPs: one whose
+features of the words condition the diffusion, one for evaluation. Then the diffusion of the latent
+grids is trained.
 
-samples.png, a column a test caption (printed): the test image it was written for; that image
-encoded and decoded; drawn for the caption unguided, and guided, from the same noise.
+samples.png, a column per test caption (printed): the test image that it describes; that image
+encoded and decoded; an unguided and a guided sample for the caption, from the same noise.
 
-squared_error is that of encoded and decoded test images, a sum over their values in [0, 1]: no
-image comes out better. colour_named is the share of the colours that a caption names which its
-image shows, colour_not_named that of the others; r_precision says how often the CLIP that judges
-finds an image's caption among 100. They are of test images, `real`, of these encoded and decoded,
-`rebuilt`, and of images drawn with guidance weights w. Seconds are those of one training step, of
-one sampling step and of painting, for as many images as a batch has: of grids, and of the images
-themselves by a network of the same width, which would draw them without an autoencoder.
+squared_error is that of encoded and decoded test images, summed over their values in [0, 1]: no
+sample can be more faithful. colour_named is the share of the colours named in a caption that its
+image shows, colour_not_named the share of the other colours that it shows; r_precision@1 is how
+often the evaluating CLIP finds an image's own caption among 100. They are given for test images
+(`real`), for these encoded and decoded (`rebuilt`), and for samples with guidance weight w. Seconds
+are per batch: of a training step and a sampling step on `grids` and, for comparison, on `images`,
+which a network of the same width would model without an autoencoder; and of decoding, `painting`.
 """
 
 import time
@@ -40,7 +41,7 @@ from minigen.models.diffusion.latent_diffusion import (
 )
 from minigen.models.diffusion.unclip import CodeGuided, left_out
 
-SHARES = (0, 0.42, 0.5, 1)  # of the steps, when each of the three begins, and the end
+SHARES = (0, 0.42, 0.5, 1)  # of the steps, at which each of the three stages begins, and the end
 WEIGHTS, SHOWN, D = (1, 3), 10, 4
 
 
@@ -74,7 +75,7 @@ def main(argv=None):
             loss, parts = stage_1.loss(x, rng)
             return train.descend(opt_1, loss, parts, "autoencoder", max_norm=100.0)
         if stage == 2:
-            # what belongs together is found among others: eight times as many
+            # a contrastive loss needs many pairs: a batch eight times as large
             i = rng.integers(0, len(tokens), 8 * run.args.batch)
             x, c = run.xp.asarray(run.data.train_x[i]), run.xp.asarray(tokens[i])
             x = tensor(data.signed(x))
@@ -97,7 +98,7 @@ def main(argv=None):
     with no_grad():
         words, z = read(text.text, c), stage_1.q(tensor(x)).mean / stage_1.scale
     images = {"real": x, "rebuilt": stage_1.decode(z).numpy()}
-    z_T = noise(run.rng, z)  # the same under each weight
+    z_T = noise(run.rng, z)  # the same for each weight
     with ema.applied():
         for w in sorted({0, *WEIGHTS, run.args.weight}):
             guided = DDIM(CodeGuided(model.diffusion.net, w), few)
@@ -120,7 +121,7 @@ def main(argv=None):
 
 
 def costs(model, x, words, width, rng):
-    """What a step costs for grids of images x (N, C, H, W), and for the images: seconds."""
+    """The seconds of a step on the grids of images x (N, C, H, W), and on the images themselves."""
     stage_1, s = model.autoencoder, model.diffusion.schedule
     z = stage_1.encode(x, rng)
 
@@ -140,7 +141,7 @@ def costs(model, x, words, width, rng):
 
 
 def seconds(work):
-    """How long `work()` takes: the least of two, after a first time."""
+    """The seconds that `work()` takes: the less of two runs after a warm-up."""
     taken = []
     for _ in range(3):
         began = time.perf_counter()

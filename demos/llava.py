@@ -1,16 +1,17 @@
-"""LLaVA: a language model that has only read learns to say what it sees.
+"""LLaVA: a language model trained on text alone learns to describe images.
 
     python demos/llava.py                                      offline, on drawn scenes
 
-First a language model learns the captions of scenes without their pictures, every other time after
-another caption of the same scene, and an encoder learns which words a picture's caption has. Then
-stage 1 puts the picture in place of the other caption, and in stage 2 the language model learns
-too.
+First the language model learns the captions of scenes without their images, in every other step
+after another caption of the same scene, and an encoder learns which words an image's caption
+contains. Stage 1 then puts the image in place of the other caption and trains only the map from
+image features to the language model's inputs; stage 2 trains the language model as well.
 
-samples.png: test pictures and what is said of them, green if it is true; captions.txt has more of
-them, after both stages. Numbers are over the first 500 test images. Nats are those of a whole
-caption: no model can have fewer than best_possible_nats, for what is said of two or three objects
-can be said in another order.
+samples.png: test images with generated captions, green if they are true; captions.txt has more of
+them, from both stages. Numbers are over the first 500 test images: @text is the language model
+without an image, @other_picture pairs images and captions that do not belong together. Nats are per
+caption: no model can have fewer than best_possible_nats, because a scene with two or three objects
+has several true captions, with the objects in different orders.
 """
 
 import copy
@@ -23,7 +24,7 @@ from minigen.data import in_order, scenes, signed, unsigned
 from minigen.demo import Demo, cli
 from minigen.models.multimodal.llava import llava
 
-SHARES = (0, 0.35, 0.45, 1)  # of the steps, when the text, stage 1 and stage 2 begin, and the end
+SHARES = (0, 0.35, 0.45, 1)  # of the steps, at which text, stage 1 and stage 2 begin, and the end
 SHOWN = 12
 
 
@@ -32,7 +33,7 @@ def main(argv=None):
     size = (len(scenes.VOCABULARY), scenes.LONGEST)
     first = llava(run.data.shape, *size)
     nn.init(first, run.rng)
-    second = copy.deepcopy(first)  # first is to be as stage 1 leaves it, second as stage 2 does
+    second = copy.deepcopy(first)  # first will hold the result of stage 1, second that of stage 2
     encoder, lm = first.encoder, first.lm
     opt_encoder, opt_lm = optim.Adam(nn.parameters(encoder)), optim.Adam(nn.parameters(lm))
     opt_1, opt_2 = optim.Adam(first.trained(1)), optim.Adam(second.trained(2))
@@ -101,7 +102,7 @@ def main(argv=None):
 
 
 def true_words(drawn, rng):
-    """A caption for each of the scenes `drawn`, one of all that are true: integers (N, T)."""
+    """For each of the scenes `drawn`, one of its true captions at random: integers (N, T)."""
     return scenes.encode(scenes.draw_captions(drawn, rng))
 
 

@@ -1,11 +1,15 @@
-"""Mode collapse, and its absence: three GANs learn the same data; what does each of them cover?
+"""Mode collapse, and its absence: three GANs learn the same data; which modes does each cover?
 
     python demos/mode_collapse.py                              offline, a ring of 8 normals
     python demos/mode_collapse.py --data glyphs                offline, drawn digits
     python demos/mode_collapse.py --data mnist --data-dir DIR  MNIST (--download fetches it)
 
-On the ring, turns that are balanced suffice to cover all modes. On digits, at these learning rates,
-only WGAN-GP covers them: the other two draw one image. (demos/gan.py takes smaller steps.)
+On the ring, balanced turns of the two players suffice to cover all modes. On digits, at these
+learning rates, only WGAN-GP covers them: the other two collapse to one image. (demos/gan.py takes
+smaller steps.)
+
+samples.png: samples of the three GANs, then the data. training.png (for digits, one file per GAN):
+samples as training proceeds. The numbers are explained in minigen/coverage.py.
 """
 
 from functools import partial
@@ -20,19 +24,19 @@ from minigen.models.gan import gan
 from minigen.models.gan.film import Film, show
 from minigen.models.gan.wgan_gp import WGANGP
 
-# The game, the steps of its discriminator and of its generator in each step, Adam's β.
+# The game, the updates of its discriminator and of its generator in each step, Adam's β.
 GAMES = {
-    # G runs to the point that is judged best now, and on, as soon as that is judged no more.
+    # G runs to the point that D currently rates highest, and moves on once D no longer does.
     "collapsing": (gan.GAN, 1, 5, (0.5, 0.999)),
     "balanced": (gan.NonSaturatingGAN, 1, 1, (0.5, 0.999)),
-    # The critic takes the many steps, and its slope is held: G cannot outrun it.
+    # Here the critic takes more steps, and its slope is penalised: G cannot outrun it.
     "wgan_gp": (partial(WGANGP, lam=0.1), 5, 1, (0.5, 0.9)),
 }
 LR_D, LR_G = 2e-3, 1e-3
 
 
 class Player:
-    """A game with its optimisers and the film of its training."""
+    """A game with its optimisers and a film of its training."""
 
     def __init__(self, run, game, k, turns, betas):
         if run.data is None:
@@ -57,8 +61,8 @@ class Player:
 
 
 def on_the_plane(game, d_h=128):
-    """Networks for points. They see the ring three times as large as it is: first weights are made
-    for inputs that lie about 1 apart."""
+    """A game with networks for points. They see the ring enlarged three times, because initial
+    weights suit inputs that lie about 1 apart."""
     G = nn.Sequential(nn.Linear(2, d_h), relu, nn.Linear(d_h, d_h), relu, nn.Linear(d_h, 2),
                       lambda x: x / 3)
     D = nn.Sequential(lambda x: 3 * x, nn.Linear(2, d_h), gan.leaky, nn.Linear(d_h, d_h),
@@ -119,7 +123,8 @@ def in_unit(images):
 
 
 def density(x, size=64):
-    """A picture (1, size, size) of how many points x (n, 2) lie where in [0, 1]²."""
+    """A histogram of points x (n, 2) in [0, 1]² as a picture (1, size, size), on a square-root
+    scale."""
     counts, *_ = np.histogram2d(1 - x[:, 1], x[:, 0], size, [[0, 1], [0, 1]])
     return np.sqrt(counts / max(counts.max(), 1))[None]
 

@@ -1,18 +1,18 @@
-"""PaLM-E: a language model that is shown blocks says which to grasp first.
+"""PaLM-E: a language model that perceives blocks plans which of them to grasp first.
 
     python demos/palm_e.py                                     offline, on drawn blocks
 
-A world of blocks on a table is told, or seen as an image, or given as the numbers of its state;
-then a question follows, and an answer (blocks.py). First the language model learns worlds that are
-told, then it learns on with worlds of all three kinds, in turn.
+A world of blocks on a table is described in words, or shown as an image, or given as the numbers of
+its state; a question and its answer follow (blocks.py). First the language model is trained on
+worlds in words, then, together with the encoders, on worlds of all three kinds in equal parts.
 
-Of each kind a share of 500 questions about new worlds is answered @words, @state or @image, word by
-word: what_right, what lies on a block; grasp_right, what to grasp; put_right, what to do to put one
-block on another. plans_done: the model is asked that last question again and again, each time shown
-the world after its last command, until the block lies where it is to; the share of 200 tasks done
-in no more steps than needed.
+With worlds given as @words, @state or @image, the model answers 500 questions about new ones; an
+answer must be right word by word: what_right, what lies on a block; grasp_right, how to grasp one;
+put_right, how to put one block on another. plans_done: the model is asked the last of these again
+and again, each time given the world after its last command, until the block lies where it should;
+the share of 200 tasks completed in no more steps than needed.
 
-samples.png: tasks seen as images, and what it said, step by step.
+samples.png: tasks given as images, and the model's answers, step by step.
 """
 
 import numpy as np
@@ -27,27 +27,27 @@ VOCABULARY = (*blocks.VOCABULARY, EMB)
 SQUARES = (scenes.SIZE // 8) ** 2
 VECTORS = {"state": blocks.COLUMNS, "image": SQUARES}
 KINDS = ("words", *VECTORS)
-LENGTH = 40  # words of five blocks told, the longest question and answer
-TOLD = 0.25  # of the steps, in which worlds are only told
+LENGTH = 40  # words: a description of five blocks, the longest question and answer
+TOLD = 0.25  # of the steps, in which worlds are given only in words
 SHOWN = 6  # tasks in samples.png
 
 
 def told(kind, worlds, questions, rng):
-    """What stands before the answers: texts."""
+    """The texts before the answers: each a description of the world, or ⟨emb⟩s, and a question."""
     return [f"{blocks.words(world, rng) if kind == 'words' else ' '.join([EMB] * VECTORS[kind])} "
             f"{question}" for world, question in zip(worlds, questions, strict=True)]
 
 
 def seen(kind, worlds, rng, xp=np):
-    """What is perceived of worlds (N, 6, 2), as `PaLME` takes it."""
+    """The observations of worlds (N, 6, 2), in the form in which `PaLME` takes them."""
     if kind == "image":
         return {kind: xp.asarray(signed(blocks.draw(worlds, rng)))}
     return {kind: xp.asarray(numbers(worlds))} if kind == "state" else {}
 
 
 def numbers(worlds):
-    """The state of worlds (N, 6, 2): of each column, whether a block is at a level, for all of
-    both: (N, 5, 5 · 6)."""
+    """The state of worlds (N, 6, 2): for each column, for all pairs of a level and a block, whether
+    that block is at that level: (N, 5, 5 · 6)."""
     there = np.zeros((len(worlds), *[blocks.COLUMNS] * 2, len(blocks.NAMES)), np.float32)
     n, block = np.nonzero(worlds[..., 1] >= 0)
     there[n, *worlds[n, block].T, block] = 1
@@ -72,7 +72,7 @@ def main(argv=None):
     opt_lm = optim.Adam({name: p for name, p in params.items() if "encoders" not in name})
 
     def loss(kind, n, rng):
-        """Of the answers to n questions."""
+        """The loss of the answers to n questions."""
         worlds = blocks.worlds(rng, n)
         questions, answers = zip(*(blocks.ask(world, rng) for world in worlds), strict=True)
         before = told(kind, worlds, questions, rng)
@@ -94,7 +94,7 @@ def main(argv=None):
     count, tasks = (16, 8) if run.quick else (500, 200)
 
     def answer(kind, worlds, questions):
-        """The answers, and what was seen."""
+        """The model's answers, and the observations it was given."""
         w, given = encode(told(kind, worlds, questions, rng)), seen(kind, worlds, rng)
         said = scenes.decode(model.go_on(w, given), VOCABULARY)
         return np.array([text.partition("? ")[2] for text in said]), given
@@ -114,9 +114,9 @@ def main(argv=None):
 
 
 def carry_out(answer, worlds, rng):
-    """Which tasks, to put one block on another, are done by the commands that are the answers, in
-    no more steps than needed: booleans (N,); and of each what was seen and said, step by step, in
-    green if it could be obeyed and the task was done."""
+    """Carry out tasks of putting one block on another, by obeying the answers as commands. Gives
+    which tasks were done in no more steps than needed, booleans (N,), and for each the observations
+    and answers, step by step: green if a command could be obeyed, and if the last did the task."""
     worlds, story = worlds.copy(), [[] for _ in worlds]
     pairs = [rng.permutation(np.flatnonzero(world[:, 1] >= 0))[:2] for world in worlds]
     pairs = [pair[::-1] if blocks.under(world, pair[0]) == pair[1] else pair

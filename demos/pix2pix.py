@@ -1,11 +1,16 @@
-"""pix2pix: grey pictures are coloured, by a network that an opponent keeps from playing safe.
+"""pix2pix: grey images are coloured by a network that a discriminator keeps from playing safe.
 
     python demos/pix2pix.py                                    offline, on drawn scenes
     python demos/pix2pix.py --data cifar10 --data-dir DIR      on CIFAR-10 (--download fetches it)
 
-samples.png, in columns: a test image without its colours; with those of a U-Net that is only to be
-near the truth (the L1 term alone); with those of pix2pix; the truth. A grey has several right
-colours: the first network takes the middle of them, which is none, pix2pix one of them.
+samples.png, in columns: a test image without its colours; coloured by a U-Net that only has to be
+close to the original (the L1 term alone); coloured by pix2pix; the original. Several colours are
+right for a grey: the U-Net settles between them, on a colour that is none of them; pix2pix picks
+one of them.
+
+colourfulness is the mean distance of pixels from grey. For scenes, distance_to_a_colour is how far
+the mean colour of an object is from the nearest one in training images, right the share of objects
+whose mean colour is about the true one.
 
 Differs from the paper: λ = 20 in place of 100, and a learning rate that falls from 10⁻³ in place of
 2·10⁻⁴, because a few minutes allow only a few thousand steps.
@@ -20,7 +25,7 @@ from minigen.models.gan.dcgan import adam
 from minigen.models.image_to_image.pix2pix import generator, pix2pix
 from minigen.tensor import placed, xp
 
-# Brightness, and how far blue and red are from it, of red, green and blue (as in JPEG).
+# From red, green and blue to brightness and the differences of blue and red from it (as in JPEG).
 YCC = np.array([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]])
 
 
@@ -74,7 +79,7 @@ def split(images):
 
 
 def join(x, y):
-    """What was split, as images in [0, 1]."""
+    """The inverse of `split`: images in [0, 1]."""
     return unsigned(mixed(np.linalg.inv(YCC), np.concatenate([x, y], axis=1)))
 
 
@@ -84,7 +89,7 @@ def mixed(matrix, images):
 
 
 def coloured(net, x):
-    """The colours that a network gives to brightness x, untracked."""
+    """The colours that a network predicts for brightness x, untracked."""
     with no_grad():
         return np.concatenate([net(few).numpy() for few in data.in_order(x, batch_size=100)])
 

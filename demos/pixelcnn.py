@@ -1,8 +1,11 @@
-"""PixelCNN: draw images pixel by pixel, know the probability of each, and complete half an image.
+"""PixelCNN: sample images pixel by pixel, with exact likelihoods, and complete half an image.
 
     python demos/pixelcnn.py                                   offline, on drawn digits
     python demos/pixelcnn.py --data mnist --data-dir DIR       on MNIST (--download fetches it)
-    python demos/pixelcnn.py --data scenes --levels 8          in colour, eight levels of each
+    python demos/pixelcnn.py --data scenes --levels 8          in colour, eight levels per channel
+
+samples.png: samples. completions.png, a row per test image: the image, its upper half, completions
+of that half. temperature.png: samples, a row per temperature (see minigen/pixel_demo.py).
 """
 
 from minigen import nn, pixel_demo

@@ -1,11 +1,11 @@
-"""PixelCNN++: exact likelihoods and samples of colour images, beside a linear predictor's.
+"""PixelCNN++: exact likelihoods and samples of colour images, compared with a linear predictor.
 
     python demos/pixelcnn_pp.py                                offline, on drawn scenes
     python demos/pixelcnn_pp.py --data cifar10 --data-dir DIR  on CIFAR-10 (--download fetches it)
-    python demos/pixelcnn_pp.py --plain                        from nothing, as in the paper
+    python demos/pixelcnn_pp.py --plain                        from grey, as in the paper
 
-samples.png        64 images
-completions.png    a row for each test image: itself, its upper half, that half completed
+samples.png        64 samples
+completions.png    a row for each test image: the image, its upper half, completions of that half
 """
 
 import json
@@ -18,7 +18,7 @@ from minigen.demo import Demo, cli
 from minigen.models.autoregressive.linear_predictor import LinearPredictor
 from minigen.models.autoregressive.pixelcnn_pp import PixelCNNpp
 
-HELD_OUT, EVERY = 100, 100  # the test images of the running evaluation, the steps between two
+HELD_OUT, EVERY = 100, 100  # test images evaluated during training, steps between evaluations
 
 
 def flags(parser):
@@ -52,7 +52,7 @@ def main(argv=None):
         running = {} if t % EVERY else {"held_out_bits_per_dim": bits(model, held_out)}
         opt.lr = 2e-3 * optim.warmup(t, 20) * optim.cosine(t, run.args.steps)
         x = train_x[run.indices(t)]
-        if colour:  # photographs may be mirrored, digits not
+        if colour:  # photographs may be mirrored, digits may not
             x = np.where(rng.random((len(x), 1, 1, 1)) < 0.5, x[..., ::-1], x)
         loss = model.loss(x)
         return train.descend(opt, loss, {
@@ -64,8 +64,8 @@ def main(argv=None):
     began = time.perf_counter()
     x = model.sample(n, run.rng)
     seconds = time.perf_counter() - began
-    with no_grad():  # the naive way is a pass through the whole network for each pixel
-        model.mixture(x)  # the first time its kernels may have to be compiled
+    with no_grad():  # naive sampling takes a pass through the whole network for each pixel
+        model.mixture(x)  # the first call may have to compile kernels
         began = time.perf_counter()
         model.mixture(x)
         naive = (time.perf_counter() - began) * shape[1] * shape[2]

@@ -2,6 +2,9 @@
 
     python demos/pixelrnn.py                                   offline, on drawn digits
     python demos/pixelrnn.py --data mnist --data-dir DIR       on MNIST (--download fetches it)
+
+samples.png: samples. completions.png, a row per test image: the image, its upper half, completions
+of that half. temperature.png: samples, a row per temperature (see minigen/pixel_demo.py).
 """
 
 from minigen import nn, pixel_demo

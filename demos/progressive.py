@@ -1,10 +1,10 @@
-"""Progressive GAN: digits of 7×7 pixels first, then of 14×14, then of 28×28.
+"""Progressive GAN: trained on digits of 7×7 pixels first, then of 14×14, then of 28×28.
 
     python demos/progressive.py                                offline, on drawn digits
     python demos/progressive.py --data mnist --data-dir DIR    on MNIST (--download fetches it)
 
-samples.png: digits at the end. growth.png, a row a moment, all at the size of the last: the same
-codes at the end of each stage, and half way through the fading in of the next.
+samples.png: samples after training. growth.png, a row per moment: images of the same codes z at the
+end of each stage and halfway through the fade-in of the next, all enlarged to the final size.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ from minigen.models.gan.progressive import as_sharp, grow, progress, progressive
 from minigen.models.gan.wgan_gp import adam
 from minigen.tensor import tensor, write
 
-STAGES, K, SHOWN = 3, 3, 10  # steps of the critic for one of the generator; codes
+STAGES, K, SHOWN = 3, 3, 10  # K critic steps per generator step; SHOWN codes in growth.png
 MOMENTS = (0.33, 0.41, 0.66, 0.75, 0.99)
 
 

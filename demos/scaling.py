@@ -1,11 +1,12 @@
-"""How minigen's training steps grow with the batch, the image and the threads.
+"""How the time of minigen's training steps grows with the batch, the image and the threads.
 
     python demos/scaling.py                        the table, and runs/scaling/scaling.png
     python demos/scaling.py --quick                two small sizes, to see that it runs
 
-Each model of demos/bench.py, at its demo's size but for what is varied, in a process of its own
-for each number of threads. The time of one image is what counts: where it stops falling with the
-batch, the machine is full; where the second thread does not halve it, something else is.
+Each model of demos/bench.py is timed at its demo's size except for what is varied, in a separate
+process for each number of threads. What counts is the time per image: where it stops falling with
+the batch size, the machine is saturated; where a second thread does not halve it, something else
+limits the speed.
 """
 
 import argparse
@@ -42,8 +43,8 @@ def main(argv=None):
     print(f"{about}\n\n{text}")
     write_text(out / "scaling.md", f"{about}\n\n{text}\n")
     batches = [batch for batch, side in sizes if side == 28]
-    panels = [{"title": MODELS[model], "xscale": "log", "yscale": "log", "xlabel": "images a step",
-               "ylabel": "milliseconds an image", "curves": {
+    panels = [{"title": MODELS[model], "xscale": "log", "yscale": "log", "xlabel": "batch size",
+               "ylabel": "milliseconds per image", "curves": {
                    f"{n} thread{'s' * (n > 1)}": (
                        batches, [1e3 * times[model, n, b, 28] / b for b in batches])
                    for n in threads}} for model in models]
@@ -52,7 +53,7 @@ def main(argv=None):
 
 
 def step(model, threads, batch, side, seconds):
-    """Seconds of a training step."""
+    """Seconds per training step."""
     sizes = "cpu", batch, side
     with tempfile.TemporaryDirectory() as shared, Side("minigen", model, shared, threads,
                                                        *sizes) as worker:
@@ -63,7 +64,7 @@ def step(model, threads, batch, side, seconds):
 
 
 def table(times, models, sizes, threads):
-    """Milliseconds a step: a row for each size, a column for each model and number of threads."""
+    """Milliseconds per step: a row for each size, a column for each model and number of threads."""
     columns = [(model, n) for model in models for n in threads]
     lines = ["| images | " + " | ".join(f"{MODELS[m]}, {n}" for m, n in columns) + " |",
              "|---|" + "---|" * len(columns)]

@@ -2,17 +2,18 @@
 
     python demos/structure_pixelcnn.py                     offline, on drawn scenes with captions
 
-First CLIP learns which captions belong to which scenes; its codes of their words are what the
-PixelCNN is told.
+First CLIP learns which captions belong to which scenes; the PixelCNN is conditioned on CLIP's
+features of a caption's words.
 
-samples.png, a column a test scene: itself; its map, with the objects numbered from the left; what
-is drawn of its map and caption; of its map and the caption of the scene before; and of its caption
-and the map of the scene before.
+samples.png, a column per test scene: the scene; its map, with the objects numbered from the left; a
+sample for its map and caption; one for its map and the previous scene's caption; and one for its
+caption and the previous scene's map.
 
-colours_as_asked is the share of objects that are, where the map has them, of the scene's colour
-more than of another, and colour_named that of the colours which a caption names that are to be
-seen at all, colour_not_named that of the others: of the test images, as the model sees them, with
-fewer levels, and of what is drawn. Of six colours one is right by chance.
+colours_as_asked is the share of objects whose pixels, at the place that the map gives them, are
+more often of the object's colour than of any other (one in six by chance). colour_named is the
+share of the colours named in a caption that its image shows anywhere, colour_not_named the share of
+the other colours that it shows. All are given for the test images as the model sees them, with
+fewer levels (`truth`), and for the samples (`drawn`).
 """
 
 import numpy as np
@@ -27,11 +28,11 @@ from minigen.models.diffusion.glide import read
 from minigen.models.gan.dissection import colour
 from minigen.pixel_demo import quantised
 
-CODE = 64  # numbers of a code
+CODE = 64  # length of a code
 KINDS = 4  # no object, and the first, second and third from the left
-LEVELS = 5  # values of a pixel's colour
-SHARE = 0.25  # of the steps for CLIP
-FEW = 16  # images of a batch from which the PixelCNN learns
+LEVELS = 5  # values of a colour channel
+SHARE = 0.25  # of the steps, for CLIP
+FEW = 16  # images of each batch from which the PixelCNN learns
 SHOWN = 10
 
 
@@ -78,13 +79,13 @@ def main(argv=None):
 
 
 def codes(clip, words):
-    """CLIP's codes of words (N, L), untracked: (N, L, D)."""
+    """CLIP's features of words (N, L), untracked: (N, L, D)."""
     with no_grad():
         return read(clip.text, words)
 
 
 def as_asked(images, test):
-    """The share of objects of which more pixels are of their colour than of any other."""
+    """The share of objects that have more pixels of their own colour than of any other."""
     shown = np.stack([colour(hue)(images) for hue in COLOURS.values()])  # (colours, N, H, W)
     right = [shown[:, i, test.test_masks[i, 0] == k + 1].sum(1).argmax() == scene["colour"][k]
              for i, scene in enumerate(test.test_scenes) for k in range(scene["number"])]

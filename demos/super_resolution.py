@@ -1,12 +1,17 @@
-"""Super-resolution: a diffusion model draws what a small image may have been.
+"""Super-resolution: a diffusion model samples what a small image may have looked like at full size.
 
     python demos/super_resolution.py                                offline, on drawn digits
     python demos/super_resolution.py --data mnist --data-dir DIR    on MNIST (--download fetches it)
     python demos/super_resolution.py --factor 4                     small images of 7×7, not 4×4
 
-samples.png, a column an image: a test image made small; enlarged by bilinear interpolation; by a
-network of the same kind that was taught ‖x − x̂‖²; five samples of SR3; the test image. The mean of
-all images that look like this from afar is nearest, and blurred; samples look like images.
+samples.png, a column per image: a test image reduced in size; enlarged by bilinear interpolation;
+by a network of the same kind trained to minimise ‖x − x̂‖²; five samples of SR3; the original. The
+former network predicts the mean of all images that look the same when reduced: it is nearest to the
+original, but blurred; samples look like images.
+
+recognised is the share that the ruler classifies as the right digit, psnr_sample_made_small
+compares reduced samples with the small images, variety is the standard deviation of a pixel over
+the samples.
 """
 
 import numpy as np
@@ -34,8 +39,8 @@ from minigen.models.diffusion.threshold import static
 
 def flags(parser):
     parser.add_argument("--factor", type=int, choices=(2, 4, 7), default=7,
-                        help="how much larger images become")
-    parser.add_argument("--p", type=int, choices=(1, 2), default=2, help="of the loss ‖·‖_p^p")
+                        help="how many times larger images become")
+    parser.add_argument("--p", type=int, choices=(1, 2), default=2, help="p of the loss ‖·‖_p^p")
     sampling_steps(parser)
 
 
@@ -89,7 +94,7 @@ def main(argv=None):
 
 
 def at_once(net, like, y):
-    """x̂, of the shape of `like`, by a network of SR3's kind, which is shown y and no noise."""
+    """x̂, of the shape of `like`, by one pass of a network of SR3's kind, given y and no noise."""
     return net(0 * tensor(like), np.ones(len(y), int), y)
 
 

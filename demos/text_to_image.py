@@ -1,18 +1,18 @@
-"""Text to image: four GANs of the lecture draw what a caption says.
+"""Text to image: the four GANs of the lecture that draw what a caption says.
 
     python demos/text_to_image.py                    AttnGAN, offline, on drawn scenes with captions
     python demos/text_to_image.py --model gan_cls    or stackgan, or xmc_gan
 
-What the GAN knows of texts is learnt first, together with images, and then stays as it is: GAN-CLS
-and StackGAN read the codes of a joint embedding by classes (here: which colours a scene has, and
-which ground), AttnGAN those of the DAMSM, XMC-GAN those of CLIP. Then the game is played.
+A text encoder is trained first, together with an image encoder, and then frozen: for GAN-CLS and
+StackGAN a joint embedding learnt from classes (here: which colours a scene has, and which
+background), for AttnGAN the DAMSM, for XMC-GAN CLIP. Then the GAN is trained on its codes.
 
-samples.png, a column a caption (printed): the test image it was written for; the small image of the
-first stage, where there are two; three images of different noise z. colour_named is the share of
-the colours that a caption names which its image shows, colour_not_named that of the others.
-r_precision says how often an image leads to its caption among 100, by the network that has taught
-the generator: its own teacher's view. variety is how far apart two images of one caption are, on
-average, over how far apart those of two captions are.
+samples.png, a column per caption (printed): the test image that it describes; the small image of
+the first stage, if there are two stages; three samples with different noise z. colour_named is the
+share of the colours named in a caption that its image shows, colour_not_named the share of the
+other colours that it shows. r_precision@1 is how often an image's own caption is found among 100,
+by the same encoders that taught the generator. variety is the mean distance between two images of
+one caption, divided by that between images of two captions.
 """
 
 from dataclasses import dataclass
@@ -33,19 +33,19 @@ from minigen.models.text_to_image.joint_embedding import JointEmbedding
 from minigen.models.text_to_image.stackgan import Stages, stackgan
 from minigen.models.text_to_image.xmc_gan import xmc_gan
 
-D = 64  # numbers of a code
-LAM = 0.05  # weight of the DAMSM
-LR_D, LR_G = 7e-4, 1.5e-3  # G is behind and learns faster
+D = 64  # length of a code
+LAM = 0.05  # weight of the DAMSM loss
+LR_D, LR_G = 7e-4, 1.5e-3  # G lags behind, so its rate is higher
 
 
 @dataclass
 class Teacher:
-    """What has learnt of texts and images: `net`, whose loss on a minibatch is `loss(x, c, y)` of
-    images, captions as integers, and classes.
+    """Text and image encoders, trained before the GAN: `net`, whose loss on a minibatch of images,
+    captions as integers, and classes is `loss(x, c, y)`.
 
-    words(c): what a GAN is given of captions, the sentence's code last
-    seen(x): the codes of images, near those of their sentences
-    times: how many minibatches of the GAN are one of the teacher
+    words(c): the features of captions that the GAN is given, a tuple with the sentence codes last
+    seen(x): the codes of images, near those of their captions
+    times: the teacher's batch size as a multiple of the GAN's
     """
 
     net: Any
@@ -73,7 +73,7 @@ def damsm(shape, widths):
 
 
 def long(codes):
-    """Codes (N, d) of length √d, with numbers that are as large as those of z."""
+    """Codes (N, d) scaled to length √d, so that their entries are about as large as those of z."""
     return D ** 0.5 * unit(codes)
 
 
@@ -144,7 +144,7 @@ def main(argv=None):
 
 
 def kinds(captions):
-    """The classes of scenes: which colours they have, and whether the ground is light: (N,)."""
+    """The classes of scenes, by which colours they have and whether the ground is light: (N,)."""
     return np.array([sum(2 ** k for k, word in enumerate((*COLOURS, "light"))
                          if word in caption.split()) for caption in captions])
 

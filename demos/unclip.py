@@ -1,22 +1,23 @@
-"""unCLIP, DALL·E 2: a caption becomes the code that CLIP gives to images, and the code an image.
+"""unCLIP, DALL·E 2: from a caption to the CLIP code of an image, and from that code to an image.
 
     python demos/unclip.py                  offline, on drawn scenes with captions
     python demos/unclip.py --weight 3       the guidance weight of the decoder
 
-CLIP learns first, then the prior and the decoder together. samples.png, from above:
+CLIP is trained first, then the prior and the decoder together. samples.png, from above:
 
-    a column a test caption (printed): the image it was written for; drawn of that image's own code;
-        twice of a code that the prior drew for the caption; of the caption's code in its place
-    a row an image: itself, and nine others of its code, without a caption
-    a row a pair of images: one, eight from its code to the other's with the same x_T, the other
-    a row an image: itself, and nine turned from its caption to one with another colour (printed)
+    a column per test caption (printed): the image that it describes; decoded from that image's own
+        code; twice from a code that the prior sampled for the caption; from the caption's own code
+    a row per image: the image, and nine variations decoded from its code, without a caption
+    a row per pair of images: one, eight from its code to the other's with the same x_T, the other
+    a row per image: the image, and nine turned from its caption to one of another colour (printed)
 
-colour_named is the share of the colours that a caption names which its image shows,
-colour_not_named that of the others; r_precision says how often CLIP, which has taught the others,
-finds an image's caption among 100. They are of test images, `real`; of images of their codes,
-`redrawn`, which shows what the decoder can do; of the prior's codes, `drawn`; of the captions'
-codes, `no_prior`; of captions alone, `no_code`; of test images that were encoded as z and x_T and
-`decoded`; and of such images `turned` to captions with another colour.
+colour_named is the share of the colours named in a caption that its image shows, colour_not_named
+the share of the other colours that it shows; r_precision@1 is how often CLIP, on whose codes the
+others were trained, finds an image's own caption among 100. They are given for test images, `real`;
+for images decoded from their codes, `redrawn`, which shows what the decoder can do; from the
+prior's codes, `drawn`; from the captions' codes, `no_prior`; from captions alone, `no_code`; for
+test images that were encoded as z and x_T and `decoded`; and for such images `turned` to captions
+with another colour.
 """
 
 import numpy as np
@@ -59,7 +60,7 @@ def main(argv=None):
     def step(t, rng):
         if t < first:
             opt_clip.lr = 3e-3 * optim.stage(t, 0, first)
-            # what belongs together is found among others: eight times as many
+            # a contrastive loss needs many pairs: a batch eight times as large
             i = rng.integers(0, len(tokens), 8 * run.args.batch)
             x = tensor(data.signed(run.xp.asarray(run.data.train_x[i])))
             loss, parts = clip.loss(x, run.xp.asarray(tokens[i]))
@@ -80,8 +81,8 @@ def main(argv=None):
     f, g, g_other = embed(clip.f, x), embed(clip.g, c), embed(clip.g, c_other)
     guided = DDIM(CodeGuided(decoder, run.args.weight), few)
     model = UnCLIP(clip, DDPM(prior, few, few.beta_tilde), guided, shape)
-    # at t = 1 what is wrong with x̂_0 by a hundredth is taken for noise of 1, and the x_T of an
-    # image would be seven times too large: it takes one step from it to t = 100
+    # at t = 1 an error of a hundredth in x̂_0 counts as noise of 1, and the x_T of an image would
+    # be seven times too large: so one step leads from the image to t = 100
     edit = UnCLIP(clip, model.prior, DDIM(decoder, schedule.respaced(s, steps, first=100)), shape)
     with ema.applied():
         z = model.draw_code(g, run.rng).numpy()
@@ -121,7 +122,7 @@ def main(argv=None):
 
 
 def recoloured(caption):
-    """The caption with another colour in place of the first, one that it does not name."""
+    """The caption with its first colour replaced by one that it does not name."""
     words = caption.split()
     first = next(word for word in words if word in COLOURS)
     return caption.replace(first, next(name for name in COLOURS if name not in words))

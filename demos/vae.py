@@ -1,8 +1,13 @@
-"""Variational autoencoder: learn to draw digits, and see its latent space.
+"""Variational autoencoder: learn to generate digits, and look at the latent space.
 
     python demos/vae.py                                        offline, on drawn digits
     python demos/vae.py --data mnist --data-dir DIR            on MNIST (--download fetches it)
     python demos/vae.py --data mnist --latent 2                two dimensions: see manifold.png
+
+samples.png: images of codes from the prior. reconstructions.png: test images and below them their
+reconstructions. interpolation.png: images along lines between the codes of two test images.
+traversals.png: one dimension of a code varied per row. The numbers are the negative ELBO of test
+images and its two terms, and the importance-weighted bound on −log p(x) with 50 samples.
 """
 
 import numpy as np
@@ -11,7 +16,7 @@ from minigen import dist, metrics, nn, no_grad, optim, train
 from minigen.demo import Demo, at_least, cli, recordable
 from minigen.models.vae import conv_vae, gaussian_vae, latent, vae
 
-LIKELIHOODS = {  # and the number of parameters for each pixel
+LIKELIHOODS = {  # p(x|z), and its number of parameters per pixel
     "bernoulli": (dist.Bernoulli, 1),
     "gaussian": (gaussian_vae.diagonal_normal, 2),
     "l2": (gaussian_vae.half_normal, 1),
@@ -22,7 +27,7 @@ def flags(parser):
     parser.add_argument("--latent", type=at_least(1), default=16, metavar="N",
                         help="dimensions of z")
     recordable(parser)
-    parser.add_argument("--net", choices=("conv", "mlp"), default="conv", help="the networks")
+    parser.add_argument("--net", choices=("conv", "mlp"), default="conv", help="kind of networks")
     parser.add_argument("--decoder", choices=LIKELIHOODS, help="p(x|z): Bernoulli on binarised "
                         "images, or normal (default: bernoulli for grey images, else gaussian)")
 
@@ -40,7 +45,7 @@ def main(argv=None):
     opt = optim.Adam(nn.parameters(model), lr=1e-3)
 
     def observed(images, rng):
-        """What the model sees of uint8 images: zeros and ones, or values in [0, 1]."""
+        """The model's input for uint8 images: zeros and ones, or values in [0, 1]."""
         x = images / np.float32(255)
         return metrics.binarise(x, rng) if decoder == "bernoulli" else x
 
@@ -64,7 +69,7 @@ def main(argv=None):
         between = [latent.interpolation(a, b, 10) for a, b in zip(
             q.mu.numpy()[:half], q.mu.numpy()[half:2 * half], strict=True)]
         run.picture("interpolation", model.decode(np.concatenate(between)).mean)
-        # the ten dimensions that say most about an image, which is their mean KL to the prior
+        # the ten dimensions most informative about images: those with the largest mean KL
         told = dist.kl(model.encode(x_test[:1000]), model.prior(len(x_test[:1000]))).mean(0).numpy()
         walks = latent.traversal(q.mu.numpy()[0], np.argsort(-told)[:10], np.linspace(-3, 3, 11))
         run.picture("traversals", model.decode(walks).mean, columns=11)

@@ -1,19 +1,21 @@
-"""ViLBERT: pictures and captions read each other, to guess what is hidden and what fits.
+"""ViLBERT: images and captions attend to each other, to predict what is masked and what matches.
 
     python demos/vilbert.py                                offline, on drawn scenes
 
-First a small network learns which words a picture's caption has; its squares are the regions. Then
-ViLBERT reads pictures with captions, half of which are another's, and guesses hidden words, hidden
-regions, and whether both belong together.
+First a small network learns which words an image's caption contains; the squares of its feature map
+are the regions. Then ViLBERT is trained on images with captions, half of them another image's, to
+predict masked words, masked regions, and whether image and caption belong together.
 
-samples.png: test pictures with their captions, of which the colours and shapes, and how things lie,
-are hidden one at a time: in brackets what is guessed of each, green if it is right. Numbers are
-over the first 500 test images. word_right@colour, @shape, @relation: how often a hidden word is
-guessed, and by the caption alone, with another picture, @other_picture.
+samples.png: test images with their captions, in which each colour, shape and relation is masked in
+turn: the prediction is in brackets, and the caption is green if all of them are right. Numbers are
+over the first 500 test images. word_right@colour, @shape, @relation: how often a masked word of
+this kind is predicted correctly; other_picture@… is the same from the caption alone, as the image
+given is that of another scene.
 
-aligned: how often a pair is told from one with another caption, and changed_colour, changed_shape
-and changed_relation: from the same caption with one word changed, so that it is false; half by
-chance. r_precision@1: how often a picture finds its caption among 100.
+aligned: how often matching and mismatched pairs are told apart; changed_colour, changed_shape and
+changed_relation: how often a caption fits its image better than the same caption with one word
+changed, which makes it false; all of these are one half by chance. r_precision@1: how often an
+image's own caption fits it best among 100.
 """
 
 from textwrap import fill
@@ -27,8 +29,8 @@ from minigen.models.clip.retrieval import embed
 from minigen.models.multimodal.llava import Encoder
 from minigen.models.multimodal.vilbert import ViLBERT
 
-ENCODER = 0.25  # the share of the steps in which the regions are learnt
-SHOWN, FEW = 12, 100  # pictures in samples.png, and how many are read at a time
+ENCODER = 0.25  # the share of the steps in which the region features are learnt
+SHOWN, FEW = 12, 100  # images in samples.png, and how many are processed at a time
 ASKED = {"colour": tuple(scenes.COLOURS), "shape": scenes.SHAPES,
          "relation": ("left", "right", "above", "below")}
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
@@ -92,13 +94,13 @@ def main(argv=None):
 
 
 def guess(model, Z, w, places):
-    """The word that the model finds most probable in one place of each text, which is hidden."""
+    """The most probable word in one place of each text, which is masked."""
     s = embed(model.scores, Z, put(w, places, model.MASK), batch=FEW)
     return s[np.arange(len(w)), places].argmax(-1)
 
 
 def put(w, places, words):
-    """Texts (N, T) with words (N,) in their places (N,)."""
+    """A copy of texts (N, T) with the words (N,) put in the places (N,)."""
     w = w.copy()
     w[np.arange(len(w)), places] = words
     return w
@@ -109,20 +111,20 @@ def word(i):
 
 
 def those(caption, kind):
-    """The places of a caption (T,) at which a word of a kind stands; "left" and "right" only where
-    they tell how two things lie."""
+    """The places in a caption (T,) of words of a kind; of "left" and "right" only those that relate
+    two objects."""
     return [t for t, i in enumerate(caption) if word(i) in ASKED[kind]
             and (word(i) not in ("left", "right") or word(caption[t + 1]) == "of")]
 
 
 def asked(w, kind, rng):
-    """Of each caption (N, T) that has a word of a kind, one of its places: rows and places."""
+    """For each caption (N, T) with words of a kind, the place of one of them: rows and places."""
     every = [(n, those(row, kind)) for n, row in enumerate(w)]
     return tuple(np.array([(n, rng.choice(places)) for n, places in every if places]).T)
 
 
 def another(i, kind, rng):
-    """A word in place of word i that makes a caption false."""
+    """A replacement for word i that makes its caption false."""
     said = word(i)
     others = [OPPOSITE[said]] if kind == "relation" else [w for w in ASKED[kind] if w != said]
     return scenes.VOCABULARY.index(rng.choice(others))

@@ -1,17 +1,18 @@
-"""VQ-VAE-2: images as two grids of words, a coarse one, and a fine one that is given it.
+"""VQ-VAE-2: images as two grids of words, a coarse one, and a fine one conditioned on it.
 
     python demos/vq_vae_2.py                                   offline, on drawn scenes
     python demos/vq_vae_2.py --data cifar10 --data-dir DIR     on CIFAR-10 (--download fetches it)
 
-In the first third of the steps the words are learnt, in the rest the priors of the two grids.
-reconstructions.png, in rows: test images; what a VQ-VAE of one grid, as large as the fine one,
-makes of them; what both grids do; then three times the image's top words with bottom words that the
-prior draws for them. samples.png: both grids drawn.
+In the first third of the steps the autoencoders and their codebooks are learnt, in the rest the
+priors over the two grids. reconstructions.png, in rows: test images; reconstructions by a VQ-VAE
+with one grid, as large as the fine one; reconstructions from both grids; then, three times, the
+image's top words with bottom words sampled from the prior. samples.png: both grids sampled.
 
-bits_per_dim bounds −log p(x) of bytes, in bits for each number of an image, as pixelcnn_pp.py has
-it: the pixels given the words (normal, with the variance that fits training images best) and the
-words of either grid. top_squared_error is how far an image is from what is drawn for its top words,
-other_squared_error how far from what is drawn for another's.
+bits_per_dim bounds −log p(x) of bytes, in bits per value of an image, as in pixelcnn_pp.py: it is
+the sum of the bits of the pixels given the words (under a normal distribution, with the variance
+that fits training images best) and of the words of each grid. top_squared_error is the squared
+error between an image and those sampled for its top words, other_squared_error between it and those
+sampled for another's.
 """
 
 import numpy as np
@@ -28,7 +29,7 @@ from minigen.models.vae.vq_vae_2 import vq_vae_2
 def main(argv=None):
     run = Demo("vq_vae_2", __doc__, argv, data=("scenes", "cifar10"), batch=16, steps=8000,
                flags=lambda p: p.add_argument("--words", type=at_least(1), default=128, metavar="K",
-                                              help="size of each dictionary"))
+                                              help="size of each codebook"))
     K, third, start = run.args.words, max(run.args.steps // 3, 1), run.args.steps // 16
     models = {"two_grids": vq_vae_2(run.data.shape, K, likelihood=half_normal),
               "one_grid": vq_vae(run.data.shape, K, likelihood=half_normal)}
@@ -96,7 +97,7 @@ def decoded(model, k):
 
 
 def squared_error(x, y):
-    """‖x − y‖² of images in [−1, 1], as if they were in [0, 1], averaged over them."""
+    """‖x − y‖² of images in [−1, 1], rescaled as if they were in [0, 1], averaged over images."""
     return ((x - y) ** 2).sum((1, 2, 3)).mean() / 4
 
 

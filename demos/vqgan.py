@@ -1,16 +1,17 @@
-"""VQGAN: a VQ-VAE whose reconstructions must also look real, beside one that only has to be near.
+"""VQGAN: a VQ-VAE whose reconstructions must also look real, compared with a plain VQ-VAE.
 
     python demos/vqgan.py                                      offline, on drawn scenes
     python demos/vqgan.py --data cifar10 --data-dir DIR        on CIFAR-10 (--download fetches it)
 
-In the first third of the steps a VQ-VAE learns to rebuild images from words, by the squared error
-alone; in the second it goes on so, and a copy of it with a discriminator of patches; in the last
-each gets a prior of its words. reconstructions.png, in rows: test images; what the VQ-VAE makes of
-them; what VQGAN does. samples.png: drawn from the two priors, the VQ-VAE's in the first five rows.
+In the first third of the steps a VQ-VAE learns to reconstruct images from code words, by the
+squared error alone. In the second third it continues, while a copy of it is trained with a patch
+discriminator as well. In the last third each gets a prior over its code words. reconstructions.png,
+in rows: test images, the VQ-VAE's reconstructions, VQGAN's. samples.png: images decoded from
+samples of the two priors, the VQ-VAE's in the first five rows.
 
-sharpness is the mean difference of neighbouring pixels; fid_patches the Fréchet distance of squares
-of 8×8 pixels to those of training images, of which it sees how they vary together, not what they
-show. lam is λ at the end; it wanders over orders of magnitude with D's gradient.
+sharpness is the mean difference of neighbouring pixels. fid_patches is the Fréchet distance between
+8×8-pixel patches and those of training images; it compares how pixels vary together, not what the
+patches show. lam is λ at the end; it varies over orders of magnitude with D's gradient.
 """
 
 import copy
@@ -29,7 +30,7 @@ SIDE = 8  # of a patch
 def main(argv=None):
     run = Demo("vqgan", __doc__, argv, data=("scenes", "cifar10"), batch=16, steps=6000,
                flags=lambda p: p.add_argument("--words", type=at_least(1), default=128, metavar="K",
-                                              help="size of the dictionary"))
+                                              help="size of the codebook"))
     steps, start = run.args.steps, run.args.steps // 12
     third = max(steps // 3, 1)
     gan = vqgan(run.data.shape, run.args.words)
@@ -37,7 +38,7 @@ def main(argv=None):
     nn.init([vae, gan], run.rng)
     models = {"vq_vae": vae, "vqgan": gan.vq_vae}
     bare = optim.Adam(nn.parameters([vae.encoder, vae.decoder]))
-    opt_d = adam(nn.parameters(gan.D), 5e-4)  # to the end, or it is fooled by hatching
+    opt_d = adam(nn.parameters(gan.D), 5e-4)  # constant, or D is fooled by hatching
     opts = {name: optim.Adam(nn.parameters([m.encoder, m.codebook, m.decoder]))
             for name, m in models.items()}
     priors = {name: optim.Adam(nn.parameters(m.prior)) for name, m in models.items()}
@@ -99,7 +100,7 @@ def main(argv=None):
 
 
 def sharpness(x):
-    """The mean |difference| of pixels side by side and one below the other, of images x."""
+    """The mean |difference| between horizontal and between vertical neighbours in images x."""
     return (np.abs(np.diff(x, axis=2)).mean() + np.abs(np.diff(x, axis=3)).mean()) / 2
 
 

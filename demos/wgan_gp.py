@@ -1,11 +1,15 @@
-"""WGAN with gradient penalty: the critic measures a distance, and the generator shortens it.
+"""WGAN with gradient penalty: the critic measures a distance, and the generator reduces it.
 
     python demos/wgan_gp.py                                    offline, on drawn digits
     python demos/wgan_gp.py --data mnist --data-dir DIR        on MNIST (--download fetches it)
 
-Differs from the paper: 3 steps of the critic for one of the generator in place of 5, small batches,
-and a learning rate that falls from 10⁻³ in place of 10⁻⁴ throughout, because a few minutes allow
-only a few thousand steps.
+samples.png: samples. nearest.png: samples, and below each the nearest training image. training.png:
+images of the same codes z as training proceeds. interpolation.png: images along lines between
+codes.
+
+Differs from the paper: 3 critic steps per generator step in place of 5, small batches, and a
+learning rate that falls from 10⁻³ in place of 10⁻⁴ throughout, because a few minutes allow only a
+few thousand steps.
 """
 
 from minigen import nn, optim
@@ -22,7 +26,7 @@ def flags(parser):
     parser.add_argument("--width", type=at_least(1), default=32, metavar="N",
                         help="channels at half the resolution; twice as many at a quarter of it")
     parser.add_argument("--k", type=at_least(1), default=3, metavar="N",
-                        help="steps of the critic for one of the generator")
+                        help="critic steps per generator step")
 
 
 def main(argv=None):
@@ -31,7 +35,7 @@ def main(argv=None):
                steps={"glyphs": 800, "mnist": 2700, "fashion-mnist": 2700, "scenes": 700,
                       "cifar10": 2000})
     k = run.args.k
-    print(f"{k} critic steps for each of the generator's, {k * run.args.steps} in all", flush=True)
+    print(f"{k} critic steps per generator step, {k * run.args.steps} in all", flush=True)
     model = wgan_gp(run.data.shape, run.args.latent, run.args.width)
     nn.init(model, run.rng)
     opt_d, opt_g = adam(nn.parameters(model.D)), adam(nn.parameters(model.G))

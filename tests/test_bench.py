@@ -106,7 +106,7 @@ def test_a_device_that_is_not_there(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(UserError, match="--device cuda needs CuPy"):
         bench.main(["--device", "cuda"])
-    with pytest.raises(UserError, match="--only kernels is not measured there"):
+    with pytest.raises(UserError, match="--only kernels is not measured on this device"):
         bench.main(["--only", "kernels"])
 
 

@@ -2,9 +2,8 @@
 
     python demos/derivations/diffusion_kernel.py
 
-A step is x_t = √α_t x_{t−1} + √β_t ε, with α_t = 1 − β_t. Steps are put one into the other,
-their noises are added, and what comes out is q(x_t|x_0) = N(√ᾱ_t x_0, (1 − ᾱ_t) I) with
-ᾱ_t = α_1 … α_t.
+A step is x_t = √α_t x_{t−1} + √β_t ε, with α_t = 1 − β_t. Substituting each step into the next and
+adding up the noises gives q(x_t|x_0) = N(√ᾱ_t x_0, (1 − ᾱ_t) I) with ᾱ_t = α_1 … α_t.
 """
 
 import numpy as np
@@ -44,13 +43,13 @@ def derive(rng):
 
     return [
         ("Two steps in one", [
-            Step("x_2 = √α_2 x_1 + √β_2 ε_2, and x_1 put in", by_steps, "=",
+            Step("x_2 = √α_2 x_1 + √β_2 ε_2, with x_1 substituted", by_steps, "=",
                  a[2] * a[1] * x_0 + a[2] * b[1] * eps[0] + b[2] * eps[1]),
             Step("what is left of x_0: √α_2 √α_1, against √ᾱ_2", a[2] * a[1], "=",
                  np.sqrt(alpha_bar[2])),
             Step("independent noises add their variances: α_2 β_1 + β_2, against 1 − α_2 α_1",
                  alpha[2] * beta[1] + beta[2], "=", 1 - alpha[2] * alpha[1]),
-            Step("against 1 − ᾱ_2", alpha[2] * beta[1] + beta[2], "=", 1 - alpha_bar[2])]),
+            Step("also against 1 − ᾱ_2", alpha[2] * beta[1] + beta[2], "=", 1 - alpha_bar[2])]),
         (f"All {T} steps, t = 1 … {T}: one after the other, against the kernel (the code's)", [
             Step("the mean, against √ᾱ_t x_0", np.array(mean[1:]), "=",
                  kernel.mu.numpy()[:, 0]),

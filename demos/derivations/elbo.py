@@ -32,13 +32,13 @@ def derive(rng):
     posterior, fits = model.posterior().numpy()[:, x], np.log(model.p_x_given_z[:, x])
     p_x = model.p_z @ model.p_x_given_z[:, x]
     log_p, bound = np.log(p_x), elbo(model, q, x).item()
-    sharp = 0.999 * np.eye(4)[fits.argmax()] + 0.001 / 4  # nearly all on the z that fits best
+    sharp = 0.999 * np.eye(4)[fits.argmax()] + 0.001 / 4  # nearly all mass on the best z
 
     return [
-        ("log p(x) = log Σ_z p(x|z) p(z), on the right, is each line of the derivation", [
+        ("Each line of the derivation equals log p(x) = log Σ_z p(x|z) p(z), on the right", [
             Step(line, value.item(), "=", log_p)
             for line, value in zip(LINES, derivation(model, q, x), strict=True)]),
-        ("A KL is never negative: without the second there is a bound, with that KL as gap", [
+        ("A KL is never negative: without the second, a bound is left, with that KL as the gap", [
             Step("E_q[log p(x|z)] − KL(q(z|x) ‖ p(z)), against log p(x)", bound, "≤", log_p),
             Step("log p(x) − bound, against KL(q(z|x) ‖ p(z|x))", log_p - bound, "=",
                  vi_objective(model, q, x).item()),

@@ -1,9 +1,9 @@
-"""The bound that f-GAN climbs, for each of the ten divergences of the slide's table.
+"""The lower bound that f-GAN maximises, for each of the ten divergences of the slide's table.
 
     python demos/derivations/f_divergence_bound.py
 
-f is the sup of the lines that lie under it: f(u) ≥ u t − f*(t) for every t. With u = p/q and a
-t for every x, T(x), multiplied by q and summed over x:
+f is the supremum of the lines below it: f(u) ≥ u t − f*(t) for every t. With u = p/q and a t for
+every x, T(x), multiplied by q and summed over x:
 
     D_f(P ‖ Q) = Σ q f(p/q) ≥ Σ p T − Σ q f*(T),    equal where T = f′(p/q)
 """
@@ -39,7 +39,7 @@ def derive(rng):
     return [*parts, ("What the slide prints as D_f, against Σ q f(p/q) with its f", [
         Step("Pearson χ²: Σ (q − p)² / p", pearson, "=", by_f("pearson-chi2"), error=6),
         Step("Neyman χ²: Σ (p − q)² / q", neyman, "=", by_f("neyman-chi2"), error=6),
-        Step("exchanged, they are equal", neyman, "=", by_f("pearson-chi2")),
+        Step("with the two exchanged, they are equal", neyman, "=", by_f("pearson-chi2")),
         Step("Jensen-Shannon: ½ Σ p log(2p / (p + q)) + q log(2q / (p + q))",
              (p * np.log(p / m) + q * np.log(q / m)).sum() / 2, "=", by_f("js"), error=7),
         Step("total variation without the bars: ½ Σ (p − q)", (p - q).sum() / 2, "=",

@@ -1,4 +1,4 @@
-"""The best discriminator, and what is left for the generator: the Jensen-Shannon divergence.
+"""The optimal discriminator, and what is left for the generator: the Jensen-Shannon divergence.
 
     python demos/derivations/optimal_discriminator.py
 
@@ -23,7 +23,7 @@ def best(a, b):
 
 
 def derive(rng):
-    """D*, V at D*, its least value, and what a slide says instead."""
+    """D*, V at D*, its minimum, and what a slide says instead."""
     p_data, p_g = rng.dirichlet(np.ones(5), 2)
     D = optimal_discriminator(p_data, p_g)
     V, m = value(p_data, p_g, D), (p_data + p_g) / 2
@@ -35,17 +35,17 @@ def derive(rng):
             Step("where p_data / D = p_g / (1 − D), against p_data / (p_data + p_g)",
                  np.array([best(a, b) for a, b in zip(p_data, p_g, strict=True)]), "=", D),
             Step("any other D has a smaller V(G, D)", value(p_data, p_g, other), "<", V)]),
-        ("V(G, D*), on the right, is each line", [
+        ("Each line equals V(G, D*), on the right", [
             Step("Σ p_data log p_data / (p_data + p_g) + Σ p_g log p_g / (p_data + p_g)",
                  (p_data * np.log(p_data / (p_data + p_g))
                   + p_g * np.log(p_g / (p_data + p_g))).sum(), "=", V),
             Step("KL(p_data ‖ m) + KL(p_g ‖ m) − log 4, with m = ½ (p_data + p_g)",
                  kl(p_data, m) + kl(p_g, m) - math.log(4), "=", V),
             Step("2 JSD(p_data ‖ p_g) − log 4", 2 * jsd(p_data, p_g) - math.log(4), "=", V)]),
-        ("The generator's best: p_g = p_data", [
+        ("The generator's optimum: p_g = p_data", [
             Step("there D* = ½", optimal_discriminator(p_data, p_data), "=", np.full(5, 0.5)),
             Step("and V = −log 4", value(p_data, p_data, np.full(5, 0.5)), "=", -math.log(4)),
-            Step("which is less than anywhere else", -math.log(4), "<", V)]),
+            Step("which is less than at any other p_g", -math.log(4), "<", V)]),
         ("A slide says that WGAN replaces “KL”", [
             Step("KL(p_data ‖ p_g) as what the GAN minimises, against V + log 4",
                  kl(p_data, p_g), "=", V + math.log(4), error=16),

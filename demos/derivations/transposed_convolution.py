@@ -3,7 +3,7 @@
     python demos/derivations/transposed_convolution.py
 
 A convolution of a 4×4 image with a 3×3 filter is a matrix C with 4 rows (outputs) and 16
-columns (inputs). Small whole numbers, so that every digit can be checked by hand.
+columns (inputs). The entries are small integers, so every line can be checked by hand.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ def matrix(w, size):
 
 
 def whole(y):
-    """A result of the code as integers (P, Q)."""
+    """A result of minigen's ops as integers (P, Q)."""
     return y.numpy()[0, 0].round(9).astype(int)
 
 
@@ -52,14 +52,14 @@ def derive(rng):
                  (C.T @ y.ravel()).reshape(4, 4), "=", whole(gx)),
             Step("⟨C x, y⟩, against ⟨x, Cᵀ y⟩", (C @ x.ravel()) @ y.ravel(), "=",
                  x.ravel() @ (C.T @ y.ravel()))]),
-        ("With stride 2: zeros between the inputs, and a convolution with the filter turned", [
+        ("With stride 2: zeros between the inputs, and a convolution with the flipped filter", [
             Step("conv_transpose2d, against that",
                  whole(conv_transpose2d(ty, tw, stride=2)), "=",
                  whole(conv2d(around, flipped)))]),
         ("Sizes", [
             Step("5×5, filter 3×3, stride 2: the slide's 2×2",
                  conv_output_size(5, 3, s=2), "=", 2),
-            Step("2×2, filter 3×3, stride 1, transposed: the size that comes out",
+            Step("2×2, filter 3×3, stride 1, transposed: the size of the output",
                  conv_transpose_output_size(2, 3), "=", conv_transpose2d(ty, tw).shape[2]),
             Step("the slide's 3×3", 3, "=", conv_transpose2d(ty, tw).shape[2], error=1),
             Step("3×3 needs stride 2 and padding 1", 3, "=",

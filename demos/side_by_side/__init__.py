@@ -1,15 +1,15 @@
 """The reference models and ops twice, in minigen and in PyTorch, as demos/bench.py times them.
 
-Each module has two functions, `minigen(shared, on)` and `pytorch(shared, compile)`. Both give a
-dict of what is timed: names to functions without arguments. (minigen's of a model also takes the
-batch size and the side of the images, for demos/scaling.py.) minigen's is called first and leaves
-the first weights and the batch in the folder `shared`; PyTorch's takes them from there. Each runs
-in its own process, so every import stands in the function of the side that needs it. PyTorch's side
-computes on its default device.
+Each module has two functions, `minigen(shared, on)` and `pytorch(shared, compile)`. Both return a
+dict of what is timed: from names to functions without arguments. (For a model, `minigen` also takes
+the batch size and the side of the images, for demos/scaling.py.) `minigen` is called first and
+leaves the initial weights and the batch in the folder `shared`; `pytorch` takes them from there.
+Each runs in its own process, so imports are inside the function of the side that needs them.
+PyTorch's side computes on its default device.
 
-The first call of "train" gives the loss, before the first update of the weights, with noise that is
-the same on both sides: NumPy's, seed 0. Later calls of PyTorch's draw its own, and so do
-minigen's on a device.
+The first call of "train" returns the loss before the first update of the weights, with the same
+noise on both sides: NumPy's, seed 0. Later calls of PyTorch's side draw PyTorch's own noise, and
+those of minigen's side on a device draw minigen's.
 """
 
 import itertools
@@ -33,28 +33,29 @@ def take(shared, name):
 
 
 class On:
-    """Where minigen's side computes: on the CPU or a CUDA device, there recorded or not."""
+    """Where minigen's side computes: on the CPU, or on a CUDA device, with recorded steps or not.
+    """
 
     def __init__(self, device="cpu", recorded=False):
         self.device, self.recorded = device, recorded
 
     def put(self, a):
-        """An array of the host, where the side computes."""
+        """An array of the host, moved to where the side computes."""
         if self.device == "cpu":
             return a
         import cupy
         return cupy.asarray(a)
 
     def step(self, function):
-        """The function, or its recording."""
+        """The function, recorded if the side records its steps."""
         if not self.recorded:
             return function
         from minigen.recorded import Recorded
         return Recorded(function)
 
     def noises(self):
-        """An endless iterator of generators. The first draws NumPy's numbers, seed 0, unless they
-        are to be recorded."""
+        """An endless iterator of random generators. The first is NumPy's with seed 0, unless steps
+        are recorded."""
         if self.device == "cpu":
             return map(np.random.default_rng, itertools.count())
         from minigen.random import Philox
@@ -71,7 +72,7 @@ def digits(n, side=28):
 
 
 class Noise:
-    """ε ~ N(0, I) as PyTorch tensors: the first draws are NumPy's, seed 0, until `free`."""
+    """ε ~ N(0, I) as PyTorch tensors: NumPy's with seed 0 until `free` is called."""
 
     def __init__(self):
         self.rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""The DCGAN of demos/dcgan.py: a step of both players on 32 digits, and 100 samples."""
+"""The DCGAN of demos/dcgan.py: a training step of both players on 32 digits, and 100 samples."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The DDPM of demos/ddpm.py: a step on 64 digits, and 32 samples in 50 steps."""
+"""The DDPM of demos/ddpm.py: a training step on 64 digits, and 32 samples in 50 steps."""
 
 import math
 
@@ -17,7 +17,7 @@ def minigen(shared, on, batch=BATCH, side=28):
     shape = (1, side, side)
     net = denoiser(shape, WIDTHS, D)
     nn.init(net, np.random.default_rng(0))
-    for p in nn.parameters(net).values():  # blocks start as the identity: let them take part
+    for p in nn.parameters(net).values():  # blocks start as the identity: make them contribute
         p.data[...] += 0.02 * np.random.default_rng(p.size).standard_normal(p.shape, np.float32)
     x = data.signed(digits(batch, side))
     leave(shared, weights=nn.state_dict(net), batch={"x": x})

@@ -1,9 +1,10 @@
-"""The CUDA kernels against what PyTorch calls in their place: cuDNN, cuBLAS, its attention.
+"""The CUDA kernels compared with what PyTorch calls instead: cuDNN, cuBLAS, its attention.
 
-A name is its row in the table: "conv2d, bf16, 128→128 3×3, 256 of 32×32". fp32, tf32 and bf16 are
-what products round their factors to. minigen's arrays are float32 throughout; PyTorch's are bf16
-where the row says so, and channels-last for its convolutions, which suits them best. "of float32"
-is PyTorch on the same float32 arrays as minigen, which it rounds and whose result it makes float32.
+Names are the labels of rows in the table: "conv2d, bf16, 128→128 3×3, 256 of 32×32". fp32, tf32 and
+bf16 are the precisions to which products round their factors. minigen's arrays are float32
+throughout; PyTorch's are bf16 where the row says so, and channels-last for its convolutions, which
+suits them best. In rows "of float32" PyTorch is given the same float32 arrays as minigen, rounds
+them, and converts the result to float32.
 """
 
 import numpy as np
@@ -11,21 +12,21 @@ import numpy as np
 N, C, H = 256, 128, 32  # the U-Net's convolutions: images, channels, side
 HEADS, D, LENGTHS = 64, 64, (256, 1024, 4096)  # attention: batch × heads, head size, T
 SIDE = 4096  # of square matrices
-MANY = 1 << 24  # numbers of element-wise kernels
+MANY = 1 << 24  # elements for element-wise kernels
 PRODUCTS = ("bf16", "tf32", "fp32")
 
 
 def table(n=N, side=H, heads=HEADS, lengths=LENGTHS, square=SIDE, many=MANY):
-    """name: (shapes of the arrays, work, its unit, minigen's function, PyTorch's). The functions
-    take the arrays; a pair of functions prepares first: what `before` gives goes to `timed`. Work
-    is FLOPs or the least bytes that must move."""
+    """A dict: name: (shapes of the arrays, work, its unit, minigen's function, PyTorch's). The
+    functions take the library and the arrays; of a pair of functions, the first is not timed, and
+    gives the arguments of the second. Work is FLOPs, or the least bytes that must move."""
     x, w, flops = (n, C, side, side), (C, C, 3, 3), 2 * n * side**2 * C**2 * 9
     one, size, rows = (1, 1), 4 * n * C * side**2, {}
     at = (one, one, one, 1)  # stride, padding, dilation, groups
     grads = (None, one, one, one, False, (0, 0), 1)
 
     def back(which):
-        """The gradient of one of a convolution's inputs alone."""
+        """The gradient with respect to one input of a convolution alone."""
         mask = [which == name for name in ("x", "w", "b")]
         return lambda t, g, x, w: t.ops.aten.convolution_backward(g, x, w, *grads, mask)
 
@@ -102,7 +103,7 @@ def table(n=N, side=H, heads=HEADS, lengths=LENGTHS, square=SIDE, many=MANY):
 
 
 def rounding(function):
-    """A function of PyTorch's on bf16 arrays as one on float32 arrays."""
+    """A PyTorch function on bf16 arrays, made one on float32 arrays."""
     def rounded(torch, *arrays):
         y = function(torch, *(a.bfloat16() for a in arrays))
         return next(a for a in y if a is not None).float() if isinstance(y, tuple) else y.float()
@@ -110,18 +111,19 @@ def rounding(function):
 
 
 def adam(torch, p, g, m, v):
-    """PyTorch's fused step."""
+    """PyTorch's fused Adam step."""
     p.grad = g.detach()
     return (torch.optim.Adam([p], fused=p.is_cuda).step,)
 
 
 def precision(name):
-    """What a row's factors are rounded to."""
+    """The precision to which a row's factors are rounded."""
     return next((p for p in PRODUCTS if f" {p}" in name), "fp32")
 
 
 class Row:
-    """A row on one side: its arrays are made at the first call, and go at that of another row."""
+    """A row on one side. Its arrays are made at its first call, and freed when another row is
+    called."""
 
     latest, run = None, None
 
@@ -187,7 +189,8 @@ def pytorch(shared, compile, **sizes):
 
 
 def ceilings(square=SIDE, many=MANY, **_):
-    """What the device can reach: unit (of a precision): (shapes, work, PyTorch's function)."""
+    """How to measure what the device can reach, a dict: unit, with the precision: (shapes, work,
+    PyTorch's function)."""
     found = {f"TFLOP/s, {p}": ([(2 * square, 2 * square)] * 2, 2 * (2 * square)**3,
                                lambda t, a, b: a @ b) for p in PRODUCTS}
     return found | {"GB/s": ([(16 * many,)] * 2, 8 * 16 * many, lambda t, a, b: a.copy_(b))}

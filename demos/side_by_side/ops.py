@@ -1,6 +1,7 @@
-"""The ops of the reference models, at the shapes and batch sizes that these have, and the engine.
+"""The ops of the reference models, at the models' shapes and batch sizes, and the autograd engine.
 
-A name is its row in the table: "conv2d 32→64 4×4/2, 14×14, 128 images: forward + backward".
+Names are the labels of rows in the table: "conv2d 32→64 4×4/2, 14×14, 128 images: forward +
+backward".
 """
 
 import numpy as np
@@ -27,8 +28,8 @@ MILLION, CHAIN = [(100_000,)] * 10, 5000
 
 
 def table(ops, integers):
-    """name: (function of arrays, shapes of the arrays) for the ops of one side, which takes labels
-    as `integers` makes them of a NumPy array."""
+    """A dict: name: (function of arrays, shapes of the arrays) for the ops of one side. `integers`
+    converts a NumPy array of labels to that side's kind of array."""
     rows = {}
     for op, shapes in (("conv2d", CONV2D), ("conv_transpose2d", CONV_TRANSPOSE2D)):
         for N, C, K, size, stride, padding, H, *odd in shapes:

@@ -1,8 +1,8 @@
-"""The PixelCNN of demos/pixelcnn.py: a step on 16 binary digits, and 16 samples.
+"""The PixelCNN of demos/pixelcnn.py: a training step on 16 binary digits, and 16 samples.
 
-minigen's sampler computes only what a new pixel changes. The naive loop, a pass through the whole
-network for each pixel, is what PyTorch's side does, and minigen's for comparison. Every pass takes
-as long as any other, so 28 of the 784 are timed.
+minigen's sampler computes only what a new pixel changes. PyTorch's side samples by the naive loop,
+a pass through the whole network for each pixel, and minigen's side times it too, for comparison.
+All passes take equally long, so 28 of the 784 are timed.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The convolutional VAE of demos/vae.py: a step on 128 digits, and 100 samples."""
+"""The convolutional VAE of demos/vae.py: a training step on 128 digits, and 100 samples."""
 
 import numpy as np
 

@@ -1,11 +1,12 @@
-"""One side of a benchmark in a process of its own.
+"""One side of a benchmark, in a process of its own.
 
     python -m side_by_side.worker SIDE MODULE SHARED THREADS DEVICE [BATCH SIDE_LENGTH]
 
 SIDE is minigen, recorded (minigen with recorded steps), pytorch or compiled (PyTorch with
-torch.compile). It answers each line of its input with a line of JSON: at the start what it has and
-how much memory that took; to ``NAME SECONDS``, how many seconds a call of that function takes, a
-mean over about SECONDS. On a device (cuda) products of float32 round their factors to TF32.
+torch.compile). It writes lines of JSON: at the start the names of its functions, with the first
+loss and the memory used if it trains; then, for each input line ``NAME SECONDS``, the seconds per
+call of that function, averaged over about SECONDS. On a device (cuda) products of float32 round
+their factors to TF32.
 """
 
 import importlib
@@ -37,7 +38,7 @@ def main(answers, side, module, shared, threads, device, *sizes):
         for _ in range(4):
             calls["train"]()
         first["memory"] = peak() - imported
-    if side == "recorded":  # the first call is not, and the second records
+    if side == "recorded":  # the first call is not recorded, the second one is
         for _ in range(2):
             calls["sample"]()
     answer(answers, names=list(calls), **first)
@@ -47,7 +48,7 @@ def main(answers, side, module, shared, threads, device, *sizes):
 
 
 def minigen(threads, device):
-    """Prepare minigen's side; returns how to wait for the device."""
+    """Prepare minigen's side; returns a function that waits for the device."""
     from minigen.memory import keep_freed
     keep_freed()
     if device == "cpu":
@@ -58,7 +59,7 @@ def minigen(threads, device):
 
 
 def pytorch(threads, device):
-    """Prepare PyTorch's side; returns how to wait for the device."""
+    """Prepare PyTorch's side; returns a function that waits for the device."""
     import torch
     torch.set_num_threads(threads)
     if device == "cpu":
@@ -70,8 +71,8 @@ def pytorch(threads, device):
 
 
 def timed(call, seconds, wait):
-    """Seconds a call, the mean of as many as fit in about `seconds`. Before them one that may have
-    to compile, and one that shows how long it takes."""
+    """Seconds per call, the mean of as many calls as fit in about `seconds`. Before these, one call
+    that may have to compile, and one that shows how long a call takes."""
     def run(n):
         began = time.perf_counter()
         for _ in range(n):
@@ -86,8 +87,8 @@ def timed(call, seconds, wait):
 
 
 def peak():
-    """The most memory this program has had, MiB. Linux's ru_maxrss would count that of the process
-    which started it, too, as of then."""
+    """The peak memory of this process in MiB. Linux's ru_maxrss would also count the memory that
+    the parent process had when it started this one."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
@@ -101,5 +102,5 @@ def answer(answers, **message):
 
 
 if __name__ == "__main__":
-    answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is not an answer
+    answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not mix with answers
     main(answers, *sys.argv[1:])

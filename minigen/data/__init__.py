@@ -1,7 +1,7 @@
-"""Images to learn from. `load(name)` gives a Dataset; `batches` cuts it up, resumably.
+"""Image data sets. `load(name)` returns a Dataset; `batches` yields its minibatches, resumably.
 
-glyphs, scenes: drawn by our own code from a seed, so nothing is needed and nothing is downloaded.
-mnist, fashion-mnist, cifar10: read from a folder of yours, or downloaded when you ask.
+glyphs, scenes: drawn by this package from a seed; no files are needed and nothing is downloaded.
+mnist, fashion-mnist, cifar10: read from a folder that you name, or downloaded on request.
 """
 
 import os
@@ -28,13 +28,13 @@ def load(name, data_dir=None, download=False, n_train=None, n_test=None, seed=0)
     they came from.
 
     data_dir: the folder to read from, as DIR/<name> or DIR itself. Default: the environment
-        variable MINIGEN_DATA, if set. The user's cache folder is looked in last.
-    download: fetch into the cache folder what is found nowhere
-    n_train, n_test: keep the first so many images of a split. Default: all there are, or 10,000
-        and 2,000 of glyphs and scenes
-    seed: what glyphs and scenes are drawn from; the others ignore it
+        variable MINIGEN_DATA, if set. The user's cache folder is searched last.
+    download: if the data set is not found there, fetch it into the cache folder
+    n_train, n_test: how many images of each split to keep, from its beginning. Default: all, or
+        10,000 and 2,000 for glyphs and scenes
+    seed: the seed from which glyphs and scenes are drawn; the other data sets ignore it
 
-    Raises DataError, one line, for an unknown name and for files missing or damaged.
+    Raises DataError, one line, for an unknown name and for missing or damaged files.
     """
     if name not in NAMES:
         near = get_close_matches(name, NAMES, 1)
@@ -55,12 +55,12 @@ def load(name, data_dir=None, download=False, n_train=None, n_test=None, seed=0)
 
 
 def _folder(name, data_dir, download):
-    """The first folder with files of data set `name`."""
+    """The first folder that contains files of data set `name`."""
     reader = READ[name]
     named = data_dir or os.environ.get("MINIGEN_DATA")
     try:
         named = named and Path(named).expanduser()
-    except RuntimeError:  # of a ~name that is nobody's
+    except RuntimeError:  # ~name of a user who does not exist
         named = Path(named)
     if named and not named.is_dir():
         raise DataError(f"{named}: no such folder "
@@ -72,7 +72,7 @@ def _folder(name, data_dir, download):
             return place
     cache = cache_folder() / name
     if download:
-        return _fetch(name)  # transfers nothing when all is there
+        return _fetch(name)  # transfers nothing if all files are there
     if reader.found(cache):
         return cache
     roots.append(cache)

@@ -1,22 +1,22 @@
 """Batches with random access: the batch of step t is a function of (seed, t) and nothing else, so
-a run resumes exactly at any step and no generator has to be stored."""
+a run can resume exactly at any step, and no generator's state has to be stored."""
 
 from functools import lru_cache
 from itertools import count
 
 import numpy as np
 
-# Keeps the shuffles apart from the noise of training step t, which is drawn from (seed, t).
+# Keeps the shuffles independent of the noise of training step t, which is drawn from (seed, t).
 SHUFFLE = 0x5EED
 
 
 def batch_indices(n, batch_size, seed, step):
     """Which of `n` images make up the batch of step `step` = 0, 1, 2, ...: int64 (batch_size,).
 
-    Epoch e is a permutation of range(n) drawn from default_rng((seed, e, SHUFFLE)); the epochs are
-    laid end to end, and step t takes the positions t·batch_size up to (t+1)·batch_size of that
-    line. So every image comes once per epoch, every batch is full, and the batch at a seam holds
-    the tail of one epoch and the head of the next. `batch_size` may exceed `n`.
+    Epoch e is a permutation of range(n) drawn from default_rng((seed, e, SHUFFLE)). The epochs are
+    concatenated, and step t takes the positions from t·batch_size up to (t+1)·batch_size. So every
+    image occurs once per epoch, every batch is full, and a batch that crosses the boundary of two
+    epochs holds the end of one and the beginning of the next. `batch_size` may exceed `n`.
     """
     if n < 1 or batch_size < 1 or step < 0:
         raise ValueError("batch_indices needs n >= 1, batch_size >= 1 and step >= 0; "
@@ -31,9 +31,9 @@ def batch_indices(n, batch_size, seed, step):
 
 
 def batches(*arrays, batch_size, seed, start=0, stop=None):
-    """Yield the shuffled batches of steps `start` up to `stop` (None: for ever).
+    """Yield the shuffled batches of the steps from `start` up to `stop` (None: for ever).
 
-    `arrays` have equal length; one array yields its batch, several yield a tuple of theirs.
+    `arrays` have equal length. For one array each item is its batch, for several a tuple of theirs.
     """
     n = _length(arrays)
     for step in count(start) if stop is None else range(start, stop):

@@ -1,8 +1,8 @@
-"""Blocks on a table: what they look like, what is said of them, what happens when one is moved.
+"""Blocks on a table: images of them, texts about them, and what happens when one is moved.
 
-A world is the column and the level of the block of each of six colours, −1 and −1 of one that is
-not there: integers (6, 2), or (N, 6, 2). There are three to five blocks and five columns, so that a
-block that is taken off another finds a free one. The texts:
+A world gives, for each of six colours, the column and the level of the block of that colour, or −1
+and −1 if it has none: integers (6, 2), or (N, 6, 2) for N worlds. There are three to five blocks
+and five columns, so a block that is taken off another always finds an empty column. The texts:
 
     words     = { colour "on" (colour | "table") "." }
     question  = "what is on" block "?"
@@ -12,7 +12,7 @@ block that is taken off another finds a free one. The texts:
     answer    = block | "nothing" | command
     command   = ["first"] "grasp" block | "grasp" block "and put it on" block
 
-Whatever lies on a block that is asked for is first taken off, from the top.
+Whatever lies on the blocks in question has to be taken off first, starting at the top.
 """
 
 import numpy as np
@@ -21,13 +21,13 @@ from .scenes import COLOURS, SIZE, background, paint
 
 NAMES = tuple(COLOURS)
 COLUMNS = 5
-SIDE = 6  # pixels of a block
+SIDE = 6  # of a block, in pixels
 VOCABULARY = ("", *NAMES, *(
     ". ? table nothing block first grasp and put it on what is how to".split()))
 
 
 def worlds(rng, n):
-    """n worlds: integers (n, 6, 2)."""
+    """n random worlds: integers (n, 6, 2)."""
     w = np.full((n, len(NAMES), 2), -1)
     for world in w:
         columns = rng.permutation(COLUMNS)[:rng.integers(1, 4)]
@@ -38,8 +38,8 @@ def worlds(rng, n):
 
 
 def draw(some, rng):
-    """Images of some worlds (N, 6, 2), on dark or light ground, all blocks a little more to the
-    left or right: uint8 (N, 3, 32, 32)."""
+    """Images of some worlds (N, 6, 2), on a dark or a light background, with all the blocks of an
+    image shifted sideways by a few random pixels: uint8 (N, 3, 32, 32)."""
     n = len(some)
     ground = rng.integers(2, size=n)
     x, axis = background(rng, ground), np.arange(SIZE)
@@ -56,21 +56,21 @@ def draw(some, rng):
 
 
 def above(world, block):
-    """The blocks that lie on a block, the lowest first: integers."""
+    """The blocks stacked on top of a block, the lowest first: integers."""
     column, level = world[block]
     there = np.flatnonzero((world[:, 0] == column) & (world[:, 1] > level))
     return there[np.argsort(world[there, 1])]
 
 
 def under(world, block):
-    """The block on which a block lies, or None if that is the table."""
+    """The block on which a block lies, or None if it lies on the table."""
     column, level = world[block]
     there = np.flatnonzero((world[:, 0] == column) & (world[:, 1] == level - 1))
     return there[0] if len(there) else None
 
 
 def words(world, rng):
-    """A world in words, its blocks in any order."""
+    """A description of a world in words, its blocks in random order."""
     said = []
     for block in rng.permutation(np.flatnonzero(world[:, 1] >= 0)):
         below = under(world, block)
@@ -79,7 +79,7 @@ def words(world, rng):
 
 
 def command(world, block, onto=None):
-    """What to do first to grasp a block, or to put it onto another."""
+    """The next command to follow in order to grasp a block, or to put it onto another."""
     for on_it in (above(world, block), [] if onto is None else above(world, onto)):
         if len(on_it):
             return f"first grasp {NAMES[on_it[-1]]} block"
@@ -88,7 +88,7 @@ def command(world, block, onto=None):
 
 
 def steps(world, block, onto):
-    """How many commands it takes to put a block onto another on which it does not lie."""
+    """How many commands it takes to put a block onto another; 0 if it lies there already."""
     n = 0
     while under(world, block) != onto:
         world, n = obey(world, command(world, block, onto)), n + 1
@@ -96,8 +96,9 @@ def steps(world, block, onto):
 
 
 def obey(world, said):
-    """The world after a command, in which a block that is grasped first is put on the table; None
-    if it is none, or one that cannot be obeyed: only what nothing lies on is grasped or put on."""
+    """The world after a command. A block that is grasped "first" is put down on the table. None if
+    `said` is not a command or cannot be obeyed: a block must have nothing on top of it to be
+    grasped, or to have another put on it."""
     said, now = said.split(), world.copy()
     blocks = [NAMES.index(word) for word in said if word in NAMES]
     free = all(world[block, 1] >= 0 and not len(above(world, block)) for block in blocks)
@@ -115,7 +116,7 @@ def obey(world, said):
 
 
 def ask(world, rng):
-    """A question about a world and its answer."""
+    """A random question about a world, and its answer."""
     one, other = rng.permutation(np.flatnonzero(world[:, 1] >= 0))[:2]
     kind = rng.integers(3)
     if kind == 0:
@@ -128,5 +129,5 @@ def ask(world, rng):
 
 
 def how_to_put(block, onto):
-    """The question."""
+    """The question of how to put one block on another."""
     return f"how to put {NAMES[block]} block on {NAMES[onto]} block ?"

@@ -1,5 +1,5 @@
 """CIFAR-10, binary version: records of 1 label byte and 3,072 pixel bytes (32×32 red, then green,
-then blue). Any of data_batch_1.bin ... data_batch_5.bin will do. Nothing is ever unpickled.
+then blue). Any subset of data_batch_1.bin ... data_batch_5.bin will do. Nothing is ever unpickled.
 https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
@@ -12,7 +12,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer",
 TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 TEST = "test_batch.bin"
 LOOKED_FOR = f"data_batch_1.bin to data_batch_5.bin and {TEST}"
-SUBFOLDERS = (".", "cifar-10-batches-bin")  # the second is what the published archive unpacks to
+SUBFOLDERS = (".", "cifar-10-batches-bin")  # the second is the folder in the published archive
 HOMEPAGES = {"cifar10": "https://www.cs.toronto.edu/~kriz/cifar.html"}
 RECORD = 1 + 3 * 32 * 32
 
@@ -23,7 +23,8 @@ def found(folder):
 
 
 def hint(folder):
-    """What else in `folder` explains that `found` is False: another version, or the archive."""
+    """What in `folder` may explain why `found` is False (the Python version of the data, or the
+    packed archive), as a phrase for the error message, or "" if there is nothing of the kind."""
     python = ("data_batch_1", "test_batch", "cifar-10-batches-py", "cifar-10-python.tar.gz")
     for name in python:
         if (folder / name).exists():
@@ -35,9 +36,9 @@ def hint(folder):
 
 
 def read(name, folder):
-    """The Dataset from `folder`: the training batches that are there, in order, and the test batch.
+    """The Dataset from `folder`: the training batches found there, in order, and the test batch.
 
-    Raises DataError, naming the file, when one is damaged or a split has no file at all.
+    Raises DataError, naming the file, if one is damaged or if a split has no file at all.
     """
     train = [folder / f for f in TRAIN if (folder / f).is_file()]
     if not train:
@@ -51,7 +52,7 @@ def read(name, folder):
 
 
 def read_batch(path):
-    """uint8 (N, 3, 32, 32) and int64 (N,) from one .bin file; DataError when it is not one."""
+    """uint8 (N, 3, 32, 32) and int64 (N,) from a .bin file; DataError if it is not valid."""
     try:
         raw = np.fromfile(path, np.uint8)
     except OSError as err:

@@ -1,4 +1,4 @@
-"""What every loader returns, and the one exception for mistakes a user can mend."""
+"""What every loader returns, and the one exception for mistakes that a user can fix."""
 
 from dataclasses import dataclass, fields, replace
 
@@ -15,7 +15,7 @@ class Dataset:
 
     train_x, test_x: uint8 (N, C, H, W), 0 is black and 255 full intensity
     train_y, test_y: int64 (N,), an index into `classes`
-    source: where the images came from, for printing: a folder, or how they were made
+    source: where the images come from, for printing: a folder, or how they were made
     """
 
     name: str
@@ -32,7 +32,7 @@ class Dataset:
         return self.train_x.shape[1:]
 
     def first(self, n_train=None, n_test=None):
-        """The same with only the first so many images of each split (None: all)."""
+        """The Dataset cut to the first n_train and n_test images of its splits (None: all)."""
         limits = {"train": n_train, "test": n_test}
         cut = {f.name: getattr(self, f.name)[:limits[split]] for f in fields(self)
                if (split := f.name.partition("_")[0]) in limits}

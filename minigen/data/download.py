@@ -1,7 +1,7 @@
-"""Downloading on request: mirrors in order, checked, into the user's cache folder.
+"""Downloading on request: from a list of mirrors, verified, into the user's cache folder.
 
-Checksums are of the decompressed contents, so a mirror that compresses anew passes. A file takes
-its final name only once it has been verified: what lies in the cache folder is whole.
+Checksums are of the decompressed contents, so a mirror that recompresses the files passes too. A
+file gets its final name only after it has been verified: every file in the cache is complete.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 from .dataset import DataError
 from .files import contents, matches
 
-TIMEOUT = 30  # seconds without a byte after which a mirror is given up
+TIMEOUT = 30  # seconds without a byte after which a mirror is abandoned
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ SOURCES = {
          "sha256:0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
          "t10k-labels-idx1-ubyte":
          "sha256:ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"}),
-    "fashion-mnist": Source(  # checksums: MD5 of the decompressed files is what others publish
+    "fashion-mnist": Source(  # checksums: MD5 of the decompressed files, as others publish them
         ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
          "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"),
         {"train-images-idx3-ubyte": "md5:f4a8712d7a061bf5bd6d2ca38dc4d50a",
@@ -70,7 +70,7 @@ SOURCES = {
 
 
 def cache_folder():
-    """The user's cache folder for minigen, where this platform keeps such things."""
+    """The user's cache folder for minigen, at the place that is usual on this platform."""
     import pooch
     return Path(pooch.os_cache("minigen"))
 
@@ -78,8 +78,8 @@ def cache_folder():
 def fetch(name, folder=None):
     """Download data set `name` into `folder` (default: <cache folder>/<name>); return the folder.
 
-    Files that are there already are kept. Raises DataError with every mirror's failure when one
-    cannot be had, or when the folder cannot be written.
+    Files that are already there are kept. Raises DataError, with the failure of every mirror, if a
+    file cannot be obtained, and DataError if the folder cannot be written.
     """
     source = SOURCES[name]
     folder = cache_folder() / name if folder is None else Path(folder)
@@ -92,7 +92,7 @@ def fetch(name, folder=None):
 
 
 def _served(source):
-    """(name on the server, checksums of what it holds) of each thing to transfer."""
+    """(name on the server, checksums of its contents) for each file to transfer."""
     if source.archive:
         return [(source.archive, source.checksums)]
     return [(f"{f}.gz", {f: c}) for f, c in source.checksums.items()]
@@ -103,7 +103,7 @@ def _kept(file, source):
 
 
 def _fetch(name, served, checksums, source, mirrors, folder):
-    """Try `mirrors` in turn; the one that serves moves to the front of the list."""
+    """Try `mirrors` in turn; the one that succeeds moves to the front of the list."""
     failures = []
     for mirror in list(mirrors):
         try:
@@ -137,8 +137,8 @@ def _transfer(url, path):
 
 
 def _unpack(archive, checksums):
-    """Write the regular files of a tar.gz whose base names are keys of `checksums` beside it. The
-    folders, links and paths in the archive are not followed."""
+    """Extract those regular files of a tar.gz whose base names are keys of `checksums` into the
+    archive's own folder. Folders, links and paths in the archive are ignored."""
     with tarfile.open(archive, "r:gz") as tar:
         for member in tar:
             name = member.name.rpartition("/")[2]
@@ -150,7 +150,7 @@ def _unpack(archive, checksums):
 
 
 def _short(err, tmp):
-    """One phrase for a failure, without the scratch folder's name."""
+    """A failure in one phrase, without the name of the scratch folder."""
     import requests
     if isinstance(err, requests.HTTPError):
         return f"HTTP {err.response.status_code} {err.response.reason}"

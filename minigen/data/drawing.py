@@ -1,4 +1,4 @@
-"""What glyphs and scenes share: images made in blocks, each from a generator of its own."""
+"""Shared by glyphs and scenes: images are made in blocks, each from its own random generator."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The captions of scenes.py in Esperanto, whose words for an object stand in the same order."""
+"""The captions of scenes.py in Esperanto, where the words for an object have the same order."""
 
 ESPERANTO = {
     "a": "", "small": "malgranda", "large": "granda", "red": "ruĝa", "orange": "oranĝa",
@@ -12,7 +12,7 @@ ESPERANTO = {
 
 
 def esperanto(caption):
-    """A caption in Esperanto: the longest phrase that is known, then the next."""
+    """A caption translated into Esperanto, from left to right, always the longest known phrase."""
     words, said = caption.split(), []
     while words:
         n = next(n for n in (4, 3, 2, 1) if " ".join(words[:n]) in ESPERANTO)

@@ -8,9 +8,9 @@ from .dataset import DataError
 
 
 def contents(path):
-    """The bytes of `path`, decompressed when they are gzip. Of a gzip stream that breaks off, what
-    came before: an idx header then tells how much is missing. DataError if the stream is corrupt
-    or the file cannot be read."""
+    """The bytes of `path`, decompressed if they are gzip. For a truncated gzip stream, the bytes up
+    to the break: an idx header among them then tells how much is missing. DataError if the stream
+    is corrupt or the file cannot be read."""
     try:
         raw = path.read_bytes()
     except OSError as err:

@@ -1,8 +1,8 @@
-"""Digits drawn by our own pen: 28×28 grey images from a seed, a drop-in for MNIST.
+"""Synthetic digits: 28×28 grey images drawn from a seed, a drop-in replacement for MNIST.
 
-A digit is a few strokes, each a smooth curve through control points given below. Every image
-displaces the points, bends, slants, turns and scales the figure, and picks a pen; then each piece
-of the curve darkens the pixels near it. All of it is NumPy over a whole block of images.
+A digit is a few strokes, each a smooth curve through the control points given below. For every
+image the points are jittered, the figure is bent, slanted, rotated and scaled, and a pen is chosen;
+then each piece of the curve inks the pixels near it. All steps are vectorised over the images.
 """
 
 import numpy as np
@@ -14,9 +14,9 @@ SIZE = 28
 MARGIN = 2  # pixels between a figure and the border of its picture
 PIECES = 4  # straight pieces between two control points
 
-# Per digit the ways of writing it. A way is its strokes; a stroke is its control points "x y" in
-# percent of the digit's box, x to the right and y down. "/" ends a stroke without lifting the pen:
-# the next one begins at the same point, with a corner.
+# For each digit, the ways of writing it. A way is a list of strokes; a stroke is a list of control
+# points "x y" in percent of the digit's box, x to the right and y down. ";" separates strokes; "/"
+# ends one without lifting the pen: the next starts at the same point, with a corner.
 WAYS = {
     0: ("58 0, 22 10, 2 48, 20 90, 50 100, 82 88, 98 48, 80 10, 50 1",
         "75 8, 40 2, 8 30, 6 72, 40 100, 82 82, 97 40, 78 10, 52 12"),
@@ -45,13 +45,13 @@ CLASSES = tuple(str(digit) for digit in WAYS)
 
 
 def load(seed=0, n_train=10_000, n_test=2_000):
-    """The glyphs Dataset: uint8 (N, 1, 28, 28) and labels, about a tenth of each digit."""
+    """The glyphs Dataset: uint8 (N, 1, 28, 28) and labels, each digit about a tenth of them."""
     train, test = draw(_block, n_train, seed, 0), draw(_block, n_test, seed, 1)
     return Dataset("glyphs", *train, *test, CLASSES, f"drawn from seed {seed}")
 
 
 def _block(rng, n):
-    """uint8 (n, 1, 28, 28), int64 (n,): as many of each digit as of every other."""
+    """Images, uint8 (n, 1, 28, 28), and labels, int64 (n,), with equally many of each digit."""
     y = rng.permutation(np.arange(n) % len(WAYS))
     way = rng.random(n)
     x = np.empty((n, 1, SIZE, SIZE), np.uint8)
@@ -63,8 +63,8 @@ def _block(rng, n):
 
 
 def _write(rng, points, starts, ends, n):
-    """n ways one hand might write a figure: the pixel coordinates (n, pieces, 2) of the beginning
-    and the end of every straight piece."""
+    """n random variations of a way of writing: the pixel coordinates (n, pieces, 2) of the start
+    and of the end of every straight piece."""
     p = points + rng.normal(0, 0.042, (n, *points.shape))  # (n, points, 2)
     a, b = starts @ p, ends @ p                            # (n, pieces, 2)
     bend = rng.normal(0, 0.07, (n, 1, 2))
@@ -72,7 +72,7 @@ def _write(rng, points, starts, ends, n):
     height = rng.normal(17.8, 1.1, n).clip(15, 20)
     width = height * rng.normal(0.68, 0.09, n).clip(0.45, 0.9)
     slant, turn = rng.normal(0.12, 0.2, n), rng.normal(0, 0.07, n)
-    # pixel = place + turn · slant · scale · point; the ink's centre of mass near the middle
+    # pixel = place + turn · slant · scale · point, with the ink's centre of mass near the middle
     cos, sin = np.cos(turn), np.sin(turn)
     matrix = np.stack([np.stack([width * cos, -height * (slant * cos + sin)], -1),
                        np.stack([width * sin, height * (cos - slant * sin)], -1)], -2)
@@ -118,7 +118,7 @@ def _render(a, b, rng):
 
 def _curve(way):
     """A way of writing as (points (P, 2), starts (S, P), ends (S, P)): the curve's S straight
-    pieces run from starts @ points to ends @ points, whatever the points are moved to."""
+    pieces run from starts @ points to ends @ points, wherever the points are moved."""
     points, starts, ends = [], [], []
     for figure in way.split(";"):
         for k, stroke in enumerate(figure.split("/")):
@@ -135,7 +135,7 @@ def _curve(way):
 
 
 def _catmull_rom(knots):
-    """Weights {point: weight} of successive places on the Catmull-Rom spline through `knots`."""
+    """Weights {point: weight} of successive positions on the Catmull-Rom spline through `knots`."""
     samples, last = [], len(knots) - 1
     for i in range(last):
         for t in np.arange(PIECES + (i == last - 1)) / PIECES:

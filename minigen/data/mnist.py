@@ -1,7 +1,7 @@
 """MNIST and Fashion-MNIST: the idx files, plain or gzip'd.
 
-An idx file is a big-endian header, then the bytes: the magic number 0x0000 08 d (08: unsigned
-bytes, d: the number of dimensions), d sizes of four bytes each, and their product in data.
+An idx file starts with a big-endian header: the magic number 0x0000 08 d (08: unsigned bytes, d:
+the number of dimensions) and d sizes of four bytes each. The data follow, one byte per entry.
 http://yann.lecun.com/exdb/mnist, https://github.com/zalandoresearch/fashion-mnist
 """
 
@@ -34,14 +34,14 @@ def found(folder):
 
 
 def hint(folder):
-    """What else in `folder` explains that `found` is False: nothing known."""
+    """What in `folder` may explain why `found` is False: always "", no such case is known."""
     return ""
 
 
 def read(name, folder):
     """The Dataset `name` ("mnist" or "fashion-mnist") from the four files in `folder`.
 
-    Raises DataError, naming the file, when one is missing, damaged or not what its name says.
+    Raises DataError, naming the file, if one is missing, damaged or not what its name says.
     """
     paths = [_locate(folder, f) for f in FILES]
     missing = [f for f, path in zip(FILES, paths, strict=True) if path is None]
@@ -54,13 +54,13 @@ def read(name, folder):
         if len(x) != len(y):
             raise DataError(f"{path}: {len(y):,} labels for {len(x):,} images")
     other = "mnist" if name == "fashion-mnist" else "fashion-mnist"
-    if matches(contents(paths[3]), SOURCES[other].checksums[FILES[3]]):  # same names in both sets
+    if matches(contents(paths[3]), SOURCES[other].checksums[FILES[3]]):  # both sets use these names
         raise DataError(f"{paths[3]}: these are the labels of {other}, not of {name}")
     return Dataset(name, *arrays, CLASSES[name], f"from {folder}")
 
 
 def read_images(path):
-    """uint8 (N, 1, 28, 28) from an idx3 file; DataError when the file is not one."""
+    """uint8 (N, 1, 28, 28) from an idx3 file; DataError if the file is not one."""
     images = read_idx(path, 3)
     if images.shape[1:] != (28, 28):
         raise DataError(f"{path}: images of {images.shape[1]}×{images.shape[2]}, expected 28×28")
@@ -68,7 +68,7 @@ def read_images(path):
 
 
 def read_labels(path):
-    """int64 (N,) in 0..9 from an idx1 file; DataError when the file is not one."""
+    """int64 (N,) in 0..9 from an idx1 file; DataError if the file is not one."""
     labels = read_idx(path, 1)
     if labels.max() > 9:
         i = int(labels.argmax())
@@ -77,7 +77,7 @@ def read_labels(path):
 
 
 def read_idx(path, ndim):
-    """The uint8 array of `ndim` dimensions in an idx file, plain or gzip'd (told by content)."""
+    """The uint8 array of `ndim` dimensions in an idx file, plain or gzip'd (whatever its name)."""
     raw = contents(path)
     header, expected = 4 + 4 * ndim, 0x0800 + ndim
     magic = int.from_bytes(raw[:4], "big")

@@ -1,5 +1,6 @@
-"""A ring of normal distributions in the plane: the data on which a GAN's missing modes can be
-counted. It lies in [−1, 1]², as images do for a GAN. It is drawn on demand, so it is no Dataset.
+"""A ring of normal distributions in the plane: data on which the modes that a GAN misses can be
+counted. The ring lies in [−1, 1]², the range of images for a GAN. Points are sampled on demand, so
+it is not a Dataset.
 """
 
 import numpy as np
@@ -14,7 +15,7 @@ def centres(modes=MODES, radius=RADIUS):
 
 
 def sample(n, rng, modes=MODES, radius=RADIUS, sigma=SIGMA):
-    """n points, each of a mode drawn at random, with standard deviation `sigma` in both directions:
-    (n, 2), float32."""
+    """n points, each from a mode chosen uniformly at random, with standard deviation `sigma` in
+    both directions: (n, 2), float32."""
     mu = centres(modes, radius)[rng.integers(modes, size=n)]
     return mu + np.float32(sigma) * rng.standard_normal((n, 2), np.float32)

@@ -1,4 +1,4 @@
-"""Images as bytes, in [0, 1] and in [−1, 1]: what files hold, what is shown, what tanh gives."""
+"""The ranges of images: bytes as in files, [0, 1] for display, [−1, 1] like the outputs of tanh."""
 
 import numpy as np
 
@@ -13,8 +13,8 @@ def signed(images):
 
 
 def unsigned(x):
-    """[−1, 1] to [0, 1], values beyond clipped: an array like x, a tensor's values. TypeError if
-    they are no floats."""
+    """[−1, 1] to [0, 1], with values outside clipped: an array like x, which may be a tensor.
+    TypeError if x does not hold floats."""
     x = x.data if isinstance(x, Tensor) else x
     if x.dtype.kind != "f":
         raise TypeError(f"unsigned: expected floats in [−1, 1], got {x.dtype}")

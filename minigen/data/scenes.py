@@ -1,7 +1,7 @@
-"""Pictures with words: 32×32 colour scenes drawn from a seed, a drop-in for CIFAR-10.
+"""Captioned images: 32×32 colour scenes drawn from a seed, a drop-in replacement for CIFAR-10.
 
-One to three objects, each with a shape, a colour, a size and a place, on a dark or a light
-background; a caption that is true of the picture; the objects' mask and its edges. The captions:
+A scene shows one to three objects, each with a shape, a colour, a size and a place, on a dark or a
+light background. It comes with a true caption, a mask of its objects and their edges. The captions:
 
     caption  = object place ground | object relation ground | object relation "and" relation ground
     relation = ("left of" | "right of" | "above" | "below") object
@@ -9,8 +9,8 @@ background; a caption that is true of the picture; the objects' mask and its edg
     place    = "in the top left" | "at the top" | ... | "in the bottom right"
     ground   = "on a dark background" | "on a light background"
 
-No two objects of a scene have one colour or touch. A relation names the axis along which the two
-centres are further apart. The class is the size and shape of the leftmost object.
+No two objects of a scene share a colour or touch. A relation names the axis along which the two
+centres are further apart. The class of a scene is the size and shape of its leftmost object.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from .drawing import draw
 SIZE = 32
 SHAPES = ("circle", "square", "triangle", "cross", "ring")
 SIZES = ("small", "large")
-RADII = ((3.0, 3.8), (5.4, 6.4))  # pixels from the centre to about the rim
+RADII = ((3.0, 3.8), (5.4, 6.4))  # roughly from the centre to the rim, in pixels
 COLOURS = {"red": 0, "orange": 28, "yellow": 56, "green": 120, "blue": 225, "purple": 285}  # hue, °
 GROUNDS = ("dark", "light")
 PLACES = (("in the top left", "at the top", "in the top right"),
@@ -43,12 +43,12 @@ SCENE = np.dtype([("number", int), ("shape", int, 3), ("colour", int, 3), ("size
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Scenes(Dataset):
-    """A Dataset with words and outlines.
+    """A Dataset with captions, object masks and outlines.
 
     *_captions: str (N,)
     *_masks: uint8 (N, 1, 32, 32), 0 for the background, k for the k-th object from the left
-    *_edges: uint8 (N, 1, 32, 32), 255 on the objects' outermost pixels, elsewhere 0
-    *_scenes: SCENE (N,), what was drawn: indices into SHAPES, …, GROUNDS, centres x, y in pixels
+    *_edges: uint8 (N, 1, 32, 32), 255 on the objects' outermost pixels, 0 elsewhere
+    *_scenes: SCENE (N,), the contents: indices into SHAPES, …, GROUNDS, centres x, y in pixels
     """
 
     train_captions: np.ndarray
@@ -69,7 +69,7 @@ def load(seed=0, n_train=10_000, n_test=2_000):
 
 
 def encode(captions, vocabulary=VOCABULARY, longest=LONGEST):
-    """int64 (N, longest): the words of each caption as indices into the vocabulary, then zeros.
+    """int64 (N, longest): the words of each caption as indices into the vocabulary, zero-padded.
 
     Raises ValueError for a word that is not in the vocabulary or a caption of too many words.
     """
@@ -87,29 +87,29 @@ def encode(captions, vocabulary=VOCABULARY, longest=LONGEST):
 
 
 def decode(tokens, vocabulary=VOCABULARY):
-    """The captions, a list, of words as `encode` gives them: integers (N, T)."""
+    """The inverse of `encode`: integers (N, T) to a list of N captions."""
     return [" ".join(vocabulary[i] for i in row if i) for row in tokens]
 
 
 def true_captions(scene):
-    """All captions that are true of a scene, one of *_scenes: a set."""
+    """The set of all captions that are true of a scene, one element of *_scenes."""
     return {_caption(order, *scene) for order in permutations(range(scene["number"]))}
 
 
 def draw_captions(scenes, rng):
-    """A caption for each of some of *_scenes, one of all that are true: a list."""
+    """For each of the scenes, elements of *_scenes, one of its true captions at random: a list."""
     return [rng.choice(sorted(true_captions(scene))) for scene in scenes]
 
 
 def _block(rng, n):
-    """x, y, captions, masks, edges, records of n scenes. Arrays of objects have shape (n, 3), the
-    objects in order from left to right; `there` says which of the three exist."""
+    """Images, labels, captions, masks, edges and records of n scenes. Per-object arrays have shape
+    (n, 3), the objects sorted from left to right; `there` says which of the three exist."""
     number = rng.integers(1, 4, n)
     there = np.arange(3) < number[:, None]
     shape = rng.integers(len(SHAPES), size=(n, 3))
     colour = rng.permuted(np.tile(np.arange(len(COLOURS)), (n, 1)), axis=1)[:, :3]
     size = rng.integers(2, size=(n, 3))
-    three = number == 3  # seldom room for two large ones
+    three = number == 3  # there is rarely room for two large ones
     size[three] = rng.permuted(np.outer(rng.random(three.sum()) < 0.8, [1, 0, 0]), axis=1)
     low, high = np.array(RADII).T[..., size]
     radius = rng.uniform(low, high)
@@ -138,7 +138,7 @@ def _block(rng, n):
 
 def edges(masks):
     """uint8 like `masks` (N, 1, H, W): 255 where an object's pixel has a neighbour (above, below,
-    left or right) that is not its own, elsewhere 0."""
+    left or right) that is not part of the object, 0 elsewhere."""
     wide = np.pad(masks, ((0, 0), (0, 0), (1, 1), (1, 1)))
     inside = ((wide[..., :-2, 1:-1] == masks) & (wide[..., 2:, 1:-1] == masks)
               & (wide[..., 1:-1, :-2] == masks) & (wide[..., 1:-1, 2:] == masks))
@@ -146,8 +146,8 @@ def edges(masks):
 
 
 def _scatter(rng, reach, there):
-    """Centres (n, 3, 2) in pixels, x then y, such that objects of the given reach lie inside the
-    picture, a pixel apart, and no two at one x: drawn again until they do."""
+    """Centres (n, 3, 2) in pixels, x then y, drawn again until objects of radius `reach` lie inside
+    the image, at least a pixel apart, and no two have nearly the same x."""
     centre = np.empty((*reach.shape, 2))
     todo = np.arange(len(reach))
     while len(todo):
@@ -165,7 +165,7 @@ def _scatter(rng, reach, there):
 
 def _coverage(rng, shape, radius, centre):
     """How much of each pixel each object covers: float32 (n, 3, 32, 32) in [0, 1], from the signed
-    distance to its rim. Objects are turned by up to 12°."""
+    distance to the object's rim. Objects are rotated at random by up to 12°."""
     axis = np.arange(SIZE, dtype=np.float32)
     turn = np.deg2rad(rng.uniform(-12, 12, shape.shape))
     out = np.empty((*shape.shape, SIZE, SIZE), np.float32)
@@ -196,7 +196,7 @@ def _distance(name, u, v, r):
 
 
 def background(rng, ground):
-    """(n, 3, 32, 32) in [0, 1]: nearly grey, dark or light, shading off from top to bottom."""
+    """(n, 3, 32, 32) in [0, 1]: nearly grey, dark or light, with a slight vertical gradient."""
     n = len(ground)
     level = np.where(ground == 1, 0.84, 0.16) + rng.uniform(-0.08, 0.08, n)
     tint = rng.uniform(-0.03, 0.03, (n, 3))
@@ -206,7 +206,7 @@ def background(rng, ground):
 
 
 def paint(rng, colour):
-    """RGB (n, 3) in [0, 1]: the colour's hue, within 5°, at varied saturation and brightness."""
+    """RGB (n, 3) in [0, 1]: the colour's hue, within 5°, at random saturation and brightness."""
     hue = np.array(list(COLOURS.values()))[colour] + rng.uniform(-5, 5, colour.shape)
     saturation, value = rng.uniform(0.8, 1, colour.shape), rng.uniform(0.75, 0.95, colour.shape)
     k = (np.array([5, 3, 1]) + hue[:, None] / 60) % 6
@@ -215,7 +215,7 @@ def paint(rng, colour):
 
 
 def _caption(order, number, shape, colour, size, centre, ground):
-    """The objects in the given order, the first related to the others."""
+    """The caption naming the objects in the given order, the first in relation to the others."""
     names = [f"a {SIZES[s]} {list(COLOURS)[c]} {SHAPES[f]}"
              for s, c, f in zip(size, colour, shape, strict=True)]
     subject, *others = order

@@ -28,6 +28,7 @@ MODELS = {
     "wgan": "minigen.models.gan.wgan:WGAN",
     "wgan_gp": "minigen.models.gan.wgan_gp:wgan_gp",
     "progressive": "minigen.models.gan.progressive:progressive",
+    "stylegan": "minigen.models.gan.stylegan:stylegan",
     "pix2pix": "minigen.models.image_to_image.pix2pix:pix2pix",
     "cyclegan": "minigen.models.image_to_image.cyclegan:cyclegan",
     "vqgan": "minigen.models.vae.vqgan:vqgan",
@@ -58,6 +59,7 @@ MODELS = {
     "improved_ddpm": "minigen.models.diffusion.improved_ddpm:ImprovedDDPM",
     "analytic_dpm": "minigen.models.diffusion.analytic_dpm:analytic",
     "ddim": "minigen.models.diffusion.ddim:DDIM",
+    "score_sde": "minigen.models.diffusion.score_sde:ScoreSDE",
     "velocity": "minigen.models.diffusion.velocity:Velocity",
     "clean": "minigen.models.diffusion.clean:Clean",
     "snr": "minigen.models.diffusion.snr:vlb_weight",
@@ -75,6 +77,7 @@ MODELS = {
     "diffusion_autoencoder":
         "minigen.models.diffusion.diffusion_autoencoder:DiffusionAutoencoder",
     "inpainting": "minigen.models.diffusion.inpainting:inpainter",
+    "palette": "minigen.models.diffusion.palette:palette",
     "editing": "minigen.models.diffusion.editing:ILVR",
     "threshold": "minigen.models.diffusion.threshold:dynamic",
     "clip": "minigen.models.clip.clip:CLIP",

@@ -11,6 +11,7 @@ import numpy as np
 from minigen.ops import (
     abs,
     binary_cross_entropy_with_logits,
+    broadcast_to,
     clip,
     exp,
     expand_dims,
@@ -124,7 +125,11 @@ class Bernoulli:
 
     def log_prob(self, x):
         """x log p + (1 − x) log(1 − p), also for x between 0 and 1."""
-        return -binary_cross_entropy_with_logits(self.logits, x, reduction="none")
+        logits, x = self.logits, tensor(x)
+        if logits.shape != x.shape:
+            shape = np.broadcast_shapes(logits.shape, x.shape)
+            logits, x = broadcast_to(logits, shape=shape), broadcast_to(x, shape=shape)
+        return -binary_cross_entropy_with_logits(logits, x, reduction="none")
 
 
 class Categorical:
@@ -143,9 +148,13 @@ class Categorical:
 
     def log_prob(self, k):
         """log softmax(logits)ₖ for integers k."""
-        k = integers("Categorical.log_prob", k, self.logits.shape[-1])
+        k, logits = integers("Categorical.log_prob", k, self.logits.shape[-1]), self.logits
+        if logits.shape[:-1] != k.shape:
+            shape = np.broadcast_shapes(logits.shape[:-1], k.shape)
+            logits = broadcast_to(logits, shape=(*shape, logits.shape[-1]))
+            k = broadcast_to(k, shape=shape)
         at = expand_dims(k, -1).data
-        return squeeze(take_along_axis(log_softmax(self.logits, -1), indices=at, axis=-1), -1)
+        return squeeze(take_along_axis(log_softmax(logits, -1), indices=at, axis=-1), -1)
 
 
 def choice(weights, rng):

@@ -24,6 +24,20 @@ def test_log_prob_against_scipy():
                        np.log(p[np.arange(7), k]))
 
 
+def test_log_prob_broadcasts():
+    logits, ks = tensor(RNG(2).normal(size=(3, 1, 5)), requires_grad=True), np.array([4, 0])
+    log_p = dist.Categorical(logits).log_prob(ks)
+    each = [[dist.Categorical(row[0]).log_prob(k).item() for k in ks] for row in logits]
+    assert np.allclose(log_p.numpy(), each) and log_p.shape == (3, 2)
+    assert grad(log_p.sum(), logits).shape == (3, 1, 5)
+    bits = RNG(3).integers(0, 2, (3, 2, 5))
+    log_p = dist.Bernoulli(logits).log_prob(bits)
+    each = stats.bernoulli.logpmf(bits, 1 / (1 + np.exp(-logits.numpy())))
+    assert np.allclose(log_p.numpy(), each) and log_p.shape == (3, 2, 5)
+    with pytest.raises(ValueError, match="broadcast"):
+        dist.Bernoulli(logits).log_prob(np.zeros((3, 4)))
+
+
 def test_samples_have_the_right_frequencies():
     n = 100_000
     logits = np.array([0.3, -1.0, 2.0])

@@ -20,7 +20,7 @@ def alpha_bar_of(schedule):
 
 
 class World:
-    """Images x ~ N(0, Σ) of 2×2 pixels. Networks are given B x + √r ε, one r for each row of B."""
+    """Images x ~ N(0, Σ) of 2×2 pixels. Networks see c = B x + √r ε, one r for each row of B."""
 
     root = np.array([[8, 0, 0, 0], [5, 5, 0, 0], [4, 1, 6, 0], [3, 4, 2, 3]]) / 30
     sigma = root @ root.T
@@ -33,7 +33,7 @@ class World:
         return (rng.standard_normal((n, 4)) @ self.root.T).reshape(n, 1, 2, 2)
 
     def given(self, B, r):
-        """The distribution of x given c = B x + √r ε, normal: K of its mean K c, its covariance."""
+        """The normal distribution of x given c: the matrix K of its mean K c, its covariance."""
         K = self.sigma @ B.T @ np.linalg.pinv(B @ self.sigma @ B.T + np.diag(r))
         return K, self.sigma - K @ B @ self.sigma
 
@@ -57,7 +57,7 @@ class World:
         return out
 
     def enlarger(self, x_t, t, y, s=0):
-        """A perfect AugmentedEnlarger; with s = 0, a perfect Enlarger. y / √ᾱ_s is B x + √r ε."""
+        """A perfect AugmentedEnlarger; with s = 0, a perfect Enlarger. c is y / √ᾱ_s."""
         a = self.alpha_bar[np.broadcast_to(s, len(y))]
         shown, r = tensor(y).numpy().reshape(-1, 1) / a[:, None] ** 0.5, ((1 - a) / a)[:, None]
         return tensor(self.best(x_t.numpy(), t, shown, self.mean, r))

@@ -231,7 +231,7 @@ def cases():
 @pytest.mark.parametrize("name, args", [*cases()], ids=lambda v: v if isinstance(v, str) else "")
 def test_no_kernel_races_or_leaves_its_arrays(name, args, by):
     Emulated()
-    # attention: both ways to compute scores
+    # fp32 computes scores without tensor cores
     precision = "fp32" if name == "attention_backward" else "tf32"
     with emulate.sanitized(by), kernels.precision(precision):
         getattr(kernels, name).cuda(*args)

@@ -178,8 +178,8 @@ def test_several_are_written_at_once():
     lambda x: [x, x[1], x + x[0], x[2] * x[2], x, x.T[0]],
     lambda x: [(y := x * x)[0], y, y[1:], y.sum(0)]], ids=range(5))
 def test_parts_of_one_array_add_up_where_they_lie(cut):
-    """As if the gradient of each had its own array, as it has under create_graph; and no array that
-    the caller holds is written to."""
+    """The gradients are those of parts with their own arrays, as under create_graph; and no array
+    that the caller holds is written to."""
     x = tensor(np.random.default_rng(0).normal(size=(4, 3)), True)
     parts = cut(x)
     g = [tensor(np.random.default_rng(n).normal(size=p.shape)) for n, p in enumerate(parts)]

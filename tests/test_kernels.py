@@ -104,7 +104,7 @@ def test_matmul(shapes, dtype):
 def test_a_long_sum_of_products_is_added_up_in_parts():
     a = np.random.default_rng(0).standard_normal((200_000, 16), np.float32)
     exact = a.T.astype(np.float64) @ a
-    # added up as one sum: 4e-5
+    # added up in one sum, the error would be 4e-5
     assert abs(kernels.matmul(a.T, a, None) - exact).max() < 5e-6 * exact.max()
 
 

@@ -1,4 +1,4 @@
-"""The fused non-linearities against their references, and the exp and the tail that they use."""
+"""The fused non-linearities against references; the exponential and normal tail they use."""
 
 import numpy as np
 import pytest

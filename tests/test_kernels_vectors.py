@@ -117,7 +117,7 @@ print(sum(e.is_start for _, e in compiled.buffer), x.tolist())
 
 
 def test_once(tmp_path):
-    """A function is compiled once for all integers, and a cached caller finds it."""
+    """A function is compiled once for all integer types, and a cached caller finds it."""
     for times in (2, 0):  # compiled: the function and its caller; nothing
         done = subprocess.run([sys.executable, "-c", ONCE, Path(__file__).parent],
                               capture_output=True, text=True,
@@ -126,7 +126,7 @@ def test_once(tmp_path):
 
 
 def test_processes_that_compile_at_once_keep_their_code_apart(tmp_path):
-    """Two find no cache files, and one saves its kind of arguments while the other does, too."""
+    """Two processes find no cache files, and each saves another kind of arguments at once."""
     ours, theirs = (IndexDataCacheFile(str(tmp_path), "f", "stamp") for _ in range(2))
     theirs._load_index, save = dict, ours._save_data
     ours._save_data = lambda *args: (theirs.save("doubles", "code for doubles"), save(*args))

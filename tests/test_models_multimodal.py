@@ -65,7 +65,7 @@ def test_with_its_gates_shut_flamingo_is_its_language_model_bit_for_bit():
 
 def test_a_word_looks_at_the_image_before_it_alone():
     """The tokens that each image changes in the first gated block, before tokens mix."""
-    model, w = flamingo(), np.pad(PAIR[:, :-1], ((0, 0), (1, 0)))  # starts before any image
+    model, w = flamingo(), np.pad(PAIR[:, :-1], ((0, 0), (1, 0)))  # w_0 precedes any image
     h = model.lm.read(w)
 
     def shown(x):

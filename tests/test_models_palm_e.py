@@ -171,7 +171,7 @@ def test_questions_are_about_what_is_there_and_answers_are_right():
 
 
 def shortest(world, one, other):
-    """The least number of commands that puts one block on another, by search among all commands."""
+    """The least number of commands that put one block on another, by a search of all commands."""
     names = [blocks.NAMES[i] for i in np.flatnonzero(world[:, 1] >= 0)]
     every = [f"first grasp {a} block" for a in names] + [
         f"grasp {a} block and put it on {b} block" for a, b in itertools.permutations(names, 2)]

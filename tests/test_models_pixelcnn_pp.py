@@ -1,4 +1,4 @@
-"""PixelCNN++: what may depend on what, its fast sampler, its initial state, and bad input."""
+"""PixelCNN++: what may depend on what, its fast sampler, its initialisation, and bad input."""
 
 import importlib
 import json
@@ -33,8 +33,8 @@ def rough(C, side=8, widths=(4, 6, 4), depths=(1, 1, 1)):
 
 @pytest.mark.parametrize("C", [1, 3])
 def test_a_mean_depends_on_what_comes_before_and_on_nothing_else(C):
-    """Every value of an image is changed in turn. The order: rows, pixels of a row, colours. There is
-    no blind spot: a mean depends on every earlier value up to four columns away."""
+    """Every value of an image is changed in turn. The order: rows, pixels of a row, colours. There
+    is no blind spot: a mean depends on every earlier value up to four columns away."""
     model, x = rough(C)
     one = x[:1].astype(int)
     order = np.arange(C * 64).reshape(8, 8, C).transpose(2, 0, 1).ravel()  # of (C, H, W)

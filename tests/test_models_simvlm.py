@@ -31,7 +31,7 @@ def simvlm():
 
 @pytest.mark.parametrize("s", [0, 1, 4])
 def test_a_prefix_is_read_as_a_whole(s):
-    """Each word changes its own and later places in the first block; in the prefix, all of it."""
+    """In the first block a word changes its own and later places; in the prefix, all of that."""
     model, x, w = simvlm(), images(2), np.pad(PAIR[:, :-1], ((0, 0), (1, 0)))
     first, known = model.lm.blocks[0], []
     model.lm.blocks = [lambda h, seen: known.append(first(h, seen).numpy()) or h]

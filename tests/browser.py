@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to in the DevTools protocol over two pipes."""
+"""A headless Chromium, controlled through the DevTools protocol over two pipes."""
 
 import contextlib
 import itertools
@@ -15,11 +15,11 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage
          "--no-first-run", "--disable-background-networking", "--remote-debugging-pipe")
 
 
-SECONDS = 60  # that an answer may take
+SECONDS = 60  # to wait for a message at most
 
 
 class Browser:
-    """One tab. `problems` collects what its console complains of."""
+    """One tab. `problems` collects the errors and warnings in its console."""
 
     def __init__(self, process, read, write):
         self.process, self.read, self.write, self.unread = process, read, write, b""
@@ -43,7 +43,7 @@ class Browser:
         return answer["result"]
 
     def receive(self):
-        """The next message; an event's complaint is kept."""
+        """The next message; an error or warning that it reports is added to `problems`."""
         while b"\0" not in self.unread:
             assert select.select([self.read], [], [], SECONDS)[0], f"nothing for {SECONDS} s"
             some = os.read(self.read, 1 << 16)
@@ -64,11 +64,11 @@ class Browser:
     def open(self, address):
         """Go to an address and wait until it has loaded."""
         self.loaded = False
-        if "loaderId" in self.send("Page.navigate", url=address):  # not the same page
+        if "loaderId" in self.send("Page.navigate", url=address):  # absent within the same page
             self.wait()
 
     def wait(self):
-        """Wait until the page that is being loaded has loaded."""
+        """Wait until the page has loaded."""
         while not self.loaded:
             self.receive()
 
@@ -80,20 +80,20 @@ class Browser:
         return done["result"].get("value")
 
     def follow(self, script):
-        """Run a script that leads to another page, and wait for that."""
+        """Run a script that leads to another page, and wait until that has loaded."""
         self.loaded = False
         self.run(script)
         self.wait()
 
     def size(self, width, height=900):
-        """Make the window as large, as a phone's if it is narrow."""
+        """Set the size of the window; one narrower than 600 pixels is emulated as a phone's."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height,
                   deviceScaleFactor=1, mobile=width < 600)
 
 
 @contextlib.contextmanager
 def browser():
-    """A browser, ended and forgotten afterwards."""
+    """A browser with a new profile; afterwards it is closed and the profile deleted."""
     ours_in, theirs_out = os.pipe()
     theirs_in, ours_out = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:

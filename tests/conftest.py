@@ -9,16 +9,17 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-# An assertion that fails within a shared helper module shows its values, as one in a test does.
+# A failed assertion in a shared helper module shows its values, as one in a test does.
 pytest.register_assert_rewrite("data_files", "cuda_checks", "kernel_checks", "tiny_demo")
 
-# Processes beside each other (pytest -n) share the cores: two threads each, so that threaded code
-# is tested as such, which sleep while they wait. Read when the libraries are loaded, after this.
+# Parallel test processes (pytest -n) share the cores. Each has two threads, so that threaded code
+# still runs with threads, and these sleep while they wait. The libraries read the variables when
+# they are loaded, which is later.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ |= {"NUMBA_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
 
-# A shell that starts the tests in the background has them, and the programs they start, ignore
-# Ctrl-C, which some tests press.
+# If a shell starts the tests in the background, they and the programs they start ignore Ctrl-C
+# (SIGINT), which some tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -34,7 +35,7 @@ def site(tmp_path_factory):
     (run / "metrics.json").write_text('{"test_neg_elbo_nats": 107.4}')
     for name in ("samples", "manifold"):
         Image.new("L", (8, 8)).save(run / f"{name}.png")
-    began = time.process_time()  # a busy machine does not count
+    began = time.process_time()  # CPU time: other load does not count
     assert main(["page", "--out", str(out), "--runs", str(runs)]) == 0
     return SimpleNamespace(out=out, seconds=time.process_time() - began)
 
@@ -78,7 +79,8 @@ def cupy(request, monkeypatch):
 
 @pytest.fixture
 def quick_cupy(cupy, monkeypatch):
-    """The module `cupy`, or its stand-in with the CPU's kernels, a hundred times as fast."""
+    """The module `cupy`, or its stand-in with the CPU's kernels instead of the emulator: a hundred
+    times as fast."""
     from stand_in import ndarray, with_kernels_of_the_cpu
     if cupy.ndarray is ndarray:
         with_kernels_of_the_cpu(monkeypatch)

@@ -1,6 +1,6 @@
 """What the tests of the CUDA kernels share: where they run, and how far they may be off.
 
-Everything is run twice: by the emulator on the CPU, and, marked `gpu`, on a device.
+Every test runs twice: in the emulator on the CPU and, marked `gpu`, on a device.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from minigen.kernels import cuda, emulate
 
-# The relative error of one factor, and so of a product's terms, twice that and a little.
+# The relative rounding error of one factor; a product of two has a little more than twice that.
 ROUNDING = {"fp32": 0, "tf32": 2**-11, "bf16": 2**-8}
 PRECISIONS = (("fp32", np.float64), ("fp32", np.float32), ("tf32", np.float32),
               ("bf16", np.float32))
@@ -39,7 +39,7 @@ class Emulated:
 
 
 class Device(Emulated):
-    """A CUDA device: kernels pick their cuda version by CuPy's arrays."""
+    """A CUDA device: given CuPy's arrays, kernels choose their cuda version."""
 
     def __init__(self):
         import cupy
@@ -66,7 +66,7 @@ def devices():
 
 
 def hopper(monkeypatch, is_one):
-    """Have kernels choose as on a device with warpgroups, or without, even for few tiles."""
+    """Make kernels choose as on a device with (or without) warpgroups, even for few tiles."""
     for module in (cuda, sys.modules["minigen.kernels.attention"]):
         monkeypatch.setattr(module, "hopper", lambda a: is_one)
     monkeypatch.setattr(cuda, "FILL", 1)
@@ -82,9 +82,9 @@ def broken(text, at, by):
 
 
 def product_agrees(on, kernel, args, terms, precisions=PRECISIONS):
-    """A kernel that sums up to `terms` products (or numbers) equals its reference in float64, each
-    element within the bound that the arithmetic gives: the rounding of both factors and of every
-    addition, relative to the sum of the terms' magnitudes."""
+    """Assert that a kernel whose elements are sums of at most `terms` products (or numbers) equals
+    its reference in float64, each element within the error bound of the arithmetic: the rounding of
+    both factors and of every addition, relative to the sum of the terms' magnitudes."""
     each = lambda f: [f(a) if isinstance(a, np.ndarray) else a for a in args]
     exact = kernel.reference(*each(lambda a: a.astype(np.float64)))
     size = kernel.reference(*each(lambda a: np.abs(a.astype(np.float64))))
@@ -99,8 +99,8 @@ def product_agrees(on, kernel, args, terms, precisions=PRECISIONS):
 
 class Compiled:
     """A .cu file compiled by NVRTC for one architecture: the registers of each kernel, and the
-    bytes it spills to memory. The compiler's log is kept in the user's cache folder, under the hash
-    of all that went into it."""
+    bytes it spills to memory. The compiler's log is kept in the user's cache folder, under a hash
+    of all that it depends on."""
 
     def __init__(self, file, arch, **macros):
         cupy = pytest.importorskip("cupy", reason="CuPy, which calls NVRTC, is not installed")

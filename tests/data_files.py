@@ -54,14 +54,14 @@ def write(folder, files):
 
 
 def says(message, *parts):
-    """One line that holds all the parts."""
+    """Assert that the message is one line and contains all the parts."""
     assert "\n" not in message
     for part in parts:
         assert part in message, f"{part!r} is not in {message!r}"
 
 
 def flip(data):
-    """The gzip stream with a byte of its middle changed."""
+    """The gzip stream with its middle byte changed."""
     middle = len(data) // 2
     return data[:middle] + bytes([data[middle] ^ 0x55]) + data[middle + 1:]
 

@@ -1,4 +1,4 @@
-"""What the tests of the kernels share: a fast version against its reference, and drawn sizes."""
+"""What the tests of the kernels share: a fast version against its reference, and random cases."""
 
 import numpy as np
 from hypothesis import settings
@@ -10,7 +10,7 @@ check = settings(derandomize=True, deadline=None, max_examples=40)
 
 
 def close(a, b):
-    """Equal up to rounding, relative to the largest value that went into the result."""
+    """Equal up to rounding, relative to the largest finite magnitude in b, or to 1."""
     assert type(a) is type(b)
     if isinstance(a, tuple):
         assert len(a) == len(b)
@@ -43,12 +43,12 @@ pairs = lambda low, high: st.tuples(st.integers(low, high), st.integers(low, hig
 
 @st.composite
 def convolutions(draw):
-    """(x, w, b, g) with the options of a convolution of x that gives g's shape."""
+    """(x, w, b, g, options): the convolution of x by w with these options has the shape of g."""
     groups = draw(st.integers(1, 3))
     N, D, M = draw(st.integers(0, 9)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
     kernel, stride, dilation = draw(pairs(1, 4)), draw(pairs(1, 3)), draw(pairs(1, 2))
     padding, extra = draw(pairs(0, 4)), draw(pairs(0, 9))
-    if draw(st.booleans()):  # the usual one
+    if draw(st.booleans()):  # the most common kind
         kernel, stride, dilation, padding = (3, 3), (1, 1), (1, 1), (1, 1)
     size = tuple(max(1, d * (k - 1) + 1 - 2 * p) + e
                  for k, d, p, e in zip(kernel, dilation, padding, extra, strict=True))
@@ -67,7 +67,7 @@ def finite_difference(f, x, g, rng, eps=1e-5):
 
 @st.composite
 def pools(draw):
-    """An image and (kernel_size, stride, padding) that fit it; values repeat, so maxima tie."""
+    """Images and (kernel_size, stride, padding) that fit them; values repeat, so maxima tie."""
     kernel, stride = draw(pairs(1, 4)), draw(pairs(1, 3))
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
     size = tuple(max(1, k - 2 * p) + draw(st.integers(0, 9))
@@ -89,8 +89,8 @@ OPTIMISERS = {
 
 
 def steps(kernel, options, states, p, grads):
-    """The parameter and states after a step for each gradient. Of lists of parameters and gradients
-    they are lists."""
+    """The parameter and states after one step for each gradient: lists, if p and the gradients
+    are lists."""
     each = lambda f: [*map(f, p)] if isinstance(p, list) else f(p)
     p, states = each(np.copy), [each(np.zeros_like) for _ in range(states - 1)]
     for t, g in enumerate(grads, 1):

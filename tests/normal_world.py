@@ -1,5 +1,5 @@
-"""A world of normal images, where all conditional distributions are known, and with them what a
-perfect network says, whatever it is shown."""
+"""Normally distributed images: all conditional distributions are known in closed form, and so is
+the prediction of a perfect network, whatever it is conditioned on."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from minigen import tensor
 
 
 def recorder(seen):
-    """A U-Net that says nothing and notes what came."""
+    """A U-Net that records its arguments in `seen` and returns the first channel of x."""
     return lambda x, e: seen.append((x.numpy(), e.numpy())) or x[:, :1]
 
 
@@ -20,7 +20,7 @@ def alpha_bar_of(schedule):
 
 
 class World:
-    """x ~ N(0, Σ), images of 2×2 pixels, of which B x + √r ε is shown, r a number for each row."""
+    """Images x ~ N(0, Σ) of 2×2 pixels. Networks see c = B x + √r ε, one r for each row of B."""
 
     root = np.array([[8, 0, 0, 0], [5, 5, 0, 0], [4, 1, 6, 0], [3, 4, 2, 3]]) / 30
     sigma = root @ root.T
@@ -33,12 +33,12 @@ class World:
         return (rng.standard_normal((n, 4)) @ self.root.T).reshape(n, 1, 2, 2)
 
     def given(self, B, r):
-        """x given what is shown, normal: the matrix of its mean, and its covariance."""
+        """The normal distribution of x given c: the matrix K of its mean K c, its covariance."""
         K = self.sigma @ B.T @ np.linalg.pinv(B @ self.sigma @ B.T + np.diag(r))
         return K, self.sigma - K @ B @ self.sigma
 
     def noise(self, t, B, r):
-        """ε given x_t and what is shown, likewise."""
+        """That of the noise ε of x_t given (x_t, c): K of its mean K (x_t, c), its covariance."""
         a = self.alpha_bar[t]
         H = np.concatenate([a**0.5 * np.eye(4), B])
         R = np.diag([*[1 - a] * 4, *r])
@@ -47,7 +47,7 @@ class World:
         return K, np.eye(4) - K @ with_eps
 
     def best(self, x_t, t, shown, B, r):
-        """The mean of ε for each image; t, and rows of r, differ from one to the next."""
+        """The mean of ε for each image; t and the rows of r may differ between images."""
         out = np.empty_like(x_t)
         x_t = np.concatenate([x_t.reshape(-1, 4), shown], 1)
         for one in np.unique(np.column_stack([t, r]), axis=0):
@@ -57,23 +57,23 @@ class World:
         return out
 
     def enlarger(self, x_t, t, y, s=0):
-        """A perfect AugmentedEnlarger; s = 0: a perfect Enlarger. y as if not scaled by √ᾱ_s."""
+        """A perfect AugmentedEnlarger; with s = 0, a perfect Enlarger. c is y / √ᾱ_s."""
         a = self.alpha_bar[np.broadcast_to(s, len(y))]
         shown, r = tensor(y).numpy().reshape(-1, 1) / a[:, None] ** 0.5, ((1 - a) / a)[:, None]
         return tensor(self.best(x_t.numpy(), t, shown, self.mean, r))
 
     def plain(self, x_t, t):
-        """A perfect network that is shown nothing."""
+        """A perfect unconditional network."""
         nothing = np.zeros((len(x_t), 0))
         return tensor(self.best(x_t.numpy(), t, nothing, np.zeros((0, 4)), nothing))
 
     def taught(self, x_t, t, x_0, m):
-        """A perfect Inpainter, of one mask for all images."""
+        """A perfect Inpainter, with one mask for all images."""
         B = np.eye(4)[m[0].ravel() == 0]
         r = np.zeros((len(x_0), len(B)))
         return tensor(self.best(x_t.numpy(), t, x_0.reshape(-1, 4) @ B.T, B, r))
 
 
 def shrink(x):
-    """Images as the means of their pixels."""
+    """Each image reduced to the mean of its pixels, (N, C, 1, 1)."""
     return x.mean((2, 3), keepdims=True)

@@ -1,4 +1,4 @@
-"""What tests of worlds with few states share: all of the states, and networks that are tables."""
+"""What the tests on few possible states share: all these states, and networks that are tables."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ def all_of(K, *shape):
 
 
 class Table:
-    """A network on integers: a number for each, found by a matrix of zeros and ones."""
+    """A network on integers: a table with a number for each, looked up by one-hot vectors."""
 
     def __init__(self, values):
         self.values = tensor(values, True)

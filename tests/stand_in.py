@@ -1,9 +1,9 @@
-"""A stand-in for CuPy, for machines without a device: arrays that live in NumPy's memory but, like
-CuPy's, refuse to be mixed with NumPy's, in a module that knows the functions CuPy knows; kernels
-run in the emulator. So what fails on a device because an array was left on the host fails here.
+"""A stand-in for CuPy on machines without a device. Its arrays live in NumPy's memory but, like
+CuPy's, refuse to be mixed with NumPy's; the module has the functions that CuPy has; kernels run in
+the emulator. So code that fails on a device because an array was left on the host fails here, too.
 
-While a stream captures, work is noted (stand_in_capture.py); reading an array or copying one from
-the host then fails, as on a device."""
+While a stream captures, operations are recorded (stand_in_capture.py), and reading an array or
+copying one from the host fails, as on a device."""
 
 import contextlib
 import functools
@@ -26,7 +26,7 @@ except ImportError:
 
 
 class ndarray:
-    """An array of the device."""
+    """An array on the device."""
 
     def __init__(self, a):
         self.a = np.asarray(a)
@@ -52,7 +52,7 @@ class ndarray:
         return run
 
     device = types.SimpleNamespace(id=0, compute_capability="80")
-    __dlpack_device__ = lambda self: (2, 0)  # of CUDA, in DLPack's numbering
+    __dlpack_device__ = lambda self: (2, 0)  # CUDA, device 0, in DLPack's numbering
 
     def get(self):
         return read(self).copy()
@@ -109,7 +109,7 @@ for _name in ("neg", "abs", "invert", "eq", "ne", "lt", "le", "gt", "ge"):
 
 @functools.cache
 def method(name):
-    """The signature of a method of CuPy's arrays, which Cython writes in its docstring."""
+    """The signature of a method of CuPy's arrays, parsed from the docstring written by Cython."""
     text = re.match(r"\w+\.\w+\((.*?)\)", getattr(getattr(real, "ndarray", None), name).__doc__
                     or "") if real else None
     if not text:
@@ -121,8 +121,8 @@ def method(name):
 
 
 def check_index(index):
-    """IndexError for two masks, RuntimeError while a stream captures for one, whose numbers are
-    counted, and for a list, which is copied from the host."""
+    """IndexError for two masks. While a stream captures, RuntimeError for a mask, whose true
+    elements would be counted, and for a list, which would be copied from the host."""
     index = index if isinstance(index, tuple) else (index,)
     masks = sum(isinstance(i, ndarray) and i.a.dtype == bool for i in index)
     if masks > 1:
@@ -132,7 +132,7 @@ def check_index(index):
 
 
 def call_ufunc(ufunc, method, *args, **kw):
-    """TypeError for options that CuPy's do not have; what they make lies in C order."""
+    """Call a ufunc: TypeError for options that CuPy's do not have; new results are in C order."""
     if unknown := set(kw) - {"out", "dtype", "casting"}:
         raise TypeError(f"{ufunc.__name__}: Wrong arguments {unknown}")
     f = getattr(ufunc, method)
@@ -141,7 +141,7 @@ def call_ufunc(ufunc, method, *args, **kw):
 
 
 def unwrap(x):
-    """What NumPy computes with; TypeError for an array of the host, as CuPy says it."""
+    """The NumPy arrays inside; TypeError, with CuPy's message, for an array on the host."""
     if isinstance(x, ndarray):
         return x.a
     if isinstance(x, np.ndarray):
@@ -195,7 +195,7 @@ class RawModule:
 
 
 class Module(types.ModuleType):
-    """The module itself, put in the place of `cupy` among the loaded ones."""
+    """The module itself, which replaces `cupy` in sys.modules."""
 
     ndarray, RawModule = ndarray, RawModule
     lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(
@@ -246,9 +246,9 @@ class Module(types.ModuleType):
 
 
 def with_kernels_of_the_cpu(monkeypatch):
-    """Kernels compute by their versions for the CPU, those of optimisers, on both devices, by the
-    reference, which takes their numbers as arrays; what they are given and return is the device's
-    as before."""
+    """Make kernels run their CPU version; those of optimisers, on both devices, their reference,
+    which accepts their numbers as arrays. On the device, their arguments and results are still the
+    device's arrays."""
     def on_the_cpu(self, device):
         version = self.reference if isinstance(self, Many) else self.cpu
         return functools.partial(call, version) if device is ndarray else version
@@ -256,7 +256,7 @@ def with_kernels_of_the_cpu(monkeypatch):
 
 
 def modules():
-    """What is put in the place of CuPy's modules: a dict by name."""
+    """The replacements for CuPy's modules: a dict by name."""
     special = types.SimpleNamespace(**{name: functools.partial(call, getattr(scipy.special, name))
                                        for name in ("erf", "erfcx", "log_ndtr")})
     below = types.SimpleNamespace(special=special)

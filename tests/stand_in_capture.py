@@ -1,19 +1,19 @@
-"""What a stream of the stand-in for CuPy captures, and how it is launched (stand_in.py)."""
+"""How streams of the stand-in for CuPy (stand_in.py) capture work, and how it is replayed."""
 
 from types import MappingProxyType
 
 import numpy as np
 
-tape = None  # what a stream captures: calls, and what the arrays they wrote held before
+tape = None  # the Graph being captured: calls, and the old contents of the arrays they wrote
 
 
 def do(f, args, kw=MappingProxyType({}), writes=()):
-    """f(*args, **kw), which writes the arrays `writes`; noted if a stream is capturing."""
+    """f(*args, **kw), which writes the arrays `writes`; recorded if a stream is capturing."""
     if tape is not None:
         tape.undo += [(a, a.copy()) for a in writes if a.flags.writeable]
     result = f(*args, **kw)
     if isinstance(result, np.generic):
-        result = np.asarray(result)  # which a replay can write
+        result = np.asarray(result)  # an array, which a replay can write to
     if tape is not None:
         tape.calls.append((f, args, kw, result))
     return result
@@ -43,7 +43,7 @@ class Graph:
 
 class Stream:
     def __init__(self, non_blocking):
-        assert non_blocking  # work of the default stream cannot be captured
+        assert non_blocking  # work on the default stream cannot be captured
 
     synchronize = __enter__ = lambda self: None
     __exit__ = lambda self, *_: None

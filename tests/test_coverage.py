@@ -1,4 +1,4 @@
-"""Mode coverage: known samples of the ring and of a classifier, and what is refused."""
+"""Mode coverage: known samples on the ring, known class probabilities, and invalid input."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_a_collapsed_generator_is_told_apart():
                    "kl_to_uniform": pytest.approx(np.log(8))}
     two = coverage(nearest_modes(c[[3, 4] * 50], c, 0.12), 8)
     assert two["modes_covered"] == 2 and two["kl_to_uniform"] == pytest.approx(np.log(4))
-    # what lies between the modes is of none; half of these samples do
+    # samples between the modes belong to none: half of these
     half = coverage(nearest_modes(np.concatenate([c, 0 * c]), c, 0.12), 8)
     assert half["modes_covered"] == 8 and half["high_quality"] == 0.5
     assert half["kl_to_uniform"] == pytest.approx(0, abs=1e-12)

@@ -1,5 +1,5 @@
 """CUDA without a GPU: every kernel compiles for three generations of devices without spilling
-registers; the emulator does what CUDA says; and these checks can fail."""
+registers; the emulator follows CUDA's rules; and broken kernels fail these checks."""
 
 import itertools
 
@@ -13,8 +13,8 @@ from minigen import kernels
 
 FILES = sorted(path.name for path in cuda.FOLDER.glob("*.cu"))
 ARCHITECTURES = ("sm_80", "sm_90", "sm_120")
-SPILLED = 16  # bytes that a kernel may keep in memory for want of registers: four of them
-REGISTERS = 1 << 16  # of a multiprocessor; these are the largest blocks without __launch_bounds__
+SPILLED = 16  # bytes, four registers, that a kernel may spill to memory
+REGISTERS = 1 << 16  # of a multiprocessor; below, the largest blocks without __launch_bounds__
 THREADS = {"channel_sum": 1024, "norm_forward": 512, "norm_backward": 512}
 
 
@@ -29,12 +29,12 @@ def variants(file):
         real = "double" if factor == "double" else "float"
         for size in sizes or [{}]:
             if real == "double" and (size.get("HEAD") == 128 or size.get("TILE_N") == 256):
-                continue  # attention.cu and product.cuh have no registers for that, and say so
+                continue  # refused by static_assert: the sums would not fit into registers
             yield {"REAL": real, **size, **({"INPUT": factor} if len(inputs) > 1 else {})}
 
 
 def for_hopper(file):
-    """Those for warpgroups, which are for Hopper alone."""
+    """The sets of macros of the kernels with warpgroups, which only Hopper has."""
     text = cuda.source(file)
     for factor in ("tf32", "bf16") if "ifdef WGMMA" in text else ():
         size = {"HEAD": 64} if "ifndef HEAD" in text else {"TILE_N": 256}
@@ -50,7 +50,7 @@ def test_no_operation_is_without_a_cuda_version():
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_kernel_compiles_without_spilling(file):
-    jobs = [(arch, {}) for arch in ARCHITECTURES]  # as it stands; then each variant for one of them
+    jobs = [(arch, {}) for arch in ARCHITECTURES]  # no macros; then each variant for one of them
     jobs += zip(itertools.cycle(ARCHITECTURES), variants(file))
     jobs += zip(itertools.repeat("sm_90a"), for_hopper(file))
     for arch, macros in jobs:
@@ -232,7 +232,8 @@ def cases():
 @pytest.mark.parametrize("name, args", [*cases()], ids=lambda v: v if isinstance(v, str) else "")
 def test_no_kernel_races_or_leaves_its_arrays(name, args, by):
     Emulated()
-    precision = "fp32" if name == "attention_backward" else "tf32"  # another way for scores
+    # fp32 computes scores without tensor cores
+    precision = "fp32" if name == "attention_backward" else "tf32"
     with emulate.sanitized(by), kernels.precision(precision):
         getattr(kernels, name).cuda(*args)
 

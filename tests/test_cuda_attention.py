@@ -11,10 +11,11 @@ from minigen import kernels
 
 
 def agrees(on, q, k, v, g, mask, is_causal, precisions=PRECISIONS):
-    """Output and gradients lie as close to the reference's in float64 as the arithmetic allows.
+    """Output and gradients are as close to the reference's in float64 as the arithmetic allows.
 
-    With u the rounding of a factor and A the largest Σ|q·k|·scale, a score is off by at most 2uA,
-    so p by 4uA of itself; ds by that, and by 2u of g·v and of its mean δ, which are at most G.
+    With u the rounding error of a factor and A the largest Σ|q·k|·scale, a score is off by at most
+    2uA, so p by 4uA relative to itself; ds by that and by 2u of g·v and of its mean δ, which are at
+    most G.
     """
     scale, scores = 0.4, np.abs(q) @ np.abs(k).swapaxes(1, 2)
     options = mask, is_causal, scale
@@ -77,14 +78,15 @@ def test_warpgroups(on, is_causal, masked, monkeypatch):
 
 
 def test_scores_of_any_size(on):
-    """Maxima that grow, that fall, that come late, or that no power of 2 is far from."""
+    """Scores that grow, fall, are far below 0, vary little, or are largest at the end."""
     rng, S = np.random.default_rng(0), 207
     q, k, v, g = (normal(rng, np.float64, 1, n, 16) for n in (40, S, S, 40))
     ends = (0, 199), (199, 0), (-300, -99), (8, 0)
     kinds = [np.linspace(*e, S) for e in ends] + [np.repeat([-np.inf, -150, 7], (130, 67, 10))]
     mask = np.repeat(kinds, 8, 0)[None]
     agrees(on, q, k, v, g, mask, False)
-    agrees(on, 0 * q + 4, 0 * k - 4, v, g, None, False)  # beyond S: e^100 times more
+    # a score of 0 for a key beyond S would weigh e^100 times more than the others
+    agrees(on, 0 * q + 4, 0 * k - 4, v, g, None, False)
 
 
 def test_every_run_gives_the_same_bytes(on):

@@ -24,7 +24,7 @@ VARIANTS = [*((demo,) for demo in DEMOS),
 
 
 class Trained(Exception):
-    """A demo is about to draw its pictures."""
+    """A demo has trained, and would make its pictures next."""
 
 
 @pytest.mark.parametrize("demo, flags", [(demo, flags) for demo, *flags in VARIANTS],
@@ -44,8 +44,8 @@ def test_every_demo_trains_on_the_device(demo, flags, quick_cupy, tmp_path, monk
                 ["--quick", "--device", device, "--out", str(out), *flags])
         return [{key: number for key, number in json.loads(line).items() if key != "seconds"}
                 for line in (out / "log.jsonl").read_text().splitlines()]
-    # Adam's first step has one size for all gradients, those that are but rounding included, which
-    # on a device is another.
+    # Adam's first step is equally large for all gradients, even those that are only rounding error,
+    # and a device rounds differently.
     after = 3e-2 if request.node.get_closest_marker("gpu") else 5e-3
     logs = [*zip(losses("cpu"), losses("cuda"), strict=True)]
     for t, (here, there) in enumerate(logs):

@@ -1,5 +1,5 @@
-"""Everything on the device equals everything on the CPU: on a stand-in for CuPy that refuses
-NumPy's arrays and runs kernels in the emulator, and, marked `gpu`, on CuPy and a device."""
+"""The device gives the results of the CPU: on a stand-in for CuPy that refuses NumPy's arrays and
+runs kernels in the emulator, and, marked `gpu`, on CuPy and a device."""
 
 import importlib
 import json
@@ -48,8 +48,8 @@ RNG = np.random.default_rng
 
 
 def learner(build, data, loss=lambda model, *data, rng: model.loss(*data, rng=rng)[0]):
-    """Two steps down a model's loss, from the same weights and noise on every device. SGD, because
-    Adam's first step has one size for all gradients, those that are but rounding included."""
+    """Two training steps of a model, from the same weights and noise on every device. With SGD,
+    because Adam's first step is equally large even for gradients that are only rounding error."""
     def run(device, put):
         model = build()
         nn.init(model, RNG(0))
@@ -62,7 +62,7 @@ def learner(build, data, loss=lambda model, *data, rng: model.loss(*data, rng=rn
 
 
 def player(build):
-    """One step of a game of two networks."""
+    """One step of the game of a GAN's two networks."""
     def run(device, put):
         game = build()
         nn.init(game, RNG(0))
@@ -150,7 +150,7 @@ def test_pixelcnn_pp_draws_on_the_device(cupy):
     here = model.sample(3, RNG(1))
     nn.to(model, "cuda")
     there = model.sample(3, RNG(1))
-    assert np.abs(there - here).max() <= 1 and here.std() > 10  # a level is a rounded number
+    assert np.abs(there - here).max() <= 1 and here.std() > 10  # levels are rounded
 
 
 def test_what_requires_grad_stays_where_it_was_put(cupy):

@@ -1,5 +1,5 @@
-"""The CUDA kernels beside the products: optimisers, activations, norms, pools, up-sampling, each
-equal to its reference up to the rounding of a few operations."""
+"""The CUDA kernels other than the products: optimisers, activations, norms, pools, up-sampling,
+each equal to its reference up to the rounding of a few operations."""
 
 import itertools
 import sys
@@ -125,7 +125,7 @@ def test_what_cannot_be_counted_is_refused():
 
 
 def group_norms(on, x, g, rows, silu):
-    """Group norm with one row of weights, one for each sample, or without any."""
+    """Group norm with one row of weights, with one for each sample, or without weights."""
     rng = np.random.default_rng(1)
     weight, bias = (normal(rng, x.dtype, rows, x.shape[1]) if rows else None for _ in range(2))
     _, mean, rstd = same(on, kernels.group_norm, x, 3, weight, bias, 1e-5, silu)

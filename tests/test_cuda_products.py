@@ -1,4 +1,4 @@
-"""The CUDA kernels of the tile loop, matrix product and convolutions, against their references."""
+"""The CUDA kernels built on the tile loop, matrix product and convolutions, against references."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_matmul(on, shapes, lies):
             return np.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2)
         return np.broadcast_to(a[..., :1], a.shape) if lies == "broadcast" else a
 
-    class As:  # laid out after the arrays were converted
+    class As:  # lays arrays out after their conversion
         run = staticmethod(lambda kernel, *args: on.run(kernel, *map(lay, args)))
     rng = np.random.default_rng(0)
     args = [normal(rng, np.float64, *shape) for shape in shapes]

@@ -1,5 +1,6 @@
-"""The kernels for Hopper's warpgroups in the emulator: no races, nothing out of bounds, and these
-checks can fail. That they are right, test_cuda_products.py and test_cuda_attention.py test."""
+"""The kernels for Hopper's warpgroups in the emulator: no races, nothing out of bounds, and broken
+kernels fail these checks. Their results are tested in test_cuda_products.py and
+test_cuda_attention.py."""
 
 import numpy as np
 import pytest

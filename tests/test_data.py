@@ -81,7 +81,7 @@ def test_environment_and_limits(tmp_path, monkeypatch):
     assert (len(d.train_x), len(d.train_y), len(d.test_x), len(d.test_y)) == (7, 7, 2, 2)
     np.testing.assert_array_equal(d.train_x, load("mnist").train_x[:7])
     other = write(tmp_path / "other", mnist_files(30))
-    assert len(load("mnist", other).train_x) == 30  # an argument goes before the variable
+    assert len(load("mnist", other).train_x) == 30  # an argument takes precedence
     with pytest.raises(DataError, match="n_train is 0"):
         load("mnist", n_train=0)
 
@@ -229,10 +229,10 @@ def test_real_cifar10():
     d = load("cifar10", REAL)
     assert d.shape == (3, 32, 32) and len(d.train_x) == len(d.train_y) >= 1000
     assert set(d.train_y) == set(range(10))
-    # planes in the order R, G, B: a plane's mean as published for the training set, to within 0.02
+    # planes in the order R, G, B: each mean within 0.02 of that published for the training set
     means = d.train_x.mean((0, 2, 3)) / 255
     np.testing.assert_allclose(means, (0.4914, 0.4822, 0.4465), atol=0.02)
-    # rows follow rows: neighbours along either axis are alike
+    # pixels are stored row by row: neighbours along either axis are alike
     x = d.test_x.astype(float)
     assert abs(np.diff(x, axis=2)).mean() < 20 and abs(np.diff(x, axis=3)).mean() < 20
 
@@ -254,7 +254,7 @@ def test_every_image_once_per_epoch(n, size):
 
 
 def test_batch_is_a_function_of_seed_and_step():
-    steps = range(200)  # 16 epochs: more than are remembered
+    steps = range(200)  # 16 epochs: more than are cached
     there = [batch_indices(100, 8, 5, t) for t in steps]
     back = [batch_indices(100, 8, 5, t) for t in reversed(steps)][::-1]
     np.testing.assert_array_equal(there, back)
@@ -263,7 +263,7 @@ def test_batch_is_a_function_of_seed_and_step():
     assert not np.array_equal(line[:100], line[100:200]), "epochs are shuffled differently"
     assert not np.array_equal(line[:100], np.arange(100))
     assert line.dtype == np.int64
-    first = np.random.default_rng((5, 0)).permutation(100)  # what step 0's noise is drawn from
+    first = np.random.default_rng((5, 0)).permutation(100)  # the generator of step 0's noise
     assert not np.array_equal(line[:100], first)
 
 
@@ -276,10 +276,10 @@ def test_batches():
         np.testing.assert_array_equal(a, c)
         np.testing.assert_array_equal(b, d)
         np.testing.assert_array_equal(a[:, 0], 2 * b)
-    alone = batches(y, batch_size=8, seed=1)  # without end
+    alone = batches(y, batch_size=8, seed=1)  # endless
     np.testing.assert_array_equal(next(alone), run[0][1])
     a = batch_indices(50, 50, 1, 0)
-    a[:] = 0  # a caller may write into it
+    a[:] = 0  # a caller may write to it
     assert sorted(batch_indices(50, 50, 1, 0)) == list(range(50))
 
 

@@ -20,8 +20,8 @@ alone = data_files.alone  # an autouse fixture
 
 @pytest.fixture
 def server():
-    """(address, pages, asked): a server on localhost that gives the bytes in `pages`, or 404, and
-    notes the paths it was asked for."""
+    """(address, pages, asked): a server on localhost that serves the bytes in `pages`, or 404, and
+    records the requested paths in `asked`."""
     pages, asked = {}, []
 
     class Handler(BaseHTTPRequestHandler):
@@ -57,13 +57,13 @@ def test_download_second_mirror_serves(server, monkeypatch, tmp_path):
     address, pages, asked = server
     files = mnist_files()
     publish(monkeypatch, "mnist", (f"{address}/a/", f"{address}/b/"), files)
-    for level, (f, data) in enumerate(files.items(), 1):  # compressed anew: other bytes
+    for level, (f, data) in enumerate(files.items(), 1):  # compressed differently: other bytes
         pages[f"/b/{f}.gz"] = gzip.compress(data, level, mtime=level)
     d = load("mnist", download=True)
     np.testing.assert_array_equal(d.train_x[:, 0], digits()[0])
     assert everything_under(tmp_path / "cache") == sorted(f"mnist/{f}.gz" for f in files)
     assert len(asked) == 5, "the mirror that serves is asked first from then on"
-    np.testing.assert_array_equal(load("mnist").train_x, d.train_x)  # now it lies in the cache
+    np.testing.assert_array_equal(load("mnist").train_x, d.train_x)  # from the cache
     load("mnist", download=True)
     assert len(asked) == 5, "what is there is not fetched again"
     (tmp_path / "cache" / "mnist" / f"{LABELS}.gz").unlink()
@@ -89,7 +89,7 @@ def test_download_refuses_what_is_corrupt(server, monkeypatch, tmp_path):
     assert ".part" not in str(err.value)
     assert everything_under(tmp_path / "cache") == []
     assert list((tmp_path / "cache" / "mnist").iterdir()) == []
-    pages[f"/a/{IMAGES}.gz"] = whole  # a file that came stays when a later one fails
+    pages[f"/a/{IMAGES}.gz"] = whole  # a downloaded file is kept if a later one fails
     with pytest.raises(DataError, match=LABELS):
         load("mnist", download=True)
     assert everything_under(tmp_path / "cache") == [f"mnist/{IMAGES}.gz"]

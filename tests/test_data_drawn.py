@@ -1,4 +1,4 @@
-"""glyphs and scenes, judged by properties of the pictures."""
+"""glyphs and scenes, tested by properties of their images."""
 
 import colorsys
 import re
@@ -61,13 +61,13 @@ def test_glyph_classes_are_separable_but_not_trivially(glyphs):
     b, want = b[:500], glyphs.test_y[:500]
     nearest = ((a**2).sum(1) - 2 * b @ a.T).argmin(1)
     assert (glyphs.train_y[nearest] == want).mean() > 0.95
-    for digit in range(10):  # every class varies: no image is near its class's mean
+    for digit in range(10):  # every class varies: most images are far from their class's mean
         of = a[glyphs.train_y == digit]
         assert np.median(np.linalg.norm(of - of.mean(0), axis=1)) > 4
 
 
 def test_glyph_shapes_vary():
-    """Beyond place, size, slant and turn: no affine map takes one figure to another."""
+    """In more than place, size, slant and rotation: no affine map takes one figure to another."""
     from minigen.data.glyphs import _CURVES, _write
     for ways in _CURVES.values():
         for points, starts, ends in ways:
@@ -98,7 +98,7 @@ def hue_distance(a, b):
 
 
 def painted(name, cx, cy, r, turn):
-    """The shape drawn by Pillow at 4×: bool (32, 32), by another route than minigen's."""
+    """The shape drawn by Pillow at 4× resolution, independently of minigen: bool (32, 32)."""
     scale = 4
     image = Image.new("L", (32 * scale, 32 * scale))
     pen = ImageDraw.Draw(image)
@@ -176,7 +176,7 @@ def test_captions_are_true():
 
 
 def test_all_true_captions():
-    """As many as there are orders; each relation in each of them holds of the centres."""
+    """One for each order of the objects; each relation in them holds for the objects' centres."""
     d = load("scenes", n_train=1, n_test=200)
     opposite = {"left of": "right of", "above": "below"}
     for caption, scene, mask in zip(d.test_captions, d.test_scenes, d.test_masks, strict=True):

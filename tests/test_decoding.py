@@ -1,4 +1,4 @@
-"""The decoding rules, each by a second route: enumeration, frequencies, the definition."""
+"""The decoding rules, each checked by enumeration, by frequencies or from the definition."""
 
 from itertools import combinations
 
@@ -38,7 +38,7 @@ def entropy(p):
 
 
 def rnn(V=4, d_h=8, seed=0, sharpness=3.0):
-    """A small network whose opinions are strong, so that greedy choices go wrong."""
+    """A small network with sharp distributions, so that greedy choices go wrong."""
     model = RNN(V, d_h)
     nn.init(model, RNG(seed))
     nn.astype(model, np.float64)
@@ -53,7 +53,7 @@ def test_temperature(tau):
     by_hand = [[np.exp(w / tau) / sum(np.exp(v / tau) for v in row) for w in row] for row in s]
     assert np.allclose(probs(temperature(s, tau)), by_hand)  # eq: temperature-softmax
     warmer, plain = entropy(probs(temperature(s[0], 1.5))), entropy(probs(s[0]))
-    assert warmer > plain  # above 1 flatter
+    assert warmer > plain  # τ > 1 flattens
     each = temperature(s, np.array([[0.5], [1.0], [2.0]]))
     assert np.allclose(each, s / np.array([[0.5], [1.0], [2.0]]))
 
@@ -78,7 +78,7 @@ def test_top_n_renormalises_the_n_most_probable(n):
     p[np.argsort(p)[:6 - n]] = 0  # all but the n largest
     assert np.allclose(probs(top_n(s, n)), p / p.sum())  # eq: top-n-sampling
     assert np.allclose(frequencies(top_n(s, n)), p / p.sum(), atol=0.005)
-    assert np.isfinite(top_n(np.zeros(6), n)).sum() == n  # also when all are equal
+    assert np.isfinite(top_n(np.zeros(6), n)).sum() == n  # even if all are equal
 
 
 @pytest.mark.parametrize("p", [0.05, 0.5, 0.8, 0.95, 1.0])
@@ -116,7 +116,7 @@ def test_top_p_of_almost_nothing_keeps_the_most_probable():
 
 
 def test_top_p_is_a_share_of_probability_not_of_words():
-    # ten words, one of which has 91% of the probability: half of the mass is that word alone
+    # one of ten words has 91% of the probability: that word alone has half of the mass
     s = np.log([0.91] + [0.01] * 9)
     kept = np.isfinite(top_p(s, 0.5)).sum()
     half_of_the_words = np.isfinite(top_n(s, 5)).sum()
@@ -142,7 +142,7 @@ def test_a_beam_as_wide_as_all_sequences_finds_the_best_of_them(seed):
     order = np.argsort(-log_p)
     found, score = model.most_probable(T, k=V ** T)
     assert (found == every[order]).all() and np.allclose(score, log_p[order])  # eq: beam-search
-    for k in (1, 2, 3):  # any width: its scores are those of its sequences, in order
+    for k in (1, 2, 3):  # for any width, scores are log-probabilities, in order
         found, score = model.most_probable(T, k)
         assert np.allclose(model.log_prob(found).numpy(), score) and (np.diff(score) <= 0).all()
         assert score[0] <= log_p.max() + 1e-12
@@ -151,7 +151,7 @@ def test_a_beam_as_wide_as_all_sequences_finds_the_best_of_them(seed):
 
 
 def test_a_wider_beam_can_find_what_greedy_misses():
-    """P(a) = 0.6, but after a all is open; after b one word is certain."""
+    """P(a) = 0.6, but after a both words are equally probable; after b one is almost certain."""
     first, after = np.log([0.6, 0.4]), np.log([[0.5, 0.5], [0.001, 0.999]])
 
     def step(state, w):
@@ -176,7 +176,7 @@ def test_sequences_are_drawn_as_often_as_they_are_probable():
 
 @pytest.mark.parametrize("weights", [(5, 4, 1), (5, 3, 2), (6, 3, 1), (1,) * 10, (4, 3, 2, 1)])
 def test_top_p_keeps_no_more_than_what_sums_to_p(weights):
-    """Sums that are p exactly, but for rounding."""
+    """The most probable words sum to exactly p, except for rounding."""
     P = np.array(weights) / sum(weights)
     for kept in range(1, len(P)):
         assert np.isfinite(top_p(np.log(P), sum(weights[:kept]) / sum(weights))).sum() == kept

@@ -1,4 +1,4 @@
-"""The command line of a demo: its defaults, its mistakes in one line each, its bar."""
+"""The command line of a demo: defaults, mistakes reported in one line, the progress bar."""
 
 import contextlib
 import json
@@ -51,7 +51,7 @@ def test_a_demo_may_draw_its_samples_itself(tmp_path, capsys):
     assert run.data is None and "5 steps of 3 samples" in capsys.readouterr().out
     assert set(json.loads((tmp_path / "metrics.json").read_text())) == {"steps", "modes", "seconds"}
     run.fit(lambda t, rng: {"loss": 1.0})
-    assert not (tmp_path / "metrics.json").exists()  # another run's, which has not ended yet
+    assert not (tmp_path / "metrics.json").exists()  # this new run has not ended yet
 
 
 # ----------------------------------------------------------------------------------------- mistakes
@@ -142,7 +142,7 @@ def test_bar_on_a_terminal(tmp_path):
     p = program(*RUN, "--out", str(tmp_path), stderr=theirs)
     os.close(theirs)
     shown = b""
-    with contextlib.suppress(OSError):  # how a pty says that the other side is closed
+    with contextlib.suppress(OSError):  # so a pty reports that its other side is closed
         while chunk := os.read(ours, 4096):
             shown += chunk
     out, _ = p.communicate(timeout=200)

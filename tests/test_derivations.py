@@ -1,4 +1,4 @@
-"""The derivations as programs: every line holds, every mistake of the slides does not."""
+"""The derivations as programs: every line holds, and no mistake of the slides does."""
 
 import importlib
 from pathlib import Path

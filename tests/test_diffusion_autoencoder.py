@@ -1,5 +1,5 @@
-"""Diffusion autoencoders: the two codes of an image, in a world where a perfect network is known,
-and the networks against NumPy."""
+"""Diffusion autoencoders: the two codes of an image, for images whose perfect network is known in
+closed form, and the networks against NumPy."""
 
 import numpy as np
 import pytest
@@ -20,8 +20,8 @@ A = alpha_bar_of(SCHEDULE)
 
 
 class World:
-    """Images (1, 2, 3) of two rows, each normal around the code, with variance s². What Enc says is
-    the first row."""
+    """Images (1, 2, 3) of two rows, each normally distributed around the code with variance s². The
+    encoder returns the first row."""
 
     d, s2 = 3, 0.09
 
@@ -33,18 +33,18 @@ class World:
         return x[:, 0, 0]
 
     def eps(self, x_t, t, z):
-        """What a perfect network says of x_t, for the code z."""
+        """The prediction of a perfect network for x_t, given the code z."""
         a, mu = A[t].reshape(-1, 1, 1, 1), z[:, None, None]
         return (1 - a) ** 0.5 * (x_t - a ** 0.5 * mu) / (a * self.s2 + 1 - a)
 
     def __call__(self, x_t, t, z):
-        """Its velocity."""
+        """The same prediction as a velocity."""
         a, x_t = A[t].reshape(-1, 1, 1, 1), x_t.numpy()
         v = self.eps(x_t, t, z.numpy()) / a ** 0.5 - ((1 - a) / a) ** 0.5 * x_t
         return tensor(v.astype(np.float32))
 
     def prior(self, z_t, t):
-        """The velocity that a perfect network sees in codes z ~ N(0, I): none."""
+        """The velocity that a perfect network predicts for codes z ~ N(0, I): 0."""
         return 0 * z_t
 
     def scale(self, t):
@@ -56,8 +56,8 @@ class World:
 
 
 def test_both_codes_of_an_image_in_closed_form():
-    """For normal images the differential equation can be solved: how many standard deviations x_t
-    is from its mean, stays."""
+    """For normal images the differential equation has a closed-form solution: the distance of x_t
+    from its mean, in standard deviations, stays constant."""
     world, x = World(), World().draw(20, RNG(0))
     far = []
     for steps in (25, 100, 1000):
@@ -70,8 +70,8 @@ def test_both_codes_of_an_image_in_closed_form():
 
 
 def test_a_step_backwards_is_a_step_of_sampling_with_its_times_exchanged():
-    """Equation 8 of the paper, step by step, comes to the same x_T; from there the sampler's steps,
-    written out, lead to the image."""
+    """Equation 8 of the paper, applied step by step, gives the same x_T; from there the sampler's
+    steps, written out, lead back to the image."""
     world, x = World(), World().draw(20, RNG(1))
     z = x[:, 0, 0]
 
@@ -97,10 +97,10 @@ def test_what_a_code_says_and_what_noise_adds():
     model.standardise(codes)
     z = model.semantic(x).numpy()
     assert np.allclose(codes.mean(0) + codes.std(0) * z, x[:, 0, 0], atol=1e-6)
-    mu, s = x[:, :, :1], world.s2 ** 0.5  # a row, the code, for both
+    mu, s = x[:, :, :1], world.s2 ** 0.5  # the first row, the code, is the mean of both
     away = (x_T - A[-1] ** 0.5 * mu) / world.scale(1000)
     assert np.allclose(model.decode(z, x_T).numpy(), mu + s * away, atol=0.01)
-    told = A[-1] ** 0.5 * s / world.scale(1000)  # by x_T, of the image: next to nothing
+    told = A[-1] ** 0.5 * s / world.scale(1000)  # what x_T tells of the image: next to nothing
     assert np.allclose(model.mean(z, x_T).numpy(), mu + told * s * away, atol=1e-4)
     with pytest.raises(ValueError, match=r"number 1 is the same in all codes \(2, 3\)"):
         model.standardise(np.array([[0, 1, 0], [1, 1, 2]]))
@@ -118,7 +118,7 @@ def test_images_drawn_have_the_moments_of_the_data():
 
 
 def test_the_way_between_two_images():
-    """z goes in a line; x_T, in the plane of both, by equal angles."""
+    """z is interpolated linearly; x_T spherically: by equal angles in the plane of both."""
     model, seen = World().model(10), []
     model.decode = lambda z, x_T: seen.append((z, x_T))
     east, north = np.zeros((2, 1, 1, 2, 3), np.float32)
@@ -206,7 +206,7 @@ def test_the_network_of_codes_sees_them_in_every_layer():
 
 
 def test_it_learns_and_what_z_says_survives_another_noise():
-    """Stripes across and upright, of random contrast."""
+    """Horizontal and vertical stripes of random contrast."""
     upright = np.tile(np.array([-1, 1], np.float32), (1, 8, 4))
     kinds = np.repeat(np.stack([upright.swapaxes(1, 2), upright]), 8, 0)
     x = kinds * RNG(19).uniform(0.5, 1, (16, 1, 1, 1)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The engine: `grad`, operations, `no_grad`. What graphs hold is in test_graph.py."""
+"""The engine: `grad`, operations, `no_grad`. What graphs keep in memory: test_graph.py."""
 
 import math
 import threading

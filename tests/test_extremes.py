@@ -1,4 +1,4 @@
-"""Ops at the ends of their domain: infinite, huge, tied, not a number, empty, repeated."""
+"""Ops on extreme inputs: infinite, huge, tied, NaN, empty, repeated."""
 
 import math
 import tracemalloc
@@ -70,7 +70,7 @@ def test_extremes(f, xs, ys, slopes):
 
 
 def test_the_second_slope_of_log_ndtr_far_out():
-    """It is −1 + 1/x² − 6/x⁴ + … , where φ/Φ and −x differ in their last digits only."""
+    """It is −1 + 1/x² − 6/x⁴ + …, although there φ/Φ and −x differ only in their last digits."""
     for dtype, tolerance in ((np.float32, 1e-6), (np.float64, 1e-8)):
         x = leaf(-1e6, -1e4, -1e3, -60, dtype=dtype)
         second = grad(grad(mg.log_ndtr(x).sum(), x, create_graph=True).sum(), x).numpy()
@@ -111,7 +111,7 @@ def test_what_all_keys_of_a_row_share_changes_nothing(version, low, is_causal, m
             mg.scaled_dot_product_attention(q, k, v, m, is_causal=is_causal) for m in (mask, seen)))
         for a, b in zip(given, alone, strict=True):
             np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5)
-        np.testing.assert_allclose(given[2].numpy().sum(1), 3, rtol=1e-5)  # of three queries
+        np.testing.assert_allclose(given[2].numpy().sum(1), 3, rtol=1e-5)  # 1 from each query
 
 
 def test_the_slope_of_log_ndtr_keeps_its_digits_in_float32():
@@ -203,7 +203,7 @@ def test_attention_without_queries_keys_or_features(B, T, S, D):
 
 @pytest.mark.parametrize("shape", [(1, 2, 1), (1, 2, 40)])
 def test_log_softmax_of_large_scores_is_as_exact_as_of_small_ones(shape):
-    """The largest score is taken out before anything is added to it, which would round it."""
+    """The largest score is subtracted first; a sum with it would be rounded."""
     x = np.full(shape, 1e6, np.float32)
     np.testing.assert_allclose(kernels.log_softmax(x), np.log(0.5), rtol=1e-6)
     np.testing.assert_allclose(kernels.softmax(x), 0.5, rtol=1e-6)

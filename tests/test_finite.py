@@ -1,4 +1,4 @@
-"""One step of training, and what it says of numbers that are not finite: which, and from where."""
+"""One training step, and how it reports numbers that are not finite: which, and their origin."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_descend(net):
     assert numbers == {"d_loss": 24.0, "half": 12.0}
     assert all(type(value) is float for value in numbers.values())
     moved = np.linalg.norm(2 - params["net.0.weight"].data)
-    assert abs(moved - 0.1) < 1e-6  # lr times the limited norm
+    assert abs(moved - 0.1) < 1e-6  # lr times the clipped norm
 
 
 # ------------------------------------------------------------------------------------------- a step
@@ -46,7 +46,7 @@ def twice(params, x):
 
 
 def mask(params, x):
-    """Minus infinity on purpose, harmless; then log 0, which is not."""
+    """A deliberate −∞, which is harmless; then log 0, which is not."""
     y = mg.linear(x, *params.values())
     e = mg.exp(mg.where(np.arange(3) < 2, y, -np.inf) - y)
     return (mg.log(e) * e).sum()
@@ -91,7 +91,8 @@ def test_gradient_not_finite_names_the_operation(net):
     with pytest.raises(FloatingPointError, match="discriminator is 0 but its gradient by net.0.wei"
                        ".* is not finite: .*derivative .* of sqrt: 12 of 12 .* from 0 to 0"):
         train.descend(opt, mg.sqrt(y).sum(), name="discriminator")
-    with pytest.raises(FloatingPointError, match="derivative .* of power"):  # first on the way back
+    # the backward pass meets power first
+    with pytest.raises(FloatingPointError, match="derivative .* of power"):
         train.descend(opt, mg.sqrt(y).sum() + (y ** 0.5).sum())
     assert opt.t == 0
 
@@ -107,7 +108,7 @@ def test_finite_numbers_with_an_infinite_sum_pass(net):
 
 def test_run_stops_at_a_number_that_is_not_finite(tmp_path, disturb, monkeypatch, capsys):
     monkeypatch.setattr(train, "SAVE_EVERY", 0)
-    disturb[5] = lambda model: model.decoder.weight.data.fill(3e38)  # seen in step 7
+    disturb[5] = lambda model: model.decoder.weight.data.fill(3e38)  # noticed in step 7
     with pytest.raises(SystemExit) as e:
         cli(lambda: go(tmp_path))
     err = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The checker of derivatives: what it passes, and that it finds each way to be wrong."""
+"""The checker of derivatives: what it accepts, and that it detects each kind of mistake."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Graphs: the memory they hold, and when they are stale."""
+"""Graphs: the memory they keep, and when they are stale."""
 
 import gc
 import tracemalloc
@@ -123,7 +123,7 @@ def test_stale_through_detach_and_through_a_written_view():
 
 
 def test_stale_through_results():
-    """What a derivative reads of the result itself; and an op that gives its input back."""
+    """A derivative that reads the result itself, and an op that returns its input."""
     x, w = leaf(1.0, 2.0), leaf(1.0, 1.0)
     y = mg.exp(x)
     double(y.detach())
@@ -178,8 +178,8 @@ def test_several_are_written_at_once():
     lambda x: [x, x[1], x + x[0], x[2] * x[2], x, x.T[0]],
     lambda x: [(y := x * x)[0], y, y[1:], y.sum(0)]], ids=range(5))
 def test_parts_of_one_array_add_up_where_they_lie(cut):
-    """As if each had an array of its own, which is so under create_graph; and nothing that the
-    caller holds is written into."""
+    """The gradients are those of parts with their own arrays, as under create_graph; and no array
+    that the caller holds is written to."""
     x = tensor(np.random.default_rng(0).normal(size=(4, 3)), True)
     parts = cut(x)
     g = [tensor(np.random.default_rng(n).normal(size=p.shape)) for n, p in enumerate(parts)]

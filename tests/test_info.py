@@ -1,4 +1,4 @@
-"""`python -m minigen info` says what is there, and how to mend what is not."""
+"""`python -m minigen info` prints what is available, and how to install or fix the rest."""
 
 import io
 import sys

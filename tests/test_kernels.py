@@ -1,4 +1,4 @@
-"""The kernels: how a version is picked and arguments are checked; then matrix products, sums
+"""The kernels: how a version is chosen and arguments are checked; then matrix products, sums
 and attention, each fast version against its reference, its derivative, and PyTorch."""
 
 import numpy as np
@@ -81,7 +81,7 @@ def test_a_version_can_be_forced(forced, said, monkeypatch):
 # ----------------------------------------------------------------------------------- matrix product
 
 def layouts(rng, dtype, *shape):
-    """The same kind of matrix as it may come: contiguous, transposed, every second column."""
+    """Matrices of this shape in memory: contiguous, transposed, every second column of another."""
     *lead, m, n = shape
     return (normal(rng, dtype, *shape), normal(rng, dtype, *lead, n, m).swapaxes(-1, -2),
             normal(rng, dtype, *lead, m, 2 * n)[..., ::2])
@@ -104,7 +104,8 @@ def test_matmul(shapes, dtype):
 def test_a_long_sum_of_products_is_added_up_in_parts():
     a = np.random.default_rng(0).standard_normal((200_000, 16), np.float32)
     exact = a.T.astype(np.float64) @ a
-    assert abs(kernels.matmul(a.T, a, None) - exact).max() < 5e-6 * exact.max()  # in one: 4e-5
+    # added up in one sum, the error would be 4e-5
+    assert abs(kernels.matmul(a.T, a, None) - exact).max() < 5e-6 * exact.max()
 
 
 @pytest.mark.parametrize("dtype, beside", [("f4", "i1"), ("f8", "f4")])
@@ -140,7 +141,7 @@ def test_axes_of_sums_and_means_are_there_and_different(shape):
 
 @pytest.mark.parametrize("n", [32768, 32769, 10**6])
 def test_sums_of_one_number_many_times(n):
-    """Whose rounding errors add up, where those of random numbers cancel."""
+    """Their rounding errors add up, whereas those of random numbers cancel."""
     x = np.full(n, 0.1, np.float32)
     assert minigen.mean(x).item() == pytest.approx(float(x[0]), rel=5e-7)
     assert sum(kernels.square_sum([x])) == pytest.approx(n * float(x[0]) ** 2, rel=5e-7)
@@ -214,7 +215,7 @@ def test_attention_is_torchs(case):
     torch = pytest.importorskip("torch")
     q, k, v, g, mask, is_causal = case
     if len(q) == 0 or is_causal and mask is not None:
-        return  # PyTorch takes one or the other
+        return  # PyTorch accepts only one of them
     tq, tk, tv = (torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in (q, k, v))
     tmask = None if mask is None else torch.tensor(mask if mask.dtype == bool else mask * 1.0)
     tmask = tmask.double() if mask is not None and mask.dtype != bool else tmask

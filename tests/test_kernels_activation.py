@@ -1,4 +1,4 @@
-"""The fused non-linearities against their references, and the exponential under them."""
+"""The fused non-linearities against references; the exponential and normal tail they use."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ INF = np.inf
 ODD = (0.0, -0.0, 1e-8, -1e-8, 1e-30, 88.0, -88.0, 1e4, -1e4, INF, np.nan)
 
 
-def numbers(dtype, size=70_000):  # enough for two threads, and a rest
+def numbers(dtype, size=70_000):  # enough for two threads, and a remainder
     x = np.random.default_rng(0).normal(0, 4, size).astype(dtype)
     x[:len(ODD)] = ODD
     return x

@@ -75,7 +75,7 @@ def test_winograds_error_is_as_stated(kernel, stride):
         single = [a.astype(np.float32) if isinstance(a, np.ndarray) else a for a in args]
         exact = getattr(kernels, name).reference(*args, *options)
         error = getattr(kernels, name)(*single, *options) - exact
-        assert 5e-7 < np.sqrt(np.mean(error**2) / np.mean(exact**2)) < 2.5e-6  # else it is another
+        assert 5e-7 < np.sqrt(np.mean(error**2) / np.mean(exact**2)) < 2.5e-6  # less: not Winograd
         assert np.abs(error).max() < 1.5e-5 * np.abs(exact).max()
 
 

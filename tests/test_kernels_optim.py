@@ -1,4 +1,4 @@
-"""The updates of the optimisers: against their references and PyTorch; of many arrays at once."""
+"""The updates of the optimisers: against references and PyTorch, and for many arrays at once."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_optimisers_write_through_views():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_many_arrays_at_once(name, dtype, chunks, monkeypatch):
-    """Bit for bit what each gives alone, however they are cut."""
+    """Bit for bit the result for each array alone, however they are cut into chunks."""
     (states, cases), rng = OPTIMISERS[name], np.random.default_rng(0)
     kernel = getattr(kernels, name)
     shapes = (), (3, 5), (0, 4), (257, 100), (64,), (33, 100), (1,)
@@ -75,7 +75,7 @@ def test_many_arrays_of_other_kinds(monkeypatch):
     now, options = (0.5, 0.1, 3), (0.9, 0.99, 1e-8, 0.1, False)
 
     def taken(rows):
-        """Were they taken at once? With the right result in any case."""
+        """Whether all were updated in one call; the result must be right in either case."""
         copies = [[a.copy() for a in row] for row in rows]
         for row in copies:
             kernels.adam.reference(*row, now, *options)

@@ -1,5 +1,5 @@
-"""The products and sums that are spelled out in vectors, against NumPy's; and that loops over
-neighbours become vectors at all; and what is compiled once."""
+"""The products and sums written in explicit vectors, against NumPy's; that loops over adjacent
+numbers are vectorised; and what is compiled once."""
 
 import os
 import re
@@ -19,9 +19,10 @@ from minigen.kernels.transpose import transpose
 from numba import njit
 from numba.core.caching import IndexDataCacheFile
 
+# the third has two rows, the fourth two columns, that differ in signs alone
 MATRICES = [np.array([[1.0, 0, -2], [0, -1, 0.5]]), np.array([[-3.0], [1], [-1], [0.25]]),
-            np.array([[0, 1.0, -2, 3], [4, 1, 2, 3], [0, -1, -2, 3], [5, 0, 0, 6]]),  # pairs of
-            np.array([[2.0, 0, 2], [3, 4, -3], [5, 0, 5], [2, 0, -2]])]  # rows, of columns
+            np.array([[0, 1.0, -2, 3], [4, 1, 2, 3], [0, -1, -2, 3], [5, 0, 0, 6]]),
+            np.array([[2.0, 0, 2], [3, 4, -3], [5, 0, 5], [2, 0, -2]])]
 _combine = combination(MATRICES)
 
 
@@ -86,7 +87,7 @@ def test_transpose(dtype):
          np.arange(lanes + 2)[::-1] * (lanes + 2), 2)
     assert (y == expected).all()
     expected[:, 1:-1] = x[:, 2:-1].T
-    turn(x, 2, lanes + 3, 0, 0, 0, y, 1, lanes + 2, 0)  # numbers for tables, and nothing to add
+    turn(x, 2, lanes + 3, 0, 0, 0, y, 1, lanes + 2, 0)  # strides for tables, and no b
     assert (y == expected).all()
 
 
@@ -99,7 +100,7 @@ def doubled(x, n):
 @compiled
 def of_lines(x):
     doubled(x[0], 2)  # a literal
-    doubled(x[1], len(x))  # a number
+    doubled(x[1], len(x))  # a variable
 
 
 ONCE = """
@@ -116,8 +117,8 @@ print(sum(e.is_start for _, e in compiled.buffer), x.tolist())
 
 
 def test_once(tmp_path):
-    """A function is compiled once for all whole numbers, and found by a caller from the cache."""
-    for times in (2, 0):  # the function and its caller; neither
+    """A function is compiled once for all integer types, and a cached caller finds it."""
+    for times in (2, 0):  # compiled: the function and its caller; nothing
         done = subprocess.run([sys.executable, "-c", ONCE, Path(__file__).parent],
                               capture_output=True, text=True,
                               env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)})
@@ -125,18 +126,18 @@ def test_once(tmp_path):
 
 
 def test_processes_that_compile_at_once_keep_their_code_apart(tmp_path):
-    """Of two that found no files, one saves its kind of arguments while the other does."""
+    """Two processes find no cache files, and each saves another kind of arguments at once."""
     ours, theirs = (IndexDataCacheFile(str(tmp_path), "f", "stamp") for _ in range(2))
     theirs._load_index, save = dict, ours._save_data
     ours._save_data = lambda *args: (theirs.save("doubles", "code for doubles"), save(*args))
     ours.save("bytes", "code for bytes")
-    for kind in ("bytes", "doubles"):  # or it is compiled once more
+    for kind in ("bytes", "doubles"):  # None: it is compiled again
         assert ours.load(kind) in (f"code for {kind}", None)
     assert ours.load("bytes") or ours.load("doubles")
 
 
 def test_arrays_are_lent_to_compiled_functions():
-    """Without the block of memory (the third argument of the call) that would be counted."""
+    """Without the memory block (third argument of the call), whose references would be counted."""
     @njit
     def lend(x):
         doubled(x[0], 2)
@@ -169,7 +170,7 @@ k.batch_norm(x, None, None, 1e-5), k.group_norm(x, 3, None, None, 1e-5, True)
 
 @pytest.mark.skipif(not binding.get_host_cpu_features().get("avx2"), reason="no gathers here")
 def test_loops_over_neighbours_load_vectors(tmp_path):
-    """And do not gather and scatter them: see common.part."""
+    """Instead of gathering and scattering their numbers: see common.part."""
     done = subprocess.run([sys.executable, "-c", NEIGHBOURS], capture_output=True, text=True,
                           env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path),
                                             "NUMBA_DUMP_ASSEMBLY": "1"})

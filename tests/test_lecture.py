@@ -14,7 +14,7 @@ from minigen.lecture.mutate import mutants
 
 
 def changed(line, number=2, head="def f(*args):\n    "):
-    """The mutants of one line of code, without what surrounds it."""
+    """The mutants of one line of code, without the surrounding code."""
     text = head + line + "\n"
     made = mutants(text, number)
     for mutant in made:
@@ -31,7 +31,7 @@ def changed(line, number=2, head="def f(*args):\n    "):
     ("return kl(q, p)", {"return 1.5 * (kl(q, p))", "return -(kl(q, p))",
                          "return kl((p), (q))"}),
     ("return mu + sigma * eps", {"return 1.5 * (mu + sigma * eps)", "return -(mu + sigma * eps)",
-                                 "return mu + sigma / eps"}),  # the sign of noise: no mutant
+                                 "return mu + sigma / eps"}),  # noise: its sign is no mutant
     ("return x > 0 and y", {"return x <= 0 and y", "return x > 0 or y"}),
     ("return Normal(mu, logvar=s)", {"return Normal(1.5 * (mu) + 1, logvar=s)",
                                      "return Normal(mu, logvar=1.5 * (s) + 1)"}),
@@ -172,6 +172,6 @@ def test_it_runs_as_a_module():
 
 
 def test_drawn_equations_have_checks_that_can_fail():
-    """One alteration of each line of ten; all of all take half an hour: `prove` without ids."""
+    """One mutant of each line of ten; all mutants of all take half an hour: `prove` without ids."""
     drawn = np.random.default_rng(7).permutation(list(equations()))[:10]
     assert prove.prove(drawn.tolist(), most=1) == []

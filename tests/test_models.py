@@ -1,4 +1,4 @@
-"""The models as wholes: every one takes a step, the demos run, and training equals PyTorch's."""
+"""The models as a whole: the VAEs learn, the demos run, and training equals PyTorch's."""
 
 import importlib
 import json
@@ -68,13 +68,13 @@ def test_demos_run_quickly_and_leave_what_they_promise(demo, tmp_path):
     if "test_kl_nats" in metrics:
         parts = metrics["test_reconstruction_nats"] + metrics["test_kl_nats"]
         assert metrics["test_neg_elbo_nats"] == pytest.approx(parts)
-    module.main(["--resume", "--out", str(tmp_path)])  # draws pictures and numbers again
+    module.main(["--resume", "--out", str(tmp_path)])  # makes pictures and metrics again
     again = json.loads((tmp_path / "metrics.json").read_text())
     assert lasting(again) == lasting(metrics)
 
 
 def lasting(metrics):
-    """All but times and what is made of them."""
+    """The metrics, except times and what is computed from them."""
     return {k: v for k, v in metrics.items() if "seconds" not in k and "ratio" not in k}
 
 

@@ -1,5 +1,5 @@
-"""The autoregressive models as wholes: they learn, draw, complete, refuse what they cannot read,
-and train as PyTorch does."""
+"""The autoregressive models as a whole: they learn, sample, complete, refuse invalid input, and
+train as PyTorch's do."""
 
 import importlib
 import json
@@ -28,7 +28,7 @@ BUILD = {
 
 
 def stripes(n, shape, V, rng):
-    """Images whose rows are of one value each: easy to learn."""
+    """Images whose rows are constant: easy to learn."""
     return np.broadcast_to(rng.integers(0, V, (n, *shape[:2], 1)), (n, *shape)).copy()
 
 
@@ -64,7 +64,7 @@ def test_every_model_learns_draws_and_completes(name, shape, V):
     assert log_p.shape == (8,) and log_p.dtype == np.float32
 
     known = np.zeros((20, *shape), bool)
-    known[:, :, ::2, :2] = True  # a pattern with holes, that of each image its own
+    known[:, :, ::2, :2] = True  # a mask with holes, which may differ between images
     known[5] = True
     done = model.complete(stripes(20, shape, V, RNG(3)), known, RNG(4))
     assert (done[known] == stripes(20, shape, V, RNG(3))[known]).all()
@@ -100,7 +100,7 @@ def test_a_label_is_that_of_its_image_or_of_all():
 
 
 def test_the_text_decides_what_and_the_map_where():
-    """Of two codes one says that things are white, the other that what is around them is."""
+    """One code of the text makes objects white, the other makes their background white."""
     def batch(rng):
         kind = rng.integers(0, 2, (16, 1, 1, 5)).repeat(5, 2)
         t = rng.integers(0, 2, (16, 1))

@@ -1,4 +1,4 @@
-"""Diffusion models as wholes: they learn, refuse what cannot be, and train as PyTorch's do."""
+"""Diffusion models as a whole: they learn, refuse invalid input, and train as PyTorch's do."""
 
 import re
 
@@ -43,7 +43,7 @@ def test_a_small_model_learns_samples_and_scores(inject):
 def test_every_weight_of_the_network_takes_part():
     net = denoiser((3, 8, 8), widths=(8, 16, 16), D=16, outputs=2)
     nn.init(net, RNG(0))
-    for p in nn.parameters(net).values():  # no longer 0 where it starts so
+    for p in nn.parameters(net).values():  # those that start at 0, too
         p.data[...] = RNG(p.size).normal(size=p.shape) / 10
     y = net(RNG(1).normal(size=(2, 3, 8, 8)).astype(np.float32), np.array([1, 900]))
     assert y.shape == (2, 6, 8, 8)
@@ -85,7 +85,7 @@ def test_a_folded_unet_sees_four_pixels_as_one_place():
 
 
 def test_the_bound_of_small_variances_is_that_of_near_ones():
-    """β̃_1 = 0 would leave images without a density: β̃_2 takes its place."""
+    """With β̃_1 = 0 images would have no density: β̃_2 takes its place."""
     net, x = lambda x_t, t: 0.9 * tensor(x_t), np.float32([-1, 0, 1]).repeat(16)
     x = x.reshape(3, 1, 4, 4)
     s = schedule.respaced(schedule.linear(1000), 200)
@@ -99,7 +99,7 @@ def test_the_bound_of_small_variances_is_that_of_near_ones():
 
 X = np.zeros((2, 1, 8, 8), np.float32)
 MODEL = DDPM(lambda x_t, t: x_t, schedule.linear(50))
-TWO = lambda x_t, t, *_: concatenate([tensor(x_t)] * 2, 1)  # a network of variances, too
+TWO = lambda x_t, t, *_: concatenate([tensor(x_t)] * 2, 1)  # a network that predicts variances, too
 TWO.classes = 3
 
 

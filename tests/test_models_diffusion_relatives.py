@@ -1,4 +1,4 @@
-"""The relatives of the diffusion model learn, draw and refuse what they cannot do; demo flags."""
+"""Variants of the diffusion model learn, sample and refuse what they cannot do; demo flags."""
 
 import importlib
 import json
@@ -23,7 +23,7 @@ SHAPE, WIDTHS = (1, 8, 8), (8, 16)
 
 
 def learnt(model, loss, steps=40):
-    """The first loss, of loss(rng), and the mean of the last five of so many steps of Adam."""
+    """The first loss and the mean of the last five, in `steps` steps of Adam on loss(rng)."""
     opt, losses = optim.Adam(nn.parameters(model), lr=5e-3), []
     for t in range(steps):
         value = loss(RNG((0, t)))
@@ -34,7 +34,7 @@ def learnt(model, loss, steps=40):
 
 @pytest.fixture(scope="module")
 def images():
-    """Stripes across (label 0) and upright (1), at random places."""
+    """Horizontal (label 0) and vertical (1) stripes, at random offsets."""
     rng, x = RNG(0), np.empty((16, *SHAPE), np.float32)
     y = np.arange(16) % 2
     for n in range(16):

@@ -1,4 +1,4 @@
-"""SDEdit and ILVR in a world of normal images, where the network is perfect."""
+"""SDEdit and ILVR on normally distributed images, with a perfect network."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ MU, VAR = 0.5, 0.04
 
 
 def perfect(cls=DDPM, *args):
-    """A DDPM of 1×4×4 images of pixels that are independent: N(0.5, 0.04)."""
+    """A perfect DDPM of 1×4×4 images with independent pixels from N(0.5, 0.04)."""
     mixture = Mixture([1.0], [[MU] * 16], [VAR], S)
     net = lambda x, t: mixture(x.reshape(len(x), 16), t).reshape(x.shape)
     return cls(net, S, *args)
@@ -25,12 +25,12 @@ def perfect(cls=DDPM, *args):
 
 @pytest.mark.parametrize("t_0", [8, 20, 60, 200])
 def test_a_drawing_becomes_an_image_and_remains_as_far_as_the_noise_lets_it(t_0):
-    """x_0 given x_{t_0} is normal with a mean on the way from MU to x_{t_0} / √ᾱ, and a variance
-    that does not depend on it; x_{t_0} itself is normal about √ᾱ y."""
+    """x_0 given x_{t_0} is normal with a mean between MU and x_{t_0} / √ᾱ, and a variance that does
+    not depend on x_{t_0}, which itself is normal around √ᾱ y."""
     y, n = np.full((1, 1, 4, 4), -0.7), 4000
     x = sdedit(perfect(), np.repeat(y, n, 0), t_0, RNG(0)).numpy()
     a = alpha_bar_of(S)[t_0]
-    kept = a * VAR / (a * VAR + 1 - a)  # of the way from MU to the drawing
+    kept = a * VAR / (a * VAR + 1 - a)  # fraction of the way from MU to the drawing
     mean = MU + kept * (-0.7 - MU)
     var = VAR * (1 - a) / (a * VAR + 1 - a) + kept**2 * (1 - a) / a
     assert x.shape == (n, 1, 4, 4)
@@ -67,7 +67,7 @@ def test_low_frequencies_are_means_of_squares():
 
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_samples_are_like_the_reference_from_afar_and_as_they_like_beside(n):
-    """What φ leaves free has the variance of the world, what it does not is that of y."""
+    """What φ leaves free has the variance of the data; what φ fixes is that of y."""
     y = np.repeat(RNG(1).normal(MU, 0.6, (1, 1, 4, 4)), 3000, 0).astype(np.float32)
     model = perfect(ILVR, y, n)
     x = model.sample(3000, (1, 4, 4), RNG(0)).numpy()

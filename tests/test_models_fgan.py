@@ -1,4 +1,4 @@
-"""f-GAN and the demos of mode coverage as wholes, in the variants that a default run leaves out."""
+"""f-GAN and the demos of mode coverage as a whole, in variants that a default run leaves out."""
 
 import importlib
 import json

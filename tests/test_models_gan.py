@@ -1,4 +1,4 @@
-"""The GANs as wholes: every one plays, its film resumes, and training equals PyTorch's."""
+"""The GANs as a whole: each can be trained, its film is saved, and training equals PyTorch's."""
 
 import importlib
 
@@ -38,7 +38,7 @@ def test_every_game_is_played_and_draws(name):
     assert set(numbers) == {"d_loss", "g_loss"} and np.isfinite(list(numbers.values())).all()
     after = nn.state_dict(game)
     moved = [key for key in after if not np.array_equal(after[key], before[key])]
-    last_bias = {"wgan", "wgan_gp"}  # a constant added to D changes no distance
+    last_bias = {"wgan", "wgan_gp"}  # a constant added to D cancels in the distance
     assert len(moved) >= len(after) - (name in last_bias)
     y = film.show(game, game.prior(6, RNG(3)), *given)
     assert y.shape == shape and y.min() >= 0 and y.max() <= 1
@@ -66,7 +66,7 @@ def test_the_film_is_saved_with_the_run():
     again = film.Film(game.prior(4, RNG(9)), (1, 8, 8))
     nn.load_state_dict(again, nn.state_dict(reel))
     strip = again.strip(3, game)
-    assert done == [0, 1, 2] and strip.shape == (8, 1, 8, 8)  # the first frame, and G as it is
+    assert done == [0, 1, 2] and strip.shape == (8, 1, 8, 8)  # the first frame, and G as it is now
     assert np.array_equal(strip[:4], first) and not np.array_equal(strip[4:], first)
     assert again.strip(51, game).shape == (12, 1, 8, 8)
 
@@ -114,7 +114,7 @@ def mirrored(torch, net):
 
 
 def start(build, torch):
-    """A game in float64 and both its networks in PyTorch; the generator takes (N, d_z, 1, 1)."""
+    """A game in float64 and both its networks in PyTorch, where G takes (N, d_z, 1, 1)."""
     game = build((1, 28, 28), 10, 8)
     nn.init(game, RNG(0))
     nn.astype(game, np.float64)
@@ -160,7 +160,7 @@ def test_thirty_steps_of_dcgan_equal_pytorchs():
 
 @pytest.mark.parity
 def test_thirty_steps_of_wgan_gp_equal_pytorchs():
-    """Two critic steps to one of the generator, the penalty differentiated twice."""
+    """Two critic steps for each generator step; the penalty is differentiated twice."""
     torch = pytest.importorskip("torch")
     game, G, D = start(wgan_gp.wgan_gp, torch)
     data = [np.tanh(RNG((1, i)).normal(size=(8, 1, 28, 28))) for i in range(60)]

@@ -1,4 +1,4 @@
-"""GLIDE's network against NumPy, what it is told, and that it draws what it was asked for."""
+"""GLIDE's network against NumPy, its conditioning, and that samples fit their texts."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ RNG = np.random.default_rng
 def test_places_look_at_places_and_words():
     layer = WordAttention2d(4, 3, heads=2, rng=RNG(0))
     for k, p in enumerate(nn.parameters(layer).values()):
-        p.data[...] += 0.3 * RNG((1, k)).normal(size=p.shape)  # the norm and biases count, too
+        p.data[...] += 0.3 * RNG((1, k)).normal(size=p.shape)  # so that the norm and biases matter
     x, words = RNG(2).normal(size=(2, 4, 3, 2)), RNG(3).normal(size=(2, 5, 3))
     nn.astype(layer, np.float64)
     W = {key: p.numpy() for key, p in nn.parameters(layer).items()}
@@ -67,7 +67,7 @@ def test_the_network_is_told_the_words_twice_and_refuses_others():
 
 
 def test_it_learns_and_guidance_draws_what_is_asked_for():
-    """Stripes across are called 1, upright ones 2."""
+    """Horizontal stripes have the text 1, vertical ones the text 2."""
     upright = np.tile(np.array([-1, 1], np.float32), (1, 8, 4))
     x = np.repeat(np.stack([upright.swapaxes(1, 2), upright]), 8, 0)
     text, s = TextEncoder(3, 2, 8, D=8, rng=RNG(1)), linear(100)
@@ -83,4 +83,4 @@ def test_it_learns_and_guidance_draws_what_is_asked_for():
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
     drawn = DDIM(CodeGuided(net, 2.0), respaced(s, 10)).decode(
         RNG(4).standard_normal(x.shape, np.float32), words, threshold=static).numpy()
-    assert ((drawn * x).mean((1, 2, 3)) > 0.5).mean() > 0.8  # by chance half of them
+    assert ((drawn * x).mean((1, 2, 3)) > 0.5).mean() > 0.8  # by chance, half of them

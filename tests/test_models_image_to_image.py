@@ -1,4 +1,4 @@
-"""The translators as wholes: they learn, refuse what does not fit, and their demos run."""
+"""Image translation as a whole: the models learn; they and their demos refuse invalid input."""
 
 import importlib
 
@@ -49,7 +49,7 @@ def test_a_cyclegan_learns_the_way_there_and_back():
         descend(opt_g, model.g_loss(x, y, *made))
     assert cycles[-1] < 0.4 * cycles[0]
     alone = np.concatenate([model.G(x[n:n + 1]).numpy() for n in range(8)])
-    assert np.allclose(model.G(x).numpy(), alone, atol=1e-5)  # no image sees another
+    assert np.allclose(model.G(x).numpy(), alone, atol=1e-5)  # images do not influence each other
     assert [made.shape for made in model.translate(x, y)] == [y.shape, x.shape, x.shape, y.shape]
 
 

@@ -1,5 +1,5 @@
-"""Latent diffusion: both stages' losses from the formulas, its attention against NumPy, and that it
-draws what it was asked for."""
+"""Latent diffusion: both stages' losses from the formulas, its attention against NumPy, and that
+samples fit their texts."""
 
 import numpy as np
 import pytest
@@ -100,7 +100,7 @@ def test_places_look_at_words():
 
 
 def test_both_stages_learn_and_draw_what_is_asked_for():
-    """Broad stripes across are called 1, upright ones 2."""
+    """Broad horizontal stripes have the text 1, vertical ones the text 2."""
     upright = np.tile(np.repeat(np.array([-1, 1], np.float32), 4), (1, 16, 2))
     x = np.repeat(np.stack([upright.swapaxes(1, 2), upright]), 8, 0)
     text, s = TextEncoder(3, 2, 8, D=8, rng=RNG(1)), linear(100)
@@ -121,4 +121,4 @@ def test_both_stages_learn_and_draw_what_is_asked_for():
     assert np.square(rebuilt - x).mean() < 0.05
     drawn = LatentDiffusion(stage, DDIM(CodeGuided(net, 1.0), respaced(s, 10))).draw(
         RNG(7).standard_normal((16, 4, 4, 4), np.float32), words).numpy()
-    assert ((drawn * x).mean((1, 2, 3)) > 0.5).mean() > 0.8  # by chance half of them
+    assert ((drawn * x).mean((1, 2, 3)) > 0.5).mean() > 0.8  # by chance, half of them

@@ -1,4 +1,4 @@
-"""GIT, BLIP-2 and Flamingo: who sees what, what is trained and what stays, and that they learn."""
+"""GIT, BLIP-2 and Flamingo: what attends to what, what is frozen, and that the rest learns."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_with_its_gates_shut_flamingo_is_its_language_model_bit_for_bit():
     assert np.array_equal(model.scores(PAIR, x).numpy(), model.lm.scores(PAIR).numpy())
     assert np.array_equal(model.go_on(PAIR * [1, 1, 1, 1, 0, 0, 0], x),
                           model.lm.go_on(PAIR * [1, 1, 1, 1, 0, 0, 0]))
-    for layer in model.gated:  # either gate lets something through
+    for layer in model.gated:  # each gate alone lets something through
         for gate in (layer.gate_1, layer.gate_2):
             gate.alpha.data[...] = 0.1
             assert not np.allclose(model.scores(PAIR, x).numpy(), model.lm.scores(PAIR).numpy())
@@ -64,8 +64,8 @@ def test_with_its_gates_shut_flamingo_is_its_language_model_bit_for_bit():
 
 
 def test_a_word_looks_at_the_image_before_it_alone():
-    """What the first block of words is shown: rows that an image moves, before words mix."""
-    model, w = flamingo(), np.pad(PAIR[:, :-1], ((0, 0), (1, 0)))  # one word before any image
+    """The tokens that each image changes in the first gated block, before tokens mix."""
+    model, w = flamingo(), np.pad(PAIR[:, :-1], ((0, 0), (1, 0)))  # w_0 precedes any image
     h = model.lm.read(w)
 
     def shown(x):
@@ -109,11 +109,11 @@ def test_a_text_with_images_read_in_parts_has_the_scores_of_the_whole(cuts):
 def test_texts_go_on_after_what_is_given():
     model, x = flamingo(), images(2, 2)
     begun = np.array([[SIGN, 1, 0, 0, 0, 0, 0], [SIGN, 2, 2, 1, SIGN, 0, 0]])
-    model.lm.out.bias.data[SIGN] = -100  # no image follows that is not there
+    model.lm.out.bias.data[SIGN] = -100  # never writes an image token
     texts = model.go_on(begun, x)
     for n, length in enumerate((2, 5)):
         read = [0, *begun[n, :length]]
-        while len(read) <= T:  # each word from a pass of its own
+        while len(read) <= T:  # each word from a separate pass
             s = model.scores(np.array([read[:T]]), x[n:n + 1]).numpy()[0, -1]
             read.append(0 if 0 in read[1:] else s.argmax())
         assert texts[n].tolist() == read[1:]
@@ -125,7 +125,7 @@ def test_the_resampler_gives_as_many_vectors_of_any_number_of_places():
         Z = RNG(1).normal(size=(5, places, d)).astype(np.float32)
         r = resampler(tensor(Z)).numpy()
         assert r.shape == (5, 3, D)
-        for p in range(places):  # every vector sees every place, and only its own image
+        for p in range(places):  # all vectors depend on all places of their own image
             other = Z.copy()
             other[0, p] *= -1
             change = np.abs(resampler(tensor(other)).numpy() - r).max(-1)
@@ -147,7 +147,7 @@ def features(n=3):
     return tensor(RNG(4).normal(size=(n, P, d)).astype(np.float32))
 
 
-SEES = {  # for each kind: whether queries see words, words see queries, and words see later words
+SEES = {  # for each mask: do queries attend to words, words to queries, words to later words?
     "all_seen": (True, True, True), "kind_seen": (False, False, True),
     "before_seen": (False, True, False)}
 
@@ -170,7 +170,7 @@ def test_each_loss_has_its_own_view(kind):
         assert (change[:, 3:3 + t] == later).all() and change[:, 3 + t:].all()
     before, change = read((Z, c)), moved(read, (Z, c), (-Z, c))
     assert change[:, :3].all() and (change[:, 3:] == words_queries).all()
-    q.images.queries.weight.data[2] *= -1  # and queries see queries
+    q.images.queries.weight.data[2] *= -1  # and queries attend to queries
     assert (np.abs(read((Z, c)) - before)[:, :3].max(-1) > 1e-5).all()
 
 
@@ -203,7 +203,7 @@ def test_an_image_fits_a_text_as_its_best_query_does():
 
 def test_hard_negatives_are_others_in_proportion_to_how_well_they_fit():
     s = np.log(np.array([[9.0, 1, 3], [2, 7, 2], [1, 0, 5]]) + 1e-30)
-    s[0, 0] = 500  # the own pair may be as good as it likes
+    s[0, 0] = 500  # however well its own pair fits
     drawn = np.stack([hard(s, RNG((0, n))) for n in range(4000)])
     share = np.array([(drawn == j).mean(0) for j in range(3)]).T
     assert np.allclose(share, [[0, 0.25, 0.75], [0.5, 0, 0.5], [1, 0, 0]], atol=0.03)
@@ -258,7 +258,7 @@ def test_what_is_frozen_does_not_move_and_the_rest_learns(name):
     build, stage, learns = TRAINED[name]
     model, w = build(), np.array([[SIGN, 1, 2, 0, 0, 0, 0], [SIGN, 3, 4, 1, 0, 0, 0]])
     x = images(2, 1) if name == "flamingo" else images(2)
-    if stage == (2,):  # a frozen model can be told only what it has learnt to heed
+    if stage == (2,):  # a frozen model can use only what it has learnt to use
         opt = optim.Adam(nn.parameters(model.lm), 1e-2)
         for _ in range(60):
             descend(opt, model.lm.loss(w, model.lm.read(w)))
@@ -275,7 +275,7 @@ def test_what_is_frozen_does_not_move_and_the_rest_learns(name):
     assert changed <= allowed and len(changed) > 0.8 * len(allowed)
     assert all(any(key.startswith(f"{part}.") for key in changed) for part in learns)
     assert losses[-1] < losses[0] / 2
-    if stage != (1,):  # two images are told apart
+    if stage != (1,):  # it tells two images apart
         begun = w * [1, 0, 0, 0, 0, 0, 0]
         assert np.array_equal(model.go_on(begun, x), w)
         assert np.array_equal(model.go_on(begun, x[::-1].copy()), w[::-1])
@@ -290,7 +290,7 @@ def test_esperanto_says_what_english_does():
     drawn = scenes.load(n_train=1, n_test=300).test_scenes
     english = sorted(set().union(*map(scenes.true_captions, drawn)))
     said = [esperanto(text) for text in english]
-    assert len(set(said)) == len(english) > 600  # what differs in one language does in the other
+    assert len(set(said)) == len(english) > 600  # distinct texts remain distinct
     words = {word for text in said for word in text.split()}
     assert words == set(" ".join(ESPERANTO.values()).split())
     assert esperanto("a small red ring left of a large blue cross on a dark background") == \

@@ -1,4 +1,4 @@
-"""PaLM-E: sentences that hold what is perceived, what their loss counts, and worlds of blocks."""
+"""PaLM-E: sentences with observations in them, what their loss counts, and worlds of blocks."""
 
 import colorsys
 import itertools
@@ -119,7 +119,7 @@ def test_worlds_stand_and_look_as_they_are():
         for column in range(blocks.COLUMNS):
             levels = sorted(world[world[:, 0] == column, 1])
             assert levels == list(range(len(levels)))
-        vivid = (image.max(0) - image.min(0)) > 80  # no ground is
+        vivid = (image.max(0) - image.min(0)) > 80  # the background is not
         assert vivid.sum() == there.sum() * (blocks.SIDE - 1) ** 2
         left = np.flatnonzero(vivid.any(0))[0] - blocks.SIDE * world[there, 0].min()
         for block in np.flatnonzero(there):
@@ -171,7 +171,7 @@ def test_questions_are_about_what_is_there_and_answers_are_right():
 
 
 def shortest(world, one, other):
-    """The fewest commands, of all there are, that put a block on another."""
+    """The least number of commands that put one block on another, by a search of all commands."""
     names = [blocks.NAMES[i] for i in np.flatnonzero(world[:, 1] >= 0)]
     every = [f"first grasp {a} block" for a in names] + [
         f"grasp {a} block and put it on {b} block" for a, b in itertools.permutations(names, 2)]

@@ -1,4 +1,4 @@
-"""PixelCNN++: what may depend on what, pixels one by one as all at once, the start, bad input."""
+"""PixelCNN++: what may depend on what, its fast sampler, its initialisation, and bad input."""
 
 import importlib
 import json
@@ -34,7 +34,7 @@ def rough(C, side=8, widths=(4, 6, 4), depths=(1, 1, 1)):
 @pytest.mark.parametrize("C", [1, 3])
 def test_a_mean_depends_on_what_comes_before_and_on_nothing_else(C):
     """Every value of an image is changed in turn. The order: rows, pixels of a row, colours. There
-    is no blind spot: all that comes before, up to four columns away, is seen."""
+    is no blind spot: a mean depends on every earlier value up to four columns away."""
     model, x = rough(C)
     one = x[:1].astype(int)
     order = np.arange(C * 64).reshape(8, 8, C).transpose(2, 0, 1).ravel()  # of (C, H, W)
@@ -55,7 +55,7 @@ def test_a_mean_depends_on_what_comes_before_and_on_nothing_else(C):
     column = np.tile(np.arange(8), C * 8)
     near = np.abs(column[:, None] - column) <= 4
     assert not depends[~before].any() and depends[before & near].all()
-    # the scales and the choice among components know nothing of the pixel's own colours
+    # scales and mixture weights do not depend on the pixel's own colours
     pixel = order // C
     before, near = pixel[:, None] < np.arange(64), near[:, :64]
     for t, u in ((p.log_s, q.log_s), (p.logits[:, :, None], q.logits[:, :, None])):
@@ -65,7 +65,7 @@ def test_a_mean_depends_on_what_comes_before_and_on_nothing_else(C):
 
 
 def naive(model, x, known, rng):
-    """A pass through the whole network for each pixel."""
+    """Sample with a pass through the whole network for each pixel."""
     x = np.where(known, x, 0).astype(int)
     for i, j in np.argwhere(~np.broadcast_to(known, x.shape[2:])):
         with no_grad():
@@ -97,7 +97,7 @@ def test_the_network_sees_pixels_and_how_far_they_are_from_their_prediction():
 
 
 def test_all_that_describes_the_mixture_learns():
-    """Choice, means, scales and colours' coefficients: each is a row of the last layer."""
+    """Mixture weights, means, scales and colour coefficients: each is a row of the last layer."""
     model, x = rough(3)
     slope = grad(model.loss(x[:8]), model.last.weight).numpy()
     assert (np.abs(slope).max((1, 2, 3)) > 1e-3).all()

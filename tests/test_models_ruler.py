@@ -1,4 +1,4 @@
-"""The ruler: its accuracy, what it says of good and bad images, and how it refuses others."""
+"""The ruler: its accuracy, its scores of good and bad images, and the input that it refuses."""
 
 import os
 from dataclasses import replace
@@ -62,7 +62,7 @@ def test_quality_tells_good_images_from_bad_ones(glyphs):
 
 
 def test_quality_by_hand(glyphs):
-    """With all images taken, no choice is left: each number from its own function."""
+    """If all images are used, none are chosen at random: each number from its own function."""
     few = glyphs.first(200, 200)
     x = glyphs.test_x[200:400]
     numbers = ruler.quality(x, few)
@@ -81,7 +81,7 @@ def test_quality_by_hand(glyphs):
 
 
 def test_images_are_compared_with_those_drawn_from_all(glyphs):
-    """Of a data set whose halves differ the first images are no sample."""
+    """The first images of a sorted data set are no random sample of it."""
     order = glyphs.train_y.argsort()
     x, test = glyphs.train_x[order], glyphs.test_x[glyphs.test_y.argsort()]
     numbers = ruler.quality(x[:600], replace(glyphs, train_x=x, test_x=test))

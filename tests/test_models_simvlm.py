@@ -1,4 +1,4 @@
-"""SimVLM: who sees whom, what the loss counts, and that it learns."""
+"""SimVLM: what attends to what, what the loss counts, and that it learns."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def simvlm():
 
 @pytest.mark.parametrize("s", [0, 1, 4])
 def test_a_prefix_is_read_as_a_whole(s):
-    """Which places each word moves in the first block: those of its prefix, and those after it."""
+    """In the first block a word changes its own and later places; in the prefix, all of that."""
     model, x, w = simvlm(), images(2), np.pad(PAIR[:, :-1], ((0, 0), (1, 0)))
     first, known = model.lm.blocks[0], []
     model.lm.blocks = [lambda h, seen: known.append(first(h, seen).numpy()) or h]
@@ -54,7 +54,7 @@ def test_what_follows_the_prefix_costs_what_its_words_do():
     s, by_hand = np.array([0, 3]), []
     for n, end in enumerate((5, 7)):
         log_p = []
-        for t in range(max(s[n], 1), end + 1):  # w_t, of no later word
+        for t in range(max(s[n], 1), end + 1):  # w_t, given the words before
             score = model.scores(begin[n:n + 1, :t], x[n:n + 1], s[n:n + 1]).numpy()[0, -1]
             log_p.append(score[w[n, t - 1]] - np.log(np.exp(score).sum()))
         by_hand.append(-np.sum(log_p))

@@ -1,4 +1,4 @@
-"""VisualGPT: its gates, who sees what, and that it learns."""
+"""VisualGPT: its gates, what depends on what, and that it learns."""
 
 import numpy as np
 
@@ -23,10 +23,10 @@ def visual_gpt():
 
 
 def test_gates_are_the_shares_of_language_and_image():
-    """Number by number: at most one gate is shut, and then the other is nearly open."""
+    """For single numbers: at most one gate is closed, and then the other is nearly open."""
     look = GatedLook(1, 1, RNG(0))
     look.norm = lambda h: h
-    look.attention = lambda h, *_: tensor(np.full(h.shape, 10, h.dtype))  # what is seen
+    look.attention = lambda h, *_: tensor(np.full(h.shape, 10, h.dtype))  # what is attended to
     for h in np.linspace(-4, 4, 41):
         H = tensor(np.full((1, 1, 1), h), True)
         y = look(H, None)
@@ -36,7 +36,7 @@ def test_gates_are_the_shares_of_language_and_image():
         assert (takes == 0) == (h < -np.log(4)) and (keeps == 0) == (h > np.log(4))
         slope = share * (1 - share) * ((10 if takes else 0) - (h if keeps else 0)) + keeps
         np.testing.assert_allclose(grad(y.sum(), [H])[0].item(), slope)
-        assert keeps and takes or slope > 0.1  # what may open the other gate again
+        assert keeps and takes or slope > 0.1  # which can open the other gate again
 
 
 def test_words_look_at_the_image_between_each_other_and_their_mlp():

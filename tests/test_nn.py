@@ -134,7 +134,7 @@ def test_save_and_load(tmp_path):
         nn.load(nn.Linear(2, 2), tmp_path / "m.safetensors")
     with pytest.raises(FileNotFoundError, match="no such file"):
         nn.load(b, tmp_path / "nowhere")
-    (tmp_path / "other").touch()  # readable by whom any new file is
+    (tmp_path / "other").touch()  # with the permissions of any new file
     assert (tmp_path / "other").stat().st_mode == (tmp_path / "m.safetensors").stat().st_mode
 
 
@@ -156,7 +156,7 @@ def test_conversion_makes_old_graphs_stale():
 
 def test_init_draws_everything_again():
     a, b = net(RNG(0)), net(RNG(1))
-    a(RNG(2).random((4, 1, 4, 4), np.float32), rng=RNG(0))  # moves the running statistics
+    a(RNG(2).random((4, 1, 4, 4), np.float32), rng=RNG(0))  # updates the running statistics
     nn.init(a, RNG(7))
     nn.init(b, RNG(7))
     for key, value in nn.state_dict(a).items():
@@ -200,10 +200,10 @@ def test_sequential_slices_subclasses_and_functions_that_take_noise():
         Net().half(x, RNG(0)).numpy().tolist()
     rng = RNG(0)
     own = nn.Sequential(lambda x, rng=rng: minigen.dropout(x, 0.5, rng=rng))
-    assert own(x).numpy().tolist() == Net().half(x, RNG(0)).numpy().tolist()  # not None
+    assert own(x).numpy().tolist() == Net().half(x, RNG(0)).numpy().tolist()  # its default
     seen = []
     nn.Sequential(lambda x, rng: seen.append(rng) or x)(x)
-    assert seen == [None]  # which it has no other value for
+    assert seen == [None]  # it has no default
 
     class More(nn.Sequential):
         def __init__(self):

@@ -1,5 +1,5 @@
-"""The CUDA kernels in Python against their references: in Numba's simulator, which must be chosen
-before Numba is loaded and so has a process of its own, and, marked `gpu`, on a device."""
+"""The CUDA kernels in Python against their references: in Numba's simulator, which must be enabled
+before Numba is imported and so has its own process, and, marked `gpu`, on a device."""
 
 import os
 import subprocess

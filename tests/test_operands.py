@@ -1,5 +1,5 @@
-"""What an op takes: which dtypes meet, options and arrays by position and name, and what a wrong
-call is told."""
+"""The arguments of ops: which dtypes combine, options and arrays by position and name, and the
+messages of wrong calls."""
 
 import operator
 
@@ -42,7 +42,7 @@ def test_integers_alone():
         assert y.dtype == F32, y
     assert (x + 0).dtype == np.uint8 and x.sum().dtype.kind == "u"
     assert x.astype(F64).dtype == F64 and x.astype(F32).dtype == F32
-    assert tensor([1.0]).astype(F64).dtype == F64  # asked for: nothing narrows it again
+    assert tensor([1.0]).astype(F64).dtype == F64  # not narrowed: it was asked for
 
 
 def test_of_bytes_functions_are_as_precise_as_of_floats():
@@ -74,7 +74,7 @@ def test_powers_of_integers():
     x = tensor(np.array([10, 20], np.uint8))
     for b, want in ((2.0, [100, 400]), (3.0, [1000, 8000]), (0.5, [10 ** 0.5, 20 ** 0.5])):
         assert (x ** b).dtype == F32 and np.allclose((x ** b).numpy(), want)
-    assert (x ** 3).dtype == np.uint8  # as NumPy's
+    assert (x ** 3).dtype == np.uint8  # as in NumPy
     with pytest.raises(OverflowError, match=r"add\(a: \(2,\) uint8, b=300\): .* out of bounds"):
         x + 300
 

@@ -29,7 +29,7 @@ def test_value(name, f, arrays, expected):
     assert y.shape == np.shape(want)
     np.testing.assert_allclose(y.numpy(), want, rtol=1e-9, atol=1e-11)
     for a, b in zip(arrays, before, strict=True):
-        np.testing.assert_array_equal(a, b)  # an op writes into no input
+        np.testing.assert_array_equal(a, b)  # an op does not write to its inputs
         assert y.data is not a, "a result is a new array, if of old memory"
 
 
@@ -97,7 +97,7 @@ FUSED = [row for row in TABLE if row[0] in ("layer_norm", "group_norm", "group_n
 @pytest.mark.parametrize("name, f, arrays, expected", FUSED, ids=[
     f"{row[0]}-{i}" for i, row in enumerate(FUSED)])
 def test_fused_equals_composite(name, f, arrays, expected):
-    """The kernel's gradient and the one of the composite, used under create_graph."""
+    """The kernel's gradient equals that of the composite, which is used under create_graph."""
     xs = [tensor(a, requires_grad=True) for a in arrays]
     y = f(*xs)
     c = np.random.default_rng(1).standard_normal(y.shape)

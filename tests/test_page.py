@@ -1,4 +1,4 @@
-"""The site of the lecture: its formulas, its listings, its links, its answers to mistakes."""
+"""The site of the lecture: its formulas, listings, links and error messages."""
 
 import json
 import re

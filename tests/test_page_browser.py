@@ -13,7 +13,7 @@ UNRENDERED = r"""[...document.querySelectorAll("math")].filter(m => m.clientHeig
 
 @pytest.fixture(scope="module")
 def tab():
-    """One tab for all tests; what its console complains of fails the test that caused it."""
+    """One tab for all tests; an error or warning in its console fails the test that caused it."""
     with browser() as tab:
         yield tab
 
@@ -27,7 +27,7 @@ def calm(tab):
 
 
 def here(tab):
-    """The file and the place in it where the tab is."""
+    """The file name and anchor of the tab's address."""
     return tab.run("location.href.split('/').pop()")
 
 

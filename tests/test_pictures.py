@@ -61,7 +61,7 @@ def test_curves(tmp_path):
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     pictures.curves(tmp_path / "log.jsonl", tmp_path / "same.png")
     assert (tmp_path / "two.png").read_bytes() == (tmp_path / "same.png").read_bytes()
-    assert Image.open(tmp_path / "two.png").size == (840, 280)  # two axes: time has none
+    assert Image.open(tmp_path / "two.png").size == (840, 280)  # two panels: seconds have none
     pictures.curves([], tmp_path / "empty.png")
 
 
@@ -72,7 +72,7 @@ def test_images_with_their_texts(tmp_path):
     sheet = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
     red = (sheet == [255, 0, 0]).all(-1)
     across, down = np.flatnonzero(np.diff(red.any(0))), np.flatnonzero(np.diff(red.any(1)))
-    assert len(across) == len(down) == 4  # two beside, two above each other
+    assert len(across) == len(down) == 4  # two columns, two rows
     assert red.sum() == 3 * (down[1] - down[0]) * (across[1] - across[0])
     green = (sheet == [0, 128, 0]).all(-1).any(0)  # beside the second
     assert green.any() and np.flatnonzero(green).min() > across[3]

@@ -1,5 +1,5 @@
-"""Recorded steps do what the same calls do unrecorded: on a stand-in whose streams capture, and,
-marked `gpu`, on CuPy and a device."""
+"""Recorded steps do what the same calls do without recording: on a stand-in for CuPy whose streams
+capture, and, marked `gpu`, on CuPy and a device."""
 
 import numpy as np
 import pytest
@@ -51,8 +51,8 @@ MODELS = {
 
 
 def trained(name, recorded, device="cuda"):
-    """Three steps of a model: its weights and averages, what each step said, how often Python went
-    through the step, and the counts of the optimiser and the noise."""
+    """After three steps of a model: its weights and averages, what each step returned, how often
+    Python ran the step, and the counters of the optimiser, the averages and the noise."""
     build, make = MODELS[name]
     model, rng = build(), Philox(5, device)
     nn.init(model, np.random.default_rng(0))

@@ -19,7 +19,7 @@ from minigen.models import MODELS
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH = 100
 SHORT = dict.fromkeys(("minigen/tensor.py", "minigen/operation.py", "minigen/autodiff.py"), 250)
-TABLES = re.compile(r"tests/\w*table\w*\.py")  # a test's rows, as many as there are
+TABLES = re.compile(r"tests/\w*table\w*\.py")  # tables of test cases, of any length
 HEAVY = ("matplotlib", "scipy.special", "torch", "pooch")
 
 
@@ -115,8 +115,8 @@ def test_the_catalogue_is_whole():
 
 
 def drawn(shown):
-    """Whether a demo draws the picture that an equation is said to be shown by, itself or by what
-    it imports."""
+    """Whether a demo, or a module that it imports, draws a picture that equations.toml gives for an
+    equation: demo/picture."""
     demo, _, picture = shown.partition("/")
     tree = TREES.get(f"demos/{demo}.py", ast.Module([], []))
     modules = [m for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
@@ -237,7 +237,7 @@ def test_import_is_light():
 
 @pytest.mark.parametrize("name", ["vae", "bench", "scaling"])
 def test_scripts_find_what_they_import(name, tmp_path):
-    """Where only minigen is installed, and nothing of the checkout is on the path."""
+    """Even if only minigen is installed and nothing else of the checkout is on the path."""
     (tmp_path / "minigen").symlink_to(ROOT / "minigen")
     done = subprocess.run([sys.executable, ROOT / "demos" / f"{name}.py", "--help"], cwd=tmp_path,
                           env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True,

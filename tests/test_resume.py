@@ -1,4 +1,4 @@
-"""A run that was stopped and went on: equal bit for bit to one that was not."""
+"""A run that was stopped and resumed equals, bit for bit, one that was not stopped."""
 
 import json
 import os
@@ -23,7 +23,7 @@ disturb = tiny_demo.disturb
 def test_resume_equals_the_uninterrupted_run(tmp_path, whole, capsys):
     go(tmp_path, "--steps", "10")
     assert arrays(tmp_path) != arrays(whole)
-    main(["--resume", "--out", str(tmp_path), "--steps", "20"])  # the other options as they were
+    main(["--resume", "--out", str(tmp_path), "--steps", "20"])  # the other options are kept
     same(tmp_path, whole)
     assert "going on after step 10 of 20" in capsys.readouterr().out
     names = arrays(whole)
@@ -70,7 +70,7 @@ def test_time_of_earlier_commands_counts(tmp_path, disturb):
 
 def test_checkpoint_every_so_often(tmp_path, monkeypatch, disturb):
     monkeypatch.setattr(train, "SAVE_EVERY", 0)
-    disturb[5] = lambda model: os._exit(7)  # as if the power went
+    disturb[5] = lambda model: os._exit(7)  # as in a power cut
     if (child := os.fork()) == 0:
         try:
             go(tmp_path)

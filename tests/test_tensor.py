@@ -1,4 +1,4 @@
-"""Tensors as Python objects and beside other arrays: how they are made, compared, copied, shown;
+"""Tensors as Python objects: how they are made, compared, copied and shown; and with other arrays:
 NumPy, DLPack, PyTorch."""
 
 import copy

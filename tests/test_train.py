@@ -1,4 +1,4 @@
-"""Training: the files of a run, its checkpoints, a disk that is full."""
+"""Training: the files of a run, its checkpoints, and a full disk."""
 
 import contextlib
 import json

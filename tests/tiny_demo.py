@@ -1,5 +1,5 @@
-"""A tiny demo, for the tests of training to call and to start as a program, and what they say of
-the folder that it leaves."""
+"""A tiny demo, which the tests of training call or start as a program, and what they share to
+inspect the folder that it writes."""
 
 import json
 import os
@@ -19,11 +19,11 @@ from minigen.tensor import write
 
 RUN = ("--quick", "--steps", "20")
 STEPS = []  # the steps taken by `main` in this process
-DISTURB = {}  # step: what else happens in it, a function of the model
+DISTURB = {}  # step: a function of the model, called within that step
 
 
 class Tiny:
-    """An autoencoder of noisy images, with a buffer that every use writes."""
+    """A denoising autoencoder, with a buffer that every loss updates."""
 
     def __init__(self, width):
         self.encoder, self.decoder = nn.Linear(784, width), nn.Linear(width, 784)
@@ -114,5 +114,5 @@ def same(a, b):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have set SIG_IGN
     cli(main)

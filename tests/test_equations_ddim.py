@@ -32,7 +32,7 @@ def test_with_eta_1_a_ddim_step_is_the_ddpms_posterior(t):
 
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
 def test_every_eta_has_the_marginals_of_the_forward_process(eta):
-    """If x_t ~ q(x_t | x_0), then x_{t−1} ~ q_η has mean √ᾱ_{t−1} x_0 and variance 1 − ᾱ_{t−1}, here
+    """If x_t ~ q(x_t | x_0), x_{t−1} ~ q_η has mean √ᾱ_{t−1} x_0 and variance 1 − ᾱ_{t−1}, here
     computed from the coefficients of x_0 and x_t, which are read off the function."""
     model = ddim.DDIM(None, Schedule(BETA), eta)
     for t in (1, 2, 3, 5):

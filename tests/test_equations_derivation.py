@@ -53,7 +53,7 @@ def test_the_posterior_integral_says_nothing(model):
     p_x = model.marginal().numpy()
     integral = derivation.posterior_integral(posterior, p_x).numpy()
     assert np.allclose(integral, p_x)  # eq: vae-posterior-integral
-    # The slide lists ∫ p(z|x) p(x) dz as a second route to p(x), but it returns any function:
+    # The slide lists ∫ p(z|x) p(x) dz as a second route to p(x), but any function comes back:
     nonsense = RNG(2).random(5) * 7
     back = derivation.posterior_integral(posterior, nonsense).numpy()
     assert np.allclose(back, nonsense) and not np.allclose(back, p_x)  # slide error: 3

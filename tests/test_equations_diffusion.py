@@ -1,5 +1,5 @@
-"""Section "Denoising diffusion", forward and reverse processes: each equation is checked by a
-second route."""
+"""Section "Denoising diffusion", forward and reverse processes. Each equation is checked by
+a second route."""
 
 import math
 

@@ -230,7 +230,7 @@ def test_each_divergence_has_its_own_best_normal():
         around = [normal_fit.divergence(DIVERGENCES[name], mu + a, sigma + b)
                   for a in (-0.02, 0, 0.02) for b in (-0.02, 0, 0.02)]
         assert min(around) == pytest.approx(least, abs=1e-6)
-    assert fits["gan"][:2] == pytest.approx(fits["js"][:2], abs=1e-3)  # differ by log 4
+    assert fits["gan"][:2] == pytest.approx(fits["js"][:2], abs=1e-3)  # D_f differs by log 4
     assert fits["pearson-chi2"][0] < fits["kl"][0] < fits["js"][0] < fits["reverse-kl"][0]
     assert fits["reverse-kl"][0] < fits["neyman-chi2"][0]
 

@@ -80,7 +80,7 @@ def test_a_logit_is_of_a_patch_of_22_by_22_pixels():
 
 MODES = np.array([[0.8, -0.8, -0.8], [-0.8, 0.8, -0.8], [-0.8, -0.8, 0.8]])  # red, green, blue
 P = np.array([0.42, 0.34, 0.24])
-N = 100  # pairs with one input, whose outputs have the frequencies P
+N = 100  # pairs with the same input, whose outputs have the frequencies P
 OUTPUTS = np.repeat(MODES, np.rint(N * P).astype(int), axis=0)[:, :, None, None]
 INPUTS = np.ones((N, 1, 1, 1))
 

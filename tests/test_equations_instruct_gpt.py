@@ -1,5 +1,5 @@
 """InstructGPT (slide "Pixel to Paper Summaries"): rewards are learnt, and answers maximise
-them. The answers here have at most three words out of three, so that all can be listed."""
+them. Answers here have at most three words, from a vocabulary of three, so all can be listed."""
 
 import copy
 

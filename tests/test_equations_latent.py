@@ -49,8 +49,8 @@ def test_arithmetic_makes_the_missing_combination():
 
 
 def test_three_exemplars_leave_a_third_of_the_variance():
-    """Why the slide's single samples were unstable: codes are spread around a concept as N(0, I), so
-    with n exemplars each the result has variance 3 / n; with n = 3, that of one natural code."""
+    """Why the slide's single samples were unstable: codes vary around a concept as N(0, I), so with
+    n exemplars each the result has variance 3 / n; with n = 3, that of one natural code."""
     z = RNG(3).standard_normal((3, 20_000, 3, 8))
     for n in (1, 3):
         results = np.stack([latent.arithmetic(a[:n], b[:n], c[:n])

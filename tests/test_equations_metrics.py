@@ -59,7 +59,7 @@ def test_frechet_distance_of_diagonal_normals_is_that_of_their_deviations():
 
 
 def scene(n, mu, sigma, rng):
-    """Noise with objects of 3×3 pixels at various places, whose pixels are drawn from a normal."""
+    """Noise images with 3×3 objects at various places, whose pixels are drawn from a normal."""
     x = rng.normal(0, 9, (n, 2, 8, 8))
     boxes = []
     for i in range(n):

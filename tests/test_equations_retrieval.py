@@ -66,8 +66,8 @@ def test_several_prompts_of_a_label_add_up():
 
 
 def test_the_best_scores_name_images_as_bayes_rule_does():
-    """Codes whose products are the pointwise mutual information; a label is two of six
-    equally frequent texts."""
+    """Codes whose products are the pointwise mutual information; a label is two of the
+    six texts, which are equally frequent."""
     p = RNG(2).dirichlet(np.ones(8), 6).T / 6  # p(x, c) of 8 images and 6 texts
     f, g = pointwise_mutual_information(p), np.eye(6)
     label = p.reshape(8, 3, 2).sum(2)  # p(x, y)

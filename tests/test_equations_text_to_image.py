@@ -69,7 +69,7 @@ def test_the_hinge_bounds_the_mistakes_and_is_worth_going_down():
 
 
 def test_a_joint_embedding_learns_scenes():
-    """A class is the set of colours, out of six, in a scene: 41 classes. With the maximum in place of
+    """A class is the set of a scene's colours, out of six: 41 classes. With the maximum in place of
     the sum over classes, all codes collapse into one, and three of four answers are wrong."""
     data = scenes.load(n_train=600, n_test=1)
     x, c = signed(data.train_x[:, :, ::4, ::4]), scenes.encode(data.train_captions)

@@ -31,8 +31,8 @@ class Table:
 
 
 def test_two_stages_draw_what_one_would():
-    """Six images, each with one of three codes, and two texts, with a joint table P(x, y). The tables
-    of the prior and the decoder are summed from it."""
+    """Six images, each with one of three codes, and two texts have a joint table P(x, y). Sums of
+    its entries are the tables of the prior and the decoder."""
     code_of, P = np.array([0, 0, 0, 1, 1, 2]), RNG(0).random((6, 2)) ** 2
     P /= P.sum()
     of_code = np.array([P[code_of == k].sum(0) for k in range(3)])  # P(z, y)

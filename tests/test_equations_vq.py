@@ -34,7 +34,7 @@ def test_words_start_as_vectors_of_the_encoder():
 
 
 def linear_model(likelihood=half_normal, **options):
-    """An encoder and a decoder that are factors, so that everything can be computed by hand."""
+    """An encoder and a decoder that multiply by a number, so that all can be computed by hand."""
     class Times:
         def __init__(self, a):
             self.a = tensor(np.array(a, np.float32), requires_grad=True)

@@ -69,7 +69,7 @@ def test_a_model_is_a_plain_object_and_its_parameters_a_dict():
 def test_distributions_sample_score_and_compare():
     zeros = tensor(np.zeros(1000))
     q, p = dist.Normal(zeros + 1, zeros), dist.Normal(zeros, zeros)  # mean, log-variance
-    z = q.sample(np.random.default_rng(0))  # the generator is an argument: no global seed
+    z = q.sample(np.random.default_rng(0))  # the generator is an argument, not global state
     simulated = (q.log_prob(z) - p.log_prob(z)).mean().item()
     assert dist.kl(q, p).mean().item() == pytest.approx(0.5)
     assert simulated == pytest.approx(0.5, abs=0.1)

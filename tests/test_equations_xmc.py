@@ -57,7 +57,7 @@ class Deaf:
 
 @pytest.mark.parametrize("lam, heeds", [(0.0, False), (1.0, True)])
 def test_the_loss_makes_the_generator_heed_the_sentence(lam, heeds):
-    """Four images with one bright corner each, and a sentence for each; D never sees the sentences."""
+    """Four images with a bright corner and a sentence each; D judges the images alone."""
     corners = np.full((4, 1, 8, 8), -0.5, np.float32)
     for k, (i, j) in enumerate(((0, 0), (0, 4), (4, 0), (4, 4))):
         corners[k, :, i:i + 4, j:j + 4] = 0.5

@@ -1,5 +1,5 @@
-"""The table that test_ops.py works through: a row for each operation, with its name, a call of it,
-its inputs, and an independent expression of its value in NumPy or SciPy."""
+"""The table that test_ops.py runs through. Each row has the name of an operation, a function that
+calls it, its inputs, and an independent expression for the result in NumPy or SciPy."""
 
 import math
 
@@ -24,15 +24,15 @@ def positive(*shape):
 
 
 def apart(*shape):
-    """Numbers at least 0.1 from each other and from 0: clear of the kinks of max, relu, abs."""
+    """Numbers at least 0.1 from each other and from 0, away from the kinks of max, relu and abs."""
     n = math.prod(shape)
     values = (np.arange(n) - n // 2 + 0.5) * 0.3 + rng.uniform(-0.05, 0.05, n)
     return rng.permutation(values).reshape(shape)
 
 
 def np_conv2d(x, w, b=0, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
-    """Convolution as a sum over the filter's places, with SciPy's correlation for each pair of
-    channels at stride 1, then every stride-th result."""
+    """Convolution as a sum, over input channels, of SciPy's correlations with the dilated filter at
+    stride 1, of which every stride-th result is kept."""
     N, K = len(x), len(w)
     x = np.pad(x, ((0, 0), (0, 0), *((p, p) for p in padding)))
     spread = np.zeros((*w.shape[:2], *((k - 1) * d + 1 for k, d in
@@ -46,7 +46,7 @@ def np_conv2d(x, w, b=0, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=
 
 
 def np_conv_transpose2d(x, w, b=0, size=None, **kw):
-    """The transpose of the matrix of `np_conv2d`, column by column."""
+    """Multiplies by the transpose of `np_conv2d`'s matrix, built from unit images."""
     shape = (1, w.shape[1] * kw.get("groups", 1), *size)
     eye = np.eye(math.prod(shape)).reshape(-1, *shape)
     columns = np.stack([np_conv2d(e[None] if e.ndim == 3 else e, w, **kw).ravel() for e in eye])
@@ -65,7 +65,7 @@ def np_attention(q, k, v, mask=None, causal=False, scale=None):
         s = np.where(mask, s, -np.inf) if mask.dtype == bool else s + mask
     if causal:
         s = np.where(np.tri(*s.shape[-2:], dtype=bool), s, -np.inf)
-    blind = np.isneginf(s).all(-1, keepdims=True)  # queries that may look at nothing
+    blind = np.isneginf(s).all(-1, keepdims=True)  # queries with every key masked
     return np.where(blind, 0, scipy.special.softmax(np.where(blind, 0, s), -1)) @ v
 
 
@@ -78,7 +78,7 @@ def np_norm(x, axes, eps=1e-5):
 
 
 def np_nll(logits, t, w=None, ignore=-100, smooth=0.0):
-    """Cross entropy, one example at a time; logits (N, C), integers t (N,)."""
+    """Cross-entropy, one example at a time; logits (N, C), integer targets t (N,)."""
     total = weight = 0
     for row, i in zip(logits, t, strict=True):
         if i == ignore:
@@ -90,7 +90,7 @@ def np_nll(logits, t, w=None, ignore=-100, smooth=0.0):
 
 
 def np_bilinear(x, P, Q):
-    """SciPy's linear interpolation at the positions (i + ½)/r − ½, held at the border."""
+    """SciPy's linear interpolation at the positions (i + ½)/r − ½, clamped at the border."""
     H, W = x.shape[2:]
     i = np.clip((np.arange(P) + 0.5) * H / P - 0.5, 0, H - 1)
     j = np.clip((np.arange(Q) + 0.5) * W / Q - 0.5, 0, W - 1)
@@ -101,7 +101,7 @@ def np_bilinear(x, P, Q):
 MASK = rng.random((3, 4)) < 0.5
 LOWER = np.tri(4, 5, dtype=bool)
 TWO = np.array([True, False, True])
-LOWER[2] = False  # one query that may look at nothing
+LOWER[2] = False  # one query with every key masked
 FLOAT_MASK = rng.standard_normal((2, 1, 4, 5))
 INDEX = np.array([[2, 0, 2], [1, -1, 2]])
 TARGET = np.array([2, 0, 3, 1, 2])
@@ -120,7 +120,7 @@ def bn(dtype):
 A, B, V = real(3, 4), real(3, 4), real(4)
 APART, POSITIVE, CUBE, IMAGE = apart(3, 4), positive(3, 4), real(2, 3, 4), real(2, 4, 6, 5)
 
-# name, function of tensors, arrays, the same in NumPy
+# name, function of tensors, input arrays, the same function in NumPy
 TABLE = [
     ("add", mg.add, (A, V), np.add),
     ("add", lambda x: 2 + x + 1, (A,), lambda x: x + 3),
@@ -386,8 +386,8 @@ TABLE = [
      lambda q, k, v: np_attention(q, k, v, FLOAT_MASK, True)),
 ]
 
-# Ops whose result depends on no input smoothly. The first kind refuses in `grad`, naming itself;
-# results of the second are integers or booleans and carry no history.
+# Operations without a useful derivative. For the first kind, `grad` raises an error that names the
+# operation; the second kind returns integers or booleans, which carry no history.
 STEPS = {"sign": np.sign, "floor": np.floor, "ceil": np.ceil, "round": np.round}
 UNTRACKED = {
     "argmax": (mg.argmax, np.argmax), "argmin": (mg.argmin, np.argmin),

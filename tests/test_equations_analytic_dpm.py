@@ -1,4 +1,4 @@
-"""Analytic-DPM in a world of normal images, where the best network and all variances are known."""
+"""Analytic-DPM on normal images, where the best network and all variances are known."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_one_image_and_white_noise_give_the_choices_of_ddpm():
     x_0 = rng.standard_normal((20_000, 1, 2, 2))
     of_a_share = (s.beta**2 / (s.alpha * (1 - s.alpha_bar + 1e-30)))[1:]
     for best in (analytic(white, x_0, rng), fitted(white, x_0, rng)):
-        off = np.abs(best.sigma2 - s.beta)[1:]  # of means of squares, their deviation √2 or less
+        off = np.abs(best.sigma2 - s.beta)[1:]  # means of n squares, deviation ≤ √(2/n)
         assert (off < 4 * of_a_share * (2 / x_0.size) ** 0.5).all()
 
 
@@ -54,7 +54,7 @@ def test_what_is_known_of_the_noise_is_measured():
     world, n = World(s), 20_000
     known, missed = shares(DDPM(world.plain, s), world.draw(n, RNG(0)), RNG(1))
     gamma, _ = exact(s, world)
-    # both are means of sums of squares of normals, of deviation at most √2 times their means
+    # both average n sums of squared normals, each with deviation at most √2 times its mean
     assert (np.abs(known - gamma) < 4 * gamma * (2 / n) ** 0.5).all()  # eq: analytic-dpm
     assert (np.abs(missed - (1 - gamma))[1:] < 4 * (1 - gamma)[1:] * (2 / n) ** 0.5).all()
 
@@ -64,7 +64,7 @@ def test_no_other_variances_bound_as_closely():
     world = World(s)
     x = np.round(127.5 * (world.draw(4000, RNG(0)) + 1)).clip(0, 255) / 127.5 - 1
     others = world.draw(4000, RNG(1))
-    for factor in (0.7, 1, 1.3):  # of what a network says that would be the best
+    for factor in (0.7, 1, 1.3):  # scales the best network's prediction
         says = lambda *some, factor=factor: factor * world.plain(*some)
         model = fitted(DDPM(says, s), others, RNG(2))
         bound = lambda sigma2, says=says: DDPM(says, s, sigma2).bound(x, RNG(3))[0].numpy().mean()

@@ -1,4 +1,4 @@
-"""Section "autoencoder": each equation by a second route."""
+"""Section "autoencoder": each equation is checked by a second route."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_loss_is_the_squared_distance():
     *((lambda shape, d_z, rng: vae.fully_connected(shape, d_z, gaussian_vae.half_normal, rng=rng),
        loss) for loss in (vae.VAE.loss, vae.VAE.log_prob, gaussian_vae.l2_loss))])
 def test_images_without_their_channel_are_not_broadcast(build, loss):
-    """Each would be compared with all of the batch."""
+    """Broadcasting would compare each image with the whole batch."""
     rng = np.random.default_rng(0)
     model = build((1, 8, 8), 3, rng)
     with pytest.raises(ValueError, match=r"\(5, 8, 8\)"):
@@ -32,7 +32,7 @@ def test_images_without_their_channel_are_not_broadcast(build, loss):
 
 
 def test_a_linear_autoencoder_finds_the_principal_components():
-    # min Σ‖x − g(f(x))‖² over linear f, g is PCA (Baldi & Hornik 1989): its value is known
+    # PCA attains min Σ‖x − g(f(x))‖² over linear f, g (Baldi & Hornik 1989), so it is known
     rng = np.random.default_rng(1)
     x = rng.normal(size=(200, 6)) @ rng.normal(size=(6, 6))
     x -= x.mean(0)
@@ -75,9 +75,9 @@ def test_four_layers_down_four_up(shape):
 
 
 def test_codes_help_a_classifier_with_few_labels():
-    """Three classes on a plane in 100 dimensions, with noise all around. An autoencoder finds the
-    plane from 2,000 points without labels, and 12 labels then do; a network that sees only those
-    12 points fits their noise."""
+    """Three classes lie on a plane in 100 dimensions, with noise in every direction. An autoencoder
+    finds the plane from 2,000 unlabelled points, after which 12 labels suffice; a network that
+    sees only those 12 points fits their noise."""
     rng = np.random.default_rng(1)
     plane = np.linalg.qr(rng.normal(size=(100, 2)))[0].T
     centres = 3 * np.array([[0, 1], [0.87, -0.5], [-0.87, -0.5]])
@@ -99,13 +99,13 @@ def test_codes_help_a_classifier_with_few_labels():
         return model
 
     model = Classifier(auto.encoder, 2, 3, rng)
-    trained(model, nn.parameters(model.head), 0.05)  # the codes as they are
+    trained(model, nn.parameters(model.head), 0.05)  # the codes are fixed
     scratch = Classifier(nn.Linear(100, 2, rng=rng), 2, 3, rng)
     trained(scratch, nn.parameters(scratch), 0.003)
     predicted = model.predict(x_test).numpy()
     right = (predicted == y_test).mean()
     assert right > 0.97 and right > (scratch.predict(x_test).numpy() == y_test).mean() + 0.1
-    # the best rule there is, known here: the nearest centre
+    # the optimal rule is known here: choose the nearest centre
     best = (((x_test @ plane.T)[:, None] - centres) ** 2).sum(2).argmin(1)
     assert (predicted == best).mean() > 0.97  # eq: supervised-map
     z = x_test @ model.encoder.weight.numpy().T + model.encoder.bias.numpy()

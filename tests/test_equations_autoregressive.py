@@ -1,4 +1,4 @@
-"""Section "autoregressive models": each equation by a second route."""
+"""Section "autoregressive models": each equation is checked by a second route."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_the_chain_rule_over_all_sequences():
     model.out.weight.data *= 4
     joint = np.exp(model.log_prob(all_of(V, T)).numpy()).reshape([V] * T)
     assert joint.sum() == pytest.approx(1)
-    # the conditionals that follow from the joint are those that the network gives
+    # the conditionals computed from the joint equal those that the network gives
     x, product_ = (1, 2, 0, 2), 1.0
     h, last = model.start(1)
     for t, v in enumerate(x):
@@ -75,7 +75,7 @@ COLOUR = ("pixelcnn", *GATED)
 
 
 def given(name, n, shape):
-    """For n images alike: a label; codes of three words and a map."""
+    """What each of n images is conditioned on: the same label, or the same word codes and map."""
     kinds = np.arange(shape[1] * shape[2]).reshape(1, 1, *shape[1:]) % 3 % 2
     return {"conditional_pixelcnn": (np.full(n, 2),),
             "structure_pixelcnn": (np.full((n, 3, 2), 0.5), kinds.repeat(n, 0))}.get(name, ())
@@ -87,7 +87,7 @@ def test_an_images_factors_multiply_to_a_distribution(name, shape, V):
     model, every = double(BUILD[name](shape, V)), all_of(V, *shape)
     joint = np.exp(model.log_prob(every, *given(name, len(every), shape)).numpy())
     assert joint.sum() == pytest.approx(1)
-    # p(x_t | x_<t), from the network and from the joint, value by value in the order of reading
+    # p(x_t | x_<t), from the network and from the joint, value by value in raster order
     x, one = every[37 % len(every)], given(name, 1, shape)
     before, log_p = np.ones(len(every), bool), 0.0
     for i, j, c in np.ndindex(shape[1], shape[2], shape[0]):
@@ -111,20 +111,20 @@ def test_maximum_likelihood_finds_the_datas_distribution():
         opt.step(grad(model.loss(data), opt.params))
     frequencies = counts / counts.sum()
     assert np.allclose(np.exp(model.log_prob(every).numpy()), frequencies, atol=0.01)
-    entropy = -(frequencies * np.log(frequencies)).sum()  # no model does better
+    entropy = -(frequencies * np.log(frequencies)).sum()  # no model can do better
     assert entropy <= model.loss(data).item() <= entropy + 0.005
 
 
 def test_each_colour_has_a_softmax_over_256_values():
     model = double(pixelcnn((3, 2, 2), 256, 6, 1))
     x = RNG(1).integers(0, 256, (1, 3, 2, 2))
-    for c in range(3):  # the last pixel's colours: vary one, add up what follows it
+    for c in range(3):  # vary one colour of the last pixel, sum what follows it
         all_v = np.repeat(x, 256, 0)
         all_v[:, c, 1, 1] = np.arange(256)
         s = model.net(tensor(model._scaled(x))).numpy()[0].reshape(3, 256, 2, 2)[c, :, 1, 1]
         p = np.exp(s) / sum(np.exp(w) for w in s)
         joint = model.log_prob(all_v).numpy()
-        rest = np.zeros(256)  # later colours' factors differ too, so they are taken out
+        rest = np.zeros(256)  # later colours' factors vary as well and are subtracted
         for later in range(c + 1, 3):
             t = model.net(tensor(model._scaled(all_v))).numpy().reshape(256, 3, 256, 2, 2)
             rest += np.log(softmax(t[:, later, :, 1, 1]))[:, x[0, later, 1, 1]]
@@ -142,8 +142,8 @@ def test_each_colour_has_a_softmax_over_256_values():
 
 
 def dependence(f, shape, outputs=1):
-    """Whether output t depends on input u, by ∂out/∂in at random places: booleans (T, T), values
-    in the order of reading: row by row, pixel by pixel, red, green, blue."""
+    """Whether output t depends on input u, by ∂out/∂in at random inputs: booleans (T, T), in raster
+    order: row by row, pixel by pixel, red, green, blue."""
     C, H, W = shape
     x = tensor(RNG(2).normal(size=(6, *shape)), requires_grad=True)
     y = f(x)
@@ -152,7 +152,7 @@ def dependence(f, shape, outputs=1):
         g = np.zeros(y.shape)
         g[:, c * outputs:(c + 1) * outputs, i, j] = RNG(3).normal(size=(6, outputs))
         found = grad(y, x, cotangent=g, allow_unused=True).numpy()
-        # Winograd's way to convolve cancels what is masked, to rounding error
+        # with Winograd convolution, masked inputs cancel only up to rounding error
         rows.append((abs(found) > 1e-12).any(0).transpose(1, 2, 0).ravel())
     return np.array(rows)
 
@@ -167,7 +167,7 @@ def test_masks(kind, colours):
     shape = (colours, 5, 6)
     layer = double(nn.MaskedConv2d(colours, colours, 3, kind, colours))
     by_hand = np.zeros(layer.weight.shape)
-    for k, c, r, s in np.ndindex(by_hand.shape):  # what a filter sees comes in order too
+    for k, c, r, s in np.ndindex(by_hand.shape):  # (row, column, channel) is raster order
         by_hand[k, c, r, s] = (r, s, c) < (1, 1, k + (kind == "B"))
     assert np.array_equal(layer.mask, by_hand)  # eq: masked-conv
     place = np.array(list(np.ndindex(5, 6, colours)))[:, :2]
@@ -190,17 +190,17 @@ def test_no_value_depends_on_later_ones(name, C):
     model = double(BUILD[name](shape, V))
     found = dependence(lambda x: model.net(x, *given(name, 6, shape)), shape, outputs=V)
     assert not (found & ~earlier(len(found))).any()
-    if name in GATED:  # and on all the earlier ones
+    if name in GATED:  # and each depends on all earlier ones
         assert (found == earlier(len(found))).all()
-    if name == "pixelrnn":  # all above and to the left
+    if name == "pixelrnn":  # and each on all above and to the left
         place = np.array(list(np.ndindex(4, 5)))
         corner = (place[:, None] >= place).all(2) & earlier(20)
         assert (found == corner).all()
 
 
 def test_the_blind_spot_of_plain_masks():
-    """Windows of 3×3 reach one place to the right with each row upwards. So what lies further right
-    in the rows above is not seen, however many layers there are; two stacks see it."""
+    """With 3×3 windows the receptive field reaches one column further right per row upwards. Pixels
+    beyond it in the rows above stay unseen, however many layers there are; two stacks see them."""
     H, W = 6, 9
     plain = double(pixelcnn((1, H, W), 2, 12, 8))
     gated = double(gated_pixelcnn((1, H, W), 2, 12, 8))
@@ -208,7 +208,7 @@ def test_the_blind_spot_of_plain_masks():
     seen, all_seen = (dependence(m.net, (1, H, W))[i * W + j].reshape(H, W) for m in (plain, gated))
     rows, columns = np.indices((H, W))
     before = (rows < i) | (rows == i) & (columns < j)
-    # the first window, 7×7, looks three to the right at once; each of its rows then needs one more
+    # the first layer's 7×7 window reaches three columns right; each row above i − 1 adds one
     reach = j + 3 + np.maximum(i - rows - 1, 0)
     blind = before & (columns > reach)
     assert blind.any() and not seen[blind].any()
@@ -216,7 +216,7 @@ def test_the_blind_spot_of_plain_masks():
 
 
 def test_red_then_green_then_blue():
-    # the slide: "red, then blue, then green". Here, as in the paper: blue is given green
+    # the slide has "red, then blue, then green"; in the paper and here, blue depends on green
     red, green, blue = range(3)
     found = dependence(double(pixelcnn((3, 1, 1), 4, 12, 1)).net, (3, 1, 1), outputs=4)
     assert found[green].tolist() == [True, False, False]
@@ -227,7 +227,7 @@ def test_red_then_green_then_blue():
 @pytest.mark.parametrize("colours", [1, 3])
 def test_the_gate(colours):
     h, x = 6, RNG(4).normal(size=(2, 12, 3, 4))
-    groups = np.split(x, colours, axis=1)  # of each colour: W_f ∗ x, then W_g ∗ x
+    groups = np.split(x, colours, axis=1)  # for each colour: W_f ∗ x, then W_g ∗ x
     by_hand = np.concatenate([np.tanh(g[:, :h // colours]) * sigma(g[:, h // colours:])
                               for g in groups], 1)
     assert np.allclose(gate(tensor(x), colours).numpy(), by_hand)  # eq: gated-conv-layer
@@ -275,10 +275,10 @@ def test_training_and_sampling_take_2n_minus_1_steps(N):
 
 
 def naive(model, n, rng, *given):
-    """One pass through the whole network for every value."""
+    """Sampling with a full pass through the network for every value."""
     C, H, W = model.shape
     x, places = np.zeros((n, C, H, W), int), list(np.ndindex(H, W, C))
-    if isinstance(model, PixelRNN):  # which goes from diagonal to diagonal, each from the top
+    if isinstance(model, PixelRNN):  # it samples diagonal by diagonal, from the top
         places.sort(key=lambda place: (place[0] + place[1], place[0]))
     with no_grad():
         for i, j, c in places:

@@ -1,4 +1,4 @@
-"""Section "CLIP", the loss and the best scores: each equation by a second route."""
+"""Section "CLIP", the loss and the best scores: each equation is checked by a second route."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ RNG = np.random.default_rng
 
 
 def little(rng=0):
-    """A small CLIP of images of 3×8×8, and words below 9."""
+    """A small CLIP for images of 3×8×8 and word indices below 9."""
     rng = RNG(rng)
     return clip.CLIP(clip.ImageEncoder((3, 8, 8), 6, (8, 8), rng),
                      clip.TextEncoder(9, 5, 6, D=8, layers=1, heads=2, rng=rng))
@@ -26,14 +26,14 @@ def pairs(n=4):
 
 
 def printed(s, i, j):
-    """The slide's loss of one pair as it stands: numerator fᵢ·gⱼ, sums over texts and images."""
+    """The slide's loss of one pair, as printed: numerator fᵢ·gⱼ, sums over texts and images."""
     texts = np.logaddexp.reduce([s[i, k] for k in range(len(s))])
     images = np.logaddexp.reduce([s[k, j] for k in range(len(s))])
     return texts - s[i, j] + images - s[i, j]
 
 
 def units(n, d, rng):
-    """n random directions."""
+    """n random unit vectors in d dimensions."""
     codes = rng.normal(size=(n, d))
     return codes / np.sqrt((codes ** 2).sum(1, keepdims=True))
 
@@ -61,8 +61,8 @@ def test_the_loss_of_the_networks():
 
 
 def test_the_contrastive_loss_compares_the_pair_that_belongs_together():
-    """With fᵢ·gⱼ above, j another, the texts that belong to the images are made less probable:
-    where image and text agree, the right loss is nearly 0, the printed one is largest."""
+    """With fᵢ·gⱼ, j ≠ i, in the numerator, training would make the matching texts less probable:
+    where images and texts agree, the correct loss is nearly 0 and the printed one is largest."""
     f, g = units(6, 4, RNG(2)), units(6, 4, RNG(3))
     agreeing = f @ f.T / 0.1
     own, right = (clip.contrastive(tensor(s)).item() for s in (f @ g.T / 0.1, agreeing))
@@ -78,7 +78,7 @@ def test_own_texts_are_drawn_near_and_others_pushed_away():
     assert own.item() == pytest.approx(np.mean(diagonal))  # eq: clip-pairwise-goal
     assert others.item() == pytest.approx(np.mean(rest))  # eq: clip-pairwise-goal
     s = tensor(f @ g.T / 0.5, requires_grad=True)
-    slope = grad(clip.contrastive(s), s).numpy()  # down it: what belongs together gains
+    slope = grad(clip.contrastive(s), s).numpy()  # descent raises the matching scores
     assert (np.diag(slope) < 0).all() and (slope[~np.eye(5, dtype=bool)] > 0).all()
     model, (x, c) = little(), pairs()
     opt = optim.Adam(nn.parameters(model), 1e-2)
@@ -94,11 +94,11 @@ def test_own_texts_are_drawn_near_and_others_pushed_away():
 def test_a_text_that_stands_twice_costs_log_2_and_no_more():
     g = units(6, 6, RNG(0))
     g[1] = g[0]
-    sure = 1000 * g @ g.T  # f = g: as right as can be
+    sure = 1000 * g @ g.T  # f = g: the best possible scores
     assert clip.contrastive(tensor(sure)).item() == pytest.approx(2 * 2 * np.log(2) / 6)
     f = tensor(np.linalg.qr(RNG(1).normal(size=(6, 6)))[0], requires_grad=True)
     slope = grad(clip.contrastive(f @ g.T / 0.1), f).numpy()
-    for i in range(6):  # an image is not pushed from the text because that is another's, too
+    for i in range(6):  # by hand; the two equal texts pull in one direction
         q = np.exp(f.numpy() @ g.T / 0.1)
         rows, columns = q / q.sum(1, keepdims=True), q / q.sum(0)
         pull = sum((rows[i, k] + columns[i, k] - 2 * (k == i)) * g[k] for k in range(6)) / 0.1 / 6
@@ -142,7 +142,7 @@ def test_two_that_never_meet_have_no_part_in_the_expected_loss():
 
 @pytest.mark.parametrize("p, N", [(table(), 2), (table(2, 3), 3)])
 def test_the_best_scores_are_the_pointwise_mutual_information_and_a_constant(p, N):
-    """By descent from 0. Most of the batches hold equal texts if N = 3."""
+    """Found by descent from 0. With N = 3, most batches contain equal texts."""
     def loss(s):
         s = tensor(s.reshape(p.shape), requires_grad=True)
         value = expected_loss(s, p, N)
@@ -154,8 +154,8 @@ def test_the_best_scores_are_the_pointwise_mutual_information_and_a_constant(p, 
 
 
 def test_one_term_of_the_loss_leaves_a_constant_for_each_image():
-    """Its loss is the same at s* + a number for each image, and larger elsewhere; both terms leave
-    one number for all."""
+    """The first term has the same value at s* + a constant for each image, and larger values
+    elsewhere; both terms together leave only one common constant free."""
     p = table()
 
     def first_term(s, p):
@@ -177,8 +177,8 @@ def test_one_term_of_the_loss_leaves_a_constant_for_each_image():
 
 
 def test_the_product_of_unit_codes_is_not_the_pointwise_mutual_information_itself():
-    """As a slide has it: f·g ≤ 1, while s* of a pair that is seldom alone is larger, and with f·g
-    in place of f·g / τ the loss stays far from its least value."""
+    """A slide equates the two. But f·g ≤ 1, while s* is larger for an image and a text that seldom
+    occur apart, and with f·g in place of f·g / τ the loss stays far from its minimum."""
     p = np.full((5, 5), 0.002) + 0.19 * np.eye(5)
     p /= p.sum()
     s = pointwise_mutual_information(p)
@@ -187,7 +187,7 @@ def test_the_product_of_unit_codes_is_not_the_pointwise_mutual_information_itsel
     best = expected_loss(tensor(s), p).item()
     at = lambda tau: expected_loss(codes @ codes.T / tau, p).item()
     assert at(1.0) > 1.2 * best
-    assert at(1 / np.ptp(s)) == pytest.approx(best)  # this one τ, and a constant
+    assert at(1 / np.ptp(s)) == pytest.approx(best)  # for this τ alone: s* + a constant
 
 
 # The networks -------------------------------------------------------------------------------------

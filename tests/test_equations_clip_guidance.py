@@ -1,4 +1,4 @@
-"""Section "CLIP", guidance: its equation by a second route, where all densities are known."""
+"""Section "CLIP", guidance: its equation is checked by a second route, with known densities."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ __all__ = ["mixture"]  # a fixture
 
 class ExactCLIP:
     """Codes whose product is log p(c | x_t) − log p(c), for the components c of a mixture: what a
-    noisy CLIP tends to, if τ is 1."""
+    noisy CLIP converges to, if τ is 1."""
 
     def __init__(self, mixture):
         self.mixture = mixture
@@ -62,7 +62,7 @@ def test_a_weight_below_0_is_refused(mixture):
 
 
 def test_a_noisy_clip_learns_and_its_slope_leads_to_the_text():
-    """Stripes across are called 0, upright ones 1; each stands 32 times in a batch of 64."""
+    """Horizontal stripes have text 0, vertical ones text 1; a batch of 64 contains 32 of each."""
     upright = np.tile(np.array([-0.5, 0.5], np.float32), (1, 8, 4))
     x = np.repeat(np.stack([upright.swapaxes(1, 2), upright]), 32, 0)
     c, model = np.repeat([0, 1], 32), Forward(linear(50))
@@ -73,7 +73,7 @@ def test_a_noisy_clip_learns_and_its_slope_leads_to_the_text():
         loss, _ = noisy_loss(net, model, x, c, RNG((1, t)))
         losses.append(loss.item())
         opt.step(grad(loss, opt.params))
-    assert 2 * np.log(32) < np.mean(losses[-5:]) < 2 * np.log(64) - 0.2  # all right; by chance
+    assert 2 * np.log(32) < np.mean(losses[-5:]) < 2 * np.log(64) - 0.2  # perfect; at chance
     x_t = model.q_sample(x, 10, RNG(12).normal(size=x.shape).astype(np.float32))
     g = fit_slope(net, x_t, np.full(64, 10), np.ones(64, int)).numpy()
     assert ((g * (upright - upright.swapaxes(1, 2))).sum((1, 2, 3)) > 0).mean() > 0.9

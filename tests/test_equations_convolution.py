@@ -1,4 +1,4 @@
-"""Section "convolution, up-sampling, U-Net": each equation by a second route."""
+"""Section "convolution, up-sampling, U-Net": each equation is checked by a second route."""
 
 import numpy as np
 import pytest
@@ -10,13 +10,13 @@ from minigen.ops import conv_output_size, conv_transpose_output_size
 
 
 def matrix_of(linear, shape):
-    """The matrix C of a linear map on images of one shape, column by column from unit images."""
+    """The matrix C of a linear map on images of `shape`, column by column from unit images."""
     units = np.eye(int(np.prod(shape))).reshape(-1, *shape)
     return np.stack([linear(u[None]).numpy().ravel() for u in units], axis=1)
 
 
 def windows(i, k, s, p, d):
-    """How often a filter fits, counted by placing it."""
+    """The number of positions at which a filter fits, counted by placing it."""
     return sum(1 for start in range(-p, i + p, s) if start + d * (k - 1) < i + p)
 
 
@@ -35,8 +35,8 @@ def test_the_slides_example_of_a_convolution():
 @pytest.mark.parametrize("i, k, s, p, extra", [(2, 3, 1, 0, 0), (7, 4, 2, 1, 0), (4, 3, 2, 1, 1),
                                                (3, 2, 3, 0, 2)])
 def test_transposed_conv_output_size(i, k, s, p, extra):
-    # by its meaning: a convolution with these options takes the result back to length i, and the
-    # least such length is the one without output_padding
+    # by definition: a convolution with these options maps the result back to length i, and the
+    # smallest such length is the one without output_padding
     lengths = [n for n in range(1, 60) if windows(n, k, s, p, 1) == i]
     assert conv_transpose_output_size(i, k, s, p, extra) == lengths[extra]  # eq: tconv-output-size
     x, w = np.zeros((1, 1, i, i)), np.zeros((1, 1, k, k))
@@ -44,8 +44,8 @@ def test_transposed_conv_output_size(i, k, s, p, extra):
 
 
 def test_the_slides_transposed_convolution_is_4x4():
-    # printed: 2×2 in, 3×3 filter, stride 1 gives 3×3. True: each input pixel paints a 3×3 patch,
-    # and patches one apart cover 4×4; for 3×3 the stride must be 2, with padding 1.
+    # The slide says that a 2×2 input, 3×3 filter and stride 1 give 3×3. In fact each input pixel
+    # paints a 3×3 patch, and patches one apart cover 4×4; 3×3 takes stride 2 and padding 1.
     x, w = np.ones((1, 1, 2, 2)), np.ones((1, 1, 3, 3))
     canvas = np.zeros((4, 4))
     for i in range(2):
@@ -118,7 +118,7 @@ def test_unet_skip_joins_encoder_and_decoder():
     rng = np.random.default_rng(5)
     net = UNet(1, 1, widths=(4, 6), rng=rng)
     x = tensor(rng.normal(size=(1, 1, 8, 8)).astype(np.float32), requires_grad=True)
-    # by hand, with the two halves of the merging filter applied apart: first up(d), then e
+    # by hand, with the merging filter's two halves applied separately: to up(d), then to e
     e0 = minigen.relu(net.first(x))
     d = net.up[0](minigen.relu(net.down[0](e0)))
     w = net.merge[0].weight

@@ -15,7 +15,7 @@ RNG = np.random.default_rng
 
 
 def dalle(V=3, T=2, K=2, size=(2, 2), seed=0):
-    """A small one in float64 whose opinions are strong."""
+    """A small DALL-E in float64 with sharply peaked predictions."""
     vae = SimpleNamespace(prior=SimpleNamespace(K=K, size=size))
     model = DALLE(vae, V, T, D=8, depth=2, heads=2, rng=RNG(seed))
     nn.astype(model.transformer, np.float64)
@@ -25,7 +25,7 @@ def dalle(V=3, T=2, K=2, size=(2, 2), seed=0):
 
 
 def every(model):
-    """All texts and all grids: (N, T), (N, h, w)."""
+    """Every text with every grid: (N, T), (N, h, w)."""
     t, z = all_of(model.V, model.T), all_of(model.K, *model.size)
     return np.repeat(t, len(z), 0), np.tile(z, (len(t), 1, 1))
 
@@ -36,7 +36,7 @@ def test_text_and_image_are_one_sequence_token_by_token():
     tokens = [t[:, 0], t[:, 1], *(3 + z[:, i, j] for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)))]
     log_p, read = [], [0 * t[:, 0]]
     for token in tokens:
-        s = model.transformer.scores(np.stack(read, 1)).numpy()[:, -1]  # it has seen no more
+        s = model.transformer.scores(np.stack(read, 1)).numpy()[:, -1]  # given the tokens so far
         possible = range(3) if len(read) <= 2 else range(3, 5)
         chosen = np.array([s[n, k] for n, k in enumerate(token)])
         log_p.append(chosen - np.log(sum(np.exp(s[:, k]) for k in possible)))
@@ -62,18 +62,18 @@ def test_images_of_a_text_are_drawn_as_often_as_they_are_probable_given_it():
         apart = abs(np.bincount(z.reshape(n, 4) @ [8, 4, 2, 1], minlength=16) / n - given)
         assert np.all(apart < 5 * np.sqrt(given / n) + 1e-3)  # eq: dalle-joint-sequence
     first, second = (p[t] / p[t].sum() for t in (1, 5))
-    assert abs(first - second).sum() > 0.2  # another text, other images
+    assert abs(first - second).sum() > 0.2  # different texts, different images
     greedy = model.sample(all_of(3, 2), None, choose=decoding.greedy)
     assert greedy.shape == (9, 2, 2) and set(greedy.ravel()) <= {0, 1}
 
 
 def test_a_grid_drawn_token_by_token_is_as_probable_as_the_whole():
-    """The probabilities from which `sample` draws, against log p(t, z) − log p(t)."""
+    """Compares the probabilities that `sample` draws from with log p(t, z) − log p(t)."""
     model = dalle()
     t, z = every(model)
     log_p, log_q = model.log_prob(t, z).numpy(), []
 
-    def choose(s, rng):  # no draw: the given tokens, and the log-probability that each had
+    def choose(s, rng):  # no sampling: picks z's tokens, records their log-probability
         k = model.V + z.reshape(len(z), 4)[:, len(log_q)]
         log_q.append(s[np.arange(len(s)), k] - np.log(np.exp(s).sum(1)))
         return k
@@ -85,7 +85,7 @@ def test_a_grid_drawn_token_by_token_is_as_probable_as_the_whole():
 
 
 def test_an_image_is_32_by_32_tokens_of_8192():
-    """The paper's sizes: 256 tokens of text of 16,384, then 1,024 of the image."""
+    """The paper's sizes: 256 text tokens out of 16,384, then 1,024 image tokens."""
     vae = vq_vae((1, 128, 128), K=2, D=4, rng=RNG(0))
     vae.codebook, vae.prior = Codebook(8192, 4, RNG(1)), SimpleNamespace(K=8192, size=(32, 32))
     model = DALLE(vae, D=2, depth=1, heads=1)
@@ -116,7 +116,7 @@ def test_a_place_in_an_image_is_its_row_and_its_column():
 
 def test_a_language_of_images_is_learnt():
     vae, x = language((3, 8, 12), K=8, D=4, rng=RNG(0)), RNG(1).uniform(-1, 1, (8, 3, 8, 12))
-    x = np.sign(x[:, :, :1, :1] * np.ones_like(x)).astype(np.float32)  # of eight colours
+    x = np.sign(x[:, :, :1, :1] * np.ones_like(x)).astype(np.float32)  # one of eight colours each
     vae.codebook.start_from(vae.encoder(tensor(x)), RNG(2))
     opt, errors = optim.Adam(nn.parameters([vae.encoder, vae.codebook, vae.decoder]), 3e-3), []
     for _ in range(120):

@@ -1,5 +1,5 @@
 """Section "Diffusion", other samplers and other views: DDIM, learnt variances, the signal-to-noise
-ratio. Each equation by a second route."""
+ratio. Each equation is checked by a second route."""
 
 import numpy as np
 import pytest
@@ -32,8 +32,8 @@ def test_with_eta_1_a_ddim_step_is_the_ddpms_posterior(t):
 
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
 def test_every_eta_has_the_marginals_of_the_forward_process(eta):
-    """x_t ~ q(x_t | x_0), then x_{t−1} ~ q_η: mean √ᾱ_{t−1} x_0, variance 1 − ᾱ_{t−1}, worked out
-    from the coefficients of x_0 and x_t, which are read off the function."""
+    """If x_t ~ q(x_t | x_0), x_{t−1} ~ q_η has mean √ᾱ_{t−1} x_0 and variance 1 − ᾱ_{t−1}, here
+    computed from the coefficients of x_0 and x_t, which are read off the function."""
     model = ddim.DDIM(None, Schedule(BETA), eta)
     for t in (1, 2, 3, 5):
         one, zero = np.ones((1, 1)), np.zeros((1, 1))
@@ -49,19 +49,19 @@ def test_every_eta_has_the_marginals_of_the_forward_process(eta):
 
 @pytest.fixture(scope="module")
 def normal():
-    """Data N(m, s²) and a fine schedule; ε is known."""
+    """Data N(m, s²) and a fine schedule, for which the best prediction of ε is known."""
     return Mixture([1.0], [[0.7]], [0.3], linear(1000))
 
 
 def test_without_noise_the_way_back_is_a_monotone_map_to_the_data(normal):
-    """For normal data the differential equation can be solved: x_T = quantile to quantile."""
+    """For normal data the differential equation has a solution that maps quantiles to quantiles."""
     x_T = stats.norm.ppf((np.arange(50) + 0.5) / 50)[:, None]
     a = normal.schedule.alpha_bar[-1]
-    start = (x_T - a ** 0.5 * 0.7) / (a * 0.3 + 1 - a) ** 0.5  # of p(x_T), all but N(0, 1)
+    start = (x_T - a ** 0.5 * 0.7) / (a * 0.3 + 1 - a) ** 0.5  # p(x_T) is nearly N(0, 1)
     expected = 0.7 + 0.3 ** 0.5 * start
     x_0 = ddim.DDIM(normal, normal.schedule).decode(x_T).numpy()
     assert np.allclose(x_0, expected, atol=5e-3)  # eq: ddim-step
-    # fifty steps come near, and the order of the points is kept
+    # fifty steps come close, and keep the order of the points
     few = ddim.DDIM(normal, respaced(normal.schedule, 50)).decode(x_T).numpy()
     assert np.allclose(few, expected, atol=0.1) and (np.diff(few[:, 0]) > 0).all()
 
@@ -84,7 +84,7 @@ def test_encoding_is_the_inverse_of_decoding():
 
     assert lost(model, 40) < 1e-5 < 1e-4 < lost(model, 1) < 0.5
     large = ddim.DDIM(mixture, respaced(mixture.schedule, 25))
-    assert lost(large, 400) > 0.1  # no number of rounds helps: see the docstring
+    assert lost(large, 400) > 0.1  # no number of rounds helps: see `encode`'s docstring
     with pytest.raises(ValueError, match="at least one round, got 0"):
         model.encode(x_0, rounds=0)
 
@@ -95,13 +95,13 @@ def test_ddim_starts_and_ends_like_ddpm_and_keeps_the_way():
     x = model.sample(2, (1, 8, 8), RNG(4), keep=lambda t, x: way.append((t, x)))
     assert [t for t, _ in way] == [7, 6, 5, 4, 3, 2, 1, 0] and way[-1][1] is x
     again = model.decode(way[0][1])
-    assert np.allclose(again.numpy(), x.numpy(), atol=1e-5)  # η = 0: the start decides all
+    assert np.allclose(again.numpy(), x.numpy(), atol=1e-5)  # η = 0: the start decides everything
 
 
 # ---------------------------------------------------------------------------------- variances
 
 class Told:
-    """A network that says what it is given: ε and 2v − 1."""
+    """A network with fixed outputs: ε and 2v − 1."""
 
     def __init__(self, eps, v):
         self.both = np.concatenate([eps, 2 * v - 1], 1)
@@ -126,8 +126,8 @@ def test_learnt_variances_lie_between_the_bounds_on_a_log_scale():
 
 
 def test_the_hybrid_loss_from_its_terms():
-    """Σ over t of the bound's terms, each written out with SciPy's densities, against T · its mean
-    over random t."""
+    """The bound's Σ over t is estimated as T · the mean of its terms at random t, each of them here
+    written out with SciPy's densities."""
     s, rng = Schedule(BETA), RNG(7)
     x_0 = data.signed(rng.integers(0, 256, (40, 1, 2, 2)).astype(np.uint8)).astype(np.float64)
     eps_hat, v = rng.normal(size=x_0.shape), rng.random(x_0.shape)
@@ -170,7 +170,7 @@ def test_the_bound_teaches_the_variances_and_leaves_the_mean_alone():
 
 
 def test_learnt_variances_find_the_best_ones():
-    """For data N(0, s²) the best σ_t² is the variance of x_{t−1} given x_t: closed form."""
+    """For data N(0, s²) the best σ_t² is the variance of x_{t−1} given x_t, in closed form."""
     s2, schedule = 0.25, Schedule(np.full(6, 0.3))
     a, before, beta = schedule.alpha_bar[3], schedule.alpha_bar[2], 0.3
     v = tensor(np.zeros((1, 1, 1, 1)), requires_grad=True)
@@ -255,8 +255,8 @@ def test_signal_and_noise_by_simulation():
 
 
 def test_the_schedule_of_least_variance_gives_every_t_the_same_share():
-    """For data N(0, s²): E‖x − x̂‖² = s² / (1 + s² SNR), ½ ∫ dSNR of it = ½ log(1 + s² SNR), so at
-    best log(1 + s² SNR(t)) falls in a line."""
+    """For data N(0, s²): E‖x − x̂‖² = s² / (1 + s² SNR), ½ ∫ dSNR of it = ½ log(1 + s² SNR), so in
+    the best schedule log(1 + s² SNR(t)) falls linearly in t."""
     s2, T = 0.4, 20
     grid = np.geomspace(0.01, 100, 20_000)
     best = snr.least_variance(grid, s2 / (1 + s2 * grid), T)
@@ -267,7 +267,7 @@ def test_the_schedule_of_least_variance_gives_every_t_the_same_share():
     shares = -np.diff(np.log1p(s2 * best)) / 2
     assert shares.std() < 1e-6 * shares.mean()
     plain = -np.diff(np.log1p(s2 * cosine(T).snr[1:])) / 2
-    assert plain.std() > 0.2 * plain.mean()  # the cosine schedule's are unequal
+    assert plain.std() > 0.2 * plain.mean()  # the cosine schedule's shares are unequal
 
 
 def test_models_of_the_mean_and_the_variance_are_listed_with_their_parameters():

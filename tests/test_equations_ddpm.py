@@ -1,4 +1,4 @@
-"""Section "Denoising diffusion", the learned model: each equation by a second route."""
+"""Section "Denoising diffusion", the learned model: each equation is checked by a second route."""
 
 import math
 
@@ -14,7 +14,7 @@ from minigen.models.diffusion.ddpm import DDPM
 
 
 def numbers_net(x_t, t):
-    """Any function of x_t and t."""
+    """An arbitrary function of x_t and t."""
     return minigen.sin(x_t * 3) * 0.5 + (t / 7).astype(x_t.dtype).reshape(-1, 1, 1, 1)
 
 
@@ -44,8 +44,8 @@ def test_the_target_is_the_noise_that_was_drawn_not_any_unit_noise():
 
 
 def test_training_finds_the_expected_noise():
-    """Data from N(0, ½²), and a network with one weight for each t: ε_θ(x_t, t) = w_t x_t. The best
-    is E[ε | x_t] = √(1 − ᾱ_t) / (ᾱ_t/4 + 1 − ᾱ_t) x_t."""
+    """Data from N(0, ½²), and a network with one weight for each t: ε_θ(x_t, t) = w_t x_t. Its
+    optimum is E[ε | x_t] = √(1 − ᾱ_t) / (ᾱ_t/4 + 1 − ᾱ_t) x_t."""
     w = tensor(np.zeros(6), requires_grad=True)
     model = DDPM(lambda x_t, t: w[t].reshape(-1, 1) * x_t, SHORT)
     opt, a = optim.SGD({"w": w}, lr=2.0), SHORT.alpha_bar
@@ -67,7 +67,7 @@ def test_training_finds_the_expected_noise():
 
 def test_with_its_weight_the_error_is_a_term_of_the_bound():
     """KL(q(x_{t−1}|x_t, x_0) ‖ p_θ) = w_t ‖ε − ε_θ‖² with w_t = β_t² / (2 σ_t² α_t (1 − ᾱ_t)),
-    where σ_t² is the variance of both."""
+    where σ_t² is the variance of both distributions."""
     s, x_0, t = SHORT, RNG(6).normal(size=(3000, 1, 2, 2)), 3
     model = DDPM(numbers_net, s, sigma2=s.beta_tilde)
     w = np.zeros(6)
@@ -144,8 +144,8 @@ LEVELS = data.signed(np.array([60, 128, 230], np.uint8))
 
 
 def test_the_bound_is_tight_for_a_perfect_model():
-    """Data from N(0, 1) are reversed exactly by ε*, so the bound is −log p(x_0), the probability of
-    x_0's level; its three parts are all of some size here."""
+    """For data from N(0, 1), ε* reverses the process exactly, so the bound is −log p(x_0), with the
+    probability of x_0's level; none of its three parts is negligible here."""
     x_0 = np.repeat(LEVELS.astype(np.float64), 40_000)[:, None]
     bound, parts = DDPM(unit_net(SHORT), SHORT).bound(x_0, RNG(12))
     each = bound.numpy().reshape(3, -1)
@@ -155,8 +155,8 @@ def test_the_bound_is_tight_for_a_perfect_model():
 
 
 def test_the_bound_is_that_of_a_hierarchical_vae():
-    """With any network: one chain's log p(x_{0:T}) − log q(x_{1:T} | x_0), averaged, is the bound
-    in its closed parts. (There p(x_0 | x_1) is a density, here a level's probability.)"""
+    """For any network, log p(x_{0:T}) − log q(x_{1:T} | x_0), averaged over chains, is the bound in
+    closed form. (The chain's p(x_0 | x_1) is a density, the bound's a probability.)"""
     model = DDPM(lambda x_t, t: minigen.sin(x_t), SHORT)
     x_0 = np.repeat(LEVELS.astype(np.float64), 40_000)[:, None]
     elbo = hierarchical.elbo(model, x_0, RNG(13)).numpy() + math.log(2 / 255)
@@ -209,7 +209,7 @@ def test_features_of_time_are_waves():
     e = fourier(t).numpy()
     wave = np.exp(2j * math.pi * t[:, None] / 1000 * fourier.omega.numpy())
     assert np.allclose(e, np.hstack([wave.imag, wave.real]))  # eq: ddpm-time-embedding
-    # the mean of cos 2πω(t − s)/T over ω ~ N(0, scale²) is a bell around t = s
+    # the mean of cos 2πω(t − s)/T over ω ~ N(0, scale²) is bell-shaped around t = s
     near = fourier(np.array([100, 110])).numpy()
     assert near[0] @ near[1] / 1000 == pytest.approx(math.exp(-(2 * math.pi * 4 * 0.01) ** 2 / 2),
                                                      abs=0.02)

@@ -1,7 +1,7 @@
 """The derivation of the variational bound, on a model with finitely many x and z.
 
-Every expectation is a sum, so every line of the slides' derivation is a number, and the slides'
-slips can be shown to be slips.
+Every expectation is a sum, so every line of the slides' derivation can be computed, and the slides'
+errors can be shown to be errors.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ RNG = np.random.default_rng
 
 @pytest.fixture
 def tables():
-    """p(z) (4,), p(x | z) (4, 5) and some q(z | x) for x = 2, (4,)."""
+    """p(z) (4,), p(x | z) (4, 5) and an arbitrary q(z | x) (4,) for x = 2."""
     rng = RNG(0)
     return rng.dirichlet(np.ones(4)), rng.dirichlet(np.ones(5), 4), rng.dirichlet(np.ones(4))
 
@@ -29,7 +29,7 @@ def model(tables):
 
 
 def counted(model, n=400_000):
-    """How often (z, x) occurs in n draws, divided by n: the joint distribution by simulation."""
+    """The joint distribution by simulation: how often (z, x) occurs in n samples, divided by n."""
     z, x = model.sample(n, RNG(1))
     return np.bincount(z * 5 + x, minlength=20).reshape(4, 5) / n
 
@@ -53,7 +53,7 @@ def test_the_posterior_integral_says_nothing(model):
     p_x = model.marginal().numpy()
     integral = derivation.posterior_integral(posterior, p_x).numpy()
     assert np.allclose(integral, p_x)  # eq: vae-posterior-integral
-    # The slide lists ∫ p(z|x) p(x) dz as a second route to p(x). Any other function comes back too:
+    # The slide lists ∫ p(z|x) p(x) dz as a second route to p(x), but any function comes back:
     nonsense = RNG(2).random(5) * 7
     back = derivation.posterior_integral(posterior, nonsense).numpy()
     assert np.allclose(back, nonsense) and not np.allclose(back, p_x)  # slide error: 3
@@ -72,7 +72,7 @@ def test_every_line_of_the_derivation_equals_log_p_of_x(model, tables, x):
 
 
 def test_a_z_that_q_never_draws_counts_nothing(model, tables):
-    """Where p(x|z) = 0, the posterior is 0 as well; then, and at q(z|x) = 0, 0 log 0 is 0."""
+    """Where p(x|z) = 0 the posterior is 0 as well; there, and where q(z|x) = 0, 0 log 0 is 0."""
     p_x_given_z = tables[1].copy()
     p_x_given_z[1] = np.eye(5)[4]
     for world, q in ((model, np.eye(4)[3]), (LatentModel(tables[0], p_x_given_z), None)):
@@ -106,9 +106,9 @@ def test_the_gap_of_the_bound_is_the_kl_to_the_posterior(model, tables):
 
 
 def test_variational_inference_minimises_kl_from_q_to_the_posterior(model):
-    """Slide: "minimize KL(P|Q)", with q(z|θ). With too small a family, here q = (a, a, b, b), the
-    two directions have different minima, and the bound has that of KL(q‖p); q needs x, not θ: the
-    best q differs from one x to the next."""
+    """The slide says "minimize KL(P|Q)", with q(z|θ). In a family too small for the posterior, here
+    q = (a, a, b, b), the two directions have different minima, and the bound's optimum is that of
+    KL(q‖p). And q must depend on x, not θ: the best q differs from one x to the next."""
     x, best = 2, {}
     posterior = model.posterior().numpy()
     for name, loss in {
@@ -128,21 +128,21 @@ def test_variational_inference_minimises_kl_from_q_to_the_posterior(model):
 
 
 def test_a_prior_that_is_the_encoders_own_breaks_the_bound(model, tables):
-    """Slide: log p(x) ≥ −KL(q(z|x) ‖ q(z)) + log p(x|z). The prior is p(z), and log p(x|z) needs an
-    expectation over q: as printed, both changes make "bounds" that exceed log p(x)."""
+    """The slide has log p(x) ≥ −KL(q(z|x) ‖ q(z)) + log p(x|z). The prior is p(z), and log p(x|z)
+    needs an expectation over q; each error makes a "bound" that can exceed log p(x)."""
     p_z, p_x_given_z, q = tables
     log_p = np.log(p_z @ p_x_given_z)
-    # prior q(z) := q(z | x): the KL vanishes and E_q[log p(x|z)] alone can be above log p(x)
+    # prior q(z) := q(z | x): the KL vanishes and E_q[log p(x|z)] alone can exceed log p(x)
     sharp = np.eye(4)[p_x_given_z[:, 2].argmax()] * 0.999 + 0.001 / 4
     printed = (sharp * np.log(p_x_given_z[:, 2])).sum() - derivation.kl(sharp, sharp).item()
     assert printed > log_p[2] > derivation.elbo(model, sharp, 2).item()  # slide error: 2
-    # no expectation: for a single z the right-hand side can be above log p(x)
+    # no expectation: for a single z the right-hand side can exceed log p(x)
     single = np.log(p_x_given_z[:, 2]) - derivation.kl(q, p_z).item()
     assert single.max() > log_p[2] > (q * single).sum()
 
 
 def test_the_brace_must_cover_both_terms(model, tables):
-    """Slide: the brace "L" stands under the reconstruction term alone, which is no bound."""
+    """On the slide the brace "L" is under the reconstruction term alone, which is not a bound."""
     p_z, p_x_given_z, _ = tables
     sharp = np.eye(4)[p_x_given_z[:, 2].argmax()] * 0.999 + 0.001 / 4
     log_p, first = np.log(p_z @ p_x_given_z[:, 2]), (sharp * np.log(p_x_given_z[:, 2])).sum()
@@ -150,7 +150,7 @@ def test_the_brace_must_cover_both_terms(model, tables):
 
 
 def test_maximum_likelihood_of_a_latent_variable_model():
-    """θ* by gradient ascent on log p_θ against the expectation-maximisation algorithm."""
+    """θ* by gradient ascent on log p_θ, compared with the expectation-maximisation algorithm."""
     rng = RNG(4)
     counts = rng.integers(20, 200, 5).astype(np.float64)
     p_z, p_x = rng.dirichlet(np.ones(2)), rng.dirichlet(np.ones(5), 2)

@@ -1,4 +1,5 @@
-"""Section "Denoising diffusion", forward and reverse processes: each equation by a second route."""
+"""Section "Denoising diffusion", forward and reverse processes. Each equation is checked by
+a second route."""
 
 import math
 
@@ -40,13 +41,13 @@ def test_the_linear_schedule():
     s = schedule.linear(1000)
     by_hand = [1e-4 + (t - 1) / 999 * (0.02 - 1e-4) for t in range(1, 1001)]
     assert np.allclose(s.beta[1:], by_hand)  # eq: ddpm-linear-schedule
-    few = schedule.linear(100)  # as much noise in all: Σ β is nearly the same
+    few = schedule.linear(100)  # as much noise in total: Σ β is nearly equal
     assert few.beta.sum() == pytest.approx(s.beta.sum(), rel=1e-3)
 
 
 def test_the_cosine_schedule():
     s, T, offset = schedule.cosine(200), 200, 0.008
-    f = (1 + np.cos(np.pi * (np.arange(T + 1) / T + offset) / (1 + offset))) / 2  # cos² by cos 2φ
+    f = (1 + np.cos(np.pi * (np.arange(T + 1) / T + offset) / (1 + offset))) / 2  # cos² φ by cos 2φ
     assert np.allclose(s.alpha_bar[:-1], (f / f[0])[:-1])  # eq: ddpm-cosine-schedule
     assert s.beta[-1] == 0.999
 
@@ -80,7 +81,7 @@ def test_a_forward_step_is_a_normal():
 def test_the_chain_is_a_product_of_steps():
     model, x_0 = Forward(SHORT), RNG(3).normal(size=(4, 2))
     chain = [x.numpy() for x in hierarchical.encode(model, x_0, RNG(4))]
-    # All of x_1 … x_T given x_0 are jointly normal: x_t = √ᾱ_t x_0 + …, and for s ≤ t
+    # Given x_0, all of x_1 … x_T are jointly normal: x_t = √ᾱ_t x_0 + …, and for s ≤ t
     # Cov(x_s, x_t) = (1 − ᾱ_s) √(ᾱ_t / ᾱ_s)
     a = np.cumprod(1 - np.array(BETA))
     cov = np.array([[(1 - max(p, q)) * math.sqrt(min(p, q) / max(p, q)) for q in a] for p in a])
@@ -129,7 +130,7 @@ def test_the_posterior_is_the_condition_of_a_joint_normal():
     x_0, x_t = rng.normal(size=(2, 4, 3))
     for t in range(2, 6):
         before, beta = math.prod(1 - np.array(BETA[:t - 1])), BETA[t - 1]
-        m, v, a = math.sqrt(before) * x_0, 1 - before, math.sqrt(1 - beta)  # of x_{t−1}
+        m, v, a = math.sqrt(before) * x_0, 1 - before, math.sqrt(1 - beta)  # m, v of x_{t−1}
         gain = v * a / (a * a * v + beta)  # x_t = a x_{t−1} + √β ε
         q = model.q_posterior(x_t, x_0, t)
         assert np.allclose(q.mu.numpy(), m + gain * (x_t - a * m))
@@ -180,7 +181,7 @@ def test_true_reverse_steps_lead_from_noise_to_the_data():
 
 
 def test_the_reverse_step_has_the_variance_of_the_forward_step():
-    """Exactly so for data from N(0, 1): pairs (x_{t−1}, x_t) are drawn, and x_{t−1} is regressed
+    """This is exact for data from N(0, 1): over sampled pairs (x_{t−1}, x_t), x_{t−1} is regressed
     on x_t."""
     x, model = RNG(10).normal(size=(400_000, 1)), DDPM(unit_net(SHORT), SHORT)
     for t, _ in enumerate(BETA, 1):

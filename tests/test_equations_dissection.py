@@ -1,4 +1,4 @@
-"""Section "GAN", what is in a generator: units and the concepts they draw, ways between classes."""
+"""Section "GAN", inside a generator: units, the concepts they draw, and paths between classes."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_a_units_map_is_laid_over_the_image_at_its_size():
     big = enlarged(r, (8, 8))
     assert big.shape == (2, 1, 8, 8) and big[1].max() == 0
     rows, columns = np.nonzero(big[0, 0] > 0.5)
-    assert set(rows) == {2, 3} and set(columns) == {4, 5}  # the four pixels of that place
+    assert set(rows) == {2, 3} and set(columns) == {4, 5}  # the four pixels of that cell
     s = np.zeros((2, 8, 8), bool)
     s[0, 2:4, 4:6] = True
     assert agreement(r, s, np.array([0.5]))[0] == 1  # eq: dissection-agreement
@@ -69,7 +69,7 @@ def test_the_effect_of_units_against_a_loop():
     assert effect == pytest.approx(share["on"] - share["off"])  # eq: dissection-causal-effect
     assert effect > 0.2
     assert causal_effect(f, r, [1], [1.0], s) < 0  # eq: dissection-causal-effect
-    assert causal_effect(f, r, [3], [50.0], s) == 0  # no image shows that unit
+    assert causal_effect(f, r, [3], [50.0], s) == 0  # that unit changes no image
     before = r.copy()
     assert (forced(r, [2, 0], high)[:, [2, 0]] == np.reshape(high, (2, 1, 1))).all()
     assert np.array_equal(r, before)

@@ -1,7 +1,7 @@
-"""Section "f-GAN": ten divergences, each by four routes, and the bound that a critic climbs.
+"""Section "f-GAN": ten divergences, each by four routes, and the bound that a critic maximises.
 
-For each: D_f = ∫ q f(p / q) against the closed integral, f* against the supremum that defines it,
-and the bound with the best T, T = f′(p / q), against D_f, both by quadrature and from samples.
+For each divergence, D_f = ∫ q f(p / q) is compared with its explicit integral, f* with the supremum
+that defines it, and the bound at the best T = f′(p / q) with D_f, by quadrature and by sampling.
 """
 
 import numpy as np
@@ -45,7 +45,7 @@ def best(d, u):
 
 
 def check(name, printed, d=None):
-    """All routes of one divergence; `printed(p, q)` is its integrand as a formula of NumPy's."""
+    """All routes for one divergence; `printed(p, q)` is its integrand, written in NumPy."""
     d = d or DIVERGENCES[name]
     # the conjugate: the supremum over a grid of u, fine enough for six digits, with u = 1 on it
     u = np.exp(np.linspace(-12, 12, 40_001))
@@ -72,7 +72,7 @@ def check(name, printed, d=None):
     error = np.sqrt((T_p.var() + f_q.var()) / 400_000)
     assert abs(T_p.mean() - f_q.mean() - exact) < 4 * error < 0.03
 
-    # the activation: every real number becomes a t that f* takes, and no two the same
+    # the output activation maps the real numbers one-to-one into the domain of f*
     v = np.linspace(-15, 15, 61)
     t = numpy(d.g(v))
     assert (np.diff(t) > 0).all() and low <= t.min() and t.max() <= high
@@ -122,7 +122,7 @@ def test_weighted_jensen_shannon():
                              + (1 - pi) * q * np.log(q / (pi * p + (1 - pi) * q)))
     check("js-weighted", weighted(0.3))  # eq: fgan-js-weighted
     check("js-weighted", weighted(0.8), js_weighted(0.8))
-    # with π = ½ it is half of what `js` gives
+    # with π = ½ it is half of `js`
     half = js_weighted(0.5).between(p(X), q(X), DX).item()
     assert half == pytest.approx(DIVERGENCES["js"].between(p(X), q(X), DX).item() / 2)
     with pytest.raises(ValueError, match="weight of p is 1, it must be between 0 and 1"):
@@ -136,7 +136,7 @@ def test_gan():
 
 
 def test_conjugate_is_the_supremum():
-    """Of a quadratic with its known conjugate, and of the table's own columns."""
+    """For a quadratic, whose conjugate is known, and for the table's own f and f* of KL."""
     u, t = np.linspace(-30, 30, 60_001), np.linspace(-3, 3, 7)
     found = conjugate(lambda u: 0.5 * (u - 2) ** 2, t, u).numpy()
     np.testing.assert_allclose(found, t ** 2 / 2 + 2 * t, atol=1e-6)  # eq: fgan-conjugate
@@ -147,8 +147,8 @@ def test_conjugate_is_the_supremum():
 # ------------------------------------------------------------------------------------- the bound
 
 def test_the_bound_against_the_exact_divergence():
-    """For `kl`, T = 1 + log(p / q) + c gives E_P[T] − E_Q[e^(T − 1)] = KL + 1 + c − e^c, which is
-    largest, and KL, at c = 0."""
+    """For `kl`, T = 1 + log(p / q) + c gives E_P[T] − E_Q[e^(T − 1)] = KL + 1 + c − e^c, whose
+    maximum, at c = 0, is KL."""
     x_p, x_q = RNG(3).normal(MU_P, SIGMA_P, 400_000), RNG(4).normal(MU_Q, SIGMA_Q, 400_000)
     exact = dist.kl(dist.Normal(np.float64(MU_P), np.float64(2 * np.log(SIGMA_P))),
                     dist.Normal(np.float64(MU_Q), np.float64(2 * np.log(SIGMA_Q)))).item()
@@ -164,7 +164,7 @@ def test_the_bound_against_the_exact_divergence():
 
 @pytest.mark.parametrize("name", DIVERGENCES)
 def test_any_other_critic_is_below(name):
-    """By quadrature: values V(x) far from and near the best one."""
+    """By quadrature, for critics V(x) near the best one and far from it."""
     d = DIVERGENCES[name]
     exact = d.between(p(X), q(X), DX).item()
     for V in (np.zeros_like(X), 0.3 * X, np.sin(X), -X, 1 + 0.2 * np.cos(3 * X)):
@@ -230,7 +230,7 @@ def test_each_divergence_has_its_own_best_normal():
         around = [normal_fit.divergence(DIVERGENCES[name], mu + a, sigma + b)
                   for a in (-0.02, 0, 0.02) for b in (-0.02, 0, 0.02)]
         assert min(around) == pytest.approx(least, abs=1e-6)
-    assert fits["gan"][:2] == pytest.approx(fits["js"][:2], abs=1e-3)  # they differ by log 4
+    assert fits["gan"][:2] == pytest.approx(fits["js"][:2], abs=1e-3)  # D_f differs by log 4
     assert fits["pearson-chi2"][0] < fits["kl"][0] < fits["js"][0] < fits["reverse-kl"][0]
     assert fits["reverse-kl"][0] < fits["neyman-chi2"][0]
 
@@ -281,15 +281,15 @@ def test_the_slides_jensen_shannon_integral_is_half_of_what_its_generator_gives(
 
 
 def test_the_slides_total_variation_without_its_bars_is_zero():
-    printed = integral(p(X) - q(X)) / 2  # the slide's ½ ∫ p(x) − q(x) dx, whatever p and q
+    printed = integral(p(X) - q(X)) / 2  # the slide's ½ ∫ p(x) − q(x) dx: 0 for all p, q
     true = integral(q(X) * numpy(DIVERGENCES["total-variation"].f(p(X) / q(X))))
     assert printed == pytest.approx(0, abs=1e-12) and true > 0.1  # slide error: 8
-    # and its generator, ½ u − 1 as printed, would be ½ ∫ p − ∫ q = −½
+    # and the printed generator, ½ u − 1, would give ½ ∫ p − ∫ q = −½
     assert integral(q(X) * (0.5 * p(X) / q(X) - 1)) == pytest.approx(-0.5)
 
 
 def test_jeffreys_conjugate_against_newtons_method():
-    """Its supremum by Newton's method on f′(u) = t."""
+    """The supremum that defines it is found by Newton's method on f′(u) = t."""
     for t in (-30.0, -1.0, 0.0, 2.0, 20.0):
         v = 0.0  # u = e^v: f′(u) = v + 1 − e^−v
         for _ in range(200):

@@ -1,4 +1,5 @@
-"""Section "Diffusion", by frequency: what noise drowns first. Each equation by a second route."""
+"""Section "Diffusion", by frequency: what noise drowns first. Each equation is checked by a second
+route."""
 
 import numpy as np
 import pytest
@@ -22,8 +23,8 @@ def test_the_transform_of_x_t():
 
 
 def waves():
-    """3 cos(2π·2·x/16) + 0.5 cos(2π·6·x/16), 16×16: |F|² is (A/2)²·256 at ±f, so the mean over the
-    entries of a ring is twice that over their number."""
+    """3 cos(2π·2·x/16) + 0.5 cos(2π·6·x/16), 16×16: amplitude A has |F|² = (A/2)²·256 at ±f, so the
+    mean over a ring is twice that, divided by the ring's number of entries."""
     u = np.arange(16) * 2 * np.pi / 16
     return np.broadcast_to(3 * np.cos(2 * u) + 0.5 * np.cos(6 * u), (1, 1, 16, 16))
 
@@ -45,7 +46,7 @@ def test_radial_spectra_by_hand():
 
 
 def test_when_a_frequency_drowns_by_hand_and_by_simulation():
-    """ᾱ_t P < 1 − ᾱ_t, that is ᾱ_t < 1 / (1 + P)."""
+    """It drowns when ᾱ_t P < 1 − ᾱ_t, that is, ᾱ_t < 1 / (1 + P)."""
     s, P = linear(200), np.array([100.0, 4.0, 0.1, 0.0])
     expected = [int(np.argmax(s.alpha_bar < 1 / (1 + p))) for p in P]
     assert frequency.drowns(P, s).tolist() == expected  # eq: ddpm-frequency-regimes
@@ -56,9 +57,9 @@ def test_when_a_frequency_drowns_by_hand_and_by_simulation():
     power, P = frequency.radial_spectrum(x_t), frequency.radial_spectrum(waves())
     a = s.alpha_bar[t]
     assert np.allclose(power, a * P + 1 - a, rtol=0.03)
-    # the best linear estimate of F(x_0), by least squares, at f = 2 across
+    # the best linear estimate of F(x_0) at the horizontal frequency 2, by least squares
     F_0, F_t = (np.fft.fft2(x, norm="ortho")[:, 0, 0, 2] for x in (x_0, x_t))
-    # P is the ring's mean; here the frequency's own power counts
+    # P is a mean over the ring; here the power of this one frequency counts
     gain = (F_0 * F_t.conj()).sum().real / (np.abs(F_t) ** 2).sum() * a ** 0.5
     assert frequency.wiener(np.abs(F_0[0]) ** 2, a) == pytest.approx(gain, rel=0.01)
     assert frequency.wiener(2.0, 1.0) == 1 and frequency.wiener(2.0, 0.0) == 0

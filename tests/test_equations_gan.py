@@ -1,5 +1,5 @@
-"""Section "GAN": each equation by a second route: networks that are tables, or linear, with both
-gradients and Algorithm 1 written out in NumPy."""
+"""Section "GAN": each equation is checked by a second route, on networks that are tables or linear,
+with both gradients and Algorithm 1 written out in NumPy."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def sigma(a):
 
 @pytest.fixture
 def linear():
-    """G(z) = W z + b from one dimension to two, D(x) = σ(v·x + c): float64, with its parameters."""
+    """G(z) = W z + b from one dimension to two, and D(x) = σ(v·x + c), in float64."""
     G, D = nn.Linear(1, 2, rng=RNG(0)), nn.Linear(2, 1, rng=RNG(1))
     for net in (G, D):
         nn.astype(net, np.float64)
@@ -65,7 +65,7 @@ P_DATA, P_G = np.array([0.5, 0.2, 0.2, 0.1]), np.array([0.1, 0.4, 0.1, 0.4])
 
 @pytest.mark.parametrize("kind", GAMES)
 def test_the_discriminators_loss_leads_to_the_best_discriminator(kind):
-    """On 10 real and 10 drawn samples of four kinds, whose frequencies are known."""
+    """On 10 real and 10 generated samples, whose four possible values have known frequencies."""
     x_real, x_fake = (np.repeat(np.arange(4), np.rint(10 * p).astype(int))
                       for p in (P_DATA, P_G))
     D = Table(np.zeros(4))
@@ -88,7 +88,7 @@ def test_the_generators_loss_leads_to_where_the_discriminator_is_most_deceived()
     for _ in range(300):
         optim.SGD([x], lr=1).step(grad(game.g_loss(3, None), [x]))
     assert np.allclose(x.numpy(), 1.5)  # eq: gan-g-argmin
-    # and V itself has the same slope in G
+    # V differs from this loss only by the real samples' term, so its slope in G is the same
     real = np.log(sigma(2.0 - 1.5 ** 2))
     assert game.value(np.zeros((3, 1)), None).item() - real == pytest.approx(
         game.g_loss(3, None).item())
@@ -110,7 +110,7 @@ class ByHand:
         return sigma(x @ self.D["weight"][0] + self.D["bias"])[:, None]
 
     def d_ascent(self, x, z):
-        """The gradient of 1/m Σ log D(x) + log(1 − D(G(z))) by D's parameters."""
+        """The gradient of 1/m Σ log D(x) + log(1 − D(G(z))) with respect to D's parameters."""
         fake = self.generate(z)
         up, down = 1 - self.probability(x), self.probability(fake)
         return {"weight": (up * x - down * fake).mean(0)[None], "bias": (up - down).mean(0)}
@@ -120,11 +120,11 @@ class ByHand:
                 "bias": (slope * self.D["weight"]).mean(0)}
 
     def g_descent(self, z):
-        """The gradient of 1/m Σ log(1 − D(G(z))) by G's parameters."""
+        """The gradient of 1/m Σ log(1 − D(G(z))) with respect to G's parameters."""
         return self._by_g(z, -self.probability(self.generate(z)))
 
     def g_ascent(self, z):
-        """The gradient of 1/m Σ log D(G(z)) by G's parameters."""
+        """The gradient of 1/m Σ log D(G(z)) with respect to G's parameters."""
         return self._by_g(z, 1 - self.probability(self.generate(z)))
 
 
@@ -159,7 +159,7 @@ def test_bad_samples_have_a_slope_only_in_the_second_objective():
         game = kind(lambda z: tensor(np.arange(5)), D, 1)
         game.prior = lambda n, rng: None
         g = grad(game.g_loss(5, None), D.values).numpy() * 5
-        sign = 1 if kind is gan.GAN else -1  # the one is descended, the other climbed
+        sign = 1 if kind is gan.GAN else -1  # the first is descended, the second ascended
         assert np.allclose(sign * g, slope.numpy())  # eq: gan-saturation-gradient
     h = 1e-6
     for slope, f in ((first, lambda a: np.log1p(-sigma(a))), (second, lambda a: np.log(sigma(a)))):
@@ -221,7 +221,7 @@ def test_adam_takes_one_real_and_one_drawn_minibatch_a_step(linear):
 
 
 def test_no_step_computes_the_other_networks_gradients(linear, monkeypatch):
-    """Each loss is differentiated by its own player's parameters, and D's does not reach G."""
+    """Each loss is differentiated only by its own player's parameters; D's gives G no gradient."""
     G, D = linear
     game = gan.GAN(G, D, 1)
     with pytest.raises(ValueError, match="y does not depend on it"):

@@ -23,18 +23,18 @@ def test_the_best_discriminator_is_a_ratio_of_probabilities():
 
 
 def test_the_game_ends_where_the_samples_are_as_the_data():
-    """Two values: p_data = (0.3, 0.7). G chooses p_g on a grid, D its two probabilities."""
+    """x has two values, p_data = (0.3, 0.7). G chooses p_g on a grid, D its two probabilities."""
     grid = np.linspace(0.01, 0.99, 99)
     D = np.array(np.meshgrid(grid, grid)).reshape(2, -1).T
     p_data = np.array([0.3, 0.7])
     V = np.array([[equilibrium.value(p_data, np.array([p, 1 - p]), d) for d in D[::7]]
                   for p in grid])
-    # The columns with D = ½ hold each G to −log 4; only p_g = p_data is held to no more.
+    # D = ½ gives V = −log 4 for every G, so max_D V is at least that; only p_g = p_data attains it.
     V = np.concatenate([V, np.full((99, 1), -np.log(4))], axis=1)
     assert equilibrium.minimax(V) == pytest.approx(-np.log(4))  # eq: gan-minimax
     assert grid[V.max(axis=1).argmin()] == pytest.approx(0.3, abs=0.015)
     assert equilibrium.minimax(np.array([[0, 2], [3, 1]])) == 2  # eq: gan-minimax
-    # V is linear in p_g and concave in D: over all of both, the order of the players is nothing
+    # V is linear in p_g and concave in D, so over all of both, min max equals max min
     assert V.min(axis=0).max() == pytest.approx(equilibrium.minimax(V))
 
 
@@ -73,7 +73,7 @@ def test_only_the_wasserstein_distance_tells_how_far_apart_disjoint_distribution
         assert equilibrium.jsd(p, q) == pytest.approx(np.log(2))  # slide error: 16
         assert equilibrium.kl(p, q) == np.inf
         assert equilibrium.wasserstein(p, q, x) == pytest.approx(shift)
-    # the definition: the cheapest plan that moves p to q, a linear programme; uneven points
+    # by definition: the cheapest plan that moves p to q, a linear programme; uneven spacing
     p, q, x = RNG(8).dirichlet(np.ones(6)), RNG(9).dirichlet(np.ones(6)), np.arange(6.0) ** 2
     move = np.concatenate([np.kron(np.eye(6), np.ones(6)), np.kron(np.ones(6), np.eye(6))])
     plan = optimize.linprog(abs(x[:, None] - x).ravel(), A_eq=move, b_eq=np.concatenate([p, q]))

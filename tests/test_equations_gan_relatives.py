@@ -1,5 +1,5 @@
-"""Section "GAN", its relatives: DCGAN, conditional GAN, LSGAN, WGAN, WGAN-GP, each equation by a
-second route."""
+"""Section "GAN", its relatives: DCGAN, conditional GAN, LSGAN, WGAN and WGAN-GP. Each equation is
+checked by a second route."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ RNG = np.random.default_rng
 
 
 def playing(kind, x_fake, D, **options):
-    """A game whose generator draws `x_fake`, whatever the noise."""
+    """A game whose generator returns `x_fake`, whatever the noise."""
     game = kind(lambda z: tensor(x_fake), D, 1, **options)
     game.prior = lambda n, rng: None
     return game
@@ -22,7 +22,7 @@ def playing(kind, x_fake, D, **options):
 # ---------------------------------------------------------------------------------------- DCGAN
 
 def kinds(net):
-    """The layers' names and, of those with filters, the shape of these."""
+    """The name of each layer, followed by the shape of its filters if it has any."""
     return [(layer.__name__ if hasattr(layer, "__name__") else type(layer).__name__,
              *(layer.weight.shape if hasattr(layer, "options") else ())) for layer in net]
 
@@ -63,7 +63,7 @@ def test_dcgan_plays_on_images_of_several_sizes(shape):
 
 
 def test_dcgans_adam_has_its_momentum_lowered():
-    """The slide prints α = 0.9, β = 0.5. Adam's formula with both readings."""
+    """The slide prints α = 0.9, β = 0.5; Adam is written out for both readings."""
     gradients = RNG(3).normal(size=(6, 4))
 
     def by_hand(beta1, beta2):
@@ -126,14 +126,14 @@ def test_the_least_squares_players_by_their_formulas():
 
 
 def test_least_squares_minimise_a_chi_square_divergence():
-    """With b − a = 2, b − c = 1, at D's optimum, found by descending its loss."""
+    """With b − a = 2 and b − c = 1, at D's optimum, found by gradient descent on its loss."""
     D = Table(np.zeros(4))
     game = playing(lsgan.LSGAN, X_G, D, a=-1.0, c=0.0)
     for _ in range(400):
         optim.SGD([D.values], 2).step([grad(game.d_loss(X_DATA, None), D.values)])
     best, both = D.values.numpy(), P_DATA + P_G
     assert np.allclose(best, (P_DATA - P_G) / both)  # (b p_data + a p_g) / (p_data + p_g)
-    # what G sees, and the same on the data, which it cannot change
+    # G's loss plus the same term on the data, which G cannot change
     both_terms = game.g_loss(10, None).item() + 0.5 * P_DATA @ best ** 2
     assert 2 * both_terms == pytest.approx(((2 * P_G - both) ** 2 / both).sum())
 
@@ -141,7 +141,7 @@ def test_least_squares_minimise_a_chi_square_divergence():
 # ------------------------------------------------------------------------------------------- WGAN
 
 def test_the_best_critic_measures_the_wasserstein_distance():
-    """The best function whose slope is at most 1, by linear programming, as the critic's table."""
+    """The critic is a table: the best function of slope at most 1, found by linear programming."""
     x = np.array([0.0, 1, 3, 3.5])
     slope = np.diff(np.eye(4), axis=0) / np.diff(x)[:, None]
     best = optimize.linprog(P_G - P_DATA, A_ub=np.concatenate([slope, -slope]), b_ub=np.ones(6),
@@ -186,7 +186,7 @@ def test_the_penalty_is_the_slopes_mean_squared_distance_from_one(conv_critic):
     norms = np.sqrt((slopes ** 2).sum((1, 2, 3)))
     expected = ((norms - 1) ** 2).mean()
     assert wgan_gp.penalty(D, x).item() == pytest.approx(expected)  # eq: wgan-gp-penalty
-    # each norm is its own sample's, so a batch is the mean of its samples
+    # each sample has its own norm, so a batch's penalty is the mean over its samples
     alone = [wgan_gp.penalty(D, x[i:i + 1]).item() for i in range(4)]
     assert np.allclose(alone, (norms - 1) ** 2)
 

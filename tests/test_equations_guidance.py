@@ -1,7 +1,7 @@
-"""Section "Diffusion", guidance and thresholding: each equation by a second route.
+"""Section "Diffusion", guidance and thresholding: each equation is checked by a second route.
 
-On a mixture of normal distributions every density is known, and with it what a perfect network and
-a perfect classifier say; the score is taken by finite differences of the log-density.
+For a mixture of normal distributions every density is known, and with it the outputs of a perfect
+network and a perfect classifier; the score is taken by finite differences of the log-density.
 """
 
 import numpy as np
@@ -53,7 +53,7 @@ def log_p(x, t, schedule, c=None):
 
 
 def slope(f, x, h=1e-5):
-    """∇f by central differences, f giving one number for each row of x."""
+    """∇f by central differences; f gives one number for each row of x."""
     columns = [(f(x + h * e) - f(x - h * e)) / (2 * h) for e in np.eye(x.shape[1])]
     return np.stack(columns, 1)
 
@@ -74,7 +74,7 @@ def test_the_exact_noise_is_the_slope_of_the_density(mixture, t):
 
 
 def test_the_exact_noise_is_the_mean_of_the_noise_in_x_t(mixture):
-    """E[ε | x_t] from simulation: the mean of ε·f(x_t) is that of ε*(x_t)·f(x_t) for any f."""
+    """E[ε | x_t] by simulation: ε·f(x_t) and ε*(x_t)·f(x_t) have the same mean for any f."""
     x_0, _ = mixture.sample(200_000, RNG(1))
     eps, t = RNG(2).standard_normal(x_0.shape), 12
     x_t = DDPM(mixture, mixture.schedule).q_sample(x_0, t, eps).numpy()
@@ -150,14 +150,14 @@ def test_static_thresholding():
 
 
 def test_dynamic_thresholding_against_percentiles_by_hand():
-    """Eleven values whose percentiles are themselves: the 90th of |x| is 10·k, image by image."""
+    """Eleven values that are their own percentiles: the 90th of 0, 1 … 10 is 9, image by image."""
     values = np.arange(11.0) * (-1) ** np.arange(11)  # |x| = 0, 1 … 10
     x = np.stack([values, values / 20, values * 3])
     expected = np.stack([values.clip(-9, 9) / 9, values / 20, values.clip(-9, 9) / 9])
     expected[2] = (values * 3).clip(-27, 27) / 27
     out = dynamic(0.9)(x).numpy()
     assert np.allclose(out, expected)  # eq: dynamic-thresholding
-    assert np.array_equal(out[1], x[1])  # within [−1, 1] nothing is done
+    assert np.array_equal(out[1], x[1])  # within [−1, 1] nothing changes
     assert np.allclose(dynamic(1)(tensor(x)).numpy()[0], values / 10)
 
 
@@ -171,7 +171,7 @@ def test_both_thresholds_bring_x0_home_and_dynamic_clips_less():
 
 
 def test_a_threshold_keeps_x_t_and_corrects_the_noise(mixture):
-    """After it, x̂_0 is the thresholded one, and x_t is still √ᾱ x̂_0 + √(1 − ᾱ) ε."""
+    """With the corrected ε, x̂_0 is the thresholded image and x_t is still √ᾱ x̂_0 + √(1 − ᾱ) ε."""
     model, x, t = DDPM(ClassifierFree(mixture, 20.0), mixture.schedule), points(), 20
     y = np.zeros(5, int)
     free = model.predict_x0(x, t, model.eps(x, t, y)).numpy()
@@ -199,8 +199,8 @@ def test_the_label_reaches_the_network_and_null_is_one_of_its_own():
 
 
 def test_the_noisy_classifier_learns_and_its_slope_leads_to_the_class():
-    """Two classes, stripes across and stripes upright: the slope of log p(upright) is from the
-    one to the other."""
+    """Two classes, horizontal and vertical stripes: the slope of log p(vertical) points from the
+    first to the second."""
     upright = np.tile(np.array([-0.5, 0.5], np.float32), (1, 8, 4))
     x = np.repeat(np.stack([upright.swapaxes(1, 2), upright]), 32, 0)
     y, model = np.repeat([0, 1], 32), Forward(linear(50))

@@ -1,4 +1,4 @@
-"""Section "Image to image": pix2pix and CycleGAN, each equation by a second route."""
+"""Section "Image to image": pix2pix and CycleGAN. Each equation is checked by a second route."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def sigmoid(a):
 
 
 class Linear:
-    """a x + b, a translator whose way back is known."""
+    """a x + b, a translator whose inverse is known."""
 
     def __init__(self, a, b):
         self.a, self.b = tensor(np.array(a), True), tensor(np.array(b), True)
@@ -57,7 +57,7 @@ def test_the_pairs_are_judged_patch_by_patch():
     away = np.mean(np.abs(y - (-0.7 * x + 0.2)))
     loss = model.g_loss(x, y, G_x)
     assert loss.item() == pytest.approx(-fooled + 3 * away)  # eq: pix2pix-l1
-    assert not value.requires_grad and len(grad(loss, [G.a, G.b])) == 2  # D's loss ends before G
+    assert not value.requires_grad and len(grad(loss, [G.a, G.b])) == 2  # D's loss stops at G_x
 
 
 def test_the_discriminator_sees_both_images():
@@ -80,13 +80,13 @@ def test_a_logit_is_of_a_patch_of_22_by_22_pixels():
 
 MODES = np.array([[0.8, -0.8, -0.8], [-0.8, 0.8, -0.8], [-0.8, -0.8, 0.8]])  # red, green, blue
 P = np.array([0.42, 0.34, 0.24])
-N = 100  # pairs of the one input, with outputs as often as P says
+N = 100  # pairs with the same input, whose outputs have the frequencies P
 OUTPUTS = np.repeat(MODES, np.rint(N * P).astype(int), axis=0)[:, :, None, None]
 INPUTS = np.ones((N, 1, 1, 1))
 
 
 class Same:
-    """A generator that knows one input: g, whatever x is."""
+    """A generator whose output is g, whatever x is."""
 
     def __init__(self, g):
         self.g = tensor(np.array(g, float), True)
@@ -96,24 +96,24 @@ class Same:
 
 
 def median():
-    """The point nearest to the outputs in the mean, by the distance ‖·‖₁."""
+    """The point whose mean distance ‖·‖₁ to the outputs is least."""
     return np.median(OUTPUTS[:, :, 0, 0], axis=0)
 
 
 def test_the_l1_term_alone_leads_to_the_median_which_may_be_no_mode():
     G = Same([0.1, 0.3, -0.2])
-    model = pix2pix.Pix2Pix(G, lambda x, y: 0 * y, lam=1.0)  # D has no opinion
+    model = pix2pix.Pix2Pix(G, lambda x, y: 0 * y, lam=1.0)  # D is undecided
     for t in range(300):
         opt = optim.SGD([G.g], 0.5 * (1 - t / 300))
         opt.step([grad(model.g_loss(INPUTS, OUTPUTS, G(INPUTS)), G.g)])
     assert np.allclose(G.g.numpy(), median(), atol=0.02)  # eq: pix2pix-l1
-    assert (median() == -0.8).all()  # black, though no output is
+    assert (median() == -0.8).all()  # black, although no output is black
     assert model.g_loss(INPUTS, OUTPUTS, G(INPUTS)).item() == pytest.approx(
         np.log(2) + P @ np.abs(MODES - median()).mean(1), abs=0.01)  # eq: pix2pix-l1
 
 
 class Table:
-    """A discriminator that knows a few outputs, a row of (points, 3) each: a logit for each."""
+    """A discriminator with a free logit for each of a few outputs, the rows of (points, 3)."""
 
     def __init__(self, points):
         self.points, self.logits = points, tensor(np.zeros(len(points)), True)
@@ -124,7 +124,7 @@ class Table:
 
 
 def test_the_game_prefers_the_most_probable_mode_to_the_median():
-    """argmin_G max_D over five candidates: the max by ascent, and by D* = p / (p + q)."""
+    """argmin_G max_D over five candidates; the max by ascent, and from D* = p / (p + q)."""
     points = np.concatenate([MODES, [median(), P @ MODES]])
     away = [P @ np.abs(MODES - g).mean(1) for g in points]
     game = []
@@ -161,7 +161,7 @@ def test_a_generator_without_noise_learns_one_mode():
     away = np.linalg.norm(made - MODES[0], axis=1)
     assert away.max() < 0.25 < np.linalg.norm(median() - MODES[0])  # eq: pix2pix-single-mode
     assert np.ptp(made, axis=0).max() == 0  # eq: pix2pix-single-mode
-    assert OUTPUTS.std(0).min() > 0.6  # as samples of P(y | x) are not
+    assert OUTPUTS.std(0).min() > 0.6  # samples of P(y | x) do differ
 
 
 # -------------------------------------------------------------------------------------- CycleGAN
@@ -196,7 +196,7 @@ def test_the_objective_of_two_translators_by_hand():
         return cyclegan.CycleGAN(G, F, scores(0.7), scores(-1.2), 4.0).g_loss(x, y, G(x), F(y))
     gradcheck(of, *map(np.array, (a, b, c, d)))
     assert model.d_loss(x, y, *made).item() == pytest.approx(np.mean(told))
-    assert not model.d_loss(x, y, *made).requires_grad  # it ends before G and F
+    assert not model.d_loss(x, y, *made).requires_grad  # it stops before G and F
 
 
 def test_there_and_back_is_where_one_was_if_each_is_the_others_inverse():
@@ -210,7 +210,7 @@ def test_there_and_back_is_where_one_was_if_each_is_the_others_inverse():
 
 
 def test_without_pairs_the_cycle_makes_translators_inverse():
-    """G from X to Y; F starts as the wrong way back, and only the cycle tells it so."""
+    """G maps X to Y; F starts as a wrong inverse, and only the cycle loss corrects it."""
     x, y = images(9, 20), images(10, 20)
     G, F = Linear(1.6, -0.3), Linear(-1.0, 0.4)
     model = cyclegan.CycleGAN(G, F, lambda x: 0 * x, lambda y: 0 * y)

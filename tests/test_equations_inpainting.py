@@ -1,4 +1,4 @@
-"""Section "GLIDE": diffusion that is shown an image with a hole, and fills it."""
+"""Section "GLIDE": diffusion given an image with a hole, which it fills."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_what_is_not_hidden_and_where_stands_beside_the_noisy_image():
 def test_at_first_it_says_what_the_plain_model_says():
     plain, net = denoiser((2, 8, 8), **SMALL), inpainting.inpainter((2, 8, 8), **SMALL)
     nn.init([plain, net], RNG(0))
-    for p in nn.parameters(plain).values():  # no longer 0 where it starts so
+    for p in nn.parameters(plain).values():  # some are initialised with 0
         p.data[...] = RNG(p.size).normal(size=p.shape) / 10
     inpainting.begin(net, plain)
     x_t, x_0 = (tensor(RNG(k).normal(size=(3, 2, 8, 8)).astype(np.float32)) for k in (1, 2))
@@ -43,7 +43,7 @@ def test_at_first_it_says_what_the_plain_model_says():
     opt.step(grad((net(x_t, t, x_0, m) ** 2).mean(), params))
     assert np.abs(net.unet.first.weight.numpy()[:, 2:]).min() > 0  # the new channels learn
     assert not np.allclose(net(x_t, t, x_0, m).numpy(), net(x_t, t, -x_0, m).numpy())
-    assert np.array_equal(plain(x_t, t).numpy(), want)  # whose weights are its own
+    assert np.array_equal(plain(x_t, t).numpy(), want)  # no weights are shared
 
 
 def test_holes_are_rectangles_anywhere():
@@ -59,8 +59,8 @@ def test_holes_are_rectangles_anywhere():
 
 
 def test_a_taught_model_fills_holes_as_the_rest_demands_and_a_plain_one_nearly():
-    """The hole given the rest is a normal distribution. Replacing misses it: wherever the noise is
-    strong, what goes into the hole is chosen without a clear view of what is beside it."""
+    """The hole given the rest is a normal distribution. Replacing the known pixels misses it: where
+    the noise is strong, the hole is filled without a clear view of what surrounds it."""
     n, schedule = 6000, cosine(150)
     world, B = World(schedule), np.eye(4)[[0, 3]]
     m = np.broadcast_to(np.float32([[0, 1], [1, 0]]), (n, 1, 2, 2))
@@ -76,7 +76,7 @@ def test_a_taught_model_fills_holes_as_the_rest_demands_and_a_plain_one_nearly()
                         np.abs(np.cov(hole.T) - left[1:3, 1:3]).max())
     assert errors["taught"][0] < 0.01 and errors["taught"][1] < 0.002, errors
     assert errors["plain"][1] > 0.005, errors
-    x_0 = np.where(m == 1, np.float32(-9), x_0)  # hidden pixels have no say
+    x_0 = np.where(m == 1, np.float32(-9), x_0)  # hidden pixels have no influence
     again = inpainting.fill(DDPM(world.taught, schedule), x_0, m, RNG(0), x_0, m).numpy()
     assert np.array_equal(again[m == 0], x_0[m == 0])
     assert np.allclose(again.reshape(n, 4).mean(0)[1:3], (K @ [0.3, 0.2])[1:3], atol=0.01)

@@ -1,4 +1,4 @@
-"""Section "Input optimisation": images that climb a network's opinion, and total variation."""
+"""Section "Input optimisation": images that maximise a network's output, and total variation."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ class Linear:
         return x.reshape(len(x), 6) @ self.W.T
 
     def p(self, x):
-        """By hand."""
+        """The probabilities, by hand."""
         s = np.exp(x.reshape(len(x), 6) @ self.W.T)
         return s / s.sum(1, keepdims=True)
 
@@ -79,12 +79,12 @@ def test_a_small_change_of_every_pixel_is_a_large_one_of_the_score():
 def test_fast_gradient_sign_is_the_worst_change_for_a_linear_network():
     net, x, y = Linear(2), images(), np.array([0, 1, 1])
     bad = inputs.fast_gradient_sign(net, x, y, 0.05)
-    w = (net.W[1 - y] - net.W[y]).reshape(x.shape)  # what raises the other class
+    w = (net.W[1 - y] - net.W[y]).reshape(x.shape)  # raises the other class
     assert np.allclose(bad, x + 0.05 * np.sign(w))
 
 
 def test_fast_gradient_sign_is_not_the_worst_for_three_classes():
-    """Here the slope at x lies between the ways to the two others, and so leads to neither."""
+    """Here the slope at x points between the two other classes, and so leads to neither."""
     net, x, y = Linear(3), np.full((1, 1, 2, 3), 0.5), np.array([0])
     net.W = np.zeros((3, 6))
     net.W[1:, :2] = [1, -0.9], [-0.9, 1]

@@ -1,5 +1,5 @@
-"""InstructGPT (slide "Pixel to Paper Summaries"): rewards that are learnt, and answers that seek
-them. Of the answers here, at most three of three words, all can be listed."""
+"""InstructGPT (slide "Pixel to Paper Summaries"): rewards are learnt, and answers maximise
+them. Answers here have at most three words, from a vocabulary of three, so all can be listed."""
 
 import copy
 
@@ -36,7 +36,7 @@ RNG = np.random.default_rng
 V, T, D = 4, 3, 8
 EVERY = all_of(V, T)
 EVERY = EVERY[((EVERY[:, :-1] > 0) | (EVERY[:, 1:] == 0)).all(1)]
-X = np.repeat([[2, 3]], len(EVERY), 0)  # one prompt, to each of them
+X = np.repeat([[2, 3]], len(EVERY), 0)  # the same prompt for each of them
 
 
 def language_model(seed):
@@ -54,7 +54,7 @@ def rater(seed):
 
 
 def exact(lam=1.0, beta=0.3):
-    """A PPO whose policy answers with all texts, whose values are 0, and what it answered."""
+    """A PPO whose policy answers with every text and whose values are 0, and those answers."""
     policy, value = Prompted(language_model(1)), rater(4)
     value.out.weight.data[...] = value.out.bias.data[...] = 0
     ppo = PPO(policy, Prompted(language_model(2)), rater(3), value, beta, lam=lam)
@@ -70,7 +70,7 @@ def test_rewards_are_read_after_each_word_and_the_end():
     r = judge.rewards(EVERY, X).numpy()
     w, b = judge.out.weight.numpy()[0], judge.out.bias.numpy()[0]
     for n, y in enumerate(EVERY):
-        last = min((y > 0).sum(), T - 1)  # the end is a word
+        last = min((y > 0).sum(), T - 1)  # the end counts as a word
         assert not r[n, last + 1:].any()
         for t in range(last + 1):
             h = judge.lm.hidden(y[None, :t + 1], judge.lm.read(X[:1])).numpy()[0, -1]
@@ -92,13 +92,13 @@ def test_a_value_knows_what_stands_before_its_word():
 
 def test_the_preference_loss_is_that_of_the_logistic_law():
     better, worse = RNG(0).normal(size=(2, 50)) * 3
-    p = np.exp(better) / (np.exp(better) + np.exp(worse))  # Bradley and Terry's
+    p = np.exp(better) / (np.exp(better) + np.exp(worse))  # the Bradley–Terry model
     loss = preference_loss(tensor(better), tensor(worse)).item()
     assert loss == pytest.approx(-np.log(p).mean())  # eq: reward-model-loss
 
 
 def test_rewards_tend_to_how_often_people_prefer_an_answer():
-    """Three answers, of which people prefer 0 to 1 in three of four, 1 to 2 in two of three."""
+    """Three answers: people prefer 0 to 1 in three of four comparisons, 1 to 2 in two of three."""
     pairs = np.array([[0, 1], [0, 1], [0, 1], [1, 0], [1, 2], [1, 2], [2, 1]])
     r = tensor(np.zeros(3), True)
     opt = optim.Adam({"r": r}, 0.05)
@@ -120,7 +120,7 @@ def test_an_advantage_is_a_sum_of_surprises(lam):
         delta = [R[n, k] + after[k] - V_t[n, k] for k in range(6)]
         by_hand = np.sum([lam ** (k - t) * delta[k] for k in range(t, 6)])
         assert A[n, t] == pytest.approx(by_hand)  # eq: gae
-        if lam == 1:  # what followed, less what was expected
+        if lam == 1:  # the return minus its expectation
             assert A[n, t] == pytest.approx(R[n, t:].sum() - V_t[n, t])  # eq: gae
 
 
@@ -133,7 +133,7 @@ def objective(ppo):
     r = sum(ppo.judge.rewards(EVERY, X), 1).detach()
     pi = np.exp(log_pi.numpy())
     assert pi.sum() == pytest.approx(1)
-    # the weights as a function of θ too: ∇π = π ∇log π
+    # the weights depend on θ too: ∇π = π ∇log π
     return sum(pi * (1 + log_pi - log_pi.detach()) * (r - ppo.beta * (log_pi - log_sft.detach())))
 
 
@@ -149,8 +149,8 @@ def test_words_earn_rewards_and_pay_for_leaving_the_first_policy():
 
 
 def test_the_slope_at_the_old_policy_is_that_of_the_objective():
-    """Exactly, as all answers are there, each with its probability: so a constant that is taken
-    from all advantages changes nothing, and what a word earned before it was said neither."""
+    """Exactly, because every answer is present, weighted by its probability: so neither a constant
+    subtracted from all advantages nor the rewards before a word change the slope."""
     ppo, a = exact()
     theta = nn.parameters(ppo.policy)
     want = grad(objective(ppo), theta)
@@ -165,13 +165,13 @@ def test_the_slope_at_the_old_policy_is_that_of_the_objective():
 
 
 @pytest.mark.parametrize("A, rho, value, slope", [
-    (2, 1.1, 2.2, 2), (2, 1.5, 2.4, 0), (2, 0.5, 1.0, 2),  # further up is worth no more
+    (2, 1.1, 2.2, 2), (2, 1.5, 2.4, 0), (2, 0.5, 1.0, 2),  # no gain beyond ρ = 1.2
     (-2, 1.1, -2.2, -2), (-2, 1.5, -3.0, -2), (-2, 0.5, -1.6, 0)])
 def test_a_ratio_that_went_far_to_the_better_is_not_pushed_on(A, rho, value, slope):
     ppo, a = exact()
     log_pi, a.A[...] = a.log_old.copy(), 0
     a.A[5, 0], a.log_old[5, 0] = A * said(EVERY).sum(), a.log_old[5, 0] - np.log(rho)
-    s = tensor(-log_pi, True)  # the surprise, as if it were the parameter
+    s = tensor(-log_pi, True)  # the surprise, treated as the parameter
     ppo.policy.surprise = lambda y, x: s
     loss = ppo.loss(a)[0]
     assert loss.item() == pytest.approx(-value)  # eq: ppo-clip
@@ -187,7 +187,7 @@ def test_the_values_loss_is_the_mean_square_of_what_was_not_expected():
 
 
 class Table(Texts):
-    """A policy whose scores after every beginning of a text are free."""
+    """A policy with free scores after every prefix of a text."""
 
     V, T = V, T
     place = {begin: k for k, begin in enumerate(
@@ -216,7 +216,7 @@ def test_the_best_policy_is_the_first_one_tilted_by_the_reward():
 
 
 def test_answers_become_better():
-    """Drawn, not listed: from the language model's loss to a reward it never saw as a loss."""
+    """With sampled, not listed, answers, and a reward through which no gradient flows."""
     policy = Prompted(language_model(1))
     ppo = PPO(policy, copy.deepcopy(policy), rater(3), rater(4), beta=0.05)
     ppo.judge.rewards = lambda y, x: tensor((y == 2).astype(float))

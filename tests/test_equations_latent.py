@@ -1,5 +1,5 @@
-"""Section "DCGAN": walks between codes and arithmetic with them, through a generator whose images
-are known functions of the code."""
+"""Section "DCGAN": interpolation between codes and arithmetic with them, through a generator whose
+images are known functions of the code."""
 
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ def test_the_way_between_whole_numbers_is_not_rounded():
 
 
 def test_interpolation_moves_every_image_at_even_pace():
-    """Through a generator that is linear, G(z) = Wz, equal steps of λ are equal steps of pixels."""
+    """Through a linear generator, G(z) = Wz, equal steps of λ give equal steps of the pixels."""
     W = RNG(0).normal(size=(12, 5)).astype(F32)
     z1, z2 = RNG(1).standard_normal((2, 5), F32)
     walk = interpolation(z1, z2, 11)
@@ -32,8 +32,8 @@ def test_interpolation_moves_every_image_at_even_pace():
 
 
 def test_arithmetic_makes_the_missing_combination():
-    """A code that is digit ⊕ slant ⊕ the rest: slanted 7 − upright 7 + upright 1 is a slanted 1,
-    exactly, where the rest of each concept's three exemplars cancels."""
+    """If a code is digit ⊕ slant ⊕ rest, slanted 7 − upright 7 + upright 1 is exactly a slanted 1,
+    provided that the rests of each concept's three exemplars cancel."""
     rng = RNG(2)
     seven, one, slanted, upright = rng.normal(size=(4, 6))
 
@@ -49,8 +49,8 @@ def test_arithmetic_makes_the_missing_combination():
 
 
 def test_three_exemplars_leave_a_third_of_the_variance():
-    """Why the slide's single samples were unstable. What is not the concept is N(0, I) around it:
-    the result has variance 3 / n with n exemplars each; with n = 3 that of one natural code."""
+    """Why the slide's single samples were unstable: codes vary around a concept as N(0, I), so with
+    n exemplars each the result has variance 3 / n; with n = 3, that of one natural code."""
     z = RNG(3).standard_normal((3, 20_000, 3, 8))
     for n in (1, 3):
         results = np.stack([latent.arithmetic(a[:n], b[:n], c[:n])
@@ -69,15 +69,15 @@ def test_slant_of_known_shapes():
 
 
 def test_slant_orders_the_digits():
-    """The most slanted of the drawn ones lean to the right: the upper half of their ink stands to
-    the right of the lower. The least lean to the left."""
+    """The most slanted of the drawn 1s lean to the right: the ink of their upper half is further
+    right than that of their lower half. The least slanted lean to the left."""
     ones = glyphs.load(n_train=2000, n_test=1)
     ones = ones.train_x[ones.train_y == 1]
     lean = latent.slant(ones)
     low, high = latent.extremes(lean)
     assert lean[low].max() < -0.3 and lean[high].min() > 0.3
 
-    def column(half):  # where its ink stands, of each image
+    def column(half):  # the mean column of each image's ink
         return (half.astype(float) * np.arange(28)).sum((1, 2, 3)) / half.sum((1, 2, 3))
 
     right = column(ones[:, :, :14]) - column(ones[:, :, 14:])
@@ -88,7 +88,7 @@ def test_exemplars_lean_and_belong_together():
     rng = RNG(4)
     digit, lean = rng.integers(-1, 9, 400), rng.normal(size=400)  # no nines
     rows = analogy.exemplars(digit, lean)
-    assert len(rows) == 8  # neither 8, whose next is missing, nor 9
+    assert len(rows) == 8  # neither 8, whose successor is missing, nor 9
     for k, (a, b, c) in enumerate(rows):
         assert set(digit[a]) == set(digit[b]) == {k} and set(digit[c]) == {k + 1}
         assert lean[a].min() >= np.sort(lean[digit == k])[-3]
@@ -97,7 +97,7 @@ def test_exemplars_lean_and_belong_together():
 
 
 def test_the_analogy_of_a_generator_that_has_a_code_for_slant(tmp_path):
-    """G looks the digit and the slant up in its code: every result leans as the aim does."""
+    """G reads the digit and the slant from its code, so every result has the slant aimed at."""
     data = glyphs.load(n_train=3000, n_test=1)
     lean = latent.slant(data.train_x)
 

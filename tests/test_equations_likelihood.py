@@ -1,4 +1,4 @@
-"""Section "probability, maximum likelihood": each equation by a second route."""
+"""Section "probability, maximum likelihood": each equation is checked by a second route."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def table():
 
 
 def counted(table, n=400_000):
-    """Pairs (x, y) drawn from the table: frequencies are the second route to every distribution."""
+    """Pairs (x, y) drawn from the table; their frequencies are the second route to everything."""
     flat = np.random.default_rng(1).choice(table.size, n, p=table.ravel())
     return np.divmod(flat, table.shape[1])
 
@@ -94,7 +94,7 @@ def test_the_three_forms_of_maximum_likelihood(mixture):
     assert mixture.log_likelihood(x).item() == pytest.approx(log_f.sum())  # eq: mle-log-sum
     assert mixture.loss(x).item() == pytest.approx(-log_f.mean())  # eq: mle-parametric
 
-    # one argmax for all three: on a grid of μ₁, and the sum of logs where the product underflows
+    # all three have one argmax, on a grid of μ₁; the sum of logs is finite where the product is 0
     grid = np.linspace(-3, 3, 121)
     values = []
     for mu in grid:

@@ -1,4 +1,4 @@
-"""The discretised logistic mixture and the linear predictor, each by a second route."""
+"""The discretised logistic mixture and the linear predictor, each checked by a second route."""
 
 import itertools
 
@@ -88,7 +88,7 @@ def test_colours_are_drawn_as_often_as_they_are_probable():
 
 
 def test_centre_and_scale_change_the_variable():
-    """log_prob of (v − a) / s described, against the same mixture written out in v."""
+    """log_prob of a mixture over (v − a) / s, against the same mixture written out in v."""
     rng, K, C = RNG(3), 2, 3
     raw = rng.normal(size=(4, LogisticMixture.parameters(K, C), 2, 2))
     a, s = rng.normal(size=(4, C, 2, 2)), np.array([0.5, 0.1, 0.2])
@@ -139,7 +139,7 @@ def test_mixture_refuses_what_is_no_level():
 # ------------------------------------------------------------------------------ linear predictor
 
 def images(N=60, C=3, side=12, seed=0):
-    """Smooth enough that neighbours tell something."""
+    """Images smooth enough for neighbours to be informative."""
     steps = RNG(seed).normal(size=(N, C, side, side))
     walk = steps.cumsum(2).cumsum(3) + 3 * steps[:, :1].cumsum(2).cumsum(3)
     return np.clip(128 + 8 * walk, 0, 255).astype(np.uint8)
@@ -161,7 +161,7 @@ def test_the_linear_predictor_is_one_regression_on_all_that_comes_before(C):
         A = np.stack([*columns, *(v[:, i].ravel() for i in range(c))], 1)
         w = np.linalg.lstsq(A, v[:, c].ravel(), rcond=None)[0]
         assert np.allclose(means[:, c].ravel(), A @ w, atol=2e-3)
-        # the scale is the most likely one
+        # the scale maximises the likelihood
         def nll(log_s, x=x[:, c], mean=means[:, c]):
             return -log_bin(x, mean, tensor([log_s])).numpy().sum(dtype=np.float64)
         log_s = p.log_s.numpy()[c]

@@ -1,4 +1,4 @@
-"""The numbers by which models are compared: each formula by a second route."""
+"""The metrics by which models are compared: each formula is checked by a second route."""
 
 import math
 
@@ -17,7 +17,7 @@ RNG = np.random.default_rng
 
 
 def test_inception_score_is_the_exponential_of_a_mutual_information():
-    # I(x; y) = H(y) − H(y|x), where the definition averages KL(p(y|x) ‖ p(y))
+    # I(x; y) = H(y) − H(y|x), whereas the definition averages KL(p(y|x) ‖ p(y))
     p = RNG(0).dirichlet(np.full(7, 0.3), 200)
     information = scipy.stats.entropy(p.mean(0)) - scipy.stats.entropy(p, axis=1).mean()
     assert metrics.inception_score(p) == pytest.approx(math.exp(information))  # eq: inception-score
@@ -59,7 +59,7 @@ def test_frechet_distance_of_diagonal_normals_is_that_of_their_deviations():
 
 
 def scene(n, mu, sigma, rng):
-    """Images whose objects, 3×3 pixels at places that differ, are drawn from a normal, on noise."""
+    """Noise images with 3×3 objects at various places, whose pixels are drawn from a normal."""
     x = rng.normal(0, 9, (n, 2, 8, 8))
     boxes = []
     for i in range(n):
@@ -99,13 +99,13 @@ def test_objects_are_cut_out_and_brought_to_one_size():
 def test_words_in_use_and_their_perplexity():
     k = RNG(2).choice(7, p=[0, 0.5, 0.25, 0.125, 0.125, 0, 0], size=(50, 40, 40))
     used, perplexity = metrics.usage(k, 7)
-    assert used == 4 and perplexity == pytest.approx(2 ** 1.75, rel=5e-3)  # of 1.75 bits
+    assert used == 4 and perplexity == pytest.approx(2 ** 1.75, rel=5e-3)  # 1.75 bits
     assert metrics.usage(np.arange(12).reshape(3, 4), 20) == (12, pytest.approx(12))
     assert metrics.usage(np.full((2, 2), 5), 9) == (1, 1.0)
 
 
 def test_frechet_distance_of_few_images_is_finite():
-    # fewer images than features: covariances are singular; in the span they are not
+    # with fewer images than features, covariances are singular; only the images' span matters
     rng = RNG(3)
     a, b = rng.normal(size=(5, 64)), 1 + rng.normal(size=(8, 64))
     basis = np.linalg.qr(np.concatenate([a, b]).T)[0]
@@ -151,7 +151,7 @@ def test_psnr_of_a_known_error():
     x, sign = rng.random((3, 2, 6, 6)), rng.choice([-1, 1], (3, 2, 6, 6))
     off = np.array([0.1, 0.01, 0.001])[:, None, None, None]  # 20, 40 and 60 dB at peak 1
     assert metrics.psnr(x, x + off * sign, 1) == pytest.approx(40)  # eq: psnr
-    # a tenfold error costs 20 dB; as bytes, peak 255, the same
+    # a tenfold error costs 20 dB; as bytes, with peak 255, the result is the same
     assert metrics.psnr(255 * x, 255 * (x + off * sign), 255) == pytest.approx(40)
     assert metrics.psnr(x, x + 10 * off * sign, 1) == pytest.approx(20)
     assert metrics.psnr(x, x, 1) == math.inf
@@ -178,7 +178,7 @@ def test_ssim_against_a_loop_over_windows():
     assert metrics.ssim(x, y, 1) == pytest.approx(np.mean(values), rel=1e-9)  # eq: ssim
     assert metrics.ssim(255 * x, 255 * y, 255) == pytest.approx(np.mean(values), rel=1e-9)
     assert metrics.ssim(x, x, 1) == pytest.approx(1)
-    # flat images differ in their means alone
+    # flat images differ only in their means
     flat = np.full((1, 1, 11, 11), 0.2)
     expected = (2 * 0.2 * 0.6 + c1) / (0.2 ** 2 + 0.6 ** 2 + c1)
     assert metrics.ssim(flat, flat + 0.4, 1) == pytest.approx(expected)
@@ -211,7 +211,7 @@ def test_nll_of_images_drawn_from_the_model_is_its_entropy():
 
 
 class Sums:
-    """Numbers that are known: the sum a of an image, times its y."""
+    """A model with known bounds: multiples of a, the sum of an image times its y."""
 
     def elbo(self, x, rng, y):
         a = x.sum((1, 2, 3)) * y
@@ -229,7 +229,7 @@ def test_bounds_on_the_likelihood_are_means_over_all_images():
 
 
 def test_bits_per_dim_of_fair_levels_is_their_number_of_bits():
-    # 256 equally likely levels: 8 bits for each number, however many there are
+    # 256 equally likely levels: 8 bits for each value, however many there are
     nats = -3 * 4 * 4 * math.log(1 / 256)
     assert metrics.bits_per_dim(nats, 3 * 4 * 4) == pytest.approx(8)  # eq: bits-per-dim
     assert metrics.bits_per_dim(math.log(2), 1) == pytest.approx(1)

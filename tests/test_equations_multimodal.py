@@ -1,4 +1,4 @@
-"""Section "Large multimodal models": a language model, and what it is shown."""
+"""Section "Large multimodal models": a language model, and the images it is shown."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ V, T, D = 4, 3, 8
 
 
 def language_model(seed=0, sharpness=4.0):
-    """A small one in float64 whose opinions are strong."""
+    """A small language model in float64 with sharply peaked predictions."""
     lm = LanguageModel(V, T, D, depth=2, heads=2, rng=RNG(seed))
     nn.astype(lm, np.float64)
     lm.out.weight.data *= sharpness
@@ -42,7 +42,7 @@ def test_a_text_is_as_probable_as_its_words_one_by_one(shown):
     lm = language_model()
     for text in every_text():
         p, read = 1.0, [0]
-        for word in text:  # each from what stands before it alone
+        for word in text:  # each given only what precedes it
             p *= softmax(lm.scores(np.array([read]), *shown).numpy()[0, -1])[word]
             read.append(word)
             if word == 0:
@@ -106,11 +106,11 @@ def test_a_wide_beam_finds_the_most_probable_text(seed):
     log_p = lm.log_prob(texts, tensor(np.repeat(x.numpy(), len(texts), 0))).numpy()
     found, score = lm.most_probable(len(texts), x)
     assert (found == texts[np.argsort(-log_p)]).all() and np.allclose(score, np.sort(log_p)[::-1])
-    assert len(lm.most_probable(4 ** T, x)[0]) == len(texts)  # others have no probability
+    assert len(lm.most_probable(4 ** T, x)[0]) == len(texts)  # the others have probability 0
     assert (lm.most_probable(1, x)[0] == lm.sample(1, None, x, choose=decoding.greedy)).all()
 
 
-# What has been read is kept -----------------------------------------------------------------------
+# The cache of what has been read ------------------------------------------------------------------
 
 WORDS = np.array([[0, 2, 3], [0, 1, 0], [0, 3, 3]])
 
@@ -152,7 +152,7 @@ def test_a_word_costs_one_place():
 def test_a_narrow_beam_finds_what_it_finds_without_keeping_anything(k):
     lm, x = language_model(1), prefix(1)
 
-    def step(words, w):  # reads all of it again
+    def step(words, w):  # rereads the whole text
         words = np.column_stack([words, w])
         s = lm.scores(words, tensor(np.repeat(x.numpy(), len(words), 0))).numpy()[:, -1]
         s[(words[:, 1:] == 0).any(1), 1:] = -np.inf
@@ -206,7 +206,7 @@ def test_no_word_stands_beyond_the_last_place():
 
 
 def shown(n=3, size=16):
-    """A small LLaVA, images for it and texts."""
+    """A small LLaVA, with images and texts for it."""
     model = llava((3, size, size), V, T, D, RNG(0))
     x = RNG(1).uniform(-1, 1, (n, 3, size, size)).astype(np.float32)
     return model, x, np.array([[2, 1, 0], [3, 0, 0], [1, 2, 3]])[:n]

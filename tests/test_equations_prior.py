@@ -1,4 +1,4 @@
-"""Section "Deep image prior": the most probable image, and a network in a prior's place."""
+"""Section "Deep image prior": the most probable image, and a network in place of a prior."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ SIGMA = 0.3
 
 
 def images(n=6):
-    """Candidates, what is given of one of them, and how probable they are beforehand."""
-    x = 0.5 + 0.2 * RNG(0).random((n, 2, 3, 4))  # alike, so that p has a say
+    """Candidate images, a noisy version of one of them, and the prior probabilities."""
+    x = 0.5 + 0.2 * RNG(0).random((n, 2, 3, 4))  # similar, so that p matters
     p = RNG(1).dirichlet(np.ones(n))
     return x, restoration.degrade(x[2], SIGMA, RNG(2)), p
 
@@ -39,7 +39,7 @@ def test_the_most_probable_image():
     for prior in RNG(3).dirichlet(np.ones(6), 200):
         best = restoration.most_probable(x, log_likelihoods, np.log(prior))
         assert np.array_equal(best, x[bayes(x, x_hat, prior).argmax()])  # eq: dip-map
-    for sure in range(len(x)):  # a prior that leaves no choice
+    for sure in range(len(x)):  # a prior that is certain
         prior = np.where(np.arange(len(x)) == sure, 0.0, -1e9)
         assert np.array_equal(restoration.most_probable(x, log_likelihoods, prior), x[sure])
 
@@ -86,7 +86,7 @@ def test_an_image_is_what_the_network_makes_of_fixed_noise():
     assert z.std() == pytest.approx(3**-0.5, rel=0.05)  # eq: dip-init
     assert abs(z.mean()) < 0.05  # eq: dip-init
 
-    class Upper:  # a generator whose numbers lie three quarters up
+    class Upper:  # an rng that returns the third quartile
         uniform = staticmethod(lambda low, high, size: np.full(size, low + 0.75 * (high - low)))
     again = dip.DeepImagePrior((3, 16, 24), (8, 8), 5, RNG(0))
     again.net = None
@@ -124,7 +124,7 @@ def test_the_energies_against_loops():
 
 
 def little(target, steps, opt=None, seed=0):
-    """A small prior's descent to an image (C, 16, 16): the images and energies on the way."""
+    """A small prior fitted to an image (C, 16, 16), with the images and energies along the way."""
     prior = dip.DeepImagePrior(target.shape, (16, 16), 8, RNG(seed))
     opt = (opt or (lambda p: optim.Adam(p, lr=0.01)))(nn.parameters(prior))
     walk = [(x.numpy(), e.item()) for x, e in dip.restore(
@@ -133,7 +133,7 @@ def little(target, steps, opt=None, seed=0):
 
 
 def picture():
-    """A bright disc on a slope: (1, 16, 16)."""
+    """A bright disc on a brightness ramp: (1, 16, 16)."""
     i, j = np.mgrid[:16, :16]
     return (0.2 + 0.02 * j + 0.5 * ((i - 7) ** 2 + (j - 6) ** 2 < 20))[None].astype(np.float32)
 
@@ -162,7 +162,7 @@ def test_the_descent_must_end_before_the_noise_is_learnt():
     best = near.argmax()
     start = metrics.psnr(given[None], clean[None], 1)
     assert near[best] > start + 2 and near[best] > near[-20:].mean() + 2  # eq: dip-early-stopping
-    assert 20 < best < 500 and e[-20:].mean() < 0.3 * e[best]  # it goes on to learn x̂
+    assert 20 < best < 500 and e[-20:].mean() < 0.3 * e[best]  # it goes on to fit x̂
 
 
 def test_a_picture_taken_with_a_flash_gives_the_outlines_of_a_dark_one():
@@ -197,7 +197,7 @@ def test_an_image_is_easier_than_noise():
     assert np.array_equal(np.sort(shown["shuffled"], None), np.sort(clean, None))
     assert 0 <= shown["noise"].min() < 0.05 and 0.95 < shown["noise"].max() < 1
     assert abs(np.corrcoef(shown["noise"].ravel(), clean.ravel())[0, 1]) < 0.2
-    e = {name: little(x, 21)[2][-1] for name, x in shown.items()}  # at first; any can be learnt
+    e = {name: little(x, 21)[2][-1] for name, x in shown.items()}  # early on; any can be learnt
     assert 2 * e["image"] < e["noisy"] < e["shuffled"] / 2  # eq: dip-impedance
     assert e["shuffled"] < e["noise"]  # eq: dip-impedance
 

@@ -1,4 +1,4 @@
-"""Section "CLIP", what it is used for and measured by: each equation by a second route."""
+"""Section "CLIP", its uses and its metrics: each equation is checked by a second route."""
 
 import numpy as np
 import pytest
@@ -66,8 +66,8 @@ def test_several_prompts_of_a_label_add_up():
 
 
 def test_the_best_scores_name_images_as_bayes_rule_does():
-    """Codes whose products are the pointwise mutual information; a label is two of six texts, of
-    which all are as frequent."""
+    """Codes whose products are the pointwise mutual information; a label is two of the
+    six texts, which are equally frequent."""
     p = RNG(2).dirichlet(np.ones(8), 6).T / 6  # p(x, c) of 8 images and 6 texts
     f, g = pointwise_mutual_information(p), np.eye(6)
     label = p.reshape(8, 3, 2).sum(2)  # p(x, y)
@@ -81,7 +81,7 @@ def test_codes_in_parts_are_those_of_the_whole():
 
 
 def test_r_precision_with_planted_ranks():
-    """Images of which so many other texts are nearer than their own: 0 to 99, each once."""
+    """The number of texts nearer to an image than its own goes from 0 to 99, each once."""
     rank = RNG(0).permutation(100)
     t, x = np.eye(100), np.zeros((100, 100))
     for i in range(100):
@@ -95,7 +95,7 @@ def test_r_precision_with_planted_ranks():
 
 
 def test_r_precision_by_brute_force():
-    n, others = 12, 11  # all others, so that nothing is drawn
+    n, others = 12, 11  # all others, so that nothing is random
     t, x = RNG(0).normal(size=(n, 3)), RNG(1).normal(size=(n, 3))
     ranks = [sorted(range(n), key=lambda j, i=i: -cosine(x[i], t[j])).index(i) for i in range(n)]
     for r in range(1, n + 1):
@@ -105,7 +105,7 @@ def test_r_precision_by_brute_force():
 
 
 def test_r_precision_of_drawn_texts():
-    """Of 30 texts 9 are drawn beside the own one: it is the nearest if no nearer one is drawn."""
+    """Of 30 texts, 9 are drawn to compete with an image's own, which wins if none is nearer."""
     n, others = 30, 9
     t, x = RNG(0).normal(size=(n, 4)), RNG(1).normal(size=(n, 4))
     nearer = [sum(cosine(x[i], t[j]) > cosine(x[i], t[i]) for j in range(n)) for i in range(n)]

@@ -137,7 +137,7 @@ def test_the_losses_of_a_scale():
     gradcheck(lambda x: stackgan.d_loss(judge, x, tensor(x_hat), e), x)
     image = tensor(x_hat, True)
     slope = grad(stackgan.d_loss(judge, x, image, e) + image.sum(), image)
-    assert np.array_equal(slope.numpy(), np.ones((7, 4)))  # no way back into the generator
+    assert np.array_equal(slope.numpy(), np.ones((7, 4)))  # no gradient to the generator
 
 
 def test_colours_are_the_mean_and_the_covariance_of_an_images_pixels():
@@ -210,7 +210,7 @@ def test_each_stage_draws_from_its_own_state():
     want = np.tanh(G.draw[1][0](h_1).numpy())
     assert np.allclose(large.numpy(), want, atol=1e-5)  # eq: attngan-stage-images
     changed = e.copy()
-    changed[0, 3] += 9  # a word that is not there
+    changed[0, 3] += 9  # a padding word
     again = G(tensor(z), changed, there, tensor(e_bar))[1].numpy()
     assert np.allclose(again[0], large.numpy()[0], atol=1e-5)
 

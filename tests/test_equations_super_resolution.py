@@ -1,4 +1,4 @@
-"""Section "Super-resolution", and cascades: diffusion that is shown a small image."""
+"""Section "Super-resolution", and cascades: diffusion conditioned on a small image."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ RNG = np.random.default_rng
 # ------------------------------------------------------------------------------- super-resolution
 
 def bilinear(y, factor):
-    """By loops: every pixel from the four around its place (i + ½) / factor − ½."""
+    """By loops: every pixel from the four around its position (i + ½) / factor − ½."""
     N, C, h, w = y.shape
     out = np.zeros((N, C, h * factor, w * factor))
     for n, c, i, j in np.ndindex(out.shape):
@@ -45,7 +45,7 @@ def world():
 
 @pytest.mark.parametrize("p", [1, 2])
 def test_the_loss_of_a_perfect_network_is_what_cannot_be_known(world, p):
-    """ε − E[ε | x_t, y] is normal; of N(0, v) the mean of the square is v, of |·| √(2v/π)."""
+    """ε − E[ε | x_t, y] is normal; for N(0, v) the mean square is v, the mean of |·| √(2v/π)."""
     model, x = DDPM(world.enlarger, cosine(60)), world.draw(60_000, RNG(0))
     loss = lambda net: DDPM(net, model.schedule).loss(
         x, RNG(1), shrink(x), norm=super_resolution.power(p))[0].item()
@@ -73,7 +73,7 @@ def test_samples_differ_and_are_right_where_their_mean_is_blurred(world):
     x = x.numpy().reshape(n, 4)
     assert np.allclose(x.mean(0), K[:, 0] * y, atol=0.01)
     assert np.allclose(np.cov(x.T), left, atol=0.003)
-    assert np.allclose(x.mean(1), y, atol=1e-2)  # each, made small, is what was given
+    assert np.allclose(x.mean(1), y, atol=1e-2)  # each sample, shrunk, is the given y
 
 
 def test_the_small_image_must_fit():
@@ -96,7 +96,7 @@ def test_the_small_image_is_spoilt_as_a_diffusion_spoils(world):
         some = spoilt.numpy()[s == k]
         assert some.mean() == pytest.approx(0.7 * a[k]**.5, abs=0.02)  # eq: noise-cond-augmentation
         assert some.var() == pytest.approx(1 - a[k], rel=0.05)  # eq: noise-cond-augmentation
-        assert abs(np.corrcoef(some.reshape(-1, 2).T)[0, 1]) < 0.05  # each pixel of its own
+        assert abs(np.corrcoef(some.reshape(-1, 2).T)[0, 1]) < 0.05  # independent for each pixel
     _, told = cascade.spoilt(y, 3, schedule, RNG(0))
     assert told.shape == (40_000,) and (told == 3).all()
     with pytest.raises(ValueError, match="from 1 to T = 4, got 0"):
@@ -116,11 +116,11 @@ def test_the_network_is_told_how_much():
     assert np.ptp(told, axis=0).min() > 1e-3
     net = cascade.augmented((1, 4, 4), (8, 8), 16, RNG(0))
     loss, _ = DDPM(net, cosine(60)).loss(x_t.astype('f4'), RNG(3), y.astype('f4'), s)
-    grad(loss, nn.parameters(net.told))  # an error if it does not learn
+    grad(loss, nn.parameters(net.told))  # raises an error if it gets no gradient
 
 
 class Drawer:
-    """A sampler that notes what it is asked for, and draws noise."""
+    """A sampler that records what it is asked for, and returns noise."""
 
     def __init__(self):
         self.asked = []
@@ -148,10 +148,10 @@ def test_each_model_enlarges_what_the_one_before_drew(name, sides):
 
 
 def test_a_cascade_of_perfect_models_draws_what_one_model_would(world):
-    """p(x) = ∫ p(ỹ) p(x | ỹ) dỹ, whatever s; a fault of the first model is passed on, and the less
-    the more noise hides it."""
+    """p(x) = ∫ p(ỹ) p(x | ỹ) dỹ, whatever s. A fault of the first model is passed on, but the more
+    noise hides it, the less."""
     class Small:
-        """y of the true distribution, made larger by a fault and moved."""
+        """y from the true distribution, shifted by a fault."""
 
         def __init__(self, fault):
             self.fault = fault

@@ -1,4 +1,4 @@
-"""Numbers by which texts are judged, and pictures with texts: each by a second route."""
+"""Metrics for texts, and for pictures with texts: each is checked by a second route."""
 
 import math
 
@@ -9,7 +9,7 @@ from minigen import text_metrics
 from minigen.data import scenes
 
 RNG = np.random.default_rng
-WORDS = "a small red ring".split()  # few, so that four in a row come again
+WORDS = "a small red ring".split()  # few, so that 4-grams recur
 
 
 def sentences(n, seed):
@@ -18,7 +18,7 @@ def sentences(n, seed):
 
 
 def precision(said, true, k):
-    """Each k words in a row of `said` are looked for in the true ones, and crossed out there."""
+    """Clipped precision: a k-gram of `said` counts at most as often as it occurs in a true text."""
     hits, rows = 0, 0
     for sentence, wanted in zip(said, true, strict=True):
         words = sentence.split()
@@ -56,7 +56,7 @@ def test_colours_are_counted_apart_that_captions_name_and_that_they_do_not():
                                (1, np.s_[1:3, :5], (0, 0.9, 0))):
         x[image][:, *pixels] = np.array(rgb).reshape(3, *[1] * x[0, 0][pixels].ndim)
     named, others = text_metrics.colours_shown(x, ["a red ring", "a blue ring on a light ground"])
-    assert named == 1 / 2 and others == 1 / 10  # seven pixels are not seen; green is not named
+    assert named == 1 / 2 and others == 1 / 10  # seven pixels do not count; green is not named
     seen = scenes.load(n_train=1, n_test=100)
     x, captions = seen.test_x / 255, seen.test_captions
     assert text_metrics.colours_shown(x, captions) == (1, 0)
@@ -71,7 +71,7 @@ def test_colours_are_counted_apart_that_captions_name_and_that_they_do_not():
 def test_a_picture_is_judged_by_what_is_said_of_it():
     texts = sentences(20, 3)
     pictures = np.arange(20)
-    half = lambda x: [" ".join(texts[i].split()[:-2]) for i in x]  # names all but the last two
+    half = lambda x: [" ".join(texts[i].split()[:-2]) for i in x]  # all but the last two words
     c, r = (sum(len(t.split()) for t in some) for some in (half(pictures), texts))
     score = text_metrics.captioning_score(half, pictures, texts)
     assert score == pytest.approx(math.exp(1 - r / c)) and c < r  # eq: captioning-metric
@@ -94,7 +94,7 @@ def test_objects_that_are_named_must_be_found():
 
 def test_marks_relative_to_the_references():
     marks, reference = [9, 4, 7.5], [10, 8, 7.5]
-    ratio = np.mean(marks) / np.mean(reference)  # as many of both
+    ratio = np.mean(marks) / np.mean(reference)  # as many of each
     assert text_metrics.relative_score(marks, reference) == pytest.approx(
         ratio) == pytest.approx(20.5 / 25.5)  # eq: llm-relative-score
     assert text_metrics.relative_score(reference, reference) == 1

@@ -1,4 +1,4 @@
-"""Section "Text to image with GANs": joint embeddings, pairs that fit, sentences in between."""
+"""Section "Text to image with GANs": joint embeddings, matching pairs, interpolated sentences."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def codes(n=40, classes=4, d=5):
 
 
 def best(code, others, y, classes):
-    """The class whose others fit best on average, by loops."""
+    """The class whose members in `others` fit `code` best on average, by loops."""
     means = [np.mean([sum(a * b for a, b in zip(code, o, strict=True))
                       for o, label in zip(others, y, strict=True) if label == k])
              for k in range(classes)]
@@ -69,8 +69,8 @@ def test_the_hinge_bounds_the_mistakes_and_is_worth_going_down():
 
 
 def test_a_joint_embedding_learns_scenes():
-    """Which of six colours they have, 41 classes. With the largest in place of the sum over
-    classes all codes fall into one, and three of four answers are wrong."""
+    """A class is the set of a scene's colours, out of six: 41 classes. With the maximum in place of
+    the sum over classes, all codes collapse into one, and three of four answers are wrong."""
     data = scenes.load(n_train=600, n_test=1)
     x, c = signed(data.train_x[:, :, ::4, ::4]), scenes.encode(data.train_captions)
     named = [[hue in caption for hue in scenes.COLOURS] for caption in data.train_captions]
@@ -118,7 +118,8 @@ def test_the_discriminator_is_shown_three_kinds_of_pairs():
 
 
 def test_the_best_discriminator_of_pairs_is_the_posterior_of_three_kinds():
-    """On tables: real pairs p(x, t), mismatched p(x) p(t), drawn q(x, t); D* = p / (p + ½ both)."""
+    """On tables: real pairs p(x, t), mismatched m = p(x) p(t), generated q(x, t);
+    D* = p / (p + ½ (m + q))."""
     rng = RNG(1)
     p, q = (a / a.sum() for a in rng.random((2, 3, 3)))
     mixed = np.outer(p.sum(1), p.sum(0))

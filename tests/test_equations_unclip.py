@@ -1,4 +1,4 @@
-"""Section "DALL·E 2": its equations by a second route, in worlds where all is known."""
+"""Section "DALL·E 2": its equations are checked by a second route, in worlds where all is known."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ RNG = np.random.default_rng
 
 
 class Table:
-    """A sampler by tables: `draw(rng, *given)` gives one sample for one row of what is given."""
+    """A sampler from tables: `draw(rng, *given)` returns one sample for one row of `given`."""
 
     def __init__(self, draw):
         self.draw = draw
@@ -31,8 +31,8 @@ class Table:
 
 
 def test_two_stages_draw_what_one_would():
-    """Six images, of which each has one of three codes, and two texts, in a joint table P(x, y).
-    The prior and the decoder have tables summed from it."""
+    """Six images, each with one of three codes, and two texts have a joint table P(x, y). Sums of
+    its entries are the tables of the prior and the decoder."""
     code_of, P = np.array([0, 0, 0, 1, 1, 2]), RNG(0).random((6, 2)) ** 2
     P /= P.sum()
     of_code = np.array([P[code_of == k].sum(0) for k in range(3)])  # P(z, y)
@@ -62,7 +62,7 @@ def test_two_stages_draw_what_one_would():
 
 class World:
     """Images (1, 2, 2) whose upper row is their code, on the unit circle, and whose lower row is
-    normal, with a mean that the text decides: B g, and variance s²."""
+    normal, with mean B g, which depends on the text, and variance s²."""
 
     angle, s2 = np.array([0.3, 1.2]), 0.2
     codes = np.array([[0.6, 0.8], [-0.8, 0.6]])
@@ -93,8 +93,8 @@ class World:
         return tensor(np.stack([upper, lower], 1)[:, None].astype(x_t.dtype))
 
     def gain(self):
-        """What is left in the image of x_T's distance from its mean: the sampler's steps, which are
-        linear here, one after the other."""
+        """How much of x_T's deviation from its mean is left in the image: the product of the
+        sampler's steps, which are linear here."""
         out = 1.0
         for before, a in zip(self.alpha_bar[-2::-1], self.alpha_bar[:0:-1], strict=True):
             step = (before * a)**0.5 * self.s2 + ((1 - before) * (1 - a))**0.5
@@ -126,7 +126,7 @@ def test_the_prior_and_the_decoder_of_a_perfect_model_draw_images_of_the_text(wo
         mean = world.B @ [np.cos(world.angle[k]), np.sin(world.angle[k])]
         assert np.allclose(lower.mean(0), mean, atol=0.03)  # eq: dalle2-factorisation
         assert np.allclose(np.cov(lower.T), world.s2 * np.eye(2), atol=0.02)
-        of_code = [lower[near.argmax(1) == c].mean(0) for c in range(2)]  # the rest knows no code
+        of_code = [lower[near.argmax(1) == c].mean(0) for c in range(2)]  # independent of the code
         assert np.allclose(*of_code, atol=0.06)
 
 
@@ -144,7 +144,7 @@ def test_variations_have_one_code_and_differ_in_the_rest(world):
 
 
 def arc(z_1, z_2, lam):
-    """Between points of the circle as complex numbers: z₁ (z₂ / z₁)^λ."""
+    """The arc between points of the circle, as complex numbers: z₁ (z₂ / z₁)^λ."""
     z = complex(*z_1) * (complex(*z_2) / complex(*z_1)) ** np.asarray(lam)
     return np.stack([z.real, z.imag], 1)
 
@@ -180,14 +180,14 @@ def test_the_way_from_a_code_to_itself_stays_there_and_opposite_codes_are_refuse
 
 
 def test_a_text_diff_by_hand():
-    """z is east; the texts' difference points north, whatever they say in the other direction."""
+    """z points east and the texts' difference north, whatever component east they share."""
     z, g_0, g_1 = np.array([[1.0, 0]]), np.array([[0.8, -0.6]]), np.array([[0.8, 0.6]])
     found = unclip.turned(z, g_0, g_1, [0, 1 / 3, 1 / 2, 1])
     expected = [[1, 0], [3**0.5 / 2, 0.5], [0.5**0.5, 0.5**0.5], [0, 1]]
     assert np.allclose(found, expected)  # eq: dalle2-text-diff
     back = unclip.turned(z, g_1, g_0, [1 / 2])
     assert np.allclose(back, [[0.5**0.5, -0.5**0.5]])  # eq: dalle2-text-diff
-    g = np.concatenate([g_0, g_1])  # a turn for each of two
+    g = np.concatenate([g_0, g_1])  # two pairs of texts, each with its own turn
     assert np.allclose(unclip.turned(z, g, g[::-1], [1 / 3, 1 / 2]), [expected[1], back[0]])
 
 

@@ -1,4 +1,4 @@
-"""Section "VAE": each equation by a second route.
+"""Section "VAE": each equation is checked by a second route.
 
 Most are checked on a model that can be solved exactly, linear and Gaussian: x | z ~ N(Wz + b, ½I),
 where x ~ N(b, WWᵀ + ½I) and the posterior is normal too (probabilistic PCA, Tipping & Bishop 1999).
@@ -51,7 +51,7 @@ def test_reparametrised_samples_and_their_gradient():
     var = np.exp(logvar.numpy())
     assert np.allclose(z.numpy().mean(0), mu.numpy(), atol=0.01)
     assert np.allclose(z.numpy().var(0), var, rtol=0.02)  # eq: vae-reparam
-    # E[z²] = μ² + σ²: its gradient through the samples is 2μ and, in log σ², σ²
+    # E[z²] = μ² + σ²: its gradient through the samples is 2μ in μ, and σ² in log σ²
     g = grad(minigen.mean(z * z, 0).sum(), [mu, logvar])
     assert np.allclose(g[0].numpy(), 2 * mu.numpy(), atol=0.02)
     assert np.allclose(g[1].numpy(), var, rtol=0.03)
@@ -86,7 +86,7 @@ def test_the_decoder_is_a_diagonal_normal():
     y = RNG(11).normal(size=(2, 2, 3, 3)) * 3
     p = gaussian_vae.diagonal_normal(tensor(y))
     x = RNG(12).normal(size=(2, 1, 3, 3))
-    var = np.exp(np.logaddexp(y[:, 1:], gaussian_vae.LOGVAR_MIN))  # log σ², softly ≥ its minimum
+    var = np.exp(np.logaddexp(y[:, 1:], gaussian_vae.LOGVAR_MIN))  # log σ², softly bounded below
     expected = stats.norm.logpdf(x, y[:, :1], np.sqrt(var))
     assert np.allclose(p.log_prob(x).numpy(), expected)  # eq: vae-gaussian-decoder
 
@@ -141,8 +141,8 @@ def test_the_objective_is_the_sum_of_the_bounds(linear):
 
 
 def test_a_training_step_goes_down_the_slope_of_the_bound(linear):
-    """Encode, sample, decode, compare, written out in NumPy; its slope by finite differences; one
-    step of gradient descent."""
+    """Encoding, sampling, decoding and comparing are written out in NumPy; the slope is taken by
+    finite differences, followed by one step of gradient descent."""
     model, *_ = linear
     x, rng_seed, params = RNG(16).normal(size=(8, 3)), 17, nn.parameters(model)
     eps = RNG(rng_seed).standard_normal((8, 2))
@@ -172,7 +172,7 @@ def test_a_training_step_goes_down_the_slope_of_the_bound(linear):
 
 def test_importance_weights_give_the_evidence(linear):
     model, W, b = linear
-    x = RNG(18).normal(size=(5, 3)) * 0.5  # near the mean: few weights dominate far from it
+    x = RNG(18).normal(size=(5, 3)) * 0.5  # near the mean: far from it, a few weights dominate
     exact = exact_log_p(x, W, b)
     wide = np.repeat(x, 200, axis=0)
     one, ten, hundred = (model.log_prob(wide, RNG(K), K=K).numpy().mean() for K in (1, 10, 100))
@@ -184,8 +184,8 @@ def test_importance_weights_give_the_evidence(linear):
 
 
 def test_an_encoder_that_is_the_posterior_makes_one_sample_exact():
-    """p(x|z) p(z) / q(z|x) is then p(x), whatever z: the bound is tight. With W's columns at right
-    angles the posterior is diagonal, so that an encoder can be it."""
+    """p(x|z) p(z) / q(z|x) is then p(x), whatever z: the bound is tight. With orthogonal columns
+    of W the posterior is diagonal, so that an encoder can equal it."""
     W, b = np.array([[1.5, 0], [0, 0.8], [0, 0]]), np.array([0.3, -0.2, 0.1])
     x = RNG(18).normal(size=(5, 3))
     mean, S = exact_posterior(x, W, b)

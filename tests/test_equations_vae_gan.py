@@ -1,4 +1,4 @@
-"""Section "Hybrid approaches": a VAE whose error is what a discriminator sees."""
+"""Section "Hybrid approaches": a VAE whose error is measured in a discriminator's features."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ RNG = np.random.default_rng
 
 
 class Known:
-    """A rng whose normal numbers are known, in turn."""
+    """An rng that returns given arrays as its normal numbers, in turn."""
 
     def __init__(self, *arrays):
         self.arrays = list(arrays)

@@ -1,4 +1,4 @@
-"""ViLBERT: who sees whom, what is hidden and guessed, and that both streams learn."""
+"""ViLBERT: what attends to what, what is masked and predicted, and that both streams learn."""
 
 import numpy as np
 import pytest
@@ -74,13 +74,13 @@ def test_a_word_in_seven_is_hidden_most_of_them_by_the_mask():
     assert hidden[c > 0].mean() == pytest.approx(0.15, abs=0.005)
     kinds = shown[hidden]
     assert (kinds == model.MASK).mean() == pytest.approx(0.8, abs=0.015)
-    same = (kinds == c[hidden]).mean()  # one in ten, and some of the words drawn
+    same = (kinds == c[hidden]).mean()  # the 10% left as they are, and chance hits
     assert same == pytest.approx(0.1 + 0.1 / (V - 1), abs=0.01)
     assert set(kinds) == {*range(1, V), model.MASK}
 
 
 def test_the_loss_is_the_sum_of_three():
-    """What was drawn, drawn again, and each term by hand."""
+    """The random choices are repeated with the same seed, and each term is computed by hand."""
     model, Z, found = vilbert(), features(), logits()
     for seed in range(5):
         loss, parts = model.loss(Z, found, C, RNG(seed))
@@ -113,7 +113,7 @@ def test_the_loss_is_the_sum_of_three():
 
 
 def mean(terms):
-    return np.mean(terms) if terms else 0  # of a batch in which nothing is hidden
+    return np.mean(terms) if terms else 0  # 0 if nothing in the batch is hidden
 
 
 def test_one_pair_alone_is_refused_and_extremes_are_not():
@@ -139,21 +139,21 @@ def test_what_is_hidden_is_not_seen():
 
 
 def test_it_learns_to_read_both():
-    """Three pictures, of which only a region tells which word stands in the middle."""
+    """Three pictures in which only one region tells which word is in the middle."""
     model = ViLBERT(V, 3, 2, 3, D=16, depth=1, heads=2, rng=RNG(0))
     Z = np.stack([np.stack([np.zeros(3), 4 * row]) for row in np.eye(3)]).astype(np.float32)
     c, found = np.array([[7, 1, 8], [7, 2, 8], [7, 3, 8]]), np.zeros((3, 2, V), np.float32)
     found[:, 1] = 8 * np.eye(V)[1:4] - 4
     opt = optim.Adam(nn.parameters(model), 5e-3)
     for t in range(250):
-        many = np.tile(([0, 1, 2], [0, 2, 1])[t % 2], 8)  # to meet both of the others' texts
+        many = np.tile(([0, 1, 2], [0, 2, 1])[t % 2], 8)  # so each meets both other texts
         descend(opt, *model.loss(tensor(Z[many]), found[many], c[many], RNG(t)))
     hidden = put(c, [1, 1, 1], model.MASK)
     assert model.scores(tensor(Z), hidden).numpy()[:, 1].argmax(-1).tolist() == [1, 2, 3]
     fits = np.stack([model.matches(*model.read(tensor(Z), np.roll(c, k, 0))).numpy()
                      for k in range(3)])
     assert (fits[0] > 0).all() and (fits[1:] < 0).all()
-    Z[:, 1] = 0  # a region that is hidden, told by its word
+    Z[:, 1] = 0  # a hidden region, predicted from its word
     q = model.fits(model.read(tensor(Z), c)[0]).numpy()[:, 2]
     assert q[:, 1:4].argmax(1).tolist() == [0, 1, 2]
 

@@ -1,4 +1,4 @@
-"""Section "Vector quantisation": words from a dictionary, the loss that moves them, the prior."""
+"""Section "Vector quantisation": a dictionary of words, the loss that trains it, the prior."""
 
 import numpy as np
 import pytest
@@ -30,11 +30,11 @@ def test_words_start_as_vectors_of_the_encoder():
     z, book = RNG(1).normal(size=(2, 3, 2, 2)).astype(np.float32), Codebook(50, 3, RNG(0))
     book.start_from(z, RNG(2))
     vectors = {tuple(v) for v in np.moveaxis(z, 1, -1).reshape(-1, 3)}
-    assert {tuple(e) for e in book.weight.numpy()} == vectors  # all 8, of 50 draws
+    assert {tuple(e) for e in book.weight.numpy()} == vectors  # 50 draws hit all 8
 
 
 def linear_model(likelihood=half_normal, **options):
-    """An encoder and a decoder that are numbers, so that all can be computed by hand."""
+    """An encoder and a decoder that multiply by a number, so that all can be computed by hand."""
     class Times:
         def __init__(self, a):
             self.a = tensor(np.array(a, np.float32), requires_grad=True)
@@ -75,8 +75,8 @@ def test_without_words_the_decoder_sees_what_the_encoder_says():
 
 
 def test_each_term_moves_what_it_is_to_move():
-    """The encoder's slope is that of the decoder at z_q, handed on, and of β ‖sg[z_q] − z‖²; words
-    feel ‖sg[z] − z_q‖² alone."""
+    """The encoder gets the decoder's slope at z_q, passed straight through, and that of
+    β ‖sg[z_q] − z‖²; words get the slope of ‖sg[z] − z_q‖² alone."""
     model, e = linear_model(beta=0.4)
     x = RNG(5).normal(size=(6, 2, 2, 3)).astype(np.float32)
     z = 1.5 * x

@@ -1,4 +1,4 @@
-"""Section "Vector quantisation": the relatives of the VQ-VAE, VQGAN and VQ-VAE-2."""
+"""Section "Vector quantisation": two relatives of the VQ-VAE: VQGAN and VQ-VAE-2."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def dictionary(e):
 # ----------------------------------------------------------------------------------------- VQGAN
 
 class Times:
-    """Channels times a number each."""
+    """Multiplies each channel by a number."""
 
     def __init__(self, *a):
         self.weight = tensor(np.array(a).reshape(1, -1, 1, 1), True)
@@ -43,12 +43,12 @@ def log_sigmoid(a):
 
 
 def judge(x):
-    """A known discriminator: a logit for each column, of no straight line."""
+    """A known nonlinear discriminator: a logit for each column."""
     return (x * x * x - 0.8 * x + 0.3).sum(axis=(1, 2))
 
 
 def small_vqgan(e, **options):
-    """An encoder, a decoder (two numbers each) and a discriminator that are known."""
+    """A VQGAN with a known encoder, decoder (two numbers each) and discriminator."""
     vae = VQVAE(nn.Sequential(Times(1.5, 0.8)), nn.Sequential(Times(0.7, -0.4)), dictionary(e),
                 Prior(len(e), (2, 3), 6, 1, RNG(4)), half_normal, beta=0.25)
     nn.astype(vae, np.float64)
@@ -61,7 +61,7 @@ Z_Q = np.moveaxis(E[np.linalg.norm(Z[:, None] - E[:, :, None, None], axis=2).arg
 
 
 def painted(a):
-    """x̂ = a z_q, and the two losses of the decoder's numbers a that λ compares."""
+    """The two losses that λ compares, for x̂ = a z_q, where a are the decoder's numbers."""
     x_hat = np.reshape(a, (2, 1, 1)) * Z_Q
     return ((X - x_hat) ** 2).sum() / 6, -log_sigmoid(judge(x_hat)).mean()
 
@@ -87,9 +87,9 @@ def test_the_two_players_of_vqgan_by_hand(delta):
     distance, fooled = painted(a)
     L_VQ = distance + 1.25 * ((Z - Z_Q) ** 2).sum() / 6
     lam = slope(0, a) / (slope(1, a) + delta)
-    assert abs(lam - 1) > 0.1  # or a missing λ would not be seen
+    assert abs(lam - 1) > 0.1  # or a missing λ would go unnoticed
     assert parts["lam"].item() == pytest.approx(lam, rel=1e-5)
-    Q = q_loss.item() - np.log(np.pi) / 2 * X[0].size  # without what is constant
+    Q = q_loss.item() - np.log(np.pi) / 2 * X[0].size  # without the constant
     assert Q == pytest.approx(L_VQ + lam * fooled, rel=1e-5)  # eq: vqgan-objective
 
 
@@ -106,9 +106,9 @@ def test_both_terms_pull_equally_hard_at_the_last_layer():
 
 
 def test_the_slide_commits_twice():
-    """∂/∂E(x) of ‖sg[z_q] − E(x)‖² is 2 β (E(x) − z_q); the printed sum has the term once more."""
+    """∂/∂E(x) of β ‖sg[z_q] − E(x)‖² is 2 β (E(x) − z_q); the printed sum has the term twice."""
     def pull(model):
-        """What L_VQ without ‖x − x̂‖² does to the encoder's numbers: ∂/∂a of a x."""
+        """∂/∂a of L_VQ without ‖x − x̂‖², where a are the encoder's numbers, E(x) = a x."""
         _, _, L_VQ, parts = model.vq_vae.autoencode(tensor(X))
         return grad(L_VQ - parts["reconstruction"], model.vq_vae.encoder[0].weight).numpy().ravel()
     model, printed = small_vqgan(E), small_vqgan(E)
@@ -132,7 +132,7 @@ class Bins:
 
 @pytest.mark.parametrize("words", [[0.2, 0.9], [0.2, 0.6]])
 def test_the_best_discriminator_measures_what_quantisation_leaves(words):
-    """max_D L_GAN = 2 JSD(p_x, p_x̂) − log 4: least when every image is in the dictionary."""
+    """max_D L_GAN = 2 JSD(p_x, p_x̂) − log 4, least when every image is in the dictionary."""
     colours, p = np.array([0.2, 0.6, 0.9]), np.array([3, 0, 5]) / 8
     x = np.repeat(colours, [3, 0, 5]).reshape(8, 1, 1, 1)
     same = lambda x: x
@@ -178,7 +178,7 @@ TOP, BOTTOM = all_of(2, 1, 2), all_of(2, 2, 4)
 
 @pytest.fixture
 def pair():
-    """Priors of 2 top words and 8 bottom words, each one of two, with opinions."""
+    """Priors over 2 top words and 8 bottom words, each one of two, far from uniform."""
     both = priors(2, (2, 4), 8, 1, RNG(6))
     for p in nn.parameters(both).values():
         p.data += (0.6 * RNG(7).normal(size=p.shape)).astype("f4")
@@ -197,7 +197,7 @@ def test_all_pairs_of_grids_together_are_certain(pair):
 
 
 def test_the_coarse_words_come_first_and_the_fine_ones_depend_on_them(pair):
-    """p(z_top) p(z_bottom | z_top) word by word, from scores that have seen no later word."""
+    """p(z_top) p(z_bottom | z_top) word by word, from scores given no later word."""
     p, chain = table(pair), np.ones((len(TOP), len(BOTTOM)))
     for a, top in enumerate(TOP):
         for i in range(2):
@@ -211,7 +211,7 @@ def test_the_coarse_words_come_first_and_the_fine_ones_depend_on_them(pair):
                                                            strict=True)]
     assert np.allclose(p, chain, rtol=1e-3)  # eq: vqvae2-hierarchy
     given = p / p.sum(1, keepdims=True)
-    assert abs(given[0] - given[3]).sum() > 0.5  # the fine ones do depend
+    assert abs(given[0] - given[3]).sum() > 0.5  # the fine words do depend on them
 
 
 def test_pairs_are_drawn_as_often_as_they_are_probable(pair):
@@ -227,7 +227,7 @@ def test_pairs_are_drawn_as_often_as_they_are_probable(pair):
 
 
 def test_every_grid_gets_its_nearest_words_the_fine_one_beside_the_coarse():
-    """E_top takes means of 2×2 vectors, E_bottom what the coarse words leave."""
+    """E_top averages 2×2 vectors; E_bottom gives what the coarse words leave."""
     e, f = RNG(0).normal(size=(3, 2)), RNG(1).normal(size=(5, 2))
     h = RNG(2).normal(size=(3, 2, 4, 6))
     E_top = lambda h: h.reshape(3, 2, 2, 2, 3, 2).mean(axis=(3, 5))

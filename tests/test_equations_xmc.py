@@ -1,4 +1,4 @@
-"""XMC-GAN's loss by a second route, and that it makes the generator heed its sentences."""
+"""XMC-GAN's loss is checked by a second route, and makes the generator heed its sentences."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_the_loss_stands_beside_that_of_the_gan():
 
 
 class Deaf:
-    """A discriminator that is not told the sentence."""
+    """A discriminator that ignores the sentence."""
 
     def __init__(self, net):
         self.net = net
@@ -57,7 +57,7 @@ class Deaf:
 
 @pytest.mark.parametrize("lam, heeds", [(0.0, False), (1.0, True)])
 def test_the_loss_makes_the_generator_heed_the_sentence(lam, heeds):
-    """Four bright corners, a sentence for each; D judges only whether it is one of the four."""
+    """Four images with a bright corner and a sentence each; D judges the images alone."""
     corners = np.full((4, 1, 8, 8), -0.5, np.float32)
     for k, (i, j) in enumerate(((0, 0), (0, 4), (4, 0), (4, 4))):
         corners[k, :, i:i + 4, j:j + 4] = 0.5

@@ -1,4 +1,5 @@
-"""A tour of minigen in one file: read it first. Each test is a page of a manual that cannot lie."""
+"""A tour of minigen in one file: read this first. Each test is a page of a manual that cannot lie,
+because it is run."""
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def test_an_operation_is_a_forward_and_its_vjp():
     @cube.vjp
     def cube(g, x): return g * 3 * x * x
 
-    gradcheck(cube, np.array([0.3, -1.2]))  # against finite differences, first and second order
+    gradcheck(cube, np.array([0.3, -1.2]))  # first and second order, against finite differences
 
 
 def test_gradcheck_names_what_is_wrong():
@@ -54,7 +55,7 @@ def test_a_model_is_a_plain_object_and_its_parameters_a_dict():
     rng = np.random.default_rng(0)
     model = nn.Sequential(nn.Linear(2, 16, rng=rng), minigen.tanh, nn.Linear(16, 1, rng=rng))
     params = nn.parameters(model)
-    assert list(params) == ["0.weight", "0.bias", "2.weight", "2.bias"]  # PyTorch's keys
+    assert list(params) == ["0.weight", "0.bias", "2.weight", "2.bias"]  # PyTorch's names
 
     x = rng.normal(size=(64, 2)).astype(np.float32)
     target = x[:, :1] * x[:, 1:]
@@ -67,8 +68,8 @@ def test_a_model_is_a_plain_object_and_its_parameters_a_dict():
 
 def test_distributions_sample_score_and_compare():
     zeros = tensor(np.zeros(1000))
-    q, p = dist.Normal(zeros + 1, zeros), dist.Normal(zeros, zeros)
-    z = q.sample(np.random.default_rng(0))  # randomness is an argument
+    q, p = dist.Normal(zeros + 1, zeros), dist.Normal(zeros, zeros)  # mean, log-variance
+    z = q.sample(np.random.default_rng(0))  # the generator is an argument, not global state
     simulated = (q.log_prob(z) - p.log_prob(z)).mean().item()
     assert dist.kl(q, p).mean().item() == pytest.approx(0.5)
     assert simulated == pytest.approx(0.5, abs=0.1)
@@ -76,7 +77,7 @@ def test_distributions_sample_score_and_compare():
 
 def test_a_vae_in_a_few_lines():
     rng = np.random.default_rng(0)
-    x = (rng.random((64, 1, 4, 4)) < np.eye(4)).astype(np.float32)  # diagonals, always
+    x = (rng.random((64, 1, 4, 4)) < np.eye(4)).astype(np.float32)  # every image is a diagonal
     vae = fully_connected((1, 4, 4), d_z=2, d_h=32, rng=rng)
     opt = optim.Adam(nn.parameters(vae), lr=0.01)
     for t in range(200):

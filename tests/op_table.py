@@ -222,8 +222,7 @@ TABLE = [
      lambda a: np.r_[1, 2, a]),
     ("concatenate", lambda a, b: mg.concatenate([a, b], None), (A, V),
      lambda a, b: np.r_[a.ravel(), b]),
-    ("stack", lambda a, b: mg.stack([a, b], -1), (A, B), np.dstack_ if False else
-     lambda a, b: np.stack([a, b], -1)),
+    ("stack", lambda a, b: mg.stack([a, b], -1), (A, B), lambda a, b: np.stack([a, b], -1)),
     ("split", lambda x: mg.split(x, 2, -1)[1] * 2, (A,), lambda x: x[:, 2:] * 2),
     ("split", lambda x: mg.split(x, [1, 3], 1)[1] * 2, (A,), lambda x: x[:, 1:3] * 2),
     ("expand_dims", lambda x: mg.expand_dims(x, (0, -1)), (A,), lambda x: x[None, ..., None]),

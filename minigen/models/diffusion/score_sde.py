@@ -138,7 +138,7 @@ class ScoreSDE:
 
         zeros = tensor(xp(x_0.data).zeros(len(x_0), x_0.dtype))
         x_1, divergence = solve(derivatives, [x_0, zeros], START, 1, tol)
-        return per_image(Normal(0 * x_1, 0 * x_1).log_prob(x_1)) + divergence  # eq: sde-likelihood
+        return per_image(Normal(0.0, 0.0).log_prob(x_1)) + divergence  # eq: sde-likelihood
 
 
 def solve(derivatives, state, start, end, tol):

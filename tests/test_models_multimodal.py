@@ -7,7 +7,7 @@ from demos.captioning import encode, named, sentences
 from minigen import nn, optim, tensor
 from minigen.data import scenes
 from minigen.data.esperanto import ESPERANTO, esperanto
-from minigen.models.clip.clip import contrastive
+from minigen.models.clip.clip import contrastive_loss
 from minigen.models.multimodal.blip2 import BLIP2, QFormer, hard_negatives
 from minigen.models.multimodal.flamingo import Flamingo, Resampler
 from minigen.models.multimodal.git import GIT, PrefixLanguageModel
@@ -215,7 +215,7 @@ def test_stage_1_is_the_sum_of_three_losses():
     rng, s = RNG(1), q.itc_scores(Z, TEXTS)
     text, image = hard_negatives(s.numpy(), rng), hard_negatives(s.numpy().T, rng)
     assert (text != image).any()
-    assert parts["itc"].item() == pytest.approx(contrastive(s).item() / 2)
+    assert parts["itc"].item() == pytest.approx(contrastive_loss(s).item() / 2)
     terms = []
     for n in range(3):
         for k, c, target in ((n, n, 1), (n, text[n], 0), (image[n], n, 0)):

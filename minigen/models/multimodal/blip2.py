@@ -38,7 +38,7 @@ from minigen import (
     tensor,
 )
 from minigen.dist import choice
-from minigen.models.clip.clip import Temperature, contrastive, unit
+from minigen.models.clip.clip import Temperature, contrastive_loss, unit
 from minigen.models.multimodal.language_model import PrefixConditioned, TextModel
 from minigen.tensor import placed
 
@@ -164,7 +164,7 @@ class QFormer(TextModel):
         logits = self.itm_logits(concatenate([Z, Z, Z[image]]), np.concatenate([c, c[text], c]))
         target = placed(np.repeat([1, 0, 0], len(c)).astype(logits.dtype), logits.data)
         n = np.pad(c != 0, ((0, 0), (1, 0)), constant_values=True)[:, :self.T].sum()  # tokens
-        parts = {"itc": contrastive(s) / 2, "itg": sum(self.token_nll(c, Z)) / n,
+        parts = {"itc": contrastive_loss(s) / 2, "itg": sum(self.token_nll(c, Z)) / n,
                  "itm": binary_cross_entropy_with_logits(logits, target)}
         return parts["itc"] + parts["itm"] + parts["itg"], parts
 

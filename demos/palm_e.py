@@ -34,8 +34,9 @@ SHOWN = 6  # tasks in samples.png
 
 def prompts(kind, worlds, questions, rng):
     """The texts before the answers: each a description of the world, or ⟨emb⟩s, and a question."""
-    return [f"{blocks.words(world, rng) if kind == 'words' else ' '.join([EMB] * VECTORS[kind])} "
-            f"{question}" for world, question in zip(worlds, questions, strict=True)]
+    emb = " ".join([EMB] * VECTORS.get(kind, 0))
+    return [f"{emb or blocks.describe(world, rng)} {question}"
+            for world, question in zip(worlds, questions, strict=True)]
 
 
 def observations(kind, worlds, rng, xp=np):

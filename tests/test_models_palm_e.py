@@ -135,7 +135,7 @@ def test_answers_are_true_and_commands_do_what_is_asked_soonest():
     rng = RNG(2)
     for world in blocks.worlds(rng, 60):
         present = np.flatnonzero(world[:, 1] >= 0)
-        support = dict(text.split(" on ") for text in blocks.words(world, rng)[:-2].split(" . "))
+        support = dict(text.split(" on ") for text in blocks.describe(world, rng)[:-2].split(" . "))
         for block in present:
             on_it = [name for name, under in support.items() if under == blocks.NAMES[block]]
             assert [blocks.NAMES[i] for i in blocks.above(world, block)[:1]] == on_it
@@ -148,7 +148,7 @@ def test_answers_are_true_and_commands_do_what_is_asked_soonest():
 def test_questions_are_about_what_is_there_and_answers_are_right():
     rng, kinds = RNG(5), set()
     for world in blocks.worlds(rng, 300):
-        support = dict(text.split(" on ") for text in blocks.words(world, rng)[:-2].split(" . "))
+        support = dict(text.split(" on ") for text in blocks.describe(world, rng)[:-2].split(" . "))
         question, answer = blocks.ask(world, rng)
         first, *onto = (word for word in question.split() if word in blocks.NAMES)
         one, kind = blocks.NAMES.index(first), question.split(first)[0]

@@ -69,7 +69,7 @@ def under(world, block):
     return found[0] if len(found) else None
 
 
-def words(world, rng):
+def describe(world, rng):
     """A description of a world in words, its blocks in random order."""
     sentences = []
     for block in rng.permutation(np.flatnonzero(world[:, 1] >= 0)):
@@ -99,12 +99,12 @@ def execute(world, text):
     """The world after a command. A block that is grasped "first" is put down on the table. None if
     `text` is not a command or cannot be executed: a block must have nothing on top of it to be
     grasped, or to have another put on it."""
-    text, new = text.split(), world.copy()
-    blocks = [NAMES.index(word) for word in text if word in NAMES]
+    words, new = text.split(), world.copy()
+    blocks = [NAMES.index(word) for word in words if word in NAMES]
     free = all(world[block, 1] >= 0 and not len(above(world, block)) for block in blocks)
     if not free or len(set(blocks)) < len(blocks):
         return None
-    kind = " ".join("*" if word in NAMES else word for word in text)
+    kind = " ".join("*" if word in NAMES else word for word in words)
     if kind == "first grasp * block":
         empty = np.setdiff1d(np.arange(COLUMNS), np.delete(world[:, 0], blocks))
         new[blocks[0]] = empty[0], 0

@@ -167,12 +167,12 @@ def _coverage(rng, shape, radius, centre):
     """How much of each pixel each object covers: float32 (n, 3, 32, 32) in [0, 1], from the signed
     distance to the object's rim. Objects are rotated at random by up to 12°."""
     axis = np.arange(SIZE, dtype=np.float32)
-    turn = np.deg2rad(rng.uniform(-12, 12, shape.shape))
+    angle = np.deg2rad(rng.uniform(-12, 12, shape.shape))
     out = np.empty((*shape.shape, SIZE, SIZE), np.float32)
     for kind, name in enumerate(SHAPES):
         where = shape == kind
         r, cos, sin = (v[where].astype(np.float32)[:, None, None]
-                       for v in (radius, np.cos(turn), np.sin(turn)))
+                       for v in (radius, np.cos(angle), np.sin(angle)))
         cx, cy = centre[where].astype(np.float32).T[..., None, None]
         dx, dy = axis[None, None, :] - cx, axis[None, :, None] - cy
         u, v = dx * cos + dy * sin, dy * cos - dx * sin

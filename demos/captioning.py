@@ -46,8 +46,9 @@ from minigen.models.multimodal.llava import Encoder
 from minigen.models.multimodal.simvlm import SimVLM
 from minigen.models.multimodal.visual_gpt import VisualGPT
 
-SIGN = "<image>"  # the image token, before each caption
-VOCABULARY = ("", SIGN, *sorted({*scenes.VOCABULARY[1:], *" ".join(ESPERANTO.values()).split()}))
+IMAGE_TOKEN = "<image>"  # before each caption
+VOCABULARY = ("", IMAGE_TOKEN, *sorted(
+    {*scenes.VOCABULARY[1:], *" ".join(ESPERANTO.values()).split()}))
 LENGTH = 2 * (1 + scenes.LONGEST)
 STAGES = {  # the share of the steps after which each begins
     "git": {"clip": 0, "git": 0.25},
@@ -62,14 +63,15 @@ SHOWN = 12
 
 def encode(*captions):
     """Texts, each of one caption from every list, in a row: integers (N, T)."""
-    texts = [" ".join(f"{SIGN} {text}" for text in row) for row in zip(*captions, strict=True)]
+    texts = [" ".join(f"{IMAGE_TOKEN} {text}" for text in row)
+             for row in zip(*captions, strict=True)]
     return scenes.encode(texts, VOCABULARY, LENGTH)
 
 
 def caption(w, k):
     """Which of the words of texts (N, T) are in their k-th caption: booleans (N, T)."""
-    sign = w == VOCABULARY.index(SIGN)
-    return (np.cumsum(sign, 1) == k) & ~sign & (w > 0)
+    image = w == VOCABULARY.index(IMAGE_TOKEN)
+    return (np.cumsum(image, 1) == k) & ~image & (w > 0)
 
 
 def build(name, shape, quick):
@@ -78,17 +80,17 @@ def build(name, shape, quick):
     P, d = shape[1] // 8 * (shape[2] // 8), 4 * widths[-1]
     V, L = len(VOCABULARY), scenes.LONGEST
     clip = CLIP(Encoder(64, widths), TextEncoder(len(scenes.VOCABULARY), L, 64))
-    kind = PrefixLanguageModel if name in ("git", "simvlm") else LanguageModel
-    lm = kind(V, LENGTH, 96, 1 if quick else 3, std=0.2)
-    learn = {"clip": nn.parameters(clip), "text": nn.parameters(lm)}
+    language_model = PrefixLanguageModel if name in ("git", "simvlm") else LanguageModel
+    lm = language_model(V, LENGTH, 96, 1 if quick else 3, std=0.2)
+    params = {"clip": nn.parameters(clip), "text": nn.parameters(lm)}
     if name in WHOLE:
         model = WHOLE[name](clip.image, lm, P, d)
-        return model, clip, learn | {name: model.trained()}
+        return model, clip, params | {name: model.trained()}
     if name == "blip2":
         model = BLIP2(clip.image, QFormer(V, L, P, d), lm)
-        return model, clip, learn | {f"stage_{n}": model.trained(n) for n in (1, 2)}
-    model = Flamingo(clip.image, lm, VOCABULARY.index(SIGN), P, d, M=16, depth=1)
-    return model, clip, learn | {"flamingo": model.trained()}
+        return model, clip, params | {f"stage_{n}": model.trained(n) for n in (1, 2)}
+    model = Flamingo(clip.image, lm, VOCABULARY.index(IMAGE_TOKEN), P, d, M=16, depth=1)
+    return model, clip, params | {"flamingo": model.trained()}
 
 
 def main(argv=None):
@@ -96,26 +98,27 @@ def main(argv=None):
                flags=lambda p: p.add_argument("--model", choices=STAGES, default="flamingo",
                                               help="which of the five models"))
     name = run.args.model
-    model, clip, learn = build(name, run.data.shape, run.quick)
+    model, clip, params = build(name, run.data.shape, run.quick)
     nn.init([clip, model], run.rng)
     stages = list(STAGES[name])
-    opts = {stage: optim.Adam(learn[stage]) for stage in stages}
+    opts = {stage: optim.Adam(params[stage]) for stage in stages}
     starts = [int(share * run.args.steps) for share in (*STAGES[name].values(), 1)]
     tokens = scenes.encode(run.data.train_captions)
 
-    def said_of(rng, *indices):
+    def draw_captions(rng, *indices):
         """A true caption of each training image, in a random language that is the same throughout
         a text."""
-        spoken = rng.choice(list(LANGUAGES.values()), len(indices[0]))
+        languages = rng.choice(list(LANGUAGES.values()), len(indices[0]))
         drawn = [scenes.draw_captions(run.data.train_scenes[i], rng) for i in indices]
-        return [[say(text) for say, text in zip(spoken, texts, strict=True)] for texts in drawn]
+        return [[translate(text) for translate, text in zip(languages, texts, strict=True)]
+                for texts in drawn]
 
     def step(t, rng):
         at = np.searchsorted(starts, t, "right") - 1
         stage, i = stages[at], run.indices(t)
         opt = opts[stage]
         opt.lr = 3e-3 * optim.stage(t, *starts[at:at + 2], floor=0.02)
-        parts, called = {}, stage
+        parts, label = {}, stage
         if stage == "clip":
             # shapes matter only when there are many pairs: with 64 CLIP hardly learns to see them
             i = rng.integers(0, len(tokens), 2 * run.args.batch)
@@ -123,69 +126,71 @@ def main(argv=None):
             loss, _ = clip.loss(tensor(x), run.xp.asarray(tokens[i]))
         elif stage == "text":
             same = rng.random(len(i)) < 0.5
-            before, after = said_of(rng, i, i if t % 2 else np.where(same, i, np.roll(i, 1)))
+            before, after = draw_captions(rng, i, i if t % 2 else np.where(same, i, np.roll(i, 1)))
             if t % 2:
-                called = "after_another"
-                loss = model.lm.loss(encode(after), model.lm.read(encode(before)[:, :LENGTH // 2]))
+                label = "after_another"
+                prefix = model.lm.embed_tokens(encode(before)[:, :LENGTH // 2])
+                loss = model.lm.loss(encode(after), prefix)
             else:
                 loss = model.lm.loss(encode(before, after))
         elif stage == "flamingo":
             pairs = i[:len(i) // 2 * 2].reshape(-1, 2)
-            w = encode(*said_of(rng, *pairs.T))
+            w = encode(*draw_captions(rng, *pairs.T))
             single = rng.random(len(w)) < 0.5
             w[single] *= caption(w, 1)[single] | (np.arange(LENGTH) == 0)
             loss = model.loss(w, run.xp.asarray(signed(run.data.train_x[pairs])))
         else:
-            x, w = signed(run.batch(t)), encode(*said_of(rng, i))
+            x, w = signed(run.batch(t)), encode(*draw_captions(rng, i))
             if stage == "stage_1":
                 c = w[:, 1:1 + scenes.LONGEST]
-                loss, parts = model.q.loss_1(model.features(x), c, rng)
+                loss, parts = model.q_former.loss_1(model.features(x), c, rng)
             elif stage == "simvlm":
                 loss = model.loss(w, x, rng.integers(0, 1 + (w > 0).sum(1)))
             else:
                 loss = model.loss(w, x)
-        return train.descend(opt, loss, parts, name=called, max_norm=1.0)
+        return train.descend(opt, loss, parts, name=label, max_norm=1.0)
 
     run.fit(step, clip=clip, model=model, **{f"opt_{stage}": opts[stage] for stage in stages})
 
-    connects = {id(p): p.size for stage in stages if stage not in ("clip", "text")
-                for p in learn[stage].values()}
+    trained = {id(p): p.size for stage in stages if stage not in ("clip", "text")
+               for p in params[stage].values()}
     numbers = {"parameters": sum(p.size for p in nn.parameters(model).values()),
-               "trained_parameters": sum(connects.values())}
+               "trained_parameters": sum(trained.values())}
     test = run.data.first(n_test=500)
     x, captions = signed(test.test_x), test.test_captions
-    w = encode(spoken(captions))
+    w = encode(translated(captions))
     if "text" in stages:
         numbers["perplexity@unseen"] = perplexity(model.lm, w, 1)
     if name != "flamingo":
-        said = {"alone": sentences(model.describe(x), 1)}
+        generated = {"alone": sentences(model.describe(x), 1)}
         numbers["perplexity@alone"] = perplexity(model, w, 1, x)
     else:
         example = np.roll(captions, 1)
         both = np.stack([np.roll(x, 1, axis=0), x], axis=1)
-        begun = {"alone": (encode([""] * len(x)), x[:, None])} | {
-            language: (encode(map(say, example), [""] * len(x)), both)
-            for language, say in LANGUAGES.items()}
-        said = {at: sentences(model.go_on(*given), given[1].shape[1])
-                for at, given in begun.items()}
-        w2, wrong = encode(spoken(example), spoken(captions)), both.copy()
-        wrong[:, 0] = np.roll(x, 2, axis=0)
+        prompts = {"alone": (encode([""] * len(x)), x[:, None])} | {
+            language: (encode(map(translate, example), [""] * len(x)), both)
+            for language, translate in LANGUAGES.items()}
+        generated = {at: sentences(model.complete(*prompt), prompt[1].shape[1])
+                     for at, prompt in prompts.items()}
+        w2, other = encode(translated(example), translated(captions)), both.copy()
+        other[:, 0] = np.roll(x, 2, axis=0)
         numbers |= {
             "perplexity@alone": perplexity(model, w, 1, x[:, None]),
             "perplexity@example": perplexity(model, w2, 2, both),
-            "perplexity@other_image": perplexity(model, w2, 2, wrong),
+            "perplexity@other_image": perplexity(model, w2, 2, other),
             "perplexity@other_language": perplexity(
-                model, encode(spoken(example, 1), spoken(captions)), 2, both),
-            "same_language": np.mean([(" fono" in sentence) == (language == "esperanto")
-                                      for language in LANGUAGES for sentence in said[language]])}
+                model, encode(translated(example, 1), translated(captions)), 2, both),
+            "same_language": np.mean([
+                (" fono" in sentence) == (language == "esperanto")
+                for language in LANGUAGES for sentence in generated[language]])}
 
-    true = [{say(text) for text in scenes.true_captions(scene) for say in LANGUAGES.values()}
-            for scene in test.test_scenes]
+    true = [{translate(text) for text in scenes.true_captions(scene)
+             for translate in LANGUAGES.values()} for scene in test.test_scenes]
     numbers["perplexity@best_possible"] = np.exp(np.sum([np.log(len(some)) for some in true])
                                                  / caption(w, 1).sum())
     right = {at: np.array([one in some for one, some in zip(every, true, strict=True)])
-             for at, every in said.items()}
-    for at, every in said.items():
+             for at, every in generated.items()}
+    for at, every in generated.items():
         same = named(every) == named(captions)
         colours = [named(some).reshape(-1, 10, 6).any(1) for some in (every, captions)]
         numbers |= {f"colours_right@{at}": (colours[0] == colours[1]).all(1).mean(),
@@ -199,8 +204,8 @@ def main(argv=None):
         marks = [bool(right[at][n]) for at in shown]
         lines += [f"caption          {text}", *(
             f"{at:<9}, {'true' if right[at][n] else 'false':<5} {every[n]}"
-            for at, every in said.items()), ""]
-        texts.append(("\n".join(fill(said[at][n], 56) for at in shown),
+            for at, every in generated.items()), ""]
+        texts.append(("\n".join(fill(generated[at][n], 56) for at in shown),
                       "green" if all(marks) else "darkorange" if any(marks) else "firebrick"))
     with train.writing(run.out):
         train.write_text(run.out / "captions.txt", "\n".join(lines))
@@ -208,10 +213,10 @@ def main(argv=None):
     run.finish(numbers)
 
 
-def spoken(captions, shift=0):
+def translated(captions, shift=0):
     """The captions, in alternating languages."""
-    says = list(LANGUAGES.values())
-    return [says[(n + shift) % len(says)](text) for n, text in enumerate(captions)]
+    languages = list(LANGUAGES.values())
+    return [languages[(n + shift) % len(languages)](text) for n, text in enumerate(captions)]
 
 
 def sentences(w, k):
@@ -221,18 +226,18 @@ def sentences(w, k):
 
 def named(sentences):
     """Which of scenes.OBJECTS the sentences name, in either language: booleans (N, 60)."""
-    return np.array([[any(f" {say(name)} " in f" {sentence} " for say in LANGUAGES.values())
+    return np.array([[any(f" {translate(name)} " in f" {sentence} "
+                           for translate in LANGUAGES.values())
                       for name in scenes.OBJECTS] for sentence in sentences])
 
 
 def perplexity(p, w, k, *given):
-    """The perplexity of the words in the k-th captions of texts w (N, T), by p's `surprise`."""
-    surprise = []
+    """The perplexity of the words in the k-th captions of texts w (N, T), by p's `token_nll`."""
+    nll = []
     for rows in in_order(np.arange(len(w)), batch_size=100):
         with no_grad():
-            surprise.append(p.surprise(w[rows], *(a[rows] for a in given)).numpy())
-    surprise = np.concatenate(surprise)
-    return np.exp(surprise[caption(w, k)].mean())
+            nll.append(p.token_nll(w[rows], *(a[rows] for a in given)).numpy())
+    return np.exp(np.concatenate(nll)[caption(w, k)].mean())
 
 
 if __name__ == "__main__":

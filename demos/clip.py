@@ -42,14 +42,14 @@ class Sentences:
 
     train: captions (N, V), one of which is drawn at each use; test: captions (N,)
     kept: the indices of the training images to learn from
-    questions: by name, the descriptions of each label (K, P), the indices of the test images to be
+    tasks: by name, the descriptions of each label (K, P), the indices of the test images to be
         classified by them, and the right labels
     """
 
     train: np.ndarray
     test: np.ndarray
     kept: np.ndarray
-    questions: dict
+    tasks: dict
 
 
 def of_scenes(scenes):
@@ -76,9 +76,10 @@ def described(sizes, colours, shapes):
 
 def of_labels(dataset, seed):
     things = [f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in dataset.classes]
-    says = np.array([[template.format(thing) for template in TEMPLATES] for thing in things])
+    captions = np.array([[template.format(thing) for template in TEMPLATES]
+                         for thing in things])
     drawn = np.random.default_rng(seed).integers(len(TEMPLATES), size=len(dataset.test_y))
-    return Sentences(says[dataset.train_y], says[dataset.test_y, drawn],
+    return Sentences(captions[dataset.train_y], captions[dataset.test_y, drawn],
                      np.arange(len(dataset.train_y)), {
         "zero_shot": ([[prompt.format(thing) for prompt in PROMPTS] for thing in things],
                       np.arange(len(dataset.test_y)), dataset.test_y)})
@@ -87,11 +88,11 @@ def of_labels(dataset, seed):
 def main(argv=None):
     run = Demo("clip", __doc__, argv, data=("scenes", "cifar10"), batch=128,
                steps={"scenes": 800, "cifar10": 500}, least=2)
-    said = of_scenes(run.data) if run.data.name == "scenes" else of_labels(run.data, run.args.seed)
-    every = [*said.train.flat, *(sentence for labels, *_ in said.questions.values()
-                                 for sentence in np.ravel(labels))]
-    vocabulary = ("", *sorted({word for sentence in every for word in sentence.split()}))
-    longest = max(len(sentence.split()) for sentence in every)
+    texts = of_scenes(run.data) if run.data.name == "scenes" else of_labels(run.data, run.args.seed)
+    sentences = [*texts.train.flat, *(sentence for labels, *_ in texts.tasks.values()
+                                      for sentence in np.ravel(labels))]
+    vocabulary = ("", *sorted({word for sentence in sentences for word in sentence.split()}))
+    longest = max(len(sentence.split()) for sentence in sentences)
     words = lambda sentences: encode(sentences, vocabulary, longest)
 
     shape, d, widths = run.data.shape, 64, (8, 8) if run.quick else (16, 32, 64, 128)
@@ -99,12 +100,12 @@ def main(argv=None):
     classifier = ImageEncoder(shape, len(run.data.classes), widths)
     nn.init([model, classifier], run.rng)
     opts = [optim.AdamW(nn.parameters(part), lr=LR) for part in (model, classifier)]
-    tokens = words(said.train.flat).reshape(*said.train.shape, longest)
+    tokens = words(texts.train.flat).reshape(*texts.train.shape, longest)
 
     def step(t, rng):
         for opt in opts:
             opt.lr = LR * optim.warmup(t, 50) * optim.cosine(t, run.args.steps)
-        i = said.kept[data.batch_indices(len(said.kept), run.args.batch, run.args.seed, t)]
+        i = texts.kept[data.batch_indices(len(texts.kept), run.args.batch, run.args.seed, t)]
         x = tensor(run.xp.asarray(data.signed(run.data.train_x[i])))
         c = tokens[i, rng.integers(tokens.shape[1], size=len(i))]
         loss, parts = model.loss(x, run.xp.asarray(c))
@@ -115,14 +116,14 @@ def main(argv=None):
     run.fit(step, model=model, classifier=classifier, opt=opts[0], opt_c=opts[1])
 
     x, y = run.data.test_x, run.data.test_y
-    f, g = embed(model.f, data.signed(x)), embed(model.g, words(said.test))
+    f, g = embed(model.f, data.signed(x)), embed(model.g, words(texts.test))
     tau = model.tau().item()
-    asked = {name: embed(model.g, words(np.ravel(sentences))).reshape(*np.shape(sentences), d)
-             for name, (sentences, *_) in said.questions.items()}
-    named = {name: (zero_shot(f[i], asked[name], tau) == answers).mean()
-             for name, (_, i, answers) in said.questions.items()}
-    i = said.questions["zero_shot"][1]
-    log_p = log_softmax(tensor(label_scores(f[i], asked["zero_shot"], tau)), axis=1).numpy()
+    codes = {name: embed(model.g, words(np.ravel(prompts))).reshape(*np.shape(prompts), d)
+             for name, (prompts, *_) in texts.tasks.items()}
+    accuracy = {name: (zero_shot(f[i], codes[name], tau) == labels).mean()
+                for name, (_, i, labels) in texts.tasks.items()}
+    i = texts.tasks["zero_shot"][1]
+    log_p = log_softmax(tensor(label_scores(f[i], codes["zero_shot"], tau)), axis=1).numpy()
     surest = np.argsort(-log_p, axis=0)[:10].T
     supervised = embed(classifier, data.signed(x[i])).argmax(1) == y[i]
     few, rng = min(100, len(x)), np.random.default_rng(0)
@@ -130,8 +131,8 @@ def main(argv=None):
     run.picture("samples", np.concatenate([x[[n, *found]] for n, found in enumerate(
         retrieve(g[:SHOWN], f, NEAREST))]), columns=2 * (1 + NEAREST))
     run.picture("labels", x[i[surest.ravel()]])
-    print("captions of samples.png:", *said.test[:SHOWN], sep="\n  ")
-    run.finish(named | {
+    print("captions of samples.png:", *texts.test[:SHOWN], sep="\n  ")
+    run.finish(accuracy | {
         "supervised": supervised.mean(),
         "r_precision@1": metrics.r_precision(g, f, 1, rng, few - 1),
         "text_to_image@1": metrics.r_precision(f, g, 1, rng, few - 1),

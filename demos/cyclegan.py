@@ -39,13 +39,13 @@ def main(argv=None):
     opt_g = adam(nn.parameters([model.G, model.F]))
 
     def step(t, rng):
-        slower = optim.cosine(t, run.args.steps, floor=0.05)
-        opt_d.lr, opt_g.lr = 5e-4 * slower, 1e-3 * slower
+        decay = optim.cosine(t, run.args.steps, floor=0.05)
+        opt_d.lr, opt_g.lr = 5e-4 * decay, 1e-3 * decay
         x, i = signed(run.batch(t)), rng.integers(0, len(drawn.train_x), run.args.batch)
         y = signed(run.xp.asarray(outlined(drawn.train_x[i])))
-        made = model.G(x), model.F(y)
-        numbers = train.descend(opt_d, model.d_loss(x, y, *made), name="d_loss")
-        return numbers | train.descend(opt_g, model.g_loss(x, y, *made), name="g_loss")
+        G_x, F_y = model.G(x), model.F(y)
+        numbers = train.descend(opt_d, model.d_loss(x, y, G_x, F_y), name="d_loss")
+        return numbers | train.descend(opt_g, model.g_loss(x, y, G_x, F_y), name="g_loss")
 
     run.fit(step, model=model, opt_d=opt_d, opt_g=opt_g)
 
@@ -78,10 +78,10 @@ def main(argv=None):
 def outlined(x):
     """Digits, uint8 (N, 1, H, W), as dark outlines on white paper: the pixels that a pen would add
     if it were a pixel wider."""
-    wide = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     H, W = x.shape[2:]
-    grown = np.max([wide[..., i:i + H, j:j + W] for i in range(3) for j in range(3)], axis=0)
-    return 255 - (grown - x)
+    dilated = np.max([padded[..., i:i + H, j:j + W] for i in range(3) for j in range(3)], axis=0)
+    return 255 - (dilated - x)
 
 
 def named(images, y, name):

@@ -25,7 +25,7 @@ from minigen.data.scenes import LONGEST, VOCABULARY, encode
 from minigen.demo import Demo, at_least, cli
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
 from minigen.models.clip.retrieval import embed, rerank
-from minigen.models.text_to_image.dalle import DALLE, language
+from minigen.models.text_to_image.dalle import DALLE, image_tokenizer
 
 SHARES = (0, 0.34, 0.73, 1)  # of the steps, at which each of the three stages begins, and the end
 FEW = 16  # batch size of the first two stages: they learn more from many small steps
@@ -36,7 +36,7 @@ def main(argv=None):
     run = Demo("dalle", __doc__, argv, data=("scenes",), batch=64, steps=2200, least=2,
                flags=lambda p: p.add_argument("--drawn", type=at_least(1), default=8, metavar="N",
                                               help="images sampled for each caption"))
-    vae = language(run.data.shape)
+    vae = image_tokenizer(run.data.shape)
     model = DALLE(vae, len(VOCABULARY), LONGEST, D=96, depth=3)
     clip = CLIP(ImageEncoder(run.data.shape, 64), TextEncoder(len(VOCABULARY), LONGEST, 64))
     nn.init([vae, model.transformer, clip], run.rng)
@@ -73,9 +73,9 @@ def main(argv=None):
     x, captions, c = signed(test.test_x), test.test_captions, encode(test.test_captions)
     z = vae.encode(x)
     with no_grad():
-        surprise = np.concatenate([model.surprise(*part).numpy()
-                                   for part in in_order(c, z, batch_size=100)])
-        again = vae.decode(z).mean.numpy()
+        nll = np.concatenate([model.token_nll(*part).numpy()
+                              for part in in_order(c, z, batch_size=100)])
+        x_hat = vae.decode(z).mean.numpy()
     drawn = np.concatenate([model.generate(part, run.rng).mean.numpy()
                             for part in in_order(np.repeat(c, n, 0), batch_size=500)])
     g, f = embed(clip.g, c), embed(clip.f, drawn).reshape(len(c), n, -1)
@@ -83,13 +83,13 @@ def main(argv=None):
     order = np.array([rerank(*pair) for pair in zip(f, g, strict=True)])
     ranked = np.take_along_axis(drawn, order[:, :, None, None, None], 1)
     run.picture("samples", unsigned(np.concatenate([x[:SHOWN], *ranked[:SHOWN].swapaxes(0, 1)])))
-    run.picture("reconstructions", unsigned(np.concatenate([x[:SHOWN], again[:SHOWN]])))
+    run.picture("reconstructions", unsigned(np.concatenate([x[:SHOWN], x_hat[:SHOWN]])))
     print("captions of samples.png:", *captions[:SHOWN], sep="\n  ")
 
-    numbers = {"test_nats_text": surprise[:, :LONGEST].mean(),
-               "test_nats_image": surprise[:, LONGEST:].mean(),
-               "squared_error": np.square(unsigned(again) - unsigned(x)).sum((1, 2, 3)).mean()}
-    for name, images in (("truth", x), ("reconstructed", again), ("first", drawn[:, 0]),
+    numbers = {"test_nats_text": nll[:, :LONGEST].mean(),
+               "test_nats_image": nll[:, LONGEST:].mean(),
+               "squared_error": np.square(unsigned(x_hat) - unsigned(x)).sum((1, 2, 3)).mean()}
+    for name, images in (("truth", x), ("reconstructed", x_hat), ("first", drawn[:, 0]),
                          ("best", ranked[:, 0])):
         named, not_named = text_metrics.colours_shown(unsigned(images), captions)
         numbers |= {f"colour_named_{name}": named, f"colour_not_named_{name}": not_named,

@@ -31,15 +31,15 @@ from minigen import metrics, nn, no_grad, optim, pictures, sum, train
 from minigen.data import scenes
 from minigen.data.esperanto import ESPERANTO, esperanto
 from minigen.demo import Demo, cli
-from minigen.models.multimodal.instruct_gpt import PPO, Prompted, Rater, preference_loss
+from minigen.models.multimodal.instruct_gpt import PPO, Prompted, ScalarHeadLM, preference_loss
 from minigen.models.multimodal.language_model import LanguageModel
 
 INSTRUCTIONS = ("short", "reversed", "mirrored", "esperanto")  # carried out in this order
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 NEVER = [("short", "mirrored"), ("reversed", "esperanto"), ("short", "reversed", "mirrored"),
          ("reversed", "mirrored", "esperanto")]
-TAUGHT = [told for count in range(1, 5) for told in combinations(INSTRUCTIONS, count)
-          if told not in NEVER]
+TAUGHT = [kind for count in range(1, 5) for kind in combinations(INSTRUCTIONS, count)
+          if kind not in NEVER]
 ALIKE = (scenes.SIZES, tuple(scenes.COLOURS), scenes.SHAPES, ("left", "right", "above", "below"))
 MISTAKES = 1 / 3  # the share of people's answers that have a wrong word
 ANSWERS = 4  # per prompt; people compare all pairs of them
@@ -52,8 +52,8 @@ EPOCHS = 2  # gradient steps of PPO on one batch of answers
 SHOWN, DRAWN = 60, 8  # prompts of each kind in answers.txt and in samples.png
 
 
-def situation(rng):
-    """A random situation: an object (size, colour, shape), its relation to another, that object,
+def random_scene(rng):
+    """A random scene: an object (size, colour, shape), its relation to another, that object,
     and the ground."""
     colours = rng.choice(list(scenes.COLOURS), 2, replace=False)
     first, second = ((rng.choice(scenes.SIZES), colour, rng.choice(scenes.SHAPES))
@@ -61,36 +61,36 @@ def situation(rng):
     return first, rng.choice(list(OPPOSITE)), second, rng.choice(scenes.GROUNDS)
 
 
-def say(what, told=()):
-    """A situation in words, as the instructions `told` ask for."""
-    first, relation, second, ground = what
-    if "reversed" in told:
+def describe(scene, instructions=()):
+    """A scene in words, as the instructions ask for."""
+    first, relation, second, ground = scene
+    if "reversed" in instructions:
         first, relation, second = second, OPPOSITE[relation], first
-    if "mirrored" in told and relation.endswith("of"):
+    if "mirrored" in instructions and relation.endswith("of"):
         relation = OPPOSITE[relation]
-    skip = 1 if "short" in told else 0
+    skip = 1 if "short" in instructions else 0
     words = f"a {' '.join(first[skip:])} {relation} a {' '.join(second[skip:])}"
-    if "short" not in told:
+    if "short" not in instructions:
         words += f" on a {ground} background"
-    return esperanto(words) if "esperanto" in told else words
+    return esperanto(words) if "esperanto" in instructions else words
 
 
 def prompts(rng, n, kinds):
     """n prompts, each with instructions that are one of the `kinds`, and the right answers."""
-    asked, right = [], []
+    texts, targets = [], []
     for _ in range(n):
-        told, what = rng.permutation(kinds[rng.integers(len(kinds))]), situation(rng)
-        asked.append(f"{' and '.join(told)} : {say(what)}")
-        right.append(say(what, told))
-    return asked, right
+        instructions, scene = rng.permutation(kinds[rng.integers(len(kinds))]), random_scene(rng)
+        texts.append(f"{' and '.join(instructions)} : {describe(scene)}")
+        targets.append(describe(scene, instructions))
+    return texts, targets
 
 
-def mistaken(answer, rng):
+def corrupt(answer, rng):
     """An answer in which one size, colour, shape or relation is replaced by another."""
     words = answer.split()
     kinds = [*ALIKE, *(tuple(map(esperanto, kind)) for kind in ALIKE)]
-    places = [(t, kind) for t, word in enumerate(words) for kind in kinds if word in kind]
-    t, kind = places[rng.integers(len(places))]
+    positions = [(t, kind) for t, word in enumerate(words) for kind in kinds if word in kind]
+    t, kind = positions[rng.integers(len(positions))]
     words[t] = rng.choice([word for word in kind if word != words[t]])
     return " ".join(words)
 
@@ -99,20 +99,20 @@ def encode(texts):
     return scenes.encode(texts, VOCABULARY, LENGTH)
 
 
-def wrong(y, right):
-    """The number of places at which answers y (N, T) differ from the right ones (N, T): (N,)."""
-    return (y != right).sum(1)
+def errors(y, target):
+    """The number of positions at which answers y (N, T) differ from the right ones (N, T): (N,)."""
+    return (y != target).sum(1)
 
 
 def implicit(rng, n):
-    """Sentences for n situations, and others with the same meaning; without instructions."""
+    """Sentences for n scenes, and others with the same meaning; without instructions."""
     before, after = [], []
     for _ in range(n):
-        what = situation(rng)
-        some = [[name for name in ("short", "reversed", "esperanto") if rng.random() < 0.5]
-                for _ in range(2)]
-        before.append(say(what, some[0]))
-        after.append(say(what, some[1]))
+        scene = random_scene(rng)
+        instructions = [[name for name in ("short", "reversed", "esperanto") if rng.random() < 0.5]
+                        for _ in range(2)]
+        before.append(describe(scene, instructions[0]))
+        after.append(describe(scene, instructions[1]))
     return encode(before), encode(after)
 
 
@@ -121,10 +121,10 @@ def main(argv=None):
     policy = Prompted(LanguageModel(len(VOCABULARY), LENGTH, 64, 1 if run.quick else 2, std=0.2))
     nn.init(policy, run.rng)
     sft = copy.deepcopy(policy)
-    judge, value = (Rater(copy.deepcopy(policy.lm), run.rng) for _ in range(2))
-    ppo = PPO(policy, sft, judge, value)
-    opts = {"lm": optim.Adam(nn.parameters(policy)), "judge": optim.Adam(judge.trained()),
-            "value": optim.Adam(value.trained())}
+    reward_model, value = (ScalarHeadLM(copy.deepcopy(policy.lm), run.rng) for _ in range(2))
+    ppo = PPO(policy, sft, reward_model, value)
+    opts = {"lm": optim.Adam(nn.parameters(policy)), "value": optim.Adam(value.trained()),
+            "reward_model": optim.Adam(reward_model.trained())}
     stages = list(STAGES)
     starts = [int(share * run.args.steps) for share in (*STAGES.values(), 1)]
 
@@ -133,41 +133,41 @@ def main(argv=None):
         stage, n = stages[at], run.args.batch
         rate = 3e-3 * optim.stage(t, *starts[at:at + 2], floor=0.02)
         if t == starts[2]:
-            for part in (sft.lm, judge.lm, value.lm):
+            for part in (sft.lm, reward_model.lm, value.lm):
                 nn.load_state_dict(part, nn.state_dict(policy.lm))
         if stage == "text":
             opts["lm"].lr = rate
             before, after = implicit(rng, n)
-            shown = [policy.look(before)] if t % 2 else []
-            return train.descend(opts["lm"], policy.lm.loss(after, *shown), max_norm=1.0,
+            prefix = [policy.prefix(before)] if t % 2 else []
+            return train.descend(opts["lm"], policy.lm.loss(after, *prefix), max_norm=1.0,
                                  name="after_another" if t % 2 else "text")
         if stage == "sft":
             opts["lm"].lr = rate
-            asked, right = prompts(rng, n, TAUGHT)
-            wrote = [mistaken(y, rng) if rng.random() < MISTAKES else y for y in right]
-            loss = policy.loss(encode(wrote), encode(asked))
+            texts, targets = prompts(rng, n, TAUGHT)
+            answers = [corrupt(y, rng) if rng.random() < MISTAKES else y for y in targets]
+            loss = policy.loss(encode(answers), encode(texts))
             return train.descend(opts["lm"], loss, name="sft", max_norm=1.0)
-        x, right = map(encode, prompts(rng, n, TAUGHT))
+        x, target = map(encode, prompts(rng, n, TAUGHT))
         if stage == "rm":
-            opts["judge"].lr = rate
-            x, right = (np.repeat(a, ANSWERS, 0) for a in (x, right))
+            opts["reward_model"].lr = rate
+            x, target = (np.repeat(a, ANSWERS, 0) for a in (x, target))
             y = sft.sample(len(x), rng, x)
-            r = sum(judge.rewards(y, x), 1)
-            better, worse = preferred(wrong(y, right))
+            r = sum(reward_model.rewards(y, x), 1)
+            better, worse = preferred(errors(y, target))
             loss = preference_loss(r[better], r[worse])
-            return train.descend(opts["judge"], loss, name="rm", max_norm=1.0)
-        answers = ppo.answer(x, rng)
+            return train.descend(opts["reward_model"], loss, name="rm", max_norm=1.0)
+        rollout = ppo.rollout(x, rng)
         opts["lm"].lr, opts["value"].lr = rate / 10, rate / 3
         for _ in range(EPOCHS):
-            loss, error = ppo.loss(answers)
+            loss, value_loss = ppo.loss(rollout)
             loss = loss + GAMMA * policy.lm.loss(implicit(rng, n)[1])  # eq: rlhf-objective
             numbers = train.descend(opts["lm"], loss, name="ppo", max_norm=1.0)
-            train.descend(opts["value"], error, name="value", max_norm=1.0)
-        return numbers | {"value": error.item(), "reward": answers.r.mean(),
-                          "kl": answers.kl.mean(),
-                          "right": (wrong(answers.y, right) == 0).mean()}
+            train.descend(opts["value"], value_loss, name="value", max_norm=1.0)
+        return numbers | {"value": value_loss.item(), "reward": rollout.r.mean(),
+                          "kl": rollout.kl.mean(),
+                          "right": (errors(rollout.y, target) == 0).mean()}
 
-    run.fit(step, policy=policy, sft=sft, judge=judge, value=value,
+    run.fit(step, policy=policy, sft=sft, reward_model=reward_model, value=value,
             **{f"opt_{name}": opt for name, opt in opts.items()})
 
     rng, lines, shown = np.random.default_rng((run.args.seed, 1)), [], []
@@ -175,24 +175,25 @@ def main(argv=None):
     numbers = {f"text_nats@{name}": metrics.nll(p.lm, sentences)
                for name, p in (("sft", sft), ("ppo", policy))}
     for kind, kinds in (("taught", TAUGHT), ("never", NEVER)):
-        asked, texts = prompts(rng, 32 if run.quick else 500, kinds)
-        x, right = encode(asked), encode(texts)
+        texts, targets = prompts(rng, 32 if run.quick else 500, kinds)
+        x, target = encode(texts), encode(targets)
         with no_grad():
             one, again, two = (p.sample(len(x), rng, x) for p in (sft, sft, policy))
-            kl = sft.surprise(two, x).numpy().sum() - policy.surprise(two, x).numpy().sum()
-            r = [judge.rewards(y, x).numpy().sum(1) for y in (one, again, two)]
-        a, b, c = (wrong(y, right) for y in (one, again, two))
-        said = [scenes.decode(y, VOCABULARY) for y in (one, two)]
+            kl = sft.token_nll(two, x).numpy().sum() - policy.token_nll(two, x).numpy().sum()
+            r = [reward_model.rewards(y, x).numpy().sum(1) for y in (one, again, two)]
+        a, b, c = (errors(y, target) for y in (one, again, two))
+        generated = [scenes.decode(y, VOCABULARY) for y in (one, two)]
         numbers |= {f"right_sft@{kind}": (a == 0).mean(), f"right_ppo@{kind}": (c == 0).mean(),
                     f"preferred@{kind}": ((c < a) + 0.5 * (c == a)).mean(),
                     f"reward_model@{kind}": ((r[0] > r[1]) == (a < b))[a != b].mean(),
                     f"kl@{kind}": kl / len(x)}
         for n in range(min(SHOWN, len(x))):
-            answers = [("SFT", said[0][n], a[n], r[0][n]), ("PPO", said[1][n], c[n], r[2][n])]
-            lines += [asked[n], *(f"  {name}, {'wrong' if off else 'right'}, {reward:5.1f}: {y}"
+            answers = [("SFT", generated[0][n], a[n], r[0][n]),
+                       ("PPO", generated[1][n], c[n], r[2][n])]
+            lines += [texts[n], *(f"  {name}, {'wrong' if off else 'right'}, {reward:5.1f}: {y}"
                                   for name, y, off, reward in answers), ""]
             if n < DRAWN:
-                shown += [(asked[n], "black"), *(
+                shown += [(texts[n], "black"), *(
                     (f"    {y}", "firebrick" if off else "green") for _, y, off, _ in answers)]
     with train.writing(run.out):
         train.write_text(run.out / "answers.txt", "\n".join(lines))

@@ -47,8 +47,8 @@ def main(argv=None):
         w = true_words(drawn, rng)
         if stage == 1:
             opt_encoder.lr = opt_lm.lr = 3e-3 * rate
-            before = [lm.read(true_words(drawn, rng))] if t % 2 else []
-            numbers = train.descend(opt_lm, lm.loss(w, *before), max_norm=1.0,
+            prefix = [lm.embed_tokens(true_words(drawn, rng))] if t % 2 else []
+            numbers = train.descend(opt_lm, lm.loss(w, *prefix), max_norm=1.0,
                                     name="after_another" if t % 2 else "text")
             return numbers | train.descend(opt_encoder, encoder.loss(x, w), name="encoder")
         if stage == 2:
@@ -70,27 +70,27 @@ def main(argv=None):
                "test_nats@stage_1": metrics.nll(first, w, x),
                "test_nats@stage_2": metrics.nll(second, w, x),
                "test_nats@other_picture": metrics.nll(second, w, np.roll(x, 1, axis=0))}
-    said = {"text": scenes.decode(lm.sample(len(x), run.rng)),
-            "stage_1": scenes.decode(first.describe(x)),
-            "stage_2": scenes.decode(second.describe(x))}
-    for name, sentences in said.items():
+    generated = {"text": scenes.decode(lm.sample(len(x), run.rng)),
+                 "stage_1": scenes.decode(first.describe(x)),
+                 "stage_2": scenes.decode(second.describe(x))}
+    for name, sentences in generated.items():
         numbers |= {
             f"true@{name}": np.mean([s in some for s, some in zip(sentences, true, strict=True)]),
             f"objects_right@{name}": (named(sentences) == named(captions)).all(1).mean(),
             f"bleu@{name}": text_metrics.bleu(sentences, true)}
 
     objects = scenes.encode(scenes.OBJECTS)[:, :3]
-    found = np.concatenate([encoder.finds(part, objects) for part in in_order(x, batch_size=500)])
+    found = np.concatenate([encoder.detects(part, objects) for part in in_order(x, batch_size=500)])
     for name, shift in (("", 0), ("@other_picture", 1)):
         shown = np.roll(captions, shift)
         numbers |= {
             f"captioning_score{name}": text_metrics.captioning_score(
-                lambda x: said["stage_2"], x, shown),
+                lambda x: generated["stage_2"], x, shown),
             f"soa{name}": text_metrics.semantic_object_accuracy(found, named(shown))}
 
     lines, texts = [], []
-    for caption, some, one, two in zip(captions, true, said["stage_1"], said["stage_2"],
-                                       strict=True):
+    for caption, some, one, two in zip(captions, true, generated["stage_1"],
+                                       generated["stage_2"], strict=True):
         mark = {sentence: "true" if sentence in some else "false" for sentence in (one, two)}
         lines += [f"caption         {caption}", f"stage 1, {mark[one]:<5}  {one}",
                   f"stage 2, {mark[two]:<5}  {two}", ""]

@@ -24,34 +24,35 @@ from minigen.models.multimodal.palm_e import ImageEncoder, PaLME
 
 EMB = "<emb>"
 VOCABULARY = (*blocks.VOCABULARY, EMB)
-SQUARES = (scenes.SIZE // 8) ** 2
-VECTORS = {"state": blocks.COLUMNS, "image": SQUARES}
+PATCHES = (scenes.SIZE // 8) ** 2
+VECTORS = {"state": blocks.COLUMNS, "image": PATCHES}
 KINDS = ("words", *VECTORS)
 LENGTH = 40  # words: a description of five blocks, the longest question and answer
-TOLD = 0.25  # of the steps, in which worlds are given only in words
+TEXT_ONLY = 0.25  # of the steps, in which worlds are given only in words
 SHOWN = 6  # tasks in samples.png
 
 
-def told(kind, worlds, questions, rng):
+def prompts(kind, worlds, questions, rng):
     """The texts before the answers: each a description of the world, or ⟨emb⟩s, and a question."""
-    return [f"{blocks.words(world, rng) if kind == 'words' else ' '.join([EMB] * VECTORS[kind])} "
-            f"{question}" for world, question in zip(worlds, questions, strict=True)]
+    emb = " ".join([EMB] * VECTORS.get(kind, 0))
+    return [f"{emb or blocks.describe(world, rng)} {question}"
+            for world, question in zip(worlds, questions, strict=True)]
 
 
-def seen(kind, worlds, rng, xp=np):
+def observations(kind, worlds, rng, xp=np):
     """The observations of worlds (N, 6, 2), in the form in which `PaLME` takes them."""
     if kind == "image":
         return {kind: xp.asarray(signed(blocks.draw(worlds, rng)))}
-    return {kind: xp.asarray(numbers(worlds))} if kind == "state" else {}
+    return {kind: xp.asarray(one_hot(worlds))} if kind == "state" else {}
 
 
-def numbers(worlds):
+def one_hot(worlds):
     """The state of worlds (N, 6, 2): for each column, for all pairs of a level and a block, whether
     that block is at that level: (N, 5, 5 · 6)."""
-    there = np.zeros((len(worlds), *[blocks.COLUMNS] * 2, len(blocks.NAMES)), np.float32)
+    state = np.zeros((len(worlds), *[blocks.COLUMNS] * 2, len(blocks.NAMES)), np.float32)
     n, block = np.nonzero(worlds[..., 1] >= 0)
-    there[n, *worlds[n, block].T, block] = 1
-    return there.reshape(len(worlds), blocks.COLUMNS, -1)
+    state[n, *worlds[n, block].T, block] = 1
+    return state.reshape(len(worlds), blocks.COLUMNS, -1)
 
 
 def encode(texts):
@@ -63,11 +64,11 @@ def main(argv=None):
     D, widths = 64, (8, 8, 8) if run.quick else (32, 64, 64)
     encoders = {"state": nn.Sequential(nn.Linear(blocks.COLUMNS * len(blocks.NAMES), 4 * D), gelu,
                                        nn.Linear(4 * D, D)),
-                "image": ImageEncoder(SQUARES, D, widths)}
+                "image": ImageEncoder(PATCHES, D, widths)}
     model = PaLME(len(VOCABULARY), LENGTH, VOCABULARY.index(EMB), encoders, D,
                   1 if run.quick else 3)
     nn.init(model, run.rng)
-    params, begin = nn.parameters(model), int(TOLD * run.args.steps)
+    params, begin = nn.parameters(model), int(TEXT_ONLY * run.args.steps)
     opt = optim.Adam(params)
     opt_lm = optim.Adam({name: p for name, p in params.items() if "encoders" not in name})
 
@@ -75,9 +76,9 @@ def main(argv=None):
         """The loss of the answers to n questions."""
         worlds = blocks.worlds(rng, n)
         questions, answers = zip(*(blocks.ask(world, rng) for world in worlds), strict=True)
-        before = told(kind, worlds, questions, rng)
-        w = encode([f"{text} {answer}" for text, answer in zip(before, answers, strict=True)])
-        return model.loss(w, seen(kind, worlds, rng, run.xp), (encode(before) > 0).sum(1))
+        texts = prompts(kind, worlds, questions, rng)
+        w = encode([f"{text} {answer}" for text, answer in zip(texts, answers, strict=True)])
+        return model.loss(w, observations(kind, worlds, rng, run.xp), (encode(texts) > 0).sum(1))
 
     def step(t, rng):
         if t < begin:
@@ -90,34 +91,35 @@ def main(argv=None):
 
     run.fit(step, model=model, opt_lm=opt_lm, opt=opt)
 
-    rng, found = np.random.default_rng((run.args.seed, 1)), {}
+    rng, metrics = np.random.default_rng((run.args.seed, 1)), {}
     count, tasks = (16, 8) if run.quick else (500, 200)
 
     def answer(kind, worlds, questions):
         """The model's answers, and the observations it was given."""
-        w, given = encode(told(kind, worlds, questions, rng)), seen(kind, worlds, rng)
-        said = scenes.decode(model.go_on(w, given), VOCABULARY)
-        return np.array([text.partition("? ")[2] for text in said]), given
+        w = encode(prompts(kind, worlds, questions, rng))
+        observed = observations(kind, worlds, rng)
+        texts = scenes.decode(model.complete(w, observed), VOCABULARY)
+        return np.array([text.partition("? ")[2] for text in texts]), observed
 
-    asked, goals = blocks.worlds(rng, count), blocks.worlds(rng, tasks)
-    questions, answers = zip(*(blocks.ask(world, rng) for world in asked), strict=True)
+    worlds, goals = blocks.worlds(rng, count), blocks.worlds(rng, tasks)
+    questions, answers = zip(*(blocks.ask(world, rng) for world in worlds), strict=True)
     for kind in KINDS:
-        right = answer(kind, asked, questions)[0] == answers
-        found |= {f"{name}_right@{kind}": right[[f"{name} " in text for text in questions]].mean()
-                  for name in ("what", "grasp", "put")}
-        done, story = carry_out(lambda *some, kind=kind: answer(kind, *some), goals, rng)
-        found[f"plans_done@{kind}"] = done.mean()
-    images, texts = zip(*(some for task in story[:SHOWN] for some in task), strict=True)
+        right = answer(kind, worlds, questions)[0] == answers
+        metrics |= {f"{name}_right@{kind}": right[[f"{name} " in text for text in questions]].mean()
+                    for name in ("what", "grasp", "put")}
+        done, episodes = rollout(lambda *args, kind=kind: answer(kind, *args), goals, rng)
+        metrics[f"plans_done@{kind}"] = done.mean()
+    images, texts = zip(*(step for episode in episodes[:SHOWN] for step in episode), strict=True)
     with train.writing(run.out):
         pictures.captioned(run.out / "samples.png", unsigned(np.stack(images)), texts)
-    run.finish(found)
+    run.finish(metrics)
 
 
-def carry_out(answer, worlds, rng):
-    """Carry out tasks of putting one block on another, by obeying the answers as commands. Gives
+def rollout(answer, worlds, rng):
+    """Carry out tasks of putting one block on another, by executing the answers. Gives
     which tasks were done in no more steps than needed, booleans (N,), and for each the observations
-    and answers, step by step: green if a command could be obeyed, and if the last did the task."""
-    worlds, story = worlds.copy(), [[] for _ in worlds]
+    and answers, step by step: green if it could be executed, and the last if the task is done."""
+    worlds, episodes = worlds.copy(), [[] for _ in worlds]
     pairs = [rng.permutation(np.flatnonzero(world[:, 1] >= 0))[:2] for world in worlds]
     pairs = [pair[::-1] if blocks.under(world, pair[0]) == pair[1] else pair
              for world, pair in zip(worlds, pairs, strict=True)]
@@ -125,17 +127,17 @@ def carry_out(answer, worlds, rng):
     left = [blocks.steps(*some) for some in zip(worlds, *zip(*pairs, strict=True), strict=True)]
     while trying := [i for i, steps in enumerate(left) if steps]:
         questions = [blocks.how_to_put(*pairs[i]) for i in trying]
-        said, given = answer(worlds[trying], questions)
+        commands, observed = answer(worlds[trying], questions)
         for k, i in enumerate(trying):
-            now, left[i] = blocks.obey(worlds[i], said[k]), left[i] - 1
-            if now is None:
+            new, left[i] = blocks.execute(worlds[i], commands[k]), left[i] - 1
+            if new is None:
                 left[i] = 0
             else:
-                worlds[i] = now
-            good = now is not None and (left[i] or done(i))
-            story[i].append((given["image"][k] if "image" in given else None,
-                             (f"{questions[k]}\n{said[k]}", "green" if good else "firebrick")))
-    return np.array([done(i) for i in range(len(worlds))]), story
+                worlds[i] = new
+            good = new is not None and (left[i] or done(i))
+            text = f"{questions[k]}\n{commands[k]}", "green" if good else "firebrick"
+            episodes[i].append((observed["image"][k] if "image" in observed else None, text))
+    return np.array([done(i) for i in range(len(worlds))]), episodes
 
 
 if __name__ == "__main__":

@@ -52,15 +52,15 @@ def main(argv=None):
     run.fit(step, model=model, opt_d=opt_d, opt_g=opt_g, plain=plain, opt_plain=opt_plain)
 
     x, y = split(run.data.test_x[:1000])
-    of = {"grey": 0 * y, "l1_alone": coloured(plain, x), "pix2pix": coloured(model.translate, x),
-          "truth": y}
-    images = {name: join(x, colours) for name, colours in of.items()}
+    outputs = {"grey": 0 * y, "l1_alone": coloured(plain, x),
+               "pix2pix": coloured(model.translate, x), "truth": y}
+    images = {name: join(x, colours) for name, colours in outputs.items()}
     run.picture("samples", np.concatenate([some[:10] for some in images.values()]))
     numbers = {}
     for name in ("grey", "l1_alone", "pix2pix"):
-        numbers[f"l1_{name}"] = np.abs(of[name] - y).mean()
+        numbers[f"l1_{name}"] = np.abs(outputs[name] - y).mean()
         numbers[f"psnr_{name}"] = metrics.psnr(images[name], images["truth"], 1)
-    for name, colours in of.items():
+    for name, colours in outputs.items():
         numbers[f"colourfulness_{name}"] = np.hypot(colours[:, 0], colours[:, 1]).mean()
     if run.data.name == "scenes":
         known = paint(run.data.train_x / np.float32(255), run.data.train_masks)
@@ -99,8 +99,8 @@ def paint(images, masks):
     means = []
     for k in (1, 2, 3):
         inside = masks[:len(images)] == k
-        there = inside.any((1, 2, 3))
-        means.append((images * inside)[there].sum((2, 3)) / inside[there].sum((2, 3)))
+        present = inside.any((1, 2, 3))
+        means.append((images * inside)[present].sum((2, 3)) / inside[present].sum((2, 3)))
     return np.concatenate(means)
 
 

@@ -39,49 +39,50 @@ LR_D, LR_G = 7e-4, 1.5e-3  # G lags behind, so its rate is higher
 
 
 @dataclass
-class Teacher:
+class PretrainedEncoders:
     """Text and image encoders, trained before the GAN: `net`, whose loss on a minibatch of images,
     captions as integers, and classes is `loss(x, c, y)`.
 
-    words(c): the features of captions that the GAN is given, a tuple with the sentence codes last
-    seen(x): the codes of images, near those of their captions
-    times: the teacher's batch size as a multiple of the GAN's
+    embed_text(c): the features of captions that the GAN is given, a tuple with the sentence codes
+        last
+    embed_image(x): the codes of images, near those of their captions
+    batch_factor: their batch size as a multiple of the GAN's
     """
 
     net: Any
     loss: Callable
-    words: Callable
-    seen: Callable
-    times: int
+    embed_text: Callable
+    embed_image: Callable
+    batch_factor: int
 
 
 def joint(shape, widths):
     net = JointEmbedding(ImageEncoder(shape, D, widths), TextEncoder(len(VOCABULARY), LONGEST, D))
-    return Teacher(net, net.loss, lambda c: (long(net.text(c)),), net.image, 4)
+    return PretrainedEncoders(net, net.loss, lambda c: (scaled(net.text(c)),), net.image, 4)
 
 
 def clip(shape, widths):
     net = CLIP(ImageEncoder(shape, D, widths), TextEncoder(len(VOCABULARY), LONGEST, D))
-    return Teacher(net, lambda x, c, y: net.loss(x, c)[0], lambda c: (long(net.text(c)),),
-                   net.image, 4)
+    return PretrainedEncoders(net, lambda x, c, y: net.loss(x, c)[0],
+                              lambda c: (scaled(net.text(c)),), net.image, 4)
 
 
 def damsm(shape, widths):
     net = DAMSM(shape[0], len(VOCABULARY), LONGEST, D)
-    return Teacher(net, lambda x, c, y: net.loss(x, *net.words(c)) / len(x), net.words,
-                   lambda x: net.regions(x)[1], 2)
+    return PretrainedEncoders(net, lambda x, c, y: net.loss(x, *net.embed_text(c)) / len(x),
+                              net.embed_text, lambda x: net.embed_image(x)[1], 2)
 
 
-def long(codes):
+def scaled(codes):
     """Codes (N, d) scaled to length √d, so that their entries are about as large as those of z."""
     return D ** 0.5 * unit(codes)
 
 
-TAUGHT = {"attngan": damsm, "gan_cls": joint, "stackgan": joint, "xmc_gan": clip}
+ENCODERS = {"attngan": damsm, "gan_cls": joint, "stackgan": joint, "xmc_gan": clip}
 
 
 def flags(parser):
-    parser.add_argument("--model", choices=TAUGHT, default="attngan", help="which GAN")
+    parser.add_argument("--model", choices=ENCODERS, default="attngan", help="which GAN")
     parser.add_argument("--latent", type=at_least(1), default=100, metavar="N",
                         help="dimensions of z")
 
@@ -90,60 +91,60 @@ def main(argv=None):
     run = Demo("text_to_image", __doc__, argv, data=("scenes",), batch=16, steps=2400, least=2,
                flags=flags)
     shape, name = run.data.shape, run.args.model
-    teacher = TAUGHT[name](shape, (8, 8) if run.quick else (16, 32, 64, 128))
-    game = {"attngan": lambda *sizes: attngan(*sizes, teacher.net.loss, LAM), "gan_cls": gan_cls,
+    encoders = ENCODERS[name](shape, (8, 8) if run.quick else (16, 32, 64, 128))
+    game = {"attngan": lambda *sizes: attngan(*sizes, encoders.net.loss, LAM), "gan_cls": gan_cls,
             "stackgan": stackgan, "xmc_gan": xmc_gan}[name](shape, run.args.latent, D)
-    judges = {"D": game.D} | ({"E": game.E} if name == "xmc_gan" else {})
-    nn.init([teacher.net, game.G, judges], run.rng)
-    opt = optim.Adam(nn.parameters(teacher.net), lr=2e-3)
-    opt_d, opt_g = adam(nn.parameters(judges)), adam(nn.parameters(game.G))
+    D_E = {"D": game.D} | ({"E": game.E} if name == "xmc_gan" else {})
+    nn.init([encoders.net, game.G, D_E], run.rng)
+    opt = optim.Adam(nn.parameters(encoders.net), lr=2e-3)
+    opt_d, opt_g = adam(nn.parameters(D_E)), adam(nn.parameters(game.G))
     ema = nn.EMA(opt_g.params, decay=0.995)
-    tokens, y = encode(run.data.train_captions), kinds(run.data.train_captions)
+    tokens, y = encode(run.data.train_captions), classes(run.data.train_captions)
     first = max(run.args.steps // 5, 1)
 
     def step(t, rng):
         if t < first:
             opt.lr = 2e-3 * optim.stage(t, 0, first, floor=0.05)
-            i = rng.integers(0, len(tokens), teacher.times * run.args.batch)
+            i = rng.integers(0, len(tokens), encoders.batch_factor * run.args.batch)
             x = tensor(data.signed(run.xp.asarray(run.data.train_x[i])))
-            loss = teacher.loss(x, run.xp.asarray(tokens[i]), y[i])
+            loss = encoders.loss(x, run.xp.asarray(tokens[i]), y[i])
             return train.descend(opt, loss, name="teacher", max_norm=1.0)
-        fall = optim.cosine(t - first, run.args.steps - first, floor=0.05)
-        opt_d.lr, opt_g.lr = LR_D * fall, LR_G * fall
+        decay = optim.cosine(t - first, run.args.steps - first, floor=0.05)
+        opt_d.lr, opt_g.lr = LR_D * decay, LR_G * decay
         x = data.signed(run.batch(t))
         with no_grad():
-            words = teacher.words(run.xp.asarray(tokens[run.indices(t)]))
-        numbers = train.descend(opt_d, game.d_loss(tensor(x), rng, *words), name="d_loss")
-        return numbers | train.descend(opt_g, game.g_loss(len(x), rng, *words), name="g_loss")
+            text = encoders.embed_text(run.xp.asarray(tokens[run.indices(t)]))
+        numbers = train.descend(opt_d, game.d_loss(tensor(x), rng, *text), name="d_loss")
+        return numbers | train.descend(opt_g, game.g_loss(len(x), rng, *text), name="g_loss")
 
-    run.fit(step, teacher=teacher.net, G=game.G, D=judges, opt=opt, opt_d=opt_d, opt_g=opt_g,
+    run.fit(step, encoders=encoders.net, G=game.G, D=D_E, opt=opt, opt_d=opt_d, opt_g=opt_g,
             ema=ema)
 
     nn.eval(game.G)
     n = 20 if run.quick else 500
     truth, captions = run.data.test_x[:n] / np.float32(255), run.data.test_captions[:n]
     with no_grad(), ema.applied():
-        words = teacher.words(encode(captions))
-        drawn = [game.sample(n, run.rng, *words) for _ in range(3)]
+        text = encoders.embed_text(encode(captions))
+        samples = [game.sample(n, run.rng, *text) for _ in range(3)]
     small = []
     if isinstance(game, Stages):
-        small = [data.unsigned(interpolate(drawn[0][0], scale_factor=2))]
-        drawn = [images[-1] for images in drawn]
-    drawn = [data.unsigned(images) for images in drawn]
-    run.picture("samples", np.concatenate([x[:10] for x in (truth, *small, *drawn)]))
+        small = [data.unsigned(interpolate(samples[0][0], scale_factor=2))]
+        samples = [images[-1] for images in samples]
+    samples = [data.unsigned(images) for images in samples]
+    run.picture("samples", np.concatenate([x[:10] for x in (truth, *small, *samples)]))
     print("captions of samples.png:", *captions[:10], sep="\n  ")
-    numbers = {"variety": np.abs(drawn[0] - drawn[1]).mean()
-               / np.abs(drawn[0] - np.roll(drawn[1], 1, axis=0)).mean()}
-    for which, images in (("truth", truth), ("drawn", drawn[0])):
+    numbers = {"variety": np.abs(samples[0] - samples[1]).mean()
+               / np.abs(samples[0] - np.roll(samples[1], 1, axis=0)).mean()}
+    for which, images in (("truth", truth), ("drawn", samples[0])):
         named, not_named = text_metrics.colours_shown(images, captions)
         numbers |= {f"colour_named_{which}": named, f"colour_not_named_{which}": not_named,
                     f"r_precision@1_{which}": metrics.r_precision(
-                        words[-1].numpy(), embed(teacher.seen, 2 * images - 1), 1,
+                        text[-1].numpy(), embed(encoders.embed_image, 2 * images - 1), 1,
                         np.random.default_rng(0), min(99, n - 1))}
     run.finish(numbers)
 
 
-def kinds(captions):
+def classes(captions):
     """The classes of scenes, by which colours they have and whether the ground is light: (N,)."""
     return np.array([sum(2 ** k for k, word in enumerate((*COLOURS, "light"))
                          if word in caption.split()) for caption in captions])

@@ -31,7 +31,7 @@ from minigen.models.multimodal.vilbert import ViLBERT
 
 ENCODER = 0.25  # the share of the steps in which the region features are learnt
 SHOWN, FEW = 12, 100  # images in samples.png, and how many are processed at a time
-ASKED = {"colour": tuple(scenes.COLOURS), "shape": scenes.SHAPES,
+KINDS = {"colour": tuple(scenes.COLOURS), "shape": scenes.SHAPES,
          "relation": ("left", "right", "above", "below")}
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 
@@ -55,8 +55,8 @@ def main(argv=None):
             return train.descend(opt_e, encoder.loss(x, c), name="encoder")
         opt.lr = 2e-3 * optim.stage(t, begins, run.args.steps, floor=0.02)
         with no_grad():
-            Z, found = encoder.features(x), encoder.scores(x)
-        return train.descend(opt, *model.loss(Z, found, c, rng), max_norm=1.0)
+            Z, logits = encoder.features(x), encoder.scores(x)
+        return train.descend(opt, *model.loss(Z, logits, c, rng), max_norm=1.0)
 
     run.fit(step, encoder=encoder, model=model, opt_encoder=opt_e, opt=opt)
 
@@ -65,44 +65,48 @@ def main(argv=None):
     w = scenes.encode(test.test_captions)
     Z = embed(encoder.features, x, batch=FEW)
     other = np.roll(Z, 1, axis=0)
-    fits = lambda Z, w: embed(lambda Z, w: model.matches(*model.read(Z, w)), Z, w, batch=FEW)
-    numbers = {"aligned": np.mean([(fits(Z, w) > 0).mean(), (fits(other, w) < 0).mean()])}
-    for kind in ASKED:
-        rows, places = asked(w, kind, rng)
-        said, own = w[rows], w[rows, places]
-        changed = put(said, places, [another(i, kind, rng) for i in own])
+    match_logits = lambda Z, w: embed(lambda Z, w: model.match_logits(*model.hidden(Z, w)), Z, w,
+                                      batch=FEW)
+    numbers = {"aligned": np.mean([(match_logits(Z, w) > 0).mean(),
+                                   (match_logits(other, w) < 0).mean()])}
+    for kind in KINDS:
+        rows, positions = sample_positions(w, kind, rng)
+        true, target = w[rows], w[rows, positions]
+        changed = replace_words(true, positions, [corrupt_word(i, kind, rng) for i in target])
         numbers |= {
-            f"word_right@{kind}": (guess(model, Z[rows], said, places) == own).mean(),
-            f"other_picture@{kind}": (guess(model, other[rows], said, places) == own).mean(),
-            f"changed_{kind}": (fits(Z[rows], said) > fits(Z[rows], changed)).mean()}
+            f"word_right@{kind}": (predict(model, Z[rows], true, positions) == target).mean(),
+            f"other_picture@{kind}":
+                (predict(model, other[rows], true, positions) == target).mean(),
+            f"changed_{kind}":
+                (match_logits(Z[rows], true) > match_logits(Z[rows], changed)).mean()}
     few = min(100, len(w))
-    pairs = np.stack([fits(np.repeat(Z[n:n + 1], few, 0), w[:few]) for n in range(few)])
-    numbers["r_precision@1"] = (pairs.argmax(1) == np.arange(few)).mean()
+    scores = np.stack([match_logits(np.repeat(Z[n:n + 1], few, 0), w[:few]) for n in range(few)])
+    numbers["r_precision@1"] = (scores.argmax(1) == np.arange(few)).mean()
 
     texts = []
     for n in range(SHOWN):
-        places = [t for kind in ASKED for t in those(w[n], kind)]
-        rows = np.full(len(places), n)
-        found = dict(zip(places, guess(model, Z[rows], w[rows], places), strict=True))
-        text = " ".join(f"[{word(found[t])}]" if t in found else word(w[n, t])
+        positions = [t for kind in KINDS for t in positions_of_kind(w[n], kind)]
+        rows = np.full(len(positions), n)
+        y = dict(zip(positions, predict(model, Z[rows], w[rows], positions), strict=True))
+        text = " ".join(f"[{word(y[t])}]" if t in y else word(w[n, t])
                         for t in range((w[n] > 0).sum()))
-        texts.append((fill(text, 56), "green" if all(found[t] == w[n, t] for t in places)
+        texts.append((fill(text, 56), "green" if all(y[t] == w[n, t] for t in positions)
                       else "firebrick"))
     with train.writing(run.out / "samples.png"):
         pictures.captioned(run.out / "samples.png", unsigned(x[:SHOWN]), texts)
     run.finish(numbers)
 
 
-def guess(model, Z, w, places):
-    """The most probable word in one place of each text, which is masked."""
-    s = embed(model.scores, Z, put(w, places, model.MASK), batch=FEW)
-    return s[np.arange(len(w)), places].argmax(-1)
+def predict(model, Z, w, positions):
+    """The most probable word at one position of each text, which is masked."""
+    s = embed(model.scores, Z, replace_words(w, positions, model.MASK), batch=FEW)
+    return s[np.arange(len(w)), positions].argmax(-1)
 
 
-def put(w, places, words):
-    """A copy of texts (N, T) with the words (N,) put in the places (N,)."""
+def replace_words(w, positions, words):
+    """A copy of texts (N, T) with other words (N,) at the positions (N,)."""
     w = w.copy()
-    w[np.arange(len(w)), places] = words
+    w[np.arange(len(w)), positions] = words
     return w
 
 
@@ -110,23 +114,24 @@ def word(i):
     return scenes.VOCABULARY[i]
 
 
-def those(caption, kind):
-    """The places in a caption (T,) of words of a kind; of "left" and "right" only those that relate
-    two objects."""
-    return [t for t, i in enumerate(caption) if word(i) in ASKED[kind]
+def positions_of_kind(caption, kind):
+    """The positions in a caption (T,) of words of a kind; of "left" and "right" only those that
+    relate two objects."""
+    return [t for t, i in enumerate(caption) if word(i) in KINDS[kind]
             and (word(i) not in ("left", "right") or word(caption[t + 1]) == "of")]
 
 
-def asked(w, kind, rng):
-    """For each caption (N, T) with words of a kind, the place of one of them: rows and places."""
-    every = [(n, those(row, kind)) for n, row in enumerate(w)]
-    return tuple(np.array([(n, rng.choice(places)) for n, places in every if places]).T)
+def sample_positions(w, kind, rng):
+    """For each caption (N, T) with words of a kind, the position of one of them: rows and
+    positions."""
+    every = [(n, positions_of_kind(row, kind)) for n, row in enumerate(w)]
+    return tuple(np.array([(n, rng.choice(positions)) for n, positions in every if positions]).T)
 
 
-def another(i, kind, rng):
+def corrupt_word(i, kind, rng):
     """A replacement for word i that makes its caption false."""
-    said = word(i)
-    others = [OPPOSITE[said]] if kind == "relation" else [w for w in ASKED[kind] if w != said]
+    true = word(i)
+    others = [OPPOSITE[true]] if kind == "relation" else [w for w in KINDS[kind] if w != true]
     return scenes.VOCABULARY.index(rng.choice(others))
 
 

@@ -44,8 +44,8 @@ def units(n, d, rng):
 def test_the_loss_against_loops():
     s = 5 * RNG(0).normal(size=(6, 6))
     want = np.mean([printed(s, i, i) for i in range(6)])
-    assert clip.contrastive(tensor(s)).item() == pytest.approx(want)  # eq: clip-contrastive
-    gradcheck(clip.contrastive, s)
+    assert clip.contrastive_loss(tensor(s)).item() == pytest.approx(want)  # eq: clip-contrastive
+    gradcheck(clip.contrastive_loss, s)
 
 
 def test_the_loss_of_the_networks():
@@ -65,7 +65,7 @@ def test_the_contrastive_loss_compares_the_pair_that_belongs_together():
     where images and texts agree, the correct loss is nearly 0 and the printed one is largest."""
     f, g = units(6, 4, RNG(2)), units(6, 4, RNG(3))
     agreeing = f @ f.T / 0.1
-    own, right = (clip.contrastive(tensor(s)).item() for s in (f @ g.T / 0.1, agreeing))
+    own, right = (clip.contrastive_loss(tensor(s)).item() for s in (f @ g.T / 0.1, agreeing))
     wrong = np.mean([printed(agreeing, i, (i + 1) % 6) for i in range(6)])
     assert right < own < wrong  # slide error: 17
 
@@ -78,7 +78,7 @@ def test_own_texts_are_drawn_near_and_others_pushed_away():
     assert own.item() == pytest.approx(np.mean(diagonal))  # eq: clip-pairwise-goal
     assert others.item() == pytest.approx(np.mean(rest))  # eq: clip-pairwise-goal
     s = tensor(f @ g.T / 0.5, requires_grad=True)
-    slope = grad(clip.contrastive(s), s).numpy()  # descent raises the matching scores
+    slope = grad(clip.contrastive_loss(s), s).numpy()  # descent raises the matching scores
     assert (np.diag(slope) < 0).all() and (slope[~np.eye(5, dtype=bool)] > 0).all()
     model, (x, c) = little(), pairs()
     opt = optim.Adam(nn.parameters(model), 1e-2)
@@ -95,9 +95,9 @@ def test_a_text_that_stands_twice_costs_log_2_and_no_more():
     g = units(6, 6, RNG(0))
     g[1] = g[0]
     sure = 1000 * g @ g.T  # f = g: the best possible scores
-    assert clip.contrastive(tensor(sure)).item() == pytest.approx(2 * 2 * np.log(2) / 6)
+    assert clip.contrastive_loss(tensor(sure)).item() == pytest.approx(2 * 2 * np.log(2) / 6)
     f = tensor(np.linalg.qr(RNG(1).normal(size=(6, 6)))[0], requires_grad=True)
-    slope = grad(clip.contrastive(f @ g.T / 0.1), f).numpy()
+    slope = grad(clip.contrastive_loss(f @ g.T / 0.1), f).numpy()
     for i in range(6):  # by hand; the two equal texts pull in one direction
         q = np.exp(f.numpy() @ g.T / 0.1)
         rows, columns = q / q.sum(1, keepdims=True), q / q.sum(0)
@@ -218,8 +218,8 @@ def test_sentences_of_another_vocabulary():
 
 
 @pytest.mark.parametrize("wrong, says", [
-    (lambda: clip.contrastive(tensor(np.zeros((3, 4)))), r"\(3, 4\), expected \(N, N\)"),
-    (lambda: clip.contrastive(tensor(np.zeros((1, 1)))), "N at least 2"),
+    (lambda: clip.contrastive_loss(tensor(np.zeros((3, 4)))), r"\(3, 4\), expected \(N, N\)"),
+    (lambda: clip.contrastive_loss(tensor(np.zeros((1, 1)))), "N at least 2"),
     (lambda: little().loss(pairs(3)[0], pairs(4)[1]), r"\(3, 4\), expected \(N, N\)"),
     (lambda: pointwise_mutual_information(np.array([[0, 0], [0.5, 0.5]])),
      "a row or a column of p is 0"),

@@ -8,7 +8,7 @@ from small_worlds import all_of
 
 from minigen import grad, nn, optim, tensor
 from minigen.models.autoregressive import decoding
-from minigen.models.text_to_image.dalle import DALLE, language
+from minigen.models.text_to_image.dalle import DALLE, image_tokenizer
 from minigen.models.vae.vq_vae import Codebook, vq_vae
 
 RNG = np.random.default_rng
@@ -99,23 +99,24 @@ def test_an_image_is_32_by_32_tokens_of_8192():
     for i, j in np.ndindex(32, 32):
         token = s[0, 256 + 32 * i + j] - 16384  # 0 … 8191, on the slides 1 … 8192
         assert token == z[0, i, j]  # eq: dalle-token-grid
-    assert model.transformer.place.weight.shape == (1280, 2)
+    assert model.transformer.position.weight.shape == (1280, 2)
     assert model.transformer.embed.weight.shape == (16384 + 8192, 2)
 
 
 def test_a_place_in_an_image_is_its_row_and_its_column():
     model = dalle(size=(2, 3))
-    by_hand = [*model.transformer.place.text.weight.numpy()]
+    by_hand = [*model.transformer.position.text.weight.numpy()]
     for i, j in np.ndindex(2, 3):
-        row, column = model.transformer.place.row, model.transformer.place.column
+        row, column = model.transformer.position.row, model.transformer.position.column
         by_hand.append(row.weight.numpy()[i] + column.weight.numpy()[j])
-    assert np.array_equal(model.transformer.place.weight.numpy(), by_hand)
-    learnt = {key.partition(".")[2] for key in nn.parameters(model.transformer) if "place" in key}
+    assert np.array_equal(model.transformer.position.weight.numpy(), by_hand)
+    learnt = {key.partition(".")[2] for key in nn.parameters(model.transformer)
+              if "position" in key}
     assert learnt == {"text.weight", "row.weight", "column.weight"}
 
 
 def test_a_language_of_images_is_learnt():
-    vae, x = language((3, 8, 12), K=8, D=4, rng=RNG(0)), RNG(1).uniform(-1, 1, (8, 3, 8, 12))
+    vae, x = image_tokenizer((3, 8, 12), K=8, D=4, rng=RNG(0)), RNG(1).uniform(-1, 1, (8, 3, 8, 12))
     x = np.sign(x[:, :, :1, :1] * np.ones_like(x)).astype(np.float32)  # one of eight colours each
     vae.codebook.start_from(vae.encoder(tensor(x)), RNG(2))
     opt, errors = optim.Adam(nn.parameters([vae.encoder, vae.codebook, vae.decoder]), 3e-3), []

@@ -31,7 +31,7 @@ class Linear:
 
 # --------------------------------------------------------------------------------------- pix2pix
 
-def judge(x, y):
+def discriminator(x, y):
     """A known discriminator of pairs: a logit for each column."""
     return (2 * x * y - 0.5 * y + 0.3 * x).sum(axis=2)
 
@@ -39,7 +39,7 @@ def judge(x, y):
 def test_the_pairs_are_judged_patch_by_patch():
     x, y = images(0), images(1)
     G = Linear(-0.7, 0.2)
-    model = pix2pix.Pix2Pix(G, judge, lam=3.0)
+    model = pix2pix.Pix2Pix(G, discriminator, lam=3.0)
     terms = []
     for n in range(3):
         for j in range(4):
@@ -49,20 +49,20 @@ def test_the_pairs_are_judged_patch_by_patch():
             fake = sum(2 * x[n, 0, i, j] * made[i] - 0.5 * made[i] + 0.3 * x[n, 0, i, j]
                        for i in range(4))
             terms.append((np.log(sigmoid(real)), np.log(1 - sigmoid(fake)), np.log(sigmoid(fake))))
-    real, fake, fooled = np.mean(terms, axis=0)
+    real, fake, adversarial = np.mean(terms, axis=0)
     G_x = G(tensor(x))
     value = model.value(x, y, G_x)
     assert value.item() == pytest.approx(real + fake)  # eq: pix2pix-pair-d
     assert model.d_loss(x, y, G_x).item() == pytest.approx(-real - fake)
     away = np.mean(np.abs(y - (-0.7 * x + 0.2)))
     loss = model.g_loss(x, y, G_x)
-    assert loss.item() == pytest.approx(-fooled + 3 * away)  # eq: pix2pix-l1
+    assert loss.item() == pytest.approx(-adversarial + 3 * away)  # eq: pix2pix-l1
     assert not value.requires_grad and len(grad(loss, [G.a, G.b])) == 2  # D's loss stops at G_x
 
 
 def test_the_discriminator_sees_both_images():
-    net = pix2pix.patches(3, 4, RNG(0))
-    D = pix2pix.Pair(net)
+    net = pix2pix.patch_discriminator(3, 4, RNG(0))
+    D = pix2pix.PairDiscriminator(net)
     x, y = (a.astype(np.float32) for a in (images(2, 2, (1, 16, 16)), images(3, 2, (2, 16, 16))))
     both = np.empty((2, 3, 16, 16), np.float32)
     both[:, 0], both[:, 1], both[:, 2] = x[:, 0], y[:, 0], y[:, 1]
@@ -71,7 +71,7 @@ def test_the_discriminator_sees_both_images():
 
 
 def test_a_logit_is_of_a_patch_of_22_by_22_pixels():
-    D = pix2pix.patches(1, 2, RNG(0))
+    D = pix2pix.patch_discriminator(1, 2, RNG(0))
     nn.eval(D)
     x = tensor(images(4, 1, (1, 64, 64)).astype(np.float32), True)
     seen = np.argwhere(grad(D(x)[0, 0, 7, 7], x).numpy()[0, 0])
@@ -149,8 +149,8 @@ def test_a_generator_without_noise_learns_one_mode():
     net = nn.Sequential(nn.Linear(4, 32, rng=RNG(2)), leaky, nn.Linear(32, 32, rng=RNG(2)), leaky,
                         nn.Linear(32, 1, rng=RNG(2)))
     nn.astype(net, np.float64)
-    model = pix2pix.Pix2Pix(G, pix2pix.Pair(nn.Sequential(lambda x: x.reshape(len(x), 4), net)),
-                            lam=1.0)
+    D = pix2pix.PairDiscriminator(nn.Sequential(lambda x: x.reshape(len(x), 4), net))
+    model = pix2pix.Pix2Pix(G, D, lam=1.0)
     opt_d, opt_g = adam(nn.parameters(model.D), 5e-3), adam([G.g], 2e-2)
     for t in range(200):
         opt_g.lr = 2e-2 * (1 - t / 200)
@@ -177,25 +177,25 @@ def test_the_objective_of_two_translators_by_hand():
     G, F = Linear(a, b), Linear(c, d)
     model = cyclegan.CycleGAN(G, F, scores(0.7), scores(-1.2), lam=4.0)
     made = G(tensor(x)), F(tensor(y))
-    there_x, there_y = np.mean(abs(c * (a * x + b) + d - x)), np.mean(abs(a * (c * y + d) + b - y))
-    cycle = model.cycle(x, y, *made).item()
-    assert cycle == pytest.approx(there_x + there_y)  # eq: cycle-consistency
-    fooled, told = [], []
+    cycle_x, cycle_y = np.mean(abs(c * (a * x + b) + d - x)), np.mean(abs(a * (c * y + d) + b - y))
+    cycle = model.cycle_loss(x, y, *made).item()
+    assert cycle == pytest.approx(cycle_x + cycle_y)  # eq: cycle-consistency
+    adversarial, d_terms = [], []
     for n, i in np.ndindex(3, 4):
         fake_y, fake_x = (-1.2 * sum(a * x[n, 0, i, j] + b for j in range(4)),
                           0.7 * sum(c * y[n, 0, i, j] + d for j in range(4)))
         real_y, real_x = -1.2 * y[n, 0, i].sum(), 0.7 * x[n, 0, i].sum()
-        fooled.append((fake_y - 1) ** 2 + (fake_x - 1) ** 2)
-        told.append((real_y - 1) ** 2 + fake_y ** 2 + (real_x - 1) ** 2 + fake_x ** 2)
+        adversarial.append((fake_y - 1) ** 2 + (fake_x - 1) ** 2)
+        d_terms.append((real_y - 1) ** 2 + fake_y ** 2 + (real_x - 1) ** 2 + fake_x ** 2)
     loss = model.g_loss(x, y, *made)
-    want = np.mean(fooled) + 4 * (there_x + there_y)
+    want = np.mean(adversarial) + 4 * (cycle_x + cycle_y)
     assert loss.item() == pytest.approx(want)  # eq: cycle-loss
 
     def of(a, b, c, d):
         G, F = lambda x: a * x + b, lambda y: c * y + d
         return cyclegan.CycleGAN(G, F, scores(0.7), scores(-1.2), 4.0).g_loss(x, y, G(x), F(y))
     gradcheck(of, *map(np.array, (a, b, c, d)))
-    assert model.d_loss(x, y, *made).item() == pytest.approx(np.mean(told))
+    assert model.d_loss(x, y, *made).item() == pytest.approx(np.mean(d_terms))
     assert not model.d_loss(x, y, *made).requires_grad  # it stops before G and F
 
 
@@ -203,7 +203,7 @@ def test_there_and_back_is_where_one_was_if_each_is_the_others_inverse():
     x, y = images(7), images(8)
     G, F = Linear(-2.0, 0.5), Linear(-0.5, 0.25)
     model = cyclegan.CycleGAN(G, F, None, None)
-    assert model.cycle(x, y, G(x), F(y)).item() == pytest.approx(0)  # eq: cycle-consistency
+    assert model.cycle_loss(x, y, G(x), F(y)).item() == pytest.approx(0)  # eq: cycle-consistency
     G_x, FG_x, F_y, GF_y = (made.numpy() for made in model.translate(x, y))
     assert np.allclose(G_x, -2 * x + 0.5) and np.allclose(F_y, 0.25 - 0.5 * y)
     assert np.allclose(FG_x, x) and np.allclose(GF_y, y)  # eq: cycle-consistency

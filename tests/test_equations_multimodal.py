@@ -37,27 +37,27 @@ def softmax(s):
     return p / p.sum()
 
 
-@pytest.mark.parametrize("shown", [[], [prefix(1)]])
-def test_a_text_is_as_probable_as_its_words_one_by_one(shown):
+@pytest.mark.parametrize("given", [[], [prefix(1)]])
+def test_a_text_is_as_probable_as_its_words_one_by_one(given):
     lm = language_model()
     for text in every_text():
         p, read = 1.0, [0]
         for word in text:  # each given only what precedes it
-            p *= softmax(lm.scores(np.array([read]), *shown).numpy()[0, -1])[word]
+            p *= softmax(lm.scores(np.array([read]), *given).numpy()[0, -1])[word]
             read.append(word)
             if word == 0:
                 break
-        loss = lm.loss(text[None], *shown).item()
+        loss = lm.loss(text[None], *given).item()
         assert loss == pytest.approx(-np.log(p))  # eq: lm-ar-loss
-        log_p = lm.log_prob(text[None], *shown).numpy()
+        log_p = lm.log_prob(text[None], *given).numpy()
         assert log_p == pytest.approx(np.log(p))  # eq: lm-ar-loss
 
 
-@pytest.mark.parametrize("shown", [[], [prefix(1)]])
-def test_all_texts_together_are_certain(shown):
+@pytest.mark.parametrize("given", [[], [prefix(1)]])
+def test_all_texts_together_are_certain(given):
     lm, texts = language_model(), every_text()
     assert len(texts) == 1 + 3 + 9 + 27
-    p = np.exp([lm.log_prob(text[None], *shown).item() for text in texts])
+    p = np.exp([lm.log_prob(text[None], *given).item() for text in texts])
     assert p.sum() == pytest.approx(1) and p.max() > 0.05  # eq: lm-ar-loss
 
 
@@ -86,9 +86,9 @@ def test_a_word_sees_the_prefix_and_what_stands_before_it():
 
 def test_words_may_stand_in_the_prefix():
     lm, w = language_model(), np.array([[0, 2, 1], [0, 3, 1]])
-    by_hand = [[lm.embed.weight.numpy()[w[n, t]] + lm.place.weight.numpy()[t] for t in range(3)]
+    by_hand = [[lm.embed.weight.numpy()[w[n, t]] + lm.position.weight.numpy()[t] for t in range(3)]
                for n in range(2)]
-    assert np.allclose(lm.read(w).numpy(), by_hand)
+    assert np.allclose(lm.embed_tokens(w).numpy(), by_hand)
 
 
 def test_texts_are_drawn_with_their_probabilities_and_end_once():
@@ -104,10 +104,10 @@ def test_texts_are_drawn_with_their_probabilities_and_end_once():
 def test_a_wide_beam_finds_the_most_probable_text(seed):
     lm, texts, x = language_model(seed), every_text(), prefix(1)
     log_p = lm.log_prob(texts, tensor(np.repeat(x.numpy(), len(texts), 0))).numpy()
-    found, score = lm.most_probable(len(texts), x)
+    found, score = lm.beam_search(len(texts), x)
     assert (found == texts[np.argsort(-log_p)]).all() and np.allclose(score, np.sort(log_p)[::-1])
-    assert len(lm.most_probable(4 ** T, x)[0]) == len(texts)  # the others have probability 0
-    assert (lm.most_probable(1, x)[0] == lm.sample(1, None, x, choose=decoding.greedy)).all()
+    assert len(lm.beam_search(4 ** T, x)[0]) == len(texts)  # the others have probability 0
+    assert (lm.beam_search(1, x)[0] == lm.sample(1, None, x, choose=decoding.greedy)).all()
 
 
 # The cache of what has been read ------------------------------------------------------------------
@@ -115,16 +115,16 @@ def test_a_wide_beam_finds_the_most_probable_text(seed):
 WORDS = np.array([[0, 2, 3], [0, 1, 0], [0, 3, 3]])
 
 
-@pytest.mark.parametrize("shown", [[], [prefix(3)], [prefix(3), prefix(3, 1)]])
+@pytest.mark.parametrize("given", [[], [prefix(3)], [prefix(3), prefix(3, 1)]])
 @pytest.mark.parametrize("cuts", [(1, 2), (2,), ()])
-def test_a_text_read_in_parts_has_the_scores_of_the_whole(shown, cuts):
+def test_a_text_read_in_parts_has_the_scores_of_the_whole(given, cuts):
     lm = language_model()
-    whole, (state, first) = lm.scores(WORDS, *shown).numpy(), lm.start(3, *shown)
+    whole, (state, first) = lm.scores(WORDS, *given).numpy(), lm.start(3, *given)
     assert (first == WORDS[:, 0]).all() and len(state) == 1 + len(lm.blocks)
     for part in np.split(WORDS, cuts, axis=1):
-        s, state = lm.read_on(state, part)
+        s, state = lm.extend(state, part)
         assert np.allclose(s, whole[:, state[0].shape[1] - 1], rtol=0, atol=1e-12)
-        assert all(a.shape == (3, sum(x.shape[1] for x in shown) + state[0].shape[1], 2 * D)
+        assert all(a.shape == (3, sum(x.shape[1] for x in given) + state[0].shape[1], 2 * D)
                    and not a.requires_grad for a in state[1:])
     assert (state[0] == WORDS).all() and np.abs(whole[0] - whole[1]).max() > 0.1
 
@@ -132,11 +132,11 @@ def test_a_text_read_in_parts_has_the_scores_of_the_whole(shown, cuts):
 def test_a_state_stays_as_it_is_and_its_rows_can_be_chosen():
     lm, rows = language_model(), [2, 0, 0, 1]
     state, w = lm.start(3, prefix(3))
-    _, state = lm.read_on(state, WORDS[:, :2])
-    first = lm.read_on(state, WORDS[:, 2:])[0]
-    other = lm.read_on(state, 1 - WORDS[:, 2:] % 2)[0]
-    assert (lm.read_on(state, WORDS[:, 2:])[0] == first).all() and (first != other).any()
-    chosen = lm.read_on(tuple(a[rows] for a in state), WORDS[rows, 2:])[0]
+    _, state = lm.extend(state, WORDS[:, :2])
+    first = lm.extend(state, WORDS[:, 2:])[0]
+    other = lm.extend(state, 1 - WORDS[:, 2:] % 2)[0]
+    assert (lm.extend(state, WORDS[:, 2:])[0] == first).all() and (first != other).any()
+    chosen = lm.extend(tuple(a[rows] for a in state), WORDS[rows, 2:])[0]
     assert np.allclose(chosen, first[rows], rtol=0, atol=1e-12)
 
 
@@ -159,7 +159,7 @@ def test_a_narrow_beam_finds_what_it_finds_without_keeping_anything(k):
         return s, words
 
     texts, log_p = decoding.beam_search(step, np.empty((1, 0), int), 0, T, k)
-    found, score = lm.most_probable(k, x)
+    found, score = lm.beam_search(k, x)
     assert (found == texts).all() and np.allclose(score, log_p)
 
 
@@ -195,9 +195,9 @@ def test_bad_texts_are_refused(texts, message):
 
 def test_no_word_stands_beyond_the_last_place():
     lm = language_model()
-    _, state = lm.read_on(lm.start(2)[0], np.zeros((2, 2), int))
+    _, state = lm.extend(lm.start(2)[0], np.zeros((2, 2), int))
     for call in (lambda: lm.scores(np.zeros((2, 4), int)),
-                 lambda: lm.read_on(state, np.zeros((2, 2), int))):
+                 lambda: lm.extend(state, np.zeros((2, 2), int))):
         with pytest.raises(ValueError, match="4 words came, expected at most 3"):
             call()
 
@@ -205,7 +205,7 @@ def test_no_word_stands_beyond_the_last_place():
 # Pictures -----------------------------------------------------------------------------------------
 
 
-def shown(n=3, size=16):
+def small_llava(n=3, size=16):
     """A small LLaVA, with images and texts for it."""
     model = llava((3, size, size), V, T, D, RNG(0))
     x = RNG(1).uniform(-1, 1, (n, 3, size, size)).astype(np.float32)
@@ -213,10 +213,10 @@ def shown(n=3, size=16):
 
 
 def test_a_matrix_turns_features_into_words():
-    model, x, _ = shown()
+    model, x, _ = small_llava()
     Z = model.encoder.body(tensor(x)).numpy()  # (3, 64, 4, 4)
     W = model.W.weight.numpy()
-    H = model.look(x).numpy()
+    H = model.prefix(x).numpy()
     assert H.shape == (3, 4, D) and W.shape == (D, 4 * 64 + 4)
     for n, p, i in np.ndindex(H.shape):
         top, left = 2 * (p // 2), 2 * (p % 2)
@@ -226,15 +226,15 @@ def test_a_matrix_turns_features_into_words():
 
 
 def test_the_loss_is_that_of_words_after_the_vectors():
-    model, x, w = shown()
-    H = model.look(x).detach()
+    model, x, w = small_llava()
+    H = model.prefix(x).detach()
     assert model.loss(w, x).item() == pytest.approx(model.lm.loss(w, H).item())
     assert model.loss(w, x).item() != pytest.approx(model.lm.loss(w).item(), rel=1e-3)
 
 
 @pytest.mark.parametrize("stage, learns", [(1, {"W"}), (2, {"W", "lm"})])
 def test_each_stage_changes_its_parts_and_no_bit_of_the_others(stage, learns):
-    model, x, w = shown()
+    model, x, w = small_llava()
     before = nn.state_dict(model)
     opt = optim.Adam(model.trained(stage), 1e-3)
     losses = [descend(opt, model.loss(w, x))["loss"] for _ in range(10)]
@@ -247,7 +247,7 @@ def test_each_stage_changes_its_parts_and_no_bit_of_the_others(stage, learns):
 
 
 def test_what_it_says_depends_on_the_picture():
-    model, x, w = shown()
+    model, x, w = small_llava()
     opt = optim.Adam(model.trained(2), 2e-2)
     for _ in range(40):
         descend(opt, model.loss(w, x))
@@ -256,7 +256,7 @@ def test_what_it_says_depends_on_the_picture():
 
 
 def test_the_encoder_learns_which_words_occur():
-    encoder, x = Encoder(V, rng=RNG(0)), shown()[1]
+    encoder, x = Encoder(V, rng=RNG(0)), small_llava()[1]
     s = encoder.scores(tensor(x)).numpy().astype(float)  # (3, 4, V)
     w = np.array([[2, 1, 0], [3, 3, 0], [1, 2, 3]])
     terms = []
@@ -267,12 +267,12 @@ def test_the_encoder_learns_which_words_occur():
 
 
 def test_an_object_is_found_where_all_its_words_fit():
-    encoder, x, objects = Encoder(V), shown()[1], np.array([[1, 2], [0, 3], [2, 3]])
+    encoder, x, objects = Encoder(V), small_llava()[1], np.array([[1, 2], [0, 3], [2, 3]])
     s = RNG(2).normal(-0.5, 1, (3, 4, V))
     encoder.scores = lambda x: tensor(s)
     by_hand = [[any(all(s[n, p, v] > 0 for v in pair) for p in range(4)) for pair in objects]
                for n in range(3)]
-    found = encoder.finds(x, objects)
+    found = encoder.detects(x, objects)
     assert np.array_equal(found, by_hand) and 0 < found.mean() < 1
 
 
@@ -283,11 +283,11 @@ def test_pictures_of_another_kind_are_refused(shape):
 
 
 def test_other_stages_and_numbers_of_captions_are_refused():
-    model, x, w = shown()
+    model, x, w = small_llava()
     with pytest.raises(ValueError, match="stage must be 1 or 2, got 3"):
         model.trained(3)
     with pytest.raises(TypeError, match="LLaVA: x is uint8"):
-        model.look(np.zeros(x.shape, np.uint8))
+        model.prefix(np.zeros(x.shape, np.uint8))
     with pytest.raises(ValueError, match="3 images came with 2 captions"):
         model.encoder.loss(tensor(x), w[:2])
     with pytest.raises(IndexError, match="must lie in 0…"):

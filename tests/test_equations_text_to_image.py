@@ -32,10 +32,10 @@ def best(code, others, y, classes):
 
 def test_a_class_is_the_one_whose_examples_fit_best():
     y, v, t = codes()
-    of_images, of_texts = sje.image_class(v, t, y, 4), sje.text_class(t, v, y, 4)
-    assert of_images.tolist() == [best(c, t, y, 4) for c in v]  # eq: sje-image-classifier
-    assert of_texts.tolist() == [best(c, v, y, 4) for c in t]  # eq: sje-text-classifier
-    assert len(set(of_images)) == 4 and not np.array_equal(of_images, of_texts)
+    f_v, f_t = sje.image_class(v, t, y, 4), sje.text_class(t, v, y, 4)
+    assert f_v.tolist() == [best(c, t, y, 4) for c in v]  # eq: sje-image-classifier
+    assert f_t.tolist() == [best(c, v, y, 4) for c in t]  # eq: sje-text-classifier
+    assert len(set(f_v)) == 4 and not np.array_equal(f_v, f_t)
     with pytest.raises(ValueError, match="class 3 of 5 has no example"):
         sje.image_class(v, t, np.where(y == 3, 4, y), 5)
     with pytest.raises(IndexError, match="must lie in 0…3, got -1"):
@@ -44,10 +44,10 @@ def test_a_class_is_the_one_whose_examples_fit_best():
 
 def test_mistakes_of_both_are_counted():
     y = np.array([0, 1, 2, 3])
-    for of_images, of_texts, want in (
+    for f_v, f_t, want in (
             ([0, 1, 2, 3], [0, 1, 2, 3], 0), ([0, 1, 2, 0], [0, 1, 2, 3], 1 / 4),
             ([0, 1, 2, 3], [1, 1, 0, 3], 2 / 4), ([1, 2, 3, 0], [1, 2, 3, 0], 2)):
-        assert sje.mistakes(y, np.array(of_images), np.array(of_texts)) == want  # eq: sje-loss
+        assert sje.zero_one_loss(y, np.array(f_v), np.array(f_t)) == want  # eq: sje-loss
 
 
 def test_the_hinge_bounds_the_mistakes_and_is_worth_going_down():
@@ -61,11 +61,11 @@ def test_the_hinge_bounds_the_mistakes_and_is_worth_going_down():
     gradcheck(lambda F: sje.hinge(F, y), F)
     W, phi = tensor(np.eye(5) / 10, True), np.eye(4, 5)[y] + RNG(1).normal(0, 0.3, v.shape)
     opt = optim.Adam([W], lr=0.05)
-    answers = lambda: sje.image_class(phi @ W.numpy(), t, y, 4)
-    before = (answers() != y).mean()
+    predictions = lambda: sje.image_class(phi @ W.numpy(), t, y, 4)
+    before = (predictions() != y).mean()
     for _ in range(150):
         opt.step([grad(sje.hinge(sje.compatibility(phi @ W, tensor(t), y, 4), y), W)])
-    assert (answers() != y).mean() < before / 2
+    assert (predictions() != y).mean() < before / 2
 
 
 def test_a_joint_embedding_learns_scenes():
@@ -84,7 +84,7 @@ def test_a_joint_embedding_learns_scenes():
         opt.step(grad(model.loss(tensor(x[i]), c[i], y[i]), opt.params))
     v, t = embed(model.image, x), embed(model.text, c)
     K = y.max() + 1
-    assert sje.mistakes(y, sje.image_class(v, t, y, K), sje.text_class(t, v, y, K)) < 1
+    assert sje.zero_one_loss(y, sje.image_class(v, t, y, K), sje.text_class(t, v, y, K)) < 1
 
 
 # ------------------------------------------------------------------------------ GAN-CLS, GAN-INT
@@ -111,10 +111,10 @@ def test_the_discriminator_is_shown_three_kinds_of_pairs():
     game, x, t, z = world()
     D = lambda x, t: sum(a * b for a, b in zip(x, t, strict=True)) + 0.3 * x[0]
     yes = np.mean([log_sigmoid(D(x[i], t[i])) for i in range(6)])
-    other = np.mean([log_sigmoid(-D(x[i], t[i - 1])) for i in range(6)])
+    mismatch = np.mean([log_sigmoid(-D(x[i], t[i - 1])) for i in range(6)])
     fake = np.mean([log_sigmoid(-D(z[i] * t[i], t[i])) for i in range(6)])
     loss = game.d_loss(x, None, t).item()
-    assert loss == pytest.approx(-yes - (other + fake) / 2)  # eq: gan-cls-triples
+    assert loss == pytest.approx(-yes - (mismatch + fake) / 2)  # eq: gan-cls-triples
 
 
 def test_the_best_discriminator_of_pairs_is_the_posterior_of_three_kinds():
@@ -136,13 +136,13 @@ def test_the_generator_draws_for_sentences_in_between_too():
     game, x, t, z = world()
     D = lambda x, t: sum(a * b for a, b in zip(x, t, strict=True)) + 0.3 * x[0]
     half = [(t[i] + t[i - 1]) / 2 for i in range(6)]
-    told = np.mean([log_sigmoid(D(z[i] * t[i], t[i])) for i in range(6)])
-    between = np.mean([log_sigmoid(D(z[6 + i] * half[i], half[i])) for i in range(6)])
-    assert game.g_loss(6, None, t).item() == pytest.approx(-told - between)  # eq: gan-int
+    matching = np.mean([log_sigmoid(D(z[i] * t[i], t[i])) for i in range(6)])
+    interpolated = np.mean([log_sigmoid(D(z[6 + i] * half[i], half[i])) for i in range(6)])
+    assert game.g_loss(6, None, t).item() == pytest.approx(-matching - interpolated)  # eq: gan-int
     gradcheck(lambda t: game.g_loss(6, None, t), t)
     game.beta = 1.0
     game.prior = lambda n, rng: tensor(z[:n])
-    assert game.g_loss(6, None, t).item() == pytest.approx(-2 * told)  # eq: gan-int
+    assert game.g_loss(6, None, t).item() == pytest.approx(-2 * matching)  # eq: gan-int
 
 
 def test_a_step_of_each_player_lowers_its_loss():
@@ -157,6 +157,6 @@ def test_a_step_of_each_player_lowers_its_loss():
         assert loss().item() < before.item()
     assert game.sample(6, RNG(3), t).shape == (6, 3, 8, 8)
     with pytest.raises(ValueError, match="a single pair"):
-        gan_cls.before(t[:1])
+        gan_cls.mismatched(t[:1])
     with pytest.raises(TypeError, match="must be of floats, got uint8"):
         game.d_loss(x.astype(np.uint8), RNG(2), t)

@@ -15,9 +15,9 @@ RNG = np.random.default_rng
 def test_with_the_printed_plus_the_discriminator_profits_from_believing_fakes():
     """−½ log(1 − D(x̂)) grows with D(x̂), so that descent lowers D; with a plus it falls, without a
     lower bound as D → 1."""
-    judge, zero = lambda x, e_bar: (x, x), tensor(np.zeros((1, 1)))
+    D, zero = lambda x, e_bar: (x, x), tensor(np.zeros((1, 1)))
     logits = np.linspace(-5, 5, 50)
-    true = np.array([stackgan.d_loss(judge, zero, tensor(np.full((1, 1), a)), None).item()
+    true = np.array([stackgan.d_loss(D, zero, tensor(np.full((1, 1), a)), None).item()
                      for a in logits])
     of_fakes = true - np.log(2)  # real image: ½ log 2 alone, ½ log 2 with the sentence
     assert np.allclose(of_fakes, np.log1p(np.exp(logits)))

@@ -46,7 +46,7 @@ def test_words_that_are_not_there_are_0_and_a_whole_text_is_left_out():
     text = TextEncoder(6, 4, 8, D=8, rng=RNG(0))
     words = read(text, np.array([[1, 2, 0, 0], [3, 4, 5, 1]])).numpy()
     assert not words[0, 2:].any() and words[0, :2].all() and words[1].all()
-    assert np.allclose(words[0, :2], text.words(np.array([[1, 2]]))[0].numpy(), atol=1e-6)
+    assert np.allclose(words[0, :2], text.hidden(np.array([[1, 2]]))[0].numpy(), atol=1e-6)
     left = left_out(np.ones((20_000, 2, 3)), 0.1, RNG(0)).sum((1, 2))
     assert set(left) == {0, 6} and (left == 0).mean() == pytest.approx(0.1, abs=0.01)
 

@@ -45,7 +45,7 @@ def test_a_cyclegan_learns_the_way_there_and_back():
     for _ in range(40):
         made = model.G(x), model.F(y)
         descend(opt_d, model.d_loss(x, y, *made))
-        cycles.append(model.cycle(x, y, *made).item())
+        cycles.append(model.cycle_loss(x, y, *made).item())
         descend(opt_g, model.g_loss(x, y, *made))
     assert cycles[-1] < 0.4 * cycles[0]
     alone = np.concatenate([model.G(x[n:n + 1]).numpy() for n in range(8)])
@@ -70,7 +70,7 @@ def test_a_translator_of_the_wrong_size_is_refused():
     model = cyclegan.cyclegan(1, 1, 4, rng=RNG(0))
     x = squares(1)[:, :, :7, :7]
     with pytest.raises(ValueError, match=r"\(8, 1, 6, 6\), target \(8, 1, 7, 7\)"):
-        model.cycle(x, x, model.G(x), model.F(x))
+        model.cycle_loss(x, x, model.G(x), model.F(x))
 
 
 @pytest.mark.parametrize("demo", ["pix2pix", "cyclegan"])

@@ -7,8 +7,8 @@ from demos.captioning import encode, named, sentences
 from minigen import nn, optim, tensor
 from minigen.data import scenes
 from minigen.data.esperanto import ESPERANTO, esperanto
-from minigen.models.clip.clip import contrastive
-from minigen.models.multimodal.blip2 import BLIP2, QFormer, hard
+from minigen.models.clip.clip import contrastive_loss
+from minigen.models.multimodal.blip2 import BLIP2, QFormer, hard_negatives
 from minigen.models.multimodal.flamingo import Flamingo, Resampler
 from minigen.models.multimodal.git import GIT, PrefixLanguageModel
 from minigen.models.multimodal.language_model import LanguageModel
@@ -16,8 +16,8 @@ from minigen.models.multimodal.llava import Encoder
 from minigen.train import descend
 
 RNG = np.random.default_rng
-V, T, D, SIGN, P, d = 6, 7, 8, 5, 4, 32
-PAIR = np.array([[SIGN, 1, 2, SIGN, 3, 4, 0], [SIGN, 2, 2, 1, SIGN, 4, 0]])  # two images in each
+V, T, D, IMG, P, d = 6, 7, 8, 5, 4, 32
+PAIR = np.array([[IMG, 1, 2, IMG, 3, 4, 0], [IMG, 2, 2, 1, IMG, 4, 0]])  # two images in each
 
 
 def encoder():
@@ -33,8 +33,8 @@ def language_model():
 
 
 def flamingo(open_gates=True):
-    model = Flamingo(encoder(), language_model(), SIGN, P, d, M=3, depth=2, heads=2, rng=RNG(2))
-    for layer in model.gated if open_gates else ():
+    model = Flamingo(encoder(), language_model(), IMG, P, d, M=3, depth=2, heads=2, rng=RNG(2))
+    for layer in model.cross_attentions if open_gates else ():
         layer.gate_1.alpha.data[...] = layer.gate_2.alpha.data[...] = 0.7
     return model
 
@@ -54,9 +54,9 @@ def moved(f, a, b):
 def test_with_its_gates_shut_flamingo_is_its_language_model_bit_for_bit():
     model, x = flamingo(open_gates=False), images(2, 2)
     assert np.array_equal(model.scores(PAIR, x).numpy(), model.lm.scores(PAIR).numpy())
-    assert np.array_equal(model.go_on(PAIR * [1, 1, 1, 1, 0, 0, 0], x),
-                          model.lm.go_on(PAIR * [1, 1, 1, 1, 0, 0, 0]))
-    for layer in model.gated:  # each gate alone lets something through
+    assert np.array_equal(model.complete(PAIR * [1, 1, 1, 1, 0, 0, 0], x),
+                          model.lm.complete(PAIR * [1, 1, 1, 1, 0, 0, 0]))
+    for layer in model.cross_attentions:  # each gate alone lets something through
         for gate in (layer.gate_1, layer.gate_2):
             gate.alpha.data[...] = 0.1
             assert not np.allclose(model.scores(PAIR, x).numpy(), model.lm.scores(PAIR).numpy())
@@ -66,11 +66,11 @@ def test_with_its_gates_shut_flamingo_is_its_language_model_bit_for_bit():
 def test_a_word_looks_at_the_image_before_it_alone():
     """The tokens that each image changes in the first gated block, before tokens mix."""
     model, w = flamingo(), np.pad(PAIR[:, :-1], ((0, 0), (1, 0)))  # w_0 precedes any image
-    h = model.lm.read(w)
+    h = model.lm.embed_tokens(w)
 
     def shown(x):
-        r = model.look(x)
-        return model.gated[0](h, r, model.seen(w, r)).numpy()
+        r = model.embed_images(x)
+        return model.cross_attentions[0](h, r, model.mask(w, r)).numpy()
 
     x = images(2, 2)
     for k, words in enumerate(([[0, 1, 1, 1, 0, 0, 0], [0, 1, 1, 1, 1, 0, 0]],
@@ -92,7 +92,7 @@ def test_an_earlier_image_is_heard_of_through_words():
 
 def test_a_closed_gate_hides_the_images():
     model, x = flamingo(), images(2, 2)
-    for layer in model.gated:
+    for layer in model.cross_attentions:
         layer.gate_1.alpha.data[...] = 0
     assert np.array_equal(model.scores(PAIR, x).numpy(), model.scores(PAIR, -x).numpy())
 
@@ -102,17 +102,17 @@ def test_a_text_with_images_read_in_parts_has_the_scores_of_the_whole(cuts):
     model, x = flamingo(), images(2, 2)
     whole, (state, _) = model.scores(PAIR, x).numpy(), model.start(2, x)
     for part in np.split(PAIR, cuts, axis=1):
-        s, state = model.read_on(state, part)
+        s, state = model.extend(state, part)
         assert np.allclose(s, whole[:, state[0].shape[1] - 1], atol=1e-5)
 
 
 def test_texts_go_on_after_what_is_given():
     model, x = flamingo(), images(2, 2)
-    begun = np.array([[SIGN, 1, 0, 0, 0, 0, 0], [SIGN, 2, 2, 1, SIGN, 0, 0]])
-    model.lm.out.bias.data[SIGN] = -100  # never writes an image token
-    texts = model.go_on(begun, x)
+    prompt = np.array([[IMG, 1, 0, 0, 0, 0, 0], [IMG, 2, 2, 1, IMG, 0, 0]])
+    model.lm.out.bias.data[IMG] = -100  # never writes an image token
+    texts = model.complete(prompt, x)
     for n, length in enumerate((2, 5)):
-        read = [0, *begun[n, :length]]
+        read = [0, *prompt[n, :length]]
         while len(read) <= T:  # each word from a separate pass
             s = model.scores(np.array([read[:T]]), x[n:n + 1]).numpy()[0, -1]
             read.append(0 if 0 in read[1:] else s.argmax())
@@ -148,8 +148,8 @@ def features(n=3):
 
 
 SEES = {  # for each mask: do queries attend to words, words to queries, words to later words?
-    "all_seen": (True, True, True), "kind_seen": (False, False, True),
-    "before_seen": (False, True, False)}
+    "itm_mask": (True, True, True), "itc_mask": (False, False, True),
+    "itg_mask": (False, True, False)}
 
 
 @pytest.mark.parametrize("kind", SEES)
@@ -160,42 +160,42 @@ def test_each_loss_has_its_own_view(kind):
 
     def read(given):
         Z, c = given
-        return np.concatenate([a.numpy() for a in q.read(Z, c, getattr(q, kind)(c))], axis=1)
+        return np.concatenate([a.numpy() for a in q.hidden(Z, c, getattr(q, kind)(c))], axis=1)
 
     for t in range(4):
         other = c.copy()
-        other[:, t] = [0 if kind == "before_seen" else 5, 5, 5]
+        other[:, t] = [0 if kind == "itg_mask" else 5, 5, 5]
         change = moved(read, (Z, c), (Z, other))
         assert (change[:, :3] == queries_words).all()
         assert (change[:, 3:3 + t] == later).all() and change[:, 3 + t:].all()
     before, change = read((Z, c)), moved(read, (Z, c), (-Z, c))
     assert change[:, :3].all() and (change[:, 3:] == words_queries).all()
-    q.images.queries.weight.data[2] *= -1  # and queries attend to queries
+    q.query_branch.queries.weight.data[2] *= -1  # and queries attend to queries
     assert (np.abs(read((Z, c)) - before)[:, :3].max(-1) > 1e-5).all()
 
 
-@pytest.mark.parametrize("kind", ["all_seen", "kind_seen"])
+@pytest.mark.parametrize("kind", ["itm_mask", "itc_mask"])
 def test_words_that_are_not_there_are_not_seen(kind):
     q, Z = q_former(), features()
-    w, longer = q.whole(TEXTS[2:, :1]), q.whole(TEXTS[2:])
-    short, long = (q.read(Z[2:], w, getattr(q, kind)(w)) for w in (w, longer))
+    w, longer = q.with_cls(TEXTS[2:, :1]), q.with_cls(TEXTS[2:])
+    short, long = (q.hidden(Z[2:], w, getattr(q, kind)(w)) for w in (w, longer))
     assert np.allclose(short[0].numpy(), long[0].numpy(), atol=1e-5)
     assert np.allclose(short[1].numpy(), long[1].numpy()[:, :2], atol=1e-5)
 
 
 def test_queries_alone_are_those_that_write():
     q, Z = q_former(), features()
-    with_text, _ = q.read(Z, TEXTS, q.before_seen(TEXTS))
+    with_text, _ = q.hidden(Z, TEXTS, q.itg_mask(TEXTS))
     assert np.allclose(q.queries(Z).numpy(), with_text.numpy(), atol=1e-5)
 
 
 def test_an_image_fits_a_text_as_its_best_query_does():
     q, Z = q_former(), features()
-    w = q.whole(TEXTS)
-    a, b = (part.numpy() for part in q.read(Z, w, q.kind_seen(w)))
+    w = q.with_cls(TEXTS)
+    a, b = (part.numpy() for part in q.hidden(Z, w, q.itc_mask(w)))
     u, v = (a @ layer.weight.numpy().T + layer.bias.numpy()
             for a, layer in ((a, q.u), (b[:, 0], q.v)))
-    s = q.fits(Z, TEXTS).numpy()
+    s = q.itc_scores(Z, TEXTS).numpy()
     for i, j in np.ndindex(3, 3):
         cos = [u[i, m] @ v[j] / np.linalg.norm(u[i, m]) / np.linalg.norm(v[j]) for m in range(3)]
         assert s[i, j] == pytest.approx(max(cos) / 0.07, rel=1e-4)
@@ -204,7 +204,7 @@ def test_an_image_fits_a_text_as_its_best_query_does():
 def test_hard_negatives_are_others_in_proportion_to_how_well_they_fit():
     s = np.log(np.array([[9.0, 1, 3], [2, 7, 2], [1, 0, 5]]) + 1e-30)
     s[0, 0] = 500  # however well its own pair fits
-    drawn = np.stack([hard(s, RNG((0, n))) for n in range(4000)])
+    drawn = np.stack([hard_negatives(s, RNG((0, n))) for n in range(4000)])
     share = np.array([(drawn == j).mean(0) for j in range(3)]).T
     assert np.allclose(share, [[0, 0.25, 0.75], [0.5, 0, 0.5], [1, 0, 0]], atol=0.03)
 
@@ -212,15 +212,15 @@ def test_hard_negatives_are_others_in_proportion_to_how_well_they_fit():
 def test_stage_1_is_the_sum_of_three_losses():
     q, Z = q_former(), features()
     loss, parts = q.loss_1(Z, TEXTS, RNG(1))
-    rng, s = RNG(1), q.fits(Z, TEXTS)
-    text, image = hard(s.numpy(), rng), hard(s.numpy().T, rng)
+    rng, s = RNG(1), q.itc_scores(Z, TEXTS)
+    text, image = hard_negatives(s.numpy(), rng), hard_negatives(s.numpy().T, rng)
     assert (text != image).any()
-    assert parts["itc"].item() == pytest.approx(contrastive(s).item() / 2)
+    assert parts["itc"].item() == pytest.approx(contrastive_loss(s).item() / 2)
     terms = []
     for n in range(3):
-        for k, c, truth in ((n, n, 1), (n, text[n], 0), (image[n], n, 0)):
-            logit = q.matches(Z[k:k + 1], TEXTS[c:c + 1]).item()
-            terms.append(-np.log(1 / (1 + np.exp(-logit if truth else logit))))
+        for k, c, target in ((n, n, 1), (n, text[n], 0), (image[n], n, 0)):
+            logit = q.itm_logits(Z[k:k + 1], TEXTS[c:c + 1]).item()
+            terms.append(-np.log(1 / (1 + np.exp(-logit if target else logit))))
     assert parts["itm"].item() == pytest.approx(np.mean(terms), rel=1e-4)
     log_p = []
     for n in range(3):
@@ -246,28 +246,28 @@ def git():
 
 
 TRAINED = {
-    "git": (git, (), {"W", "norm", "place", "lm", "encoder.body"}),
-    "flamingo": (lambda: flamingo(open_gates=False), (), {"resampler", "gated"}),
-    "blip2, stage 1": (blip2, (1,), {"q"}),
-    "blip2, stage 2": (blip2, (2,), {"W", "q.shared", "q.images"}),
+    "git": (git, (), {"W", "norm", "position", "lm", "encoder.body"}),
+    "flamingo": (lambda: flamingo(open_gates=False), (), {"resampler", "cross_attentions"}),
+    "blip2, stage 1": (blip2, (1,), {"q_former"}),
+    "blip2, stage 2": (blip2, (2,), {"W", "q_former.shared", "q_former.query_branch"}),
 }
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_what_is_frozen_does_not_move_and_the_rest_learns(name):
     build, stage, learns = TRAINED[name]
-    model, w = build(), np.array([[SIGN, 1, 2, 0, 0, 0, 0], [SIGN, 3, 4, 1, 0, 0, 0]])
+    model, w = build(), np.array([[IMG, 1, 2, 0, 0, 0, 0], [IMG, 3, 4, 1, 0, 0, 0]])
     x = images(2, 1) if name == "flamingo" else images(2)
     if stage == (2,):  # a frozen model can use only what it has learnt to use
         opt = optim.Adam(nn.parameters(model.lm), 1e-2)
         for _ in range(60):
-            descend(opt, model.lm.loss(w, model.lm.read(w)))
+            descend(opt, model.lm.loss(w, model.lm.embed_tokens(w)))
     before = nn.state_dict(model)
     opt = optim.Adam(model.trained(*stage), 1e-2)
     losses = []
     for t in range(40):
-        loss = (model.q.loss_1(model.features(x), w[:, 1:4], RNG(t))[0] if stage == (1,) else
-                model.loss(w, x))
+        loss = model.loss(w, x) if stage != (1,) else model.q_former.loss_1(
+            model.features(x), w[:, 1:4], RNG(t))[0]
         losses.append(descend(opt, loss)["loss"])
     after = nn.state_dict(model)
     changed = {key for key in after if not np.array_equal(after[key], before[key])}
@@ -276,9 +276,9 @@ def test_what_is_frozen_does_not_move_and_the_rest_learns(name):
     assert all(any(key.startswith(f"{part}.") for key in changed) for part in learns)
     assert losses[-1] < losses[0] / 2
     if stage != (1,):  # it tells two images apart
-        begun = w * [1, 0, 0, 0, 0, 0, 0]
-        assert np.array_equal(model.go_on(begun, x), w)
-        assert np.array_equal(model.go_on(begun, x[::-1].copy()), w[::-1])
+        prompt = w * [1, 0, 0, 0, 0, 0, 0]
+        assert np.array_equal(model.complete(prompt, x), w)
+        assert np.array_equal(model.complete(prompt, x[::-1].copy()), w[::-1])
 
 
 def test_other_stages_are_refused():
@@ -289,11 +289,11 @@ def test_other_stages_are_refused():
 def test_esperanto_says_what_english_does():
     drawn = scenes.load(n_train=1, n_test=300).test_scenes
     english = sorted(set().union(*map(scenes.true_captions, drawn)))
-    said = [esperanto(text) for text in english]
-    assert len(set(said)) == len(english) > 600  # distinct texts remain distinct
-    words = {word for text in said for word in text.split()}
+    translated = [esperanto(text) for text in english]
+    assert len(set(translated)) == len(english) > 600  # distinct texts remain distinct
+    words = {word for text in translated for word in text.split()}
     assert words == set(" ".join(ESPERANTO.values()).split())
     assert esperanto("a small red ring left of a large blue cross on a dark background") == \
         "malgranda ruĝa ringo maldekstre de granda blua kruco sur malhela fono"
-    assert sentences(encode(english, said), 2) == said
-    assert (named(said) == named(english)).all() and (named(said).sum(1) > 0).all()
+    assert sentences(encode(english, translated), 2) == translated
+    assert (named(translated) == named(english)).all() and (named(translated).sum(1) > 0).all()

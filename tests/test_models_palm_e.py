@@ -31,15 +31,15 @@ def observed(n=2, first="state"):
 @pytest.mark.parametrize("first", ["state", "image"])
 def test_a_sentence_is_words_and_what_is_perceived_in_order(first):
     model, given = palm_e(), observed(first=first)
-    seen = np.concatenate([model.encoders[kind](o).numpy() for kind, o in given.items()], axis=1)
-    x = model.sentence(TEXTS, model.perceive(2, given)).numpy()
+    phi = np.concatenate([model.encoders[kind](o).numpy() for kind, o in given.items()], axis=1)
+    x = model.sentence(TEXTS, model.encode_observations(2, given)).numpy()
     for n, text in enumerate(TEXTS):
-        vectors = iter(seen[n])
+        vectors = iter(phi[n])
         for l, word in enumerate(text):
             of_word = model.embed.weight.numpy()[word]
             want = next(vectors) if word == EMB else of_word
             np.testing.assert_allclose(  # eq: palm-e-sentence
-                x[n, l], want + model.place.weight.numpy()[l], rtol=1e-5, atol=1e-6)
+                x[n, l], want + model.position.weight.numpy()[l], rtol=1e-5, atol=1e-6)
 
 
 def test_without_observations_it_is_the_language_model():
@@ -47,10 +47,10 @@ def test_without_observations_it_is_the_language_model():
     assert model.loss(w).item() == pytest.approx(
         -model.log_prob(w).item() / 5, rel=1e-6)  # four words and the end
     np.testing.assert_array_equal(model.scores(w).numpy(), LanguageModel.scores(model, w).numpy())
-    signs = np.where(w == 5, EMB, w)
-    for call in (model.scores, model.loss, model.go_on):
+    texts = np.where(w == 5, EMB, w)
+    for call in (model.scores, model.loss, model.complete):
         with pytest.raises(ValueError, match="have 1 ⟨emb⟩ tokens, .* are 5 vectors"):
-            call(signs, observed(1))
+            call(texts, observed(1))
     with pytest.raises(ValueError, match="observations are sound, but .* for state, image"):
         model.scores(w, {"sound": w})
     with pytest.raises(ValueError, match="no token follows the first n of 1 texts"):
@@ -63,16 +63,16 @@ def test_without_observations_it_is_the_language_model():
 def test_a_sign_that_it_writes_itself_is_a_word():
     model, given = palm_e(), observed()
     longer = np.pad(TEXTS[:1, :6], ((0, 0), (0, 2)), constant_values=EMB)
-    seen = model.perceive(1, {kind: o[:1] for kind, o in given.items()})
-    x = model.sentence(longer, seen).numpy()[0, 6:]
+    phi = model.encode_observations(1, {kind: o[:1] for kind, o in given.items()})
+    x = model.sentence(longer, phi).numpy()[0, 6:]
     np.testing.assert_allclose(
-        x, (model.embed.weight.numpy()[EMB] + model.place.weight.numpy()[6:]), rtol=1e-6)
+        x, (model.embed.weight.numpy()[EMB] + model.position.weight.numpy()[6:]), rtol=1e-6)
 
 
 def test_only_words_behind_the_prompt_count():
     model, given, n = palm_e(), observed(), np.array([6, 5])
-    surprise, counted = model.surprise(TEXTS, given).numpy(), []
-    for row, text, first in zip(surprise, TEXTS, n, strict=True):
+    nll, counted = model.token_nll(TEXTS, given).numpy(), []
+    for row, text, first in zip(nll, TEXTS, n, strict=True):
         length = (text > 0).sum()
         counted += [row[l] for l in range(T) if first <= l <= length]
     assert len(counted) == 2 + 3
@@ -84,7 +84,7 @@ def test_what_is_kept_of_a_sentence_is_what_it_was():
     model, given = palm_e(), observed()
     whole, (state, _) = model.scores(TEXTS, given).numpy(), model.start(2, given)
     for part in np.split(TEXTS, (1, 3, 4), axis=1):
-        s, state = model.read_on(state, part)
+        s, state = model.extend(state, part)
         np.testing.assert_allclose(s, whole[:, state[0].shape[1] - 1], atol=1e-5)
 
 
@@ -105,8 +105,8 @@ def test_it_learns_to_tell_states_and_images_apart():
     w[1, 6:] = 4, 5
     for _ in range(60):
         descend(opt, model.loss(w, given, 6), {})
-    begun = w * (np.arange(T) < 6)
-    assert (model.go_on(begun, given) == w).all()
+    prompt = w * (np.arange(T) < 6)
+    assert (model.complete(prompt, given) == w).all()
 
 
 def test_worlds_stand_and_look_as_they_are():
@@ -114,15 +114,15 @@ def test_worlds_stand_and_look_as_they_are():
     x = blocks.draw(worlds, RNG(1)).astype(float)
     assert x.shape == (200, 3, scenes.SIZE, scenes.SIZE)
     for world, image in zip(worlds, x, strict=True):
-        there = world[:, 1] >= 0
-        assert 3 <= there.sum() <= 5 and (world[~there] == -1).all()
+        present = world[:, 1] >= 0
+        assert 3 <= present.sum() <= 5 and (world[~present] == -1).all()
         for column in range(blocks.COLUMNS):
             levels = sorted(world[world[:, 0] == column, 1])
             assert levels == list(range(len(levels)))
         vivid = (image.max(0) - image.min(0)) > 80  # the background is not
-        assert vivid.sum() == there.sum() * (blocks.SIDE - 1) ** 2
-        left = np.flatnonzero(vivid.any(0))[0] - blocks.SIDE * world[there, 0].min()
-        for block in np.flatnonzero(there):
+        assert vivid.sum() == present.sum() * (blocks.SIDE - 1) ** 2
+        left = np.flatnonzero(vivid.any(0))[0] - blocks.SIDE * world[present, 0].min()
+        for block in np.flatnonzero(present):
             column, level = world[block]
             r, g, b = image[:, scenes.SIZE - 2 - blocks.SIDE * level - 4,
                             left + blocks.SIDE * column + 2] / 255
@@ -134,12 +134,12 @@ def test_worlds_stand_and_look_as_they_are():
 def test_answers_are_true_and_commands_do_what_is_asked_soonest():
     rng = RNG(2)
     for world in blocks.worlds(rng, 60):
-        there = np.flatnonzero(world[:, 1] >= 0)
-        told = dict(text.split(" on ") for text in blocks.words(world, rng)[:-2].split(" . "))
-        for block in there:
-            on_it = [name for name, under in told.items() if under == blocks.NAMES[block]]
+        present = np.flatnonzero(world[:, 1] >= 0)
+        support = dict(text.split(" on ") for text in blocks.describe(world, rng)[:-2].split(" . "))
+        for block in present:
+            on_it = [name for name, under in support.items() if under == blocks.NAMES[block]]
             assert [blocks.NAMES[i] for i in blocks.above(world, block)[:1]] == on_it
-        one, other = rng.permutation(there)[:2]
+        one, other = rng.permutation(present)[:2]
         if blocks.under(world, one) == other:
             continue
         assert blocks.steps(world, one, other) == shortest(world, one, other)
@@ -148,37 +148,37 @@ def test_answers_are_true_and_commands_do_what_is_asked_soonest():
 def test_questions_are_about_what_is_there_and_answers_are_right():
     rng, kinds = RNG(5), set()
     for world in blocks.worlds(rng, 300):
-        told = dict(text.split(" on ") for text in blocks.words(world, rng)[:-2].split(" . "))
+        support = dict(text.split(" on ") for text in blocks.describe(world, rng)[:-2].split(" . "))
         question, answer = blocks.ask(world, rng)
         first, *onto = (word for word in question.split() if word in blocks.NAMES)
         one, kind = blocks.NAMES.index(first), question.split(first)[0]
         kinds.add(kind)
         if kind == "what is on ":
-            right = [f"{name} block" for name, under in told.items() if under == first]
+            right = [f"{name} block" for name, under in support.items() if under == first]
             assert [answer] == (right or ["nothing"])
         else:
-            now = blocks.obey(world, answer)
-            assert now is not None and told[first] not in onto
+            new = blocks.execute(world, answer)
+            assert new is not None and support[first] not in onto
             free = not len(blocks.above(world, one))
             if not onto:
                 assert (answer == f"grasp {first} block") == free
-                assert free or len(blocks.above(now, one)) == len(blocks.above(world, one)) - 1
+                assert free or len(blocks.above(new, one)) == len(blocks.above(world, one)) - 1
             else:
                 other = blocks.NAMES.index(onto[0])
                 assert blocks.steps(world, one, other) == 1 + (
-                    0 if blocks.under(now, one) == other else blocks.steps(now, one, other))
+                    0 if blocks.under(new, one) == other else blocks.steps(new, one, other))
     assert kinds == {"what is on ", "how to grasp ", "how to put "}
 
 
 def shortest(world, one, other):
     """The least number of commands that put one block on another, by a search of all commands."""
     names = [blocks.NAMES[i] for i in np.flatnonzero(world[:, 1] >= 0)]
-    every = [f"first grasp {a} block" for a in names] + [
+    commands = [f"first grasp {a} block" for a in names] + [
         f"grasp {a} block and put it on {b} block" for a, b in itertools.permutations(names, 2)]
     layer, n, known = [world], 0, set()
     while not any(blocks.under(w, one) == other for w in layer):
-        following = [now for w in layer for said in every
-                     if (now := blocks.obey(w, said)) is not None]
+        following = [new for w in layer for command in commands
+                     if (new := blocks.execute(w, command)) is not None]
         layer, n = [], n + 1
         for w in following:
             key = tuple((blocks.under(w, i) if w[i, 1] >= 0 else -1) for i in range(6))
@@ -188,12 +188,12 @@ def shortest(world, one, other):
     return n
 
 
-@pytest.mark.parametrize("said", ["", "nothing", "first grasp red block", "grasp pink block",
-                                  "grasp block", "first grasp block", "grasp yellow block green",
-                                  "yellow first grasp block", "grasp yellow block and put",
-                                  "grasp yellow block and put it on block",
-                                  "grasp green block and put it on green block",
-                                  "grasp blue block and put it on red block"])
-def test_what_cannot_be_obeyed_is_not(said):
+@pytest.mark.parametrize("command", ["", "nothing", "first grasp red block", "grasp pink block",
+                                     "grasp block", "first grasp block", "grasp yellow block green",
+                                     "yellow first grasp block", "grasp yellow block and put",
+                                     "grasp yellow block and put it on block",
+                                     "grasp green block and put it on green block",
+                                     "grasp blue block and put it on red block"])
+def test_what_cannot_be_obeyed_is_not(command):
     world = np.array([[0, 0], [-1, -1], [0, 1], [1, 0], [2, 0], [-1, -1]])  # yellow is on red
-    assert blocks.obey(world, said) is None
+    assert blocks.execute(world, command) is None

@@ -11,8 +11,8 @@ from minigen.models.multimodal.simvlm import SimVLM
 from minigen.train import descend
 
 RNG = np.random.default_rng
-V, T, D, SIGN, P, d = 6, 7, 8, 5, 4, 32
-PAIR = np.array([[SIGN, 1, 2, SIGN, 3, 4, 0], [SIGN, 2, 2, 1, SIGN, 4, 0]])
+V, T, D, IMG, P, d = 6, 7, 8, 5, 4, 32
+PAIR = np.array([[IMG, 1, 2, IMG, 3, 4, 0], [IMG, 2, 2, 1, IMG, 4, 0]])
 
 
 def images(n):
@@ -37,7 +37,7 @@ def test_a_prefix_is_read_as_a_whole(s):
     model.lm.blocks = [lambda h, seen: known.append(first(h, seen).numpy()) or h]
 
     def after(w):
-        model.lm.hidden(w, model.look(x), s)
+        model.lm.hidden(w, model.prefix(x), s)
         return known[-1]
 
     for t in range(T):
@@ -49,7 +49,7 @@ def test_a_prefix_is_read_as_a_whole(s):
 
 def test_what_follows_the_prefix_costs_what_its_words_do():
     model, x = simvlm(), images(2)
-    w = np.array([[SIGN, 1, 2, 3, 0, 0, 0], [SIGN, 2, 4, 1, 2, 3, 4]])
+    w = np.array([[IMG, 1, 2, 3, 0, 0, 0], [IMG, 2, 4, 1, 2, 3, 4]])
     begin = np.pad(w[:, :-1], ((0, 0), (1, 0)))
     s, by_hand = np.array([0, 3]), []
     for n, end in enumerate((5, 7)):
@@ -66,9 +66,9 @@ def test_an_image_read_as_a_whole_is_read_so_when_it_writes():
     model, x = simvlm(), images(2)
     whole, (state, _) = model.scores(PAIR, x).numpy(), model.start(2, x)
     for part in np.split(PAIR, (1, 4), axis=1):
-        s, state = model.read_on(state, part)
+        s, state = model.extend(state, part)
         assert np.allclose(s, whole[:, state[0].shape[1] - 1], atol=1e-5)
-    causal = model.lm.out(LanguageModel.hidden(model.lm, PAIR, model.look(x))).numpy()
+    causal = model.lm.out(LanguageModel.hidden(model.lm, PAIR, model.prefix(x))).numpy()
     assert not np.allclose(causal, whole, atol=1e-3)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from minigen import grad, nn, optim, tensor
 from minigen.models.multimodal.language_model import LanguageModel
 from minigen.models.multimodal.llava import Encoder
-from minigen.models.multimodal.visual_gpt import TAU, GatedLook, VisualGPT
+from minigen.models.multimodal.visual_gpt import TAU, SRAUCrossAttention, VisualGPT
 from minigen.train import descend
 
 RNG = np.random.default_rng
@@ -24,12 +24,12 @@ def visual_gpt():
 
 def test_gates_are_the_shares_of_language_and_image():
     """For single numbers: at most one gate is closed, and then the other is nearly open."""
-    look = GatedLook(1, 1, RNG(0))
-    look.norm = lambda h: h
-    look.attention = lambda h, *_: tensor(np.full(h.shape, 10, h.dtype))  # what is attended to
+    attend = SRAUCrossAttention(1, 1, RNG(0))
+    attend.norm = lambda h: h
+    attend.attention = lambda h, *_: tensor(np.full(h.shape, 10, h.dtype))  # what is attended to
     for h in np.linspace(-4, 4, 41):
         H = tensor(np.full((1, 1, 1), h), True)
-        y = look(H, None)
+        y = attend(H, None)
         share = 1 / (1 + np.exp(-h))
         keeps, takes = 1 - share if 1 - share > TAU else 0, share if share > TAU else 0
         np.testing.assert_allclose(y.item(), keeps * h + takes * 10)  # eq: visual-gpt-srau
@@ -41,11 +41,11 @@ def test_gates_are_the_shares_of_language_and_image():
 
 def test_words_look_at_the_image_between_each_other_and_their_mlp():
     model, x = visual_gpt(), images(2)
-    (block, _), look = model.lm.blocks, model.looks[0]
-    model.lm.blocks, model.looks = [block], [look]
-    a = block.norm_1(model.lm.read(WORDS))
-    H = model.lm.read(WORDS) + block.attention(a, a, a, is_causal=True)
-    h = look(H, model.look(x))
+    (block, _), attend = model.lm.blocks, model.cross_attentions[0]
+    model.lm.blocks, model.cross_attentions = [block], [attend]
+    a = block.norm_1(model.lm.embed_tokens(WORDS))
+    H = model.lm.embed_tokens(WORDS) + block.attention(a, a, a, is_causal=True)
+    h = attend(H, model.embed_images(x))
     h = h + block.mlp(block.norm_2(h))
     np.testing.assert_allclose(model.scores(WORDS, x).numpy(),
                                model.lm.out(model.lm.norm(h)).numpy(), atol=1e-5)
@@ -66,7 +66,7 @@ def test_what_is_kept_of_words_is_what_they_were():
     model, x = visual_gpt(), images(2)
     whole, (state, _) = model.scores(WORDS, x).numpy(), model.start(2, x)
     for part in np.split(WORDS, (1, 4), axis=1):
-        s, state = model.read_on(state, part)
+        s, state = model.extend(state, part)
         np.testing.assert_allclose(s, whole[:, state[0].shape[1] - 1], atol=1e-5)
 
 

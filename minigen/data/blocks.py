@@ -58,24 +58,24 @@ def draw(some, rng):
 def above(world, block):
     """The blocks stacked on top of a block, the lowest first: integers."""
     column, level = world[block]
-    there = np.flatnonzero((world[:, 0] == column) & (world[:, 1] > level))
-    return there[np.argsort(world[there, 1])]
+    stack = np.flatnonzero((world[:, 0] == column) & (world[:, 1] > level))
+    return stack[np.argsort(world[stack, 1])]
 
 
 def under(world, block):
     """The block on which a block lies, or None if it lies on the table."""
     column, level = world[block]
-    there = np.flatnonzero((world[:, 0] == column) & (world[:, 1] == level - 1))
-    return there[0] if len(there) else None
+    found = np.flatnonzero((world[:, 0] == column) & (world[:, 1] == level - 1))
+    return found[0] if len(found) else None
 
 
-def words(world, rng):
+def describe(world, rng):
     """A description of a world in words, its blocks in random order."""
-    said = []
+    sentences = []
     for block in rng.permutation(np.flatnonzero(world[:, 1] >= 0)):
         below = under(world, block)
-        said.append(f"{NAMES[block]} on {'table' if below is None else NAMES[below]} .")
-    return " ".join(said)
+        sentences.append(f"{NAMES[block]} on {'table' if below is None else NAMES[below]} .")
+    return " ".join(sentences)
 
 
 def command(world, block, onto=None):
@@ -91,28 +91,28 @@ def steps(world, block, onto):
     """How many commands it takes to put a block onto another; 0 if it lies there already."""
     n = 0
     while under(world, block) != onto:
-        world, n = obey(world, command(world, block, onto)), n + 1
+        world, n = execute(world, command(world, block, onto)), n + 1
     return n
 
 
-def obey(world, said):
+def execute(world, text):
     """The world after a command. A block that is grasped "first" is put down on the table. None if
-    `said` is not a command or cannot be obeyed: a block must have nothing on top of it to be
+    `text` is not a command or cannot be executed: a block must have nothing on top of it to be
     grasped, or to have another put on it."""
-    said, now = said.split(), world.copy()
-    blocks = [NAMES.index(word) for word in said if word in NAMES]
+    words, new = text.split(), world.copy()
+    blocks = [NAMES.index(word) for word in words if word in NAMES]
     free = all(world[block, 1] >= 0 and not len(above(world, block)) for block in blocks)
     if not free or len(set(blocks)) < len(blocks):
         return None
-    kind = " ".join("*" if word in NAMES else word for word in said)
+    kind = " ".join("*" if word in NAMES else word for word in words)
     if kind == "first grasp * block":
         empty = np.setdiff1d(np.arange(COLUMNS), np.delete(world[:, 0], blocks))
-        now[blocks[0]] = empty[0], 0
+        new[blocks[0]] = empty[0], 0
     elif kind == "grasp * block and put it on * block":
-        now[blocks[0]] = world[blocks[1]] + [0, 1]
+        new[blocks[0]] = world[blocks[1]] + [0, 1]
     elif kind != "grasp * block":
         return None
-    return now
+    return new
 
 
 def ask(world, rng):

@@ -13,9 +13,9 @@ ESPERANTO = {
 
 def esperanto(caption):
     """A caption translated into Esperanto, from left to right, always the longest known phrase."""
-    words, said = caption.split(), []
+    words, translated = caption.split(), []
     while words:
         n = next(n for n in (4, 3, 2, 1) if " ".join(words[:n]) in ESPERANTO)
-        said += ESPERANTO[" ".join(words[:n])].split()
+        translated += ESPERANTO[" ".join(words[:n])].split()
         words = words[n:]
-    return " ".join(said)
+    return " ".join(translated)

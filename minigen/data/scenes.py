@@ -103,9 +103,9 @@ def draw_captions(scenes, rng):
 
 def _block(rng, n):
     """Images, labels, captions, masks, edges and records of n scenes. Per-object arrays have shape
-    (n, 3), the objects sorted from left to right; `there` says which of the three exist."""
+    (n, 3), the objects sorted from left to right; `present` says which of the three exist."""
     number = rng.integers(1, 4, n)
-    there = np.arange(3) < number[:, None]
+    present = np.arange(3) < number[:, None]
     shape = rng.integers(len(SHAPES), size=(n, 3))
     colour = rng.permuted(np.tile(np.arange(len(COLOURS)), (n, 1)), axis=1)[:, :3]
     size = rng.integers(2, size=(n, 3))
@@ -113,15 +113,15 @@ def _block(rng, n):
     size[three] = rng.permuted(np.outer(rng.random(three.sum()) < 0.8, [1, 0, 0]), axis=1)
     low, high = np.array(RADII).T[..., size]
     radius = rng.uniform(low, high)
-    centre = _scatter(rng, 1.2 * radius, there)
+    centre = _scatter(rng, 1.2 * radius, present)
     ground = rng.integers(2, size=n)
 
-    order = np.argsort(np.where(there, centre[..., 0], np.inf), axis=1, kind="stable")
+    order = np.argsort(np.where(present, centre[..., 0], np.inf), axis=1, kind="stable")
     shape, colour, size, radius = (np.take_along_axis(v, order, 1)
                                    for v in (shape, colour, size, radius))
     centre = np.take_along_axis(centre, order[..., None], 1)
 
-    cover = _coverage(rng, shape, radius, centre) * there[..., None, None]  # (n, 3, 32, 32)
+    cover = _coverage(rng, shape, radius, centre) * present[..., None, None]  # (n, 3, 32, 32)
     masks = ((cover >= 0.5) * np.arange(1, 4)[:, None, None]).max(1, keepdims=True)
     x = background(rng, ground)
     for k in range(3):
@@ -145,7 +145,7 @@ def edges(masks):
     return np.where((masks > 0) & ~inside, 255, 0).astype(np.uint8)
 
 
-def _scatter(rng, reach, there):
+def _scatter(rng, reach, present):
     """Centres (n, 3, 2) in pixels, x then y, drawn again until objects of radius `reach` lie inside
     the image, at least a pixel apart, and no two have nearly the same x."""
     centre = np.empty((*reach.shape, 2))
@@ -155,9 +155,9 @@ def _scatter(rng, reach, there):
         p = rng.uniform(r[..., None] - 0.5, SIZE - 0.5 - r[..., None], (len(todo), 3, 2))
         good = np.ones(len(todo), bool)
         for i, j in ((0, 1), (0, 2), (1, 2)):
-            apart = p[:, i] - p[:, j]
-            clear = np.hypot(*apart.T) >= r[:, i] + r[:, j] + 1
-            good &= (clear & (np.abs(apart[:, 0]) >= 2)) | ~there[todo, i] | ~there[todo, j]
+            delta = p[:, i] - p[:, j]
+            clear = np.hypot(*delta.T) >= r[:, i] + r[:, j] + 1
+            good &= (clear & (np.abs(delta[:, 0]) >= 2)) | ~present[todo, i] | ~present[todo, j]
         centre[todo[good]] = p[good]
         todo = todo[~good]
     return centre
@@ -167,12 +167,12 @@ def _coverage(rng, shape, radius, centre):
     """How much of each pixel each object covers: float32 (n, 3, 32, 32) in [0, 1], from the signed
     distance to the object's rim. Objects are rotated at random by up to 12°."""
     axis = np.arange(SIZE, dtype=np.float32)
-    turn = np.deg2rad(rng.uniform(-12, 12, shape.shape))
+    angle = np.deg2rad(rng.uniform(-12, 12, shape.shape))
     out = np.empty((*shape.shape, SIZE, SIZE), np.float32)
     for kind, name in enumerate(SHAPES):
         where = shape == kind
         r, cos, sin = (v[where].astype(np.float32)[:, None, None]
-                       for v in (radius, np.cos(turn), np.sin(turn)))
+                       for v in (radius, np.cos(angle), np.sin(angle)))
         cx, cy = centre[where].astype(np.float32).T[..., None, None]
         dx, dy = axis[None, None, :] - cx, axis[None, :, None] - cy
         u, v = dx * cos + dy * sin, dy * cos - dx * sin

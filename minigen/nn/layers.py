@@ -214,17 +214,17 @@ class MultiheadAttention:
             (query, key, value), ops.split(self.in_proj_weight, 3), biases, strict=True))
         return self._attend(q, k, v, attn_mask, is_causal)
 
-    def go_on(self, x, past, is_causal=True):
+    def forward_cached(self, x, cache, is_causal=True):
         """The attention of positions x (N, T, D) to themselves and to the S positions before them,
-        whose keys and values, concatenated, are the cache `past` (N, S, 2 D): (N, T, D), and the
-        cache for the positions that follow, (N, S + T, 2 D)."""
+        whose keys and values, concatenated, are the `cache` (N, S, 2 D): (N, T, D), and the cache
+        for the positions that follow, (N, S + T, 2 D)."""
         q, kv = ops.split(ops.linear(x, self.in_proj_weight, self.in_proj_bias), [x.shape[2]], -1)
-        past = ops.concatenate([past, kv], axis=1)
-        T, S = x.shape[1], past.shape[1]
-        seen = None  # position t attends to all, or to those up to S − T + t
+        cache = ops.concatenate([cache, kv], axis=1)
+        T, S = x.shape[1], cache.shape[1]
+        attn_mask = None  # position t attends to all, or to those up to S − T + t
         if is_causal:
-            seen = xp(past.data).tri(T, S, S - T, dtype=bool)
-        return self._attend(q, *ops.split(past, 2, -1), seen), past
+            attn_mask = xp(cache.data).tri(T, S, S - T, dtype=bool)
+        return self._attend(q, *ops.split(cache, 2, -1), attn_mask), cache
 
     def _attend(self, q, k, v, attn_mask, is_causal=False):
         o = ops.scaled_dot_product_attention(*map(self._heads, (q, k, v)), attn_mask,

@@ -17,12 +17,12 @@ class TransformerBlock:
         h = h + self.attention(a, a, a, attn_mask, is_causal)
         return h + self.mlp(self.norm_2(h))
 
-    def go_on(self, h, past, is_causal=True):
-        """The block applied to positions h (N, T, D) that follow those cached in `past`, and the
-        cache for the positions that follow them, as in `MultiheadAttention.go_on`."""
-        a, past = self.attention.go_on(self.norm_1(h), past, is_causal)
+    def forward_cached(self, h, cache, is_causal=True):
+        """The block applied to positions h (N, T, D) that follow those in the `cache`, and the
+        cache for the positions that follow them, as in `MultiheadAttention.forward_cached`."""
+        a, cache = self.attention.forward_cached(self.norm_1(h), cache, is_causal)
         h = h + a
-        return h + self.mlp(self.norm_2(h)), past
+        return h + self.mlp(self.norm_2(h)), cache
 
 
 def mlp(D, rng=None):

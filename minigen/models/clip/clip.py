@@ -53,7 +53,7 @@ class CLIP:
         """The loss of N pairs, and what to report with it: the means of f·g over matching pairs,
         `own`, and over all other pairs, `others`; and τ."""
         s, tau = self.logits(x, c, *given), self.tau()
-        loss = contrastive(s)
+        loss = contrastive_loss(s)
         own, others = agreement((s * tau).detach())
         return loss, {"own": own, "others": others, "tau": tau}
 
@@ -77,7 +77,7 @@ def unit(codes):
     return codes / norm(codes, axis=1, keepdims=True)
 
 
-def answers(s):
+def targets(s):
     """The index of each image's text, and of each text's image, in scores s (N, N): 0 … N − 1.
 
     Raises ValueError for another shape, and for a single pair, which has nothing to compare with.
@@ -88,9 +88,9 @@ def answers(s):
     return np.arange(len(s))
 
 
-def contrastive(s):
+def contrastive_loss(s):
     """The loss for scores s (N, N) of N images and their texts in the same order."""
-    i = answers(s)
+    i = targets(s)
     return cross_entropy(s, i) + cross_entropy(s.T, i)  # eq: clip-contrastive
 
 
@@ -107,15 +107,16 @@ class ImageEncoder:
 
     def __init__(self, shape, d, widths=(16, 32, 64, 128), rng=None):
         C, H, W = shape
-        times, layers = len(widths) - 1, [nn.Conv2d(C, widths[0], 3, padding=1, rng=rng)]
+        halvings, layers = len(widths) - 1, [nn.Conv2d(C, widths[0], 3, padding=1, rng=rng)]
         for a, b in pairwise(widths):
             layers += [nn.GroupNormSiLU(groups(a), a), nn.Conv2d(a, b, 4, 2, 1, rng=rng)]
         last = nn.GroupNormSiLU(groups(widths[-1]), widths[-1])
         self.convs = nn.Sequential(*layers, last)
-        self.last = nn.Linear(widths[-1] * (H >> times) * (W >> times), d, bias=False, rng=rng)
+        size = widths[-1] * (H >> halvings) * (W >> halvings)
+        self.proj = nn.Linear(size, d, bias=False, rng=rng)
 
     def __call__(self, x):
-        return self.last(self.convs(x).flatten(1))
+        return self.proj(self.convs(x).flatten(1))
 
 
 class TextEncoder:
@@ -123,29 +124,29 @@ class TextEncoder:
     (N, d). Words attend to one another, and are then averaged."""
 
     def __init__(self, words, longest, d, D=64, layers=2, heads=4, rng=None):
-        self.word, self.place = nn.Embedding(words, D, rng), nn.Embedding(longest, D, rng)
+        self.embed, self.position = nn.Embedding(words, D, rng), nn.Embedding(longest, D, rng)
         self.blocks = [nn.TransformerBlock(D, heads, rng) for _ in range(layers)]
-        self.norm, self.last = nn.LayerNorm(D), nn.Linear(D, d, bias=False, rng=rng)
+        self.norm, self.proj = nn.LayerNorm(D), nn.Linear(D, d, bias=False, rng=rng)
 
-    def words(self, c):
+    def hidden(self, c):
         """The last hidden states of words c, not yet averaged: (N, L, D), and which words are not
         padding, booleans (N, L). Raises ValueError for another shape and for a text without words.
         """
-        if c.ndim != 2 or not 0 < c.shape[1] <= self.place.weight.shape[0]:
+        if c.ndim != 2 or not 0 < c.shape[1] <= self.position.weight.shape[0]:
             raise ValueError(f"clip: texts are {c.shape}, expected (N, L), L at most "
-                             f"{self.place.weight.shape[0]}")
-        there = as_array(c) != 0
-        if not there.any(1).all():
+                             f"{self.position.weight.shape[0]}")
+        mask = as_array(c) != 0
+        if not mask.any(1).all():
             raise ValueError("clip: there is a text without words: all of its numbers are 0")
-        h = self.word(c) + self.place.weight[:c.shape[1]]
+        h = self.embed(c) + self.position.weight[:c.shape[1]]
         for block in self.blocks:
-            h = block(h, there[:, None, None])
-        return self.norm(h), there
+            h = block(h, mask[:, None, None])
+        return self.norm(h), mask
 
     def __call__(self, c):
-        return self.whole(*self.words(c))
+        return self.pool(*self.hidden(c))
 
-    def whole(self, h, there):
-        """The embeddings (N, d) of texts, from what `words` returns for them."""
-        weight = there / there.sum(1, keepdims=True)
-        return self.last(sum(h * weight.astype(h.dtype)[..., None], 1))
+    def pool(self, h, mask):
+        """The embeddings (N, d) of texts, from what `hidden` returns for them."""
+        weight = mask / mask.sum(1, keepdims=True)
+        return self.proj(sum(h * weight.astype(h.dtype)[..., None], 1))

@@ -31,11 +31,11 @@ def expected_loss(s, p, N=2):
     """The contrastive loss of the scores s, a tensor (X, C), averaged over all (X C)^N batches of N
     pairs, each weighted by its probability under p (X, C)."""
     pairs = np.indices((p.size,) * N).reshape(N, -1).T  # (batches, N)
-    chance = p.ravel()[pairs].prod(1)
-    pairs, chance = pairs[chance > 0], chance[chance > 0]  # s may be −∞ where p is 0
+    weight = p.ravel()[pairs].prod(1)
+    pairs, weight = pairs[weight > 0], weight[weight > 0]  # s may be −∞ where p is 0
     x, c = np.divmod(pairs, p.shape[1])
     scores = s[x[:, :, None], c[:, None, :]]  # (batches, N, N)
     i = np.broadcast_to(np.arange(N), pairs.shape)
     loss = (cross_entropy(swapaxes(scores, 1, 2), i, reduction="none")
             + cross_entropy(scores, i, reduction="none"))
-    return sum(loss * chance[:, None]) / N
+    return sum(loss * weight[:, None]) / N

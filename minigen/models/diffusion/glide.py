@@ -69,5 +69,5 @@ def text_denoiser(shape, d, widths=(64, 64), D=128, rng=None):
 def read(text, c):
     """The codes of the words of texts c (N, L) from a TextEncoder `text`, 0 for padding: (N, L, d).
     """
-    words, there = text.words(c)
+    words, there = text.hidden(c)
     return words * there[..., None].astype(words.dtype)

@@ -17,7 +17,7 @@ halved. The discriminators see only the newest translations, not a history of 50
 """
 
 from minigen import l1_loss, mean, nn, no_grad, relu, square, tanh
-from minigen.models.image_to_image.pix2pix import patches
+from minigen.models.image_to_image.pix2pix import patch_discriminator
 
 
 class CycleGAN:
@@ -39,19 +39,19 @@ class CycleGAN:
 
     def d_loss(self, x, y, G_x, F_y):
         """What D_Y and D_X minimise: how far they are from 1 on images, from 0 on translations."""
-        return told(self.D_Y, y, G_x) + told(self.D_X, x, F_y)
+        return lsgan_d_loss(self.D_Y, y, G_x) + lsgan_d_loss(self.D_X, x, F_y)
 
-    def cycle(self, x, y, G_x, F_y):
+    def cycle_loss(self, x, y, G_x, F_y):
         """E‖F(G(x)) − x‖₁ + E‖G(F(y)) − y‖₁."""
         return l1_loss(self.F(G_x), x) + l1_loss(self.G(F_y), y)  # eq: cycle-consistency
 
     def g_loss(self, x, y, G_x, F_y):
         """What G and F minimise."""
-        fooled = mean(square(self.D_Y(G_x) - 1)) + mean(square(self.D_X(F_y) - 1))
-        return fooled + self.lam * self.cycle(x, y, G_x, F_y)  # eq: cycle-loss
+        adversarial = mean(square(self.D_Y(G_x) - 1)) + mean(square(self.D_X(F_y) - 1))
+        return adversarial + self.lam * self.cycle_loss(x, y, G_x, F_y)  # eq: cycle-loss
 
 
-def told(D, real, fake):
+def lsgan_d_loss(D, real, fake):
     """E (D(real) − 1)² + E D(fake)², with no gradient into the translator."""
     return mean(square(D(real) - 1)) + mean(square(D(fake.detach())))
 
@@ -85,4 +85,5 @@ def instance_norm(C):
 def cyclegan(C, K, width=16, lam=10.0, rng=None):
     """A CycleGAN between images of C channels, X, and images of K, Y, in [−1, 1]."""
     return CycleGAN(translator(C, K, width, rng), translator(K, C, width, rng),
-                    patches(C, 2 * width, rng), patches(K, 2 * width, rng), lam)
+                    patch_discriminator(C, 2 * width, rng),
+                    patch_discriminator(K, 2 * width, rng), lam)

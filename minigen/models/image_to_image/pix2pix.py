@@ -55,7 +55,7 @@ class Pix2Pix:
         return -mean(logsigmoid(fake)) + self.lam * l1_loss(G_x, y)  # eq: pix2pix-l1
 
 
-class Pair:
+class PairDiscriminator:
     """A discriminator of pairs: `net` sees both images, concatenated along the channels."""
 
     def __init__(self, net):
@@ -70,7 +70,7 @@ def generator(C, K, widths=(32, 64, 128), rng=None):
     return nn.Sequential(nn.UNet(C, K, widths, rng), tanh)
 
 
-def patches(C, width=32, rng=None):
+def patch_discriminator(C, width=32, rng=None):
     """A discriminator of images (N, C, H, W), at least 8×8: logits (N, 1, H/4 − 1, W/4 − 1), one
     for each patch."""
     return Net(
@@ -81,4 +81,5 @@ def patches(C, width=32, rng=None):
 
 def pix2pix(C, K, widths=(32, 64, 128), width=32, lam=100.0, rng=None):
     """A Pix2Pix from images of C channels to images of K."""
-    return Pix2Pix(generator(C, K, widths, rng), Pair(patches(C + K, width, rng)), lam)
+    D = PairDiscriminator(patch_discriminator(C + K, width, rng))
+    return Pix2Pix(generator(C, K, widths, rng), D, lam)

@@ -38,8 +38,8 @@ from minigen import (
     tensor,
 )
 from minigen.dist import choice
-from minigen.models.clip.clip import Temperature, contrastive, unit
-from minigen.models.multimodal.language_model import Shown, Texts
+from minigen.models.clip.clip import Temperature, contrastive_loss, unit
+from minigen.models.multimodal.language_model import PrefixConditioned, TextModel
 from minigen.tensor import placed
 
 STD = 0.2  # of the initial token and position embeddings: small, so that the layers soon matter
@@ -47,15 +47,15 @@ STD = 0.2  # of the initial token and position embeddings: small, so that the la
 
 class Attention:
     """h + attention(LN(h), z): (N, S, D) and (N, P, D) → (N, S, D). Without z, h attends to itself;
-    `seen`: which of its positions see which."""
+    `mask`: which of its positions attend to which."""
 
     def __init__(self, D, heads, rng=None):
         self.norm, self.attention = nn.LayerNorm(D), nn.MultiheadAttention(D, heads, rng=rng)
 
-    def __call__(self, h, z=None, seen=None):
+    def __call__(self, h, z=None, mask=None):
         a = self.norm(h)
         z = a if z is None else z
-        return h + self.attention(a, z, z, seen)
+        return h + self.attention(a, z, z, mask)
 
 
 class MLP:
@@ -68,28 +68,28 @@ class MLP:
         return h + self.mlp(self.norm(h))
 
 
-class OfImages:
+class QueryBranch:
     """The parts that only the queries use."""
 
     def __init__(self, P, d, D, M, depth, heads, rng=None):
-        self.W, self.place = nn.Linear(d, D, rng=rng), nn.Embedding(P, D, rng, STD)
+        self.W, self.position = nn.Linear(d, D, rng=rng), nn.Embedding(P, D, rng, STD)
         self.queries = nn.Embedding(M, D, rng)
-        self.looks = [Attention(D, heads, rng) for _ in range(depth)]
+        self.cross_attentions = [Attention(D, heads, rng) for _ in range(depth)]
         self.mlps, self.norm = [MLP(D, rng) for _ in range(depth)], nn.LayerNorm(D)
 
 
-class OfTexts:
+class TextBranch:
     """The parts that only text tokens use: [CLS] or [DEC], then T tokens below V."""
 
     def __init__(self, V, T, D, depth, rng=None):
-        self.embed, self.place = nn.Embedding(V + 1, D, rng, STD), nn.Embedding(T + 1, D, rng, STD)
+        self.embed, self.position = (nn.Embedding(n + 1, D, rng, STD) for n in (V, T))
         self.mlps, self.norm = [MLP(D, rng) for _ in range(depth)], nn.LayerNorm(D)
         self.out = nn.Linear(D, V, rng=rng)
 
 
-class QFormer(Texts):
+class QFormer(TextModel):
     """The Q-Former for images given as P features of d numbers, (N, P, d), and texts of at most T
-    tokens 1 … V − 1: integers (N, T), 0 from their end on. As `Texts`, given features, it is ITG.
+    tokens 1 … V − 1: integers (N, T), 0 from their end on. As `TextModel`, given Z, it is ITG.
 
     M: queries; D, depth, heads: width of the vectors, layers, and attention heads in each; E: width
     of the embeddings that ITC compares
@@ -98,34 +98,34 @@ class QFormer(Texts):
     def __init__(self, V, T, P, d, M=8, D=64, depth=2, heads=4, E=32, rng=None):
         self.V, self.T, self.M = V, T, M
         self.shared = [Attention(D, heads, rng) for _ in range(depth)]
-        self.images = OfImages(P, d, D, M, depth, heads, rng)
-        self.texts = OfTexts(V, T, D, depth, rng)
+        self.query_branch = QueryBranch(P, d, D, M, depth, heads, rng)
+        self.text_branch = TextBranch(V, T, D, depth, rng)
         self.u, self.v, self.tau = nn.Linear(D, E, rng=rng), nn.Linear(D, E, rng=rng), Temperature()
-        self.match = nn.Linear(D, 1, rng=rng)
+        self.itm_head = nn.Linear(D, 1, rng=rng)
 
-    def read(self, Z, w, seen):
-        """Queries and tokens w, integers (N, t), after all layers: (N, M, D), (N, t, D). `seen`:
+    def hidden(self, Z, w, mask):
+        """Queries and tokens w, integers (N, t), after all layers: (N, M, D), (N, t, D). `mask`:
         which of the M + t positions sees which, booleans that broadcast to (N, M + t, M + t)."""
-        images, texts, M = self.images, self.texts, self.M
-        z = images.W(Z) + images.place.weight
-        q = broadcast_to(images.queries.weight, (len(z), *images.queries.weight.shape))
-        w, seen = texts.embed(w) + texts.place.weight[:w.shape[1]], placed(seen[:, None], z.data)
-        for attend, look, mlp_q, mlp_w in zip(self.shared, images.looks, images.mlps, texts.mlps,
-                                              strict=True):
-            h = attend(concatenate([q, w], axis=1), seen=seen)
-            q, w = mlp_q(look(h[:, :M], z)), mlp_w(h[:, M:])
-        return images.norm(q), texts.norm(w)
+        query, text, M = self.query_branch, self.text_branch, self.M
+        z = query.W(Z) + query.position.weight
+        q = broadcast_to(query.queries.weight, (len(z), *query.queries.weight.shape))
+        w, mask = text.embed(w) + text.position.weight[:w.shape[1]], placed(mask[:, None], z.data)
+        for attend, cross, mlp_q, mlp_w in zip(self.shared, query.cross_attentions, query.mlps,
+                                               text.mlps, strict=True):
+            h = attend(concatenate([q, w], axis=1), mask=mask)
+            q, w = mlp_q(cross(h[:, :M], z)), mlp_w(h[:, M:])
+        return query.norm(q), text.norm(w)
 
-    def all_seen(self, w):
+    def itm_mask(self, w):
         """ITM's mask: all positions see all but padding: (N, 1, M + t)."""
         return np.pad(w != 0, ((0, 0), (self.M, 0)), constant_values=True)[:, None]
 
-    def kind_seen(self, w):
+    def itc_mask(self, w):
         """ITC's mask: queries see queries, and tokens see tokens: (N, M + t, M + t)."""
         query = np.arange(self.M + w.shape[1]) < self.M
-        return self.all_seen(w) & (query[:, None] == query)
+        return self.itm_mask(w) & (query[:, None] == query)
 
-    def before_seen(self, w):
+    def itg_mask(self, w):
         """ITG's mask: all see the queries, and tokens see no later ones: (1, M + t, M + t)."""
         S = self.M + w.shape[1]
         return (np.tri(S, dtype=bool) | (np.arange(S) < self.M))[None]
@@ -133,67 +133,68 @@ class QFormer(Texts):
     def queries(self, Z):
         """q of features without a text: (N, M, D). The only token is [DEC], unseen by q."""
         w = np.zeros((len(Z), 1), int)
-        return self.read(Z, w, self.before_seen(w))[0]
+        return self.hidden(Z, w, self.itg_mask(w))[0]
 
     def scores(self, w, Z):
-        """As in `Texts`; the first token, 0, is [DEC]."""
-        return self.texts.out(self.read(Z, w, self.before_seen(w))[1])
+        """As in `TextModel`; the first token, 0, is [DEC]."""
+        return self.text_branch.out(self.hidden(Z, w, self.itg_mask(w))[1])
 
-    def whole(self, c):
+    def with_cls(self, c):
         """Texts c after a [CLS] token: (N, 1 + T)."""
         return np.pad(c, ((0, 0), (1, 0)), constant_values=self.V)
 
-    def fits(self, Z, c):
+    def itc_scores(self, Z, c):
         """ITC's s, a row for each of N images and a column for each of their texts: (N, N)."""
-        w = self.whole(c)
-        q, h = self.read(Z, w, self.kind_seen(w))
+        w = self.with_cls(c)
+        q, h = self.hidden(Z, w, self.itc_mask(w))
         N, M, D = q.shape
-        codes = unit(self.u(q.reshape(N * M, D)))
-        return max((codes @ unit(self.v(h[:, 0])).T).reshape(N, M, N), axis=1) / self.tau()
+        u, v = unit(self.u(q.reshape(N * M, D))), unit(self.v(h[:, 0]))
+        return max((u @ v.T).reshape(N, M, N), axis=1) / self.tau()
 
-    def matches(self, Z, c):
+    def itm_logits(self, Z, c):
         """The logit of whether image and text match, averaged over the queries: (N,)."""
-        w = self.whole(c)
-        q, _ = self.read(Z, w, self.all_seen(w))
-        return mean(self.match(q), (1, 2))
+        w = self.with_cls(c)
+        q, _ = self.hidden(Z, w, self.itm_mask(w))
+        return mean(self.itm_head(q), (1, 2))
 
     def loss_1(self, Z, c, rng):
         """Stage 1's loss on the features of N ≥ 2 images and their texts, and its parts."""
-        s = self.fits(Z, c)
-        text, image = hard(s.numpy(), rng), hard(s.numpy().T, rng)
-        belong = self.matches(concatenate([Z, Z, Z[image]]), np.concatenate([c, c[text], c]))
-        truth = placed(np.repeat([1, 0, 0], len(c)).astype(belong.dtype), belong.data)
-        words = np.pad(c != 0, ((0, 0), (1, 0)), constant_values=True)[:, :self.T].sum()
-        parts = {"itc": contrastive(s) / 2, "itg": sum(self.surprise(c, Z)) / words,
-                 "itm": binary_cross_entropy_with_logits(belong, truth)}
+        s = self.itc_scores(Z, c)
+        text, image = hard_negatives(s.numpy(), rng), hard_negatives(s.numpy().T, rng)
+        logits = self.itm_logits(concatenate([Z, Z, Z[image]]), np.concatenate([c, c[text], c]))
+        target = placed(np.repeat([1, 0, 0], len(c)).astype(logits.dtype), logits.data)
+        n = np.pad(c != 0, ((0, 0), (1, 0)), constant_values=True)[:, :self.T].sum()  # tokens
+        parts = {"itc": contrastive_loss(s) / 2, "itg": sum(self.token_nll(c, Z)) / n,
+                 "itm": binary_cross_entropy_with_logits(logits, target)}
         return parts["itc"] + parts["itm"] + parts["itg"], parts
 
 
-def hard(s, rng):
+def hard_negatives(s, rng):
     """For each row i of scores s (N, N) a hard negative j ≠ i, sampled with p ∝ e^{s_ij}: (N,)."""
     s = np.where(np.eye(len(s), dtype=bool), -np.inf, s)
     return choice(np.exp(s - s.max(1, keepdims=True)), rng)
 
 
-class BLIP2(Shown):
-    """A QFormer `q` between an `encoder` and a language model `lm`."""
+class BLIP2(PrefixConditioned):
+    """A QFormer `q_former` between an `encoder` and a language model `lm`."""
 
-    def __init__(self, encoder, q, lm, rng=None):
-        self.encoder, self.q, self.lm = encoder, q, lm
-        self.W = nn.Linear(q.match.weight.shape[1], lm.D, rng=rng)
+    def __init__(self, encoder, q_former, lm, rng=None):
+        self.encoder, self.q_former, self.lm = encoder, q_former, lm
+        self.W = nn.Linear(q_former.itm_head.weight.shape[1], lm.D, rng=rng)
 
     def trained(self, stage):
-        """The parameters that stage 1 or 2 trains, by name. Stage 2 leaves out the text's parts."""
+        """The parameters that stage 1 or 2 trains, by name. Stage 2 leaves out the text branch."""
         if stage not in (1, 2):
             raise ValueError(f"BLIP2.trained: stage must be 1 or 2, got {stage}")
-        return nn.parameters(self.q if stage == 1 else {
-            "shared": self.q.shared, "images": self.q.images, "W": self.W})
+        q = self.q_former
+        return nn.parameters(q if stage == 1 else {
+            "shared": q.shared, "query_branch": q.query_branch, "W": self.W})
 
     def features(self, x):
         """Z of images x (N, C, H, W): (N, P, d), untracked."""
         with no_grad():
             return self.encoder.features(tensor(x))
 
-    def look(self, x):
-        """The prefix W q of images x (N, C, H, W): (N, M, D)."""
-        return self.W(self.q.queries(self.features(x)))
+    def prefix(self, x):
+        """W q of images x (N, C, H, W): (N, M, D)."""
+        return self.W(self.q_former.queries(self.features(x)))

@@ -24,7 +24,7 @@ in an image, none for time.
 import numpy as np
 
 from minigen import broadcast_to, concatenate, nn, no_grad, tanh, tensor
-from minigen.models.multimodal.visual_gpt import Looking
+from minigen.models.multimodal.visual_gpt import CrossAttending
 from minigen.nn import initializers
 from minigen.tensor import placed
 
@@ -46,17 +46,17 @@ class Gate:
         return h + tanh(RATE * self.alpha) * u
 
 
-class GatedLook:
-    """Gated cross-attention of tokens to images: h (N, t, D), r (N, S, D) and which token sees
-    which vector, booleans (N, t, S) → (N, t, D)."""
+class GatedCrossAttention:
+    """Gated cross-attention of tokens to images: h (N, t, D), r (N, S, D) and which token attends
+    to which vector, booleans (N, t, S) → (N, t, D)."""
 
     def __init__(self, D, heads, rng=None):
         self.norm_1, self.attention = nn.LayerNorm(D), nn.MultiheadAttention(D, heads, rng=rng)
         self.norm_2, self.mlp = nn.LayerNorm(D), nn.mlp(D, rng)
         self.gate_1, self.gate_2 = Gate(), Gate()
 
-    def __call__(self, h, r, seen):
-        h = self.gate_1(h, self.attention(self.norm_1(h), r, r, seen[:, None]))
+    def __call__(self, h, r, mask):
+        h = self.gate_1(h, self.attention(self.norm_1(h), r, r, mask[:, None]))
         return self.gate_2(h, self.mlp(self.norm_2(h)))
 
 
@@ -69,8 +69,8 @@ class ResamplerLayer:
 
     def __call__(self, r, z):
         q = self.norm_1(r)
-        seen = concatenate([self.norm_z(z), q], axis=1)  # (N, P + M, D)
-        r = r + self.attention(q, seen, seen)
+        kv = concatenate([self.norm_z(z), q], axis=1)  # (N, P + M, D)
+        r = r + self.attention(q, kv, kv)
         return r + self.mlp(self.norm_2(r))
 
 
@@ -78,67 +78,68 @@ class Resampler:
     """The Perceiver Resampler, from P features of d numbers to M of D: (N, P, d) → (N, M, D)."""
 
     def __init__(self, P, d, D, M, depth=2, heads=4, rng=None):
-        self.W, self.place = nn.Linear(d, D, rng=rng), nn.Embedding(P, D, rng, STD)
-        self.start = nn.Embedding(M, D, rng)
+        self.W, self.position = nn.Linear(d, D, rng=rng), nn.Embedding(P, D, rng, STD)
+        self.latents = nn.Embedding(M, D, rng)
         self.layers = [ResamplerLayer(D, heads, rng) for _ in range(depth)]
         self.norm = nn.LayerNorm(D)
 
     def __call__(self, Z):
-        z = self.W(Z) + self.place.weight
-        r = broadcast_to(self.start.weight, (len(z), *self.start.weight.shape))
+        z = self.W(Z) + self.position.weight
+        r = broadcast_to(self.latents.weight, (len(z), *self.latents.weight.shape))
         for layer in self.layers:
             r = layer(r, z)
         return self.norm(r)
 
 
-class Flamingo(Looking):
+class Flamingo(CrossAttending):
     """A language model `lm` connected to an `encoder` whose `features` of an image are (N, P, d).
-    The image token `sign` marks where an image is in a text: the k-th one stands for the k-th of
-    images x (N, K, C, H, W), which are what is `given` in `Texts`.
+    The token `image_token` marks where an image is in a text: the k-th one stands for the k-th of
+    images x (N, K, C, H, W), which are what is `given` in `TextModel`.
 
     M: vectors for each image; depth: layers of the resampler; heads: of every attention
     """
 
-    def __init__(self, encoder, lm, sign, P, d, M=8, depth=2, heads=4, rng=None):
-        self.encoder, self.lm, self.sign, self.M = encoder, lm, sign, M
+    def __init__(self, encoder, lm, image_token, P, d, M=8, depth=2, heads=4, rng=None):
+        self.encoder, self.lm, self.image_token, self.M = encoder, lm, image_token, M
         self.resampler = Resampler(P, d, lm.D, M, depth, heads, rng)
-        self.gated = [GatedLook(lm.D, heads, rng) for _ in lm.blocks]
+        self.cross_attentions = [GatedCrossAttention(lm.D, heads, rng) for _ in lm.blocks]
 
     def trained(self):
         """The trained parameters, by name."""
-        return nn.parameters({"resampler": self.resampler, "gated": self.gated})
+        return nn.parameters({"resampler": self.resampler,
+                              "cross_attentions": self.cross_attentions})
 
-    def look(self, x):
+    def embed_images(self, x):
         """r of images x (N, K, C, H, W), the M vectors of each image in turn: (N, K M, D)."""
         N, K, *shape = x.shape
         with no_grad():
             Z = self.encoder.features(tensor(x.reshape(N * K, *shape)))
         return self.resampler(Z).reshape(N, K * self.M, self.lm.D)
 
-    def seen(self, w, r):
-        """Which vectors of r (N, K M, D) each of the tokens w, integers (N, t), sees: booleans
-        (N, t, K M), true for the image whose token came last, if there was one."""
-        last = np.cumsum(w == self.sign, axis=1)  # φ
+    def mask(self, w, r):
+        """Which vectors of r (N, K M, D) each of the tokens w, integers (N, t), attends to:
+        booleans (N, t, K M), true for the image whose token came last, if there was one."""
+        phi = np.cumsum(w == self.image_token, axis=1)
         image = 1 + np.arange(r.shape[1]) // self.M
-        return placed(last[..., None] == image, r.data)
+        return placed(phi[..., None] == image, r.data)
 
     def scores(self, w, x):
-        """As in `Texts`. ValueError for a text with more image tokens than images."""
-        most = (np.asarray(w) == self.sign).sum(1).max(initial=0)
-        if most > x.shape[1]:
-            raise ValueError(f"Flamingo.scores: a text has the image token {most} times, but "
+        """As in `TextModel`. ValueError for a text with more image tokens than images."""
+        count = (np.asarray(w) == self.image_token).sum(1).max(initial=0)
+        if count > x.shape[1]:
+            raise ValueError(f"Flamingo.scores: a text has the image token {count} times, but "
                              f"came with {x.shape[1]} images")
-        r = self.look(x)
-        h, seen = self.lm.read(w), self.seen(w, r)
-        for look, block in zip(self.gated, self.lm.blocks, strict=True):
-            h = block(look(h, r, seen), is_causal=True)
+        r = self.embed_images(x)
+        h, mask = self.lm.embed_tokens(w), self.mask(w, r)
+        for attend, block in zip(self.cross_attentions, self.lm.blocks, strict=True):
+            h = block(attend(h, r, mask), is_causal=True)
         return self.lm.out(self.lm.norm(h))
 
-    def through(self, words, r, before, past):
-        """As in `Looking`."""
-        h, longer = self.lm.read(words[:, before:], before), []
-        seen = self.seen(words, r)[:, before:]
-        for look, block, was in zip(self.gated, self.lm.blocks, past, strict=True):
-            h, after = block.go_on(look(h, r, seen), was)
-            longer.append(after)
-        return h, longer
+    def forward_cached(self, words, r, offset, caches):
+        """As in `CrossAttending`."""
+        h, extended = self.lm.embed_tokens(words[:, offset:], offset), []
+        mask = self.mask(words, r)[:, offset:]
+        for attend, block, cache in zip(self.cross_attentions, self.lm.blocks, caches, strict=True):
+            h, cache = block.forward_cached(attend(h, r, mask), cache)
+            extended.append(cache)
+        return h, extended

@@ -14,7 +14,7 @@ are added.
 import numpy as np
 
 from minigen import concatenate, nn, no_grad, tensor
-from minigen.models.multimodal.language_model import LanguageModel, Shown
+from minigen.models.multimodal.language_model import LanguageModel, PrefixConditioned
 from minigen.tensor import placed
 
 
@@ -25,34 +25,34 @@ class PrefixLanguageModel(LanguageModel):
     def hidden(self, w, prefix, s=0):
         """The last hidden state at each of the tokens w, integers (N, t): (N, t, D). s: integers
         (N,)."""
-        h = concatenate([prefix, self.read(w)], axis=1)  # (N, P + t, D)
-        place, end = np.arange(h.shape[1]), prefix.shape[1] + np.reshape(s, (-1, 1, 1, 1))
-        seen = (place <= place[:, None]) | (place < end) & (place[:, None] < end)
+        h = concatenate([prefix, self.embed_tokens(w)], axis=1)  # (N, P + t, D)
+        position, end = np.arange(h.shape[1]), prefix.shape[1] + np.reshape(s, (-1, 1, 1, 1))
+        mask = (position <= position[:, None]) | (position < end) & (position[:, None] < end)
         for block in self.blocks:
-            h = block(h, placed(seen, h.data))
+            h = block(h, placed(mask, h.data))
         return self.norm(h[:, -w.shape[1]:])
 
     @no_grad()
     def start(self, n, prefix):
-        """As in `Texts`; s = 0."""
-        (words, *nothing), w = super().start(n)
-        _, past = self._go_on(prefix, nothing, is_causal=False)
-        return (words, *past), w
+        """As in `TextModel`; s = 0."""
+        (words, *caches), w = super().start(n)
+        _, caches = self._forward_cached(prefix, caches, is_causal=False)
+        return (words, *caches), w
 
 
-class GIT(Shown):
+class GIT(PrefixConditioned):
     """A `PrefixLanguageModel` lm, and an `encoder` whose `features` of an image are (N, P, d)."""
 
     def __init__(self, encoder, lm, P, d, rng=None):
         self.encoder, self.lm = encoder, lm
         self.W, self.norm = nn.Linear(d, lm.D, rng=rng), nn.LayerNorm(lm.D)
-        self.place = nn.Embedding(P, lm.D, rng)
+        self.position = nn.Embedding(P, lm.D, rng)
 
-    def look(self, x):
+    def prefix(self, x):
         """H of images x (N, C, H, W): (N, P, D)."""
-        return self.norm(self.W(self.encoder.features(tensor(x)))) + self.place.weight
+        return self.norm(self.W(self.encoder.features(tensor(x)))) + self.position.weight
 
     def trained(self):
         """The trained parameters, by name."""
-        heard = {"W": self.W, "norm": self.norm, "place": self.place}
-        return nn.parameters(heard | {"lm": self.lm, "seen": self.encoder.body})
+        return nn.parameters({"W": self.W, "norm": self.norm, "position": self.position,
+                              "lm": self.lm, "encoder": self.encoder.body})

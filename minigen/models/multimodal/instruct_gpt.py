@@ -36,23 +36,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from minigen import clip, exp, minimum, nn, no_grad, softplus, square, sum
-from minigen.models.multimodal.language_model import Shown, begun
+from minigen.models.multimodal.language_model import PrefixConditioned, shift_right
 from minigen.tensor import placed
 
 
-class Prompted(Shown):
+class Prompted(PrefixConditioned):
     """A language model `lm` given prompts x, integers (N, P) of its tokens. Prompt and answer both
     have the position embeddings c from the first one on."""
 
     def __init__(self, lm):
         self.lm = lm
 
-    def look(self, x):
-        """The embedded prompts, as the prefix of the answers: (N, P, D)."""
-        return self.lm.read(x)
+    def prefix(self, x):
+        """The embedded prompts: (N, P, D)."""
+        return self.lm.embed_tokens(x)
 
 
-class Rater:
+class ScalarHeadLM:
     """A language model `lm` that outputs one number in place of the next token's scores."""
 
     def __init__(self, lm, rng=None):
@@ -66,39 +66,39 @@ class Rater:
     def rewards(self, y, x):
         """r_t after each token of answers y (N, T) to prompts x (N, P): (N, T), 0 after the end.
         There is no w_0: y_1 is at the first position."""
-        r = self.out(self.lm.hidden(y, self.lm.read(x)))[..., 0]
-        return r * placed(said(y).astype(r.dtype), r.data)
+        r = self.out(self.lm.hidden(y, self.lm.embed_tokens(x)))[..., 0]
+        return r * placed(token_mask(y).astype(r.dtype), r.data)
 
     def values(self, y, x):
         """V before each token of answers y (N, T) to prompts x (N, P): (N, T)."""
-        return self.out(self.lm.hidden(begun(y), self.lm.read(x)))[..., 0]
+        return self.out(self.lm.hidden(shift_right(y), self.lm.embed_tokens(x)))[..., 0]
 
 
-def said(y):
+def token_mask(y):
     """Which positions of answers y (N, T) hold tokens, the end token being the last: booleans."""
-    before = begun(y) > 0
-    before[:, 0] = True
-    return before
+    mask = shift_right(y) > 0
+    mask[:, 0] = True
+    return mask
 
 
-def preference_loss(better, worse):
+def preference_loss(r_w, r_l):
     """−log σ(r_w − r_l), averaged over pairs with rewards r_w (N,) and r_l (N,); 0 for no pairs."""
-    return sum(softplus(worse - better)) / max(len(better), 1)  # eq: reward-model-loss
+    return sum(softplus(r_l - r_w)) / max(len(r_w), 1)  # eq: reward-model-loss
 
 
 def advantages(R, V, lam):
     """A (N, T) from rewards R (N, T) and values V (N, T), both 0 after the end. λ = 1: the return
     that followed, minus V; λ = 0: R plus the next token's V, minus V."""
-    A, after, V_next = np.zeros_like(R), np.zeros(len(R)), np.zeros(len(R))
+    A, A_next, V_next = np.zeros_like(R), np.zeros(len(R)), np.zeros(len(R))
     for t in reversed(range(R.shape[1])):
         delta = R[:, t] + V_next - V[:, t]
-        after = A[:, t] = delta + lam * after  # eq: gae
+        A_next = A[:, t] = delta + lam * A_next  # eq: gae
         V_next = V[:, t]
     return A
 
 
 @dataclass
-class Answers:
+class Rollout:
     """Answers y (N, T) that a policy wrote to prompts x (N, P); for each token log π_old, A
     (normalised), and the return V + A (not normalised); for each answer r, and `kl`,
     log π_old(y | x) − log π_SFT(y | x). Arrays (N, T) and (N,)."""
@@ -113,32 +113,32 @@ class Answers:
 
 
 class PPO:
-    """The `policy` and the one it starts from, `sft`, both `Prompted`; the reward model `judge` and
-    the value network `value`, both `Rater`. `policy` and `value` are trained."""
+    """The `policy` and the one it starts from, `sft`, both `Prompted`; the `reward_model` and the
+    value network `value`, both `ScalarHeadLM`. `policy` and `value` are trained."""
 
-    def __init__(self, policy, sft, judge, value, beta=0.1, epsilon=0.2, lam=0.95):
-        self.policy, self.sft, self.judge, self.value = policy, sft, judge, value
+    def __init__(self, policy, sft, reward_model, value, beta=0.1, epsilon=0.2, lam=0.95):
+        self.policy, self.sft, self.reward_model, self.value = policy, sft, reward_model, value
         self.beta, self.epsilon, self.lam = beta, epsilon, lam
 
     @no_grad()
-    def answer(self, x, rng):
+    def rollout(self, x, rng):
         """Samples answers to prompts x (N, P), and computes their rewards and advantages."""
         y = self.policy.sample(len(x), rng, x)
-        words = said(y)
-        log_old = -self.policy.surprise(y, x).numpy()
-        log_ratio = log_old + self.sft.surprise(y, x).numpy()
-        r, V = self.judge.rewards(y, x).numpy(), self.value.values(y, x).numpy() * words
+        mask = token_mask(y)
+        log_old = -self.policy.token_nll(y, x).numpy()
+        log_ratio = log_old + self.sft.token_nll(y, x).numpy()
+        r, V = self.reward_model.rewards(y, x).numpy(), self.value.values(y, x).numpy() * mask
         A = advantages(r - self.beta * log_ratio, V, self.lam)  # eq: rlhf-objective
-        scaled = (A - A[words].mean()) / (A[words].std() + 1e-8)
-        return Answers(x, y, log_old, scaled, V + A, r.sum(1), log_ratio.sum(1))
+        A_norm = (A - A[mask].mean()) / (A[mask].std() + 1e-8)
+        return Rollout(x, y, log_old, A_norm, V + A, r.sum(1), log_ratio.sum(1))
 
-    def loss(self, answers):
+    def loss(self, rollout):
         """The policy's loss on answers, and the value network's, both averaged over tokens."""
-        y, x, words = answers.y, answers.x, said(answers.y)
-        log_pi, V = -self.policy.surprise(y, x), self.value.values(y, x)
-        n, (word, log_old, A, returns) = words.sum(), (placed(a, V.data) for a in (
-            words.astype(V.dtype), answers.log_old, answers.A, answers.returns))
+        y, x, mask = rollout.y, rollout.x, token_mask(rollout.y)
+        log_pi, V = -self.policy.token_nll(y, x), self.value.values(y, x)
+        n, (mask, log_old, A, returns) = mask.sum(), (placed(a, V.data) for a in (
+            mask.astype(V.dtype), rollout.log_old, rollout.A, rollout.returns))
         rho = exp(log_pi - log_old)
-        near = clip(rho, min=1 - self.epsilon, max=1 + self.epsilon)
-        policy = -sum(minimum(rho * A, near * A) * word) / n  # eq: ppo-clip
-        return policy, sum(square(V - returns) * word) / n
+        clipped = clip(rho, min=1 - self.epsilon, max=1 + self.epsilon)
+        policy = -sum(minimum(rho * A, clipped * A) * mask) / n  # eq: ppo-clip
+        return policy, sum(square(V - returns) * mask) / n

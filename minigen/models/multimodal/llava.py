@@ -27,7 +27,7 @@ from minigen import (
     tensor,
     transpose,
 )
-from minigen.models.multimodal.language_model import LanguageModel, Shown
+from minigen.models.multimodal.language_model import LanguageModel, PrefixConditioned
 from minigen.ops.loss import integers
 from minigen.ops.math import floats
 from minigen.tensor import placed
@@ -58,7 +58,7 @@ class Encoder:
     def __call__(self, x):
         return max(self.scores(x), axis=1)
 
-    def finds(self, x, w):
+    def detects(self, x, w):
         """Whether an image has a patch that all words of an object fit, for objects w, integers
         (K, n): booleans (N, K)."""
         with no_grad():
@@ -71,16 +71,16 @@ class Encoder:
         s = self(x)
         if len(w) != len(s):
             raise ValueError(f"Encoder.loss: {len(s)} images came with {len(w)} captions")
-        occur = np.zeros(s.shape, s.dtype)
-        np.put_along_axis(occur, integers("Encoder.loss", w, s.shape[1]), 1, axis=1)
-        return binary_cross_entropy_with_logits(s, placed(occur, s.data))
+        target = np.zeros(s.shape, s.dtype)
+        np.put_along_axis(target, integers("Encoder.loss", w, s.shape[1]), 1, axis=1)
+        return binary_cross_entropy_with_logits(s, placed(target, s.data))
 
 
 def halve(h):
     return max_pool2d(h, 2)
 
 
-class LLaVA(Shown):
+class LLaVA(PrefixConditioned):
     """A language model `lm` and an `encoder` whose features are (N, P, d), connected by W.
 
     W also gets the index of each feature's patch, as a one-hot code; CLIP's features contain it.
@@ -97,15 +97,15 @@ class LLaVA(Shown):
         parts = {"W": self.W, "lm": self.lm} if stage == 2 else {"W": self.W}  # eq: llava-two-stage
         return nn.parameters(parts)
 
-    def look(self, x):
+    def prefix(self, x):
         """H of images x (N, 3, H, W) in [−1, 1]: (N, P, D). TypeError unless x holds floats."""
         x = tensor(x)
         floats("LLaVA", x)
         with no_grad():
             Z = self.encoder.features(x)
         N, P, _ = Z.shape
-        place = placed(np.broadcast_to(np.eye(P, dtype=Z.dtype), (N, P, P)), Z.data)
-        Z = concatenate([Z, place], axis=2)
+        position = placed(np.broadcast_to(np.eye(P, dtype=Z.dtype), (N, P, P)), Z.data)
+        Z = concatenate([Z, position], axis=2)
         return self.W(Z)  # eq: llava-two-stage
 
 

@@ -24,12 +24,13 @@ class SimVLM(GIT):
     """A GIT whose `lm` is a `PrefixLanguageModel` and whose `encoder` starts from new weights."""
 
     def scores(self, w, x, s=0):
-        """As in `Texts`; at positions before s − 1 they mean nothing, as these see what follows."""
-        return self.lm.scores(w, self.look(x), s)
+        """As in `TextModel`; at positions before s − 1 they mean nothing, as these attend to what
+        follows."""
+        return self.lm.scores(w, self.prefix(x), s)
 
     def loss(self, w, x, s=0):
         """−log p_θ of what follows the first s of w_0, w_1, … in texts w (N, T), averaged over the
         texts. s: integers (N,)."""
-        surprise = self.surprise(w, x, s)
-        rest = np.arange(1, self.T + 1) >= np.reshape(s, (-1, 1))
-        return mean(sum(surprise * placed(rest.astype(surprise.dtype), surprise.data), 1))
+        nll = self.token_nll(w, x, s)
+        mask = np.arange(1, self.T + 1) >= np.reshape(s, (-1, 1))
+        return mean(sum(nll * placed(mask.astype(nll.dtype), nll.data), 1))

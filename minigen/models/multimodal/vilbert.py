@@ -43,7 +43,7 @@ from minigen import (
 from minigen.models.multimodal.blip2 import MLP, STD
 from minigen.tensor import placed
 
-HIDDEN = 0.15  # the share of words and of regions that are masked
+MASK_RATIO = 0.15  # the share of words and of regions that are masked
 
 
 class Layer:
@@ -52,14 +52,14 @@ class Layer:
 
     def __init__(self, D, heads, rng=None):
         self.norm_v, self.norm_w = nn.LayerNorm(D), nn.LayerNorm(D)
-        self.ask_w, self.ask_v = (nn.MultiheadAttention(D, heads, rng=rng) for _ in range(2))
+        self.attend_w, self.attend_v = (nn.MultiheadAttention(D, heads, rng=rng) for _ in range(2))
         self.mlp_v, self.mlp_w = MLP(D, rng), MLP(D, rng)
         self.block_v, self.block_w = (nn.TransformerBlock(D, heads, rng) for _ in range(2))
 
-    def __call__(self, v, w, there):
+    def __call__(self, v, w, mask):
         a, b = self.norm_v(v), self.norm_w(w)
-        v, w = v + self.ask_w(a, b, b, there), w + self.ask_v(b, a, a)
-        return self.block_v(self.mlp_v(v)), self.block_w(self.mlp_w(w), there)
+        v, w = v + self.attend_w(a, b, b, mask), w + self.attend_v(b, a, a)
+        return self.block_v(self.mlp_v(v)), self.block_w(self.mlp_w(w), mask)
 
 
 class ViLBERT:
@@ -71,62 +71,62 @@ class ViLBERT:
 
     def __init__(self, V, T, P, d, D=64, depth=2, heads=4, rng=None):
         self.V, self.CLS, self.MASK = V, V, V + 1
-        self.W, self.where = nn.Linear(d, D, rng=rng), nn.Embedding(1 + P, D, rng, STD)
-        self.embed, self.place = nn.Embedding(V + 2, D, rng, STD), nn.Embedding(1 + T, D, rng, STD)
+        self.W, self.position_v = nn.Linear(d, D, rng=rng), nn.Embedding(1 + P, D, rng, STD)
+        self.embed, self.position_w = (nn.Embedding(n, D, rng, STD) for n in (V + 2, 1 + T))
         self.layers = [Layer(D, heads, rng) for _ in range(depth)]
         self.norm_v, self.norm_w = nn.LayerNorm(D), nn.LayerNorm(D)
-        self.fits, self.word = nn.Linear(D, V, rng=rng), nn.Linear(D, V, rng=rng)
-        self.aligned = nn.Linear(D, 1, rng=rng)
+        self.out_v, self.out_w = nn.Linear(D, V, rng=rng), nn.Linear(D, V, rng=rng)
+        self.out_match = nn.Linear(D, 1, rng=rng)
 
-    def read(self, Z, c):
+    def hidden(self, Z, c):
         """The last hidden states of IMG and the regions Z of images, (N, 1 + P, D), and of CLS and
         the words c of texts, (N, 1 + T, D)."""
         Z = tensor(Z)
-        v = self.W(concatenate([mean(Z, 1, keepdims=True), Z], axis=1)) + self.where.weight
+        v = self.W(concatenate([mean(Z, 1, keepdims=True), Z], axis=1)) + self.position_v.weight
         c = np.pad(c, ((0, 0), (1, 0)), constant_values=self.CLS)
-        w, there = self.embed(c) + self.place.weight, placed((c != 0)[:, None, None], v.data)
+        w, mask = self.embed(c) + self.position_w.weight, placed((c != 0)[:, None, None], v.data)
         for layer in self.layers:
-            v, w = layer(v, w, there)
+            v, w = layer(v, w, mask)
         return self.norm_v(v), self.norm_w(w)
 
     def scores(self, Z, c):
         """The scores (N, T, V) of the word at each position of texts, whether masked or not."""
-        return self.word(self.read(Z, c)[1][:, 1:])
+        return self.out_w(self.hidden(Z, c)[1][:, 1:])
 
-    def matches(self, v, w):
-        """The logits (N,) of whether images and texts match, from the hidden states of `read`."""
-        return self.aligned(v[:, 0] * w[:, 0])[:, 0]  # eq: vilbert-alignment
+    def match_logits(self, v, w):
+        """The logits (N,) of whether images and texts match, from their `hidden` states."""
+        return self.out_match(v[:, 0] * w[:, 0])[:, 0]  # eq: vilbert-alignment
 
-    def hide_words(self, c, rng):
+    def mask_words(self, c, rng):
         """Texts with some words masked, and which: integers, booleans (N, T)."""
-        hidden = (c > 0) & (rng.random(c.shape) < HIDDEN)
-        how, other = rng.random(c.shape), rng.integers(1, self.V, c.shape)
-        shown = np.where(how < 0.8, self.MASK, np.where(how < 0.9, other, c))
-        return np.where(hidden, shown, c), hidden
+        mask = (c > 0) & (rng.random(c.shape) < MASK_RATIO)
+        u, other = rng.random(c.shape), rng.integers(1, self.V, c.shape)
+        masked = np.where(u < 0.8, self.MASK, np.where(u < 0.9, other, c))
+        return np.where(mask, masked, c), mask
 
-    def loss(self, Z, found, c, rng):
-        """The loss, and its parts, on the regions Z of N ≥ 2 images, the logits `found` (N, P, V)
-        of a word detector there, and their texts c."""
+    def loss(self, Z, logits, c, rng):
+        """The loss, and its parts, on the regions Z of N ≥ 2 images, the `logits` (N, P, V) of a
+        word detector there, and their texts c."""
         if len(c) < 2:
             raise ValueError(f"ViLBERT.loss: {len(c)} pair came, expected at least 2, so that each "
                              "image can get another's text")
-        Z, found = tensor(Z), tensor(found)
-        belong = rng.random(len(c)) < 0.5
-        c = np.where(belong[:, None], c, np.roll(c, 1, axis=0))
-        shown, hidden = self.hide_words(c, rng)
-        unseen = rng.random(Z.shape[:2]) < HIDDEN
-        blank = unseen & (rng.random(Z.shape[:2]) < 0.9)
-        v, w = self.read(Z * placed((~blank)[..., None].astype(Z.dtype), Z.data), shown)
+        Z, logits = tensor(Z), tensor(logits)
+        match = rng.random(len(c)) < 0.5
+        c = np.where(match[:, None], c, np.roll(c, 1, axis=0))
+        masked, mask_w = self.mask_words(c, rng)
+        mask_v = rng.random(Z.shape[:2]) < MASK_RATIO
+        zeroed = mask_v & (rng.random(Z.shape[:2]) < 0.9)
+        v, w = self.hidden(Z * placed((~zeroed)[..., None].astype(Z.dtype), Z.data), masked)
 
-        guessed, blurred = hidden & belong[:, None], unseen & belong[:, None]
-        words = cross_entropy(self.word(w[:, 1:]).swapaxes(1, 2), np.where(guessed, c, -1),
+        mask_w, mask_v = mask_w & match[:, None], mask_v & match[:, None]
+        words = cross_entropy(self.out_w(w[:, 1:]).swapaxes(1, 2), np.where(mask_w, c, -1),
                               ignore_index=-1, reduction="none")  # eq: vilbert-masked
-        q, p = self.fits(v[:, 1:]), sigmoid(found).astype(Z.dtype)
+        q, p = self.out_v(v[:, 1:]), sigmoid(logits).astype(Z.dtype)
         regions = mean(binary_cross_entropy_with_logits(q, p, reduction="none"), 2)
         parts = {
-            "words": sum(words) / max(guessed.sum(), 1),
-            "regions": sum(regions * placed(blurred.astype(Z.dtype), Z.data))
-            / max(blurred.sum(), 1),
+            "words": sum(words) / max(mask_w.sum(), 1),
+            "regions": sum(regions * placed(mask_v.astype(Z.dtype), Z.data))
+            / max(mask_v.sum(), 1),
             "alignment": binary_cross_entropy_with_logits(
-                self.matches(v, w), placed(belong.astype(Z.dtype), Z.data))}
+                self.match_logits(v, w), placed(match.astype(Z.dtype), Z.data))}
         return parts["words"] + parts["regions"] + parts["alignment"], parts

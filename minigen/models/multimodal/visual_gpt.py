@@ -21,14 +21,15 @@ regions, and all three of its layers are attended to; a small language model in 
 import numpy as np
 
 from minigen import nn, no_grad, sigmoid, tensor
-from minigen.models.multimodal.language_model import Texts
+from minigen.models.multimodal.language_model import TextModel
 from minigen.ops.math import floats
 
 TAU = 0.2  # as in the paper
 
 
-class GatedLook:
-    """Gated cross-attention of tokens to an image: H (N, t, D), I (N, P, D) → (N, t, D)."""
+class SRAUCrossAttention:
+    """Cross-attention of tokens to an image, gated by a self-resurrecting activation unit: H
+    (N, t, D), I (N, P, D) → (N, t, D)."""
 
     def __init__(self, D, heads, rng=None):
         self.norm, self.attention = nn.LayerNorm(D), nn.MultiheadAttention(D, heads, rng=rng)
@@ -40,13 +41,14 @@ class GatedLook:
         return lan * H + vis * self.attention(self.norm(H), I, I)  # eq: visual-gpt-srau
 
 
-class Looking(Texts):
-    """A language model `lm` whose tokens cross-attend to images x (what is `given` in `Texts`):
-    `look(x)` returns vectors (N, S, D), which are no prefix: they take no positions of the text.
+class CrossAttending(TextModel):
+    """A language model `lm` whose tokens cross-attend to images x (what is `given` in
+    `TextModel`): `embed_images(x)` returns vectors I (N, S, D), which are no prefix: they take no
+    positions of the text.
 
-    through(words, seen, before, past): runs the tokens after the first `before` of texts (N, t)
-        through all blocks, cross-attending to the vectors `seen`, after the cached positions
-        `past`: (N, t − before, D), and the extended caches
+    forward_cached(words, I, offset, caches): runs the tokens after the first `offset` of texts
+        (N, t) through all blocks, cross-attending to I, after the positions in the `caches`:
+        (N, t − offset, D), and the caches extended
     """
 
     V = property(lambda self: self.lm.V)
@@ -54,54 +56,54 @@ class Looking(Texts):
 
     @no_grad()
     def start(self, n, x):
-        """As in `Texts`. A state is the tokens read, the images' vectors, and for each block the
-        keys and values of all positions so far."""
-        (words, *past), w = self.lm.start(n)
-        return (words, self.look(x), *past), w
+        """As in `TextModel`. A state is the tokens read, the images' vectors, and for each block
+        the keys and values of all positions so far."""
+        (words, *caches), w = self.lm.start(n)
+        return (words, self.embed_images(x), *caches), w
 
     @no_grad()
-    def read_on(self, state, w):
-        """As in `Texts`."""
-        words, seen, *past = state
-        before, words = words.shape[1], np.concatenate([words, w], axis=1)
-        h, past = self.through(words, seen, before, past)
-        return self.lm.out(self.lm.norm(h[:, -1])).numpy(), (words, seen, *past)
+    def extend(self, state, w):
+        """As in `TextModel`."""
+        words, I, *caches = state
+        offset, words = words.shape[1], np.concatenate([words, w], axis=1)
+        h, caches = self.forward_cached(words, I, offset, caches)
+        return self.lm.out(self.lm.norm(h[:, -1])).numpy(), (words, I, *caches)
 
 
-class VisualGPT(Looking):
+class VisualGPT(CrossAttending):
     """A language model `lm` connected to an `encoder` whose `features` of an image are (N, P, d);
     the images are (N, C, H, W). heads: of the cross-attention in each block."""
 
     def __init__(self, encoder, lm, P, d, heads=4, rng=None):
         self.encoder, self.lm = encoder, lm
         self.W, self.norm = nn.Linear(d, lm.D, rng=rng), nn.LayerNorm(lm.D)
-        self.place = nn.Embedding(P, lm.D, rng)
-        self.looks = [GatedLook(lm.D, heads, rng) for _ in lm.blocks]
+        self.position = nn.Embedding(P, lm.D, rng)
+        self.cross_attentions = [SRAUCrossAttention(lm.D, heads, rng) for _ in lm.blocks]
 
     def trained(self):
         """The trained parameters, by name."""
-        return nn.parameters({"W": self.W, "norm": self.norm, "place": self.place, "lm": self.lm,
-                              "looks": self.looks})
+        return nn.parameters({"W": self.W, "norm": self.norm, "position": self.position,
+                              "lm": self.lm, "cross_attentions": self.cross_attentions})
 
-    def look(self, x):
+    def embed_images(self, x):
         """I of images x (N, C, H, W) in [−1, 1]: (N, P, D). TypeError unless x holds floats."""
         x = tensor(x)
         floats("VisualGPT", x)
         with no_grad():
             Z = self.encoder.features(x)
-        return self.norm(self.W(Z)) + self.place.weight
+        return self.norm(self.W(Z)) + self.position.weight
 
     def scores(self, w, x):
-        """As in `Texts`."""
-        h, _ = self.through(w, self.look(x), 0, self.lm.nothing(len(w)))
+        """As in `TextModel`."""
+        h, _ = self.forward_cached(w, self.embed_images(x), 0, self.lm.empty_caches(len(w)))
         return self.lm.out(self.lm.norm(h))
 
-    def through(self, words, I, before, past):
-        """As in `Looking`."""
-        h, longer = self.lm.read(words[:, before:], before), []
-        for block, look, was in zip(self.lm.blocks, self.looks, past, strict=True):
-            a, after = block.attention.go_on(block.norm_1(h), was)
-            h = look(h + a, I)
+    def forward_cached(self, words, I, offset, caches):
+        """As in `CrossAttending`."""
+        h, extended = self.lm.embed_tokens(words[:, offset:], offset), []
+        for block, attend, cache in zip(self.lm.blocks, self.cross_attentions, caches, strict=True):
+            a, cache = block.attention.forward_cached(block.norm_1(h), cache)
+            h = attend(h + a, I)
             h = h + block.mlp(block.norm_2(h))
-            longer.append(after)
-        return h, longer
+            extended.append(cache)
+        return h, extended

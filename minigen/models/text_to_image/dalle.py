@@ -26,16 +26,16 @@ import numpy as np
 
 from minigen import concatenate, cross_entropy, mean, nn, no_grad, sum, swapaxes
 from minigen.models.autoregressive import decoding
-from minigen.models.multimodal.language_model import LanguageModel
+from minigen.models.multimodal.language_model import LanguageModel, shift_right
 from minigen.models.vae.gaussian_vae import half_normal
 from minigen.models.vae.vq_vae import CHANNELS, vq_vae
 from minigen.ops.loss import integers
 
-TEXT = 1 / 8  # the weight of the text in the loss
+TEXT_WEIGHT = 1 / 8  # in the loss
 STD = 0.2  # of the initial token and position embeddings: small, so that the blocks soon matter
 
 
-class Places:
+class PositionEmbedding:
     """Embeddings of T text positions and an image's h·w, row by row: `weight` (T + h·w, D)."""
 
     def __init__(self, T, size, D, rng=None):
@@ -60,9 +60,9 @@ class DALLE:
     def __init__(self, vq_vae, V=16384, T=256, D=64, depth=2, heads=4, rng=None):
         self.vq_vae, self.V, self.T = vq_vae, V, T
         self.K, self.size = vq_vae.prior.K, vq_vae.prior.size
-        places = T + math.prod(self.size)
-        self.transformer = LanguageModel(V + self.K, places, D, depth, heads, rng, STD)
-        self.transformer.place = Places(T, self.size, D, rng)
+        length = T + math.prod(self.size)
+        self.transformer = LanguageModel(V + self.K, length, D, depth, heads, rng, STD)
+        self.transformer.position = PositionEmbedding(T, self.size, D, rng)
 
     def text(self, t):
         """Texts t, checked, as an array of integers (N, T)."""
@@ -79,37 +79,36 @@ class DALLE:
         image = self.V + z.reshape(len(z), math.prod(self.size))  # eq: dalle-token-grid
         return np.concatenate([t, image], axis=1)
 
-    def surprise(self, t, z):
+    def token_nll(self, t, z):
         """−log p(s_i | s_1, …, s_{i−1}) for every i: (N, T + P)."""
         s, V, T = self.sequence(t, z), self.V, self.T
-        before = np.pad(s[:, :-1], ((0, 0), (1, 0)))  # s_{i−1}, from s_0 = 0
-        scores = swapaxes(self.transformer.scores(before), 1, 2)  # (N, V + K, T + P)
+        scores = self.transformer.scores(shift_right(s))  # after s_{i−1}, from s_0 = 0
+        scores = swapaxes(scores, 1, 2)  # (N, V + K, T + P)
         text = cross_entropy(scores[:, :V, :T], s[:, :T], reduction="none")
         image = cross_entropy(scores[:, V:, T:], s[:, T:] - V, reduction="none")
         return concatenate([text, image], axis=1)
 
     def log_prob(self, t, z):
         """log p(t, z) of texts t (N, T) and grids z (N, h, w), in nats: (N,)."""
-        return -sum(self.surprise(t, z), 1)  # eq: dalle-joint-sequence
+        return -sum(self.token_nll(t, z), 1)  # eq: dalle-joint-sequence
 
     def loss(self, t, z):
         """The weighted mean of −log p(s_i | …) over a batch: a scalar."""
-        surprise = self.surprise(t, z)
-        return TEXT * mean(surprise[:, :self.T]) + (1 - TEXT) * mean(surprise[:, self.T:])
+        nll = self.token_nll(t, z)
+        return TEXT_WEIGHT * mean(nll[:, :self.T]) + (1 - TEXT_WEIGHT) * mean(nll[:, self.T:])
 
     def step(self, state, w):
         """For decoding.py: the transformer's state and the token w (N,) that follows → the scores
         (N, V + K) of the next image token, −∞ for text tokens, and the new state."""
-        scores, state = self.transformer.read_on(state, w[:, None])
+        scores, state = self.transformer.extend(state, w[:, None])
         return np.where(np.arange(scores.shape[1]) < self.V, -np.inf, scores), state
 
     def sample(self, t, rng, choose=decoding.sample):
         """A grid sampled for each text t (N, T): integers (N, h, w). `choose`: a rule of
         decoding.py."""
         t = self.text(t)
-        before = np.pad(t[:, :-1], ((0, 0), (1, 0)))
         state, _ = self.transformer.start(len(t))
-        _, state = self.transformer.read_on(state, before)
+        _, state = self.transformer.extend(state, shift_right(t))
         P = math.prod(self.size)
         z = decoding.generate(self.step, state, t[:, -1], P, choose, rng) - self.V
         return z.reshape(len(t), *self.size)
@@ -120,7 +119,7 @@ class DALLE:
             return self.vq_vae.decode(self.sample(t, rng, choose))
 
 
-def language(shape, K=256, D=16, rng=None):
+def image_tokenizer(shape, K=256, D=16, rng=None):
     """A VQ-VAE as `vq_vae` builds it for real-valued images of this shape, but with norms, and with
     one or two more layers in encoder and decoder."""
     vae, C = vq_vae(shape, K, D, half_normal, rng), shape[0]

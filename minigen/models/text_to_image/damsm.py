@@ -31,7 +31,7 @@ from minigen import (
     swapaxes,
     where,
 )
-from minigen.models.clip.clip import TextEncoder, answers, unit
+from minigen.models.clip.clip import TextEncoder, targets, unit
 from minigen.nn.unet import groups
 
 GAMMA_1, GAMMA_2, GAMMA_3 = 5.0, 5.0, 10.0  # the paper's for CUB
@@ -42,18 +42,18 @@ def cos(a, b):
     return sum(a * b, -1) / (norm(a, axis=-1) * norm(b, axis=-1))
 
 
-def match_scores(v, e, there):
+def match_scores(v, e, mask):
     """R of M images and K descriptions: (M, K).
 
-    v: regions (M, N, d); e: words (K, T, d); there: which words are not padding, booleans (K, T)
+    v: regions (M, N, d); e: words (K, T, d); mask: which words are not padding, booleans (K, T)
     """
-    v, there = expand_dims(v, 1), there[:, :, None]  # (M, 1, N, d), (K, T, 1)
-    e = where(there, e, 1.0)  # padding may be embedded as 0, whose cosine is undefined
-    s = where(there, e @ swapaxes(v, -1, -2), -math.inf)  # (M, K, T, N)
+    v, mask = expand_dims(v, 1), mask[:, :, None]  # (M, 1, N, d), (K, T, 1)
+    e = where(mask, e, 1.0)  # padding may be embedded as 0, whose cosine is undefined
+    s = where(mask, e @ swapaxes(v, -1, -2), -math.inf)  # (M, K, T, N)
     alpha = softmax(GAMMA_1 * softmax(s, axis=2), axis=3)
     c = alpha @ v  # (M, K, T, d)
-    fit = where(there[..., 0], GAMMA_2 * cos(c, e), -math.inf)
-    return logsumexp(fit, axis=2) / GAMMA_2  # eq: damsm-match-score
+    scores = where(mask[..., 0], GAMMA_2 * cos(c, e), -math.inf)
+    return logsumexp(scores, axis=2) / GAMMA_2  # eq: damsm-match-score
 
 
 def posterior(R):
@@ -61,18 +61,18 @@ def posterior(R):
     return softmax(GAMMA_3 * R, axis=1)  # eq: damsm-posterior
 
 
-def matching(R):
+def matching_loss(R):
     """L₁ + L₂ of scores R (M, M) of M pairs: a scalar in nats."""
-    i = answers(R)
+    i = targets(R)
     L_1, L_2 = (cross_entropy(GAMMA_3 * a, i, reduction="sum") for a in (R, R.T))
     return L_1 + L_2  # eq: damsm-word-losses
 
 
-def damsm(v, e, there, v_bar, e_bar):
+def damsm(v, e, mask, v_bar, e_bar):
     """L_DAMSM of M images and their descriptions: regions and words as in `match_scores`, and the
     embeddings of whole images v̄ and sentences ē, both (M, d)."""
-    words, sentences = match_scores(v, e, there), unit(v_bar) @ unit(e_bar).T
-    return matching(words) + matching(sentences)  # eq: damsm-total
+    words, sentences = match_scores(v, e, mask), unit(v_bar) @ unit(e_bar).T
+    return matching_loss(words) + matching_loss(sentences)  # eq: damsm-total
 
 
 class DAMSM:
@@ -85,20 +85,20 @@ class DAMSM:
             nn.Conv2d(C, K1, 4, 2, 1, rng=rng), nn.GroupNormSiLU(groups(K1), K1),
             nn.Conv2d(K1, K2, 4, 2, 1, rng=rng), nn.GroupNormSiLU(groups(K2), K2),
             nn.Conv2d(K2, K2, 3, 1, 1, rng=rng), nn.GroupNormSiLU(groups(K2), K2))
-        self.region, self.whole = nn.Linear(K2, d, rng=rng), nn.Linear(K2, d, rng=rng)
+        self.proj_region, self.proj_image = nn.Linear(K2, d, rng=rng), nn.Linear(K2, d, rng=rng)
         self.text = TextEncoder(words, longest, d, d, rng=rng)
 
-    def regions(self, x):
+    def embed_image(self, x):
         """v (N, regions, d) and v̄ (N, d)."""
         h = swapaxes(self.image(x).flatten(2), 1, 2)
-        return self.region(h), self.whole(mean(h, axis=1))
+        return self.proj_region(h), self.proj_image(mean(h, axis=1))
 
-    def words(self, c):
+    def embed_text(self, c):
         """e (N, T, d), which words are not padding (N, T), and ē (N, d)."""
-        e, there = self.text.words(c)
-        return e, there, self.text.whole(e, there)
+        e, mask = self.text.hidden(c)
+        return e, mask, self.text.pool(e, mask)
 
-    def loss(self, x, e, there, e_bar):
-        """L_DAMSM of images x and what `words` returns for their descriptions."""
-        v, v_bar = self.regions(x)
-        return damsm(v, e, there, v_bar, e_bar)
+    def loss(self, x, e, mask, e_bar):
+        """L_DAMSM of images x and what `embed_text` returns for their descriptions."""
+        v, v_bar = self.embed_image(x)
+        return damsm(v, e, mask, v_bar, e_bar)

@@ -38,18 +38,19 @@ class GANCLS(Game):
     def d_loss(self, x, rng, t):
         """What D minimises, on real samples x with their embeddings t."""
         real, fake = self.judge(x, rng, t)
-        other = self.D(x, before(t))
-        no = (mean(logsigmoid(-other)) + mean(logsigmoid(-fake))) / 2
-        return -mean(logsigmoid(real)) - no  # eq: gan-cls-triples
+        mismatch = self.D(x, mismatched(t))
+        negatives = (mean(logsigmoid(-mismatch)) + mean(logsigmoid(-fake))) / 2
+        return -mean(logsigmoid(real)) - negatives  # eq: gan-cls-triples
 
     def g_loss(self, n, rng, t):
         """What G minimises, on n samples for embeddings t and n for points between two of them."""
-        t_beta = self.beta * tensor(t) + (1 - self.beta) * before(t)
-        told, between = (mean(logsigmoid(self.judge_drawn(n, rng, c))) for c in (t, t_beta))
-        return -told - between  # eq: gan-int
+        t_beta = self.beta * tensor(t) + (1 - self.beta) * mismatched(t)
+        matching, interpolated = (mean(logsigmoid(self.judge_drawn(n, rng, c)))
+                                  for c in (t, t_beta))
+        return -matching - interpolated  # eq: gan-int
 
 
-def before(t):
+def mismatched(t):
     """For each pair of a batch, the embedding of the pair before it. ValueError for one pair."""
     if len(t) < 2:
         raise ValueError("gan_cls: a single pair came, and no other sentence: give 2 or more")
@@ -63,15 +64,15 @@ class Discriminator:
 
     def __init__(self, shape, d, width=dcgan.WIDTH, rng=None):
         K = 4 * width
-        *see, last, flat = dcgan.discriminator(shape, width)
-        self.see = dcgan.Net(*see, rng=rng)
-        self.both = nn.Labelled(dcgan.Net(
+        *convs, last, flat = dcgan.discriminator(shape, width)
+        self.convs = dcgan.Net(*convs, rng=rng)
+        self.joint = nn.Labelled(dcgan.Net(
             nn.Conv2d(K + d, K, 1, bias=False), nn.BatchNorm2d(K), leaky, last, flat, rng=rng), d)
 
     def __call__(self, x, t):
         if x.dtype.kind != "f":
             raise TypeError(f"gan_cls: images must be of floats, got {x.dtype}")
-        return self.both(self.see(x), t)
+        return self.joint(self.convs(x), t)
 
 
 def generator(n, shape, K, rng=None):
@@ -83,13 +84,13 @@ def generator(n, shape, K, rng=None):
     if H != W or H != 4 << times:
         raise ValueError(f"gan_cls: images are {H}×{W}, expected squares of 8, 16, 32, … pixels")
     widths = [K * min(4, 2 ** k) for k in range(times, -1, -1)]
-    blocks = [layer for a, b in pairwise(widths) for layer in double(a, b)]
+    blocks = [layer for a, b in pairwise(widths) for layer in upsample(a, b)]
     return dcgan.Net(lambda z: z.reshape(*z.shape, 1, 1),
                      nn.ConvTranspose2d(n, widths[0], 4, bias=False), nn.BatchNorm2d(widths[0]),
                      relu, *blocks, nn.Conv2d(K, C, 3, 1, 1), tanh, rng=rng)
 
 
-def double(a, b):
+def upsample(a, b):
     """Layers from a channels to b, which double the size."""
     return nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), relu
 

@@ -49,16 +49,16 @@ def text_class(t, v, y, classes):
     return compatibility(t, v, y, classes).argmax(1)  # eq: sje-text-classifier
 
 
-def mistakes(y, of_images, of_texts):
+def zero_one_loss(y, f_v, f_t):
     """How many of the two predictions for a pair are wrong, from 0 to 2, on average."""
-    return (of_images != y).mean() + (of_texts != y).mean()  # eq: sje-loss
+    return (f_v != y).mean() + (f_t != y).mean()  # eq: sje-loss
 
 
 def hinge(F, y):
     """The bound on Δ for scores F (N, classes) and classes y (N,): a differentiable scalar."""
     wrong = 1 - one_hot(y, F.shape[1], F.dtype)
-    own = take_along_axis(F, np.asarray(y)[:, None], 1)
-    return mean(sum(wrong * relu(1 + F - own), 1))
+    true = take_along_axis(F, np.asarray(y)[:, None], 1)
+    return mean(sum(wrong * relu(1 + F - true), 1))
 
 
 class JointEmbedding:
@@ -70,6 +70,6 @@ class JointEmbedding:
     def loss(self, x, c, y):
         """The bound on the slide's loss for a minibatch of images x, their texts c, and the classes
         y (N,) of both; only the classes that occur in it compete: a scalar."""
-        v, t, (kinds, y) = self.image(x), self.text(c), np.unique(y, return_inverse=True)
-        return (hinge(compatibility(v, t, y, len(kinds)), y)
-                + hinge(compatibility(t, v, y, len(kinds)), y))
+        v, t, (classes, y) = self.image(x), self.text(c), np.unique(y, return_inverse=True)
+        return (hinge(compatibility(v, t, y, len(classes)), y)
+                + hinge(compatibility(t, v, y, len(classes)), y))

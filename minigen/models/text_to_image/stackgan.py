@@ -31,7 +31,7 @@ from minigen import avg_pool2d, expand_dims, logsigmoid, mean, nn, relu, sum, sw
 from minigen.dist import Normal, kl
 from minigen.models.gan import dcgan
 from minigen.models.gan.gan import Game
-from minigen.models.text_to_image.gan_cls import Discriminator, before, double, generator
+from minigen.models.text_to_image.gan_cls import Discriminator, generator, mismatched, upsample
 
 
 def two_stages(G_1, G_2, z, c):
@@ -43,9 +43,9 @@ def two_stages(G_1, G_2, z, c):
 def d_loss(D, x, x_hat, e_bar):
     """L_{Dᵢ}, with no gradient into the generator; D(x, ē) returns logits without and with ē."""
     (real, real_e), (fake, fake_e) = D(x, e_bar), D(x_hat.detach(), e_bar)
-    alone = -(mean(logsigmoid(real)) + mean(logsigmoid(-fake))) / 2
-    given = -(mean(logsigmoid(real_e)) + mean(logsigmoid(-fake_e))) / 2
-    return alone + given  # eq: stackganpp-d-loss
+    unconditional = -(mean(logsigmoid(real)) + mean(logsigmoid(-fake))) / 2
+    conditional = -(mean(logsigmoid(real_e)) + mean(logsigmoid(-fake_e))) / 2
+    return unconditional + conditional  # eq: stackganpp-d-loss
 
 
 def g_loss(D, x_hat, e_bar):
@@ -58,32 +58,32 @@ def colours(x):
     """The mean μ (N, C) and covariance Σ (N, C, C) of the pixels of each image x (N, C, H, W)."""
     pixels = x.reshape(*x.shape[:2], x.shape[2] * x.shape[3])
     mu = mean(pixels, axis=2)
-    apart = pixels - expand_dims(mu, 2)
-    return mu, apart @ swapaxes(apart, 1, 2) / pixels.shape[2]
+    centred = pixels - expand_dims(mu, 2)
+    return mu, centred @ swapaxes(centred, 1, 2) / pixels.shape[2]
 
 
 def colour_consistency(large, small, lam_1=1.0, lam_2=5.0):
     """How much the colours of images differ from those of the scale before, averaged over
     images."""
     (mu, sigma), (mu_before, sigma_before) = colours(large), colours(small)
-    apart = lam_1 * sum((mu - mu_before) ** 2, 1)
-    return mean(apart + lam_2 * sum((sigma - sigma_before) ** 2, (1, 2)))  # eq: stackganpp-color
+    distance = lam_1 * sum((mu - mu_before) ** 2, 1)
+    return mean(distance + lam_2 * sum((sigma - sigma_before) ** 2, (1, 2)))  # eq: stackganpp-color
 
 
-class Judge:
+class StageDiscriminator:
     """Dᵢ: from images of `shape` (C, H, W), sides divisible by 8, and embeddings ē (N, d) to two
     logits (N, 1): for the image alone, and for both."""
 
     def __init__(self, shape, d, width=dcgan.WIDTH, rng=None):
-        self.given = Discriminator(shape, d, width, rng)
-        self.alone = dcgan.Net(*dcgan.discriminator(shape, width)[-2:], rng=rng)
+        self.conditional = Discriminator(shape, d, width, rng)
+        self.unconditional = dcgan.Net(*dcgan.discriminator(shape, width)[-2:], rng=rng)
 
     def __call__(self, x, e_bar):
-        h = self.given.see(x)
-        return self.alone(h), self.given.both(h, e_bar)
+        h = self.conditional.convs(x)
+        return self.unconditional(h), self.conditional.joint(h, e_bar)
 
 
-class Around:
+class ConditioningAugmentation:
     """N(μ(ē), σ²(ē)), in d_c dimensions, for embeddings ē (N, d)."""
 
     def __init__(self, d, d_c, rng=None):
@@ -99,24 +99,23 @@ class Generator:
 
     def __init__(self, shape, d_z, d, d_c, K, rng=None):
         C, H, W = shape
-        self.around = Around(d, d_c, rng)
+        self.augment = ConditioningAugmentation(d, d_c, rng)
         self.G_1 = nn.Labelled(generator(d_z + d_c, (C, H // 2, W // 2), K, rng), d_c)
         self.G_2 = nn.Labelled(dcgan.Net(
             nn.Conv2d(C + d_c, K, 3, 1, 1, bias=False), nn.BatchNorm2d(K), relu,
             nn.Conv2d(K, K, 3, 1, 1, bias=False), nn.BatchNorm2d(K), relu,
-            *double(K, K), nn.Conv2d(K, C, 3, 1, 1), tanh, rng=rng), d_c)
+            *upsample(K, K), nn.Conv2d(K, C, 3, 1, 1), tanh, rng=rng), d_c)
 
     def __call__(self, z, e_bar):
-        near = self.around(e_bar)
-        c, z = drawn(near, z)
+        c, z = sample_condition(self.augment(e_bar), z)
         return list(two_stages(self.G_1, self.G_2, z, c))
 
 
-def drawn(near, z):
-    """c ~ `near`, a Normal in d_c dimensions, with the first d_c numbers of z (N, d_c + d_z) as ε;
-    and the rest of z."""
-    d_c = near.mu.shape[1]
-    return near.mu + near.sigma * z[:, :d_c], z[:, d_c:]
+def sample_condition(p, z):
+    """c ~ p, a Normal in d_c dimensions, with the first d_c numbers of z (N, d_c + d_z) as ε; and
+    the rest of z."""
+    d_c = p.mu.shape[1]
+    return p.mu + p.sigma * z[:, :d_c], z[:, d_c:]
 
 
 class Stages(Game):
@@ -124,23 +123,23 @@ class Stages(Game):
     list of discriminators. Real images are given at full size, and averaged down to smaller ones.
     """
 
-    def d_loss(self, x, rng, *words):
+    def d_loss(self, x, rng, *text):
         """Σᵢ L_{Dᵢ} on real images x (N, C, H, W), the term in brackets included. ValueError unless
         they have the size of the last stage's images."""
-        x, e_bar, total = tensor(x), tensor(words[-1]), 0
-        images = self.sample(len(x), rng, *words)
+        x, e_bar, total = tensor(x), tensor(text[-1]), 0
+        images = self.sample(len(x), rng, *text)
         if images[-1].shape != x.shape:
             raise ValueError(f"{type(self).__name__}: real images are {x.shape}, G draws "
                              f"{images[-1].shape}: give images of that size")
         for D, x_hat in zip(self.D, images, strict=True):
             x_i = avg_pool2d(x, x.shape[2] // x_hat.shape[2])
-            _, other = D(x_i, before(e_bar))
-            total = total + d_loss(D, x_i, x_hat, e_bar) - mean(logsigmoid(-other)) / 2
+            _, mismatch = D(x_i, mismatched(e_bar))
+            total = total + d_loss(D, x_i, x_hat, e_bar) - mean(logsigmoid(-mismatch)) / 2
         return total
 
-    def judged(self, images, e_bar):
+    def adversarial_loss(self, images, e_bar):
         """Σᵢ L_{Gᵢ} of a list of images, plus the KL of the distribution around embeddings ē."""
-        total = mean(kl(self.G.around(tensor(e_bar)), Normal(0.0, 0.0)))
+        total = mean(kl(self.G.augment(tensor(e_bar)), Normal(0.0, 0.0)))
         for D, x_hat in zip(self.D, images, strict=True):
             total = total + g_loss(D, x_hat, tensor(e_bar))
         return total
@@ -151,18 +150,19 @@ class StackGAN(Stages):
 
     def g_loss(self, n, rng, e_bar):
         """Σᵢ L_{Gᵢ} on n samples, one for each sentence, plus the KL."""
-        return self.judged(self.generate(n, rng, e_bar), e_bar)
+        return self.adversarial_loss(self.generate(n, rng, e_bar), e_bar)
 
 
 def stackgan(shape, d_z, d, d_c=32, K=48, width=dcgan.WIDTH, rng=None):
     """A StackGAN for images of `shape` (C, 32, 32) in [−1, 1] and embeddings of d numbers."""
-    D = judges(shape, d, width, rng)
+    D = discriminators(shape, d, width, rng)
     return StackGAN(Generator(shape, d_z, d, d_c, K, rng), D, d_c + d_z)
 
 
-def judges(shape, d, width, rng):
+def discriminators(shape, d, width, rng):
     """A discriminator for each of the two scales. ValueError for images that are not 32×32."""
     C, H, W = shape
     if (H, W) != (32, 32):
         raise ValueError(f"stackgan: images are {H}×{W}, expected 32×32, with a stage of 16×16")
-    return [Judge((C, H // 2, W // 2), d, width, rng), Judge(shape, d, width, rng)]
+    return [StageDiscriminator((C, H // 2, W // 2), d, width, rng),
+            StageDiscriminator(shape, d, width, rng)]

@@ -13,7 +13,7 @@ a hinge loss; the networks are those of gan_cls.py.
 """
 
 from minigen import cross_entropy, logsigmoid, mean, nn
-from minigen.models.clip.clip import answers, unit
+from minigen.models.clip.clip import targets, unit
 from minigen.models.gan import dcgan
 from minigen.models.gan.gan import GAN, Game
 from minigen.models.text_to_image.gan_cls import Discriminator, generator
@@ -31,18 +31,18 @@ class XMCGAN(Game):
 
     def d_loss(self, x, rng, s):
         """−V + λ L_s on real samples x with sentences s."""
-        return -self.value(x, rng, s) + self.lam * contrast(self.E(x), s, self.tau)
+        return -self.value(x, rng, s) + self.lam * contrastive_loss(self.E(x), s, self.tau)
 
     def g_loss(self, n, rng, s):
         """−E_z[log D(G(z, s), s)] + λ L_s on n samples, one for each sentence."""
         x = self.generate(n, rng, s)
-        return -mean(logsigmoid(self.D(x, s))) + self.lam * contrast(self.E(x), s, self.tau)
+        return -mean(logsigmoid(self.D(x, s))) + self.lam * contrastive_loss(self.E(x), s, self.tau)
 
 
-def contrast(x, s, tau):
+def contrastive_loss(x, s, tau):
     """L_s of the embeddings x of images and s of sentences, both (N, d), in the same order."""
     scores = unit(x) @ unit(s).T / tau
-    return cross_entropy(scores, answers(scores))  # eq: xmc-contrastive
+    return cross_entropy(scores, targets(scores))  # eq: xmc-contrastive
 
 
 def xmc_gan(shape, d_z, d, width=dcgan.WIDTH, rng=None):
@@ -51,5 +51,5 @@ def xmc_gan(shape, d_z, d, width=dcgan.WIDTH, rng=None):
     G = nn.Labelled(generator(d_z + d, shape, 3 * width // 2, rng), d)
     D = Discriminator(shape, d, width, rng)
     K, (_, H, W) = 4 * width, shape
-    E = nn.Sequential(D.see, lambda h: h.flatten(1), nn.Linear(K * H * W // 64, d, rng=rng))
+    E = nn.Sequential(D.convs, lambda h: h.flatten(1), nn.Linear(K * H * W // 64, d, rng=rng))
     return XMCGAN(G, D, d_z, E)

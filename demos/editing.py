@@ -22,7 +22,7 @@ from minigen.diffusion_demo import T, sampling_steps
 from minigen.models.diffusion import schedule, velocity
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
-from minigen.models.diffusion.editing import ILVR, low, sdedit
+from minigen.models.diffusion.editing import ILVR, low_pass, sdedit
 from minigen.models.diffusion.threshold import static
 
 SQUARE = 4  # pixels of an image per pixel of a drawing, along each axis
@@ -49,7 +49,7 @@ def main(argv=None):
     few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
     n = 20 if run.quick else 500
     x, digits = data.signed(run.data.test_x[:n]), run.data.test_y[:n]
-    drawn = low(tensor(x), SQUARE)
+    drawn = low_pass(tensor(x), SQUARE)
     with ema.applied():
         sampler = DDPM(model.net, few, few.beta_tilde)
         by = {"drawing": drawn}

@@ -79,20 +79,20 @@ def test_encoding_is_the_inverse_of_decoding():
     x_0, _ = mixture.sample(300, RNG(2))
     model = ddim.DDIM(mixture, respaced(mixture.schedule, 50))
 
-    def lost(model, rounds):
-        return np.abs(model.decode(model.encode(x_0, rounds=rounds)).numpy() - x_0).max()
+    def lost(model, iterations):
+        return np.abs(model.decode(model.encode(x_0, iterations=iterations)).numpy() - x_0).max()
 
     assert lost(model, 40) < 1e-5 < 1e-4 < lost(model, 1) < 0.5
     large = ddim.DDIM(mixture, respaced(mixture.schedule, 25))
-    assert lost(large, 400) > 0.1  # no number of rounds helps: see `encode`'s docstring
-    with pytest.raises(ValueError, match="at least one round, got 0"):
-        model.encode(x_0, rounds=0)
+    assert lost(large, 400) > 0.1  # no number of iterations helps: see `encode`'s docstring
+    with pytest.raises(ValueError, match="at least one iteration, got 0"):
+        model.encode(x_0, iterations=0)
 
 
 def test_ddim_starts_and_ends_like_ddpm_and_keeps_the_way():
     net = denoiser((1, 8, 8), widths=(8, 8), D=16, rng=RNG(3))
     model, way = ddim.DDIM(net, respaced(linear(100), 7)), []
-    x = model.sample(2, (1, 8, 8), RNG(4), keep=lambda t, x: way.append((t, x)))
+    x = model.sample(2, (1, 8, 8), RNG(4), callback=lambda t, x: way.append((t, x)))
     assert [t for t, _ in way] == [7, 6, 5, 4, 3, 2, 1, 0] and way[-1][1] is x
     again = model.decode(way[0][1])
     assert np.allclose(again.numpy(), x.numpy(), atol=1e-5)  # η = 0: the start decides everything

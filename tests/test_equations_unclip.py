@@ -207,7 +207,7 @@ def test_an_image_is_turned_along_a_text_diff_and_keeps_the_rest(world):
     model, c = world.model(), np.array([[0], [1]])
     z, x_T = model.encode(x)
     assert np.allclose(z.numpy(), [[0.6, 0.8]])
-    assert np.allclose(model.decode(z, x_T).numpy(), x, atol=1e-3)  # three rounds of encoding
+    assert np.allclose(model.decode(z, x_T).numpy(), x, atol=1e-3)  # three iterations
     moved = model.text_diff(z, x_T, c[0], c[1], [0, 0.2, 0.4]).numpy()
     d = np.exp(1j * world.angle[1]) - np.exp(1j * world.angle[0])
     way = arc([0.6, 0.8], [(d / abs(d)).real, (d / abs(d)).imag], [0, 0.2, 0.4])

@@ -63,7 +63,7 @@ MODELS = {
     "velocity": "minigen.models.diffusion.velocity:Velocity",
     "clean": "minigen.models.diffusion.clean:Clean",
     "snr": "minigen.models.diffusion.snr:vlb_weight",
-    "frequency": "minigen.models.diffusion.frequency:drowns",
+    "frequency": "minigen.models.diffusion.frequency:crossover_step",
     "exact": "minigen.models.diffusion.exact:Mixture",
     "conditional": "minigen.models.diffusion.conditional:conditional",
     "guidance": "minigen.models.diffusion.guidance:ClassifierFree",

@@ -16,7 +16,7 @@ time: f(x_t, t).
 import numpy as np
 
 from minigen import grad, sum, tensor
-from minigen.models.diffusion.ddpm import as_noise
+from minigen.models.diffusion.ddpm import check_eps
 from minigen.models.diffusion.guidance import one_each, weight
 from minigen.models.diffusion.noisy_classifier import noised
 from minigen.tensor import track
@@ -32,7 +32,7 @@ class CLIPGuided:
 
     def __call__(self, x_t, t, c):
         b = self.schedule.at(np.sqrt(1 - self.schedule.alpha_bar), t, x_t)
-        eps = as_noise(self.net(x_t, t, c), x_t)
+        eps = check_eps(self.net(x_t, t, c), x_t)
         return eps - self.omega * b * fit_slope(self.clip, x_t, t, c)  # eq: clip-guidance
 
 

@@ -23,7 +23,7 @@ import math
 import numpy as np
 
 from minigen import grad, log_softmax, sum, take_along_axis, tensor
-from minigen.models.diffusion.ddpm import as_noise
+from minigen.models.diffusion.ddpm import check_eps
 from minigen.tensor import Tensor, readable, track
 
 
@@ -59,7 +59,7 @@ class ClassifierFree:
                              f"and without; this {type(net).__name__} has no classes")
 
     def __call__(self, x_t, t, y):
-        given = as_noise(self.net(x_t, t, labels(y, self.classes)), x_t)
+        given = check_eps(self.net(x_t, t, labels(y, self.classes)), x_t)
         free = self.net(x_t, t, np.full(len(x_t), self.classes))
         return (1 + self.w) * given - self.w * free  # eq: classifier-free-guidance
 
@@ -81,7 +81,7 @@ class ClassifierGuided:
         free = () if classes is None else (np.full(len(x_t), classes),)
         b = self.schedule.at(np.sqrt(1 - self.schedule.alpha_bar), t, x_t)
         slope = log_prob_slope(self.classifier, x_t, t, y)
-        eps = as_noise(self.net(x_t, t, *free), x_t)
+        eps = check_eps(self.net(x_t, t, *free), x_t)
         return eps - self.omega * b * slope  # eq: classifier-guidance
 
 

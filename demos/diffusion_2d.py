@@ -34,13 +34,13 @@ class Points:
 
     def __init__(self, D=64, d_h=128):
         self.layers = [nn.Linear(2, d_h), nn.Linear(d_h, d_h), nn.Linear(d_h, d_h)]
-        self.told = [nn.Linear(D, d_h) for _ in self.layers]
+        self.emb_layers = [nn.Linear(D, d_h) for _ in self.layers]
         self.last = nn.Linear(d_h, 2)
 
     def __call__(self, x, e):
         x = 4 * x  # initial weights suit inputs of scale 1, and modes are 0.24 wide
-        for layer, told in zip(self.layers, self.told, strict=True):
-            x = silu(layer(x) + told(silu(e)))
+        for layer, emb_layer in zip(self.layers, self.emb_layers, strict=True):
+            x = silu(layer(x) + emb_layer(silu(e)))
         return self.last(x)
 
 

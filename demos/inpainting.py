@@ -60,11 +60,11 @@ def main(argv=None):
     ways = {name: [data.unsigned(images) for images in several] for name, several in ways.items()}
     numbers, reference = {}, ruler.features(run.data.train_x[:2000], run.data.name)
     for name, several in ways.items():
-        named = [ruler.classify(images, run.data.name).argmax(1) for images in several]
-        seen = [ruler.features(images, run.data.name) for images in several]
-        numbers[f"recognised_{name}"] = np.mean([guess == y for guess in named])
+        predicted = [ruler.classify(images, run.data.name).argmax(1) for images in several]
+        features = [ruler.features(images, run.data.name) for images in several]
+        numbers[f"recognised_{name}"] = np.mean([labels == y for labels in predicted])
         numbers[f"fid_lenet@{n}_{name}"] = np.mean([
-            metrics.frechet_distance(features, reference) for features in seen])
+            metrics.frechet_distance(f, reference) for f in features])
     filled, (truth,) = ways["replaced"] + ways["taught"], ways["truth"]
     numbers["largest_change_of_known"] = max(np.abs(z - truth)[m == 0].max() for z in filled)
     numbers["variety"] = np.std(ways["taught"], 0)[m == 1].mean()

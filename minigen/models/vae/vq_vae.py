@@ -38,7 +38,7 @@ from minigen import (
 from minigen.dist import Bernoulli, per_image
 from minigen.models.autoregressive.decoding import sample
 from minigen.nn import initializers
-from minigen.nn.masked import MaskedConv2d, PlaceBias
+from minigen.nn.masked import MaskedConv2d, PositionBias
 
 CHANNELS = (32, 64)
 
@@ -92,14 +92,14 @@ class Prior:
     def __init__(self, K, size, d_h=96, depth=4, rng=None):
         self.K, self.size = K, tuple(size)
         self.first = MaskedConv2d(K, d_h, 5, "A", rng=rng)
-        self.place = PlaceBias(d_h, *size)
+        self.position_bias = PositionBias(d_h, *size)
         self.blocks = [MaskedConv2d(d_h, d_h, 3, "B", rng=rng) for _ in range(depth)]
         self.last = MaskedConv2d(d_h, K, 1, "B", rng=rng)
 
     def scores(self, k, *given):
         """The scores of the word at every position of grids k (N, h, w): (N, K, h, w)."""
-        words = transpose(one_hot(k, self.K, self.place.bias.dtype), (0, 3, 1, 2))
-        x = self.place(self.first(words, *given))
+        words = transpose(one_hot(k, self.K, self.position_bias.bias.dtype), (0, 3, 1, 2))
+        x = self.position_bias(self.first(words, *given))
         for block in self.blocks:
             x = x + block(relu(x))
         return self.last(relu(x))

@@ -120,7 +120,7 @@ def test_the_analogy_of_a_generator_that_has_a_code_for_slant(tmp_path):
 
     game, run = Lookup(), SimpleNamespace(data=data, rng=RNG(5), picture=lambda *a, **kw: None)
     game.G = G
-    numbers = analogy.leaning(run, game, n=1000)
+    numbers = analogy.slant_arithmetic(run, game, n=1000)
     assert numbers["arithmetic_same_digit"] == 1
     aim, after = numbers["arithmetic_slant_aim"], numbers["arithmetic_slant_after"]
     assert after == pytest.approx(aim, abs=0.1) and after > numbers["arithmetic_slant_before"] + 0.3

@@ -5,7 +5,7 @@ import pytest
 from small_worlds import all_of
 
 from minigen import grad, nn, optim, tensor
-from minigen.models.vae.gaussian_vae import half_normal
+from minigen.models.vae.gaussian_vae import fixed_variance_normal
 from minigen.models.vae.vq_vae import VQVAE, Codebook, Prior
 from minigen.models.vae.vq_vae_2 import Codebooks, priors, vq_vae_2
 from minigen.models.vae.vqgan import VQGAN, vqgan
@@ -50,7 +50,7 @@ def judge(x):
 def small_vqgan(e, **options):
     """A VQGAN with a known encoder, decoder (two numbers each) and discriminator."""
     vae = VQVAE(nn.Sequential(Times(1.5, 0.8)), nn.Sequential(Times(0.7, -0.4)), dictionary(e),
-                Prior(len(e), (2, 3), 6, 1, RNG(4)), half_normal, beta=0.25)
+                Prior(len(e), (2, 3), 6, 1, RNG(4)), fixed_variance_normal, beta=0.25)
     nn.astype(vae, np.float64)
     return VQGAN(vae, judge, **options)
 
@@ -137,12 +137,12 @@ def test_the_best_discriminator_measures_what_quantisation_leaves(words):
     x = np.repeat(colours, [3, 0, 5]).reshape(8, 1, 1, 1)
     same = lambda x: x
     vae = VQVAE(same, same, dictionary(np.reshape(words, (2, 1))), Prior(2, (1, 1), 4, 1, RNG(0)),
-                half_normal)
+                fixed_variance_normal)
     nn.astype(vae, np.float64)
     x_hat = np.array(words)[abs(x.ravel()[:, None] - words).argmin(1)]
     q = np.array([(x_hat == colour).mean() for colour in colours])
     model = VQGAN(vae, Bins(colours))
-    model.balance = lambda *losses: 0.0  # there is no decoder to balance
+    model.adaptive_weight = lambda *losses: 0.0  # there is no decoder to balance
     opt = optim.Adam([model.D.logits], 0.3)
     for _ in range(150):
         d_loss = model.losses(tensor(x))[1]
@@ -157,7 +157,7 @@ def test_a_small_vqgan_learns():
     x = np.full((16, 1, 8, 8), -1, np.float32)
     x[:8, :, :4], x[8:, :, :, :4] = 1, 1
     vae = model.vq_vae
-    vae.codebook.start_from(vae.encoder(tensor(x)), RNG(1))
+    vae.codebook.init_from(vae.encoder(tensor(x)), RNG(1))
     opt_q = optim.Adam(nn.parameters([vae.encoder, vae.codebook, vae.decoder]), 1e-2)
     opt_d = optim.Adam(nn.parameters(model.D), 1e-3)
     distances = []
@@ -250,7 +250,7 @@ def test_a_small_vq_vae_2_learns_and_draws():
     model = vq_vae_2((1, 8, 8), K=2, D=3, rng=RNG(0))
     x = np.zeros((16, 1, 8, 8), np.float32)
     x[:8, :, :4], x[8:, :, :, :4] = 1, 1
-    model.codebook.start_from(model.encoder(tensor(x)), RNG(1))
+    model.codebook.init_from(model.encoder(tensor(x)), RNG(1))
     opt, losses = optim.Adam(nn.parameters(model), 3e-3), []
     for _ in range(60):
         loss, _ = model.loss(x)

@@ -34,7 +34,7 @@ MODELS = {
     "vqgan": "minigen.models.vae.vqgan:vqgan",
     "divergences": "minigen.models.gan.divergences:Divergence",
     "fgan": "minigen.models.gan.fgan:FGAN",
-    "normal_fit": "minigen.models.gan.normal_fit:players",
+    "normal_fit": "minigen.models.gan.normal_fit:build_fgan",
     "joint_embedding": "minigen.models.text_to_image.joint_embedding:image_class",
     "gan_cls": "minigen.models.text_to_image.gan_cls:gan_cls",
     "stackgan": "minigen.models.text_to_image.stackgan:two_stages",
@@ -94,6 +94,6 @@ MODELS = {
     "instruct_gpt": "minigen.models.multimodal.instruct_gpt:PPO",
     "palm_e": "minigen.models.multimodal.palm_e:PaLME",
     "dalle": "minigen.models.text_to_image.dalle:DALLE",
-    "map": "minigen.models.prior.map:most_probable",
+    "map": "minigen.models.prior.map:map_estimate",
     "deep_image_prior": "minigen.models.prior.deep_image_prior:DeepImagePrior",
 }

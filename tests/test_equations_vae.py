@@ -224,9 +224,9 @@ def test_the_l2_loss_is_the_bound_up_to_a_constant(linear):
     constant = 3 * np.log(np.pi) / 2  # −log N(x; x′, ½I) = ‖x − x′‖² + d/2 log π
     assert l2 == pytest.approx(model.loss(x, RNG(23))[0].item() - constant)  # eq: vae-loss-l2-kl
     params = nn.parameters(model)
-    slopes = [grad(loss, params) for loss in (gaussian_vae.l2_loss(model, x, RNG(23)),
-                                              model.loss(x, RNG(23))[0])]
-    assert all(np.allclose(slopes[0][k].numpy(), slopes[1][k].numpy()) for k in params)
+    grads = [grad(loss, params) for loss in (gaussian_vae.l2_loss(model, x, RNG(23)),
+                                             model.loss(x, RNG(23))[0])]
+    assert all(np.allclose(grads[0][k].numpy(), grads[1][k].numpy()) for k in params)
     # and from its two parts, in NumPy
     out = x @ model.encoder.weight.numpy().T + model.encoder.bias.numpy()
     mu, logvar = out[:, :2], out[:, 2:]

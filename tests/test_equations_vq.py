@@ -11,7 +11,7 @@ from minigen.models.vae.vq_vae import VQVAE, Codebook, Prior, vq_vae
 RNG = np.random.default_rng
 
 
-def dictionary(e):
+def codebook(e):
     book = Codebook(*np.shape(e), RNG(0))
     book.weight.data[...] = e
     return book
@@ -19,7 +19,7 @@ def dictionary(e):
 
 def test_every_place_gets_the_nearest_word():
     e, z = RNG(0).normal(size=(5, 3)), RNG(1).normal(size=(4, 3, 2, 6)).astype(np.float32)
-    book = dictionary(e)
+    book = codebook(e)
     k = book.nearest(z).numpy()
     distance = np.linalg.norm(z[:, None] - e[:, :, None, None], axis=2)
     assert np.array_equal(k, distance.argmin(1))  # eq: vq-quantize
@@ -42,7 +42,7 @@ def linear_model(likelihood=fixed_variance_normal, **options):
         def __call__(self, x):
             return self.a * x
     e = RNG(3).normal(size=(4, 2))
-    return VQVAE(Times(1.5), Times(0.7), dictionary(e), Prior(4, (2, 3), 6, 1, RNG(4)), likelihood,
+    return VQVAE(Times(1.5), Times(0.7), codebook(e), Prior(4, (2, 3), 6, 1, RNG(4)), likelihood,
                  **options), e
 
 
@@ -118,9 +118,9 @@ def test_the_prior_is_a_distribution_over_grids_word_by_word(prior):
 
 def test_grids_are_drawn_as_often_as_they_are_probable(prior):
     n, p = 20_000, np.exp(prior.log_prob(GRIDS).numpy().astype(float))
-    drawn = prior.sample(n, RNG(8)).reshape(n, 4) @ [27, 9, 3, 1]
-    found = np.bincount(drawn, minlength=81) / n
-    assert np.all(abs(found - p) < 5 * np.sqrt(p / n) + 1e-3)
+    samples = prior.sample(n, RNG(8)).reshape(n, 4) @ [27, 9, 3, 1]
+    frequencies = np.bincount(samples, minlength=81) / n
+    assert np.all(abs(frequencies - p) < 5 * np.sqrt(p / n) + 1e-3)
 
 
 def test_a_small_model_learns_draws_and_bounds_the_likelihood():

@@ -34,7 +34,7 @@ class Layer:
     def __init__(self, C, h, size, colours, first, rng=None):
         self.first, self.colours = first, colours
         self.vertical = MaskedConv2d(C, 2 * h, size, "rows", rng=rng)
-        self.link = nn.Conv2d(2 * h, 2 * h, 1, rng=rng)
+        self.v_to_h = nn.Conv2d(2 * h, 2 * h, 1, rng=rng)
         self.horizontal = MaskedConv2d(C, 2 * h, (1, size), "A" if first else "B", colours, rng=rng)
         self.out = MaskedConv2d(h, h, 1, "B", colours, rng=rng)
 
@@ -66,7 +66,7 @@ class GatedPixelCNN:
         for layer in self.layers:
             y = layer.vertical(x, at, *given)
             y = self.position_bias(y, at) if layer.first else y
-            links.append(layer.link(y))
+            links.append(layer.v_to_h(y))
             x = gate(y) if layer.first else x + gate(y)
         return links
 

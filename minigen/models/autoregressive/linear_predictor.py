@@ -17,7 +17,7 @@ from minigen.tensor import write
 
 UP, SIDE = 3, 3  # the window: rows above, columns to either side
 MAX_IMAGES = 10_000  # images to fit to: about 100,000 equations for every unknown
-SCALE_IMAGES = 1_000    # images to fit the scales to
+SCALE_IMAGES = 1_000  # images to fit the scales to
 
 
 class LinearPredictor:

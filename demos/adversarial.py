@@ -39,16 +39,16 @@ def main(argv=None):
     run.fit(step, model=model, opt=opt)
 
     x, y = run.data.test_x[:1000] / np.float32(255), run.data.test_y[:1000]
-    classes, few, steps = len(run.data.classes), x[:10], 20 if run.quick else 300
-    wrong = (named(model, few) + 1) % classes
-    changed = few.copy()
-    for deceived in inputs.ascend(inputs.log_p(model, wrong), few, steps, 0.01):
-        new = (named(model, deceived) == wrong) & (changed == few).all((1, 2, 3))
-        changed[new] = deceived.numpy()[new]  # each when it first gets its wrong class
-    run.picture("samples", np.concatenate([few, changed, (changed - few) / 2 + 0.5]))
+    classes, x_0, steps = len(run.data.classes), x[:10], 20 if run.quick else 300
+    wrong = (predict(model, x_0) + 1) % classes
+    adversarial = x_0.copy()
+    for x_adv in inputs.ascend(inputs.log_p(model, wrong), x_0, steps, 0.01):
+        fooled = (predict(model, x_adv) == wrong) & (adversarial == x_0).all((1, 2, 3))
+        adversarial[fooled] = x_adv.numpy()[fooled]  # each when it first gets its wrong class
+    run.picture("samples", np.concatenate([x_0, adversarial, (adversarial - x_0) / 2 + 0.5]))
 
     fooling, p = inputs.fool(model, x.mean(0), np.arange(classes), run.rng,
-                             sure=0.0 if run.quick else 0.9999)
+                             confidence=0.0 if run.quick else 0.9999)
     run.picture("fooling", fooling.numpy())
 
     def random(eps):
@@ -56,28 +56,28 @@ def main(argv=None):
 
     of = {"random": random,
           "worst": lambda eps: inputs.fast_gradient_sign(model, x, y, np.float32(eps))}
-    right = {name: [(named(model, f(eps)) == y).mean() for eps in EPS] for name, f in of.items()}
+    right = {name: [(predict(model, f(eps)) == y).mean() for eps in EPS] for name, f in of.items()}
     with train.writing(run.out / "accuracy.png"):
         pictures.lines(run.out / "accuracy.png", {
             "xlabel": "ε", "ylabel": "accuracy", "ylim": (0, 1),
             "curves": {name: (EPS, shares) for name, shares in right.items()}})
 
-    grey, rows = np.full_like(few, 0.5), [few]
-    for objective, start in ((inputs.inversion(model.features, few, 0.0), grey),
-                             (inputs.inversion(model.features, few, 0.5), grey),
-                             (inputs.dream(model.features), few)):
-        *_, made = inputs.ascend(objective, start, steps, 0.01)
-        rows.append(made.numpy())
+    grey, rows = np.full_like(x_0, 0.5), [x_0]
+    for objective, start in ((inputs.inversion(model.features, x_0, 0.0), grey),
+                             (inputs.inversion(model.features, x_0, 0.5), grey),
+                             (inputs.dream(model.features), x_0)):
+        *_, x_star = inputs.ascend(objective, start, steps, 0.01)
+        rows.append(x_star.numpy())
     run.picture("inversion", np.concatenate(rows))
     run.finish({"test_accuracy": right["worst"][0], "accuracy_random@eps=0.1": right["random"][2],
                 "accuracy_worst@eps=0.1": right["worst"][2],
-                "deceived": (named(model, changed) == wrong).mean(),
-                "mean_change_of_a_pixel": np.abs(changed - few).mean(),
-                "largest_change_of_a_pixel": np.abs(changed - few).max(),
+                "deceived": (predict(model, adversarial) == wrong).mean(),
+                "mean_change_of_a_pixel": np.abs(adversarial - x_0).mean(),
+                "largest_change_of_a_pixel": np.abs(adversarial - x_0).max(),
                 "least_p_fooled": p.min()})
 
 
-def named(model, x):
+def predict(model, x):
     """The classes that the network predicts for images (N, C, H, W): (N,)."""
     with no_grad():
         return np.concatenate([model(part).numpy().argmax(1)

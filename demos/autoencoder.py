@@ -37,7 +37,7 @@ def main(argv=None):
     build = convolutional if run.args.net == "conv" else single_hidden
     model = build(run.data.shape, run.args.latent)
     nn.init(model, run.rng)
-    fresh = copy.deepcopy(model.encoder)  # the encoder before training
+    untrained = copy.deepcopy(model.encoder)  # the encoder before training
     opt = optim.Adam(nn.parameters(model), lr=1e-3)
 
     def step(t, rng):
@@ -54,13 +54,13 @@ def main(argv=None):
         run.picture("reconstructions", np.concatenate([x_test[:10], x_hat[:10]]))
         # Random codes with the mean and variance of real images' codes. An autoencoder does not
         # model which codes are likely, so many of these decode to no digit. A VAE solves this.
-        drawn = run.rng.normal(z.mean(0), z.std(0), (100, z.shape[1])).astype(np.float32)
-        run.picture("samples", model.decode(drawn))
+        z_random = run.rng.normal(z.mean(0), z.std(0), (100, z.shape[1])).astype(np.float32)
+        run.picture("samples", model.decode(z_random))
 
     n = min(run.args.labels, len(run.data.train_x))
     run.finish({"test_squared_error": ((x_test - x_hat) ** 2).sum((1, 2, 3)).mean(),
                 f"classifier_accuracy@{n}": accuracy(run, model.encoder, n),
-                f"classifier_accuracy_from_scratch@{n}": accuracy(run, fresh, n)})
+                f"classifier_accuracy_from_scratch@{n}": accuracy(run, untrained, n)})
 
 
 def accuracy(run, encoder, n):
@@ -72,12 +72,12 @@ def accuracy(run, encoder, n):
                        np.random.default_rng((run.args.seed, steps)))  # t < steps seed the batches
     opt = optim.Adam(nn.parameters(model), lr=1e-3)
     for t in range(steps):
-        few = np.random.default_rng((run.args.seed, t)).integers(0, n, 32)
-        opt.step(grad(model.loss(x[few], y[few]), opt.params))
+        i = np.random.default_rng((run.args.seed, t)).integers(0, n, 32)
+        opt.step(grad(model.loss(x[i], y[i]), opt.params))
     with no_grad():
-        named = [model.predict(x / np.float32(255)).numpy()
-                 for x in data.in_order(run.data.test_x, batch_size=500)]
-    return (np.concatenate(named) == run.data.test_y).mean()
+        predicted = [model.predict(x / np.float32(255)).numpy()
+                     for x in data.in_order(run.data.test_x, batch_size=500)]
+    return (np.concatenate(predicted) == run.data.test_y).mean()
 
 
 if __name__ == "__main__":

@@ -15,13 +15,13 @@ from minigen import avg_pool2d, data, interpolate, metrics, nn, optim, pictures,
 from minigen.demo import Demo, cli
 from minigen.diffusion_demo import T, sampling_steps
 from minigen.models.diffusion import schedule, velocity
-from minigen.models.diffusion.cascade import Cascade, augmented, spoilt
+from minigen.models.diffusion.cascade import Cascade, augmented, noise_augment
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
 from minigen.models.diffusion.super_resolution import super_resolution
 from minigen.models.diffusion.threshold import static
 
-FACTOR, SPOILT = 4, (1, 50, 100, 150, 200, 300)
+FACTOR, LEVELS = 4, (1, 50, 100, 150, 200, 300)
 
 
 def main(argv=None):
@@ -42,39 +42,39 @@ def main(argv=None):
         opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, run.args.steps, floor=0.02)
         x = data.signed(run.batch(t))
         y = avg_pool2d(x, FACTOR)
-        noised = spoilt(y, rng.integers(1, SPOILT[-1] + 1, len(y)), s, rng)
+        cond = noise_augment(y, rng.integers(1, LEVELS[-1] + 1, len(y)), s, rng)
         # small images are cheap, so the base model's batches are four times as large
         i = rng.integers(0, len(run.data.train_x), 4 * len(x))
-        many = avg_pool2d(data.signed(run.xp.asarray(run.data.train_x[i])), FACTOR)
-        seen = {"base": (many,), "sr3": (x, y), "augmented": (x, *noised)}
+        x_base = avg_pool2d(data.signed(run.xp.asarray(run.data.train_x[i])), FACTOR)
+        batches = {"base": (x_base,), "sr3": (x, y), "augmented": (x, *cond)}
         losses = {name: DDPM(nets[name], s).loss(images, rng, *given, weight=velocity.weight(s))[0]
-                  for name, (images, *given) in seen.items()}
+                  for name, (images, *given) in batches.items()}
         return train.descend(opt, sum(losses.values()), losses, max_norm=1.0)
 
     run.fit(step, nets=nets, opt=opt, ema=ema)
 
     few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
     n = 20 if run.quick else 500
-    base, sr3, known = (DDPM(net, few, few.beta_tilde) for net in nets.values())
-    cascade, made = Cascade(small, base, [known], s, FACTOR), {}
+    base, sr3, aug = (DDPM(net, few, few.beta_tilde) for net in nets.values())
+    cascade, samples = Cascade(small, base, [aug], s, FACTOR), {}
     with ema.applied():
-        for level in SPOILT:  # the small images are always the same
-            drawn, made[f"s={level}"] = cascade.sample(n, np.random.default_rng(0), level, static)
-        made = {"base": interpolate(drawn, scale_factor=FACTOR),
-                "sr3": sr3.sample(n, shape, run.rng, drawn, threshold=static)} | made
-    made = {name: data.unsigned(images) for name, images in made.items()}
-    run.picture("samples", np.concatenate([images[:10] for images in made.values()]))
+        for level in LEVELS:  # the small images are always the same
+            y, samples[f"s={level}"] = cascade.sample(n, np.random.default_rng(0), level, static)
+        samples = {"base": interpolate(y, scale_factor=FACTOR),
+                   "sr3": sr3.sample(n, shape, run.rng, y, threshold=static)} | samples
+    samples = {name: data.unsigned(images) for name, images in samples.items()}
+    run.picture("samples", np.concatenate([images[:10] for images in samples.values()]))
     reference = ruler.features(run.data.train_x[:2000], run.data.name)
-    made["real"] = run.data.test_x[:n]
+    samples["real"] = run.data.test_x[:n]
     fid = {name: metrics.frechet_distance(ruler.features(images, run.data.name), reference)
-           for name, images in made.items()}
+           for name, images in samples.items()}
     with train.writing(run.out / "spoilt.png"):
         pictures.lines(run.out / "spoilt.png", {
             "xlabel": "s, steps of noise in the small image", "ylabel": "Fréchet distance",
             "ylim": (0, None), "curves": {
-                "with augmentation": (SPOILT, [fid[f"s={level}"] for level in SPOILT]),
-                "SR3, no noise": (SPOILT, [fid["sr3"]] * len(SPOILT), "--"),
-                "test images": (SPOILT, [fid["real"]] * len(SPOILT), "--")}})
+                "with augmentation": (LEVELS, [fid[f"s={level}"] for level in LEVELS]),
+                "SR3, no noise": (LEVELS, [fid["sr3"]] * len(LEVELS), "--"),
+                "test images": (LEVELS, [fid["real"]] * len(LEVELS), "--")}})
     run.finish({f"fid_lenet@{n}_{name}": distance for name, distance in fid.items()})
 
 

@@ -41,7 +41,7 @@ def main(argv=None):
     clip = CLIP(ImageEncoder(run.data.shape, 64), TextEncoder(len(VOCABULARY), LONGEST, 64))
     nn.init([vae, model.transformer, clip], run.rng)
     with no_grad():
-        vae.codebook.start_from(vae.encoder(tensor(signed(run.batch(0)))), run.rng)
+        vae.codebook.init_from(vae.encoder(tensor(signed(run.batch(0)))), run.rng)
     opt_v = optim.Adam(nn.parameters([vae.encoder, vae.codebook, vae.decoder]))
     opt_t, opt_c = optim.Adam(nn.parameters(model.transformer)), optim.AdamW(nn.parameters(clip))
     words = encode(run.data.train_captions)

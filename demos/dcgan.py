@@ -14,9 +14,9 @@ throughout, because a few minutes allow only a few thousand steps.
 from minigen import nn, optim
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli, recordable
-from minigen.models.gan.analogy import leaning
+from minigen.models.gan.analogy import slant_arithmetic
 from minigen.models.gan.dcgan import adam, dcgan
-from minigen.models.gan.film import Film, gallery
+from minigen.models.gan.film import TrainingFilm, gallery
 from minigen.models.gan.gan import algorithm_1
 
 
@@ -37,7 +37,7 @@ def main(argv=None):
     nn.init(model, run.rng)
     opt_d, opt_g = adam(nn.parameters(model.D)), adam(nn.parameters(model.G))
     ema = nn.EMA(nn.parameters(model.G), 0.999)
-    film = Film(model.prior(10, run.rng), run.data.shape)
+    film = TrainingFilm(model.prior(10, run.rng), run.data.shape)
     k = run.args.k
 
     @run.recorded
@@ -52,7 +52,7 @@ def main(argv=None):
     run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, ema=ema,
             film=film)
     with ema.applied():
-        run.finish(gallery(run, model, film) | leaning(run, model))
+        run.finish(gallery(run, model, film) | slant_arithmetic(run, model))
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def main(argv=None):
     with ema.applied():
         reverse = []
         sampler.sample(10, shape, run.rng, threshold=threshold.static,
-                       keep=lambda t, x: reverse.append(x))
+                       callback=lambda t, x: reverse.append(x))
         filmed(run, "reverse", reverse)
         n = 20 if run.quick else 1000
         print(f"drawing {n} images in {few.T} steps", flush=True)

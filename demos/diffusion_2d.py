@@ -34,13 +34,13 @@ class Points:
 
     def __init__(self, D=64, d_h=128):
         self.layers = [nn.Linear(2, d_h), nn.Linear(d_h, d_h), nn.Linear(d_h, d_h)]
-        self.told = [nn.Linear(D, d_h) for _ in self.layers]
+        self.emb_layers = [nn.Linear(D, d_h) for _ in self.layers]
         self.last = nn.Linear(d_h, 2)
 
     def __call__(self, x, e):
         x = 4 * x  # initial weights suit inputs of scale 1, and modes are 0.24 wide
-        for layer, told in zip(self.layers, self.told, strict=True):
-            x = silu(layer(x) + told(silu(e)))
+        for layer, emb_layer in zip(self.layers, self.emb_layers, strict=True):
+            x = silu(layer(x) + emb_layer(silu(e)))
         return self.last(x)
 
 
@@ -68,7 +68,7 @@ def main(argv=None):
 
     n = 200 if run.quick else 2000
     few = schedule.respaced(s, 10 if run.quick else 50)
-    free, x_T = np.full(n, K), noise(run.rng, np.empty((n, 2), np.float32))
+    null_label, x_T = np.full(n, K), noise(run.rng, np.empty((n, 2), np.float32))
     shown = np.rint(np.linspace(1, 0, 10) ** 2 * few.T).astype(int)
     numbers = {}
     with ema.applied():
@@ -76,7 +76,7 @@ def main(argv=None):
                 "ddim": DDIM(net, few)}
         pictures, ends = [known(ring, few.times[shown])], {}
         for name, sampler in ways.items():
-            x = dict([(few.T, x_T), *sampler.chain(x_T, run.rng, free)])
+            x = dict([(few.T, x_T), *sampler.chain(x_T, run.rng, null_label)])
             pictures += [density(x[t].numpy()) for t in shown]
             ends[name] = x[0].numpy()
         run.picture("samples", np.concatenate([pictures[0], np.stack(pictures[1:])]))
@@ -88,7 +88,7 @@ def main(argv=None):
             x_0, _ = ring.sample(n, run.rng)
             x_t = model.q_sample(x_0.astype(np.float32), t, noise(run.rng, x_T))
             with no_grad():
-                error = net(x_t, np.full(n, t), free).numpy() - ring(x_t, t).numpy()
+                error = net(x_t, np.full(n, t), null_label).numpy() - ring(x_t, t).numpy()
             numbers[f"eps_error@t={t}"] = np.square(error).mean()
         with train.writing(run.out / "scores.png"):
             arrows(run.out / "scores.png", ring, net)

@@ -48,7 +48,7 @@ from minigen.models.diffusion import schedule
 from minigen.models.diffusion.diffusion_autoencoder import (
     CodeMLP,
     DiffusionAutoencoder,
-    moved,
+    edit_attribute,
     semantic_denoiser,
 )
 from minigen.models.gan.latent import ink, slant
@@ -78,8 +78,8 @@ def main(argv=None):
     @cache
     def codes():
         """z of all training images (n, d), standardised."""
-        model.standardise(of_all(model.encoder))
-        return of_all(model.semantic)
+        model.fit_statistics(of_all(model.encoder))
+        return of_all(model.encode_semantic)
 
     def of_all(encoder):
         return embed(lambda x: encoder(data.signed(run.xp.asarray(x.data))), run.data.train_x)
@@ -100,19 +100,21 @@ def main(argv=None):
     n, few, many = (20, 12, 20) if run.quick else (500, 200, 1000)
     x, y, z_train = data.signed(run.data.test_x[:n]), run.data.test_y[:n], codes()
     z, x_T = (code.numpy() for code in model.encode(x))
-    made = {"real": (x + 1) / 2, "decoded": model.decode(z, x_T),
-            "mean": model.mean(z, noise(run.rng, x)), "other": model.decode(z, noise(run.rng, x)),
-            "again": model.decode(z, noise(run.rng, x)),
-            "swapped": model.decode(z, np.roll(x_T, 1, 0))}
-    made |= {name: data.unsigned(images) for name, images in made.items() if name != "real"}
-    numbers = {f"squared_error_{name}": np.square(made[name] - made["real"]).sum((1, 2, 3)).mean()
+    outputs = {"real": (x + 1) / 2, "decoded": model.decode(z, x_T),
+               "mean": model.mean(z, noise(run.rng, x)),
+               "other": model.decode(z, noise(run.rng, x)),
+               "again": model.decode(z, noise(run.rng, x)),
+               "swapped": model.decode(z, np.roll(x_T, 1, 0))}
+    outputs |= {name: data.unsigned(images) for name, images in outputs.items() if name != "real"}
+    squared_error = lambda a, b: np.square(a - b).sum((1, 2, 3)).mean()
+    numbers = {f"squared_error_{name}": squared_error(outputs[name], outputs["real"])
                for name in ("decoded", "mean", "other")}
-    numbers |= {"distance_of_one_z": distance(made["other"], made["again"]),
-                "distance_real": distance(made["real"], np.roll(made["real"], 1, 0)),
+    numbers |= {"distance_of_one_z": distance(outputs["other"], outputs["again"]),
+                "distance_real": distance(outputs["real"], np.roll(outputs["real"], 1, 0)),
                 "std_x_T": x_T.std()}
     recognised = lambda images, y: np.mean(ruler.classify(images, run.data.name).argmax(1) == y)
-    numbers |= {f"recognised_{name}": recognised(images, y) for name, images in made.items()}
-    numbers["recognised_swapped_x_T"] = recognised(made["swapped"], np.roll(y, 1))
+    numbers |= {f"recognised_{name}": recognised(images, y) for name, images in outputs.items()}
+    numbers["recognised_swapped_x_T"] = recognised(outputs["swapped"], np.roll(y, 1))
 
     looks = {"ink": ink, "slant": slant}
     train_x = run.data.train_x[:10_000]
@@ -132,32 +134,33 @@ def main(argv=None):
 
     def edited(w, s, some):
         """The test images `some`, decoded after z has been moved and x_T kept."""
-        return data.unsigned(model.decode(moved(z[some], w, s), x_T[some]))
+        return data.unsigned(model.decode(edit_attribute(z[some], w, s), x_T[some]))
 
     first, asked = slice(few), (y[:few] + 2) % 10
     for s in MOVES:
         numbers[f"moved@{s:g}"] = recognised(edited(W[asked], s, first), asked)
     for k, (name, look) in enumerate(looks.items(), 10):
-        numbers[f"{name}_real"] = look(made["real"][first]).mean()
+        numbers[f"{name}_real"] = look(outputs["real"][first]).mean()
         for way, s in (("less", -0.5), ("more", 0.5)):
             images = edited(W[k], s, first)
             numbers |= {f"{name}_{way}": look(images).mean(),
                         f"recognised_{name}_{way}": recognised(images, y[first])}
 
-    rows = [made[name][:SHOWN] for name in ("real", "decoded", "mean", "other", "again", "swapped")]
+    rows = [outputs[name][:SHOWN]
+            for name in ("real", "decoded", "mean", "other", "again", "swapped")]
     one = [slice(i, i + 1) for i in range(SHOWN)]
     for i, j in (one[:2], one[2:4]):
-        way = model.between((z[i], x_T[i]), (z[j], x_T[j]), SHOWN - 2)
-        rows += [made["real"][i], data.unsigned(way), made["real"][j]]
+        way = model.interpolation((z[i], x_T[i]), (z[j], x_T[j]), SHOWN - 2)
+        rows += [outputs["real"][i], data.unsigned(way), outputs["real"][j]]
     steps = np.linspace(-1, 1, SHOWN - 1)[:, None]
     for i, w, s in ((one[0], W[10], steps), (one[0], W[11], steps),
                     *((i, W[asked[i]], steps + 1) for i in one[2:4])):
-        rows += [made["real"][i], edited(w, s, np.repeat(i.start, SHOWN - 1))]
+        rows += [outputs["real"][i], edited(w, s, np.repeat(i.start, SHOWN - 1))]
     run.picture("codes", np.concatenate(rows), SHOWN)
 
-    z_test = embed(model.semantic, data.signed(run.data.test_x[:many]))
-    drawn = {"z_test": z_test, "z_normal": run.rng.standard_normal(z_test.shape, np.float32)}
-    for name, z in drawn.items():
+    z_test = embed(model.encode_semantic, data.signed(run.data.test_x[:many]))
+    codes_of = {"z_test": z_test, "z_normal": run.rng.standard_normal(z_test.shape, np.float32)}
+    for name, z in codes_of.items():
         images = data.unsigned(model.decode(z, noise(run.rng, np.empty((many, *shape), z.dtype))))
         numbers[f"fid_lenet@{many}_{name}"] = ruler.quality(images, run.data)[f"fid_lenet@{many}"]
     samples = data.unsigned(model.sample(many, shape, run.rng))

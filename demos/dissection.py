@@ -22,10 +22,10 @@ from minigen.models.gan.dissection import (
     agreement,
     causal_effect,
     colour,
-    cut,
-    enlarged,
-    forced,
+    intervene,
+    split_generator,
     thresholds,
+    upsampled,
 )
 from minigen.models.gan.gan import algorithm_1
 
@@ -48,7 +48,7 @@ def main(argv=None):
 
     run.fit(step, model=model, opt_d=opt_d, opt_g=opt_g)
 
-    h, f = cut(model.G, LAYER)
+    h, f = split_generator(model.G, LAYER)
     r = h(model.prior(50 if run.quick else 1000, run.rng).numpy())
     x, t = f(r), thresholds(r)
     samples, maps, numbers = [], [], {}
@@ -59,12 +59,12 @@ def main(argv=None):
         rest = np.setdiff1d(np.arange(len(t)), units)
         high, others = t[units], run.rng.permutation(rest)[:len(units)]
         most = np.argsort(-s(x).mean((1, 2)), kind="stable")[:SHOWN]
-        samples += [x[most], f(forced(r[most], units, 0)), f(forced(r[most], units, high))]
+        samples += [x[most], f(intervene(r[most], units, 0)), f(intervene(r[most], units, high))]
         best = np.argsort(-r[:, units[0]].max((1, 2)), kind="stable")[:SHOWN]
-        seen = enlarged(r[best][:, units[:1]], x.shape[2:])
+        seen = upsampled(r[best][:, units[:1]], x.shape[2:])
         maps += [x[best], np.repeat(seen / max(seen.max(), 1e-6), 3, axis=1)]
         numbers |= {f"{name}_share": s(x).mean(), f"{name}_iou": iou[units[0]],
-                    f"{name}_off": s(f(forced(r, units, 0))).mean(),
+                    f"{name}_off": s(f(intervene(r, units, 0))).mean(),
                     f"{name}_effect": causal_effect(f, r, units, high, s),
                     f"{name}_effect_of_others": causal_effect(f, r, others, t[others], s)}
     run.picture("samples", np.concatenate(samples), columns=SHOWN)

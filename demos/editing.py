@@ -22,7 +22,7 @@ from minigen.diffusion_demo import T, sampling_steps
 from minigen.models.diffusion import schedule, velocity
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
-from minigen.models.diffusion.editing import ILVR, low, sdedit
+from minigen.models.diffusion.editing import ILVR, low_pass, sdedit
 from minigen.models.diffusion.threshold import static
 
 SQUARE = 4  # pixels of an image per pixel of a drawing, along each axis
@@ -49,29 +49,29 @@ def main(argv=None):
     few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
     n = 20 if run.quick else 500
     x, digits = data.signed(run.data.test_x[:n]), run.data.test_y[:n]
-    drawn = low(tensor(x), SQUARE)
+    y = low_pass(tensor(x), SQUARE)
     with ema.applied():
         sampler = DDPM(model.net, few, few.beta_tilde)
-        by = {"drawing": drawn}
+        results = {"drawing": y}
         for share in SHARES:
             t_0 = max(1, round(share * few.T))
-            by[f"sdedit_{share}"] = sdedit(sampler, drawn, t_0, run.rng, threshold=static)
-        ilvr = ILVR(model.net, few, drawn, SQUARE, few.beta_tilde)
-        by["ilvr"] = ilvr.sample(n, run.data.shape, run.rng, threshold=static)
-        by |= {"truth": tensor(x), "samples": sampler.sample(n, run.data.shape, run.rng,
-                                                             threshold=static)}
-    by = {name: data.unsigned(images) for name, images in by.items()}
+            results[f"sdedit_{share}"] = sdedit(sampler, y, t_0, run.rng, threshold=static)
+        ilvr = ILVR(model.net, few, y, SQUARE, few.beta_tilde)
+        results["ilvr"] = ilvr.sample(n, run.data.shape, run.rng, threshold=static)
+        results |= {"truth": tensor(x), "samples": sampler.sample(n, run.data.shape, run.rng,
+                                                                  threshold=static)}
+    results = {name: data.unsigned(images) for name, images in results.items()}
     numbers, reference = {}, ruler.features(run.data.train_x[:2000], run.data.name)
     small = lambda images: avg_pool2d(tensor(images), SQUARE).numpy()
-    for name, images in by.items():
-        seen = ruler.features(images, run.data.name)
-        numbers[f"fid_lenet@{n}_{name}"] = metrics.frechet_distance(seen, reference)
+    for name, images in results.items():
+        features = ruler.features(images, run.data.name)
+        numbers[f"fid_lenet@{n}_{name}"] = metrics.frechet_distance(features, reference)
         if name != "samples":
-            guess = ruler.classify(images, run.data.name).argmax(1)
+            predicted = ruler.classify(images, run.data.name).argmax(1)
             numbers |= {
-                f"recognised_{name}": (guess == digits).mean(),
-                f"away_{name}": np.square(small(images) - small(by["drawing"])).mean() ** 0.5}
-    run.picture("samples", np.concatenate([images[:10] for name, images in by.items()
+                f"recognised_{name}": (predicted == digits).mean(),
+                f"away_{name}": np.square(small(images) - small(results["drawing"])).mean() ** 0.5}
+    run.picture("samples", np.concatenate([images[:10] for name, images in results.items()
                                            if name != "samples"]))
     run.finish(numbers)
 

@@ -16,7 +16,7 @@ from minigen.demo import Demo, at_least, cli
 from minigen.models.gan import dcgan, gan, normal_fit
 from minigen.models.gan.divergences import DIVERGENCES
 from minigen.models.gan.fgan import NonSaturatingFGAN
-from minigen.models.gan.film import Film, gallery
+from minigen.models.gan.film import TrainingFilm, gallery
 
 LR_D, LR_G = 3e-3, 2e-3  # for the mixture
 LR_DIGITS = 1e-3
@@ -38,11 +38,11 @@ def main(argv=None):
 
 def fit_normals(run):
     """A game for each divergence, all on the same samples."""
-    games = {name: normal_fit.players(name) for name in DIVERGENCES}
+    games = {name: normal_fit.build_fgan(name) for name in DIVERGENCES}
     opt_d, opt_g = {}, {}
     for name, game in games.items():
         nn.init(game, run.rng)
-        normal_fit.start(game)
+        normal_fit.init_standard_normal(game)
         opt_d[name] = optim.Adam(nn.parameters(game.D), LR_D, betas=(0.5, 0.999))
         opt_g[name] = optim.Adam(nn.parameters(game.G), LR_G, betas=(0.5, 0.999))
 
@@ -62,7 +62,8 @@ def fit_normals(run):
     numbers, fits = {}, {}
     print(f"{'minimum of D_f, and f-GAN':<26}   μ*      μ       σ*      σ       D_f*    D_f")
     for name, d in DIVERGENCES.items():
-        fits[name] = best, learned = normal_fit.fit(d)[:2], normal_fit.found(games[name])
+        best, learned = normal_fit.fit(d)[:2], normal_fit.fitted_parameters(games[name])
+        fits[name] = best, learned
         pairs = {"mu": (best[0], learned[0]), "sigma": (best[1], learned[1]),
                  "divergence": [normal_fit.divergence(d, *fit) for fit in fits[name]]}
         print(f"{name:<26}", *(f"{value:7.3f}" for pair in pairs.values() for value in pair))
@@ -95,7 +96,7 @@ def draw_digits(run):
                               run.args.divergence)
     nn.init(model, run.rng)
     opt_d, opt_g = dcgan.adam(nn.parameters(model.D)), dcgan.adam(nn.parameters(model.G))
-    film = Film(model.prior(10, run.rng), shape)
+    film = TrainingFilm(model.prior(10, run.rng), shape)
     play = gan.algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),))
 
     def step(t, rng):

@@ -67,16 +67,17 @@ def main(argv=None):
     run.fit(step, model=model, opt=opt)
 
     # a column for each time: x_t, its coarse part, its fine part (on grey), and the denoised image
-    x_0, cut = data.signed(run.data.test_x[:2]), len(P) // 3
+    x_0, cutoff = data.signed(run.data.test_x[:2]), len(P) // 3
     rows = []
     for image in x_0:
         k = np.arange(len(TIMES))
         x_t = noised(np.repeat(image[None], len(k), 0), k, run.rng)
-        guess = np.concatenate([model.denoise(x_t[k:k + 1], k, alpha_bar[k]) for k in k])
-        rows += [x_t, frequency.band(x_t, 0, cut), frequency.band(x_t, cut, 10**6), guess]
+        x_0_hat = np.concatenate([model.denoise(x_t[k:k + 1], k, alpha_bar[k]) for k in k])
+        rows += [x_t, frequency.band_pass(x_t, 0, cutoff),
+                 frequency.band_pass(x_t, cutoff, 10**6), x_0_hat]
     run.picture("samples", data.unsigned(np.concatenate(rows)), columns=len(TIMES))
 
-    f, drowns = np.arange(1, len(P)), frequency.drowns(P, s)[1:]
+    f, crossover = np.arange(1, len(P)), frequency.crossover_step(P, s)[1:]
     wiener = frequency.wiener(P, alpha_bar[:, None])
     g = model.g.numpy()
     shown = np.flatnonzero(np.isin(TIMES, SHOWN))
@@ -89,13 +90,13 @@ def main(argv=None):
              | {f"_noise {k}": (f, np.full(len(f), 1 - alpha_bar[k]), f"C{i}--")
                 for i, k in enumerate(shown)}},
             {"title": "when noise exceeds the signal", "xlabel": "|f|, cycles per image",
-             "ylabel": "t", "curves": {"drowns at t": (f, drowns)}},
+             "ylabel": "t", "curves": {"drowns at t": (f, crossover)}},
             {"title": "gain of the denoiser: learnt (dots), best", "xlabel": "|f|",
              "curves": {f"_{TIMES[k]}": (f, g[k, 1:], f"C{i}o") for i, k in enumerate(shown)}
              | {f"t = {TIMES[k]}": (f, wiener[k, 1:], f"C{i}-") for i, k in enumerate(shown)}})
 
     run.finish({"gain_error": np.abs(g - wiener).mean(),
-                **{f"drowns_at_t@f={f}": drowns[f - 1] for f in (1, len(P) // 2, len(P) - 1)}})
+                **{f"drowns_at_t@f={f}": crossover[f - 1] for f in (1, len(P) // 2, len(P) - 1)}})
 
 
 if __name__ == "__main__":

@@ -35,9 +35,9 @@ from minigen.models.diffusion import clean, schedule, threshold
 from minigen.models.diffusion.clip_guidance import CLIPGuided, noisy_loss
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
-from minigen.models.diffusion.glide import read, text_denoiser
+from minigen.models.diffusion.glide import encode_text, text_denoiser
 from minigen.models.diffusion.noisy_classifier import NoisyClassifier
-from minigen.models.diffusion.unclip import CodeGuided, left_out
+from minigen.models.diffusion.unclip import CodeGuided, drop_codes
 
 WEIGHTS, SHOWN = (1, 3, 9), 10
 
@@ -74,8 +74,9 @@ def main(argv=None):
             return numbers | train.descend(opt_j, loss, name="judge", max_norm=1.0)
         opt.lr = 3e-3 * optim.stage(t, first, run.args.steps, floor=0.02)
         with no_grad():
-            words = read(guide.text, run.xp.asarray(tokens[run.indices(t)]))
-        loss, _ = model.loss(data.signed(run.batch(t)), rng, left_out(words, 0.1, rng), weight=w_t)
+            words = encode_text(guide.text, run.xp.asarray(tokens[run.indices(t)]))
+        words = drop_codes(words, 0.1, rng)
+        loss, _ = model.loss(data.signed(run.batch(t)), rng, words, weight=w_t)
         return train.descend(opt, loss, max_norm=1.0)
 
     run.fit(step, guide=guide, judge=judge, net=net, opt_g=opt_g, opt_j=opt_j, opt=opt, ema=ema)
@@ -86,50 +87,52 @@ def main(argv=None):
     c, tau = np.tile(encode(captions), (2, 1)), guide.tau().item()  # two images per caption
     x_T = noise(run.rng, np.empty((2 * n, *shape), np.float32))
     with no_grad():
-        words = read(guide.text, c)
-    told = lambda x_t, t, c: model.net(x_t, t, words)
-    kinds = {"free": lambda w: (CodeGuided(model.net, w), words),
-             "clip": lambda w: (CLIPGuided(told, guide, s, w / tau), c)}
+        words = encode_text(guide.text, c)
+    conditioned = lambda x_t, t, c: model.net(x_t, t, words)
+    guided_nets = {"free": lambda w: (CodeGuided(model.net, w), words),
+             "clip": lambda w: (CLIPGuided(conditioned, guide, s, w / tau), c)}
 
-    def draw(net, given):
+    def generate(net, given):
         """Samples for the captions, always from the same noise, in [0, 1]."""
         return data.unsigned(DDIM(net, few).decode(x_T, given, threshold=threshold.static))
 
     with ema.applied():
-        drawn = {("free", 0): draw(model.net, words)}
-        drawn |= {(kind, w): draw(*guided(w)) for kind, guided in kinds.items()
-                  for w in sorted({*WEIGHTS, run.args.weight} - {0})}
-    drawn |= {("clip", 0): drawn["free", 0]}
-    rows = [truth, *(drawn[key] for key in (("free", 0), ("free", run.args.weight),
-                                            ("clip", run.args.weight)))]
+        samples = {("free", 0): generate(model.net, words)}
+        samples |= {(kind, w): generate(*guided(w)) for kind, guided in guided_nets.items()
+                    for w in sorted({*WEIGHTS, run.args.weight} - {0})}
+    samples |= {("clip", 0): samples["free", 0]}
+    rows = [truth, *(samples[key] for key in (("free", 0), ("free", run.args.weight),
+                                              ("clip", run.args.weight)))]
     run.picture("samples", np.concatenate([images[:SHOWN] for images in rows]), SHOWN)
-    run.picture("weights", np.concatenate([drawn[kind, w][:SHOWN] for kind in kinds
+    run.picture("weights", np.concatenate([samples[kind, w][:SHOWN] for kind in guided_nets
                                            for w in (0, *WEIGHTS)]), SHOWN)
     print("captions of samples.png:", *captions[:SHOWN], sep="\n  ")
 
     codes = embed(judge.g, c)
 
-    def measured(images):
+    def evaluate(images):
         """The metrics of images in [0, 1]: (2n, 3, H, W), or (n, 3, H, W) with one per caption."""
         f, rng = embed(judge.f, 2 * images - 1), np.random.default_rng(0)
         named, not_named = text_metrics.colours_shown(images, np.resize(captions, len(images)))
-        found = np.mean([metrics.r_precision(codes[:n], part, 1, rng, n - 1)
-                         for part in np.split(f, len(images) // n)])
-        numbers = {"colour_named": named, "colour_not_named": not_named, "r_precision@1": found}
+        r_precision = np.mean([metrics.r_precision(codes[:n], part, 1, rng, n - 1)
+                               for part in np.split(f, len(images) // n)])
+        numbers = {"colour_named": named, "colour_not_named": not_named,
+                   "r_precision@1": r_precision}
         if len(images) > n:
-            apart = np.square(images[:n] - images[n:]).mean((1, 2, 3))
-            numbers["diversity"] = np.sqrt(apart).mean()
+            mse = np.square(images[:n] - images[n:]).mean((1, 2, 3))
+            numbers["diversity"] = np.sqrt(mse).mean()
         return numbers
 
-    numbers = {f"{key}_real": v for key, v in measured(truth).items()}
-    shown = {key: measured(images) for key, images in drawn.items()}
-    for (kind, w), found in shown.items():
+    numbers = {f"{key}_real": v for key, v in evaluate(truth).items()}
+    scores = {key: evaluate(images) for key, images in samples.items()}
+    for (kind, w), values in scores.items():
         if (kind, w) != ("clip", 0):
-            numbers |= {f"{key}_{f'{kind}@w={w:g}' if w else 'w=0'}": v for key, v in found.items()}
+            numbers |= {f"{key}_{f'{kind}@w={w:g}' if w else 'w=0'}": v
+                        for key, v in values.items()}
     with train.writing(run.out / "guidance.png"):
         pictures.lines(run.out / "guidance.png", *(
             {"title": title, "xlabel": "guidance weight w", "ylim": (0, None), "curves": {
-                name: list(zip(*sorted((w, v[key]) for (kind, w), v in shown.items()
+                name: list(zip(*sorted((w, v[key]) for (kind, w), v in scores.items()
                                        if kind == of), strict=True))
                 for of, name in (("free", "classifier-free"), ("clip", "by CLIP"))}}
             for key, title in (("r_precision@1", "its caption is found among 100"),

@@ -70,25 +70,26 @@ def main(argv=None):
     x_T = noise(run.rng, run.xp.empty((len(y), *shape), np.float32))
     steps = schedule.respaced(model.schedule, 3 if run.quick else run.args.sampling_steps)
 
-    def draw(net, some=slice(None), threshold=threshold.static):
+    def generate(net, some=slice(None), threshold=threshold.static):
         """Samples for the labels y[some], always from the same noise."""
         x_0 = DDIM(net, steps).decode(x_T[some], y[some], threshold=threshold)
         return data.unsigned(x_0)
 
-    numbers, drawn = {}, {}
+    numbers, samples = {}, {}
     with ema.applied():
         for w in WEIGHTS:
-            drawn[w] = draw(ClassifierFree(net, w))
-            numbers |= {f"{key}@w={w}": v for key, v in fidelity(drawn[w], y, run).items()}
+            samples[w] = generate(ClassifierFree(net, w))
+            numbers |= {f"{key}@w={w}": v for key, v in fidelity(samples[w], y, run).items()}
         w = run.args.weight
-        run.picture("samples", drawn[w] if w in drawn else draw(ClassifierFree(net, w)), each)
+        x = samples[w] if w in samples else generate(ClassifierFree(net, w))
+        run.picture("samples", x, each)
         first = slice(None, None, each)  # one of each class
-        run.picture("weights", np.concatenate([drawn[w][first] for w in WEIGHTS]), columns=K)
+        run.picture("weights", np.concatenate([samples[w][first] for w in WEIGHTS]), columns=K)
         large = ClassifierFree(net, WEIGHTS[-1])
-        rows = {name: draw(large, first, rule) for name, rule in THRESHOLDS.items()}
+        rows = {name: generate(large, first, rule) for name, rule in THRESHOLDS.items()}
         run.picture("thresholds", np.concatenate(list(rows.values())), columns=K)
         numbers |= {f"saturated_share@{name}": saturated(x) for name, x in rows.items()}
-        x = draw(ClassifierGuided(net, classifier, model.schedule, omega=OMEGA))
+        x = generate(ClassifierGuided(net, classifier, model.schedule, omega=OMEGA))
         run.picture("classifier_guidance", x, each)
         numbers |= {f"{key}@classifier": v for key, v in fidelity(x, y, run).items()}
 

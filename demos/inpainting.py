@@ -19,7 +19,7 @@ from minigen.diffusion_demo import T, sampling_steps
 from minigen.models.diffusion import schedule, velocity
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
-from minigen.models.diffusion.inpainting import begin, fill, holes, inpainter
+from minigen.models.diffusion.inpainting import init_from_plain, inpaint, inpainter, random_masks
 
 
 def main(argv=None):
@@ -29,19 +29,19 @@ def main(argv=None):
     s = schedule.linear(T)
     nets = {"plain": denoiser(shape, widths, D=64), "taught": inpainter(shape, widths, D=64)}
     nn.init(nets, run.rng)
-    plain, taught = (DDPM(velocity.Velocity(net, s), s) for net in nets.values())
+    plain, finetuned = (DDPM(velocity.Velocity(net, s), s) for net in nets.values())
     opts = {name: optim.Adam(nn.parameters(net), lr=2e-3) for name, net in nets.items()}
     half = run.args.steps // 2
 
     def step(t, rng):
         x = data.signed(run.batch(t))
         if t == half:
-            begin(nets["taught"], nets["plain"])
+            init_from_plain(nets["taught"], nets["plain"])
         if t < half:
             model, opt, start, end, given = plain, opts["plain"], 0, half, ()
         else:
-            model, opt, start, end = taught, opts["taught"], half, run.args.steps
-            given = x, run.xp.asarray(holes(len(x), shape[1:], rng))
+            model, opt, start, end = finetuned, opts["taught"], half, run.args.steps
+            given = x, run.xp.asarray(random_masks(len(x), shape[1:], rng))
         opt.lr = 2e-3 * optim.stage(t, start, end, floor=0.02)
         loss, _ = model.loss(x, rng, *given, weight=velocity.weight(s))
         return train.descend(opt, loss, max_norm=1.0)
@@ -51,20 +51,20 @@ def main(argv=None):
     few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
     n = 20 if run.quick else 500
     x, y = data.signed(run.data.test_x[:n]), run.data.test_y[:n]
-    m = holes(n, shape[1:], np.random.default_rng(0))
+    m = random_masks(n, shape[1:], np.random.default_rng(0))
     # the noise that each step adds lets the next one correct what does not fit: without it (DDIM)
     # 3% fewer are recognised
-    plain, taught = (DDPM(model.net, few, few.beta_tilde) for model in (plain, taught))
-    ways = {"hole": [np.where(m, -1, x)], "replaced": [fill(plain, x, m, run.rng)],
-            "taught": [fill(taught, x, m, run.rng, x, m) for _ in range(3)], "truth": [x]}
+    plain, finetuned = (DDPM(model.net, few, few.beta_tilde) for model in (plain, finetuned))
+    ways = {"hole": [np.where(m, -1, x)], "replaced": [inpaint(plain, x, m, run.rng)],
+            "taught": [inpaint(finetuned, x, m, run.rng, x, m) for _ in range(3)], "truth": [x]}
     ways = {name: [data.unsigned(images) for images in several] for name, several in ways.items()}
     numbers, reference = {}, ruler.features(run.data.train_x[:2000], run.data.name)
     for name, several in ways.items():
-        named = [ruler.classify(images, run.data.name).argmax(1) for images in several]
-        seen = [ruler.features(images, run.data.name) for images in several]
-        numbers[f"recognised_{name}"] = np.mean([guess == y for guess in named])
+        predicted = [ruler.classify(images, run.data.name).argmax(1) for images in several]
+        features = [ruler.features(images, run.data.name) for images in several]
+        numbers[f"recognised_{name}"] = np.mean([labels == y for labels in predicted])
         numbers[f"fid_lenet@{n}_{name}"] = np.mean([
-            metrics.frechet_distance(features, reference) for features in seen])
+            metrics.frechet_distance(f, reference) for f in features])
     filled, (truth,) = ways["replaced"] + ways["taught"], ways["truth"]
     numbers["largest_change_of_known"] = max(np.abs(z - truth)[m == 0].max() for z in filled)
     numbers["variety"] = np.std(ways["taught"], 0)[m == 1].mean()

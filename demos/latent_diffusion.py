@@ -33,13 +33,13 @@ from minigen.models.clip.retrieval import embed
 from minigen.models.diffusion import clean, schedule
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
-from minigen.models.diffusion.glide import read
+from minigen.models.diffusion.glide import encode_text
 from minigen.models.diffusion.latent_diffusion import (
     LatentDiffusion,
     autoencoder,
-    reading_denoiser,
+    latent_denoiser,
 )
-from minigen.models.diffusion.unclip import CodeGuided, left_out
+from minigen.models.diffusion.unclip import CodeGuided, drop_codes
 
 SHARES = (0, 0.42, 0.5, 1)  # of the steps, at which each of the three stages begins, and the end
 WEIGHTS, SHOWN, D = (1, 3), 10, 4
@@ -57,7 +57,7 @@ def main(argv=None):
     width = 8 if run.quick else 64
     text, judge = (CLIP(ImageEncoder(shape, d, (8, 8) if run.quick else (16, 32, 64, 128)),
                         TextEncoder(len(VOCABULARY), LONGEST, d)) for _ in range(2))
-    stage_1, net = autoencoder(shape[0], D), reading_denoiser(D, d, width)
+    stage_1, net = autoencoder(shape[0], D), latent_denoiser(D, d, width)
     nn.init([text, judge, stage_1, net], run.rng)
     model = LatentDiffusion(stage_1, DDPM(clean.Clean(net, s), s))
     opt_1 = optim.Adam(nn.parameters(stage_1), lr=3e-3)
@@ -84,8 +84,8 @@ def main(argv=None):
         if t == start:
             stage_1.rescale(x, rng)
         with no_grad():
-            words = read(text.text, run.xp.asarray(tokens[run.indices(t)]))
-        loss, _ = model.loss(x, rng, left_out(words, 0.1, rng), weight=w_t)
+            words = encode_text(text.text, run.xp.asarray(tokens[run.indices(t)]))
+        loss, _ = model.loss(x, rng, drop_codes(words, 0.1, rng), weight=w_t)
         return train.descend(opt, loss, max_norm=1.0)
 
     run.fit(step, text=text, judge=judge, stage_1=stage_1, net=net, opt_1=opt_1, opt_t=opt_t,
@@ -96,13 +96,13 @@ def main(argv=None):
     x, captions = data.signed(run.data.test_x[:n]), run.data.test_captions[:n]
     c = encode(captions)
     with no_grad():
-        words, z = read(text.text, c), stage_1.q(tensor(x)).mean / stage_1.scale
+        words, z = encode_text(text.text, c), stage_1.q(tensor(x)).mean / stage_1.scale
     images = {"real": x, "rebuilt": stage_1.decode(z).numpy()}
     z_T = noise(run.rng, z)  # the same for each weight
     with ema.applied():
         for w in sorted({0, *WEIGHTS, run.args.weight}):
             guided = DDIM(CodeGuided(model.diffusion.net, w), few)
-            images[f"w={w:g}"] = LatentDiffusion(stage_1, guided).draw(z_T, words).numpy()
+            images[f"w={w:g}"] = LatentDiffusion(stage_1, guided).generate(z_T, words).numpy()
     images = {key: data.unsigned(some) for key, some in images.items()}
     rows = [images[key][:SHOWN] for key in ("real", "rebuilt", "w=0", f"w={run.args.weight:g}")]
     run.picture("samples", np.concatenate(rows), SHOWN)
@@ -112,10 +112,10 @@ def main(argv=None):
     numbers, g = {"squared_error": error}, embed(judge.g, c)
     for key, some in images.items():
         named, not_named = text_metrics.colours_shown(some, captions)
-        found = metrics.r_precision(g, embed(judge.f, 2 * some - 1), 1, np.random.default_rng(0),
-                                    min(99, n - 1))
+        r_precision = metrics.r_precision(g, embed(judge.f, 2 * some - 1), 1,
+                                          np.random.default_rng(0), min(99, n - 1))
         numbers |= {f"colour_named_{key}": named, f"colour_not_named_{key}": not_named,
-                    f"r_precision@1_{key}": found}
+                    f"r_precision@1_{key}": r_precision}
     timed = slice(2 if run.quick else run.args.batch)
     run.finish(numbers | costs(model, x[timed], words[timed], width, run.rng))
 
@@ -125,16 +125,16 @@ def costs(model, x, words, width, rng):
     stage_1, s = model.autoencoder, model.diffusion.schedule
     z = stage_1.encode(x, rng)
 
-    def of(name, drawn, net, learner):
+    def of(name, sample, net, learner):
         ddim = DDIM(net, s)
         opt, learner = optim.Adam(nn.parameters(net)), learner(ddim)
         with no_grad():
-            sampling = seconds(lambda: ddim.p(drawn, s.T, words))
+            sampling = seconds(lambda: ddim.p(sample, s.T, words))
         return {f"seconds_training_step_{name}":
                     seconds(lambda: train.descend(opt, learner.loss(x, rng, words)[0])),
                 f"seconds_sampling_step_{name}": sampling}
 
-    nets = (reading_denoiser(a.shape[1], words.shape[2], width) for a in (z, x))
+    nets = (latent_denoiser(a.shape[1], words.shape[2], width) for a in (z, x))
     return {**of("grids", z, next(nets), lambda ddim: LatentDiffusion(stage_1, ddim)),
             **of("images", tensor(x), next(nets), lambda ddim: ddim),
             "seconds_painting": seconds(lambda: stage_1.decode(z))}

@@ -12,9 +12,9 @@ import numpy as np
 from minigen import interpolate, nn, optim, ruler
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
-from minigen.models.gan.film import show
+from minigen.models.gan.film import render
 from minigen.models.gan.gan import algorithm_1
-from minigen.models.gan.progressive import as_sharp, grow, progress, progressive
+from minigen.models.gan.progressive import grow, match_resolution, progress, progressive
 from minigen.models.gan.wgan_gp import adam
 from minigen.tensor import tensor, write
 
@@ -33,7 +33,7 @@ def main(argv=None):
     opts = [(adam(game.D.parameters(k)), adam(game.G.parameters(k))) for k in range(STAGES)]
     z = game.prior(SHOWN, run.rng)
     growth = tensor(np.zeros((len(MOMENTS), SHOWN, *shape), np.float32))
-    plays = [algorithm_1(game, *pair, lambda i: (as_sharp(signed(run.batch(i)), game),), K)
+    plays = [algorithm_1(game, *pair, lambda i: (match_resolution(signed(run.batch(i)), game),), K)
              for pair in opts]
 
     def step(t, rng):
@@ -44,7 +44,7 @@ def main(argv=None):
         numbers = plays[k](t, rng)
         for i, moment in enumerate(MOMENTS):
             if t == int(moment * steps):
-                x = interpolate(tensor(show(game, z)), size=shape[1:]).numpy()
+                x = interpolate(tensor(render(game, z)), size=shape[1:]).numpy()
                 write(growth, lambda a, i=i, x=x: a.__setitem__(i, run.xp.asarray(x)))
         return numbers
 
@@ -53,7 +53,7 @@ def main(argv=None):
                for name, opt in zip("dg", pair, strict=True)})
 
     grow(game, STAGES - 1, 1.0)
-    samples = show(game, game.prior(50 if run.quick else 5000, run.rng))
+    samples = render(game, game.prior(50 if run.quick else 5000, run.rng))
     run.picture("samples", samples[:100])
     run.picture("growth", np.concatenate(growth.numpy()), columns=SHOWN)
     run.finish(ruler.quality(samples, run.data))

@@ -24,7 +24,7 @@ from minigen.data.scenes import COLOURS, LONGEST, VOCABULARY, encode
 from minigen.demo import Demo, cli
 from minigen.models.autoregressive.structure_pixelcnn import structure_pixelcnn
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
-from minigen.models.diffusion.glide import read
+from minigen.models.diffusion.glide import encode_text
 from minigen.models.gan.dissection import colour
 from minigen.pixel_demo import quantised
 
@@ -81,7 +81,7 @@ def main(argv=None):
 def codes(clip, words):
     """CLIP's features of words (N, L), untracked: (N, L, D)."""
     with no_grad():
-        return read(clip.text, words)
+        return encode_text(clip.text, words)
 
 
 def as_asked(images, test):

@@ -72,20 +72,20 @@ def main(argv=None):
     y, sampler = avg_pool2d(x, factor), DDPM(net, few, few.beta_tilde)
     with ema.applied(), no_grad():
         samples = [sampler.sample(n, shape, run.rng, y, threshold=static) for _ in range(5)]
-        made = {"nearest": interpolate(y, scale_factor=factor),
-                "bilinear": interpolate(y, scale_factor=factor, mode="bilinear"),
-                "mean": at_once(mean, x, y),
-                **{f"sample_{k}": sample for k, sample in enumerate(samples)}, "truth": x}
-    made = {name: data.unsigned(images) for name, images in made.items()}
-    run.picture("samples", np.concatenate([images[:10] for images in made.values()]))
-    samples = [made.pop(f"sample_{k}") for k in range(5)]
-    made |= {"sample": samples[0], "mean_of_5_samples": np.mean(samples, 0)}
+        outputs = {"nearest": interpolate(y, scale_factor=factor),
+                   "bilinear": interpolate(y, scale_factor=factor, mode="bilinear"),
+                   "mean": at_once(mean, x, y),
+                   **{f"sample_{k}": sample for k, sample in enumerate(samples)}, "truth": x}
+    outputs = {name: data.unsigned(images) for name, images in outputs.items()}
+    run.picture("samples", np.concatenate([images[:10] for images in outputs.values()]))
+    samples = [outputs.pop(f"sample_{k}") for k in range(5)]
+    outputs |= {"sample": samples[0], "mean_of_5_samples": np.mean(samples, 0)}
     numbers, reference = {}, ruler.features(run.data.train_x[:2000], run.data.name)
-    for name, images in made.items():
+    for name, images in outputs.items():
         if name != "truth":
-            numbers[f"psnr_{name}"] = metrics.psnr(images, made["truth"], 1)
-        named = ruler.classify(images, run.data.name).argmax(1)
-        numbers[f"recognised_{name}"] = (named == labels).mean()
+            numbers[f"psnr_{name}"] = metrics.psnr(images, outputs["truth"], 1)
+        predicted = ruler.classify(images, run.data.name).argmax(1)
+        numbers[f"recognised_{name}"] = (predicted == labels).mean()
         numbers[f"fid_lenet@{n}_{name}"] = metrics.frechet_distance(
             ruler.features(images, run.data.name), reference)
     small = avg_pool2d(samples[0], factor).numpy()

@@ -85,15 +85,15 @@ def main(argv=None):
     # be seven times too large: so one step leads from the image to t = 100
     edit = UnCLIP(clip, model.prior, DDIM(decoder, schedule.respaced(s, steps, first=100)), shape)
     with ema.applied():
-        z = model.draw_code(g, run.rng).numpy()
+        z = model.sample_code(g, run.rng).numpy()
         given = {"redrawn": (f, g), "drawn": (z, g), "no_prior": (g, g), "no_code": (0 * g, g)}
-        made = {name: guided.sample(n, shape, np.random.default_rng(0), tensor(z), tensor(g))
-                for name, (z, g) in given.items()}  # always from the same x_T
+        outputs = {name: guided.sample(n, shape, np.random.default_rng(0), tensor(z), tensor(g))
+                   for name, (z, g) in given.items()}  # always from the same x_T
         z, x_T = edit.encode(x)
-        made |= {"decoded": edit.decode(z, x_T),
-                 "turned": edit.text_diff(z, x_T, c, c_other, np.full(n, 0.5))}
-        rows = [x, made["redrawn"], made["drawn"], model.sample(c[:SHOWN], run.rng)[0],
-                made["no_prior"]]
+        outputs |= {"decoded": edit.decode(z, x_T),
+                    "turned": edit.text_diff(z, x_T, c, c_other, np.full(n, 0.5))}
+        rows = [x, outputs["redrawn"], outputs["drawn"], model.sample(c[:SHOWN], run.rng)[0],
+                outputs["no_prior"]]
         one = [slice(k, k + 1) for k in range(4)]
         for k in one[:2]:
             rows += [x[k], model.variations(z[k], SHOWN - 1, run.rng)]
@@ -106,12 +106,12 @@ def main(argv=None):
     run.picture("samples", np.concatenate(rows), SHOWN)
     print("captions of samples.png:", *captions[:SHOWN], "turned to:", *others[:2], sep="\n  ")
 
-    made = {"real": truth} | {name: data.unsigned(images) for name, images in made.items()}
+    outputs = {"real": truth} | {name: data.unsigned(images) for name, images in outputs.items()}
     numbers = {"cosine_prior": (given["drawn"][0] * f).sum(1).mean(),
                "cosine_no_prior": (g * f).sum(1).mean(),
-               "psnr_decoded": metrics.psnr(made["decoded"], truth, 1),
+               "psnr_decoded": metrics.psnr(outputs["decoded"], truth, 1),
                "std_x_T": x_T.numpy().std()}
-    for name, images in made.items():
+    for name, images in outputs.items():
         asked, code = (others, g_other) if name == "turned" else (captions, g)
         named, not_named = text_metrics.colours_shown(images, asked)
         numbers |= {f"colour_named_{name}": named, f"colour_not_named_{name}": not_named,

@@ -19,7 +19,7 @@ from minigen.models.vae import conv_vae, gaussian_vae, latent, vae
 LIKELIHOODS = {  # p(x|z), and its number of parameters per pixel
     "bernoulli": (dist.Bernoulli, 1),
     "gaussian": (gaussian_vae.diagonal_normal, 2),
-    "l2": (gaussian_vae.half_normal, 1),
+    "l2": (gaussian_vae.fixed_variance_normal, 1),
 }
 
 
@@ -70,8 +70,8 @@ def main(argv=None):
             q.mu.numpy()[:half], q.mu.numpy()[half:2 * half], strict=True)]
         run.picture("interpolation", model.decode(np.concatenate(between)).mean)
         # the ten dimensions most informative about images: those with the largest mean KL
-        told = dist.kl(model.encode(x_test[:1000]), model.prior(len(x_test[:1000]))).mean(0).numpy()
-        walks = latent.traversal(q.mu.numpy()[0], np.argsort(-told)[:10], np.linspace(-3, 3, 11))
+        kl = dist.kl(model.encode(x_test[:1000]), model.prior(len(x_test[:1000]))).mean(0).numpy()
+        walks = latent.traversal(q.mu.numpy()[0], np.argsort(-kl)[:10], np.linspace(-3, 3, 11))
         run.picture("traversals", model.decode(walks).mean, columns=11)
         if run.args.latent == 2:
             run.picture("manifold", model.decode(latent.manifold(20)).mean, columns=20)

@@ -23,7 +23,7 @@ def main(argv=None):
     nn.init(model, run.rng)
     with no_grad():
         z = model.encoder(tensor(run.batch(0) / np.float32(255)))
-    model.codebook.start_from(z, run.rng)
+    model.codebook.init_from(z, run.rng)
     opt = optim.Adam(nn.parameters(model), lr=2e-3)
 
     def step(t, rng):

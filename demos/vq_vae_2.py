@@ -21,7 +21,7 @@ from minigen import mean, metrics, nn, no_grad, optim, tensor, train
 from minigen.data import signed, unsigned
 from minigen.demo import Demo, at_least, cli
 from minigen.dist import DiscretisedNormal, per_image
-from minigen.models.vae.gaussian_vae import half_normal
+from minigen.models.vae.gaussian_vae import fixed_variance_normal
 from minigen.models.vae.vq_vae import vq_vae
 from minigen.models.vae.vq_vae_2 import vq_vae_2
 
@@ -31,8 +31,8 @@ def main(argv=None):
                flags=lambda p: p.add_argument("--words", type=at_least(1), default=128, metavar="K",
                                               help="size of each codebook"))
     K, third, start = run.args.words, max(run.args.steps // 3, 1), run.args.steps // 16
-    models = {"two_grids": vq_vae_2(run.data.shape, K, likelihood=half_normal),
-              "one_grid": vq_vae(run.data.shape, K, likelihood=half_normal)}
+    models = {"two_grids": vq_vae_2(run.data.shape, K, likelihood=fixed_variance_normal),
+              "one_grid": vq_vae(run.data.shape, K, likelihood=fixed_variance_normal)}
     nn.init(models, run.rng)
     opts = {name: optim.Adam(nn.parameters([m.encoder, m.codebook, m.decoder]))
             for name, m in models.items()}
@@ -49,8 +49,8 @@ def main(argv=None):
         for name, m in models.items():
             if t == start:
                 with no_grad():
-                    m.codebook.start_from(m.encoder(x), rng)
-            opt, loss = (bare[name], m.without_words(x)) if t < start else (
+                    m.codebook.init_from(m.encoder(x), rng)
+            opt, loss = (bare[name], m.loss_without_quantisation(x)) if t < start else (
                 opts[name], m.autoencode(x)[2])
             opt.lr = 4e-3 * optim.stage(t, 0, third)
             numbers |= train.descend(opt, loss, name=name, max_norm=100.0)
@@ -64,15 +64,15 @@ def main(argv=None):
     words = {name: m.encode(x) for name, m in models.items()}
     x_hat = {name: decoded(m, words[name]) for name, m in models.items()}
     top, bottom = words["two_grids"]
-    drawn = [decoded(models["two_grids"], (top[:n], prior.bottom.sample(n, run.rng, top[:n])))
-             for _ in range(3)]
-    rows = [x, x_hat["one_grid"], x_hat["two_grids"], *drawn]
+    samples = [decoded(models["two_grids"], (top[:n], prior.bottom.sample(n, run.rng, top[:n])))
+               for _ in range(3)]
+    rows = [x, x_hat["one_grid"], x_hat["two_grids"], *samples]
     run.picture("reconstructions", unsigned(np.concatenate([some[:10] for some in rows])))
     run.picture("samples", unsigned(models["two_grids"].generate(n, run.rng).mean))
 
-    known = signed(run.data.train_x[:1000])
-    away = known - decoded(models["two_grids"], models["two_grids"].encode(known))
-    p = DiscretisedNormal(x_hat["two_grids"], np.log(np.mean(away ** 2, keepdims=True)))
+    train_x = signed(run.data.train_x[:1000])
+    residual = train_x - decoded(models["two_grids"], models["two_grids"].encode(train_x))
+    p = DiscretisedNormal(x_hat["two_grids"], np.log(np.mean(residual ** 2, keepdims=True)))
     with no_grad():
         nats = {"pixels": per_image(p.log_prob(x)), "top": prior.top.log_prob(top),
                 "bottom": prior.bottom.log_prob(bottom, top)}
@@ -81,9 +81,9 @@ def main(argv=None):
     numbers = {"bits_per_dim": sum(bits.values())}
     numbers |= {f"bits_per_dim_{name}": some for name, some in bits.items()}
     numbers |= {f"squared_error_{name}": squared_error(x, some) for name, some in x_hat.items()}
-    numbers |= {"top_squared_error": np.mean([squared_error(x[:n], some) for some in drawn]),
+    numbers |= {"top_squared_error": np.mean([squared_error(x[:n], some) for some in samples]),
                 "other_squared_error": np.mean([squared_error(np.roll(x[:n], 1, 0), some)
-                                                for some in drawn])}
+                                                for some in samples])}
     for name, grid in (("top", top), ("bottom", bottom), ("one_grid", words["one_grid"])):
         used, perplexity = metrics.usage(grid, K)
         numbers |= {f"words_used_{name}": used, f"perplexity_of_words_{name}": perplexity}

@@ -48,16 +48,16 @@ def main(argv=None):
         if t >= 2 * third:
             for name, m in models.items():
                 priors[name].lr = 2e-3 * optim.stage(t, 2 * third, steps)
-                surprise = -mean(m.prior.log_prob(m.encode(x)))
-                numbers |= train.descend(priors[name], surprise, name=f"prior_{name}",
+                nll = -mean(m.prior.log_prob(m.encode(x)))
+                numbers |= train.descend(priors[name], nll, name=f"prior_{name}",
                                          max_norm=10.0)
             return numbers
         if t == start:
             with no_grad():
-                vae.codebook.start_from(vae.encoder(x), rng)
+                vae.codebook.init_from(vae.encoder(x), rng)
         if t == third:
             nn.load_state_dict(gan.vq_vae, nn.state_dict(vae))
-        opt, loss = (bare, vae.without_words(x)) if t < start else (
+        opt, loss = (bare, vae.loss_without_quantisation(x)) if t < start else (
             opts["vq_vae"], vae.autoencode(x)[2])
         opt.lr = 4e-3 * optim.stage(t, 0, 2 * third)
         numbers |= train.descend(opt, loss, name="vq_vae", max_norm=100.0)
@@ -74,11 +74,11 @@ def main(argv=None):
 
     n = 20 if run.quick else 500
     x = signed(run.data.test_x)
-    known = patches(signed(run.data.train_x[:len(x)]))
+    real = patches(signed(run.data.train_x[:len(x)]))
     numbers = {"sharpness_real": sharpness(x),
-               "fid_patches_real": metrics.frechet_distance(patches(x), known),
+               "fid_patches_real": metrics.frechet_distance(patches(x), real),
                "lam": gan.losses(tensor(x[:100]))[2]["lam"].item()}
-    rebuilt, drawn = [], []
+    reconstructions, images = [], []
     for name, model in models.items():
         k = model.encode(x)
         with no_grad():
@@ -89,13 +89,13 @@ def main(argv=None):
         numbers |= {
             f"squared_error_{name}": ((x - x_hat) ** 2).sum((1, 2, 3)).mean() / 4,
             f"sharpness_{name}": sharpness(x_hat),
-            f"fid_patches_{name}": metrics.frechet_distance(patches(x_hat), known),
+            f"fid_patches_{name}": metrics.frechet_distance(patches(x_hat), real),
             f"sharpness_samples_{name}": sharpness(samples),
-            f"fid_patches_samples_{name}": metrics.frechet_distance(patches(samples), known),
+            f"fid_patches_samples_{name}": metrics.frechet_distance(patches(samples), real),
             f"words_used_{name}": used, f"perplexity_of_words_{name}": perplexity}
-        rebuilt, drawn = [*rebuilt, x_hat[:10]], [*drawn, samples[:50]]
-    run.picture("reconstructions", unsigned(np.concatenate([x[:10], *rebuilt])))
-    run.picture("samples", unsigned(np.concatenate(drawn)))
+        reconstructions, images = [*reconstructions, x_hat[:10]], [*images, samples[:50]]
+    run.picture("reconstructions", unsigned(np.concatenate([x[:10], *reconstructions])))
+    run.picture("samples", unsigned(np.concatenate(images)))
     run.finish(numbers)
 
 

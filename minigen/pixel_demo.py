@@ -46,13 +46,13 @@ def learn(run, model, lr, max_norm=None, given=lambda t: ()):
     opt = optim.Adam(nn.parameters(model), lr)
 
     @run.recorded
-    def read(x, *given_and_rng):
-        *more, _ = given_and_rng
-        return train.descend(opt, model.loss(x, *more), max_norm=max_norm)
+    def update(x, *args):
+        *cond, _ = args
+        return train.descend(opt, model.loss(x, *cond), max_norm=max_norm)
 
     def step(t, rng):
         opt.lr = lr * optim.warmup(t, 50) * optim.cosine(t, run.args.steps)
-        return read(quantised(run.batch(t), model.levels, rng), *given(t), rng)
+        return update(quantised(run.batch(t), model.levels, rng), *given(t), rng)
 
     run.fit(step, model=model, opt=opt)
 
@@ -77,12 +77,13 @@ def report(run, model):
     run.picture("samples", x / (V - 1))
 
     rows, each = (1, 2) if run.quick else (10, 8)
-    whole = x_test[:rows]
-    upper = np.arange(whole.shape[2])[:, None] < whole.shape[2] // 2
-    done = model.complete(np.repeat(whole, each, 0), upper, run.rng)
+    originals = x_test[:rows]
+    upper = np.arange(originals.shape[2])[:, None] < originals.shape[2] // 2
+    completed = model.complete(np.repeat(originals, each, 0), upper, run.rng)
     run.picture("completions", np.concatenate([
-        whole[:, None] / (V - 1), np.where(upper, whole / (V - 1), 0.5)[:, None],
-        done.reshape(rows, each, *model.shape) / (V - 1)], 1).reshape(-1, *model.shape), each + 2)
+        originals[:, None] / (V - 1), np.where(upper, originals / (V - 1), 0.5)[:, None],
+        completed.reshape(rows, each, *model.shape) / (V - 1)], 1).reshape(-1, *model.shape),
+        columns=each + 2)
 
     columns = 1 if run.quick else 10
     taus = np.repeat(TEMPERATURES, columns)[:, None]

@@ -29,15 +29,15 @@ class World:
     def __init__(self, schedule):
         self.alpha_bar = alpha_bar_of(schedule)
 
-    def draw(self, n, rng):
+    def sample(self, n, rng):
         return (rng.standard_normal((n, 4)) @ self.root.T).reshape(n, 1, 2, 2)
 
-    def given(self, B, r):
+    def posterior(self, B, r):
         """The normal distribution of x given c: the matrix K of its mean K c, its covariance."""
         K = self.sigma @ B.T @ np.linalg.pinv(B @ self.sigma @ B.T + np.diag(r))
         return K, self.sigma - K @ B @ self.sigma
 
-    def noise(self, t, B, r):
+    def eps_posterior(self, t, B, r):
         """That of the noise ε of x_t given (x_t, c): K of its mean K (x_t, c), its covariance."""
         a = self.alpha_bar[t]
         H = np.concatenate([a**0.5 * np.eye(4), B])
@@ -46,32 +46,32 @@ class World:
         K = with_eps.T @ np.linalg.pinv(H @ self.sigma @ H.T + R)
         return K, np.eye(4) - K @ with_eps
 
-    def best(self, x_t, t, shown, B, r):
+    def eps_star(self, x_t, t, cond, B, r):
         """The mean of ε for each image; t and the rows of r may differ between images."""
         out = np.empty_like(x_t)
-        x_t = np.concatenate([x_t.reshape(-1, 4), shown], 1)
+        x_t = np.concatenate([x_t.reshape(-1, 4), cond], 1)
         for one in np.unique(np.column_stack([t, r]), axis=0):
             of = (np.column_stack([t, r]) == one).all(1)
-            K, _ = self.noise(int(one[0]), B, one[1:])
+            K, _ = self.eps_posterior(int(one[0]), B, one[1:])
             out[of] = (x_t[of] @ K.T).reshape(-1, 1, 2, 2)
         return out
 
-    def enlarger(self, x_t, t, y, s=0):
-        """A perfect AugmentedEnlarger; with s = 0, a perfect Enlarger. c is y / √ᾱ_s."""
+    def sr3(self, x_t, t, y, s=0):
+        """A perfect AugmentedSR3Denoiser; with s = 0, a perfect SR3Denoiser. c is y / √ᾱ_s."""
         a = self.alpha_bar[np.broadcast_to(s, len(y))]
-        shown, r = tensor(y).numpy().reshape(-1, 1) / a[:, None] ** 0.5, ((1 - a) / a)[:, None]
-        return tensor(self.best(x_t.numpy(), t, shown, self.mean, r))
+        cond, r = tensor(y).numpy().reshape(-1, 1) / a[:, None] ** 0.5, ((1 - a) / a)[:, None]
+        return tensor(self.eps_star(x_t.numpy(), t, cond, self.mean, r))
 
-    def plain(self, x_t, t):
+    def unconditional(self, x_t, t):
         """A perfect unconditional network."""
-        nothing = np.zeros((len(x_t), 0))
-        return tensor(self.best(x_t.numpy(), t, nothing, np.zeros((0, 4)), nothing))
+        empty = np.zeros((len(x_t), 0))
+        return tensor(self.eps_star(x_t.numpy(), t, empty, np.zeros((0, 4)), empty))
 
-    def taught(self, x_t, t, x_0, m):
+    def inpainter(self, x_t, t, x_0, m):
         """A perfect Inpainter, with one mask for all images."""
         B = np.eye(4)[m[0].ravel() == 0]
         r = np.zeros((len(x_0), len(B)))
-        return tensor(self.best(x_t.numpy(), t, x_0.reshape(-1, 4) @ B.T, B, r))
+        return tensor(self.eps_star(x_t.numpy(), t, x_0.reshape(-1, 4) @ B.T, B, r))
 
 
 def shrink(x):

@@ -120,7 +120,7 @@ def test_weights_are_drawn_on_the_device_as_on_the_cpu(cupy):
                  DeepImagePrior((1, 8, 8), (4, 4), 4), Codebook(5, 4)]
         nn.to(parts, device)
         nn.init(parts, RNG(5))
-        parts[-1].start_from(tensor(put(IMAGES.reshape(2, 4, 4, 8))), RNG(6))
+        parts[-1].init_from(tensor(put(IMAGES.reshape(2, 4, 4, 8))), RNG(6))
         return nn.state_dict(parts)
     here, there = drawn("cpu", np.asarray), drawn("cuda", cupy.asarray)
     for key, a in here.items():

@@ -9,7 +9,7 @@ from minigen import grad, nn, no_grad, optim, tensor
 from minigen.models.diffusion.diffusion_autoencoder import (
     CodeMLP,
     DiffusionAutoencoder,
-    moved,
+    edit_attribute,
     semantic_denoiser,
 )
 from minigen.models.diffusion.schedule import linear
@@ -94,27 +94,27 @@ def test_what_a_code_says_and_what_noise_adds():
     world, x = World(), World().draw(2, RNG(2))
     model, x_T = world.model(1000), RNG(3).standard_normal((2, 1, 2, 3), np.float32)
     codes = RNG(4).normal([1, 2, 3], 2, size=(50, 3))
-    model.standardise(codes)
-    z = model.semantic(x).numpy()
+    model.fit_statistics(codes)
+    z = model.encode_semantic(x).numpy()
     assert np.allclose(codes.mean(0) + codes.std(0) * z, x[:, 0, 0], atol=1e-6)
     mu, s = x[:, :, :1], world.s2 ** 0.5  # the first row, the code, is the mean of both
-    away = (x_T - A[-1] ** 0.5 * mu) / world.scale(1000)
-    assert np.allclose(model.decode(z, x_T).numpy(), mu + s * away, atol=0.01)
-    told = A[-1] ** 0.5 * s / world.scale(1000)  # what x_T tells of the image: next to nothing
-    assert np.allclose(model.mean(z, x_T).numpy(), mu + told * s * away, atol=1e-4)
+    u = (x_T - A[-1] ** 0.5 * mu) / world.scale(1000)
+    assert np.allclose(model.decode(z, x_T).numpy(), mu + s * u, atol=0.01)
+    gain = A[-1] ** 0.5 * s / world.scale(1000)  # what x_T tells of the image: next to nothing
+    assert np.allclose(model.mean(z, x_T).numpy(), mu + gain * s * u, atol=1e-4)
     with pytest.raises(ValueError, match=r"number 1 is the same in all codes \(2, 3\)"):
-        model.standardise(np.array([[0, 1, 0], [1, 1, 2]]))
+        model.fit_statistics(np.array([[0, 1, 0], [1, 1, 2]]))
 
 
 def test_images_drawn_have_the_moments_of_the_data():
     world, n = World(), 5000
     model, x = world.model(400), world.draw(n, RNG(5))
     codes = world.encoder(x)
-    model.standardise(codes)
-    drawn = model.sample(n, (1, 2, 3), RNG(6)).numpy()[:, 0]
-    assert np.allclose(drawn.mean(0), codes.mean(0), atol=0.03)
-    assert np.allclose(drawn.var(0), codes.var(0) + world.s2, rtol=0.07)
-    assert np.allclose((drawn[:, 0] - drawn[:, 1]).var(0), 2 * world.s2, rtol=0.07)
+    model.fit_statistics(codes)
+    samples = model.sample(n, (1, 2, 3), RNG(6)).numpy()[:, 0]
+    assert np.allclose(samples.mean(0), codes.mean(0), atol=0.03)
+    assert np.allclose(samples.var(0), codes.var(0) + world.s2, rtol=0.07)
+    assert np.allclose((samples[:, 0] - samples[:, 1]).var(0), 2 * world.s2, rtol=0.07)
 
 
 def test_the_way_between_two_images():
@@ -124,7 +124,7 @@ def test_the_way_between_two_images():
     east, north = np.zeros((2, 1, 1, 2, 3), np.float32)
     east[..., 0, 0], north[..., 1, 2] = 3, 3
     z_1, z_2 = RNG(7).normal(size=(2, 1, 3)).astype(np.float32)
-    model.between((tensor(z_1), tensor(east)), (tensor(z_2), tensor(north)), 4)
+    model.interpolation((tensor(z_1), tensor(east)), (tensor(z_2), tensor(north)), 4)
     (z, x_T), = seen
     assert np.allclose(np.diff(z, axis=0), (z_2 - z_1) / 3, atol=1e-6)
     assert np.allclose(z[[0, -1]], np.concatenate([z_1, z_2]))
@@ -136,14 +136,14 @@ def test_the_way_between_two_images():
 
 def test_a_classifiers_normal_is_the_shortest_way_to_what_it_looks_for():
     z, w = RNG(8).normal(size=(6, 9)), RNG(9).normal(size=9)
-    new = moved(z, w, 0.4)
+    new = edit_attribute(z, w, 0.4)
     assert np.allclose(np.linalg.norm(new - z, axis=1), 0.4 * 3)  # eq: dae-manipulation
     gained = (new - z) @ w
     assert np.allclose(gained, 1.2 * (w @ w) ** 0.5)  # eq: dae-manipulation
     each, s = RNG(10).normal(size=(6, 9)), np.linspace(-1, 1, 6)[:, None]
-    rows = [moved(z[i:i + 1], each[i], s[i].item())[0] for i in range(6)]
-    assert np.allclose(moved(z, each, s), rows)
-    assert moved(z.astype(np.float32), w.astype(np.float32), s).dtype == np.float32
+    rows = [edit_attribute(z[i:i + 1], each[i], s[i].item())[0] for i in range(6)]
+    assert np.allclose(edit_attribute(z, each, s), rows)
+    assert edit_attribute(z.astype(np.float32), w.astype(np.float32), s).dtype == np.float32
 
 
 # ------------------------------------------------------------------------------------- networks
@@ -221,7 +221,7 @@ def test_it_learns_and_what_z_says_survives_another_noise():
         opt.step(grad(loss, opt.params))
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
     with no_grad():
-        model.standardise(model.encoder(tensor(x)).numpy())
+        model.fit_statistics(model.encoder(tensor(x)).numpy())
     z, x_T = model.encode(x)
     assert np.allclose(z.numpy().mean(0), 0, atol=1e-5) and np.allclose(z.numpy().std(0), 1)
     near = np.square(model.decode(z, x_T).numpy() - x).mean()

@@ -6,7 +6,7 @@ from normal_world import World
 
 from minigen import tensor
 from minigen.models.diffusion import schedule
-from minigen.models.diffusion.analytic_dpm import analytic, fitted, shares, variances
+from minigen.models.diffusion.analytic_dpm import analytic, eps_moments, fitted, variances
 from minigen.models.diffusion.ddpm import DDPM
 
 RNG = np.random.default_rng
@@ -18,7 +18,7 @@ def exact(s, world):
     """Γ_t, and E ‖x_{t−1} − E[x_{t−1} | x_t]‖² / d from the covariance of x_{t−1} and x_t."""
     gamma, best = np.ones(s.T + 1), np.zeros(s.T + 1)
     for t in range(1, s.T + 1):
-        _, of_noise = world.noise(t, np.zeros((0, 4)), np.zeros(0))
+        _, of_noise = world.eps_posterior(t, np.zeros((0, 4)), np.zeros(0))
         gamma[t] = 1 - np.trace(of_noise) / 4
         before = world.alpha_bar[t - 1] * world.sigma + (1 - world.alpha_bar[t - 1]) * np.eye(4)
         both = s.alpha[t] ** 0.5 * before
@@ -38,9 +38,9 @@ def test_variances_are_what_is_left_of_the_image_before(name):
 def test_one_image_and_white_noise_give_the_choices_of_ddpm():
     s = SCHEDULES["long steps"]
     one, rng = np.full((50, 1, 2, 2), 0.3), RNG(0)
-    knows = DDPM(lambda x_t, t: tensor((x_t.numpy() - s.alpha_bar[t[0]] ** 0.5 * 0.3)
+    perfect = DDPM(lambda x_t, t: tensor((x_t.numpy() - s.alpha_bar[t[0]] ** 0.5 * 0.3)
                                        / (1 - s.alpha_bar[t[0]]) ** 0.5), s)
-    np.testing.assert_allclose(fitted(knows, one, rng).sigma2, s.beta_tilde, atol=1e-12)
+    np.testing.assert_allclose(fitted(perfect, one, rng).sigma2, s.beta_tilde, atol=1e-12)
     white = DDPM(lambda x_t, t: (1 - s.alpha_bar[t[0]]) ** 0.5 * x_t, s)  # E[ε | x_t]
     x_0 = rng.standard_normal((20_000, 1, 2, 2))
     of_a_share = (s.beta**2 / (s.alpha * (1 - s.alpha_bar + 1e-30)))[1:]
@@ -52,26 +52,26 @@ def test_one_image_and_white_noise_give_the_choices_of_ddpm():
 def test_what_is_known_of_the_noise_is_measured():
     s = SCHEDULES["long steps"]
     world, n = World(s), 20_000
-    known, missed = shares(DDPM(world.plain, s), world.draw(n, RNG(0)), RNG(1))
+    gamma_hat, eps_mse = eps_moments(DDPM(world.unconditional, s), world.sample(n, RNG(0)), RNG(1))
     gamma, _ = exact(s, world)
     # both average n sums of squared normals, each with deviation at most √2 times its mean
-    assert (np.abs(known - gamma) < 4 * gamma * (2 / n) ** 0.5).all()  # eq: analytic-dpm
-    assert (np.abs(missed - (1 - gamma))[1:] < 4 * (1 - gamma)[1:] * (2 / n) ** 0.5).all()
+    assert (np.abs(gamma_hat - gamma) < 4 * gamma * (2 / n) ** 0.5).all()  # eq: analytic-dpm
+    assert (np.abs(eps_mse - (1 - gamma))[1:] < 4 * (1 - gamma)[1:] * (2 / n) ** 0.5).all()
 
 
 def test_no_other_variances_bound_as_closely():
     s = SCHEDULES["long steps"]
     world = World(s)
-    x = np.round(127.5 * (world.draw(4000, RNG(0)) + 1)).clip(0, 255) / 127.5 - 1
-    others = world.draw(4000, RNG(1))
+    x = np.round(127.5 * (world.sample(4000, RNG(0)) + 1)).clip(0, 255) / 127.5 - 1
+    others = world.sample(4000, RNG(1))
     for factor in (0.7, 1, 1.3):  # scales the best network's prediction
-        says = lambda *some, factor=factor: factor * world.plain(*some)
-        model = fitted(DDPM(says, s), others, RNG(2))
-        bound = lambda sigma2, says=says: DDPM(says, s, sigma2).bound(x, RNG(3))[0].numpy().mean()
-        least, papers = bound(model.sigma2), analytic(DDPM(says, s), others, RNG(2)).sigma2
+        net = lambda *args, factor=factor: factor * world.unconditional(*args)
+        model = fitted(DDPM(net, s), others, RNG(2))
+        bound = lambda sigma2, net=net: DDPM(net, s, sigma2).bound(x, RNG(3))[0].numpy().mean()
+        least, papers = bound(model.sigma2), analytic(DDPM(net, s), others, RNG(2)).sigma2
         for other in (0.8, 0.95, 1.05, 1.25):
             assert bound(other * model.sigma2) > least
         assert bound(s.beta) > least + 0.1 and bound(s.beta_tilde) > least + 0.1
         assert abs(bound(papers) - least) < 0.05 if factor == 1 else bound(papers) > least + 0.1
     with pytest.raises(ValueError, match="at least one image"):
-        fitted(DDPM(world.plain, s), x[:0], RNG(0))
+        fitted(DDPM(world.unconditional, s), x[:0], RNG(0))

@@ -21,8 +21,9 @@ def test_loss_is_the_squared_distance():
 
 @pytest.mark.parametrize("build, loss", [
     (single_hidden, lambda model, x, rng: model.loss(x)),
-    *((lambda shape, d_z, rng: vae.fully_connected(shape, d_z, gaussian_vae.half_normal, rng=rng),
-       loss) for loss in (vae.VAE.loss, vae.VAE.log_prob, gaussian_vae.l2_loss))])
+    *((lambda shape, d_z, rng: vae.fully_connected(
+        shape, d_z, gaussian_vae.fixed_variance_normal, rng=rng), loss)
+      for loss in (vae.VAE.loss, vae.VAE.log_prob, gaussian_vae.l2_loss))])
 def test_images_without_their_channel_are_not_broadcast(build, loss):
     """Broadcasting would compare each image with the whole batch."""
     rng = np.random.default_rng(0)

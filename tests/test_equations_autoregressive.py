@@ -170,16 +170,16 @@ def test_masks(kind, colours):
     for k, c, r, s in np.ndindex(by_hand.shape):  # (row, column, channel) is raster order
         by_hand[k, c, r, s] = (r, s, c) < (1, 1, k + (kind == "B"))
     assert np.array_equal(layer.mask, by_hand)  # eq: masked-conv
-    place = np.array(list(np.ndindex(5, 6, colours)))[:, :2]
-    near = (abs(place[:, None] - place).max(2) <= 1)  # within the 3×3 window
+    position = np.array(list(np.ndindex(5, 6, colours)))[:, :2]
+    near = (abs(position[:, None] - position).max(2) <= 1)  # within the 3×3 window
     expected = near & (earlier(len(near)) | (kind == "B") * np.eye(len(near), dtype=bool))
     assert (dependence(layer, shape) == expected).all()
 
 
 def test_rows_mask_sees_the_row_and_those_above():
     layer = double(nn.MaskedConv2d(1, 1, 3, "rows"))
-    place = np.array(list(np.ndindex(5, 6)))
-    off = place[:, None] - place
+    position = np.array(list(np.ndindex(5, 6)))
+    off = position[:, None] - position
     expected = (abs(off[..., 1]) <= 1) & (off[..., 0] >= 0) & (off[..., 0] <= 1)
     assert (dependence(layer, (1, 5, 6)) == expected).all()
 
@@ -193,8 +193,8 @@ def test_no_value_depends_on_later_ones(name, C):
     if name in GATED:  # and each depends on all earlier ones
         assert (found == earlier(len(found))).all()
     if name == "pixelrnn":  # and each on all above and to the left
-        place = np.array(list(np.ndindex(4, 5)))
-        corner = (place[:, None] >= place).all(2) & earlier(20)
+        position = np.array(list(np.ndindex(4, 5)))
+        corner = (position[:, None] >= position).all(2) & earlier(20)
         assert (found == corner).all()
 
 
@@ -277,11 +277,11 @@ def test_training_and_sampling_take_2n_minus_1_steps(N):
 def naive(model, n, rng, *given):
     """Sampling with a full pass through the network for every value."""
     C, H, W = model.shape
-    x, places = np.zeros((n, C, H, W), int), list(np.ndindex(H, W, C))
+    x, positions = np.zeros((n, C, H, W), int), list(np.ndindex(H, W, C))
     if isinstance(model, PixelRNN):  # it samples diagonal by diagonal, from the top
-        places.sort(key=lambda place: (place[0] + place[1], place[0]))
+        positions.sort(key=lambda position: (position[0] + position[1], position[0]))
     with no_grad():
-        for i, j, c in places:
+        for i, j, c in positions:
             s = model.scores(tensor(model._scaled(x)), *given).numpy()
             x[:, c, i, j] = sample(s[:, c, :, i, j], rng)
     return x
@@ -291,6 +291,6 @@ def naive(model, n, rng, *given):
                                          *((name, (3, 4, 5)) for name in COLOUR)])
 def test_what_is_kept_gives_the_images_of_the_naive_loop(name, shape):
     model = double(BUILD[name](shape, 4))
-    kept = model.sample(5, RNG(6), *given(name, 5, shape))
-    assert np.array_equal(kept, naive(model, 5, RNG(6), *given(name, 5, shape)))
-    assert len(np.unique(kept)) == 4
+    cached = model.sample(5, RNG(6), *given(name, 5, shape))
+    assert np.array_equal(cached, naive(model, 5, RNG(6), *given(name, 5, shape)))
+    assert len(np.unique(cached)) == 4

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from test_equations_guidance import PI, RNG, log_p, mixture, noise_of, points, slope
+from test_equations_guidance import PI, RNG, log_p, mixture, noise_of, numerical_grad, points
 
 from minigen import grad, log_softmax, nn, optim
 from minigen.models.clip.clip import CLIP
-from minigen.models.diffusion.clip_guidance import CLIPGuided, fit_slope, noisy_loss
+from minigen.models.diffusion.clip_guidance import CLIPGuided, noisy_loss, similarity_grad
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.forward import Forward
 from minigen.models.diffusion.noisy_classifier import NoisyClassifier
@@ -41,7 +41,7 @@ def test_guidance_by_a_perfect_clip_follows_the_sharpened_density(mixture, t, om
         return (given + omega * log_c)[np.arange(5), c]
 
     eps = CLIPGuided(mixture, ExactCLIP(mixture), s, omega)(x, t, c).numpy()
-    expected = noise_of(slope(log_sharpened, x), t, s)
+    expected = noise_of(numerical_grad(log_sharpened, x), t, s)
     assert np.allclose(eps, expected, atol=1e-6)  # eq: clip-guidance
 
 
@@ -58,7 +58,7 @@ def test_a_weight_below_0_is_refused(mixture):
     with pytest.raises(ValueError, match="a weight is a number from 0"):
         CLIPGuided(mixture, ExactCLIP(mixture), mixture.schedule, -1.0)
     with pytest.raises(ValueError, match="1 images came with 3 labels or texts"):
-        fit_slope(ExactCLIP(mixture), np.zeros((1, 2)), 1, np.array([0, 1, 0]))
+        similarity_grad(ExactCLIP(mixture), np.zeros((1, 2)), 1, np.array([0, 1, 0]))
 
 
 def test_a_noisy_clip_learns_and_its_slope_leads_to_the_text():
@@ -75,5 +75,5 @@ def test_a_noisy_clip_learns_and_its_slope_leads_to_the_text():
         opt.step(grad(loss, opt.params))
     assert 2 * np.log(32) < np.mean(losses[-5:]) < 2 * np.log(64) - 0.2  # perfect; at chance
     x_t = model.q_sample(x, 10, RNG(12).normal(size=x.shape).astype(np.float32))
-    g = fit_slope(net, x_t, np.full(64, 10), np.ones(64, int)).numpy()
+    g = similarity_grad(net, x_t, np.full(64, 10), np.ones(64, int)).numpy()
     assert ((g * (upright - upright.swapaxes(1, 2))).sum((1, 2, 3)) > 0).mean() > 0.9

@@ -90,7 +90,7 @@ def test_an_image_is_32_by_32_tokens_of_8192():
     vae.codebook, vae.prior = Codebook(8192, 4, RNG(1)), SimpleNamespace(K=8192, size=(32, 32))
     model = DALLE(vae, D=2, depth=1, heads=1)
     x = RNG(2).random((1, 1, 128, 128)).astype("f4")
-    vae.codebook.start_from(vae.encoder(tensor(x)), RNG(3))
+    vae.codebook.init_from(vae.encoder(tensor(x)), RNG(3))
     z = vae.encode(x)
     assert z.shape == (1, 32, 32) and 0 <= z.min() and 4096 < z.max() < 8192
     t = RNG(4).integers(0, 16384, (1, 256))
@@ -118,7 +118,7 @@ def test_a_place_in_an_image_is_its_row_and_its_column():
 def test_a_language_of_images_is_learnt():
     vae, x = image_tokenizer((3, 8, 12), K=8, D=4, rng=RNG(0)), RNG(1).uniform(-1, 1, (8, 3, 8, 12))
     x = np.sign(x[:, :, :1, :1] * np.ones_like(x)).astype(np.float32)  # one of eight colours each
-    vae.codebook.start_from(vae.encoder(tensor(x)), RNG(2))
+    vae.codebook.init_from(vae.encoder(tensor(x)), RNG(2))
     opt, errors = optim.Adam(nn.parameters([vae.encoder, vae.codebook, vae.decoder]), 3e-3), []
     for _ in range(120):
         k, x_hat, loss, _ = vae.autoencode(x)

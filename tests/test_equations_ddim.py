@@ -79,28 +79,28 @@ def test_encoding_is_the_inverse_of_decoding():
     x_0, _ = mixture.sample(300, RNG(2))
     model = ddim.DDIM(mixture, respaced(mixture.schedule, 50))
 
-    def lost(model, rounds):
-        return np.abs(model.decode(model.encode(x_0, rounds=rounds)).numpy() - x_0).max()
+    def error(model, iterations):
+        return np.abs(model.decode(model.encode(x_0, iterations=iterations)).numpy() - x_0).max()
 
-    assert lost(model, 40) < 1e-5 < 1e-4 < lost(model, 1) < 0.5
+    assert error(model, 40) < 1e-5 < 1e-4 < error(model, 1) < 0.5
     large = ddim.DDIM(mixture, respaced(mixture.schedule, 25))
-    assert lost(large, 400) > 0.1  # no number of rounds helps: see `encode`'s docstring
-    with pytest.raises(ValueError, match="at least one round, got 0"):
-        model.encode(x_0, rounds=0)
+    assert error(large, 400) > 0.1  # no number of iterations helps: see `encode`'s docstring
+    with pytest.raises(ValueError, match="at least one iteration, got 0"):
+        model.encode(x_0, iterations=0)
 
 
 def test_ddim_starts_and_ends_like_ddpm_and_keeps_the_way():
     net = denoiser((1, 8, 8), widths=(8, 8), D=16, rng=RNG(3))
-    model, way = ddim.DDIM(net, respaced(linear(100), 7)), []
-    x = model.sample(2, (1, 8, 8), RNG(4), keep=lambda t, x: way.append((t, x)))
-    assert [t for t, _ in way] == [7, 6, 5, 4, 3, 2, 1, 0] and way[-1][1] is x
-    again = model.decode(way[0][1])
+    model, path = ddim.DDIM(net, respaced(linear(100), 7)), []
+    x = model.sample(2, (1, 8, 8), RNG(4), callback=lambda t, x: path.append((t, x)))
+    assert [t for t, _ in path] == [7, 6, 5, 4, 3, 2, 1, 0] and path[-1][1] is x
+    again = model.decode(path[0][1])
     assert np.allclose(again.numpy(), x.numpy(), atol=1e-5)  # η = 0: the start decides everything
 
 
 # ---------------------------------------------------------------------------------- variances
 
-class Told:
+class FixedNet:
     """A network with fixed outputs: ε and 2v − 1."""
 
     def __init__(self, eps, v):
@@ -113,7 +113,7 @@ class Told:
 def test_learnt_variances_lie_between_the_bounds_on_a_log_scale():
     s, v = Schedule(BETA), RNG(5).random((5, 1, 2, 2))
     eps, x_t = RNG(6).normal(size=(2, 5, 1, 2, 2))
-    model = improved_ddpm.ImprovedDDPM(Told(eps, v), s)
+    model = improved_ddpm.ImprovedDDPM(FixedNet(eps, v), s)
     t = np.array([1, 2, 3, 4, 5])
     p = model.p(x_t, t)
     tilde = (1 - A[t - 1]) / (1 - A[t]) * BETA[t - 1]
@@ -131,7 +131,7 @@ def test_the_hybrid_loss_from_its_terms():
     s, rng = Schedule(BETA), RNG(7)
     x_0 = data.signed(rng.integers(0, 256, (40, 1, 2, 2)).astype(np.uint8)).astype(np.float64)
     eps_hat, v = rng.normal(size=x_0.shape), rng.random(x_0.shape)
-    model = improved_ddpm.ImprovedDDPM(Told(eps_hat, v), s, lam=0.25)
+    model = improved_ddpm.ImprovedDDPM(FixedNet(eps_hat, v), s, lam=0.25)
     loss, parts = model.loss(x_0, RNG(8))
     draws = RNG(8)
     t, eps = draws.integers(1, 6, 40), draws.standard_normal(x_0.shape)

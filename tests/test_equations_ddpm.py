@@ -100,7 +100,7 @@ def test_the_reverse_mean_is_the_posteriors_at_the_estimated_image():
 def test_algorithm_2_step_by_step():
     model, shape = DDPM(numbers_net, SHORT), (7, 1, 2, 2)
     seen = {}
-    x_0 = model.sample(7, shape[1:], RNG(9), keep=lambda t, x: seen.update({t: x.numpy()}))
+    x_0 = model.sample(7, shape[1:], RNG(9), callback=lambda t, x: seen.update({t: x.numpy()}))
     rng = RNG(9)
     x = rng.standard_normal(shape, np.float32).astype(np.float64)
     assert list(seen) == [5, 4, 3, 2, 1, 0] and np.allclose(seen[5], x)

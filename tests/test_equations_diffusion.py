@@ -33,7 +33,7 @@ def test_alpha_bar_is_the_share_of_variance_that_all_steps_keep():
         share -= share * beta
         kept.append(share)
     assert np.allclose(SHORT.alpha_bar, kept)  # eq: ddpm-alpha-bar
-    assert np.allclose(SHORT.alpha_bar_before, [1, *kept[:-1]])
+    assert np.allclose(SHORT.alpha_bar_prev, [1, *kept[:-1]])
     assert np.allclose(SHORT.snr[1:], [k / (1 - k) for k in kept[1:]]) and SHORT.snr[0] == np.inf
 
 

@@ -9,12 +9,12 @@ from minigen.models.gan.dissection import (
     agreement,
     causal_effect,
     colour,
-    cut,
-    enlarged,
-    forced,
+    intervene,
+    split_generator,
     thresholds,
+    upsampled,
 )
-from minigen.models.gan.film import show
+from minigen.models.gan.film import render
 
 RNG = np.random.default_rng
 
@@ -35,7 +35,7 @@ def test_agreement_is_the_share_of_places_that_unit_and_concept_share():
 def test_a_units_map_is_laid_over_the_image_at_its_size():
     r = np.zeros((2, 1, 4, 4), np.float32)
     r[0, 0, 1, 2] = 1
-    big = enlarged(r, (8, 8))
+    big = upsampled(r, (8, 8))
     assert big.shape == (2, 1, 8, 8) and big[1].max() == 0
     rows, columns = np.nonzero(big[0, 0] > 0.5)
     assert set(rows) == {2, 3} and set(columns) == {4, 5}  # the four pixels of that cell
@@ -44,7 +44,7 @@ def test_a_units_map_is_laid_over_the_image_at_its_size():
     assert agreement(r, s, np.array([0.5]))[0] == 1  # eq: dissection-agreement
     s[1, 0, :4] = True
     assert agreement(r, s, np.array([0.5]))[0] == pytest.approx(4 / 8)
-    assert enlarged(RNG(0).random((2, 5, 3, 3)), (28, 20)).shape == (2, 5, 28, 20)
+    assert upsampled(RNG(0).random((2, 5, 3, 3)), (28, 20)).shape == (2, 5, 28, 20)
 
 
 def test_a_threshold_leaves_a_twentieth_of_a_units_values_above_it():
@@ -71,7 +71,7 @@ def test_the_effect_of_units_against_a_loop():
     assert causal_effect(f, r, [1], [1.0], s) < 0  # eq: dissection-causal-effect
     assert causal_effect(f, r, [3], [50.0], s) == 0  # that unit changes no image
     before = r.copy()
-    assert (forced(r, [2, 0], high)[:, [2, 0]] == np.reshape(high, (2, 1, 1))).all()
+    assert (intervene(r, [2, 0], high)[:, [2, 0]] == np.reshape(high, (2, 1, 1))).all()
     assert np.array_equal(r, before)
 
 
@@ -81,14 +81,14 @@ def test_a_generator_is_cut_in_two():
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean.data[...] = 0.01
     z = RNG(1).standard_normal((7, 5), np.float32)
-    h, f = cut(G, 6)
+    h, f = split_generator(G, 6)
     r = h(z)
     assert r.shape == (7, 8, 4, 4) and r.min() == 0
     game = cgan.NonSaturatingGAN(G, None, 5)
-    assert np.array_equal(f(r), show(game, z))
+    assert np.array_equal(f(r), render(game, z))
     assert all(layer.training for layer in G if isinstance(layer, nn.BatchNorm2d))
     nn.eval(G)
-    assert np.array_equal(h(z), r) and np.array_equal(show(game, z), f(r))
+    assert np.array_equal(h(z), r) and np.array_equal(render(game, z), f(r))
     assert not any(layer.training for layer in G if isinstance(layer, nn.BatchNorm2d))
 
 
@@ -103,16 +103,16 @@ def test_colours_are_found_by_their_hue():
 def test_between_two_classes_the_code_stays_and_the_class_is_mixed():
     game = cgan.conditional((1, 8, 8), 3, 4, width=4, rng=RNG(0))
     z = RNG(1).standard_normal(3, np.float32)
-    codes, mixed = cgan.between(z, 2, 0, 4, 5)
+    codes, mixed = cgan.interpolate_classes(z, 2, 0, 4, 5)
     assert np.array_equal(codes, np.tile(z, (5, 1)))
     want = [[lam, 0, 1 - lam, 0] for lam in (0, 0.25, 0.5, 0.75, 1)]
     assert np.allclose(mixed, want)  # eq: biggan-interpolation
-    x = show(game, codes, mixed)
-    ends = show(game, codes[:2], np.array([2, 0]))
+    x = render(game, codes, mixed)
+    ends = render(game, codes[:2], np.array([2, 0]))
     assert np.array_equal(x[[0, -1]], ends)  # eq: biggan-interpolation
     assert not np.allclose(x[2], x[0]) and not np.allclose(x[2], x[-1])
     with pytest.raises(IndexError, match="must lie in 0…3, got -1"):
-        cgan.between(z, 2, -1, 4, 5)
+        cgan.interpolate_classes(z, 2, -1, 4, 5)
 
 
 def test_a_mixture_of_labels_is_what_a_linear_network_mixes():

@@ -236,10 +236,10 @@ def test_each_divergence_has_its_own_best_normal():
 
 
 def test_the_game_finds_the_normal_that_the_integral_names():
-    game = normal_fit.players("reverse-kl", d_h=16)
+    game = normal_fit.build_fgan("reverse-kl", d_h=16)
     nn.init(game, RNG(10))
-    normal_fit.start(game)
-    assert normal_fit.found(game) == (0, 1)
+    normal_fit.init_standard_normal(game)
+    assert normal_fit.fitted_parameters(game) == (0, 1)
     opt_d, opt_g = (optim.Adam(nn.parameters(net), lr, betas=(0.5, 0.999))
                     for net, lr in ((game.D, 5e-3), (game.G, 5e-3)))
     for t in range(400):
@@ -247,16 +247,16 @@ def test_the_game_finds_the_normal_that_the_integral_names():
         loss = normal_fit.d_loss(game, tensor(normal_fit.sample(256, rng)), rng)
         opt_d.step(grad(loss, opt_d.params))
         opt_g.step(grad(game.g_loss(256, rng), opt_g.params))
-    assert normal_fit.found(game) == pytest.approx((0.086, 1.092), abs=0.06)
+    assert normal_fit.fitted_parameters(game) == pytest.approx((0.086, 1.092), abs=0.06)
 
 
 def test_only_a_bounded_critic_is_kept_from_being_sure():
     x = RNG(12).normal(size=(64, 1))
     for name in DIVERGENCES:
-        game = normal_fit.players(name, d_h=8)
+        game = normal_fit.build_fgan(name, d_h=8)
         nn.init(game, RNG(13))
         nn.astype(game, np.float64)
-        v = [t.numpy() for t in game.judge(x, RNG(14))]
+        v = [t.numpy() for t in game.discriminate(x, RNG(14))]
         more = 0.01 * (np.mean(v[0] ** 2) + np.mean(v[1] ** 2)) if name == "total-variation" else 0
         expected = game.d_loss(x, RNG(14)).item() + more
         assert normal_fit.d_loss(game, x, RNG(14)).item() == pytest.approx(expected, rel=1e-9)

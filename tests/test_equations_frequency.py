@@ -38,10 +38,10 @@ def test_radial_spectra_by_hand():
     white = frequency.radial_spectrum(RNG(17).normal(size=(500, 1, 16, 16)))
     assert np.allclose(white, 1, atol=0.06)
     x = RNG(18).normal(size=(2, 3, 16, 12))
-    assert np.allclose(frequency.band(x, 0, 3) + frequency.band(x, 3, 99), x)
+    assert np.allclose(frequency.band_pass(x, 0, 3) + frequency.band_pass(x, 3, 99), x)
     x = RNG(19).integers(0, 256, (2, 1, 8, 8), np.uint8)
-    assert np.allclose(frequency.band(x, 0, 3) + frequency.band(x, 3, 99), x, atol=1e-3)
-    assert np.allclose(frequency.band(waves(), 1, 4)[0, 0, 0],
+    assert np.allclose(frequency.band_pass(x, 0, 3) + frequency.band_pass(x, 3, 99), x, atol=1e-3)
+    assert np.allclose(frequency.band_pass(waves(), 1, 4)[0, 0, 0],
                        3 * np.cos(np.arange(16) * 4 * np.pi / 16))
 
 
@@ -49,9 +49,9 @@ def test_when_a_frequency_drowns_by_hand_and_by_simulation():
     """It drowns when ᾱ_t P < 1 − ᾱ_t, that is, ᾱ_t < 1 / (1 + P)."""
     s, P = linear(200), np.array([100.0, 4.0, 0.1, 0.0])
     expected = [int(np.argmax(s.alpha_bar < 1 / (1 + p))) for p in P]
-    assert frequency.drowns(P, s).tolist() == expected  # eq: ddpm-frequency-regimes
+    assert frequency.crossover_step(P, s).tolist() == expected  # eq: ddpm-frequency-regimes
     assert expected[0] > expected[1] > expected[2] > expected[3] == 1
-    assert frequency.drowns([1e12], s).tolist() == [201]
+    assert frequency.crossover_step([1e12], s).tolist() == [201]
     t, x_0 = 40, np.repeat(waves(), 4000, 0)
     x_t = Forward(s).q_sample(x_0, t, RNG(19).normal(size=x_0.shape)).numpy()
     power, P = frequency.radial_spectrum(x_t), frequency.radial_spectrum(waves())
@@ -68,6 +68,6 @@ def test_when_a_frequency_drowns_by_hand_and_by_simulation():
 def test_fine_detail_of_drawn_digits_drowns_first():
     x = data.signed(data.load("glyphs", n_train=200, n_test=1).train_x)
     P = frequency.radial_spectrum(x)[1:]
-    t = frequency.drowns(P, linear(1000))
+    t = frequency.crossover_step(P, linear(1000))
     assert (np.diff(t) <= 0).all()  # eq: ddpm-frequency-regimes
     assert t[0] > 400 and t[-1] < 120

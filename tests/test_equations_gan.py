@@ -153,7 +153,7 @@ def test_both_players_gradients_by_the_chain_rule(linear):
 
 def test_bad_samples_have_a_slope_only_in_the_second_objective():
     a = np.array([-9.0, -3, 0, 2, 6])
-    first, second = gan.slopes(tensor(a))
+    first, second = gan.logit_grads(tensor(a))
     D = Table(a)
     for slope, kind in ((first, gan.GAN), (second, gan.NonSaturatingGAN)):
         game = kind(lambda z: tensor(np.arange(5)), D, 1)

@@ -209,7 +209,7 @@ def test_the_critics_loss_is_distance_and_penalty(conv_critic):
     x_fake = RNG(12).normal(size=x.shape)
     game = playing(wgan_gp.WGANGP, x_fake, D, lam=3.0)
     eps = RNG(13).random((4, 1, 1, 1))
-    x_hat = wgan_gp.between(x, tensor(x_fake), RNG(13)).numpy()
+    x_hat = wgan_gp.random_interpolates(x, tensor(x_fake), RNG(13)).numpy()
     assert np.allclose(x_hat, eps * x + (1 - eps) * x_fake)  # eq: wgan-gp-penalty
     assert 0 < eps.min() < eps.max() < 1
     distance = D(x).numpy().mean() - D(x_fake).numpy().mean()

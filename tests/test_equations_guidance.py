@@ -17,8 +17,8 @@ from minigen.models.diffusion.forward import Forward
 from minigen.models.diffusion.guidance import (
     ClassifierFree,
     ClassifierGuided,
+    classifier_grad,
     drop_labels,
-    log_prob_slope,
 )
 from minigen.models.diffusion.noisy_classifier import NoisyClassifier
 from minigen.models.diffusion.schedule import linear, respaced
@@ -52,7 +52,7 @@ def log_p(x, t, schedule, c=None):
     return np.logaddexp.reduce(parts)
 
 
-def slope(f, x, h=1e-5):
+def numerical_grad(f, x, h=1e-5):
     """∇f by central differences; f gives one number for each row of x."""
     columns = [(f(x + h * e) - f(x - h * e)) / (2 * h) for e in np.eye(x.shape[1])]
     return np.stack(columns, 1)
@@ -65,10 +65,10 @@ def noise_of(score, t, schedule):
 @pytest.mark.parametrize("t", [1, 7, 40])
 def test_the_exact_noise_is_the_slope_of_the_density(mixture, t):
     s, x = mixture.schedule, points()
-    expected = noise_of(slope(lambda x: log_p(x, t, s), x), t, s)
+    expected = noise_of(numerical_grad(lambda x: log_p(x, t, s), x), t, s)
     assert np.allclose(mixture(x, t).numpy(), expected, atol=1e-6)
     assert np.allclose(mixture(x, t, np.full(5, 3)).numpy(), expected, atol=1e-6)
-    given = noise_of(slope(lambda x: log_p(x, t, s, 1), x), t, s)
+    given = noise_of(numerical_grad(lambda x: log_p(x, t, s, 1), x), t, s)
     assert np.allclose(mixture(x, t, np.full(5, 1)).numpy(), given, atol=1e-6)
     assert np.allclose(mixture.log_prob(x, t).numpy(), log_p(x, t, s))
 
@@ -78,9 +78,9 @@ def test_the_exact_noise_is_the_mean_of_the_noise_in_x_t(mixture):
     x_0, _ = mixture.sample(200_000, RNG(1))
     eps, t = RNG(2).standard_normal(x_0.shape), 12
     x_t = DDPM(mixture, mixture.schedule).q_sample(x_0, t, eps).numpy()
-    guess = mixture(x_t, t).numpy()
+    eps_star = mixture(x_t, t).numpy()
     for f in (x_t, np.sin(3 * x_t), x_t > 0.5):
-        assert np.allclose((eps * f).mean(0), (guess * f).mean(0), atol=0.01)
+        assert np.allclose((eps * f).mean(0), (eps_star * f).mean(0), atol=0.01)
 
 
 @pytest.mark.parametrize("w", [0.0, 0.7, 4.0])
@@ -94,7 +94,7 @@ def test_classifier_free_guidance_follows_the_sharpened_density(mixture, t, w):
         return log_p(x, t, s, c) + w * log_c_given_x
 
     eps = ClassifierFree(mixture, w)(x, t, np.full(5, c)).numpy()
-    expected = noise_of(slope(log_sharpened, x), t, s)
+    expected = noise_of(numerical_grad(log_sharpened, x), t, s)
     assert np.allclose(eps, expected, atol=1e-6)  # eq: classifier-free-guidance
 
 
@@ -111,7 +111,7 @@ def test_classifier_guidance_adds_the_classifiers_slope_to_the_score(mixture, t,
         log_c = np.stack([log_p(x, t, s, c) + np.log(PI[c]) for c in range(3)], 1)
         return log_p(x, t, s) + omega * (log_c[np.arange(5), y] - log_p(x, t, s))
 
-    expected = noise_of(slope(f, x), t, s)
+    expected = noise_of(numerical_grad(f, x), t, s)
     assert np.allclose(eps, expected, atol=1e-6)  # eq: classifier-guidance
 
 
@@ -211,7 +211,7 @@ def test_the_noisy_classifier_learns_and_its_slope_leads_to_the_class():
         opt.step(grad(loss, opt.params))
     assert np.mean(losses[-5:]) < 0.45 < losses[0]
     x_t = model.q_sample(x, 10, RNG(12).normal(size=x.shape).astype(np.float32))
-    g = log_prob_slope(net, x_t, np.full(64, 10), np.ones(64, int)).numpy()
+    g = classifier_grad(net, x_t, np.full(64, 10), np.ones(64, int)).numpy()
     assert ((g * (upright - upright.swapaxes(1, 2))).sum((1, 2, 3)) > 0).mean() > 0.9
 
 

@@ -32,9 +32,9 @@ def test_at_first_it_says_what_the_plain_model_says():
     nn.init([plain, net], RNG(0))
     for p in nn.parameters(plain).values():  # some are initialised with 0
         p.data[...] = RNG(p.size).normal(size=p.shape) / 10
-    inpainting.begin(net, plain)
+    inpainting.init_from_plain(net, plain)
     x_t, x_0 = (tensor(RNG(k).normal(size=(3, 2, 8, 8)).astype(np.float32)) for k in (1, 2))
-    t, m = np.array([1, 40, 999]), inpainting.holes(3, (8, 8), RNG(3))
+    t, m = np.array([1, 40, 999]), inpainting.random_masks(3, (8, 8), RNG(3))
     want = plain(x_t, t).numpy()
     assert np.abs(want).max() > 0.1
     assert np.allclose(net(x_t, t, x_0, m).numpy(), want, atol=1e-6)  # eq: glide-inpaint-finetune
@@ -47,7 +47,7 @@ def test_at_first_it_says_what_the_plain_model_says():
 
 
 def test_holes_are_rectangles_anywhere():
-    m = inpainting.holes(3000, (9, 12), RNG(0))
+    m = inpainting.random_masks(3000, (9, 12), RNG(0))
     assert m.shape == (3000, 1, 9, 12) and m.dtype == np.float32
     heights, widths = m.max(3).sum(2)[:, 0], m.max(2).sum(2)[:, 0]
     assert np.array_equal(m.sum((1, 2, 3)), heights * widths) and set(np.unique(m)) == {0, 1}
@@ -65,37 +65,37 @@ def test_a_taught_model_fills_holes_as_the_rest_demands_and_a_plain_one_nearly()
     world, B = World(schedule), np.eye(4)[[0, 3]]
     m = np.broadcast_to(np.float32([[0, 1], [1, 0]]), (n, 1, 2, 2))
     x_0 = np.broadcast_to(np.float32([[0.3, 9], [9, 0.2]]), (n, 1, 2, 2))
-    K, left = world.given(B, [0, 0])
+    K, left = world.posterior(B, [0, 0])
     errors = {}
-    for name, given in (("taught", (x_0, m)), ("plain", ())):
+    for name, given in (("inpainter", (x_0, m)), ("unconditional", ())):
         model = DDPM(getattr(world, name), schedule)
-        x = inpainting.fill(model, x_0, m, RNG(0), *given).numpy()
+        x = inpainting.inpaint(model, x_0, m, RNG(0), *given).numpy()
         assert np.array_equal(x[m == 0], x_0[m == 0])
         hole = x.reshape(n, 4)[:, 1:3]
         errors[name] = (np.abs(hole.mean(0) - (K @ [0.3, 0.2])[1:3]).max(),
                         np.abs(np.cov(hole.T) - left[1:3, 1:3]).max())
-    assert errors["taught"][0] < 0.01 and errors["taught"][1] < 0.002, errors
-    assert errors["plain"][1] > 0.005, errors
+    assert errors["inpainter"][0] < 0.01 and errors["inpainter"][1] < 0.002, errors
+    assert errors["unconditional"][1] > 0.005, errors
     x_0 = np.where(m == 1, np.float32(-9), x_0)  # hidden pixels have no influence
-    again = inpainting.fill(DDPM(world.taught, schedule), x_0, m, RNG(0), x_0, m).numpy()
-    assert np.array_equal(again[m == 0], x_0[m == 0])
-    assert np.allclose(again.reshape(n, 4).mean(0)[1:3], (K @ [0.3, 0.2])[1:3], atol=0.01)
+    filled = inpainting.inpaint(DDPM(world.inpainter, schedule), x_0, m, RNG(0), x_0, m).numpy()
+    assert np.array_equal(filled[m == 0], x_0[m == 0])
+    assert np.allclose(filled.reshape(n, 4).mean(0)[1:3], (K @ [0.3, 0.2])[1:3], atol=0.01)
 
 
 @pytest.mark.parametrize("x_0, m, says", [
     (np.full((2, 1, 2, 2), np.nan), np.ones((2, 1, 2, 2)), "x_0 is not finite"),
     (np.zeros((2, 1, 2, 2)), np.full((2, 1, 2, 2), 255), "from 255 to 255, expected"),
-    (np.full((1, 1, 2, 2), 200, np.uint8), np.ones((1, 1, 2, 2)), "fill: x is uint8"),
+    (np.full((1, 1, 2, 2), 200, np.uint8), np.ones((1, 1, 2, 2)), "inpaint: x is uint8"),
     (np.zeros((1, 1, 2, 2)), np.ones((4, 1, 2, 2)), r"masks are \(4, 1, 2, 2\)")])
 def test_what_to_fill_must_be_said(x_0, m, says):
     with pytest.raises((ValueError, TypeError), match=says):
-        inpainting.fill(None, x_0, m, RNG(0))
+        inpainting.inpaint(None, x_0, m, RNG(0))
 
 
 def test_holes_may_be_booleans():
-    x_0, m = RNG(0).random((2, 1, 8, 8), np.float32), inpainting.holes(2, (8, 8), RNG(1))
+    x_0, m = RNG(0).random((2, 1, 8, 8), np.float32), inpainting.random_masks(2, (8, 8), RNG(1))
     model = DDPM(lambda x, t: 0.1 * x, cosine(5))
-    filled = [inpainting.fill(model, x_0, m, RNG(2)).numpy() for m in (m, m == 1)]
+    filled = [inpainting.inpaint(model, x_0, m, RNG(2)).numpy() for m in (m, m == 1)]
     assert np.array_equal(*filled) and filled[1].dtype == np.float32
 
 

@@ -57,20 +57,20 @@ def test_a_fooling_image_is_near_certain():
     x, p = inputs.fool(net, mean, y, RNG(2))
     assert np.allclose(p, net.p(x.numpy())[np.arange(4), y], rtol=1e-6)
     assert (p >= 0.9999).all()  # eq: fooling-image-ascent
-    early, q = inputs.fool(net, mean, y, RNG(2), sure=0.6)
+    early, q = inputs.fool(net, mean, y, RNG(2), confidence=0.6)
     assert 0.6 <= q.min() < 0.9  # eq: fooling-image-ascent
     assert np.abs(early.numpy() - mean).max() < np.abs(x.numpy() - mean).max()
     with pytest.raises(RuntimeError, match="after 3 steps the network is sure of an image by 0"):
-        inputs.fool(net, mean, y, RNG(2), most=3)
+        inputs.fool(net, mean, y, RNG(2), max_steps=3)
 
 
 def test_a_small_change_of_every_pixel_is_a_large_one_of_the_score():
     for n in (10, 1000):
         w, x, b, eps = RNG(0).normal(size=n), RNG(1).random(n), 0.7, 0.01
-        d = inputs.worst(w, eps)
+        d = inputs.worst_perturbation(w, eps)
         score = lambda x, w=w, b=b: sum(w_i * x_i for w_i, x_i in zip(w, x, strict=True)) + b
         change = score(x + d) - score(x)
-        assert inputs.change(w, d) == pytest.approx(change)  # eq: adv-linear-argument
+        assert inputs.score_change(w, d) == pytest.approx(change)  # eq: adv-linear-argument
         assert change == pytest.approx(eps * np.abs(w).sum())  # grows with n
         others = eps * RNG(2).uniform(-1, 1, (200, n))
         assert np.abs(d).max() <= eps and (others @ w < change).all()
@@ -88,10 +88,10 @@ def test_fast_gradient_sign_is_not_the_worst_for_three_classes():
     net, x, y = Linear(3), np.full((1, 1, 2, 3), 0.5), np.array([0])
     net.W = np.zeros((3, 6))
     net.W[1:, :2] = [1, -0.9], [-0.9, 1]
-    surprise = lambda x: -np.log(net.p(x)[0, 0])
+    neg_log_p = lambda x: -np.log(net.p(x)[0, 0])
     bad, other = inputs.fast_gradient_sign(net, x, y, 0.4), x.copy()
     other[0, 0, 0, :2] += 0.4, -0.4
-    assert surprise(x) < surprise(bad) < surprise(other) - 0.1
+    assert neg_log_p(x) < neg_log_p(bad) < neg_log_p(other) - 0.1
 
 
 def test_numbers_of_numpy_leave_float32_as_it_is():

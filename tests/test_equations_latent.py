@@ -59,13 +59,16 @@ def test_three_exemplars_leave_a_third_of_the_variance():
         assert np.allclose(results.mean(0), 0, atol=0.05)
 
 
-def test_slant_of_known_shapes():
+def test_slant_and_ink_of_known_shapes():
     row, column = np.indices((28, 28))
     for lean in (-0.5, 0.0, 0.8):
         middle = 13.5 - lean * (row - 13.5)
         bar = np.exp(-(column - middle) ** 2 / 4) * (np.abs(row - 13.5) < 10)
         assert latent.slant(bar[None, None])[0] == pytest.approx(lean, abs=0.02)
-    assert latent.slant(np.zeros((1, 3, 4, 4))) == 0
+    half = np.zeros((1, 3, 4, 4))
+    half[:, :, :2] = 1
+    assert latent.ink(half) == pytest.approx(0.5)
+    assert latent.slant(0 * half) == 0
 
 
 def test_slant_orders_the_digits():
@@ -117,7 +120,7 @@ def test_the_analogy_of_a_generator_that_has_a_code_for_slant(tmp_path):
 
     game, run = Lookup(), SimpleNamespace(data=data, rng=RNG(5), picture=lambda *a, **kw: None)
     game.G = G
-    numbers = analogy.leaning(run, game, n=1000)
+    numbers = analogy.slant_arithmetic(run, game, n=1000)
     assert numbers["arithmetic_same_digit"] == 1
     aim, after = numbers["arithmetic_slant_aim"], numbers["arithmetic_slant_after"]
     assert after == pytest.approx(aim, abs=0.1) and after > numbers["arithmetic_slant_before"] + 0.3

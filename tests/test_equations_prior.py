@@ -37,11 +37,11 @@ def test_the_most_probable_image():
     x, x_hat, p = images()
     log_likelihoods = restoration.log_likelihood(x_hat, x, SIGMA)
     for prior in RNG(3).dirichlet(np.ones(6), 200):
-        best = restoration.most_probable(x, log_likelihoods, np.log(prior))
+        best = restoration.map_estimate(x, log_likelihoods, np.log(prior))
         assert np.array_equal(best, x[bayes(x, x_hat, prior).argmax()])  # eq: dip-map
     for sure in range(len(x)):  # a prior that is certain
         prior = np.where(np.arange(len(x)) == sure, 0.0, -1e9)
-        assert np.array_equal(restoration.most_probable(x, log_likelihoods, prior), x[sure])
+        assert np.array_equal(restoration.map_estimate(x, log_likelihoods, prior), x[sure])
 
 
 def test_if_all_images_are_equally_probable_nothing_is_restored():
@@ -49,7 +49,7 @@ def test_if_all_images_are_equally_probable_nothing_is_restored():
     x = np.concatenate([x, x_hat[None]])
     log_likelihoods = restoration.log_likelihood(x_hat, x, SIGMA)
     prior = restoration.flat(x)
-    assert np.array_equal(restoration.most_probable(x, log_likelihoods, prior), x_hat)
+    assert np.array_equal(restoration.map_estimate(x, log_likelihoods, prior), x_hat)
     assert np.ptp(prior) == 0 and prior.shape == (7,)
     assert np.exp(prior).sum() == pytest.approx(1)  # eq: dip-flat-prior
     posterior = np.exp(log_likelihoods + prior)
@@ -59,21 +59,21 @@ def test_if_all_images_are_equally_probable_nothing_is_restored():
 
 def test_the_most_probable_image_has_the_least_energy():
     x, x_hat, p = images()
-    E = restoration.surprise(restoration.log_likelihood(x_hat, x, SIGMA))
-    R = restoration.surprise(np.log(p))
+    E = restoration.neg_log(restoration.log_likelihood(x_hat, x, SIGMA))
+    R = restoration.neg_log(np.log(p))
     assert np.allclose(np.exp(-R), p)  # eq: dip-neg-log
     posterior = bayes(x, x_hat, p)
     assert np.allclose(E + R - (E + R).min(), -np.log(posterior / posterior.max()))
     for p in RNG(3).dirichlet(np.ones(6), 200):
-        best = restoration.least_energy(x, E, restoration.surprise(np.log(p)))
+        best = restoration.min_energy(x, E, restoration.neg_log(np.log(p)))
         assert np.array_equal(best, x[bayes(x, x_hat, p).argmax()])  # eq: dip-energy
     R = np.where(np.arange(6) == 4, -1e6, 0)
-    assert np.array_equal(restoration.least_energy(x, E, R), x[4])  # eq: dip-energy
+    assert np.array_equal(restoration.min_energy(x, E, R), x[4])  # eq: dip-energy
 
 
 def test_the_squared_distance_is_the_normal_likelihood_up_to_a_line():
     x, x_hat, _ = images()
-    E = restoration.surprise(restoration.log_likelihood(x_hat, x, SIGMA))
+    E = restoration.neg_log(restoration.log_likelihood(x_hat, x, SIGMA))
     constant = x[0].size * np.log(2 * np.pi * SIGMA**2) / 2
     distance = restoration.distance(x, x_hat)
     assert np.allclose(distance / (2 * SIGMA**2) + constant, E)  # eq: dip-gaussian-data-term
@@ -142,14 +142,14 @@ def test_a_step_goes_down_the_gradient():
     target, alpha = picture(), 1e-3
     before = dip.DeepImagePrior(target.shape, (16, 16), 8, RNG(0))
     E = lambda prior: ((prior() - target) ** 2).sum()
-    slopes = grad(E(before), nn.parameters(before))
+    grads = grad(E(before), nn.parameters(before))
     after, x, e = little(target, 1, lambda p: optim.SGD(p, alpha))
     assert e[0] == pytest.approx(E(before).item(), rel=1e-5)  # eq: dip-objective
     assert np.allclose(x[0], before().numpy())
     for name, theta in nn.parameters(before).items():
-        moved = nn.parameters(after)[name].numpy()
-        want = theta.numpy() - alpha * slopes[name].numpy()
-        assert np.allclose(moved, want, atol=1e-6)  # eq: dip-gd-step
+        updated = nn.parameters(after)[name].numpy()
+        want = theta.numpy() - alpha * grads[name].numpy()
+        assert np.allclose(updated, want, atol=1e-6)  # eq: dip-gd-step
     assert E(after).item() < E(before).item()  # eq: dip-gd-step
 
 

@@ -29,29 +29,29 @@ def halve(x):
 @pytest.mark.parametrize("k", [1, 2])
 def test_a_new_layer_begins_as_what_was_drawn_before_enlarged(k):
     g, z = game(), tensor(RNG(2).standard_normal((3, 5), np.float32))
-    drawn = {}
+    samples = {}
     for stage, alpha in ((k - 1, 1.0), (k, 0.0), (k, 0.25), (k, 1.0)):
         model.grow(g, stage, alpha)
-        drawn[stage, alpha] = g.G(z).numpy()
-    before = double(drawn[k - 1, 1.0])
-    assert drawn[k, 1.0].shape == (3, 1, 2 ** (k + 1), 2 ** (k + 1))
-    assert np.allclose(drawn[k, 0.0], before, atol=1e-6)  # eq: progressive-growing
-    want = 0.75 * before + 0.25 * drawn[k, 1.0]
-    assert np.allclose(drawn[k, 0.25], want, atol=1e-6)  # eq: progressive-growing
-    assert not np.allclose(drawn[k, 1.0], before, atol=1e-2)
+        samples[stage, alpha] = g.G(z).numpy()
+    before = double(samples[k - 1, 1.0])
+    assert samples[k, 1.0].shape == (3, 1, 2 ** (k + 1), 2 ** (k + 1))
+    assert np.allclose(samples[k, 0.0], before, atol=1e-6)  # eq: progressive-growing
+    want = 0.75 * before + 0.25 * samples[k, 1.0]
+    assert np.allclose(samples[k, 0.25], want, atol=1e-6)  # eq: progressive-growing
+    assert not np.allclose(samples[k, 1.0], before, atol=1e-2)
 
 
 @pytest.mark.parametrize("k", [1, 2])
 def test_the_critic_fades_alike(k):
     g, x = game(), images(size=2 ** (k + 1))
-    said = {}
+    d_outputs = {}
     for alpha in (0.0, 1.0):
         model.grow(g, k, alpha)
-        said[alpha] = g.D(x).numpy()
+        d_outputs[alpha] = g.D(x).numpy()
     model.grow(g, k - 1, 1.0)
     before = g.D(tensor(halve(x.numpy()))).numpy()
-    assert np.allclose(said[0.0], before, atol=1e-6)  # eq: progressive-growing
-    assert not np.allclose(said[1.0], before, atol=1e-3)
+    assert np.allclose(d_outputs[0.0], before, atol=1e-6)  # eq: progressive-growing
+    assert not np.allclose(d_outputs[1.0], before, atol=1e-3)
 
 
 def test_real_images_are_as_sharp_as_the_drawn_ones():
@@ -62,11 +62,12 @@ def test_real_images_are_as_sharp_as_the_drawn_ones():
         for _ in range(2 - stage):
             want = halve(want)
         want = (1 - alpha) * double(halve(want)) + alpha * want
-        found = model.as_sharp(x, g).numpy()
+        found = model.match_resolution(x, g).numpy()
         assert np.allclose(found, want, atol=1e-6)  # eq: progressive-growing
         assert found.shape == g.sample(3, RNG(3)).shape
     odd = model.progressive((1, 28, 28), 5, (6, 5, 4))
-    assert model.as_sharp(images(2, 28), odd).shape == odd.sample(2, RNG(3)).shape == (2, 1, 7, 7)
+    x = model.match_resolution(images(2, 28), odd)
+    assert x.shape == odd.sample(2, RNG(3)).shape == (2, 1, 7, 7)
 
 
 def test_all_stages_take_equally_long():
@@ -83,7 +84,7 @@ def test_a_step_of_each_player_at_each_stage():
     for stage in range(3):
         g = game(stage)
         model.grow(g, stage, 0.5 if stage else 1.0)
-        x = model.as_sharp(images(4), g)
+        x = model.match_resolution(images(4), g)
         for net, loss in ((g.D, lambda g=g, x=x: g.d_loss(x, RNG(4))),
                           (g.G, lambda g=g: g.g_loss(4, RNG(4)))):
             before, params = loss(), net.parameters(stage)

@@ -5,7 +5,7 @@ import pytest
 from normal_world import alpha_bar_of, recorder
 from scipy import stats
 from scipy.linalg import expm
-from test_equations_guidance import PI, log_p, mixture, noise_of, points, slope
+from test_equations_guidance import PI, log_p, mixture, noise_of, numerical_grad, points
 
 from minigen import grad, nn, optim, tensor
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
@@ -88,8 +88,8 @@ class World:
     def decoder(self, x_t, t, z, g):
         a, x_t = self.alpha_bar[t][:, None], x_t.numpy()[:, 0]
         upper = (x_t[:, 0] - a**0.5 * z.numpy()) / (1 - a)**0.5
-        away = x_t[:, 1] - a**0.5 * g.numpy() @ self.B.T
-        lower = (1 - a)**0.5 * away / (a * self.s2 + 1 - a)
+        residual = x_t[:, 1] - a**0.5 * g.numpy() @ self.B.T
+        lower = (1 - a)**0.5 * residual / (a * self.s2 + 1 - a)
         return tensor(np.stack([upper, lower], 1)[:, None].astype(x_t.dtype))
 
     def gain(self):
@@ -152,8 +152,8 @@ def arc(z_1, z_2, lam):
 def test_an_interpolation_moves_the_code_alone(world):
     z_1, z_2, x_T = world.codes[:1], np.array([[0.0, -1.0]]), RNG(1).normal(size=(1, 1, 2, 2))
     x = world.model().interpolation(z_1, z_2, x_T, 5).numpy()
-    way = arc(z_1[0], z_2[0], [0, 0.25, 0.5, 0.75, 1])
-    assert np.allclose(world.f(x).numpy(), way, atol=1e-6)  # eq: dalle2-interpolation
+    path = arc(z_1[0], z_2[0], [0, 0.25, 0.5, 0.75, 1])
+    assert np.allclose(world.f(x).numpy(), path, atol=1e-6)  # eq: dalle2-interpolation
     rest = world.gain() * x_T[:, 0, 1]
     assert np.allclose(x[:, 0, 1], rest, atol=1e-6)  # eq: dalle2-interpolation
 
@@ -173,8 +173,8 @@ def test_the_way_between_codes_is_an_arc_of_constant_speed(d):
 
 def test_the_way_from_a_code_to_itself_stays_there_and_opposite_codes_are_refused():
     z = np.array([[0.6, -0.8]], np.float32)
-    way = unclip.slerp(z, z, [0, 0.3, 1])
-    assert np.allclose(way, z) and way.dtype == np.float32
+    path = unclip.slerp(z, z, [0, 0.3, 1])
+    assert np.allclose(path, z) and path.dtype == np.float32
     with pytest.raises(ValueError, match="the codes are opposite"):
         unclip.slerp(z, -z, [0.5])
 
@@ -182,13 +182,13 @@ def test_the_way_from_a_code_to_itself_stays_there_and_opposite_codes_are_refuse
 def test_a_text_diff_by_hand():
     """z points east and the texts' difference north, whatever component east they share."""
     z, g_0, g_1 = np.array([[1.0, 0]]), np.array([[0.8, -0.6]]), np.array([[0.8, 0.6]])
-    found = unclip.turned(z, g_0, g_1, [0, 1 / 3, 1 / 2, 1])
+    found = unclip.text_diff_slerp(z, g_0, g_1, [0, 1 / 3, 1 / 2, 1])
     expected = [[1, 0], [3**0.5 / 2, 0.5], [0.5**0.5, 0.5**0.5], [0, 1]]
     assert np.allclose(found, expected)  # eq: dalle2-text-diff
-    back = unclip.turned(z, g_1, g_0, [1 / 2])
+    back = unclip.text_diff_slerp(z, g_1, g_0, [1 / 2])
     assert np.allclose(back, [[0.5**0.5, -0.5**0.5]])  # eq: dalle2-text-diff
     g = np.concatenate([g_0, g_1])  # two pairs of texts, each with its own turn
-    assert np.allclose(unclip.turned(z, g, g[::-1], [1 / 3, 1 / 2]), [expected[1], back[0]])
+    assert np.allclose(unclip.text_diff_slerp(z, g, g[::-1], [1 / 3, 1 / 2]), [expected[1], *back])
 
 
 def test_a_text_diff_is_the_slides_sum_brought_back_to_length_1():
@@ -197,9 +197,9 @@ def test_a_text_diff_is_the_slides_sum_brought_back_to_length_1():
     omega = np.arccos((z * d).sum() / np.linalg.norm(d))
     for theta in (0.1, 0.25, 0.5):
         lam = np.sin(theta * omega) / np.sin((1 - theta) * omega) / np.linalg.norm(d)
-        moved = z + lam * (g_1 - g_0)
-        found = unclip.turned(z, g_0, g_1, [theta])
-        assert np.allclose(found, moved / np.linalg.norm(moved))  # eq: dalle2-text-diff
+        edited = z + lam * (g_1 - g_0)
+        found = unclip.text_diff_slerp(z, g_0, g_1, [theta])
+        assert np.allclose(found, edited / np.linalg.norm(edited))  # eq: dalle2-text-diff
 
 
 def test_an_image_is_turned_along_a_text_diff_and_keeps_the_rest(world):
@@ -207,12 +207,12 @@ def test_an_image_is_turned_along_a_text_diff_and_keeps_the_rest(world):
     model, c = world.model(), np.array([[0], [1]])
     z, x_T = model.encode(x)
     assert np.allclose(z.numpy(), [[0.6, 0.8]])
-    assert np.allclose(model.decode(z, x_T).numpy(), x, atol=1e-3)  # three rounds of encoding
-    moved = model.text_diff(z, x_T, c[0], c[1], [0, 0.2, 0.4]).numpy()
+    assert np.allclose(model.decode(z, x_T).numpy(), x, atol=1e-3)  # three iterations
+    edited = model.text_diff(z, x_T, c[0], c[1], [0, 0.2, 0.4]).numpy()
     d = np.exp(1j * world.angle[1]) - np.exp(1j * world.angle[0])
-    way = arc([0.6, 0.8], [(d / abs(d)).real, (d / abs(d)).imag], [0, 0.2, 0.4])
-    assert np.allclose(world.f(moved).numpy(), way, atol=1e-5)  # eq: dalle2-text-diff
-    assert np.allclose(moved[:, 0, 1], x[:, 0, 1], atol=1e-3)  # eq: dalle2-text-diff
+    path = arc([0.6, 0.8], [(d / abs(d)).real, (d / abs(d)).imag], [0, 0.2, 0.4])
+    assert np.allclose(world.f(edited).numpy(), path, atol=1e-5)  # eq: dalle2-text-diff
+    assert np.allclose(edited[:, 0, 1], x[:, 0, 1], atol=1e-3)  # eq: dalle2-text-diff
 
 
 # ---------------------------------------------------------------------------------------- networks
@@ -224,8 +224,8 @@ def test_the_decoder_is_told_both_codes_with_the_time():
     net(tensor(np.zeros((2, 1, 4, 4), np.float32)), t, tensor(z), tensor(g))
     parts = [layer.linear for layer in (net.image, net.text)]
     (A, a), (B, b) = ((layer.weight.numpy(), layer.bias.numpy()) for layer in parts)
-    told = 3**0.5 * (z @ A.T + g @ B.T) + a + b
-    assert np.allclose(seen[0][1], embed(t).numpy() + told, atol=1e-5)
+    code_emb = 3**0.5 * (z @ A.T + g @ B.T) + a + b
+    assert np.allclose(seen[0][1], embed(t).numpy() + code_emb, atol=1e-5)
 
 
 def test_the_prior_gives_the_code_and_is_taught_by_its_distance():
@@ -237,11 +237,11 @@ def test_the_prior_gives_the_code_and_is_taught_by_its_distance():
     t, eps = draws.integers(1, 41, 50), draws.standard_normal(z.shape, np.float32)
     a = alpha_bar_of(s)[t][:, None].astype(np.float32)
     z_t = a**0.5 * z + (1 - a)**0.5 * eps
-    guess = net(tensor(z_t), t, tensor(g)).numpy()
-    assert loss.item() == pytest.approx(((z - guess)**2).mean(), rel=1e-4)
+    z_hat = net(tensor(z_t), t, tensor(g)).numpy()
+    assert loss.item() == pytest.approx(((z - z_hat)**2).mean(), rel=1e-4)
     for changed in ((z_t + 1, t, g), (z_t, t[::-1].copy(), g), (z_t, t, g[::-1].copy())):
         other = net(tensor(changed[0]), changed[1], tensor(changed[2])).numpy()
-        assert np.abs(other - guess).max() > 1e-3
+        assert np.abs(other - z_hat).max() > 1e-3
 
 
 @pytest.mark.parametrize("w", [0.0, 1.5])
@@ -254,9 +254,9 @@ def test_guidance_follows_the_sharpened_density(mixture, w):
         return log_p(x, t, s, k) + w * log_c
 
     eps = unclip.CodeGuided(net, w)(x, t, np.tile(np.eye(3)[k], (5, 1))).numpy()
-    expected = noise_of(slope(log_sharpened, x), t, s)
+    expected = noise_of(numerical_grad(log_sharpened, x), t, s)
     assert np.allclose(eps, expected, atol=1e-6)  # eq: classifier-free-guidance
-    left = unclip.left_out(np.ones((20_000, 3)), 0.1, RNG(0))
+    left = unclip.drop_codes(np.ones((20_000, 3)), 0.1, RNG(0))
     assert set(left.sum(1)) == {0, 3} and (left[:, 0] == 0).mean() == pytest.approx(0.1, abs=0.01)
 
 
@@ -277,7 +277,7 @@ def test_both_networks_learn_and_the_prior_finds_the_code_of_the_text():
         opt.step(grad(loss, opt.params))
     first, last = np.mean(log[:5], 0), np.mean(log[-5:], 0)
     assert (last < 0.5 * first).all()
-    z = model.draw_code(clip.g(y), RNG(5)).numpy()
+    z = model.sample_code(clip.g(y), RNG(5)).numpy()
     f = clip.f(x).numpy()
     assert ((z * f).sum(1) > (z * f[::-1]).sum(1)).mean() > 0.9
     images, _ = model.sample(y[:3], RNG(6))

@@ -23,7 +23,7 @@ def linear():
     rng = RNG(5)
     encoder = nn.Linear(3, 4, rng=rng)
     decoder = nn.Linear(2, 3, rng=rng)
-    model = vae.VAE(encoder, decoder, 2, gaussian_vae.half_normal)
+    model = vae.VAE(encoder, decoder, 2, gaussian_vae.fixed_variance_normal)
     nn.astype(model, np.float64)
     return model, decoder.weight.numpy(), decoder.bias.numpy()
 
@@ -115,7 +115,7 @@ def test_training_the_bound_brings_the_encoder_to_the_posterior():
     rng = RNG(15)
     W, b = np.array([[1.5, 0], [0, 0.8], [0, 0]]), np.array([0.3, -0.2, 0.1])
     decoder = nn.Linear(2, 3)
-    model = vae.VAE(nn.Linear(3, 4, rng=rng), decoder, 2, gaussian_vae.half_normal)
+    model = vae.VAE(nn.Linear(3, 4, rng=rng), decoder, 2, gaussian_vae.fixed_variance_normal)
     nn.astype(model, np.float64)
     nn.load_state_dict(decoder, {"weight": W, "bias": b})
     x = rng.multivariate_normal(b, W @ W.T + np.eye(3) / 2, 256)
@@ -189,7 +189,7 @@ def test_an_encoder_that_is_the_posterior_makes_one_sample_exact():
     W, b = np.array([[1.5, 0], [0, 0.8], [0, 0]]), np.array([0.3, -0.2, 0.1])
     x = RNG(18).normal(size=(5, 3))
     mean, S = exact_posterior(x, W, b)
-    model = vae.VAE(nn.Linear(3, 4), nn.Linear(2, 3), 2, gaussian_vae.half_normal)
+    model = vae.VAE(nn.Linear(3, 4), nn.Linear(2, 3), 2, gaussian_vae.fixed_variance_normal)
     nn.astype(model, np.float64)
     nn.load_state_dict(model.decoder, {"weight": W, "bias": b})
     nn.load_state_dict(model.encoder, {
@@ -224,9 +224,9 @@ def test_the_l2_loss_is_the_bound_up_to_a_constant(linear):
     constant = 3 * np.log(np.pi) / 2  # −log N(x; x′, ½I) = ‖x − x′‖² + d/2 log π
     assert l2 == pytest.approx(model.loss(x, RNG(23))[0].item() - constant)  # eq: vae-loss-l2-kl
     params = nn.parameters(model)
-    slopes = [grad(loss, params) for loss in (gaussian_vae.l2_loss(model, x, RNG(23)),
-                                              model.loss(x, RNG(23))[0])]
-    assert all(np.allclose(slopes[0][k].numpy(), slopes[1][k].numpy()) for k in params)
+    grads = [grad(loss, params) for loss in (gaussian_vae.l2_loss(model, x, RNG(23)),
+                                             model.loss(x, RNG(23))[0])]
+    assert all(np.allclose(grads[0][k].numpy(), grads[1][k].numpy()) for k in params)
     # and from its two parts, in NumPy
     out = x @ model.encoder.weight.numpy().T + model.encoder.bias.numpy()
     mu, logvar = out[:, :2], out[:, 2:]

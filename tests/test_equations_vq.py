@@ -5,13 +5,13 @@ import pytest
 from small_worlds import all_of
 
 from minigen import grad, nn, optim, tensor
-from minigen.models.vae.gaussian_vae import half_normal
+from minigen.models.vae.gaussian_vae import fixed_variance_normal
 from minigen.models.vae.vq_vae import VQVAE, Codebook, Prior, vq_vae
 
 RNG = np.random.default_rng
 
 
-def dictionary(e):
+def codebook(e):
     book = Codebook(*np.shape(e), RNG(0))
     book.weight.data[...] = e
     return book
@@ -19,7 +19,7 @@ def dictionary(e):
 
 def test_every_place_gets_the_nearest_word():
     e, z = RNG(0).normal(size=(5, 3)), RNG(1).normal(size=(4, 3, 2, 6)).astype(np.float32)
-    book = dictionary(e)
+    book = codebook(e)
     k = book.nearest(z).numpy()
     distance = np.linalg.norm(z[:, None] - e[:, :, None, None], axis=2)
     assert np.array_equal(k, distance.argmin(1))  # eq: vq-quantize
@@ -28,12 +28,12 @@ def test_every_place_gets_the_nearest_word():
 
 def test_words_start_as_vectors_of_the_encoder():
     z, book = RNG(1).normal(size=(2, 3, 2, 2)).astype(np.float32), Codebook(50, 3, RNG(0))
-    book.start_from(z, RNG(2))
+    book.init_from(z, RNG(2))
     vectors = {tuple(v) for v in np.moveaxis(z, 1, -1).reshape(-1, 3)}
     assert {tuple(e) for e in book.weight.numpy()} == vectors  # 50 draws hit all 8
 
 
-def linear_model(likelihood=half_normal, **options):
+def linear_model(likelihood=fixed_variance_normal, **options):
     """An encoder and a decoder that multiply by a number, so that all can be computed by hand."""
     class Times:
         def __init__(self, a):
@@ -42,7 +42,7 @@ def linear_model(likelihood=half_normal, **options):
         def __call__(self, x):
             return self.a * x
     e = RNG(3).normal(size=(4, 2))
-    return VQVAE(Times(1.5), Times(0.7), dictionary(e), Prior(4, (2, 3), 6, 1, RNG(4)), likelihood,
+    return VQVAE(Times(1.5), Times(0.7), codebook(e), Prior(4, (2, 3), 6, 1, RNG(4)), likelihood,
                  **options), e
 
 
@@ -60,7 +60,7 @@ def test_the_loss_is_the_printed_one_but_for_a_constant():
 def test_grids_and_vectors_of_another_size_are_refused():
     model = vq_vae((1, 8, 8), 4, 3, rng=RNG(0))
     with pytest.raises(ValueError, match=r"vectors are \(1, 5, 1, 2\), expected \(N, 3, h, w\)"):
-        model.codebook.start_from(tensor(np.zeros((1, 5, 1, 2))), RNG(0))
+        model.codebook.init_from(tensor(np.zeros((1, 5, 1, 2))), RNG(0))
     with pytest.raises(ValueError, match=r"grids are \(2, 1, 2\), expected \(N, 2, 2\)"):
         model.loss(np.zeros((2, 1, 4, 8), np.float32))
 
@@ -69,7 +69,7 @@ def test_without_words_the_decoder_sees_what_the_encoder_says():
     model, _ = linear_model()
     x = RNG(5).normal(size=(6, 2, 2, 3)).astype(np.float32)
     constant = np.log(np.pi) / 2 * x[0].size
-    distance = model.without_words(x).item() - constant
+    distance = model.loss_without_quantisation(x).item() - constant
     assert distance == pytest.approx(((1 - 0.7 * 1.5) * x).ravel() @ ((1 - 0.7 * 1.5) * x).ravel()
                                      / 6, rel=1e-3)
 
@@ -118,9 +118,9 @@ def test_the_prior_is_a_distribution_over_grids_word_by_word(prior):
 
 def test_grids_are_drawn_as_often_as_they_are_probable(prior):
     n, p = 20_000, np.exp(prior.log_prob(GRIDS).numpy().astype(float))
-    drawn = prior.sample(n, RNG(8)).reshape(n, 4) @ [27, 9, 3, 1]
-    found = np.bincount(drawn, minlength=81) / n
-    assert np.all(abs(found - p) < 5 * np.sqrt(p / n) + 1e-3)
+    samples = prior.sample(n, RNG(8)).reshape(n, 4) @ [27, 9, 3, 1]
+    frequencies = np.bincount(samples, minlength=81) / n
+    assert np.all(abs(frequencies - p) < 5 * np.sqrt(p / n) + 1e-3)
 
 
 def test_a_small_model_learns_draws_and_bounds_the_likelihood():
@@ -128,7 +128,7 @@ def test_a_small_model_learns_draws_and_bounds_the_likelihood():
     nn.init(model, RNG(0))
     x = np.zeros((16, 1, 8, 8), np.float32)
     x[:8, :, :4], x[8:, :, :, :4] = 1, 1
-    model.codebook.start_from(model.encoder(tensor(x)), RNG(1))
+    model.codebook.init_from(model.encoder(tensor(x)), RNG(1))
     opt, losses = optim.Adam(nn.parameters(model), 3e-3), []
     for _ in range(150):
         loss, parts = model.loss(x)

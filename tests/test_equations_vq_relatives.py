@@ -5,7 +5,7 @@ import pytest
 from small_worlds import all_of
 
 from minigen import grad, nn, optim, tensor
-from minigen.models.vae.gaussian_vae import half_normal
+from minigen.models.vae.gaussian_vae import fixed_variance_normal
 from minigen.models.vae.vq_vae import VQVAE, Codebook, Prior
 from minigen.models.vae.vq_vae_2 import Codebooks, priors, vq_vae_2
 from minigen.models.vae.vqgan import VQGAN, vqgan
@@ -19,7 +19,7 @@ def softmax(s):
     return p / p.sum()
 
 
-def dictionary(e):
+def codebook(e):
     book = Codebook(*np.shape(e), RNG(0))
     nn.astype(book, np.float64)
     book.weight.data[...] = e
@@ -42,17 +42,17 @@ def log_sigmoid(a):
     return -np.log1p(np.exp(-a))
 
 
-def judge(x):
+def discriminator(x):
     """A known nonlinear discriminator: a logit for each column."""
     return (x * x * x - 0.8 * x + 0.3).sum(axis=(1, 2))
 
 
 def small_vqgan(e, **options):
     """A VQGAN with a known encoder, decoder (two numbers each) and discriminator."""
-    vae = VQVAE(nn.Sequential(Times(1.5, 0.8)), nn.Sequential(Times(0.7, -0.4)), dictionary(e),
-                Prior(len(e), (2, 3), 6, 1, RNG(4)), half_normal, beta=0.25)
+    vae = VQVAE(nn.Sequential(Times(1.5, 0.8)), nn.Sequential(Times(0.7, -0.4)), codebook(e),
+                Prior(len(e), (2, 3), 6, 1, RNG(4)), fixed_variance_normal, beta=0.25)
     nn.astype(vae, np.float64)
-    return VQGAN(vae, judge, **options)
+    return VQGAN(vae, discriminator, **options)
 
 
 E, X = RNG(3).normal(size=(4, 2)), RNG(5).normal(size=(6, 2, 2, 3))
@@ -60,15 +60,15 @@ Z = X * np.array([1.5, 0.8]).reshape(2, 1, 1)
 Z_Q = np.moveaxis(E[np.linalg.norm(Z[:, None] - E[:, :, None, None], axis=2).argmin(1)], -1, 1)
 
 
-def painted(a):
+def losses_of(a):
     """The two losses that λ compares, for x̂ = a z_q, where a are the decoder's numbers."""
     x_hat = np.reshape(a, (2, 1, 1)) * Z_Q
-    return ((X - x_hat) ** 2).sum() / 6, -log_sigmoid(judge(x_hat)).mean()
+    return ((X - x_hat) ** 2).sum() / 6, -log_sigmoid(discriminator(x_hat)).mean()
 
 
-def slope(i, a, h=1e-5):
+def grad_norm(i, a, h=1e-5):
     """The norm of the gradient of the i-th of these losses, by finite differences."""
-    return np.linalg.norm([(painted(a + step)[i] - painted(a - step)[i]) / (2 * h)
+    return np.linalg.norm([(losses_of(a + step)[i] - losses_of(a - step)[i]) / (2 * h)
                            for step in h * np.eye(2)])
 
 
@@ -77,16 +77,16 @@ def test_the_two_players_of_vqgan_by_hand(delta):
     model = small_vqgan(E, delta=delta)
     a = np.array([0.7, -0.4])
     q_loss, d_loss, parts = model.losses(tensor(X))
-    real, told = [], []
+    real, fake = [], []
     for n, j in np.ndindex(6, 3):
         image, made = X[n, :, :, j], a[:, None] * Z_Q[n, :, :, j]
         real.append(np.log(1 / (1 + np.exp(-np.sum(image ** 3 - 0.8 * image + 0.3)))))
-        told.append(np.log(1 - 1 / (1 + np.exp(-np.sum(made ** 3 - 0.8 * made + 0.3)))))
-    assert d_loss.item() == pytest.approx(-np.mean(real) - np.mean(told))  # eq: vqgan-adv-term
+        fake.append(np.log(1 - 1 / (1 + np.exp(-np.sum(made ** 3 - 0.8 * made + 0.3)))))
+    assert d_loss.item() == pytest.approx(-np.mean(real) - np.mean(fake))  # eq: vqgan-adv-term
 
-    distance, fooled = painted(a)
+    distance, fooled = losses_of(a)
     L_VQ = distance + 1.25 * ((Z - Z_Q) ** 2).sum() / 6
-    lam = slope(0, a) / (slope(1, a) + delta)
+    lam = grad_norm(0, a) / (grad_norm(1, a) + delta)
     assert abs(lam - 1) > 0.1  # or a missing λ would go unnoticed
     assert parts["lam"].item() == pytest.approx(lam, rel=1e-5)
     Q = q_loss.item() - np.log(np.pi) / 2 * X[0].size  # without the constant
@@ -136,13 +136,13 @@ def test_the_best_discriminator_measures_what_quantisation_leaves(words):
     colours, p = np.array([0.2, 0.6, 0.9]), np.array([3, 0, 5]) / 8
     x = np.repeat(colours, [3, 0, 5]).reshape(8, 1, 1, 1)
     same = lambda x: x
-    vae = VQVAE(same, same, dictionary(np.reshape(words, (2, 1))), Prior(2, (1, 1), 4, 1, RNG(0)),
-                half_normal)
+    vae = VQVAE(same, same, codebook(np.reshape(words, (2, 1))), Prior(2, (1, 1), 4, 1, RNG(0)),
+                fixed_variance_normal)
     nn.astype(vae, np.float64)
     x_hat = np.array(words)[abs(x.ravel()[:, None] - words).argmin(1)]
     q = np.array([(x_hat == colour).mean() for colour in colours])
     model = VQGAN(vae, Bins(colours))
-    model.balance = lambda *losses: 0.0  # there is no decoder to balance
+    model.adaptive_weight = lambda *losses: 0.0  # there is no decoder to balance
     opt = optim.Adam([model.D.logits], 0.3)
     for _ in range(150):
         d_loss = model.losses(tensor(x))[1]
@@ -157,7 +157,7 @@ def test_a_small_vqgan_learns():
     x = np.full((16, 1, 8, 8), -1, np.float32)
     x[:8, :, :4], x[8:, :, :, :4] = 1, 1
     vae = model.vq_vae
-    vae.codebook.start_from(vae.encoder(tensor(x)), RNG(1))
+    vae.codebook.init_from(vae.encoder(tensor(x)), RNG(1))
     opt_q = optim.Adam(nn.parameters([vae.encoder, vae.codebook, vae.decoder]), 1e-2)
     opt_d = optim.Adam(nn.parameters(model.D), 1e-3)
     distances = []
@@ -219,8 +219,8 @@ def test_pairs_are_drawn_as_often_as_they_are_probable(pair):
     a, b = top.reshape(-1, 2) @ [2, 1], bottom.reshape(-1, 8) @ 2 ** np.arange(7, -1, -1)
     found = np.bincount(256 * a + b, minlength=1024)
     p = table(pair)
-    apart = abs(found / 20_000 - p.ravel())
-    assert np.all(apart < 5 * np.sqrt(p.ravel() / 20_000) + 5e-4)  # eq: vqvae2-hierarchy
+    error = abs(found / 20_000 - p.ravel())
+    assert np.all(error < 5 * np.sqrt(p.ravel() / 20_000) + 5e-4)  # eq: vqvae2-hierarchy
     left = found.reshape(4, 2, 128).sum(2) / found.reshape(4, 256).sum(1, keepdims=True)
     want = p.reshape(4, 2, 128).sum(2) / p.sum(1, keepdims=True)
     assert np.allclose(left, want, atol=0.05)  # the first fine word, given the coarse ones
@@ -231,7 +231,7 @@ def test_every_grid_gets_its_nearest_words_the_fine_one_beside_the_coarse():
     e, f = RNG(0).normal(size=(3, 2)), RNG(1).normal(size=(5, 2))
     h = RNG(2).normal(size=(3, 2, 4, 6))
     E_top = lambda h: h.reshape(3, 2, 2, 2, 3, 2).mean(axis=(3, 5))
-    books = Codebooks(dictionary(e), dictionary(f), E_top, lambda h: h[:, 2:] - h[:, :2])
+    books = Codebooks(codebook(e), codebook(f), E_top, lambda h: h[:, 2:] - h[:, :2])
     (top, bottom), z, distance, commitment = books.quantise(tensor(h, True))
     total = 0
     for n, i, j in np.ndindex(3, 4, 6):
@@ -250,7 +250,7 @@ def test_a_small_vq_vae_2_learns_and_draws():
     model = vq_vae_2((1, 8, 8), K=2, D=3, rng=RNG(0))
     x = np.zeros((16, 1, 8, 8), np.float32)
     x[:8, :, :4], x[8:, :, :, :4] = 1, 1
-    model.codebook.start_from(model.encoder(tensor(x)), RNG(1))
+    model.codebook.init_from(model.encoder(tensor(x)), RNG(1))
     opt, losses = optim.Adam(nn.parameters(model), 3e-3), []
     for _ in range(60):
         loss, _ = model.loss(x)

@@ -29,11 +29,11 @@ def test_an_attack_is_added_to_the_image():
     """d = η sign(w): each pixel moves by η, the score by η Σ|wᵢ|; w (x + b) * d is far from it."""
     rng, eta = RNG(1), 0.01
     w, x, b = rng.normal(size=784), rng.uniform(size=784), 0.3
-    d = inputs.worst(w, eta)
+    d = inputs.worst_perturbation(w, eta)
     attacked = w @ (x + d) + b
-    assert np.isclose(attacked - (w @ x + b), inputs.change(w, d))
-    assert np.isclose(inputs.change(w, d), eta * abs(w).sum())
-    assert inputs.change(w, d) > 100 * abs(d).max()  # many imperceptible changes add up
+    assert np.isclose(attacked - (w @ x + b), inputs.score_change(w, d))
+    assert np.isclose(inputs.score_change(w, d), eta * abs(w).sum())
+    assert inputs.score_change(w, d) > 100 * abs(d).max()  # many imperceptible changes add up
     printed = w @ ((x + b) * d)
     assert abs(printed - attacked) > 1 and not np.isclose(printed - w @ (x + b), w @ d)
     assert not np.isclose(w @ (x + b), w @ x + b)  # slide error: 10

@@ -28,7 +28,7 @@ VAES = {
     "conv": (lambda: conv_vae.convolutional((1, 8, 8), 3), ()),
     "conv gaussian": (lambda: conv_vae.convolutional((3, 8, 8), 3, gaussian_vae.diagonal_normal, 2),
                       ()),
-    "mlp l2": (lambda: vae.fully_connected((3, 4, 4), 3, gaussian_vae.half_normal), ()),
+    "mlp l2": (lambda: vae.fully_connected((3, 4, 4), 3, gaussian_vae.fixed_variance_normal), ()),
     "cvae": (lambda: cvae.conditional((1, 8, 8), 3, 4), (np.arange(6) % 4,)),
 }
 

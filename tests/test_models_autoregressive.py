@@ -203,7 +203,7 @@ def test_thirty_adam_steps_of_pixelcnn_equal_pytorchs():
         return F.conv2d(x, w, theirs[f"net.{key}.bias"], padding=w.shape[2] // 2)
 
     def network(x):
-        h = conv(x, "first", "A") + theirs["net.place.bias"]
+        h = conv(x, "first", "A") + theirs["net.position_bias.bias"]
         for block in range(3):
             h = h + conv(torch.relu(h), f"blocks.{block}", "B")
         return conv(torch.relu(conv(torch.relu(h), "head")), "last")

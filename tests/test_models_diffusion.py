@@ -76,7 +76,7 @@ def test_a_folded_unet_sees_four_pixels_as_one_place():
         seen.append((h.numpy(), e))
         return 2 * h
 
-    net = nn.Folded(unet)
+    net = nn.SpaceToDepthUNet(unet)
     assert np.allclose(net(tensor(x), "e").numpy(), 2 * x)  # each pixel is put back in its place
     (h, e), = seen
     assert h.shape == (3, 8, 2, 3) and e == "e"
@@ -122,7 +122,7 @@ TWO.classes = 3
     (lambda: schedule.respaced(schedule.linear(50), 5, first=0), "a t from 1 to 50, got 0"),
     (lambda: denoiser((1, 30, 28)), "height and width must be divisible by 4, got 30×28"),
     (lambda: nn.TimeUNet(1, 1, 4, (8, 8))(X[:, :, :7], X[:, 0, 0, :4]), "divisible by 2, got (2,"),
-    (lambda: nn.Folded(None)(X[:, :, :7], None), "height and width must be even, got (2, 1, 7, 8)"),
+    (lambda: nn.SpaceToDepthUNet(None)(X[:, :, :7], None), "must be even, got (2, 1, 7, 8)"),
     (lambda: DDPM(TWO, MODEL.schedule).loss(X, RNG(0)), "gives (2, 2, 8, 8) for images x_t (2,"),
     (lambda: DDPM(TWO, MODEL.schedule).p(X, 3), "expected noise of their shape"),
     (lambda: ClassifierFree(TWO, 1.0)(X, 3, [0, 1]), "expected noise of their shape"),

@@ -106,4 +106,4 @@ def test_the_codes_of_unclip_may_be_whole_numbers_and_equal_but_for_rounding():
     east, north = np.array([[1, 0]]), np.array([[0, 1]])
     assert np.allclose(unclip.slerp(east, north, 0.5), [[0.5**0.5, 0.5**0.5]])
     with pytest.raises(ValueError, match="the two texts have one code"):
-        unclip.turned(east, north, north + 6e-8, [0.5])
+        unclip.text_diff_slerp(east, north, north + 6e-8, [0.5])

@@ -6,7 +6,7 @@ from normal_world import alpha_bar_of
 
 from minigen import tensor
 from minigen.models.diffusion.ddpm import DDPM
-from minigen.models.diffusion.editing import ILVR, low, sdedit
+from minigen.models.diffusion.editing import ILVR, low_pass, sdedit
 from minigen.models.diffusion.exact import Mixture
 from minigen.models.diffusion.schedule import linear
 from minigen.models.diffusion.threshold import static
@@ -56,13 +56,13 @@ def test_a_start_that_is_none_is_refused(t_0):
 
 def test_low_frequencies_are_means_of_squares():
     x = RNG(0).normal(size=(2, 3, 4, 8))
-    y = low(tensor(x), 2).numpy()
+    y = low_pass(tensor(x), 2).numpy()
     for n, c, i, j in np.ndindex(x.shape):
         square = x[n, c, i // 2 * 2:i // 2 * 2 + 2, j // 2 * 2:j // 2 * 2 + 2]
         assert y[n, c, i, j] == pytest.approx(square.mean())
-    assert np.allclose(low(tensor(y), 2).numpy(), y)
+    assert np.allclose(low_pass(tensor(y), 2).numpy(), y)
     with pytest.raises(ValueError, match=r"n = 3 does not divide .* of images \(2, 3, 4, 8\)"):
-        low(tensor(x), 3)
+        low_pass(tensor(x), 3)
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])
@@ -71,8 +71,8 @@ def test_samples_are_like_the_reference_from_afar_and_as_they_like_beside(n):
     y = np.repeat(RNG(1).normal(MU, 0.6, (1, 1, 4, 4)), 3000, 0).astype(np.float32)
     model = perfect(ILVR, y, n)
     x = model.sample(3000, (1, 4, 4), RNG(0)).numpy()
-    assert np.allclose(low(tensor(x), n).numpy(), low(tensor(y), n).numpy(), atol=1e-5)
-    free = x - low(tensor(x), n).numpy()
+    assert np.allclose(low_pass(tensor(x), n).numpy(), low_pass(tensor(y), n).numpy(), atol=1e-5)
+    free = x - low_pass(tensor(x), n).numpy()
     assert free.var() == pytest.approx(VAR * (1 - 1 / n**2), rel=0.06, abs=1e-6)
     assert abs(free.mean(0)).max() < 0.02
 

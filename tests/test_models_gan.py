@@ -40,9 +40,9 @@ def test_every_game_is_played_and_draws(name):
     moved = [key for key in after if not np.array_equal(after[key], before[key])]
     last_bias = {"wgan", "wgan_gp"}  # a constant added to D cancels in the distance
     assert len(moved) >= len(after) - (name in last_bias)
-    y = film.show(game, game.prior(6, RNG(3)), *given)
+    y = film.render(game, game.prior(6, RNG(3)), *given)
     assert y.shape == shape and y.min() >= 0 and y.max() <= 1
-    assert np.array_equal(y, film.show(game, game.prior(6, RNG(3)), *given))  # evaluation mode
+    assert np.array_equal(y, film.render(game, game.prior(6, RNG(3)), *given))  # evaluation mode
 
 
 def test_the_discriminator_wins_when_the_generator_stands_still():
@@ -56,14 +56,14 @@ def test_the_discriminator_wins_when_the_generator_stands_still():
 
 def test_the_film_is_saved_with_the_run():
     game = gan.fully_connected((1, 8, 8), 3, 16, rng=RNG(6))
-    reel = film.Film(game.prior(4, RNG(7)), (1, 8, 8))
+    reel = film.TrainingFilm(game.prior(4, RNG(7)), (1, 8, 8))
     done = []
     step = reel.recording(lambda t, rng: done.append(t), game)
-    first = film.show(game, reel.z)
+    first = film.render(game, reel.z)
     for t in range(3):
         step(t, None)
         nn.init(game, RNG(8))
-    again = film.Film(game.prior(4, RNG(9)), (1, 8, 8))
+    again = film.TrainingFilm(game.prior(4, RNG(9)), (1, 8, 8))
     nn.load_state_dict(again, nn.state_dict(reel))
     strip = again.strip(3, game)
     assert done == [0, 1, 2] and strip.shape == (8, 1, 8, 8)  # the first frame, and G as it is now

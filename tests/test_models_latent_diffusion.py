@@ -10,16 +10,16 @@ from minigen.models.clip.clip import TextEncoder
 from minigen.models.diffusion import clean
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
-from minigen.models.diffusion.glide import read
+from minigen.models.diffusion.glide import encode_text
 from minigen.models.diffusion.latent_diffusion import (
     Autoencoder,
     LatentDiffusion,
     SpatialTransformer,
     autoencoder,
-    reading_denoiser,
+    latent_denoiser,
 )
 from minigen.models.diffusion.schedule import linear, respaced
-from minigen.models.diffusion.unclip import CodeGuided, left_out
+from minigen.models.diffusion.unclip import CodeGuided, drop_codes
 
 RNG = np.random.default_rng
 
@@ -54,7 +54,7 @@ def test_codes_are_brought_to_deviation_1_and_back():
 
 def test_the_second_loss_is_of_noised_codes_and_leaves_the_first_stage_alone():
     stage, s = autoencoder(3, rng=RNG(0)), linear(40)
-    net = reading_denoiser(4, 5, 8, 8, RNG(1))
+    net = latent_denoiser(4, 5, 8, 8, RNG(1))
     net.unet.last.weight.data[...] = 0.1 * RNG(2).normal(size=net.unet.last.weight.shape)
     x = tensor(RNG(3).normal(size=(6, 3, 8, 8)).astype(np.float32))
     words = tensor(RNG(4).normal(size=(6, 2, 5)).astype(np.float32))
@@ -84,18 +84,19 @@ def test_places_look_at_words():
     q = q * W["norm.weight"][:, None, None] + W["norm.bias"][:, None, None]
     expected = x.copy()
     for n in range(2):
-        h = words[n] @ W["words.weight"].T
+        h = words[n] @ W["word_proj.weight"].T
         q_n, k, v = (a @ w.T + b for a, w, b in zip(
-            (q[n].reshape(4, 6).T, h, h), np.split(W["cross.in_proj_weight"], 3),
-            np.split(W["cross.in_proj_bias"], 3), strict=True))
+            (q[n].reshape(4, 6).T, h, h), np.split(W["cross_attention.in_proj_weight"], 3),
+            np.split(W["cross_attention.in_proj_bias"], 3), strict=True))
         heads = []
         for part in (slice(0, 2), slice(2, 4)):
             a = np.exp(q_n[:, part] @ k[:, part].T / 2**0.5)
             heads.append(a / a.sum(1, keepdims=True) @ v[:, part])
-        o = np.hstack(heads) @ W["cross.out_proj.weight"].T + W["cross.out_proj.bias"]
+        o = (np.hstack(heads) @ W["cross_attention.out_proj.weight"].T
+             + W["cross_attention.out_proj.bias"])
         expected[n] += o.T.reshape(4, 3, 2)
-    places = tensor(expected.reshape(2, 4, 6).swapaxes(1, 2))
-    expected = layer.block(places).numpy().swapaxes(1, 2).reshape(x.shape)
+    p = tensor(expected.reshape(2, 4, 6).swapaxes(1, 2))
+    expected = layer.block(p).numpy().swapaxes(1, 2).reshape(x.shape)
     assert np.allclose(layer(tensor(x), tensor(words)).numpy(), expected)
 
 
@@ -104,21 +105,21 @@ def test_both_stages_learn_and_draw_what_is_asked_for():
     upright = np.tile(np.repeat(np.array([-1, 1], np.float32), 4), (1, 16, 2))
     x = np.repeat(np.stack([upright.swapaxes(1, 2), upright]), 8, 0)
     text, s = TextEncoder(3, 2, 8, D=8, rng=RNG(1)), linear(100)
-    words = read(text, np.repeat([[1, 0], [2, 0]], 8, 0)).detach()
+    words = encode_text(text, np.repeat([[1, 0], [2, 0]], 8, 0)).detach()
     stage = autoencoder(1, rng=RNG(2))
-    net = clean.Clean(reading_denoiser(4, 8, 16, 16, RNG(3)), s)
+    net = clean.Clean(latent_denoiser(4, 8, 16, 16, RNG(3)), s)
     model = LatentDiffusion(stage, DDPM(net, s))
     for learner, given, weight in ((stage, (), {}),
                                    (model, (words,), {"weight": clean.weight(s)})):
         opt = optim.Adam(nn.parameters(stage if learner is stage else net), lr=1e-2)
         for t in range(60):
             rng = RNG((4, t))
-            told = [left_out(part, 0.1, rng) for part in given]
-            loss, _ = learner.loss(tensor(x), rng, *told, **weight)
+            cond = [drop_codes(part, 0.1, rng) for part in given]
+            loss, _ = learner.loss(tensor(x), rng, *cond, **weight)
             opt.step(grad(loss, opt.params))
         stage.rescale(tensor(x), RNG(5))
     rebuilt = stage.decode(stage.encode(tensor(x), RNG(6))).numpy()
     assert np.square(rebuilt - x).mean() < 0.05
-    drawn = LatentDiffusion(stage, DDIM(CodeGuided(net, 1.0), respaced(s, 10))).draw(
+    samples = LatentDiffusion(stage, DDIM(CodeGuided(net, 1.0), respaced(s, 10))).generate(
         RNG(7).standard_normal((16, 4, 4, 4), np.float32), words).numpy()
-    assert ((drawn * x).mean((1, 2, 3)) > 0.5).mean() > 0.8  # by chance, half of them
+    assert ((samples * x).mean((1, 2, 3)) > 0.5).mean() > 0.8  # by chance, half of them

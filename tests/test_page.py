@@ -79,7 +79,7 @@ def test_code_is_marked_and_tags_are_links(tmp_path):
 
 
 def test_names_in_code_stand_for_symbols():
-    names = ["x", "x_t", "alpha_bar", "alpha_bar_before", "alpha", "exp", "max"]
+    names = ["x", "x_t", "alpha_bar", "alpha_bar_prev", "alpha", "exp", "max"]
     assert [symbol_of_name(name) for name in names] == ["x", "x", "ᾱ", "ᾱ", "α", None, None]
 
 

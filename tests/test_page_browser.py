@@ -67,7 +67,7 @@ def test_a_symbol_lights_up_in_formulas_and_in_code(tab, site):
     tab.run("document.querySelector('[data-choose=ᾱ]').click()")
     lit = "[...document.querySelectorAll('.lit')].map(use => use.textContent)"
     seen = set(tab.run(lit))
-    assert {"α¯", "alpha_bar"} <= seen <= {"α¯", "ᾱ", "alpha_bar", "alpha_bar_before"}
+    assert {"α¯", "alpha_bar"} <= seen <= {"α¯", "ᾱ", "alpha_bar", "alpha_bar_prev"}
     colour = "getComputedStyle(document.querySelector('mover.lit')).backgroundColor"
     assert tab.run(colour) == "rgb(255, 216, 77)"
     assert "in formulas" in tab.run("document.querySelector('.chosen').textContent")

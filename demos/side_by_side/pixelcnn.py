@@ -51,12 +51,12 @@ def pytorch(shared, compile):
         def __init__(self, h=48, depth=6):
             super().__init__()
             self.first = MaskedConv2d(1, h, 7, "A")
-            self.place = torch.nn.ParameterDict({"bias": torch.zeros(1, h, 28, 28)})
+            self.position_bias = torch.nn.ParameterDict({"bias": torch.zeros(1, h, 28, 28)})
             self.blocks = torch.nn.ModuleList(MaskedConv2d(h, h, 3, "B") for _ in range(depth))
             self.head, self.last = torch.nn.Conv2d(h, h, 1), torch.nn.Conv2d(h, 1, 1)
 
         def forward(self, x):
-            x = self.first(x) + self.place["bias"]
+            x = self.first(x) + self.position_bias["bias"]
             for block in self.blocks:
                 x = x + block(torch.relu(x))
             return self.last(torch.relu(self.head(torch.relu(x))))

@@ -52,7 +52,7 @@ def symbol_of(text):
 @functools.cache
 def symbol_of_name(name):
     """The name of the symbol that a name in the code stands for, decided by the longest match:
-    ``x_t`` is x, ``alpha_bar_before`` is ᾱ. None if nothing matches."""
+    ``x_t`` is x, ``alpha_bar_prev`` is ᾱ. None if nothing matches."""
     fits = [(len(code), s.name) for s in symbols() for code in s.code
             if name == code or name.startswith(f"{code}_")]
     return max(fits)[1] if fits else None

@@ -42,18 +42,18 @@ from minigen.nn.unet import (
     AdaGN,
     AddTime,
     DenseMixing,
-    Folded,
     ResidualBlock,
     SelfAttention2d,
+    SpaceToDepthUNet,
     TimeUNet,
     UNet,
 )
 
 __all__ = [
     "AdaGN", "AddTime", "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d",
-    "DenseMixing", "Dropout", "EMA", "Embedding", "Folded", "GroupNorm", "GroupNormSiLU",
-    "Labelled", "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention", "RandomFourier",
-    "ResidualBlock", "SelfAttention2d", "Sequential", "Sinusoidal", "TimeEmbedding", "TimeUNet",
+    "DenseMixing", "Dropout", "EMA", "Embedding", "GroupNorm", "GroupNormSiLU", "Labelled",
+    "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention", "RandomFourier", "ResidualBlock",
+    "SelfAttention2d", "Sequential", "Sinusoidal", "SpaceToDepthUNet", "TimeEmbedding", "TimeUNet",
     "TransformerBlock", "UNet", "astype", "buffers", "eval", "evaluation", "init",
     "initializers", "like", "load", "load_arrays", "load_state_dict", "mlp", "parameters", "save",
     "save_arrays", "state_dict", "to", "train", "walk",

@@ -82,7 +82,7 @@ class MaskedConv2d(Conv2d):
         return conv2d(x, self.masked(), self.bias, **self.options)
 
 
-class PlaceBias:
+class PositionBias:
     """Adds a learnt number for every position and channel: (N, K, H, W) → the same shape. A masked
     layer cannot see how far it is to the lower and the right border; this tells it."""
 
@@ -107,11 +107,11 @@ class Scan:
 
     x: the image (N, C, H, W), floats; whoever samples it writes the pixels into it
     i, j: the current row, and the column where the current piece of it begins
-    kept: what a model itself wants to reuse at the next position
+    cache: what a model itself wants to reuse at the next position
     """
 
     def __init__(self, x):
-        self.x, self.i, self.j, self.kept = x, 0, 0, {}
+        self.x, self.i, self.j, self.cache = x, 0, 0, {}
         self._layers = {}  # for each, its zero-padded input so far, and its filters' seen rows
 
     def conv2d(self, layer, x):
@@ -123,30 +123,30 @@ class Scan:
         K, C, R, S = layer.weight.shape
         (N, _, H, W), w, rows = self.x.shape, x.shape[3], R // 2 + 1
         if layer not in self._layers:
-            seen = xp(self.x).zeros((N, H + rows - 1, W + S - 1, C), self.x.dtype)
+            padded = xp(self.x).zeros((N, H + rows - 1, W + S - 1, C), self.x.dtype)
             filters = layer.masked().data[:, :, :rows].transpose(0, 2, 3, 1).reshape(K, -1)
-            self._layers[layer] = seen, tensor(filters)
-        seen, filters = self._layers[layer]
-        self._write(layer, seen, x.data)
-        seen = seen[:, self.i:self.i + rows, self.j:self.j + w + S - 1]
-        n, row, column, channel = seen.strides
-        windows = xp(seen).lib.stride_tricks.as_strided(
-            seen, (N, w, rows, S, C), (n, column, row, column, channel))
+            self._layers[layer] = padded, tensor(filters)
+        padded, filters = self._layers[layer]
+        self._write(layer, padded, x.data)
+        padded = padded[:, self.i:self.i + rows, self.j:self.j + w + S - 1]
+        n, row, column, channel = padded.strides
+        windows = xp(padded).lib.stride_tricks.as_strided(
+            padded, (N, w, rows, S, C), (n, column, row, column, channel))
         y = linear(tensor(windows.reshape(N, w, rows * S * C)), filters, layer.bias)
         return transpose(y, (0, 2, 1)).reshape(N, K, 1, w)
 
-    def drawn(self):
+    def commit_pixel(self):
         """Tell the layers of mask A, which read the image itself, that the pixel at (i, j) of `x`
         is now final."""
-        for layer, (seen, _) in self._layers.items():
+        for layer, (padded, _) in self._layers.items():
             if layer.kind == "A":
-                self._write(layer, seen, self.pixel())
+                self._write(layer, padded, self.pixel())
 
     def pixel(self):
         """The pixel at (i, j): (N, C, 1, 1)."""
         return self.x[:, :, self.i:self.i + 1, self.j:self.j + 1]
 
-    def _write(self, layer, seen, x):
+    def _write(self, layer, padded, x):
         R, S = layer.weight.shape[2:]
         left = self.j + S // 2
-        seen[:, self.i + R // 2, left:left + x.shape[3]] = x[:, :, 0].swapaxes(1, 2)
+        padded[:, self.i + R // 2, left:left + x.shape[3]] = x[:, :, 0].swapaxes(1, 2)

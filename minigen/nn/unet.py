@@ -174,23 +174,23 @@ class TimeUNet:
         if x.shape[2] % self.factor or x.shape[3] % self.factor:
             raise ValueError(f"TimeUNet: height and width must be divisible by {self.factor}, got "
                              f"{x.shape}")
-        h, e, seen = self.first(x), silu(e), []
+        h, e, skips = self.first(x), silu(e), []
         for column, down in zip(self.encode, self.down, strict=True):
             for block in column:
                 h = block(h, e)
-            seen.append(h)
+            skips.append(h)
             h = down(h)
         before, attention, after = self.middle
         h = attention(before(h, e))
         h = after(h if self.mix is None else self.mix(h, e, *given), e)
         for column, up in zip(self.decode[::-1], self.up[::-1], strict=True):
-            h = concatenate([up(h), seen.pop()], axis=1)
+            h = concatenate([up(h), skips.pop()], axis=1)
             for block in column:
                 h = block(h, e)
         return self.last(self.norm(h))
 
 
-class Folded:
+class SpaceToDepthUNet:
     """A TimeUNet that sees each 2×2 pixels as one position, with four times the channels: images
     (N, C, H, W) and embeddings e (N, D) → (N, C, H, W), for a `unet` of 4C channels, which also
     gets all further arguments. The full resolution, the most expensive, is left out."""
@@ -202,7 +202,7 @@ class Folded:
         """ValueError if a side is odd."""
         N, C, H, W = x.shape
         if H % 2 or W % 2:
-            raise ValueError(f"Folded: height and width must be even, got {x.shape}")
+            raise ValueError(f"SpaceToDepthUNet: height and width must be even, got {x.shape}")
         h = x.reshape(N, C, H // 2, 2, W // 2, 2).transpose(0, 1, 3, 5, 2, 4)
         h = self.unet(h.reshape(N, 4 * C, H // 2, W // 2), e, *given)
         return h.reshape(N, C, 2, 2, H // 2, W // 2).transpose(0, 1, 4, 2, 5, 3).reshape(x.shape)

@@ -11,7 +11,7 @@ from minigen import nn, one_hot
 from minigen.models.autoregressive.gated_pixelcnn import gated_pixelcnn
 
 
-class LabelledConv:
+class LabelConditionedConv:
     """A layer's convolution W with its V added: (N, C, H, W) and labels (N,) → W ∗ x + V h."""
 
     def __init__(self, conv, classes, rng=None):
@@ -28,6 +28,6 @@ def conditional(shape, classes, levels=2, h=24, depth=5, rng=None):
     (N,), after their other positional arguments: ``loss(x, y)``, ``sample(n, rng, y)``."""
     model = gated_pixelcnn(shape, levels, h, depth, rng)
     for layer in model.net.layers:
-        layer.vertical = LabelledConv(layer.vertical, classes, rng)
-        layer.horizontal = LabelledConv(layer.horizontal, classes, rng)
+        layer.vertical = LabelConditionedConv(layer.vertical, classes, rng)
+        layer.horizontal = LabelConditionedConv(layer.horizontal, classes, rng)
     return model

@@ -14,7 +14,7 @@ position tells the network where it is.
 
 from minigen import nn, pad, relu, sigmoid, split, tanh, tensor
 from minigen.models.autoregressive.pixels import PixelModel, outputs
-from minigen.nn.masked import MaskedConv2d, PlaceBias
+from minigen.nn.masked import MaskedConv2d, PositionBias
 from minigen.tensor import xp
 
 
@@ -34,12 +34,13 @@ class Layer:
     def __init__(self, C, h, size, colours, first, rng=None):
         self.first, self.colours = first, colours
         self.vertical = MaskedConv2d(C, 2 * h, size, "rows", rng=rng)
-        self.link = nn.Conv2d(2 * h, 2 * h, 1, rng=rng)
+        self.v_to_h = nn.Conv2d(2 * h, 2 * h, 1, rng=rng)
         self.horizontal = MaskedConv2d(C, 2 * h, (1, size), "A" if first else "B", colours, rng=rng)
         self.out = MaskedConv2d(h, h, 1, "B", colours, rng=rng)
 
-    def across(self, x, link, at, *given):
-        """The horizontal stack: x (N, C, H, W), and link (N, 2h, H, W) from the vertical stack."""
+    def horizontal_layer(self, x, link, at, *given):
+        """In the horizontal stack: x (N, C, H, W), and link (N, 2h, H, W) from the vertical stack.
+        """
         y = self.out(gate(self.horizontal(x, at, *given) + link, self.colours), at)
         return y if self.first else x + y
 
@@ -52,33 +53,34 @@ class GatedPixelCNN:
 
     def __init__(self, shape, levels=2, h=24, depth=5, rng=None):
         C, H, W = shape
-        self.place = PlaceBias(2 * h, H, W)
+        self.position_bias = PositionBias(2 * h, H, W)
         self.layers = [Layer(C, h, 7, C, True, rng),
                        *(Layer(h, h, 3, C, False, rng) for _ in range(depth))]
         self.head = MaskedConv2d(h, 2 * h, 1, "B", C, rng=rng)
         self.last = MaskedConv2d(2 * h, C * outputs(levels), 1, "B", C, rng=rng)
 
-    def down(self, x, at, *given):
+    def vertical_stack(self, x, at, *given):
         """The vertical stack on x, the image shifted down by one row: what each layer passes to the
         horizontal stack, a list of (N, 2h, H, W)."""
         links = []
         for layer in self.layers:
             y = layer.vertical(x, at, *given)
-            y = self.place(y, at) if layer.first else y
-            links.append(layer.link(y))
+            y = self.position_bias(y, at) if layer.first else y
+            links.append(layer.v_to_h(y))
             x = gate(y) if layer.first else x + gate(y)
         return links
 
     def __call__(self, x, *given, at=None):
         if at is None:
-            links = self.down(pad(x[:, :, :-1], [(0, 0), (0, 0), (1, 0), (0, 0)]), at, *given)
+            shifted = pad(x[:, :, :-1], [(0, 0), (0, 0), (1, 0), (0, 0)])
+            links = self.vertical_stack(shifted, at, *given)
         else:
             if at.j == 0:  # a new row: run the vertical stack for all its positions at once
                 above = at.x[:, :, at.i - 1:at.i] if at.i else xp(at.x).zeros_like(at.x[:, :, :1])
-                at.kept[self] = self.down(tensor(above), at, *given)
-            links = [link[..., at.j:at.j + 1] for link in at.kept[self]]
+                at.cache[self] = self.vertical_stack(tensor(above), at, *given)
+            links = [link[..., at.j:at.j + 1] for link in at.cache[self]]
         for layer, link in zip(self.layers, links, strict=True):
-            x = layer.across(x, link, at, *given)
+            x = layer.horizontal_layer(x, link, at, *given)
         return self.last(relu(self.head(relu(x), at)), at)
 
 

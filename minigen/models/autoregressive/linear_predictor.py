@@ -16,8 +16,8 @@ from minigen.nn import initializers
 from minigen.tensor import write
 
 UP, SIDE = 3, 3  # the window: rows above, columns to either side
-ENOUGH = 10_000  # images to fit to: about 100,000 equations for every unknown
-SCALE = 1_000    # images to fit the scales to
+MAX_IMAGES = 10_000  # images to fit to: about 100,000 equations for every unknown
+SCALE_IMAGES = 1_000  # images to fit the scales to
 
 
 class LinearPredictor:
@@ -33,27 +33,28 @@ class LinearPredictor:
 
     def fit(self, x):
         """Fit to images x (N, C, H, W), integers 0 … 255; returns self. ValueError if N is 0."""
-        x = self._checked(x[:ENOUGH])
+        x = self._checked(x[:MAX_IMAGES])
         if not len(x):
             raise ValueError("LinearPredictor.fit: no images came, expected one or more")
-        seen = np.ones((self.C + 1, UP + 1, 2 * SIDE + 1), bool)
-        seen[:-1, UP, SIDE:] = seen[-1, UP, SIDE + 1:] = False  # the pixel and what comes after it
-        n, moments = np.count_nonzero(seen), 0.0
+        mask = np.ones((self.C + 1, UP + 1, 2 * SIDE + 1), bool)
+        mask[:-1, UP, SIDE:] = mask[-1, UP, SIDE + 1:] = False  # the pixel and what comes after it
+        n, moments = np.count_nonzero(mask), 0.0
         for i in range(0, len(x), 50):
             v = rescale(x[i:i + 50], dtype=np.float32)
             windows = np.lib.stride_tricks.sliding_window_view(
-                surround(v), seen.shape[1:], (2, 3)).transpose(0, 2, 3, 1, 4, 5)  # (N, H, W, ...)
-            rows = np.concatenate([windows[..., seen], v.transpose(0, 2, 3, 1)], -1)
+                pad_context(v), mask.shape[1:], (2, 3))  # (N, C + 1, H, W, ...)
+            windows = windows.transpose(0, 2, 3, 1, 4, 5)
+            rows = np.concatenate([windows[..., mask], v.transpose(0, 2, 3, 1)], -1)
             rows = rows.reshape(-1, n + self.C)
             moments = moments + (rows.T @ rows).astype(np.float64)
         ridge = 1e-7 * np.trace(moments) * np.eye(n)  # in case all images are one flat colour
         w = np.linalg.solve(moments[:n, :n] + ridge, moments[:n, n:])  # (n, C)
-        rest = np.concatenate([-w, np.eye(self.C)])
-        S = rest.T @ moments @ rest + 1e-7 * np.eye(self.C)  # covariance of v − a × pixel count
+        R = np.concatenate([-w, np.eye(self.C)])  # from a row to the residuals v − a
+        S = R.T @ moments @ R + 1e-7 * np.eye(self.C)  # covariance of v − a × pixel count
         B = [np.linalg.solve(S[:c, :c], S[:c, c]) for c in range(1, self.C)]
-        write(self.weight, lambda a: a.__setitem__((slice(None), seen), w.T))
+        write(self.weight, lambda a: a.__setitem__((slice(None), mask), w.T))
         initializers.values(self.B, np.concatenate([[], *B]))
-        initializers.values(self.log_s, self._scales(x[:SCALE]))
+        initializers.values(self.log_s, self._scales(x[:SCALE_IMAGES]))
         return self
 
     def _scales(self, x):
@@ -65,26 +66,26 @@ class LinearPredictor:
             return minimize_scalar(nll, bounds=(-7, 1)).x
         return [most_likely(x[:, c], mean[:, c]) for c in range(self.C)]
 
-    def context(self, v):
+    def predict(self, v):
         """a: the prediction from the preceding pixels, (N, C, H, W), for v (N, C, H, W) in [−1, 1].
         """
-        return self.predict(surround(v))
+        return self.predict_padded(pad_context(v))
 
-    def predict(self, surrounded):
-        """a for `surround(v)` or a part of it: UP rows and 2 SIDE columns smaller than the input.
-        """
+    def predict_padded(self, v_padded):
+        """a for `pad_context(v)` or a part of it, UP rows and 2 SIDE columns smaller than the
+        input."""
         with no_grad():
-            return conv2d(surrounded, self.weight).numpy()
+            return conv2d(v_padded, self.weight).numpy()
 
     def mixture(self, x):
         """p(x) for integers x (N, C, H, W): a mixture with a single component."""
-        def spread(t):  # (n,) → (N, 1, n, H, W)
+        def expand(t):  # (n,) → (N, 1, n, H, W)
             return np.broadcast_to(t.numpy()[:, None, None], (N, 1, t.size, H, W))
         N, C, H, W = x.shape
         v = rescale(self._checked(x), dtype=self.weight.dtype)
         zeros = np.zeros((N, 1, C, H, W), v.dtype)
-        return LogisticMixture(zeros[:, :, 0], zeros, spread(self.log_s), spread(self.B),
-                               centre=self.context(v))
+        return LogisticMixture(zeros[:, :, 0], zeros, expand(self.log_s), expand(self.B),
+                               centre=self.predict(v))
 
     def log_prob(self, x):
         """log p(x) of each image, in nats: (N,). x is (N, C, H, W), integers 0 … 255."""
@@ -102,7 +103,7 @@ class LinearPredictor:
         return x
 
 
-def surround(v):
+def pad_context(v):
     """v (N, C, H, W) with a channel of ones added, then zero-padded as far as the window reaches.
     """
     ones = np.ones_like(v[:, :1])

@@ -14,7 +14,7 @@ see for themselves.
 
 from minigen import relu
 from minigen.models.autoregressive.pixels import PixelModel, outputs
-from minigen.nn.masked import MaskedConv2d, PlaceBias
+from minigen.nn.masked import MaskedConv2d, PositionBias
 
 
 class PixelCNN:
@@ -26,13 +26,13 @@ class PixelCNN:
     def __init__(self, shape, levels=2, h=48, depth=6, rng=None):
         C, H, W = shape
         self.first = MaskedConv2d(C, h, 7, "A", C, rng=rng)
-        self.place = PlaceBias(h, H, W)
+        self.position_bias = PositionBias(h, H, W)
         self.blocks = [MaskedConv2d(h, h, 3, "B", C, rng=rng) for _ in range(depth)]
         self.head = MaskedConv2d(h, h, 1, "B", C, rng=rng)
         self.last = MaskedConv2d(h, C * outputs(levels), 1, "B", C, rng=rng)
 
     def __call__(self, x, at=None):
-        x = self.place(self.first(x, at), at)
+        x = self.position_bias(self.first(x, at), at)
         for block in self.blocks:
             x = x + block(relu(x), at)
         return self.last(relu(self.head(relu(x), at)), at)

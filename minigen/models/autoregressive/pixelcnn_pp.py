@@ -21,10 +21,10 @@ import numpy as np
 
 from minigen import concatenate, elu, mean, nn, no_grad, sigmoid, split, sum, tensor
 from minigen.logistic import LogisticMixture, check_levels, rescale
-from minigen.models.autoregressive.linear_predictor import SIDE, UP, LinearPredictor, surround
-from minigen.models.autoregressive.pixels import mask
+from minigen.models.autoregressive.linear_predictor import SIDE, UP, LinearPredictor, pad_context
+from minigen.models.autoregressive.pixels import known_mask
 from minigen.nn import initializers
-from minigen.nn.shifted import Down, Place, Right, Whole
+from minigen.nn.shifted import Position, WholeImage, down_right_shifted, down_shifted
 from minigen.tensor import write
 
 
@@ -43,10 +43,10 @@ class PixelCNNpp:
             raise ValueError(f"PixelCNNpp: {len(widths)} widths came with {len(depths)} depths, "
                              f"images of {C} channels with a base for {self.base.C}: make them fit")
         D, width = 2 * C + 1, widths[0]
-        self.above = Down(D, width)
-        self.just_above, self.left = Down(D, width, 1), Right(D, width, 1)
-        self.u = Stream(Down, widths, depths, others=0)
-        self.ul = Stream(Right, widths, depths, others=1)
+        self.above = down_shifted(D, width)
+        self.just_above, self.left = down_shifted(D, width, 1), down_right_shifted(D, width, 1)
+        self.u = Stream(down_shifted, widths, depths, others=0)
+        self.ul = Stream(down_right_shifted, widths, depths, others=1)
         self.last = nn.Conv2d(2 * width, LogisticMixture.parameters(K, C), 1)
         self.init(np.random.default_rng() if rng is None else rng)
 
@@ -64,23 +64,23 @@ class PixelCNNpp:
 
     def mixture(self, x):
         """p(x_ij | all pixels before it) for all pixels of x (N, C, H, W): a `LogisticMixture`."""
-        v, at = rescale(self._checked(x), dtype=self.last.weight.dtype), Whole()
-        a = self.base.context(v)
-        seen = np.pad(self.inputs(v, a), ((0, 0), (0, 0), (1, 0), (1, 0)))
-        self.rows(tensor(seen[:, :, :-1, 1:]), at)
-        return self.pixels(tensor(seen[:, :, 1:, :-1]), a, at)
+        v, at = rescale(self._checked(x), dtype=self.last.weight.dtype), WholeImage()
+        a = self.base.predict(v)
+        padded = np.pad(self.inputs(v, a), ((0, 0), (0, 0), (1, 0), (1, 0)))
+        self.forward_u(tensor(padded[:, :, :-1, 1:]), at)
+        return self.forward_ul(tensor(padded[:, :, 1:, :-1]), a, at)
 
     def inputs(self, v, a):
         """The network's input for pixels v with linear prediction a: (N, 2 C + 1, H, W)."""
-        surprise = np.arcsinh((v - a) / (4 * self.base.s[:, None, None]))  # see the top of the file
-        return np.concatenate([v, surprise, np.ones_like(v[:, :1])], axis=1)
+        residual = np.arcsinh((v - a) / (4 * self.base.s[:, None, None]))  # see the top of the file
+        return np.concatenate([v, residual, np.ones_like(v[:, :1])], axis=1)
 
-    def rows(self, down, at):
+    def forward_u(self, down, at):
         """Everything that sees only the rows above, computed from the image shifted down."""
         self.u(self.above(down, at), at)
         at.put("just above", self.just_above(down, at))
 
-    def pixels(self, right, a, at):
+    def forward_ul(self, right, a, at):
         """The stream ul, computed from the image shifted right, and the mixture it outputs."""
         ul = self.ul(self.left(right, at) + at.get("just above"), at)
         return LogisticMixture.from_channels(self.last(concat_elu(ul)), a, self.base.s)
@@ -102,36 +102,36 @@ class PixelCNNpp:
         broadcast to (H, W)); the others are sampled in order, each given all those before it.
 
         u is computed a whole row at a time, ul one pixel at a time, or a row at a time where the
-        whole row is known: see `Place`.
+        whole row is known: see `Position`.
         """
         N, (C, H, W) = len(x), self.shape
-        known = mask(known, (H, W))
+        known = known_mask(known, (H, W))
         x = np.where(known, self._checked(x), 0).astype(int)
-        v = surround(rescale(x, dtype=self.last.weight.dtype))
-        seen = np.zeros((N, 2 * C + 1, H + 1, W + 1), v.dtype)
-        layers = {}
+        v = pad_context(rescale(x, dtype=self.last.weight.dtype))
+        padded, cache = np.zeros((N, 2 * C + 1, H + 1, W + 1), v.dtype), {}
 
-        def look(i, j, a):  # add the pixels from (i, j) on, with prediction a, to what is seen
+        def write_inputs(i, j, a):  # add the pixels from (i, j) on, with prediction a, to `padded`
             to = j + a.shape[3]
             pixels = self.inputs(v[:, :C, i + UP:i + UP + 1, j + SIDE:to + SIDE], a)
-            seen[:, :, i + 1:i + 2, j + 1:to + 1] = pixels
+            padded[:, :, i + 1:i + 2, j + 1:to + 1] = pixels
 
         with no_grad():
             for i in range(H):
-                self.rows(tensor(seen[:, :, i:i + 1, 1:]), Place(layers, (H, W), i))
+                row = Position(cache, (H, W), i)
+                self.forward_u(tensor(padded[:, :, i:i + 1, 1:]), row)
                 if known[i].all():
-                    a = self.base.predict(v[:, :, i:i + UP + 1])
-                    look(i, 0, a)
-                    self.pixels(tensor(seen[:, :, i + 1:i + 2, :-1]), a, Place(layers, (H, W), i))
+                    a = self.base.predict_padded(v[:, :, i:i + UP + 1])
+                    write_inputs(i, 0, a)
+                    self.forward_ul(tensor(padded[:, :, i + 1:i + 2, :-1]), a, row)
                     continue
                 for j in range(W):
-                    a = self.base.predict(v[:, :, i:i + UP + 1, j:j + 2 * SIDE + 1])
-                    p = self.pixels(tensor(seen[:, :, i + 1:i + 2, j:j + 1]), a,
-                                    Place(layers, (H, W), i, j))
+                    a = self.base.predict_padded(v[:, :, i:i + UP + 1, j:j + 2 * SIDE + 1])
+                    p = self.forward_ul(tensor(padded[:, :, i + 1:i + 2, j:j + 1]), a,
+                                        Position(cache, (H, W), i, j))
                     if not known[i, j]:
                         x[:, :, i, j] = p.sample(rng)[:, :, 0, 0]
                         v[:, :C, i + UP, j + SIDE] = rescale(x[:, :, i, j], dtype=v.dtype)
-                    look(i, j, a)
+                    write_inputs(i, j, a)
         return x
 
     def _checked(self, x):
@@ -146,12 +146,12 @@ def concat_elu(x):
     return elu(concatenate([x, -x], axis=1))
 
 
-class Gated:
-    """A block. place: its position in the stream; width: channels; short_cuts: how many shortcuts
+class GatedResNet:
+    """A block. key: its position in the stream; width: channels; short_cuts: how many shortcuts
     it takes as further inputs, each with as many channels."""
 
-    def __init__(self, place, conv, width, short_cuts):
-        self.place = place
+    def __init__(self, key, conv, width, short_cuts):
+        self.key = key
         self.first, self.second = conv(2 * width, width), conv(2 * width, 2 * width)
         self.short = nn.Conv2d(2 * short_cuts * width, width, 1) if short_cuts else None
 
@@ -173,28 +173,28 @@ class Stream:
 
     def __init__(self, conv, widths, depths, others, level=0):
         (width, *smaller), (depth, *deeper) = widths, depths
-        self.others, self.inside = others, None
-        self.down = [Gated((level, "down", i), conv, width, others) for i in range(depth)]
-        self.up = [Gated((level, "up", i), conv, width, others + 1) for i in range(depth)]
+        self.others, self.inner = others, None
+        self.down = [GatedResNet((level, "down", i), conv, width, others) for i in range(depth)]
+        self.up = [GatedResNet((level, "up", i), conv, width, others + 1) for i in range(depth)]
         if smaller:
-            self.halve = conv(width, smaller[0], stride=2)
-            self.inside = Stream(conv, smaller, deeper, others, level + 1)
-            self.double = nn.ConvTranspose2d(smaller[0], width, 2, stride=2)
+            self.downsample = conv(width, smaller[0], stride=2)
+            self.inner = Stream(conv, smaller, deeper, others, level + 1)
+            self.upsample = nn.ConvTranspose2d(smaller[0], width, 2, stride=2)
 
     def __call__(self, x, at):
-        kept = []
+        skips = []
         for block in self.down:
             x = self._block(block, x, [], at)
-            kept.append(x)
-        if self.inside:
-            x = at.inside(self, x)
+            skips.append(x)
+        if self.inner:
+            x = at.inner(self, x)
         for block in self.up:
-            x = self._block(block, x, [kept.pop()], at)
+            x = self._block(block, x, [skips.pop()], at)
         return x
 
     def _block(self, block, x, short_cuts, at):
         if self.others:
-            return block(x, [at.get(block.place), *short_cuts], at)
+            return block(x, [at.get(block.key), *short_cuts], at)
         x = block(x, short_cuts, at)
-        at.put(block.place, x)
+        at.put(block.key, x)
         return x

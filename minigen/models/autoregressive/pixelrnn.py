@@ -45,16 +45,16 @@ class DiagonalLSTM:
         """The softmax's logits, from a state."""
         return self.last(relu(self.head(h)))
 
-    def start(self, x):
+    def initial_state(self, x):
         """The empty anti-diagonal before the first one of images x: see `step`."""
-        nothing = tensor(xp(x.data).zeros((0, len(x), self.d_h), x.dtype))
-        return 0, nothing, nothing
+        empty = tensor(xp(x.data).zeros((0, len(x), self.d_h), x.dtype))
+        return 0, empty, empty
 
-    def step(self, before, i, values):
+    def step(self, previous, i, values):
         """One anti-diagonal: its first row, and h and c at its positions, (positions, N, d_h).
-        before: the same three for the previous anti-diagonal; i: the rows of its positions; values
-        (positions, N, 2): the pixel values to the left of each position and above it."""
-        first, h, c = before
+        previous: the same three for the previous anti-diagonal; i: the rows of the positions;
+        values (positions, N, 2): the pixel values to the left of each position and above it."""
+        first, h, c = previous
         # with zeros added at both ends: there is no state outside the image
         h, c = (pad(a, [(1, 1), (0, 0), (0, 0)]) for a in (h, c))
         above = slice(i[0] - first, i[0] - first + len(i))
@@ -63,12 +63,12 @@ class DiagonalLSTM:
 
     def __call__(self, x):
         N, _, H, W = x.shape
-        values, at, states, places = neighbours(x), self.start(x), [], []
+        values, state, h_all, positions = neighbours(x), self.initial_state(x), [], []
         for i, j in anti_diagonals(H, W):
-            at = self.step(at, i, values[i, j])
-            states.append(at[1])
-            places.append(i * W + j)
-        h = concatenate(states)[np.argsort(np.concatenate(places))]  # row by row again
+            state = self.step(state, i, values[i, j])
+            h_all.append(state[1])
+            positions.append(i * W + j)
+        h = concatenate(h_all)[np.argsort(np.concatenate(positions))]  # row by row again
         return self.g(h).reshape(H, W, N, -1).transpose(2, 3, 0, 1)
 
 
@@ -78,15 +78,16 @@ class PixelRNN(PixelModel):
     def complete(self, x, known, rng, *, choose=decoding.sample):
         """As in PixelModel, but one anti-diagonal at a time, its values from top to bottom, each
         conditioned on the values above and to the left, the only ones it depends on."""
-        x, known = self._begun(x, known)
+        x, known = self._init_canvas(x, known)
         net = self.net
         with no_grad():
-            at = net.start(tensor(self._scaled(x)))
+            state = net.initial_state(tensor(self._scaled(x)))
             for i, j in anti_diagonals(*self.shape[1:]):
-                at = net.step(at, i, neighbours(tensor(self._scaled(x)))[i, j])
-                s = self.of_outputs(net.g(at[1]).transpose(1, 2, 0)[:, :, None])  # (N, 1, V, 1, k)
-                for k, place in enumerate(zip(i, j, strict=True)):
-                    self._choose(s[:, 0, :, 0, k].data, x, known, (0, *place), choose, rng)
+                state = net.step(state, i, neighbours(tensor(self._scaled(x)))[i, j])
+                s = net.g(state[1]).transpose(1, 2, 0)[:, :, None]
+                s = self.to_scores(s)  # (N, 1, V, 1, k)
+                for k, position in enumerate(zip(i, j, strict=True)):
+                    self._choose(s[:, 0, :, 0, k].data, x, known, (0, *position), choose, rng)
         return x
 
 
@@ -100,9 +101,9 @@ def anti_diagonals(H, W):
 def neighbours(x):
     """The values to the left of each pixel and above it, 0 outside the image: (N, 1, H, W) →
     (H, W, N, 2)."""
-    none = (0, 0)
-    left = pad(x[:, 0, :, :-1], [none, none, (1, 0)])
-    above = pad(x[:, 0, :-1], [none, (1, 0), none])
+    no_pad = (0, 0)
+    left = pad(x[:, 0, :, :-1], [no_pad, no_pad, (1, 0)])
+    above = pad(x[:, 0, :-1], [no_pad, (1, 0), no_pad])
     return stack([left, above], axis=-1).transpose(1, 2, 0, 3)
 
 

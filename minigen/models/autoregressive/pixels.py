@@ -21,7 +21,7 @@ def outputs(levels):
     return 1 if levels == 2 else levels
 
 
-def mask(known, shape):
+def known_mask(known, shape):
     """Which values are kept: the booleans `known`, broadcast to `shape`. ValueError if impossible.
     """
     try:
@@ -47,9 +47,9 @@ class PixelModel:
 
     def scores(self, x, *given, **at):
         """s_t for every position in x, the network's input: (N, C, V, H, W)."""
-        return self.of_outputs(self.net(x, *given, **at))
+        return self.to_scores(self.net(x, *given, **at))
 
-    def of_outputs(self, s):
+    def to_scores(self, s):
         """The scores (N, C, V, H, W) from the network's output s."""
         N, _, H, W = s.shape
         s = s.reshape(N, self.shape[0], outputs(self.levels), H, W)
@@ -83,7 +83,7 @@ class PixelModel:
         whole image; the slides call sampling sequential and slow because positions cannot be
         sampled in parallel.
         """
-        x, known = self._begun(x, known)
+        x, known = self._init_canvas(x, known)
         C, H, W = self.shape
         with no_grad():
             at = Scan(self._scaled(x))
@@ -94,19 +94,19 @@ class PixelModel:
                     s = self.scores(tensor(at.pixel()), *given, at=at)[:, c, :, 0, 0].data
                     self._choose(s, x, known, (c, at.i, at.j), choose, rng)
                     at.x[:, c, at.i, at.j] = self._scaled(x[:, c, at.i, at.j])
-                at.drawn()
+                at.commit_pixel()
         return x
 
-    def _begun(self, x, known):
+    def _init_canvas(self, x, known):
         """x as a new array on the network's device, 0 where not known; and `known`, shaped like x.
         """
-        known, x = mask(known, np.shape(x)), self._checked(x)
-        begun = xp(x).where(placed(known, x), x, 0).astype(int)
-        return placed(begun, nn.like(self.net)).copy(), known
+        known, x = known_mask(known, np.shape(x)), self._checked(x)
+        canvas = xp(x).where(placed(known, x), x, 0).astype(int)
+        return placed(canvas, nn.like(self.net)).copy(), known
 
-    def _choose(self, s, x, known, place, choose, rng):
-        """Choose the values x[:, place] that are not known, from their scores s (N, V)."""
-        here = slice(None), *place
+    def _choose(self, s, x, known, position, choose, rng):
+        """Choose the values x[:, position] that are not known, from their scores s (N, V)."""
+        here = slice(None), *position
         if not known[here].all():
             x[here] = xp(x).where(placed(known[here], x), x[here], choose(s, rng))
 

@@ -24,7 +24,7 @@ from minigen.models.autoregressive.gated_pixelcnn import gated_pixelcnn
 from minigen.tensor import tensor
 
 
-class Seeing:
+class SpatiallyConditionedConv:
     """A layer's convolution W with its V added: (N, C, H, W) and s (N, d, H, W) → W ∗ x + V ∗ s."""
 
     def __init__(self, conv, d, rng=None):
@@ -36,16 +36,16 @@ class Seeing:
         return self.conv(x, at) + self.V(s)
 
 
-class Structure:
+class StructureEncoder:
     """s (N, d, H, W), from word embeddings h (N, L, d_h) and from maps of the kind of object at
     each position, integers below `kinds`, (N, 1, H, W)."""
 
     def __init__(self, d_h, kinds, d, rng=None):
         self.kinds = kinds
         self.A, self.B = nn.Conv2d(kinds, d, 1, rng=rng), nn.Linear(d_h, d, rng=rng)
-        self.blocks = [nn.Conv2d(d, d, 3, padding=far, dilation=far, rng=rng)
-                       for far in (1, 2, 4, 8)]
-        self.norm, self.words = nn.GroupNorm(8, d), nn.Linear(d_h, d, rng=rng)
+        self.blocks = [nn.Conv2d(d, d, 3, padding=dilation, dilation=dilation, rng=rng)
+                       for dilation in (1, 2, 4, 8)]
+        self.norm, self.word_proj = nn.GroupNorm(8, d), nn.Linear(d_h, d, rng=rng)
         self.attention = nn.MultiheadAttention(d, 4, rng=rng)
 
     def __call__(self, h, kind):
@@ -54,7 +54,7 @@ class Structure:
         s = relu(self.A(M) + self.B(mean(h, 1))[:, :, None, None])
         for conv in self.blocks:
             s = s + relu(conv(s))
-        q, h = swapaxes(self.norm(s).flatten(2), 1, 2), self.words(h)  # (N, HW, d), (N, L, d)
+        q, h = swapaxes(self.norm(s).flatten(2), 1, 2), self.word_proj(h)  # (N, HW, d), (N, L, d)
         return s + swapaxes(self.attention(q, h, h), 1, 2).reshape(s.shape)
 
 
@@ -67,9 +67,9 @@ class StructurePixelCNN:
     def __call__(self, x, h, kind, at=None):
         if at is None:
             return self.net(x, self.structure(h, kind))
-        if self not in at.kept:  # once per image, when it is sampled pixel by pixel
-            at.kept[self] = self.structure(h, kind)
-        return self.net(x, at.kept[self], at=at)
+        if self not in at.cache:  # once per image, when it is sampled pixel by pixel
+            at.cache[self] = self.structure(h, kind)
+        return self.net(x, at.cache[self], at=at)
 
 
 def structure_pixelcnn(shape, d_h, kinds, levels=2, h=24, depth=5, d=48, rng=None):
@@ -78,7 +78,7 @@ def structure_pixelcnn(shape, d_h, kinds, levels=2, h=24, depth=5, d=48, rng=Non
     (N, 1, H, W): ``loss(x, h, kind)``, ``sample(n, rng, h, kind)``."""
     model = gated_pixelcnn(shape, levels, h, depth, rng)
     for layer in model.net.layers:
-        layer.vertical = Seeing(layer.vertical, d, rng)
-        layer.horizontal = Seeing(layer.horizontal, d, rng)
-    model.net = StructurePixelCNN(model.net, Structure(d_h, kinds, d, rng))
+        layer.vertical = SpatiallyConditionedConv(layer.vertical, d, rng)
+        layer.horizontal = SpatiallyConditionedConv(layer.horizontal, d, rng)
+    model.net = StructurePixelCNN(model.net, StructureEncoder(d_h, kinds, d, rng))
     return model

@@ -30,9 +30,9 @@ def ascend(objective, x, steps, size):
     x = tensor(x, requires_grad=True)
     for _ in range(steps):
         g = grad(objective(x), x).data
-        largest = abs(g).max((1, 2, 3), keepdims=True)
-        moved = x.data + float(size) * g / xp(g).where(largest > 0, largest, 1)
-        x = tensor(moved.clip(0, 1), requires_grad=True)
+        g_max = abs(g).max((1, 2, 3), keepdims=True)
+        x_new = x.data + float(size) * g / xp(g).where(g_max > 0, g_max, 1)
+        x = tensor(x_new.clip(0, 1), requires_grad=True)
         yield x.detach()
 
 
@@ -42,19 +42,19 @@ def log_p(net, y):
     return lambda x: -sum(cross_entropy(net(x), y, reduction="none"))  # eq: adv-targeted-input-opt
 
 
-def fool(net, mean, y, rng, sure=0.9999, size=0.02, noise=0.02, most=2000):
+def fool(net, mean, y, rng, confidence=0.9999, size=0.02, noise=0.02, max_steps=2000):
     """Images that the network classifies as y (N,), though no person would, and p(y | x): gradient
-    ascent from the mean image (C, H, W) plus a little noise, until p(y | x) ≥ `sure` for all.
+    ascent from the mean image (C, H, W) plus a little noise, until p(y | x) ≥ `confidence` for all.
 
-    Raises RuntimeError if `most` steps do not suffice."""
+    Raises RuntimeError if `max_steps` steps do not suffice."""
     p, shape = np.zeros(len(y)), (len(y), *mean.shape)
     start = (mean + noise * rng.standard_normal(shape)).clip(0, 1).astype(mean.dtype)
-    for x in ascend(log_p(net, y), start, most, size):
+    for x in ascend(log_p(net, y), start, max_steps, size):
         p = softmax(net(x), axis=1).numpy()[np.arange(len(y)), y]
-        if p.min() >= sure:  # eq: fooling-image-ascent
+        if p.min() >= confidence:  # eq: fooling-image-ascent
             return x, p
-    raise RuntimeError(f"fool: after {most} steps the network is sure of an image by {p.min():.4f} "
-                       f"only, not {sure}: take more steps, or larger ones")
+    raise RuntimeError(f"fool: after {max_steps} steps the network is sure of an image by "
+                       f"{p.min():.4f} only, not {confidence}: take more steps, or larger ones")
 
 
 def fast_gradient_sign(net, x, y, eps):
@@ -62,15 +62,16 @@ def fast_gradient_sign(net, x, y, eps):
     that is linear and has two classes. With more classes −log p bends, and this is only the worst
     of small changes."""
     x = tensor(x, requires_grad=True)
-    return (x.numpy() + worst(grad(-log_p(net, y)(x), x).numpy(), float(eps))).clip(0, 1)
+    g = grad(-log_p(net, y)(x), x).numpy()
+    return (x.numpy() + worst_perturbation(g, float(eps))).clip(0, 1)
 
 
-def worst(w, eps):
+def worst_perturbation(w, eps):
     """The d with |d_i| ≤ ε that maximises wᵀd."""
     return eps * np.sign(w)
 
 
-def change(w, d):
+def score_change(w, d):
     """The change of the score wᵀx + b if x becomes x + d: wᵀd, whatever x is."""
     return (w * d).sum()  # eq: adv-linear-argument
 

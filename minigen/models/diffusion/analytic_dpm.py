@@ -27,40 +27,42 @@ import numpy as np
 from minigen import mean, no_grad, square, tensor
 from minigen.dist import noise
 from minigen.models.diffusion.ddpm import DDPM
-from minigen.models.diffusion.schedule import over
+from minigen.models.diffusion.schedule import safe_divide
 
 
-def variances(schedule, missed):
-    """σ_t² (T + 1,) from the shares of the noise that the network misses, (T + 1,)."""
+def variances(schedule, eps_mse):
+    """σ_t² (T + 1,) from E ‖ε − ε_θ‖² / d, the share of the noise that the network fails to
+    predict, (T + 1,)."""
     s = schedule
-    return s.beta_tilde + over(s.beta**2, s.alpha * (1 - s.alpha_bar)) * missed  # eq: analytic-dpm
+    return s.beta_tilde + safe_divide(
+        s.beta**2, s.alpha * (1 - s.alpha_bar)) * eps_mse  # eq: analytic-dpm
 
 
-def shares(model, x_0, rng, *given):
+def eps_moments(model, x_0, rng, *given):
     """Γ_t and E ‖ε − ε_θ‖² / d of a DDPM, each (T + 1,), averaged over images x_0 (N, C, H, W),
     each with its own noise for every t. ValueError for no images."""
     x_0, T = tensor(x_0), model.schedule.T
     if not len(x_0):
         raise ValueError("analytic_dpm: expected at least one image to average over, got none")
-    gamma, missed = np.ones(T + 1), np.zeros(T + 1)
+    gamma, eps_mse = np.ones(T + 1), np.zeros(T + 1)
     with no_grad():
         for t in range(1, T + 1):
             eps = noise(rng, x_0)
-            said = model.eps(model.q_sample(x_0, t, eps), t, *given)
-            gamma[t] = mean(square(said)).item()  # eq: analytic-dpm
-            missed[t] = mean(square(eps - said)).item()
-    return gamma, missed
+            eps_hat = model.eps(model.q_sample(x_0, t, eps), t, *given)
+            gamma[t] = mean(square(eps_hat)).item()  # eq: analytic-dpm
+            eps_mse[t] = mean(square(eps - eps_hat)).item()
+    return gamma, eps_mse
 
 
 def analytic(model, x_0, rng, *given):
     """The DDPM `model` with the paper's variances, measured on images x_0 (N, C, H, W); where the
     measured Γ_t exceeds 1, σ_t² is β̃_t."""
-    gamma, _ = shares(model, x_0, rng, *given)
-    missed = np.maximum(1 - gamma, 0)
-    return DDPM(model.net, model.schedule, variances(model.schedule, missed))
+    gamma, _ = eps_moments(model, x_0, rng, *given)
+    eps_mse = np.maximum(1 - gamma, 0)
+    return DDPM(model.net, model.schedule, variances(model.schedule, eps_mse))
 
 
 def fitted(model, x_0, rng, *given):
     """The DDPM `model` with the best variances for its network, optimal or not, measured on x_0."""
-    _, missed = shares(model, x_0, rng, *given)
-    return DDPM(model.net, model.schedule, variances(model.schedule, missed))
+    _, eps_mse = eps_moments(model, x_0, rng, *given)
+    return DDPM(model.net, model.schedule, variances(model.schedule, eps_mse))

@@ -18,43 +18,47 @@ import numpy as np
 from minigen import nn
 from minigen.dist import noise
 from minigen.models.diffusion.forward import Forward
-from minigen.models.diffusion.super_resolution import Enlarger, beside, super_resolution
+from minigen.models.diffusion.super_resolution import (
+    SR3Denoiser,
+    concat_upsampled,
+    super_resolution,
+)
 
 
-def spoilt(y, s, schedule, rng):
-    """The conditioning of an AugmentedEnlarger: ỹ, the small images y (N, C, h, w) after s steps of
-    noise, and s (N,). ValueError for an s, (N,) or one for all, that is not one of 1 … T."""
+def noise_augment(y, s, schedule, rng):
+    """The conditioning of an AugmentedSR3Denoiser: ỹ, the small images y (N, C, h, w) after s steps
+    of noise, and s (N,). ValueError for an s, (N,) or one for all, that is not one of 1 … T."""
     s = np.broadcast_to(s, len(y))
     return Forward(schedule).q_sample(y, s, noise(rng, y)), s  # eq: noise-cond-augmentation
 
 
-class AugmentedEnlarger(Enlarger):
-    """An Enlarger that is also given the number of noise steps s of its small images."""
+class AugmentedSR3Denoiser(SR3Denoiser):
+    """An SR3Denoiser that is also given the number of noise steps s of its small images."""
 
     def __init__(self, unet, embed, D, rng=None):
         super().__init__(unet, embed)
-        self.told = nn.TimeEmbedding(D, rng=rng)
+        self.aug_embed = nn.TimeEmbedding(D, rng=rng)
 
     def __call__(self, x_t, t, y, s):
         """Images (N, C, H, W), integers t (N,), small images y (N, C, h, w) and integers s (N,)."""
-        e = self.embed(t) + self.told(s)  # eq: noise-cond-augmentation
-        return self.unet(beside(x_t, y), e)
+        e = self.embed(t) + self.aug_embed(s)  # eq: noise-cond-augmentation
+        return self.unet(concat_upsampled(x_t, y), e)
 
 
 def augmented(shape, widths=(32, 64, 64), D=128, rng=None):
-    """An AugmentedEnlarger for large images of `shape` (C, H, W): see `super_resolution`."""
+    """An AugmentedSR3Denoiser for large images of `shape` (C, H, W): see `super_resolution`."""
     net = super_resolution(shape, widths, D, rng)
-    return AugmentedEnlarger(net.unet, net.embed, D, rng)
+    return AugmentedSR3Denoiser(net.unet, net.embed, D, rng)
 
 
 class Cascade:
-    """`base` samples images of `shape` (C, H, W), and each of the `enlargers`, DDPMs of
-    AugmentedEnlargers, images whose sides are `factor` times as long as before. `schedule` is the
-    one that added noise to the small images in training.
+    """`base` samples images of `shape` (C, H, W), and each of the `upsamplers`, DDPMs of
+    AugmentedSR3Denoisers, images whose sides are `factor` times as long as before. `schedule` is
+    the one that added noise to the small images in training.
     """
 
-    def __init__(self, shape, base, enlargers, schedule, factor=4):
-        self.shape, self.base, self.enlargers = shape, base, enlargers
+    def __init__(self, shape, base, upsamplers, schedule, factor=4):
+        self.shape, self.base, self.upsamplers = shape, base, upsamplers
         self.schedule, self.factor = schedule, factor
 
     def sample(self, n, rng, s=1, threshold=None):
@@ -62,8 +66,8 @@ class Cascade:
         largest. Each sample is noised by s steps before it is enlarged."""
         C, H, W = self.shape
         images = [self.base.sample(n, self.shape, rng, threshold=threshold)]
-        for k, enlarger in enumerate(self.enlargers, 1):
+        for k, upsampler in enumerate(self.upsamplers, 1):
             size = C, H * self.factor ** k, W * self.factor ** k  # eq: cascade-resolutions
-            given = spoilt(images[-1], s, self.schedule, rng)
-            images.append(enlarger.sample(n, size, rng, *given, threshold=threshold))
+            given = noise_augment(images[-1], s, self.schedule, rng)
+            images.append(upsampler.sample(n, size, rng, *given, threshold=threshold))
         return images

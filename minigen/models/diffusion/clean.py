@@ -14,7 +14,7 @@ dominating the loss (as in Hang et al. 2023).
 
 import numpy as np
 
-from minigen.models.diffusion.ddpm import as_noise
+from minigen.models.diffusion.ddpm import check_eps
 from minigen.models.diffusion.forward import Forward
 
 
@@ -27,7 +27,7 @@ class Clean:
 
     def __call__(self, x_t, t, *given):
         """Images (N, ...) and integers t (N,): of the shape of x_t."""
-        return self.forward.noise_in(x_t, t, as_noise(self.net(x_t, t, *given), x_t))
+        return self.forward.predict_eps(x_t, t, check_eps(self.net(x_t, t, *given), x_t))
 
 
 def weight(schedule, gamma=3):

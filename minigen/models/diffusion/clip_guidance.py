@@ -16,8 +16,8 @@ time: f(x_t, t).
 import numpy as np
 
 from minigen import grad, sum, tensor
-from minigen.models.diffusion.ddpm import as_noise
-from minigen.models.diffusion.guidance import one_each, weight
+from minigen.models.diffusion.ddpm import check_eps
+from minigen.models.diffusion.guidance import check_batch, check_weight
 from minigen.models.diffusion.noisy_classifier import noised
 from minigen.tensor import track
 
@@ -28,17 +28,17 @@ class CLIPGuided:
     used in training."""
 
     def __init__(self, net, clip, schedule, omega):
-        self.net, self.clip, self.schedule, self.omega = net, clip, schedule, weight(omega)
+        self.net, self.clip, self.schedule, self.omega = net, clip, schedule, check_weight(omega)
 
     def __call__(self, x_t, t, c):
         b = self.schedule.at(np.sqrt(1 - self.schedule.alpha_bar), t, x_t)
-        eps = as_noise(self.net(x_t, t, c), x_t)
-        return eps - self.omega * b * fit_slope(self.clip, x_t, t, c)  # eq: clip-guidance
+        eps = check_eps(self.net(x_t, t, c), x_t)
+        return eps - self.omega * b * similarity_grad(self.clip, x_t, t, c)  # eq: clip-guidance
 
 
-def fit_slope(clip, x_t, t, c):
+def similarity_grad(clip, x_t, t, c):
     """∇ f(x_t)·g(c), of the shape of x_t (N, ...), for one text c per image, or one for all."""
-    one_each(x_t, c)
+    check_batch(x_t, c)
     with track(True):
         x = tensor(x_t, requires_grad=True)
         return grad(sum(clip.f(x, t) * clip.g(c)), x)

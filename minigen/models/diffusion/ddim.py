@@ -34,9 +34,9 @@ class DDIM(DDPM):
     def q_eta(self, x_t, x_0, t):
         """q_η(x_{t−1} | x_t, x_0): a `Normal`; all its mass is at its mean if η = 0 or t = 1."""
         s, at = self.schedule, self.schedule.at
-        eps = self.noise_in(x_t, t, x_0)
-        a = at(np.sqrt(s.alpha_bar_before), t, x_t)
-        b = at(np.sqrt(np.maximum(1 - s.alpha_bar_before - self.sigma2, 0)), t, x_t)
+        eps = self.predict_eps(x_t, t, x_0)
+        a = at(np.sqrt(s.alpha_bar_prev), t, x_t)
+        b = at(np.sqrt(np.maximum(1 - s.alpha_bar_prev - self.sigma2, 0)), t, x_t)
         mu = a * x_0 + b * eps  # eq: ddim-step
         return Normal(mu, at(log0(self.sigma2), t, x_t))
 
@@ -48,36 +48,36 @@ class DDIM(DDPM):
 
     def decode(self, x_T, *given, threshold=None):
         """The images x_0 (N, ...) to which x_T leads. ValueError unless η = 0."""
-        self._check_noiseless()
+        self._check_deterministic()
         x = tensor(x_T)
         with no_grad():
             for t in range(self.schedule.T, 0, -1):
                 x = self.p(x, t, *given, threshold=threshold).mean
         return x
 
-    def encode(self, x_0, *given, rounds=3):
+    def encode(self, x_0, *given, iterations=3):
         """The noise x_T that `decode` maps to the images x_0 (N, ...). ValueError unless η = 0.
 
         A reverse step is x_{t−1} = a x_t + b ε_θ(x_t, t). It is solved for x_t by fixed-point
-        iteration: `rounds` times the network is evaluated at the latest guess, the first being
+        iteration: `iterations` times the network is evaluated at the latest guess, the first being
         x_{t−1}. This converges if |b/a| ‖∂ε_θ/∂x_t‖ < 1: with few, large steps some images are not
-        recovered. ValueError unless `rounds` ≥ 1.
+        recovered. ValueError unless `iterations` ≥ 1.
         """
-        self._check_noiseless()
-        if rounds < 1:
-            raise ValueError(f"ddim: encode takes at least one round, got {rounds}")
+        self._check_deterministic()
+        if iterations < 1:
+            raise ValueError(f"ddim: encode takes at least one iteration, got {iterations}")
         s, x = self.schedule, tensor(x_0)
-        a = np.sqrt(s.alpha_bar_before / s.alpha_bar)
-        b = np.sqrt(1 - s.alpha_bar_before) - a * np.sqrt(1 - s.alpha_bar)
+        a = np.sqrt(s.alpha_bar_prev / s.alpha_bar)
+        b = np.sqrt(1 - s.alpha_bar_prev) - a * np.sqrt(1 - s.alpha_bar)
         with no_grad():
             for t in range(1, s.T + 1):
                 x_t = x
-                for _ in range(rounds):
+                for _ in range(iterations):
                     x_t = (x - s.at(b, t, x) * self.eps(x_t, t, *given)) / s.at(a, t, x)
                 x = x_t
         return x
 
-    def _check_noiseless(self):
+    def _check_deterministic(self):
         if self.sigma2.any():
             raise ValueError("ddim: encode and decode are inverse to each other only if no noise "
                              "is added: make a DDIM(net, schedule) with eta=0")

@@ -19,7 +19,7 @@ import numpy as np
 from minigen import mean, nn, no_grad, square, tensor
 from minigen.dist import DiscretisedNormal, Normal, kl, noise, per_image
 from minigen.models.diffusion.forward import Forward
-from minigen.models.diffusion.schedule import log0, over
+from minigen.models.diffusion.schedule import log0, safe_divide
 from minigen.tensor import xp
 
 
@@ -57,10 +57,10 @@ class DDPM(Forward):
         """ε_θ(x_t, t), the predicted noise in x_t. With a `threshold`, the noise that corresponds
         to the corrected estimate of x_0."""
         x_t = tensor(x_t)
-        eps = as_noise(self.output(x_t, t, *given), x_t)
+        eps = check_eps(self.output(x_t, t, *given), x_t)
         if threshold is None:
             return eps
-        return self.noise_in(x_t, t, threshold(self.predict_x0(x_t, t, eps)))
+        return self.predict_eps(x_t, t, threshold(self.predict_x0(x_t, t, eps)))
 
     def output(self, x_t, t, *given):
         """The network's raw output for x_t, a tensor."""
@@ -72,7 +72,7 @@ class DDPM(Forward):
     def p(self, x_t, t, *given, threshold=None):
         """p_θ(x_{t−1} | x_t): a `Normal`."""
         s, at = self.schedule, self.schedule.at
-        a, b = 1 / np.sqrt(s.alpha), over(1 - s.alpha, np.sqrt(1 - s.alpha_bar))
+        a, b = 1 / np.sqrt(s.alpha), safe_divide(1 - s.alpha, np.sqrt(1 - s.alpha_bar))
         eps = self.eps(x_t, t, *given, threshold=threshold)
         mu = at(a, t, x_t) * (tensor(x_t) - at(b, t, x_t) * eps)
         return Normal(mu, at(log0(self.sigma2), t, x_t))  # eq: ddpm-reverse-model
@@ -90,17 +90,17 @@ class DDPM(Forward):
                 x = self.step(x, t, rng, *given, threshold=threshold)
             yield t - 1, x
 
-    def sample(self, n, shape, rng, *given, threshold=None, keep=None):
+    def sample(self, n, shape, rng, *given, threshold=None, callback=None):
         """n images of `shape` (C, H, W), by Algorithm 2.
 
-        keep: called with (t, x_t) for t = T … 0, to follow the reverse process
+        callback: called with (t, x_t) for t = T … 0, to follow the reverse process
         """
         weight = nn.like(self.net)
         x_T = noise(rng, xp(weight).empty((n, *shape), weight.dtype))
         for t, x in chain([(self.schedule.T, x_T)],
                           self.chain(x_T, rng, *given, threshold=threshold)):
-            if keep:
-                keep(t, x)
+            if callback:
+                callback(t, x)
         return x
 
     # ------------------------------------------------------------------ the likelihood
@@ -121,25 +121,25 @@ class DDPM(Forward):
                              "give sigma2 > 0 (DDIM: eta > 0)")
         if draws < 1:
             raise ValueError(f"bound: the sum takes at least one draw, got {draws}")
-        middle = tensor(xp(x_0.data).zeros(len(x_0), x_0.dtype))
+        L_between = tensor(xp(x_0.data).zeros(len(x_0), x_0.dtype))
         draws = min(draws, s.T - 1)
         with no_grad():
             for low, high in pairwise(np.linspace(2, s.T + 1, draws + 1)):
                 t = np.minimum(np.floor(rng.uniform(low, high, len(x_0))).astype(int), s.T)
                 x_t = self.q_sample(x_0, t, noise(rng, x_0))
                 q, p = self.q_posterior(x_t, x_0, t), self.p(x_t, t, *given)
-                middle = middle + (s.T - 1) / draws * per_image(kl(q, p))
+                L_between = L_between + (s.T - 1) / draws * per_image(kl(q, p))
             x_1 = self.q_sample(x_0, 1, noise(rng, x_0))
             p = self.p(x_1, 1, *given)
             logvar = p.logvar if self.sigma2[1] else s.at(log0(self.sigma2), 2, x_0)
-            first = -per_image(DiscretisedNormal(p.mu, logvar).log_prob(x_0))
+            L_0 = -per_image(DiscretisedNormal(p.mu, logvar).log_prob(x_0))
             zeros = tensor(xp(x_0.data).zeros_like(x_0.data))
-            last = per_image(kl(self.q(x_0, s.T), Normal(zeros, zeros)))  # eq: ddpm-terminal
-            parts = {"L_T": last, "L_between": middle, "L_0": first}
-            return last + middle + first, parts  # eq: ddpm-vlb
+            L_T = per_image(kl(self.q(x_0, s.T), Normal(zeros, zeros)))  # eq: ddpm-terminal
+            parts = {"L_T": L_T, "L_between": L_between, "L_0": L_0}
+            return L_T + L_between + L_0, parts  # eq: ddpm-vlb
 
 
-def as_noise(eps, x_t):
+def check_eps(eps, x_t):
     """A network's output for x_t, which must be noise of the shape of x_t. ValueError otherwise."""
     if eps.shape != x_t.shape:
         raise ValueError(f"ddpm: the network gives {eps.shape} for images x_t {x_t.shape}, "

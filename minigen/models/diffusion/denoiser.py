@@ -21,14 +21,15 @@ class Denoiser:
         return self.unet(x_t, self.embed(t))
 
 
-def denoiser(shape, widths=(32, 64, 64), D=128, inject=AdaGN, outputs=1, beside=0, rng=None):
+def denoiser(shape, widths=(32, 64, 64), D=128, inject=AdaGN, outputs=1, extra_channels=0,
+             rng=None):
     """A Denoiser for images of `shape` (C, H, W), with `outputs` values for each value of an image
-    (two if the variance is learnt as well), whose U-Net takes `beside` additional input channels.
+    (two if the variance is learnt as well), whose U-Net takes `extra_channels` more input channels.
     ValueError if a side cannot be halved often enough."""
     C, H, W = shape
     factor = 2 ** (len(widths) - 1)
     if H % factor or W % factor:
         raise ValueError(f"denoiser: height and width must be divisible by {factor}, got {H}×{W}")
     mix = DenseMixing(widths[-1], (H // factor, W // factor), D, rng=rng)
-    unet = TimeUNet(C + beside, outputs * C, D, widths, inject=inject, mix=mix, rng=rng)
+    unet = TimeUNet(C + extra_channels, outputs * C, D, widths, inject=inject, mix=mix, rng=rng)
     return Denoiser(unet, TimeEmbedding(D, rng=rng))

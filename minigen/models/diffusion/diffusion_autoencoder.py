@@ -34,7 +34,7 @@ from minigen.models.diffusion.denoiser import Denoiser, denoiser
 from minigen.models.diffusion.schedule import respaced
 from minigen.models.diffusion.unclip import slerp
 from minigen.nn import initializers
-from minigen.nn.unet import AdaGN, Folded
+from minigen.nn.unet import AdaGN, SpaceToDepthUNet
 from minigen.tensor import as_array, xp
 
 
@@ -58,7 +58,7 @@ def semantic_denoiser(shape, d, widths=(32, 64), D=128, rng=None):
     position."""
     C, H, W = shape
     net = denoiser((4 * C, H // 2, W // 2), widths, D, rng=rng)
-    return SemanticDenoiser(Folded(net.unet), net.embed, d, D, rng)
+    return SemanticDenoiser(SpaceToDepthUNet(net.unet), net.embed, d, D, rng)
 
 
 class CodeMLP:
@@ -98,7 +98,7 @@ class DiffusionAutoencoder:
         z = self.encoder(tensor(x))  # eq: dae-loss
         return self.ddpm.loss(x, rng, z, weight=self.weight)
 
-    def standardise(self, codes):
+    def fit_statistics(self, codes):
         """Set μ and σ to those of `codes` (n, d), the encoded training images: from now on, z is
         (Enc(x) − μ) / σ. ValueError if a number is the same in all codes."""
         mu, sigma = codes.mean(0), codes.std(0)
@@ -112,31 +112,31 @@ class DiffusionAutoencoder:
         """The loss of the DDIM of codes z (N, d), and its parts (none)."""
         return self.ddpm_z.loss(z, rng, weight=self.weight)
 
-    def semantic(self, x):
+    def encode_semantic(self, x):
         """z of images x (N, C, H, W): (N, d)."""
         return (self.encoder(tensor(x)) - self.mu) / self.sigma
 
-    def raw(self, z):
+    def unstandardise(self, z):
         """Codes z (N, d) as the decoder takes them, not standardised: Enc(x) = μ + σ z."""
         return self.mu + self.sigma * z
 
     def encode(self, x):
         """Both codes of images x (N, C, H, W): z (N, d) and x_T, of the shape of x."""
         with no_grad():
-            z = self.semantic(x)
-        return z, self.ddim.encode(x, self.raw(z))  # eq: dae-stochastic-code
+            z = self.encode_semantic(x)
+        return z, self.ddim.encode(x, self.unstandardise(z))  # eq: dae-stochastic-code
 
     def decode(self, z, x_T):
         """The images (N, C, H, W) decoded from codes z (N, d) and x_T (N, C, H, W)."""
-        return self.ddim.decode(x_T, self.raw(z))
+        return self.ddim.decode(x_T, self.unstandardise(z))
 
     def mean(self, z, x_T):
         """The mean images of codes z (N, d): x̂_0 as predicted from pure noise x_T (N, C, H, W)."""
         T = self.ddim.schedule.T
         with no_grad():
-            return self.ddim.predict_x0(x_T, T, self.ddim.eps(x_T, T, self.raw(z)))
+            return self.ddim.predict_x0(x_T, T, self.ddim.eps(x_T, T, self.unstandardise(z)))
 
-    def between(self, one, other, n):
+    def interpolation(self, one, other, n):
         """n images on the path from the codes z (1, d) and x_T (1, C, H, W) of one image to those
         of another, ends included."""
         (z_1, x_1), (z_2, x_2) = ([as_array(code) for code in codes] for codes in (one, other))
@@ -150,7 +150,7 @@ class DiffusionAutoencoder:
         return self.decode(z, noise(rng, xp(z.data).empty((n, *shape), z.dtype)))
 
 
-def moved(z, w, s):
+def edit_attribute(z, w, s):
     """Codes z (N, d) moved along the normal w, (d,) or (N, d), of a linear classifier: s, a number
     or (N, 1), is how much more of its attribute they get, less if s < 0. For scale, ‖z‖ is about
     √d."""

@@ -34,7 +34,7 @@ def sdedit(ddpm, y, t_0, rng, *given, threshold=None):
     return x
 
 
-def low(x, n):
+def low_pass(x, n):
     """φ of images (N, C, H, W) whose sides are divisible by n. ValueError for others."""
     if x.shape[2] % n or x.shape[3] % n:
         raise ValueError(f"ILVR: n = {n} does not divide both sides of images {x.shape}")
@@ -49,7 +49,7 @@ class ILVR(DDPM):
     def __init__(self, net, schedule, y, n, sigma2=None):
         super().__init__(net, schedule, sigma2)
         self.y, self.n = tensor(y), n
-        low(self.y, n)  # an n that does not divide is refused here, not at the first step
+        low_pass(self.y, n)  # an n that does not divide is refused here, not at the first step
 
     def step(self, x_t, t, rng, *given, threshold=None):
         """As in `DDPM`. ValueError unless x_t has the shape of y."""
@@ -57,4 +57,4 @@ class ILVR(DDPM):
             raise ValueError(f"ILVR: images x_t are {x_t.shape}, the references {self.y.shape}")
         x = super().step(x_t, t, rng, *given, threshold=threshold)
         y = self.q(self.y, t - 1).sample(rng) if t > 1 else self.y
-        return low(y, self.n) + x - low(x, self.n)
+        return low_pass(y, self.n) + x - low_pass(x, self.n)

@@ -35,8 +35,8 @@ class Mixture:
     def log_joint(self, x_t, t, y=None):
         """log p(x_t, c): (N, K); with labels y (N,), −∞ for the other components. These are logits
         of p(c | x_t), those of a perfect classifier."""
-        away, v, _ = self._parts(x_t, t)
-        log_p = -0.5 * (sum(square(away), 2) / v + away.shape[2] * log(2 * math.pi * v))
+        diff, v, _ = self._parts(x_t, t)
+        log_p = -0.5 * (sum(square(diff), 2) / v + diff.shape[2] * log(2 * math.pi * v))
         return where(self._allowed(y), log_p + np.log(self.pi).astype(v.dtype), -np.inf)
 
     def log_prob(self, x_t, t, y=None):
@@ -45,9 +45,9 @@ class Mixture:
 
     def __call__(self, x_t, t, y=None):
         """ε*(x_t, t), or with labels ε*(x_t, t, y): (N, d)."""
-        away, v, b = self._parts(x_t, t)
+        diff, v, b = self._parts(x_t, t)
         r = softmax(self.log_joint(x_t, t, y), 1)  # p(c | x_t)
-        return b * sum(expand_dims(r / v, 2) * away, 1)
+        return b * sum(expand_dims(r / v, 2) * diff, 1)
 
     def _parts(self, x_t, t):
         """x_t − √ᾱ_t μ (N, K, d), v (N, K) and √(1 − ᾱ_t) (N, 1), of x_t's dtype."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from minigen import tensor
 from minigen.dist import Normal
-from minigen.models.diffusion.schedule import log0, over
+from minigen.models.diffusion.schedule import log0, safe_divide
 
 
 class Forward:
@@ -44,10 +44,10 @@ class Forward:
     def predict_x0(self, x_t, t, eps):
         """The x_0 for which ε is the noise in x_t: `q_sample` solved for x_0."""
         alpha_bar, at = self.schedule.alpha_bar, self.schedule.at
-        away = tensor(x_t) - at(np.sqrt(1 - alpha_bar), t, x_t) * eps
-        return away / at(np.sqrt(alpha_bar), t, x_t)
+        signal = tensor(x_t) - at(np.sqrt(1 - alpha_bar), t, x_t) * eps
+        return signal / at(np.sqrt(alpha_bar), t, x_t)
 
-    def noise_in(self, x_t, t, x_0):
+    def predict_eps(self, x_t, t, x_0):
         """ε = (x_t − √ᾱ_t x_0) / √(1 − ᾱ_t), the noise in x_t if x_0 is the clean image."""
         alpha_bar, at = self.schedule.alpha_bar, self.schedule.at
         noise = tensor(x_t) - at(np.sqrt(alpha_bar), t, x_t) * x_0
@@ -56,7 +56,7 @@ class Forward:
     def q_posterior(self, x_t, x_0, t):
         """q(x_{t−1} | x_t, x_0): a `Normal`; at t = 1 all its mass is at x_0 (log σ² = −∞)."""
         s, at = self.schedule, self.schedule.at
-        on_x_0 = over(np.sqrt(s.alpha_bar_before) * s.beta, 1 - s.alpha_bar)
-        on_x_t = over(np.sqrt(s.alpha) * (1 - s.alpha_bar_before), 1 - s.alpha_bar)
-        mu = at(on_x_0, t, x_t) * tensor(x_0) + at(on_x_t, t, x_t) * tensor(x_t)
+        coef_0 = safe_divide(np.sqrt(s.alpha_bar_prev) * s.beta, 1 - s.alpha_bar)
+        coef_t = safe_divide(np.sqrt(s.alpha) * (1 - s.alpha_bar_prev), 1 - s.alpha_bar)
+        mu = at(coef_0, t, x_t) * tensor(x_0) + at(coef_t, t, x_t) * tensor(x_t)
         return Normal(mu, at(log0(s.beta_tilde), t, x_t))  # eq: ddpm-posterior

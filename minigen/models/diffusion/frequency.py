@@ -49,7 +49,7 @@ def radial_spectrum(x):
     return radial_mean(np.abs(fourier(x)) ** 2).mean((0, 1))
 
 
-def band(x, low, high):
+def band_pass(x, low, high):
     """The part of images x (..., H, W) with low ≤ |f| < high, floats. Adjacent bands that cover all
     |f| add up to x."""
     r = radius(*x.shape[-2:])
@@ -67,7 +67,7 @@ def wiener(P, alpha_bar):
     return alpha_bar * P / (alpha_bar * P + 1 - alpha_bar)
 
 
-def drowns(P, schedule):
+def crossover_step(P, schedule):
     """For each power in P (R,), the first t = 1 … T at which the noise is stronger than the signal:
     integers (R,), T + 1 where it never is."""
     snr = signal_to_noise(np.asarray(P)[:, None], schedule.alpha_bar[1:])  # (R, T), falls with t

@@ -22,24 +22,24 @@ fine-tuning, for 20% of the images; images stay small.
 
 from minigen import concatenate, mean, nn, swapaxes
 from minigen.models.diffusion.denoiser import Denoiser
-from minigen.nn.unet import Folded, TimeUNet, groups
+from minigen.nn.unet import SpaceToDepthUNet, TimeUNet, groups
 
 
-class WordAttention2d:
+class TextAttention2d:
     """x + attention of every position to every position and to words, codes of length d: the `mix`
     of a TimeUNet."""
 
     def __init__(self, channels, d, heads=4, rng=None):
         self.norm = nn.GroupNorm(groups(channels), channels)
-        self.words = nn.Linear(d, channels, bias=False, rng=rng)
+        self.word_proj = nn.Linear(d, channels, bias=False, rng=rng)
         self.attention = nn.MultiheadAttention(channels, heads, rng=rng)
 
     def __call__(self, x, e, words):
         """x (N, C, H, W) and words (N, L, d): (N, C, H, W). The embedding e is not used."""
         N, C, H, W = x.shape
         p = swapaxes(self.norm(x).reshape(N, C, H * W), 1, 2)  # (N, HW, C)
-        seen = concatenate([p, self.words(words)], axis=1)  # (N, HW + L, C)
-        return x + swapaxes(self.attention(p, seen, seen), 1, 2).reshape(x.shape)
+        context = concatenate([p, self.word_proj(words)], axis=1)  # (N, HW + L, C)
+        return x + swapaxes(self.attention(p, context, context), 1, 2).reshape(x.shape)
 
 
 class TextDenoiser(Denoiser):
@@ -47,27 +47,27 @@ class TextDenoiser(Denoiser):
 
     def __init__(self, unet, embed, d, D, rng=None):
         super().__init__(unet, embed)
-        self.d, self.whole = d, nn.Linear(d, D, rng=rng)
+        self.d, self.text_proj = d, nn.Linear(d, D, rng=rng)
 
     def __call__(self, x_t, t, words):
         """Images (N, C, H, W), integers t (N,), words (N, L, d). ValueError if misshapen."""
         if words.ndim != 3 or words.shape[2] != self.d:
             raise ValueError(f"glide: words are {words.shape}, expected codes (N, L, {self.d})")
-        return self.unet(x_t, self.embed(t) + self.whole(mean(words, 1)), words)
+        return self.unet(x_t, self.embed(t) + self.text_proj(mean(words, 1)), words)
 
 
 def text_denoiser(shape, d, widths=(64, 64), D=128, rng=None):
     """A TextDenoiser for images of `shape` (C, H, W), whose U-Net sees each 2×2 pixels as one
     position."""
     C = shape[0]
-    mix = WordAttention2d(widths[-1], d, rng=rng)
+    mix = TextAttention2d(widths[-1], d, rng=rng)
     unet = TimeUNet(4 * C, 4 * C, D, widths, mix=mix, rng=rng)
     embed = nn.TimeEmbedding(D, rng=rng)
-    return TextDenoiser(Folded(unet), embed, d, D, rng)
+    return TextDenoiser(SpaceToDepthUNet(unet), embed, d, D, rng)
 
 
-def read(text, c):
+def encode_text(text, c):
     """The codes of the words of texts c (N, L) from a TextEncoder `text`, 0 for padding: (N, L, d).
     """
-    words, there = text.hidden(c)
-    return words * there[..., None].astype(words.dtype)
+    words, mask = text.hidden(c)
+    return words * mask[..., None].astype(words.dtype)

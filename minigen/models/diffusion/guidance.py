@@ -23,7 +23,7 @@ import math
 import numpy as np
 
 from minigen import grad, log_softmax, sum, take_along_axis, tensor
-from minigen.models.diffusion.ddpm import as_noise
+from minigen.models.diffusion.ddpm import check_eps
 from minigen.tensor import Tensor, readable, track
 
 
@@ -53,13 +53,13 @@ class ClassifierFree:
     """
 
     def __init__(self, net, w):
-        self.net, self.w, self.classes = net, weight(w), getattr(net, "classes", None)
+        self.net, self.w, self.classes = net, check_weight(w), getattr(net, "classes", None)
         if self.classes is None:
             raise ValueError("guidance: a weight needs a conditional network, trained with labels "
                              f"and without; this {type(net).__name__} has no classes")
 
     def __call__(self, x_t, t, y):
-        given = as_noise(self.net(x_t, t, labels(y, self.classes)), x_t)
+        given = check_eps(self.net(x_t, t, labels(y, self.classes)), x_t)
         free = self.net(x_t, t, np.full(len(x_t), self.classes))
         return (1 + self.w) * given - self.w * free  # eq: classifier-free-guidance
 
@@ -74,36 +74,36 @@ class ClassifierGuided:
 
     def __init__(self, net, classifier, schedule, omega):
         self.net, self.classifier = net, classifier
-        self.schedule, self.omega = schedule, weight(omega)
+        self.schedule, self.omega = schedule, check_weight(omega)
 
     def __call__(self, x_t, t, y):
         classes = getattr(self.net, "classes", None)
-        free = () if classes is None else (np.full(len(x_t), classes),)
+        uncond = () if classes is None else (np.full(len(x_t), classes),)
         b = self.schedule.at(np.sqrt(1 - self.schedule.alpha_bar), t, x_t)
-        slope = log_prob_slope(self.classifier, x_t, t, y)
-        eps = as_noise(self.net(x_t, t, *free), x_t)
-        return eps - self.omega * b * slope  # eq: classifier-guidance
+        grad_log_p = classifier_grad(self.classifier, x_t, t, y)
+        eps = check_eps(self.net(x_t, t, *uncond), x_t)
+        return eps - self.omega * b * grad_log_p  # eq: classifier-guidance
 
 
-def log_prob_slope(classifier, x_t, t, y):
+def classifier_grad(classifier, x_t, t, y):
     """∇ log p(y | x_t), of the shape of x_t, for one label y per image, or one for all. One
     backward pass serves all images, so the classifier must not mix them."""
     with track(True):
         x = tensor(x_t, requires_grad=True)
         logits = classifier(x, t)
         y = labels(y, logits.shape[1])
-        one_each(x, y)
+        check_batch(x, y)
         return grad(sum(take_along_axis(log_softmax(logits, 1), indices=y[:, None], axis=1)), x)
 
 
-def one_each(x, y):
+def check_batch(x, y):
     """ValueError unless there is one y for each of the images x, or one for all."""
     if len(y) not in (1, len(x)):
         raise ValueError(f"guidance: {len(x)} images came with {len(y)} labels or texts: expected "
                          "one for each, or one for all")
 
 
-def weight(w):
+def check_weight(w):
     if not (w >= 0 and math.isfinite(w)):
         raise ValueError(f"guidance: a weight is a number from 0 (no guidance) upwards, got {w}")
     return float(w)

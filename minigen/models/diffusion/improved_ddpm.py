@@ -40,32 +40,32 @@ class ImprovedDDPM(DDPM):
         logvar = v * high + (1 - v) * low  # eq: ddpm-learned-sigma
         return eps, logvar
 
-    def given_eps(self, eps):
+    def with_eps(self, eps):
         """The DDPM whose network always predicts ε: for whatever depends on ε alone."""
         return DDPM(lambda *_: eps, self.schedule)
 
     def eps(self, x_t, t, *given, threshold=None):
         """ε_θ(x_t, t), as in `DDPM`."""
         eps, _ = self.outputs(x_t, t, *given)
-        return self.given_eps(eps).eps(x_t, t, threshold=threshold)
+        return self.with_eps(eps).eps(x_t, t, threshold=threshold)
 
     def p(self, x_t, t, *given, threshold=None):
         """p_θ(x_{t−1} | x_t): a `Normal` with a variance for every pixel."""
         eps, logvar = self.outputs(x_t, t, *given)
-        return Normal(self.given_eps(eps).p(x_t, t, threshold=threshold).mu, logvar)
+        return Normal(self.with_eps(eps).p(x_t, t, threshold=threshold).mu, logvar)
 
     def loss(self, x_0, rng, *given):
         """L_hybrid of images x_0 (N, C, H, W), and its two parts."""
         x_0, s = tensor(x_0), self.schedule
         t = rng.integers(1, s.T + 1, len(x_0))
-        noised = noise(rng, x_0)
-        x_t = self.q_sample(x_0, t, noised)
-        eps, logvar = self.outputs(x_t, t, *given)
-        simple = mean(square(noised - eps))
-        p = Normal(self.given_eps(eps.detach()).p(x_t, t).mu, logvar)
-        first = -DiscretisedNormal(p.mu, p.logvar).log_prob(x_0)
+        eps = noise(rng, x_0)
+        x_t = self.q_sample(x_0, t, eps)
+        eps_hat, logvar = self.outputs(x_t, t, *given)
+        simple = mean(square(eps - eps_hat))
+        p = Normal(self.with_eps(eps_hat.detach()).p(x_t, t).mu, logvar)
+        L_0 = -DiscretisedNormal(p.mu, p.logvar).log_prob(x_0)
         is_first = (t == 1).reshape(-1, *[1] * (x_0.ndim - 1))
-        term = where(is_first, first, kl(self.q_posterior(x_t, x_0, t), p))
+        term = where(is_first, L_0, kl(self.q_posterior(x_t, x_0, t), p))
         vlb = s.T * mean(term) / math.log(2)
         hybrid = simple + self.lam * vlb  # eq: ddpm-learned-sigma
         return hybrid, {"simple": simple, "vlb_bits": vlb}

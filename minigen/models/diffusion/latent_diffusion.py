@@ -80,19 +80,19 @@ class SpatialTransformer:
     (N, C, H, W) and words (N, L, d) → (N, C, H, W)."""
 
     def __init__(self, C, d, heads=4, rng=None):
-        self.norm, self.words = nn.GroupNorm(groups(C), C), nn.Linear(d, C, bias=False, rng=rng)
-        self.cross = nn.MultiheadAttention(C, heads, rng=rng)
+        self.norm, self.word_proj = nn.GroupNorm(groups(C), C), nn.Linear(d, C, bias=False, rng=rng)
+        self.cross_attention = nn.MultiheadAttention(C, heads, rng=rng)
         self.block = nn.TransformerBlock(C, heads, rng)
 
     def __call__(self, x, words):
         N, C, H, W = x.shape
         p = swapaxes(x.reshape(N, C, H * W), 1, 2)  # (N, HW, C)
-        q, h = swapaxes(self.norm(x).reshape(N, C, H * W), 1, 2), self.words(words)
-        p = self.block(p + self.cross(q, h, h))
+        q, h = swapaxes(self.norm(x).reshape(N, C, H * W), 1, 2), self.word_proj(words)
+        p = self.block(p + self.cross_attention(q, h, h))
         return swapaxes(p, 1, 2).reshape(x.shape)
 
 
-class Reader:
+class CrossAttentionBlocks:
     """The `mix` of a TimeUNet: `depth` residual blocks, each followed by a SpatialTransformer."""
 
     def __init__(self, C, d, D, depth=3, rng=None):
@@ -106,16 +106,16 @@ class Reader:
         return x
 
 
-def reading_denoiser(C, d, width=64, D=128, rng=None):
+def latent_denoiser(C, d, width=64, D=128, rng=None):
     """ε_θ: a TextDenoiser for images or grids (N, C, H, W) and words, codes of length d."""
-    unet = TimeUNet(C, C, D, (width,), mix=Reader(width, d, D, rng=rng), rng=rng)
+    unet = TimeUNet(C, C, D, (width,), mix=CrossAttentionBlocks(width, d, D, rng=rng), rng=rng)
     embed = nn.TimeEmbedding(D, rng=rng)
     return TextDenoiser(unet, embed, d, D, rng)
 
 
 class LatentDiffusion:
     """`autoencoder` is an Autoencoder, trained and rescaled; `diffusion` a DDPM of its grids, whose
-    net takes z_t, t and words; to `draw`, it must be a DDIM without noise."""
+    net takes z_t, t and words; to `generate`, it must be a DDIM without noise."""
 
     def __init__(self, autoencoder, diffusion):
         self.autoencoder, self.diffusion = autoencoder, diffusion
@@ -124,7 +124,7 @@ class LatentDiffusion:
         """L_LDM of images x (N, C, H, W) described by words (N, L, d): see `DDPM.loss`."""
         return self.diffusion.loss(self.autoencoder.encode(x, rng), rng, words, weight=weight)
 
-    def draw(self, z_T, words):
+    def generate(self, z_T, words):
         """The images generated from noise z_T (N, D, h, w) and words (N, L, d)."""
         return self.autoencoder.decode(self.diffusion.decode(z_T, words))
 

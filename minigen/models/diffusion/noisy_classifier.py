@@ -19,8 +19,8 @@ class NoisyClassifier:
         self.convs = [nn.Conv2d(C, K, 4, stride=2, padding=1, rng=rng) for C, K in pairs]
         self.inject = [nn.AdaGN(K, D, rng) for K in widths]
         _, H, W = shape
-        places = (H >> len(widths)) * (W >> len(widths))
-        self.last = nn.Linear(widths[-1] * places, classes, rng=rng)
+        positions = (H >> len(widths)) * (W >> len(widths))
+        self.last = nn.Linear(widths[-1] * positions, classes, rng=rng)
 
     def __call__(self, x_t, t):
         h, e = x_t, silu(self.embed(t))

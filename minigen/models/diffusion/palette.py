@@ -26,7 +26,7 @@ from PIL import Image
 from minigen import concatenate
 from minigen.data import signed, unsigned
 from minigen.models.diffusion.denoiser import Denoiser, denoiser
-from minigen.models.diffusion.inpainting import holes
+from minigen.models.diffusion.inpainting import random_masks
 
 BRIGHTNESS = np.array([0.299, 0.587, 0.114])  # of red, green and blue, as in JPEG
 
@@ -44,7 +44,7 @@ def hide(x_0, m, rng):
 
 def hole(x_0, rng):
     """Images (N, C, H, W), each with a rectangular hole."""
-    return hide(x_0, holes(len(x_0), x_0.shape[2:], rng), rng)
+    return hide(x_0, random_masks(len(x_0), x_0.shape[2:], rng), rng)
 
 
 def crop(x_0, rng):
@@ -91,5 +91,5 @@ class Palette(Denoiser):
 
 def palette(shape, widths=(32, 64, 64), D=128, rng=None):
     """A Palette for images of `shape` (3, H, W): see `denoiser`."""
-    net = denoiser(shape, widths, D, beside=shape[0], rng=rng)
+    net = denoiser(shape, widths, D, extra_channels=shape[0], rng=rng)
     return Palette(net.unet, net.embed)

@@ -27,10 +27,10 @@ class Schedule:
         beta = np.asarray(beta, np.float64)
         if beta.ndim != 1 or not len(beta):
             raise ValueError(f"Schedule: expected β_1 … β_T, got an array of shape {beta.shape}")
-        odd = np.flatnonzero(~((beta > 0) & (beta < 1)))
-        if len(odd):
-            raise ValueError(f"Schedule: β must lie in (0, 1), but β_{odd[0] + 1} is "
-                             f"{beta[odd[0]]:g} (T = {len(beta)})")
+        invalid = np.flatnonzero(~((beta > 0) & (beta < 1)))
+        if len(invalid):
+            raise ValueError(f"Schedule: β must lie in (0, 1), but β_{invalid[0] + 1} is "
+                             f"{beta[invalid[0]]:g} (T = {len(beta)})")
         self.T = len(beta)
         self.beta = np.concatenate([[0.0], beta])
         self.alpha = 1 - self.beta
@@ -38,7 +38,7 @@ class Schedule:
         self.times = np.arange(self.T + 1) if times is None else np.asarray(times)
 
     @property
-    def alpha_bar_before(self):
+    def alpha_bar_prev(self):
         """ᾱ_{t−1}: (T + 1,), with 1 at t = 0 as well."""
         return np.concatenate([[1.0], self.alpha_bar[:-1]])
 
@@ -46,7 +46,7 @@ class Schedule:
     def beta_tilde(self):
         """β̃_t = (1 − ᾱ_{t−1}) / (1 − ᾱ_t) β_t, the variance of q(x_{t−1} | x_t, x_0): 0 at t = 1.
         """
-        return over(1 - self.alpha_bar_before, 1 - self.alpha_bar) * self.beta
+        return safe_divide(1 - self.alpha_bar_prev, 1 - self.alpha_bar) * self.beta
 
     @property
     def snr(self):
@@ -85,13 +85,15 @@ class Schedule:
             return t
         t = t.get() if hasattr(t, "get") else np.asarray(t, None if np.size(t) else int)
         if t.dtype.kind not in "iu" or t.size and not 1 <= t.min() <= t.max() <= self.T:
-            came = t.ravel()[(t.ravel() < 1) | (t.ravel() > self.T)] if t.dtype.kind in "iu" else t
+            invalid = t.ravel()
+            if t.dtype.kind in "iu":
+                invalid = invalid[(invalid < 1) | (invalid > self.T)]
             raise ValueError(f"diffusion: t must be integers from 1 to T = {self.T}, got "
-                             f"{came.ravel()[0]}{f' ({t.dtype})' if t.dtype.kind == 'f' else ''}")
+                             f"{invalid[0]}{f' ({t.dtype})' if t.dtype.kind == 'f' else ''}")
         return t
 
 
-def over(a, b):
+def safe_divide(a, b):
     """a / b, and 0 where b is 0: at t = 0, which is not a step."""
     return np.divide(a, b, out=np.zeros_like(b), where=b > 0)
 
@@ -105,21 +107,21 @@ def log0(a):
 def linear(T=1000, first=1e-4, last=0.02):
     """β rises linearly (Ho et al. 2020). `first` and `last` are for 1,000 steps; fewer steps each
     add more, β · 1000 / T, so that ᾱ_T stays small. ValueError for 20 or fewer: β would reach 1."""
-    _count("linear", T)
+    _check_steps("linear", T)
     if 1000 * last >= T:
         raise ValueError(f"linear: expected more than {1000 * last:g} steps, got {T}: β_T would be "
                          f"{last * 1000 / T:g}")
     return Schedule(np.linspace(first, last, T) * (1000 / T))  # eq: ddpm-linear-schedule
 
 
-def cosine(T=1000, s=0.008, largest=0.999):
+def cosine(T=1000, s=0.008, max_beta=0.999):
     """ᾱ falls like a squared cosine (Nichol & Dhariwal 2021), more slowly at both ends:
 
-        ᾱ_t = f(t) / f(0),   f(t) = cos²((t/T + s) / (1 + s) · π/2),   β_t ≤ `largest`
+        ᾱ_t = f(t) / f(0),   f(t) = cos²((t/T + s) / (1 + s) · π/2),   β_t ≤ `max_beta`
     """
-    _count("cosine", T)
+    _check_steps("cosine", T)
     f = np.cos((np.arange(T + 1) / T + s) / (1 + s) * math.pi / 2) ** 2
-    beta = np.minimum(1 - f[1:] / f[:-1], largest)  # eq: ddpm-cosine-schedule
+    beta = np.minimum(1 - f[1:] / f[:-1], max_beta)  # eq: ddpm-cosine-schedule
     return Schedule(beta)
 
 
@@ -141,13 +143,13 @@ def respaced(schedule, steps, power=1, first=1):
         raise ValueError(f"respaced: the first step is at a t from 1 to {schedule.T}, got {first}")
     if not power > 0:
         raise ValueError(f"respaced: the power must be positive, got {power}")
-    shares = np.linspace(0, 1, steps) ** power if steps > 1 else [1]
-    kept = first + (schedule.T - first) * np.asarray(shares)
-    kept = np.concatenate([[0], np.unique(np.rint(kept).astype(int))])
-    alpha_bar = schedule.alpha_bar[kept]
-    return Schedule(1 - alpha_bar[1:] / alpha_bar[:-1], schedule.times[kept])
+    fractions = np.linspace(0, 1, steps) ** power if steps > 1 else [1]
+    timesteps = first + (schedule.T - first) * np.asarray(fractions)
+    timesteps = np.concatenate([[0], np.unique(np.rint(timesteps).astype(int))])
+    alpha_bar = schedule.alpha_bar[timesteps]
+    return Schedule(1 - alpha_bar[1:] / alpha_bar[:-1], schedule.times[timesteps])
 
 
-def _count(name, T):
+def _check_steps(name, T):
     if not isinstance(T, (int, np.integer)) or T < 1:
         raise ValueError(f"{name}: T must be a whole number of steps, at least 1, got {T}")

@@ -31,7 +31,7 @@ import numpy as np
 
 from minigen import grad, mean, nn, no_grad, norm, square, sum, tensor
 from minigen.dist import Normal, noise, per_image
-from minigen.models.diffusion.ddpm import as_noise
+from minigen.models.diffusion.ddpm import check_eps
 from minigen.tensor import placed, xp
 
 START, LAST = 1e-4, 1e-3  # the smallest t of training and likelihoods, and of sampling
@@ -76,7 +76,7 @@ class ScoreSDE:
     def eps(self, x, t):
         """ε_θ(x, t)."""
         t = placed(np.full(len(x), SCALE * t) if np.ndim(t) == 0 else SCALE * t, x.data)
-        return as_noise(self.net(x, t), x)
+        return check_eps(self.net(x, t), x)
 
     def score(self, x, t):
         """s(x, t), like x."""

@@ -41,6 +41,6 @@ def least_variance(snr, error, T):
     if (np.diff(snr) < 0).any():
         raise ValueError("least_variance: values of SNR fall, expected rising ones: turn both "
                          "arrays around")
-    share = np.cumsum((error[1:] + error[:-1]) / 4 * np.diff(snr))
-    share = np.concatenate([[0], share])  # of the integral up to each value
-    return np.interp(np.linspace(share[-1], 0, T), share, snr)  # eq: ddpm-snr
+    cumulative = np.cumsum((error[1:] + error[:-1]) / 4 * np.diff(snr))
+    cumulative = np.concatenate([[0], cumulative])  # the integral up to each value
+    return np.interp(np.linspace(cumulative[-1], 0, T), cumulative, snr)  # eq: ddpm-snr

@@ -21,7 +21,7 @@ def power(p):
     return lambda error: abs(error) ** p  # eq: sr3-loss
 
 
-def beside(x_t, y):
+def concat_upsampled(x_t, y):
     """The U-Net's input for images x_t (N, C, H, W) and small ones y (N, C, h, w): (N, 2C, H, W).
     ValueError unless y has the same N and C, and sides smaller by whole factors."""
     N, C, H, W = x_t.shape
@@ -32,15 +32,15 @@ def beside(x_t, y):
     return concatenate([x_t, up], axis=1)  # eq: sr3-concat
 
 
-class Enlarger(Denoiser):
+class SR3Denoiser(Denoiser):
     """A Denoiser conditioned on small images y."""
 
     def __call__(self, x_t, t, y):
         """Images (N, C, H, W), integers t (N,) and small images y (N, C, h, w): (N, C, H, W)."""
-        return self.unet(beside(x_t, y), self.embed(t))
+        return self.unet(concat_upsampled(x_t, y), self.embed(t))
 
 
 def super_resolution(shape, widths=(32, 64, 64), D=128, rng=None):
-    """An Enlarger for large images of `shape` (C, H, W): see `denoiser`."""
-    net = denoiser(shape, widths, D, beside=shape[0], rng=rng)
-    return Enlarger(net.unet, net.embed)
+    """An SR3Denoiser for large images of `shape` (C, H, W): see `denoiser`."""
+    net = denoiser(shape, widths, D, extra_channels=shape[0], rng=rng)
+    return SR3Denoiser(net.unet, net.embed)

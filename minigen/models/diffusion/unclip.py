@@ -39,12 +39,12 @@ from minigen.dist import noise
 from minigen.models.clip.clip import unit
 from minigen.models.diffusion import clean
 from minigen.models.diffusion.denoiser import Denoiser, denoiser
-from minigen.models.diffusion.guidance import weight
-from minigen.nn.unet import Folded
+from minigen.models.diffusion.guidance import check_weight
+from minigen.nn.unet import SpaceToDepthUNet
 from minigen.tensor import as_array, xp
 
 
-class Told:
+class CodeEmbedding:
     """A network's input layer for codes z (N, d), of length 1 or 0: √d z → (N, D), linearly."""
 
     def __init__(self, d, D, rng=None):
@@ -61,7 +61,7 @@ class CodeDenoiser(Denoiser):
 
     def __init__(self, unet, embed, d, D, rng=None):
         super().__init__(unet, embed)
-        self.image, self.text = Told(d, D, rng), Told(d, D, rng)
+        self.image, self.text = CodeEmbedding(d, D, rng), CodeEmbedding(d, D, rng)
 
     def __call__(self, x_t, t, z, g):
         """Images (N, C, H, W), integers t (N,), codes z of images and g of texts, (N, d)."""
@@ -72,7 +72,7 @@ def code_denoiser(shape, d, widths=(32, 64, 64), D=128, rng=None):
     """A CodeDenoiser for images of `shape` (C, H, W), with 2×2 pixels folded into one position."""
     C, H, W = shape
     net = denoiser((4 * C, H // 2, W // 2), widths, D, rng=rng)
-    return CodeDenoiser(Folded(net.unet), net.embed, d, D, rng)
+    return CodeDenoiser(SpaceToDepthUNet(net.unet), net.embed, d, D, rng)
 
 
 class CodePrior:
@@ -80,7 +80,7 @@ class CodePrior:
     query, at whose position ẑ is read out."""
 
     def __init__(self, d, D=128, layers=2, heads=4, rng=None):
-        self.text, self.noised = Told(d, D, rng), nn.Linear(d, D, rng=rng)
+        self.text, self.noised = CodeEmbedding(d, D, rng), nn.Linear(d, D, rng=rng)
         self.time = nn.TimeEmbedding(D, rng=rng)
         self.query = nn.Embedding(1, D, rng)
         self.blocks = [nn.TransformerBlock(D, heads, rng) for _ in range(layers)]
@@ -99,12 +99,12 @@ class CodeGuided:
     """ε̃ with weight w ≥ 0 from the prior's or the decoder's network: used in place of that one."""
 
     def __init__(self, net, w):
-        self.net, self.w = net, weight(w)
+        self.net, self.w = net, check_weight(w)
 
     def __call__(self, x_t, t, *codes):
-        given = self.net(x_t, t, *codes)
-        free = self.net(x_t, t, *(0 * z for z in codes))
-        return (1 + self.w) * given - self.w * free  # eq: classifier-free-guidance
+        cond = self.net(x_t, t, *codes)
+        uncond = self.net(x_t, t, *(0 * z for z in codes))
+        return (1 + self.w) * cond - self.w * uncond  # eq: classifier-free-guidance
 
 
 class UnCLIP:
@@ -119,13 +119,13 @@ class UnCLIP:
         for images x (N, C, H, W) with texts y."""
         with no_grad():
             z, g = self.clip.f(x), self.clip.g(y)
-        prior, _ = self.prior.loss(z.shape[1] ** 0.5 * z, rng, left_out(g, 0.1, rng),
+        prior, _ = self.prior.loss(z.shape[1] ** 0.5 * z, rng, drop_codes(g, 0.1, rng),
                                    weight=clean.weight(self.prior.schedule, 1))
-        decoder, _ = self.decoder.loss(x, rng, left_out(z, 0.1, rng), left_out(g, 0.5, rng),
+        decoder, _ = self.decoder.loss(x, rng, drop_codes(z, 0.1, rng), drop_codes(g, 0.5, rng),
                                        weight=clean.weight(self.decoder.schedule))
         return prior + decoder, {"prior": prior, "decoder": decoder}
 
-    def draw_code(self, g, rng):
+    def sample_code(self, g, rng):
         """z ~ P(z | y), of length 1, for codes g (N, d) of texts: (N, d)."""
         return unit(self.prior.sample(len(g), g.shape[1:], rng, g))  # eq: dalle2-factorisation
 
@@ -133,7 +133,7 @@ class UnCLIP:
         """Images sampled for texts y, (N, C, H, W), and their codes (N, d)."""
         with no_grad():
             g = self.clip.g(y)
-        z = self.draw_code(g, rng)
+        z = self.sample_code(g, rng)
         return self.decoder.sample(len(g), self.shape, rng, z, g), z  # eq: dalle2-factorisation
 
     def encode(self, x):
@@ -169,10 +169,10 @@ class UnCLIP:
         images, from n images or all from one. In the paper θ is ¼ to ½."""
         with no_grad():
             g_0, g_1 = self.clip.g(c_0), self.clip.g(c_1)
-        return self.decode(turned(z, g_0, g_1, theta), x_T)  # eq: dalle2-text-diff
+        return self.decode(text_diff_slerp(z, g_0, g_1, theta), x_T)  # eq: dalle2-text-diff
 
 
-def left_out(code, p, rng):
+def drop_codes(code, p, rng):
     """Codes (N, ...), each dropped (set to 0) with probability p."""
     return code * (rng.random((len(code), *[1] * (code.ndim - 1))) >= p)
 
@@ -185,13 +185,13 @@ def slerp(z_1, z_2, lam):
     cos = (z_1 * z_2).sum(-1, keepdims=True) / (length_1 * length_2)
     if (cos < -1 + 1e-6).any():
         raise ValueError("unclip: the codes are opposite: no path between them is the shortest")
-    turns = np.arccos(np.clip(cos, -1, 1)) / np.pi  # sinc, so that Ω may be 0
+    half_turns = np.arccos(np.clip(cos, -1, 1)) / np.pi  # Ω / π; sinc, so that Ω may be 0
     lam = np.atleast_1d(np.asarray(lam, np.result_type(z_1, np.float32)))[:, None]
-    a, b = (s * np.sinc(s * turns) / np.sinc(turns) for s in (1 - lam, lam))
+    a, b = (s * np.sinc(s * half_turns) / np.sinc(half_turns) for s in (1 - lam, lam))
     return a * z_1 + b * z_2  # eq: dalle2-interpolation
 
 
-def turned(z, g_0, g_1, theta):
+def text_diff_slerp(z, g_0, g_1, theta):
     """Codes z turned by shares θ (n,) of the angle to the difference of texts' codes g_0 and g_1,
     all (n, d) or (1, d): (n, d). ValueError if there is no difference."""
     d = as_array(g_1) - as_array(g_0)

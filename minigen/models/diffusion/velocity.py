@@ -11,7 +11,7 @@ and an error of 1% in ε is an error in x̂_0 larger than x_0. The training loss
 
 import numpy as np
 
-from minigen.models.diffusion.ddpm import as_noise
+from minigen.models.diffusion.ddpm import check_eps
 
 
 class Velocity:
@@ -25,7 +25,7 @@ class Velocity:
         """Images (N, C, H, W) and integers t (N,): of the shape of x_t."""
         at, alpha_bar = self.schedule.at, self.schedule.alpha_bar
         a, b = at(np.sqrt(alpha_bar), t, x_t), at(np.sqrt(1 - alpha_bar), t, x_t)
-        return a * as_noise(self.net(x_t, t, *given), x_t) + b * x_t
+        return a * check_eps(self.net(x_t, t, *given), x_t) + b * x_t
 
 
 def weight(schedule):

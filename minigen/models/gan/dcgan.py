@@ -26,11 +26,11 @@ def generator(d_z, shape, width=WIDTH, rng=None):
     """Codes (N, d_z) to images of `shape` (C, H, W) in [−1, 1], H and W divisible by 4."""
     C, H, W = shape
     K1, K2, K3 = width, 2 * width, 4 * width
-    small, odd = sizes(H, W)
+    small, output_padding = sizes(H, W)
     return Net(
         lambda z: z.reshape(*z.shape, 1, 1),
         nn.ConvTranspose2d(d_z, K3, small, bias=False), nn.BatchNorm2d(K3), relu,
-        nn.ConvTranspose2d(K3, K2, 4, 2, 1, odd, bias=False), nn.BatchNorm2d(K2), relu,
+        nn.ConvTranspose2d(K3, K2, 4, 2, 1, output_padding, bias=False), nn.BatchNorm2d(K2), relu,
         nn.ConvTranspose2d(K2, K1, 4, 2, 1, bias=False), nn.BatchNorm2d(K1), relu,
         nn.ConvTranspose2d(K1, C, 4, 2, 1), tanh, rng=rng)  # eq: dcgan-guidelines
 

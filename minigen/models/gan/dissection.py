@@ -27,7 +27,7 @@ def thresholds(r):
     return np.quantile(r, 1 - TOP, axis=(0, 2, 3)).astype(r.dtype)
 
 
-def enlarged(r, size):
+def upsampled(r, size):
     """r↑: the maps r (N, U, h, w) upsampled bilinearly to `size` (H, W)."""
     return interpolate(tensor(r), size=size, mode="bilinear").numpy()
 
@@ -35,12 +35,12 @@ def enlarged(r, size):
 def agreement(r, s, t):
     """IoU_{u,c} for each unit: r (N, U, h, w), booleans s (N, H, W) and t (U,) → (U,); 0 where the
     union is empty."""
-    on, s = enlarged(r, s.shape[1:]) > t[:, None, None], s[:, None]
-    shared, either = (a.sum((0, 2, 3)) for a in (on & s, on | s))
-    return shared / np.maximum(either, 1)  # eq: dissection-agreement
+    on, s = upsampled(r, s.shape[1:]) > t[:, None, None], s[:, None]
+    intersection, union = (a.sum((0, 2, 3)) for a in (on & s, on | s))
+    return intersection / np.maximum(union, 1)  # eq: dissection-agreement
 
 
-def forced(r, units, value):
+def intervene(r, units, value):
     """A copy of r (N, U, h, w) in which `units`, a list, are set everywhere to a value, shared or
     one for each unit."""
     r = r.copy()
@@ -51,17 +51,17 @@ def forced(r, units, value):
 def causal_effect(f, r, units, high, s):
     """δ_{U→c} for the set `units`: f maps r to images, `high` (n,) holds the units' values when on,
     s maps images to booleans."""
-    on, off = (s(f(forced(r, units, value))).mean() for value in (high, 0))
+    on, off = (s(f(intervene(r, units, value))).mean() for value in (high, 0))
     return on - off  # eq: dissection-causal-effect
 
 
-def cut(G, layer):
+def split_generator(G, layer):
     """h and f: the generator, a Sequential, up to and including `layer`, and the remaining layers;
     f returns images in [0, 1]. Both map arrays to arrays and run in evaluation mode."""
-    def part(net, after):
+    def part(net, convert):
         def run(x):
             with nn.evaluation(net), no_grad():
-                return after(net(tensor(x)).numpy())
+                return convert(net(tensor(x)).numpy())
         return run
     return part(G[:layer + 1], np.asarray), part(G[layer + 1:], unsigned)
 
@@ -75,6 +75,6 @@ def colour(hue):
     def s(x):
         from matplotlib.colors import rgb_to_hsv
         h, saturation, value = np.moveaxis(rgb_to_hsv(x.transpose(0, 2, 3, 1).clip(0, 1)), -1, 0)
-        apart = np.abs((360 * h - hue + 180) % 360 - 180)
-        return (apart <= TOLERANCE) & (saturation > 0.4) & (value > 0.4)
+        hue_diff = np.abs((360 * h - hue + 180) % 360 - 180)
+        return (hue_diff <= TOLERANCE) & (saturation > 0.4) & (value > 0.4)
     return s

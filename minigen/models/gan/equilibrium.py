@@ -19,7 +19,7 @@ import numpy as np
 
 def value(p_data, p_g, D):
     """V(G, D), both terms: D is the probability that each x is real."""
-    return expected(log(D), p_data) + expected(log(1 - D), p_g)
+    return expectation(log(D), p_data) + expectation(log(1 - D), p_g)
 
 
 def optimal_discriminator(p_data, p_g):
@@ -34,7 +34,7 @@ def minimax(V):
 
 def kl(p, q):
     """D_KL(p ‖ q): infinite if q is zero somewhere p is not."""
-    return expected(log(p), p) - expected(log(q), p)
+    return expectation(log(p), p) - expectation(log(q), p)
 
 
 def jsd(p, q):
@@ -49,7 +49,7 @@ def wasserstein(p, q, x):
     return np.sum(abs(np.cumsum(p - q))[:-1] * np.diff(x))  # eq: wgan-swap
 
 
-def expected(f, p):
+def expectation(f, p):
     """E_{x~p}[f(x)]. Values of probability zero contribute nothing, even where f is infinite."""
     return np.multiply(f, p, where=p > 0, out=np.zeros(p.shape)).sum()
 

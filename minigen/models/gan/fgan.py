@@ -28,7 +28,7 @@ class FGAN(Game):
     def value(self, x, rng, *given):
         """F(G, V) on the real samples x and as many generated ones: a scalar, at most D_f (up to
         sampling noise)."""
-        real, fake = self.judge(x, rng, *given)
+        real, fake = self.discriminate(x, rng, *given)
         return self.divergence.bound(real, fake)
 
     def d_loss(self, x, rng, *given):
@@ -37,7 +37,7 @@ class FGAN(Game):
 
     def g_loss(self, n, rng, *given):
         """−E_z[f*(T(G(z)))], the part of F that depends on G, on n samples."""
-        fake = self.judge_drawn(n, rng, *given)
+        fake = self.discriminate_fake(n, rng, *given)
         return -mean(self.divergence.f_star_g(fake))
 
 
@@ -46,5 +46,5 @@ class NonSaturatingFGAN(FGAN):
 
     def g_loss(self, n, rng, *given):
         """−E_z[T(G(z))], on n samples."""
-        fake = self.judge_drawn(n, rng, *given)
+        fake = self.discriminate_fake(n, rng, *given)
         return -mean(self.divergence.g(fake))

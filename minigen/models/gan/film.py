@@ -8,21 +8,21 @@ from minigen.data import unsigned
 from minigen.models.vae.latent import interpolation
 from minigen.tensor import write, xp
 
-TOGETHER = 500  # images in one pass
+CHUNK = 500  # images in one pass
 
 
-def show(game, z, *given):
+def render(game, z, *given):
     """G(z) for codes z (n, d_z), in evaluation mode (batch norm uses its running statistics),
     rescaled from [−1, 1] to [0, 1]: a NumPy array (n, C, H, W). `given`: arrays of length n."""
     z, x = tensor(z).data, []
     with nn.evaluation(game.G), no_grad():
-        for i in range(0, len(z), TOGETHER):
-            few = slice(i, i + TOGETHER)
-            x.append(game.G(tensor(z[few]), *(y[few] for y in given)).numpy())
+        for i in range(0, len(z), CHUNK):
+            chunk = slice(i, i + CHUNK)
+            x.append(game.G(tensor(z[chunk]), *(y[chunk] for y in given)).numpy())
     return unsigned(np.concatenate(x))
 
 
-class Film:
+class TrainingFilm:
     """Images of `shape` generated from fixed codes z (n, d_z) after 0, 50, 100, 200, 400, ...
     steps. A film is part of a training run and saved with it: a resumed run shows the same film."""
 
@@ -36,7 +36,7 @@ class Film:
         """The training step ``step(t, rng)``, wrapped to record a frame before it if one is due."""
         def recorded(t, rng):
             if t in self.steps:
-                x = show(game, self.z, *self.given)
+                x = render(game, self.z, *self.given)
                 write(self.frames, lambda a: a.__setitem__(self.steps.index(t), xp(a).asarray(x)))
             return step(t, rng)
 
@@ -45,19 +45,19 @@ class Film:
     def strip(self, t, game):
         """The frames taken before step t, one row each, then a row from G as it is now, in [0, 1]:
         an array (rows · n, C, H, W)."""
-        done = [frame for s, frame in zip(self.steps, self.frames.numpy(), strict=True) if s < t]
-        return np.concatenate([*done, show(game, self.z, *self.given)])
+        frames = [frame for s, frame in zip(self.steps, self.frames.numpy(), strict=True) if s < t]
+        return np.concatenate([*frames, render(game, self.z, *self.given)])
 
 
 def gallery(run, game, film):
     """Write a demo's pictures (samples, training progress, interpolations between the film's codes,
     the training images nearest to samples) and return its numbers, those of 5,000 samples: see
     `ruler.quality`."""
-    samples = show(game, game.prior(50 if run.quick else 5000, run.rng))
+    samples = render(game, game.prior(50 if run.quick else 5000, run.rng))
     run.picture("samples", samples[:100])
     run.picture("nearest", ruler.nearest_pairs(samples, run.data))
     run.picture("training", film.strip(run.args.steps, game))
     pairs = film.z.numpy().reshape(-1, 2, game.d_z)
-    run.picture("interpolation", show(game, np.concatenate([interpolation(*ends, 10)
-                                                            for ends in pairs])))
+    run.picture("interpolation", render(game, np.concatenate([interpolation(*ends, 10)
+                                                              for ends in pairs])))
     return ruler.quality(samples, run.data)

@@ -47,16 +47,16 @@ class Game:
         with no_grad():
             return self.generate(n, rng, *given)
 
-    def judge(self, x, rng, *given):
+    def discriminate(self, x, rng, *given):
         """D on the real samples x and on as many generated ones, with no gradient path to G."""
-        x_fake = self.beside(x, rng, *given)
+        x_fake = self.fake_batch(x, rng, *given)
         return self.D(x, *given), self.D(x_fake, *given)
 
-    def judge_drawn(self, n, rng, *given):
+    def discriminate_fake(self, n, rng, *given):
         """D on n generated samples, differentiable with respect to G: (n, ...)."""
         return self.D(self.generate(n, rng, *given), *given)
 
-    def beside(self, x, rng, *given):
+    def fake_batch(self, x, rng, *given):
         """As many generated samples as there are real samples x, untracked. ValueError if their
         shape is not that of x."""
         x_fake = self.sample(len(x), rng, *given)
@@ -72,7 +72,7 @@ class GAN(Game):
 
     def value(self, x, rng, *given):
         """V(G, D), estimated on the real samples x and as many generated ones: a scalar in nats."""
-        real, fake = self.judge(x, rng, *given)
+        real, fake = self.discriminate(x, rng, *given)
         return mean(logsigmoid(real)) + mean(logsigmoid(-fake))  # eq: gan-value
 
     def d_loss(self, x, rng, *given):
@@ -81,7 +81,7 @@ class GAN(Game):
 
     def g_loss(self, n, rng, *given):
         """E_z[log(1 − D(G(z)))], the part of V that depends on G, on n samples."""
-        fake = self.judge_drawn(n, rng, *given)
+        fake = self.discriminate_fake(n, rng, *given)
         return mean(logsigmoid(-fake))  # eq: gan-g-argmin, gan-g-minibatch-grad
 
 
@@ -93,11 +93,11 @@ class NonSaturatingGAN(Game):
 
     def g_loss(self, n, rng, *given):
         """−E_z[log D(G(z))], on n samples."""
-        fake = self.judge_drawn(n, rng, *given)
+        fake = self.discriminate_fake(n, rng, *given)
         return -mean(logsigmoid(fake))  # eq: gan-non-saturating, gan-g-minibatch-grad-ns
 
 
-def slopes(a):
+def logit_grads(a):
     """∂/∂a of log(1 − σ(a)) and of log σ(a), at the logit a of a sample. For a bad sample, a → −∞,
     the first tends to 0 and the second to 1."""
     return -sigmoid(a), 1 - sigmoid(a)  # eq: gan-saturation-gradient

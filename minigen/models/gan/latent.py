@@ -40,6 +40,11 @@ def extremes(score, n=3):
     return order[:n], order[::-1][:n]
 
 
+def ink(images):
+    """The mean intensity of each image (N, C, H, W): (N,)."""
+    return np.asarray(images).mean(axis=(1, 2, 3))
+
+
 def slant(images):
     """How far each image's strokes lean to the right, in columns per row: (N,). Images (N, C, H, W)
     ≥ 0 show bright shapes on black; those without ink give 0.

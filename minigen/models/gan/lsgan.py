@@ -21,10 +21,10 @@ class LSGAN(Game):
 
     def d_loss(self, x, rng, *given):
         """Half of D's squared errors: from b on the real samples x, from a on as many generated."""
-        real, fake = self.judge(x, rng, *given)
+        real, fake = self.discriminate(x, rng, *given)
         return (mean(square(real - self.b)) + mean(square(fake - self.a))) / 2  # eq: lsgan-loss
 
     def g_loss(self, n, rng, *given):
         """Half of D's squared error from c on n generated samples."""
-        fake = self.judge_drawn(n, rng, *given)
+        fake = self.discriminate_fake(n, rng, *given)
         return mean(square(fake - self.c)) / 2  # eq: lsgan-loss

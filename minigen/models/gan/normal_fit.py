@@ -48,22 +48,22 @@ def fit(d):
     σ* and the minimum."""
     from scipy.optimize import minimize  # imported here: it loads slowly
 
-    def at(parameters):
+    def objective(parameters):
         return divergence(d, parameters[0], math.exp(parameters[1]))
 
     with np.errstate(all="ignore"):  # far from the optimum some divergences are infinite
-        best = minimize(at, (0.0, 0.0), method="Nelder-Mead")
+        best = minimize(objective, (0.0, 0.0), method="Nelder-Mead")
     return best.x[0], math.exp(best.x[1]), best.fun
 
 
-def players(name, d_h=64):
-    """The f-GAN that fits the normal from samples: G(z) = μ + σz, which `start` sets to N(0, 1),
-    and V with two hidden tanh layers, as in the paper."""
+def build_fgan(name, d_h=64):
+    """The f-GAN that fits the normal from samples: G(z) = μ + σz, which `init_standard_normal` sets
+    to N(0, 1), and V with two hidden tanh layers, as in the paper."""
     V = nn.Sequential(nn.Linear(1, d_h), tanh, nn.Linear(d_h, d_h), tanh, nn.Linear(d_h, 1))
     return FGAN(nn.Linear(1, 1), V, 1, name)
 
 
-def start(game):
+def init_standard_normal(game):
     """Set G to the standard normal, the starting point for all divergences."""
     nn.load_state_dict(game.G, {"weight": np.ones((1, 1), np.float32),
                                 "bias": np.zeros(1, np.float32)})
@@ -74,13 +74,13 @@ def d_loss(game, x, rng):
     0.01 (E_P[v²] + E_Q[v²]) is added: otherwise V soon becomes so sure of its first threshold that
     g, whose slope is 1 / (2 cosh² v), saturates and V can learn no other threshold; G then runs
     away from it (to D_f = 0.35, not 0.22)."""
-    v_p, v_q = game.judge(x, rng)
+    v_p, v_q = game.discriminate(x, rng)
     loss = -game.divergence.bound(v_p, v_q)
     if all(map(math.isfinite, game.divergence.domain)):
         loss = loss + 0.01 * (mean(square(v_p)) + mean(square(v_q)))
     return loss
 
 
-def found(game):
+def fitted_parameters(game):
     """μ and σ of G."""
     return game.G.bias.item(), abs(game.G.weight.item())

@@ -49,8 +49,8 @@ class Growing:
 
     def parameters(self, stage):
         """The parameters in use at a stage, by name."""
-        ways = self.image[max(0, stage - 1):stage + 1]
-        return nn.parameters([self.fixed, self.layers[:stage + 1], ways])
+        image_layers = self.image[max(0, stage - 1):stage + 1]
+        return nn.parameters([self.fixed, self.layers[:stage + 1], image_layers])
 
 
 class Generator(Growing):
@@ -108,14 +108,14 @@ def grow(game, stage, alpha):
         net.stage, net.alpha = stage, alpha
 
 
-def progress(share, stages):
+def progress(fraction, stages):
     """The stage and α after a share of the training, 0 to 1: all stages last equally long, and each
     but the first fades in during its first half."""
-    k = min(int(share * stages), stages - 1)
-    return k, min(1.0, 2 * (share * stages - k)) if k else 1.0
+    k = min(int(fraction * stages), stages - 1)
+    return k, min(1.0, 2 * (fraction * stages - k)) if k else 1.0
 
 
-def as_sharp(x, game):
+def match_resolution(x, game):
     """Real images x (N, C, H, W) at the generator's current resolution and sharpness: a tensor."""
     for _ in game.G.layers[game.G.stage + 1:]:
         x = down(x)

@@ -24,7 +24,7 @@ class WGAN(Game):
     def distance(self, x, rng, *given):
         """E_x[D(x)] − E_z[D(G(z))] on the real samples x and as many generated ones: W₁ times D's
         largest slope, if D is the optimal critic."""
-        real, fake = self.judge(x, rng, *given)
+        real, fake = self.discriminate(x, rng, *given)
         return mean(real) - mean(fake)  # eq: wgan-critic
 
     def d_loss(self, x, rng, *given):
@@ -33,7 +33,7 @@ class WGAN(Game):
 
     def g_loss(self, n, rng, *given):
         """−E_z[D(G(z))], the part of the distance that depends on G, on n samples."""
-        return -mean(self.judge_drawn(n, rng, *given))
+        return -mean(self.discriminate_fake(n, rng, *given))
 
 
 class ClippedRMSprop(RMSprop):

@@ -24,12 +24,12 @@ class WGANGP(Game):
 
     def d_loss(self, x, rng, *given):
         """−distance + λ · penalty, on the real samples x and as many generated ones."""
-        x_fake = self.beside(x, rng, *given)
+        x_fake = self.fake_batch(x, rng, *given)
         distance = mean(self.D(x, *given)) - mean(self.D(x_fake, *given))
-        return -distance + self.lam * penalty(self.D, between(x, x_fake, rng), *given)
+        return -distance + self.lam * penalty(self.D, random_interpolates(x, x_fake, rng), *given)
 
 
-def between(x, x_fake, rng):
+def random_interpolates(x, x_fake, rng):
     """x̂ = ε x + (1 − ε) x̃ with one ε per sample: untracked, shaped like x (N, ...)."""
     eps = tensor(rng.random((len(x), *[1] * (x.ndim - 1)), x.dtype))
     return eps * x + (1 - eps) * x_fake  # eq: wgan-gp-penalty
@@ -38,8 +38,8 @@ def between(x, x_fake, rng):
 def penalty(D, x_hat, *given):
     """E[(‖∇D(x̂)‖ − 1)²] over the points x̂ (N, ...), differentiable in D's parameters."""
     x_hat = tensor(x_hat, requires_grad=True)
-    slope = grad(sum(D(x_hat, *given)), x_hat, create_graph=True)
-    return mean(square(norm(flatten(slope, 1), axis=1) - 1))  # eq: wgan-gp-penalty
+    grad_D = grad(sum(D(x_hat, *given)), x_hat, create_graph=True)
+    return mean(square(norm(flatten(grad_D, 1), axis=1) - 1))  # eq: wgan-gp-penalty
 
 
 def critic(shape, width=dcgan.WIDTH, rng=None):

@@ -77,7 +77,7 @@ def hourglass(C, shape, widths, rng=None):
         layers += [*conv(K, width, 2), *conv(width, width)]
         K = width
     for width in widths[::-1]:
-        layers += [double, *conv(K, width), *conv(width, width)]
+        layers += [upsample, *conv(K, width), *conv(width, width)]
         K = width
     return nn.Sequential(*layers, nn.Conv2d(K, shape[0], 1, rng=rng), sigmoid)
 
@@ -86,7 +86,7 @@ def leaky(x):
     return leaky_relu(x, 0.1)
 
 
-def double(x):
+def upsample(x):
     return interpolate(x, scale_factor=2, mode="bilinear")
 
 
@@ -129,12 +129,12 @@ def restore(prior, E, opt, steps):
 
 # ----------------------------------------------------------------------------- what it is given
 
-def pixel_drop(shape, rng, share=0.5):
-    """A mask that drops a `share` of the pixels, at random, in all channels: 0 there, 1 elsewhere.
-    ValueError for a share outside [0, 1]."""
-    if not 0 <= share <= 1:
-        raise ValueError(f"pixel_drop: the share must lie in [0, 1], got {share}")
-    known = rng.random((1, *shape[1:])) >= share  # eq: dip-pixel-drop
+def pixel_drop(shape, rng, fraction=0.5):
+    """A mask that drops a `fraction` of the pixels, at random, in all channels: 0 there, 1
+    elsewhere. ValueError for a fraction outside [0, 1]."""
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"pixel_drop: the fraction must lie in [0, 1], got {fraction}")
+    known = rng.random((1, *shape[1:])) >= fraction  # eq: dip-pixel-drop
     return np.broadcast_to(known, shape).astype(np.float32)
 
 

@@ -35,16 +35,16 @@ def flat(images):
     return np.full(len(images), -np.log(len(images)))  # eq: dip-flat-prior
 
 
-def most_probable(images, log_likelihoods, log_prior):
+def map_estimate(images, log_likelihoods, log_prior):
     """x* among a list of images, given log p(x̂ | x) and log p(x) of each, (M,)."""
     return images[np.argmax(log_likelihoods + log_prior)]  # eq: dip-map
 
 
-def surprise(log_p):
+def neg_log(log_p):
     """−log p: the less probable, the higher."""
     return -log_p  # eq: dip-neg-log
 
 
-def least_energy(images, E, R):
+def min_energy(images, E, R):
     """x* among a list of images, given the energies E(x, x̂) and R(x) of each, (M,)."""
     return images[np.argmin(E + R)]  # eq: dip-energy

@@ -27,7 +27,7 @@ import numpy as np
 from minigen import concatenate, cross_entropy, mean, nn, no_grad, sum, swapaxes
 from minigen.models.autoregressive import decoding
 from minigen.models.multimodal.language_model import LanguageModel, shift_right
-from minigen.models.vae.gaussian_vae import half_normal
+from minigen.models.vae.gaussian_vae import fixed_variance_normal
 from minigen.models.vae.vq_vae import CHANNELS, vq_vae
 from minigen.ops.loss import integers
 
@@ -122,7 +122,7 @@ class DALLE:
 def image_tokenizer(shape, K=256, D=16, rng=None):
     """A VQ-VAE as `vq_vae` builds it for real-valued images of this shape, but with norms, and with
     one or two more layers in encoder and decoder."""
-    vae, C = vq_vae(shape, K, D, half_normal, rng), shape[0]
+    vae, C = vq_vae(shape, K, D, fixed_variance_normal, rng), shape[0]
     vae.encoder, vae.decoder = to_grid(C, D, rng), to_image(D, C, rng)
     return vae
 

@@ -37,7 +37,7 @@ class GANCLS(Game):
 
     def d_loss(self, x, rng, t):
         """What D minimises, on real samples x with their embeddings t."""
-        real, fake = self.judge(x, rng, t)
+        real, fake = self.discriminate(x, rng, t)
         mismatch = self.D(x, mismatched(t))
         negatives = (mean(logsigmoid(-mismatch)) + mean(logsigmoid(-fake))) / 2
         return -mean(logsigmoid(real)) - negatives  # eq: gan-cls-triples
@@ -45,7 +45,7 @@ class GANCLS(Game):
     def g_loss(self, n, rng, t):
         """What G minimises, on n samples for embeddings t and n for points between two of them."""
         t_beta = self.beta * tensor(t) + (1 - self.beta) * mismatched(t)
-        matching, interpolated = (mean(logsigmoid(self.judge_drawn(n, rng, c)))
+        matching, interpolated = (mean(logsigmoid(self.discriminate_fake(n, rng, c)))
                                   for c in (t, t_beta))
         return -matching - interpolated  # eq: gan-int
 

@@ -61,8 +61,8 @@ def posterior_integral(p_z_given_x, p_x):
 
 def kl(q, p):
     """D_KL(q ‖ p) = Σ q log(q / p) ≥ 0, over the first axis. 0 log 0 is 0."""
-    never = q == 0
-    return sum(q * log(where(never, 1.0, q) / where(never, 1.0, p)), axis=0)  # eq: kl-nonnegative
+    zero = q == 0
+    return sum(q * log(where(zero, 1.0, q) / where(zero, 1.0, p)), axis=0)  # eq: kl-nonnegative
 
 
 def vi_objective(model, q, x):
@@ -79,9 +79,9 @@ def elbo(model, q, x):
 
 def derivation(model, q, x):
     """The right-hand sides of lines (1) to (5) for the observed x and q(z|x) as (Z,): a list."""
-    at = q > 0  # the other z contribute nothing to an expectation over q
-    q, p_z, p_x_given_z = q[at], model.p_z[at], model.p_x_given_z[at, x]
-    p_x, p_z_given_x = model.marginal()[x], model.posterior()[at, x]
+    support = q > 0  # the other z contribute nothing to an expectation over q
+    q, p_z, p_x_given_z = q[support], model.p_z[support], model.p_x_given_z[support, x]
+    p_x, p_z_given_x = model.marginal()[x], model.posterior()[support, x]
 
     def E(f):  # the expectation over z ~ q(z | x)
         return sum(q * f)

@@ -22,15 +22,15 @@ def diagonal_normal(y):
     return Normal(mu, LOGVAR_MIN + softplus(logvar - LOGVAR_MIN))  # eq: vae-gaussian-decoder
 
 
-def half_normal(y):
+def fixed_variance_normal(y):
     """N(y, ½): the decoder whose log-likelihood is minus the squared error, up to log π / 2 per
     pixel."""
     return Normal(y, tensor(xp(y.data).full_like(y.data, math.log(0.5))))
 
 
 def l2_loss(vae, x, rng):
-    """L_data + L_latent, averaged over a batch, for a VAE with the likelihood `half_normal`: the
-    slides' loss, which is −ELBO without the constant."""
+    """L_data + L_latent, averaged over a batch, for a VAE with the likelihood
+    `fixed_variance_normal`: the slides' loss, which is −ELBO without the constant."""
     q = vae.encode(x)
     x_hat = vae.decode(q.sample(rng)).mean
     L_data = per_image(mse_loss(x_hat, x, reduction="none"))

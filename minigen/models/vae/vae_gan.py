@@ -20,7 +20,7 @@ from minigen import concatenate, logsigmoid, mean, split, square
 from minigen.dist import per_image
 from minigen.models.gan import dcgan
 from minigen.models.vae import conv_vae
-from minigen.models.vae.gaussian_vae import half_normal
+from minigen.models.vae.gaussian_vae import fixed_variance_normal
 from minigen.models.vae.vae import VAE, kl_to_prior
 
 LAYER = 7  # D_ℓ: after D's second batch norm, or the scale of L_ℓ would be arbitrary
@@ -31,7 +31,7 @@ class VAEGAN(VAE):
     methods inherited from VAE (`loss`, `elbo`, …) measure errors pixel by pixel."""
 
     def __init__(self, encoder, G, D, d_z, gamma=0.1):
-        super().__init__(encoder, G, d_z, half_normal)
+        super().__init__(encoder, G, d_z, fixed_variance_normal)
         self.D, self.gamma = D, gamma
 
     def losses(self, x, rng):
@@ -41,15 +41,15 @@ class VAEGAN(VAE):
         q = self.encode(x)
         z, z_p = q.sample(rng), self.prior(len(x)).sample(rng)
         # one batch through G and one through D, so that their batch norms see all samples together
-        drawn = self.decode(concatenate([z, z_p], axis=0)).mean
-        h = self.D[:LAYER](concatenate([x, drawn], axis=0))
+        x_fake = self.decode(concatenate([z, z_p], axis=0)).mean
+        h = self.D[:LAYER](concatenate([x, x_fake], axis=0))
         h_x, h_tilde, _ = split(h, 3)
-        real, fake, free = split(self.D[LAYER:](h), 3)
+        a_x, a_tilde, a_p = split(self.D[LAYER:](h), 3)
         L_l = mean(per_image(square(h_x - h_tilde))) / 2  # eq: vaegan-feature-likelihood
         kl = mean(kl_to_prior(q))
-        fooled = mean(logsigmoid(fake)) + mean(logsigmoid(free))
-        L_GAN = mean(logsigmoid(real)) + mean(logsigmoid(-fake)) + mean(logsigmoid(-free))
-        return kl + L_l, self.gamma * L_l - fooled, -L_GAN
+        log_D_fake = mean(logsigmoid(a_tilde)) + mean(logsigmoid(a_p))
+        L_GAN = mean(logsigmoid(a_x)) + mean(logsigmoid(-a_tilde)) + mean(logsigmoid(-a_p))
+        return kl + L_l, self.gamma * L_l - log_D_fake, -L_GAN
 
 
 def vae_gan(shape, d_z, width=dcgan.WIDTH, gamma=0.1, rng=None):

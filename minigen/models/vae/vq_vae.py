@@ -38,7 +38,7 @@ from minigen import (
 from minigen.dist import Bernoulli, per_image
 from minigen.models.autoregressive.decoding import sample
 from minigen.nn import initializers
-from minigen.nn.masked import MaskedConv2d, PlaceBias
+from minigen.nn.masked import MaskedConv2d, PositionBias
 
 CHANNELS = (32, 64)
 
@@ -53,11 +53,11 @@ class Codebook:
     def init(self, rng):
         initializers.uniform(self.weight, 1 / len(self.weight), rng)
 
-    def start_from(self, z, rng):
+    def init_from(self, z, rng):
         """Set the words to vectors chosen at random from z (N, D, h, w). ValueError for vectors of
         another length."""
         if z.ndim != 4 or z.shape[1] != self.weight.shape[1]:
-            raise ValueError(f"Codebook.start_from: vectors are {z.shape}, expected (N, "
+            raise ValueError(f"Codebook.init_from: vectors are {z.shape}, expected (N, "
                              f"{self.weight.shape[1]}, h, w)")
         z = transpose(z, (0, 2, 3, 1)).numpy().reshape(-1, self.weight.shape[1])
         initializers.values(self.weight, z[rng.integers(0, len(z), len(self.weight))])
@@ -92,14 +92,14 @@ class Prior:
     def __init__(self, K, size, d_h=96, depth=4, rng=None):
         self.K, self.size = K, tuple(size)
         self.first = MaskedConv2d(K, d_h, 5, "A", rng=rng)
-        self.place = PlaceBias(d_h, *size)
+        self.position_bias = PositionBias(d_h, *size)
         self.blocks = [MaskedConv2d(d_h, d_h, 3, "B", rng=rng) for _ in range(depth)]
         self.last = MaskedConv2d(d_h, K, 1, "B", rng=rng)
 
     def scores(self, k, *given):
         """The scores of the word at every position of grids k (N, h, w): (N, K, h, w)."""
-        words = transpose(one_hot(k, self.K, self.place.bias.dtype), (0, 3, 1, 2))
-        x = self.place(self.first(words, *given))
+        words = transpose(one_hot(k, self.K, self.position_bias.bias.dtype), (0, 3, 1, 2))
+        x = self.position_bias(self.first(words, *given))
         for block in self.blocks:
             x = x + block(relu(x))
         return self.last(relu(x))
@@ -108,8 +108,8 @@ class Prior:
         """log p(k) of grids k (N, h, w), in nats: (N,). ValueError for grids of another size."""
         if k.shape[1:] != self.size:
             raise ValueError(f"Prior: grids are {k.shape}, expected (N, {str(self.size)[1:-1]})")
-        surprise = cross_entropy(self.scores(k, *given), k, reduction="none")
-        return -per_image(surprise)  # eq: vq-prior-ar
+        nll = cross_entropy(self.scores(k, *given), k, reduction="none")
+        return -per_image(nll)  # eq: vq-prior-ar
 
     def sample(self, n, rng, *given):
         """n grids: integers (n, h, w). Grids are small, so each word costs a pass over a whole one.
@@ -147,7 +147,7 @@ class VQVAE:
         loss = reconstruction + dictionary + self.beta * commitment  # eq: vq-loss
         return k, p.mean, loss, {"reconstruction": reconstruction, "dictionary": dictionary}
 
-    def without_words(self, x):
+    def loss_without_quantisation(self, x):
         """−log p(x | E(x)), without quantisation, averaged over images x (N, ...). Train with this
         first and add the words later, when the encoder's outputs are informative; words used from
         the start would stay few and grey."""

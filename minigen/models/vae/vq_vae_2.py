@@ -22,7 +22,7 @@ from minigen.dist import Bernoulli
 from minigen.models.vae.vq_vae import CHANNELS, VQVAE, Codebook, Prior, vq_vae
 
 
-def beside(top, h):
+def concat_upsampled(top, h):
     """The coarse top (N, C, h, w), upsampled, and the fine h (N, D, H, W), stacked as channels."""
     return concatenate([interpolate(top, size=h.shape[2:]), h], axis=1)
 
@@ -34,27 +34,28 @@ class Codebooks:
     def __init__(self, top, bottom, E_top, E_bottom):
         self.top, self.bottom, self.E_top, self.E_bottom = top, bottom, E_top, E_bottom
 
-    def start_from(self, h, rng):
+    def init_from(self, h, rng):
         """Set the words of both codebooks to random vectors from the two networks' outputs for h.
         """
-        self.top.start_from(self.E_top(h), rng)
+        self.top.init_from(self.E_top(h), rng)
         _, z_top, *_ = self.top.quantise(self.E_top(h))
-        self.bottom.start_from(self.E_bottom(beside(z_top, h)), rng)
+        self.bottom.init_from(self.E_bottom(concat_upsampled(z_top, h)), rng)
 
     def quantise(self, h):
         """As `Codebook.quantise`; the codebook and commitment losses are sums over both grids."""
-        top, z_top, *of_top = self.top.quantise(self.E_top(h))
-        bottom, z_bottom, *of_bottom = self.bottom.quantise(self.E_bottom(beside(z_top, h)))
-        dictionary, commitment = (a + b for a, b in zip(of_top, of_bottom, strict=True))
-        return (top, bottom), beside(z_top, z_bottom), dictionary, commitment
+        top, z_top, *top_losses = self.top.quantise(self.E_top(h))
+        h = self.E_bottom(concat_upsampled(z_top, h))
+        bottom, z_bottom, *bottom_losses = self.bottom.quantise(h)
+        dictionary, commitment = (a + b for a, b in zip(top_losses, bottom_losses, strict=True))
+        return (top, bottom), concat_upsampled(z_top, z_bottom), dictionary, commitment
 
     def __call__(self, k):
         """The words of a pair of grids, stacked as channels: (N, 2D, H, W)."""
         top, bottom = k
-        return beside(self.top(top), self.bottom(bottom))
+        return concat_upsampled(self.top(top), self.bottom(bottom))
 
 
-class GivenTop:
+class TopConditionedConv:
     """The first layer of a prior, `conv`, conditioned on a grid of top words 0 … K − 1."""
 
     def __init__(self, conv, K, rng=None):
@@ -88,7 +89,7 @@ def priors(K, size, d_h=96, depth=4, rng=None):
     depth as in `Prior`."""
     H, W = size
     top, bottom = Prior(K, (H // 2, W // 2), d_h, depth, rng), Prior(K, size, d_h, depth, rng)
-    bottom.first = GivenTop(bottom.first, K, rng)
+    bottom.first = TopConditionedConv(bottom.first, K, rng)
     return Priors(top, bottom)
 
 

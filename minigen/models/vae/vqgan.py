@@ -20,7 +20,7 @@ patches; no batch norm in D; the prior is the PixelCNN of vq_vae.py, not a trans
 
 from minigen import grad, logsigmoid, mean, nn, norm
 from minigen.models.gan.gan import leaky
-from minigen.models.vae.gaussian_vae import half_normal
+from minigen.models.vae.gaussian_vae import fixed_variance_normal
 from minigen.models.vae.vq_vae import vq_vae
 
 
@@ -38,19 +38,19 @@ class VQGAN:
         _, x_hat, L_VQ, parts = self.vq_vae.autoencode(x)
         real, fake = self.D(x), self.D(x_hat)
         L_GAN = mean(logsigmoid(real)) + mean(logsigmoid(-fake))  # eq: vqgan-adv-term
-        fooled = -mean(logsigmoid(fake))
-        lam = self.balance(parts["reconstruction"], fooled)
-        Q = L_VQ + lam * fooled  # eq: vqgan-objective
+        g_loss = -mean(logsigmoid(fake))
+        lam = self.adaptive_weight(parts["reconstruction"], g_loss)
+        Q = L_VQ + lam * g_loss  # eq: vqgan-objective
         return Q, -L_GAN, parts | {"lam": lam}
 
-    def balance(self, L_rec, L_GAN):
+    def adaptive_weight(self, L_rec, L_GAN):
         """λ for two scalars that depend on the decoder: a scalar, untracked."""
         last = self.vq_vae.decoder[-1].weight
-        pull, push = (norm(grad(loss, last)) for loss in (L_rec, L_GAN))
-        return pull / (push + self.delta)  # eq: vqgan-objective
+        rec_norm, gan_norm = (norm(grad(loss, last)) for loss in (L_rec, L_GAN))
+        return rec_norm / (gan_norm + self.delta)  # eq: vqgan-objective
 
 
-def patches(C, width=32, rng=None):
+def patch_discriminator(C, width=32, rng=None):
     """A discriminator of images (N, C, H, W), H and W divisible by 4: logits (N, 1, H/4, W/4), each
     for a patch of 20×20 pixels. Its first layer compares neighbouring pixels, and it has no batch
     norm: what gives fakes away is how much neighbouring pixels vary, and with batch norm D still
@@ -65,4 +65,5 @@ def patches(C, width=32, rng=None):
 def vqgan(shape, K=32, D=16, width=32, rng=None):
     """A VQGAN for images of `shape` (C, H, W), H and W divisible by 4; K words of D numbers, and
     `width` channels in the first layer of the discriminator."""
-    return VQGAN(vq_vae(shape, K, D, half_normal, rng), patches(shape[0], width, rng))
+    return VQGAN(vq_vae(shape, K, D, fixed_variance_normal, rng),
+                 patch_discriminator(shape[0], width, rng))

@@ -4,7 +4,7 @@
     python demos/stylegan.py --data mnist --data-dir DIR    on MNIST (--download fetches it)
 
 samples.png: generated digits. mixing.png: the styles of the digits on the left up to a layer, and
-those of the digits at the top from there on; the change is after the two layers of 7×7 pixels in the
+those of the digits at the top from there on; the change is after the layers of 7×7 pixels in the
 upper half, after those of 14×14 in the lower. truncation.png: the same codes, a row for each ψ = 0,
 0.25, 0.5, 0.75, 1. Numbers with _truncated are of samples with ψ = 0.7; noise_share is the share of
 the variance of pixels that comes from noise rather than from styles.

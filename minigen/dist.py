@@ -29,8 +29,8 @@ from minigen.ops import (
     take_along_axis,
     where,
 )
-from minigen.ops.loss import integers
-from minigen.tensor import Tensor, placed, readable, tensor, xp
+from minigen.ops.loss import check_indices
+from minigen.tensor import Tensor, readable, tensor, to_device_of, xp
 
 __all__ = ["Bernoulli", "Categorical", "DiscretisedNormal", "Normal", "kl", "noise",
            "per_image"]
@@ -39,7 +39,7 @@ __all__ = ["Bernoulli", "Categorical", "DiscretisedNormal", "Normal", "kl", "noi
 def noise(rng, like):
     """ε ~ N(0, I), with the shape, dtype and device of `like`, a tensor or an array."""
     like = tensor(like)
-    return Tensor(placed(rng.standard_normal(like.shape, like.dtype), like.data))
+    return Tensor(to_device_of(rng.standard_normal(like.shape, like.dtype), like.data))
 
 
 def per_image(values):
@@ -148,7 +148,7 @@ class Categorical:
 
     def log_prob(self, k):
         """log softmax(logits)ₖ for integers k."""
-        k, logits = integers("Categorical.log_prob", k, self.logits.shape[-1]), self.logits
+        k, logits = check_indices("Categorical.log_prob", k, self.logits.shape[-1]), self.logits
         if logits.shape[:-1] != k.shape:
             shape = np.broadcast_shapes(logits.shape[:-1], k.shape)
             logits = broadcast_to(logits, shape=(*shape, logits.shape[-1]))
@@ -165,7 +165,7 @@ def choice(weights, rng):
     if readable(c) and not ((total > 0) & (total < math.inf) & (weights >= 0)).all():
         raise ValueError("choice: weights are NaN, infinite, negative, or 0 for all values: "
                          "nothing can be drawn")
-    u = placed(rng.random(total.shape), c) * total
+    u = to_device_of(rng.random(total.shape), c) * total
     return xp(c).asarray((c <= u).sum(-1))
 
 

@@ -123,13 +123,13 @@ def rescale(x, levels=256, dtype=np.float64):
     return x.astype(dtype) * np.dtype(dtype).type(2 / (levels - 1)) - np.dtype(dtype).type(1)
 
 
-def check_levels(who, x, levels=256):
+def check_levels(name, x, levels=256):
     """x as an array of integers that are all valid levels; else TypeError or ValueError."""
     x = x.data if isinstance(x, Tensor) else as_array(x)
     if x.dtype.kind not in "iu":
-        raise TypeError(f"{who}: expected integers 0 … {levels - 1}, got {x.dtype}: pass the "
+        raise TypeError(f"{name}: expected integers 0 … {levels - 1}, got {x.dtype}: pass the "
                         "images as they are in the file, not rescaled")
     if x.size and readable(x) and (x.min() < 0 or x.max() >= levels):
-        raise ValueError(f"{who}: expected integers 0 … {levels - 1}, got values from {x.min()} to "
-                         f"{x.max()}")
+        raise ValueError(f"{name}: expected integers 0 … {levels - 1}, got values from {x.min()} "
+                         f"to {x.max()}")
     return x

@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from minigen import kernels
-from minigen.tensor import Tensor, as_array, numbers_at, recording, write, xp
+from minigen.tensor import Tensor, as_array, device_scalars, recording, write, xp
 
 __all__ = ["Adam", "AdamW", "Optimizer", "RMSprop", "SGD", "clip_factor", "clip_grad_norm",
            "clip_grad_value", "cosine", "stage", "step_decay", "warmup"]
@@ -78,7 +78,7 @@ class Optimizer:
     def place(self):
         """On a device, put lr and t where its kernels read them: in `now`, (factor, lr, t)."""
         p = next(iter(self.params.values()))
-        self.now = numbers_at(self.now, [1.0, self.lr, self.t], p.data)
+        self.now = device_scalars(self.now, [1.0, self.lr, self.t], p.data)
 
     def update(self, p, g, now):
         """Write the list p of the parameters' arrays in place, given the list g of their gradients
@@ -169,9 +169,9 @@ def clip_grad_norm(grads, max_norm):
     return {key: Tensor(as_array(g.data * g.dtype.type(factor))) for key, g in grads.items()}, total
 
 
-def _check_dict(who, grads):
+def _check_dict(name, grads):
     if not isinstance(grads, dict):
-        raise TypeError(f"{who}: expected a dict of gradients, got a {type(grads).__name__}: ask "
+        raise TypeError(f"{name}: expected a dict of gradients, got a {type(grads).__name__}: ask "
                         "`grad` for a dict, such as optimiser.params")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from minigen import kernels
-from minigen.tensor import Tensor, numbers_at, recording, tensor, write, xp
+from minigen.tensor import Tensor, device_scalars, recording, tensor, write, xp
 
 _LEAVES = (np.ndarray, np.generic, str, bytes, bytearray, memoryview, range, int, float, complex,
            type, types.FunctionType, types.ModuleType, types.BuiltinFunctionType, type(None),
@@ -246,7 +246,7 @@ class EMA:
     def place(self):
         """On a device, store t where a recorded update reads it: now (1,)."""
         p = next(iter(self.params.values()))
-        self.now = numbers_at(self.now, [self.t], p.data)
+        self.now = device_scalars(self.now, [self.t], p.data)
 
     @contextlib.contextmanager
     def applied(self):

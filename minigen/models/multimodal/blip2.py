@@ -40,7 +40,7 @@ from minigen import (
 from minigen.dist import choice
 from minigen.models.clip.clip import Temperature, contrastive, unit
 from minigen.models.multimodal.language_model import Shown, Texts
-from minigen.tensor import placed
+from minigen.tensor import to_device_of
 
 STD = 0.2  # of the initial token and position embeddings: small, so that the layers soon matter
 
@@ -109,7 +109,8 @@ class QFormer(Texts):
         images, texts, M = self.images, self.texts, self.M
         z = images.W(Z) + images.place.weight
         q = broadcast_to(images.queries.weight, (len(z), *images.queries.weight.shape))
-        w, seen = texts.embed(w) + texts.place.weight[:w.shape[1]], placed(seen[:, None], z.data)
+        w = texts.embed(w) + texts.place.weight[:w.shape[1]]
+        seen = to_device_of(seen[:, None], z.data)
         for attend, look, mlp_q, mlp_w in zip(self.shared, images.looks, images.mlps, texts.mlps,
                                               strict=True):
             h = attend(concatenate([q, w], axis=1), seen=seen)
@@ -162,7 +163,7 @@ class QFormer(Texts):
         s = self.fits(Z, c)
         text, image = hard(s.numpy(), rng), hard(s.numpy().T, rng)
         belong = self.matches(concatenate([Z, Z, Z[image]]), np.concatenate([c, c[text], c]))
-        truth = placed(np.repeat([1, 0, 0], len(c)).astype(belong.dtype), belong.data)
+        truth = to_device_of(np.repeat([1, 0, 0], len(c)).astype(belong.dtype), belong.data)
         words = np.pad(c != 0, ((0, 0), (1, 0)), constant_values=True)[:, :self.T].sum()
         parts = {"itc": contrastive(s) / 2, "itg": sum(self.surprise(c, Z)) / words,
                  "itm": binary_cross_entropy_with_logits(belong, truth)}

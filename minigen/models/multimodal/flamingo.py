@@ -26,7 +26,7 @@ import numpy as np
 from minigen import broadcast_to, concatenate, nn, no_grad, tanh, tensor
 from minigen.models.multimodal.visual_gpt import Looking
 from minigen.nn import initializers
-from minigen.tensor import placed
+from minigen.tensor import to_device_of
 
 STD = 0.2  # of the initial position embeddings, which are added to features of about 1
 RATE = 10  # speeds up the gates: while they are shut, the layers behind them hardly learn
@@ -120,7 +120,7 @@ class Flamingo(Looking):
         (N, t, K M), true for the image whose token came last, if there was one."""
         last = np.cumsum(w == self.sign, axis=1)  # φ
         image = 1 + np.arange(r.shape[1]) // self.M
-        return placed(last[..., None] == image, r.data)
+        return to_device_of(last[..., None] == image, r.data)
 
     def scores(self, w, x):
         """As in `Texts`. ValueError for a text with more image tokens than images."""

@@ -37,7 +37,7 @@ import numpy as np
 
 from minigen import clip, exp, minimum, nn, no_grad, softplus, square, sum
 from minigen.models.multimodal.language_model import Shown, begun
-from minigen.tensor import placed
+from minigen.tensor import to_device_of
 
 
 class Prompted(Shown):
@@ -67,7 +67,7 @@ class Rater:
         """r_t after each token of answers y (N, T) to prompts x (N, P): (N, T), 0 after the end.
         There is no w_0: y_1 is at the first position."""
         r = self.out(self.lm.hidden(y, self.lm.read(x)))[..., 0]
-        return r * placed(said(y).astype(r.dtype), r.data)
+        return r * to_device_of(said(y).astype(r.dtype), r.data)
 
     def values(self, y, x):
         """V before each token of answers y (N, T) to prompts x (N, P): (N, T)."""
@@ -136,7 +136,7 @@ class PPO:
         """The policy's loss on answers, and the value network's, both averaged over tokens."""
         y, x, words = answers.y, answers.x, said(answers.y)
         log_pi, V = -self.policy.surprise(y, x), self.value.values(y, x)
-        n, (word, log_old, A, returns) = words.sum(), (placed(a, V.data) for a in (
+        n, (word, log_old, A, returns) = words.sum(), (to_device_of(a, V.data) for a in (
             words.astype(V.dtype), answers.log_old, answers.A, answers.returns))
         rho = exp(log_pi - log_old)
         near = clip(rho, min=1 - self.epsilon, max=1 + self.epsilon)

@@ -28,9 +28,9 @@ from minigen import (
     transpose,
 )
 from minigen.models.multimodal.language_model import LanguageModel, Shown
-from minigen.ops.loss import integers
+from minigen.ops.loss import check_indices
 from minigen.ops.math import floats
-from minigen.tensor import placed
+from minigen.tensor import to_device_of
 
 
 class Encoder:
@@ -72,8 +72,8 @@ class Encoder:
         if len(w) != len(s):
             raise ValueError(f"Encoder.loss: {len(s)} images came with {len(w)} captions")
         occur = np.zeros(s.shape, s.dtype)
-        np.put_along_axis(occur, integers("Encoder.loss", w, s.shape[1]), 1, axis=1)
-        return binary_cross_entropy_with_logits(s, placed(occur, s.data))
+        np.put_along_axis(occur, check_indices("Encoder.loss", w, s.shape[1]), 1, axis=1)
+        return binary_cross_entropy_with_logits(s, to_device_of(occur, s.data))
 
 
 def halve(h):
@@ -104,7 +104,7 @@ class LLaVA(Shown):
         with no_grad():
             Z = self.encoder.features(x)
         N, P, _ = Z.shape
-        place = placed(np.broadcast_to(np.eye(P, dtype=Z.dtype), (N, P, P)), Z.data)
+        place = to_device_of(np.broadcast_to(np.eye(P, dtype=Z.dtype), (N, P, P)), Z.data)
         Z = concatenate([Z, place], axis=2)
         return self.W(Z)  # eq: llava-two-stage
 

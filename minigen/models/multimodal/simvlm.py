@@ -17,7 +17,7 @@ import numpy as np
 
 from minigen import mean, sum
 from minigen.models.multimodal.git import GIT
-from minigen.tensor import placed
+from minigen.tensor import to_device_of
 
 
 class SimVLM(GIT):
@@ -32,4 +32,4 @@ class SimVLM(GIT):
         texts. s: integers (N,)."""
         surprise = self.surprise(w, x, s)
         rest = np.arange(1, self.T + 1) >= np.reshape(s, (-1, 1))
-        return mean(sum(surprise * placed(rest.astype(surprise.dtype), surprise.data), 1))
+        return mean(sum(surprise * to_device_of(rest.astype(surprise.dtype), surprise.data), 1))

@@ -41,7 +41,7 @@ from minigen import (
     tensor,
 )
 from minigen.models.multimodal.blip2 import MLP, STD
-from minigen.tensor import placed
+from minigen.tensor import to_device_of
 
 HIDDEN = 0.15  # the share of words and of regions that are masked
 
@@ -84,7 +84,7 @@ class ViLBERT:
         Z = tensor(Z)
         v = self.W(concatenate([mean(Z, 1, keepdims=True), Z], axis=1)) + self.where.weight
         c = np.pad(c, ((0, 0), (1, 0)), constant_values=self.CLS)
-        w, there = self.embed(c) + self.place.weight, placed((c != 0)[:, None, None], v.data)
+        w, there = self.embed(c) + self.place.weight, to_device_of((c != 0)[:, None, None], v.data)
         for layer in self.layers:
             v, w = layer(v, w, there)
         return self.norm_v(v), self.norm_w(w)
@@ -116,7 +116,7 @@ class ViLBERT:
         shown, hidden = self.hide_words(c, rng)
         unseen = rng.random(Z.shape[:2]) < HIDDEN
         blank = unseen & (rng.random(Z.shape[:2]) < 0.9)
-        v, w = self.read(Z * placed((~blank)[..., None].astype(Z.dtype), Z.data), shown)
+        v, w = self.read(Z * to_device_of((~blank)[..., None].astype(Z.dtype), Z.data), shown)
 
         guessed, blurred = hidden & belong[:, None], unseen & belong[:, None]
         words = cross_entropy(self.word(w[:, 1:]).swapaxes(1, 2), np.where(guessed, c, -1),
@@ -125,8 +125,8 @@ class ViLBERT:
         regions = mean(binary_cross_entropy_with_logits(q, p, reduction="none"), 2)
         parts = {
             "words": sum(words) / max(guessed.sum(), 1),
-            "regions": sum(regions * placed(blurred.astype(Z.dtype), Z.data))
+            "regions": sum(regions * to_device_of(blurred.astype(Z.dtype), Z.data))
             / max(blurred.sum(), 1),
             "alignment": binary_cross_entropy_with_logits(
-                self.matches(v, w), placed(belong.astype(Z.dtype), Z.data))}
+                self.matches(v, w), to_device_of(belong.astype(Z.dtype), Z.data))}
         return parts["words"] + parts["regions"] + parts["alignment"], parts

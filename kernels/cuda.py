@@ -80,9 +80,9 @@ def _for_hopper(file, text, macros):
     from cupy.cuda import nvrtc
     chosen = *options(macros), "-arch=sm_90a"
     key = hashlib.sha256(repr((text, chosen, nvrtc.getVersion())).encode()).hexdigest()[:16]
-    path = cupys_cache() / f"minigen-{key}.cubin"
+    path = cupy_cache() / f"minigen-{key}.cubin"
     if not path.exists():
-        cubin, _ = by_nvrtc(file, text, chosen)
+        cubin, _ = compile_with_nvrtc(file, text, chosen)
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(f".{os.getpid()}")
         fresh.write_bytes(cubin)
@@ -90,12 +90,12 @@ def _for_hopper(file, text, macros):
     return path
 
 
-def cupys_cache():
+def cupy_cache():
     """The folder in which CuPy keeps compiled programs."""
     return Path(os.environ.get("CUPY_CACHE_DIR", Path.home() / ".cupy" / "kernel_cache"))
 
 
-def by_nvrtc(file, text, chosen):
+def compile_with_nvrtc(file, text, chosen):
     """The program `text`, from `file`, compiled for the architecture given in the options `chosen`,
     and the compiler's log. RuntimeError, with the log, if it does not compile."""
     from cupy.cuda import nvrtc

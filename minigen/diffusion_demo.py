@@ -21,8 +21,8 @@ def sampling_steps(parser, default=25):
                         help=f"how many of the {T} steps a sample takes")
 
 
-def guidance_weight(parser, default, says):
-    """Add --weight, from 0 to 100; `says` is its help text."""
+def guidance_weight(parser, default, help_text):
+    """Add --weight, from 0 to 100; with this text for --help."""
     def number(text):
         try:
             w = float(text)
@@ -32,4 +32,4 @@ def guidance_weight(parser, default, says):
             raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
         return w
 
-    parser.add_argument("--weight", type=number, default=default, metavar="W", help=says)
+    parser.add_argument("--weight", type=number, default=default, metavar="W", help=help_text)

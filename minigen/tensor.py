@@ -39,14 +39,14 @@ def to_device_of(a, like):
     return m.asarray(a)
 
 
-def device_scalars(now, numbers, like):
+def device_scalars(out, numbers, like):
     """Numbers that change from step to step, on the device of the array `like` for its kernels:
-    written into the float64 array `now`, or into a new one if it is None. On the CPU: None."""
+    written into the float64 array `out`, or into a new one if it is None. On the CPU: None."""
     if isinstance(like, np.ndarray):
         return None
-    now = xp(like).zeros(len(numbers)) if now is None else now
-    now[...] = xp(like).asarray(np.array(numbers, F64))
-    return now
+    out = xp(like).zeros(len(numbers)) if out is None else out
+    out[...] = xp(like).asarray(np.array(numbers, F64))
+    return out
 
 
 def readable(a):

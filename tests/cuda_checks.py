@@ -114,7 +114,7 @@ class Compiled:
         path = emulate.cache_folder() / f"{file}-{arch}-{key}.log"
         if not path.exists():
             try:
-                _, log = cuda.by_nvrtc(file, text, options)
+                _, log = cuda.compile_with_nvrtc(file, text, options)
             except RuntimeError as error:
                 pytest.fail(f"for {arch}: {error}", pytrace=False)
             path.parent.mkdir(parents=True, exist_ok=True)

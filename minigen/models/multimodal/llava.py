@@ -29,7 +29,7 @@ from minigen import (
 )
 from minigen.models.multimodal.language_model import LanguageModel, Shown
 from minigen.ops.loss import check_indices
-from minigen.ops.math import floats
+from minigen.ops.math import check_floats
 from minigen.tensor import to_device_of
 
 
@@ -100,7 +100,7 @@ class LLaVA(Shown):
     def look(self, x):
         """H of images x (N, 3, H, W) in [−1, 1]: (N, P, D). TypeError unless x holds floats."""
         x = tensor(x)
-        floats("LLaVA", x)
+        check_floats("LLaVA", x)
         with no_grad():
             Z = self.encoder.features(x)
         N, P, _ = Z.shape

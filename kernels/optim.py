@@ -29,11 +29,11 @@ import numpy as np
 from numba import prange
 
 from .common import compiled, threaded
-from .cuda import each, xp
-from .many import cut, many, piece
+from .cuda import launch_elementwise, xp
+from .many import foreach, num_chunks, piece
 
 
-@many(p="... in place", g="...", m="... in place", v="... in place")
+@foreach(p="... in place", g="...", m="... in place", v="... in place")
 def adam(p, g, m, v, scalars, beta1, beta2, eps, weight_decay, decoupled):
     factor, lr, t = scalars
     if factor != factor:
@@ -57,7 +57,7 @@ def _adam_numbers(scalars, beta1, beta2, eps, weight_decay, decoupled):
             1 / math.sqrt(1 - beta2**t), eps)
 
 
-@adam.together
+@adam.foreach_cpu
 def adam(table, dtype, *options):
     _run(_adam, _adam_threads, table, dtype, _adam_numbers(*options))
 
@@ -86,7 +86,7 @@ def _adam_threads(chunks, table, dtype, *numbers):
         _adam(c, chunks, table, dtype, *numbers)
 
 
-@many(p="... in place", g="...", buf="... in place or None")
+@foreach(p="... in place", g="...", buf="... in place or None")
 def sgd(p, g, buf, scalars, momentum, dampening, weight_decay, nesterov):
     factor, lr, t = scalars
     if factor != factor:
@@ -100,12 +100,12 @@ def sgd(p, g, buf, scalars, momentum, dampening, weight_decay, nesterov):
 
 def _sgd_numbers(scalars, momentum, dampening, weight_decay, nesterov):
     factor, lr, t = scalars
-    keep, take = (0, 1) if t == 1 else (momentum, 1 - dampening)
+    mu, gain = (0, 1) if t == 1 else (momentum, 1 - dampening)
     from_g, from_buf = (1, momentum) if nesterov else (0, 1)
-    return factor, lr, weight_decay, keep, take, from_g, from_buf
+    return factor, lr, weight_decay, mu, gain, from_g, from_buf
 
 
-@sgd.together
+@sgd.foreach_cpu
 def sgd(table, dtype, scalars, momentum, *options):
     _run(_sgd, _sgd_threads, table, dtype, _sgd_numbers(scalars, momentum, *options),
          bool(momentum))
@@ -117,14 +117,14 @@ def sgd(p, g, buf, *options):
 
 
 @compiled
-def _sgd(chunk, chunks, table, dtype, momentum, factor, lr, decay, keep, take, from_g, from_buf):
+def _sgd(chunk, chunks, table, dtype, momentum, factor, lr, decay, mu, gain, from_g, from_buf):
     for k in range(len(table)):
         p, g = piece(table, k, 1, chunk, chunks, dtype), piece(table, k, 2, chunk, chunks, dtype)
         buf = piece(table, k, 3, chunk, chunks, dtype)
         for i in range(len(p)):
             gi = factor * g[i] + decay * p[i]
             if momentum:
-                buf[i] = bi = keep * buf[i] + take * gi
+                buf[i] = bi = mu * buf[i] + gain * gi
                 gi = from_g * gi + from_buf * bi
             p[i] -= lr * gi
 
@@ -135,7 +135,7 @@ def _sgd_threads(chunks, table, dtype, momentum, *numbers):
         _sgd(c, chunks, table, dtype, momentum, *numbers)
 
 
-@many(p="... in place", g="...", v="... in place", buf="... in place or None")
+@foreach(p="... in place", g="...", v="... in place", buf="... in place or None")
 def rmsprop(p, g, v, buf, scalars, alpha, eps, weight_decay, momentum):
     factor, lr, _ = scalars
     if factor != factor:
@@ -151,7 +151,7 @@ def rmsprop(p, g, v, buf, scalars, alpha, eps, weight_decay, momentum):
     p -= lr * u
 
 
-@rmsprop.together
+@rmsprop.foreach_cpu
 def rmsprop(table, dtype, scalars, alpha, eps, weight_decay, momentum):
     factor, lr, _ = scalars
     _run(_rmsprop, _rmsprop_threads, table, dtype,
@@ -164,7 +164,7 @@ def rmsprop(p, g, v, buf, *options):
 
 
 @compiled
-def _rmsprop(chunk, chunks, table, dtype, momentum, factor, lr, alpha, rest, eps, decay, keep):
+def _rmsprop(chunk, chunks, table, dtype, momentum, factor, lr, alpha, rest, eps, decay, mu):
     for k in range(len(table)):
         p, g = piece(table, k, 1, chunk, chunks, dtype), piece(table, k, 2, chunk, chunks, dtype)
         v, buf = piece(table, k, 3, chunk, chunks, dtype), piece(table, k, 4, chunk, chunks, dtype)
@@ -173,7 +173,7 @@ def _rmsprop(chunk, chunks, table, dtype, momentum, factor, lr, alpha, rest, eps
             v[i] = vi = alpha * v[i] + rest * gi * gi
             u = gi / (np.sqrt(vi) + eps)
             if momentum:
-                u += keep * buf[i]
+                u += mu * buf[i]
                 buf[i] = u
             p[i] -= lr * u
 
@@ -184,12 +184,12 @@ def _rmsprop_threads(chunks, table, dtype, momentum, *numbers):
         _rmsprop(c, chunks, table, dtype, momentum, *numbers)
 
 
-@many(a="... in place", p="...")
+@foreach(a="... in place", p="...")
 def ema(a, p, decay):
     a += (1 - decay) * (p - a)
 
 
-@ema.together
+@ema.foreach_cpu
 def ema(table, dtype, decay):
     _run(_ema, _ema_threads, table, dtype, (1 - decay,))
 
@@ -218,7 +218,7 @@ def _run(one, threads, table, dtype, numbers, *flags):
     if the first of them, the gradient's factor, is NaN."""
     if numbers[0] == numbers[0]:
         args = table, dtype, *flags, *(dtype.type(x) for x in numbers)
-        chunks = cut(table)
+        chunks = num_chunks(table)
         one(0, 1, *args) if chunks == 1 else threads(chunks, *args)
 
 
@@ -226,4 +226,5 @@ def _launch(name, arrays, scalars, *options):
     """Launch a kernel of optim.cu. Options are bools and numbers."""
     *others, p = arrays
     options = (x if isinstance(x, bool) else np.float64(x) for x in options)
-    each("optim.cu", name, p, others, (xp(p).asarray(scalars, np.float64), *options), elements=4)
+    launch_elementwise("optim.cu", name, p, others,
+                       (xp(p).asarray(scalars, np.float64), *options), elements=4)

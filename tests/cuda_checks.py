@@ -65,11 +65,11 @@ def devices():
     return 0 if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) else count.value
 
 
-def hopper(monkeypatch, is_one):
+def force_hopper(monkeypatch, is_one):
     """Make kernels choose as on a device with (or without) warpgroups, even for few tiles."""
     for module in (cuda, sys.modules["minigen.kernels.attention"]):
-        monkeypatch.setattr(module, "hopper", lambda a: is_one)
-    monkeypatch.setattr(cuda, "FILL", 1)
+        monkeypatch.setattr(module, "is_hopper", lambda a: is_one)
+    monkeypatch.setattr(cuda, "MIN_BLOCKS", 1)
 
 
 def broken(text, at, by):

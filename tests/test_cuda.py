@@ -122,15 +122,15 @@ def test_the_emulator_does_what_cuda_says(by):
     assert total[0] == 2 * i.sum()
 
 
-@pytest.mark.parametrize("at, by, sanitizer, said", [
+@pytest.mark.parametrize("at, by, sanitizer, message", [
     (0, "", "thread", "data race"), (1, "", "thread", "data race"),
     ("copy[n - 1 - i]", "copy[n - i]", "address", "AddressSanitizer: use-after-poison"),
     ("mine[i] = y", "mine[i + 1] = y", "address", "AddressSanitizer: heap-buffer-overflow"),
     ("__syncthreads();", "if (i) __syncthreads();", None, "a barrier which not all threads reach"),
     ("~0u, y, 2", "1u, y, 2", None, "a mask other than ~0u")])
-def test_what_the_emulator_must_see(at, by, sanitizer, said):
+def test_what_the_emulator_must_see(at, by, sanitizer, message):
     args = np.zeros(128, np.float32), np.zeros(128, np.int32), np.zeros(1, np.int64)
-    with pytest.raises(RuntimeError, match=said):
+    with pytest.raises(RuntimeError, match=message):
         run(broken(PRIMITIVES, at, by), "primitives", 2, (16, 4), args, 256, sanitizer)
 
 
@@ -169,16 +169,16 @@ def test_copies_arrive(by):
     assert copies(COPIES, by)
 
 
-@pytest.mark.parametrize("at, by, sanitizer, said", [
+@pytest.mark.parametrize("at, by, sanitizer, message", [
     (0, "", "thread", "data race"), (1, "", "thread", "data race"),
     ("at < n", "true", "address", "heap-buffer-overflow"),
     ("x + at", "x + at + 1", None, "copy_async: not 16-byte aligned"),
     ("wait_copies<0>();", "", None, "ends before its copies have arrived"),
     ("wait_copies<1>();", "", None, None), ("wait_copies<1>", "wait_copies<2>", None, None)])
-def test_copies_that_do_not(at, by, sanitizer, said):
+def test_copies_that_do_not(at, by, sanitizer, message):
     text = broken(COPIES, at, by)
-    if said:
-        with pytest.raises(RuntimeError, match=said):
+    if message:
+        with pytest.raises(RuntimeError, match=message):
             copies(text, sanitizer)
     else:
         assert not copies(text)
@@ -238,7 +238,7 @@ def test_no_kernel_races_or_leaves_its_arrays(name, args, by):
         getattr(kernels, name).cuda(*args)
 
 
-@pytest.mark.parametrize("name, at, by, sanitizer, said", [
+@pytest.mark.parametrize("name, at, by, sanitizer, message", [
     ("conv2d", "__syncthreads();  // the next step", "//", "thread", "data race"),
     ("conv2d", "m < p.M ? p.y", "m <= p.M ? p.y", "address", "heap-buffer-overflow"),
     ("pack", "__syncthreads();", "", "thread", "data race"),
@@ -249,13 +249,13 @@ def test_no_kernel_races_or_leaves_its_arrays(name, args, by):
     ("batch_norm", "__syncthreads();  // the sum before", "//", "thread", "data race"),
     ("batch_norm", "32] = x;\n  __syncthreads();", "32] = x;", "thread", "data race"),
     ("attention", "column < width) to", "column <= width) to", "address", "heap-buffer-overflow")])
-def test_a_broken_kernel_is_caught(name, at, by, sanitizer, said, monkeypatch):
+def test_a_broken_kernel_is_caught(name, at, by, sanitizer, message, monkeypatch):
     Emulated()
     source, file = cuda.source, "norm.cu" if name == "batch_norm" else f"{name}.cu"
     text = broken(source(file), at, by)
     monkeypatch.setattr(cuda, "source", lambda name: text if name == file else source(name))
     name = "matmul" if name == "pack" else name
-    with pytest.raises(RuntimeError, match=said), emulate.sanitized(sanitizer):
+    with pytest.raises(RuntimeError, match=message), emulate.sanitized(sanitizer):
         getattr(kernels, name).cuda(*dict(cases())[name])
 
 

@@ -81,7 +81,7 @@ def test_many_arrays_of_other_kinds(monkeypatch):
             kernels.adam.reference(*row, scalars, *options)
         calls = []
         with monkeypatch.context() as m:
-            m.setattr(kernels.adam, "at_once", lambda *args, run=kernels.adam.at_once:
+            m.setattr(kernels.adam, "run_all", lambda *args, run=kernels.adam.run_all:
                       calls.append(len(args[0])) or run(*args))
             kernels.adam(*map(list, zip(*rows, strict=True)), scalars, *options)
         for row, copy in zip(rows, copies, strict=True):

@@ -72,13 +72,13 @@ def force_hopper(monkeypatch, is_one):
     monkeypatch.setattr(cuda, "MIN_BLOCKS", 1)
 
 
-def broken(text, at, by):
-    """The text with its `at`-th barrier removed, or the pattern `at` replaced."""
-    if isinstance(at, int):
-        spots = list(re.finditer(r"__syncthreads\(\);", text))
-        return text[:spots[at].start()] + text[spots[at].end():]
-    assert at in text
-    return text.replace(at, by, 1)
+def broken(text, pattern, replacement):
+    """The text with its `pattern`-th barrier removed, or the text `pattern` replaced."""
+    if isinstance(pattern, int):
+        barriers = list(re.finditer(r"__syncthreads\(\);", text))
+        return text[:barriers[pattern].start()] + text[barriers[pattern].end():]
+    assert pattern in text
+    return text.replace(pattern, replacement, 1)
 
 
 def product_agrees(on, kernel, args, terms, precisions=PRECISIONS):

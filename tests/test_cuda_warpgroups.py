@@ -25,20 +25,20 @@ def cases():
     yield "attention_backward", (q, o, lse.astype(np.float32), q, k, v, None, True, 0.3)
 
 
-@pytest.mark.parametrize("by", ["address", "thread"])
+@pytest.mark.parametrize("sanitizer", ["address", "thread"])
 @pytest.mark.parametrize("name", [name for name, _ in cases()])
-def test_no_kernel_races_or_leaves_its_arrays(name, by, monkeypatch):
+def test_no_kernel_races_or_leaves_its_arrays(name, sanitizer, monkeypatch):
     Emulated()
     force_hopper(monkeypatch, True)
     args = dict(cases())[name]
     run, programs = emulate.run, []
     monkeypatch.setattr(emulate, "run", lambda *a: programs.append(a[2]) or run(*a))
-    with emulate.sanitized(by), kernels.precision("bf16"):
+    with emulate.sanitized(sanitizer), kernels.precision("bf16"):
         getattr(kernels, name).cuda(*args)
     assert any(("WGMMA", "1") in macros for macros in programs)
 
 
-@pytest.mark.parametrize("name, at, by, sanitizer, message", [
+@pytest.mark.parametrize("name, pattern, replacement, sanitizer, message", [
     ("matmul", "__syncthreads();  // the step has arrived", "//", "thread", "data race"),
     ("matmul", "wait_products<1>(c[0]);", "", None, None),
     ("matmul", "wait_copies<AHEAD - 1>();\n    fence", "fence", None, None),
@@ -47,11 +47,11 @@ def test_no_kernel_races_or_leaves_its_arrays(name, by, monkeypatch):
     ("matmul", "  wait_products<0>(c[0]);", "", None, "ends before its products are there"),
     ("attention", "finish(s);", "", None, None),
     ("attention", "finish(out);", "", None, "ends before its products are there")])
-def test_a_broken_kernel_is_caught(name, at, by, sanitizer, message, monkeypatch):
+def test_a_broken_kernel_is_caught(name, pattern, replacement, sanitizer, message, monkeypatch):
     Emulated()
     force_hopper(monkeypatch, True)
     args, source = dict(cases())[name], cuda.source
-    text = broken(source(f"{name}.cu"), at, by)
+    text = broken(source(f"{name}.cu"), pattern, replacement)
     with emulate.sanitized(sanitizer), kernels.precision("bf16"):
         want = getattr(kernels, name).cuda(*args)
         monkeypatch.setattr(cuda, "source",

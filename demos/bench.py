@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODELS = {"vae": "VAE", "dcgan": "DCGAN", "pixelcnn": "PixelCNN", "ddpm": "DDPM"}
 GROUPS = {"cpu": ("imports", "models", "ops"), "cuda": ("models", "kernels")}
 UNITS = {"TFLOP/s": 1e12, "GB/s": 1e9}
-CLOSE = {"cpu": 1e-4, "cuda": 5e-3}  # relative tolerance between the sides' first losses
+TOLERANCE = {"cpu": 1e-4, "cuda": 5e-3}  # relative tolerance between the sides' first losses
 
 
 class Side:
@@ -50,7 +50,7 @@ class Side:
             [sys.executable, "-m", "side_by_side.worker", name, module, shared,
              *map(str, [threads, device, *sizes])],
             cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.about = self._answer()
+        self.info = self._answer()
 
     def time(self, name, seconds):
         self.process.stdin.write(f"{name} {seconds}\n")
@@ -132,11 +132,11 @@ def measure(subject, args):
             pass
         with side("minigen") as ours, side("pytorch") as theirs:
             rows = [timed(subject, name, [ours, theirs], seconds, args.rounds)
-                    for name in ours.about["names"] if name in theirs.about["names"]]
-            rows += alone(subject, ours, theirs, seconds, args.rounds)
+                    for name in ours.info["names"] if name in theirs.info["names"]]
+            rows += sampler_rows(subject, ours, theirs, seconds, args.rounds)
             if subject not in MODELS:
                 return rows
-            rows[0] |= agreement(ours.about["loss"], theirs.about["loss"], CLOSE[args.device])
+            rows[0] |= agreement(ours.info["loss"], theirs.info["loss"], TOLERANCE[args.device])
             if not args.quick:
                 with side("compiled") as compiled:
                     rows[0]["compiled"] = 1e3 * statistics.median(
@@ -144,7 +144,7 @@ def measure(subject, args):
             if args.device == "cuda":
                 return [*rows, *recorded(subject, rows, side, seconds, args.rounds)]
         return [*rows, {"what": f"{MODELS[subject]}: memory of a training step, MiB",
-                        **ratio(ours.about["memory"], theirs.about["memory"])}]
+                        **ratio(ours.info["memory"], theirs.info["memory"])}]
 
 
 def timed(subject, name, sides, seconds, rounds):
@@ -172,24 +172,24 @@ def recorded(subject, rows, side, seconds, rounds):
 
 def rates(ours, theirs, seconds, rounds):
     """The rows of the kernels, with their rates, and these as shares of the ceiling."""
-    def best(unit):
+    def best_rate(unit):
         return ceilings()[unit][1] / min(theirs.time(unit, seconds) for _ in range(rounds))
 
-    rows, tops = [], {unit: best(unit) for unit in ceilings()}
+    rows, peaks = [], {unit: best_rate(unit) for unit in ceilings()}
     for name, (_, work, unit, *_) in table().items():
         row = timed("kernels", name, [ours, theirs], seconds, rounds)
         rate = 1e3 * work / row["minigen"]
-        top = tops[unit if unit in tops else f"{unit}, {precision(name)}"]
-        rows.append(row | {"rate": f"{rate / UNITS[unit]:.3g} {unit}, {rate / top:.0%} of "
-                                   f"{top / UNITS[unit]:.3g}"})
+        peak = peaks[unit if unit in peaks else f"{unit}, {precision(name)}"]
+        rows.append(row | {"rate": f"{rate / UNITS[unit]:.3g} {unit}, {rate / peak:.0%} of "
+                                   f"{peak / UNITS[unit]:.3g}"})
     return rows
 
 
-def alone(subject, ours, theirs, seconds, rounds):
+def sampler_rows(subject, ours, theirs, seconds, rounds):
     """Rows that compare PixelCNN's sampler with the naive loop, PyTorch's and minigen's own."""
     if subject != "pixelcnn":
         return []
-    naive = next(name for name in ours.about["names"] if "naively" in name)
+    naive = next(name for name in ours.info["names"] if "naively" in name)
     times = [[ours.time("sample", seconds), ours.time(naive, seconds), theirs.time(naive, seconds)]
              for _ in range(rounds)]
     cached, own, other = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
@@ -214,9 +214,9 @@ def imports(rounds):
     return {"what": "import", **ratio(ours, theirs)}
 
 
-def agreement(ours, theirs, close):
-    apart = abs(ours - theirs) / abs(theirs)
-    return {"losses": "agree" if apart <= close else f"DIFFER by {apart:.1e}"}
+def agreement(ours, theirs, tolerance):
+    error = abs(ours - theirs) / abs(theirs)
+    return {"losses": "agree" if error <= tolerance else f"DIFFER by {error:.1e}"}
 
 
 def ratio(ours, theirs):

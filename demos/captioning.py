@@ -94,7 +94,7 @@ def build(name, shape, quick):
 
 
 def main(argv=None):
-    run = Demo("captioning", __doc__, argv, data=("scenes",), batch=64, steps=5000, least=2,
+    run = Demo("captioning", __doc__, argv, data=("scenes",), batch=64, steps=5000, min_batch=2,
                flags=lambda p: p.add_argument("--model", choices=STAGES, default="flamingo",
                                               help="which of the five models"))
     name = run.args.model
@@ -117,7 +117,7 @@ def main(argv=None):
         at = np.searchsorted(starts, t, "right") - 1
         stage, i = stages[at], run.indices(t)
         opt = opts[stage]
-        opt.lr = 3e-3 * optim.stage(t, *starts[at:at + 2], floor=0.02)
+        opt.lr = 3e-3 * optim.warmup_cosine(t, *starts[at:at + 2], floor=0.02)
         parts, label = {}, stage
         if stage == "clip":
             # shapes matter only when there are many pairs: with 64 CLIP hardly learns to see them

@@ -87,7 +87,7 @@ def of_labels(dataset, seed):
 
 def main(argv=None):
     run = Demo("clip", __doc__, argv, data=("scenes", "cifar10"), batch=128,
-               steps={"scenes": 800, "cifar10": 500}, least=2)
+               steps={"scenes": 800, "cifar10": 500}, min_batch=2)
     texts = of_scenes(run.data) if run.data.name == "scenes" else of_labels(run.data, run.args.seed)
     sentences = [*texts.train.flat, *(sentence for labels, *_ in texts.tasks.values()
                                       for sentence in np.ravel(labels))]

@@ -23,12 +23,12 @@ def main(argv=None):
     classes = len(run.data.classes)
     model = conditional(run.data.shape, classes, **({"h": 6, "depth": 1} if run.quick else {}))
     nn.init(model, run.rng)
-    pixel_demo.learn(run, model, lr=8e-3, given=lambda t: (run.data.train_y[run.indices(t)],))
+    pixel_demo.fit(run, model, lr=8e-3, cond=lambda t: (run.data.train_y[run.indices(t)],))
 
     y = np.repeat(np.arange(classes), 1 if run.quick else 10)
     x = model.sample(len(y), run.rng, y)
     run.picture("samples", x.astype(float), len(y) // classes)
-    x_test = pixel_demo.quantised(run.data.test_x, 2, np.random.default_rng(0))
+    x_test = pixel_demo.quantise(run.data.test_x, 2, np.random.default_rng(0))
     nats = metrics.nll(model, x_test, run.data.test_y)
     numbers = {"test_nll_nats": nats, "bits_per_dim": metrics.bits_per_dim(nats, x_test[0].size)}
     if run.data.name in ruler.NAMES:  # which class the ruler sees in the samples

@@ -33,7 +33,7 @@ SHOWN = 10
 
 
 def main(argv=None):
-    run = Demo("dalle", __doc__, argv, data=("scenes",), batch=64, steps=2200, least=2,
+    run = Demo("dalle", __doc__, argv, data=("scenes",), batch=64, steps=2200, min_batch=2,
                flags=lambda p: p.add_argument("--drawn", type=at_least(1), default=8, metavar="N",
                                               help="images sampled for each caption"))
     vae = image_tokenizer(run.data.shape)
@@ -50,7 +50,7 @@ def main(argv=None):
     def step(t, rng):
         stage = np.searchsorted(starts, t, "right")
         start, end = starts[stage - 1:stage + 1]
-        rate = optim.stage(t, start, end, floor=0.02)
+        rate = optim.warmup_cosine(t, start, end, floor=0.02)
         batch = signed(run.batch(t)), words[run.indices(t)]
         opt_v.lr = opt_t.lr = opt_c.lr = 3e-3 * rate
         if stage == 3:

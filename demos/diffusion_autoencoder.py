@@ -86,10 +86,10 @@ def main(argv=None):
 
     def step(t, rng):
         if t < first:
-            opt.lr = 4e-3 * optim.stage(t, 0, first, floor=0.02)
+            opt.lr = 4e-3 * optim.warmup_cosine(t, 0, first, floor=0.02)
             loss, _ = model.loss(data.signed(run.batch(t)), rng)
             return train.descend(opt, loss, max_norm=1.0)
-        opt_z.lr = 4e-3 * optim.stage(t, first, run.args.steps, floor=0.02)
+        opt_z.lr = 4e-3 * optim.warmup_cosine(t, first, run.args.steps, floor=0.02)
         # codes are cheap: a batch sixteen times as large
         z = codes()[rng.integers(0, len(run.data.train_x), 16 * run.args.batch)]
         loss, _ = model.loss_z(tensor(run.xp.asarray(z)), rng)

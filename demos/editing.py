@@ -40,7 +40,7 @@ def main(argv=None):
     ema = nn.EMA(opt.params, decay=0.995)
 
     def step(t, rng):
-        opt.lr = 2e-3 * optim.stage(t, 0, run.args.steps, floor=0.02)
+        opt.lr = 2e-3 * optim.warmup_cosine(t, 0, run.args.steps, floor=0.02)
         loss, _ = model.loss(data.signed(run.batch(t)), rng, weight=velocity.weight(s))
         return train.descend(opt, loss, max_norm=1.0)
 

@@ -64,7 +64,7 @@ def main(argv=None):
 
     def step(t, rng):
         if t < first:
-            opt_g.lr = opt_j.lr = 3e-3 * optim.stage(t, 0, first)
+            opt_g.lr = opt_j.lr = 3e-3 * optim.warmup_cosine(t, 0, first)
             # a contrastive loss needs many pairs: a batch eight times as large
             i = rng.integers(0, len(tokens), 8 * run.args.batch)
             x, c = data.signed(run.xp.asarray(run.data.train_x[i])), run.xp.asarray(tokens[i])
@@ -72,7 +72,7 @@ def main(argv=None):
                                     max_norm=1.0)
             loss, _ = judge.loss(tensor(x), c)
             return numbers | train.descend(opt_j, loss, name="judge", max_norm=1.0)
-        opt.lr = 3e-3 * optim.stage(t, first, run.args.steps, floor=0.02)
+        opt.lr = 3e-3 * optim.warmup_cosine(t, first, run.args.steps, floor=0.02)
         with no_grad():
             words = encode_text(guide.text, run.xp.asarray(tokens[run.indices(t)]))
         words = drop_codes(words, 0.1, rng)

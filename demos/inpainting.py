@@ -42,7 +42,7 @@ def main(argv=None):
         else:
             model, opt, start, end = finetuned, opts["taught"], half, run.args.steps
             given = x, run.xp.asarray(random_masks(len(x), shape[1:], rng))
-        opt.lr = 2e-3 * optim.stage(t, start, end, floor=0.02)
+        opt.lr = 2e-3 * optim.warmup_cosine(t, start, end, floor=0.02)
         loss, _ = model.loss(x, rng, *given, weight=velocity.weight(s))
         return train.descend(opt, loss, max_norm=1.0)
 

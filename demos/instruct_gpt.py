@@ -131,7 +131,7 @@ def main(argv=None):
     def step(t, rng):
         at = np.searchsorted(starts, t, "right") - 1
         stage, n = stages[at], run.args.batch
-        rate = 3e-3 * optim.stage(t, *starts[at:at + 2], floor=0.02)
+        rate = 3e-3 * optim.warmup_cosine(t, *starts[at:at + 2], floor=0.02)
         if t == starts[2]:
             for part in (sft.lm, reward_model.lm, value.lm):
                 nn.load_state_dict(part, nn.state_dict(policy.lm))
@@ -197,7 +197,7 @@ def main(argv=None):
                     (f"    {y}", "firebrick" if off else "green") for _, y, off, _ in answers)]
     with train.writing(run.out):
         train.write_text(run.out / "answers.txt", "\n".join(lines))
-        pictures.written(run.out / "samples.png", shown)
+        pictures.text_image(run.out / "samples.png", shown)
     run.finish(numbers)
 
 

@@ -70,7 +70,8 @@ def main(argv=None):
     def step(t, rng):
         x, stage = tensor(data.signed(run.batch(t))), np.searchsorted(starts, t, "right")
         start, end = starts[stage - 1:stage + 1]
-        opt_1.lr = opt_t.lr = opt_j.lr = opt.lr = 3e-3 * optim.stage(t, start, end, floor=0.02)
+        lr = 3e-3 * optim.warmup_cosine(t, start, end, floor=0.02)
+        opt_1.lr = opt_t.lr = opt_j.lr = opt.lr = lr
         if stage == 1:
             loss, parts = stage_1.loss(x, rng)
             return train.descend(opt_1, loss, parts, "autoencoder", max_norm=100.0)

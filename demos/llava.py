@@ -42,7 +42,7 @@ def main(argv=None):
     def step(t, rng):
         stage = np.searchsorted(starts, t, "right")
         start, end = starts[stage - 1:stage + 1]
-        rate = optim.stage(t, start, end, rise=20, floor=0.02)
+        rate = optim.warmup_cosine(t, start, end, warmup_steps=20, floor=0.02)
         x, drawn = signed(run.batch(t)), run.data.train_scenes[run.indices(t)]
         w = true_words(drawn, rng)
         if stage == 1:

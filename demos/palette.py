@@ -30,7 +30,7 @@ def main(argv=None):
     ema = nn.EMA(opt.params, decay=0.995)
 
     def step(t, rng):
-        opt.lr = 2e-3 * optim.stage(t, 0, run.args.steps, floor=0.02)
+        opt.lr = 2e-3 * optim.warmup_cosine(t, 0, run.args.steps, floor=0.02)
         x_0 = data.signed(run.data.train_x[run.indices(t)])
         x_0, y = (run.xp.asarray(a) for a in (x_0, degraded(x_0, rng)))
         loss, _ = model.loss(x_0, rng, y, weight=velocity.weight(s))

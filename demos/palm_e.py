@@ -60,7 +60,7 @@ def encode(texts):
 
 
 def main(argv=None):
-    run = Demo("palm_e", __doc__, argv, data=("blocks",), batch=96, steps=5000, least=3)
+    run = Demo("palm_e", __doc__, argv, data=("blocks",), batch=96, steps=5000, min_batch=3)
     D, widths = 64, (8, 8, 8) if run.quick else (32, 64, 64)
     encoders = {"state": nn.Sequential(nn.Linear(blocks.COLUMNS * len(blocks.NAMES), 4 * D), gelu,
                                        nn.Linear(4 * D, D)),
@@ -82,10 +82,10 @@ def main(argv=None):
 
     def step(t, rng):
         if t < begin:
-            opt_lm.lr = 2e-3 * optim.stage(t, 0, begin, floor=0.02)
+            opt_lm.lr = 2e-3 * optim.warmup_cosine(t, 0, begin, floor=0.02)
             return train.descend(opt_lm, loss("words", run.args.batch, rng), name="text",
                                  max_norm=1.0)
-        opt.lr = 2e-3 * optim.stage(t, begin, run.args.steps, floor=0.02)
+        opt.lr = 2e-3 * optim.warmup_cosine(t, begin, run.args.steps, floor=0.02)
         parts = {kind: loss(kind, run.args.batch // len(KINDS), rng) for kind in KINDS}
         return train.descend(opt, sum(parts.values()) / len(KINDS), parts, max_norm=1.0)
 

@@ -23,7 +23,7 @@ from minigen.data import signed, unsigned
 from minigen.demo import Demo, at_least, cli
 from minigen.models.gan.dcgan import adam
 from minigen.models.image_to_image.pix2pix import generator, pix2pix
-from minigen.tensor import placed, xp
+from minigen.tensor import to_device_of, xp
 
 # From red, green and blue to brightness and the differences of blue and red from it (as in JPEG).
 YCC = np.array([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]])
@@ -85,7 +85,8 @@ def join(x, y):
 
 def mixed(matrix, images):
     """A matrix (K, C) times the channels of each pixel of images (N, C, H, W): (N, K, H, W)."""
-    return xp(images).einsum("kc,nchw->nkhw", placed(matrix.astype(images.dtype), images), images)
+    matrix = to_device_of(matrix.astype(images.dtype), images)
+    return xp(images).einsum("kc,nchw->nkhw", matrix, images)
 
 
 def coloured(net, x):

@@ -21,7 +21,7 @@ def main(argv=None):
     size = {"h": 6, "depth": 1} if run.quick else {}
     model = pixelcnn(run.data.shape, pixel_demo.levels(run), **size)
     nn.init(model, run.rng)
-    pixel_demo.learn(run, model, lr=4e-3)
+    pixel_demo.fit(run, model, lr=4e-3)
     pixel_demo.report(run, model)
 
 

@@ -17,7 +17,7 @@ def main(argv=None):
                steps={"glyphs": 1000, "mnist": 2000, "fashion-mnist": 2000}, flags=pixel_demo.flags)
     model = pixelrnn(run.data.shape, pixel_demo.levels(run), 8 if run.quick else 64)
     nn.init(model, run.rng)
-    pixel_demo.learn(run, model, lr=6e-3, max_norm=1.0)
+    pixel_demo.fit(run, model, lr=6e-3, max_norm=1.0)
     pixel_demo.report(run, model)
 
 

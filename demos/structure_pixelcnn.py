@@ -26,7 +26,7 @@ from minigen.models.autoregressive.structure_pixelcnn import structure_pixelcnn
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
 from minigen.models.diffusion.glide import encode_text
 from minigen.models.gan.dissection import colour
-from minigen.pixel_demo import quantised
+from minigen.pixel_demo import quantise
 
 CODE = 64  # length of a code
 KINDS = 4  # no object, and the first, second and third from the left
@@ -37,7 +37,8 @@ SHOWN = 10
 
 
 def main(argv=None):
-    run = Demo("structure_pixelcnn", __doc__, argv, data=("scenes",), batch=64, steps=6000, least=2)
+    run = Demo("structure_pixelcnn", __doc__, argv, data=("scenes",), batch=64, steps=6000,
+               min_batch=2)
     data, first = run.data, int(SHARE * run.args.steps)
     clip = CLIP(ImageEncoder(data.shape, CODE), TextEncoder(len(VOCABULARY), LONGEST, CODE))
     model = structure_pixelcnn(data.shape, CODE, KINDS, LEVELS,
@@ -49,18 +50,18 @@ def main(argv=None):
     def step(t, rng):
         i = run.indices(t)
         if t < first:
-            opt_c.lr = 3e-3 * optim.stage(t, 0, first, floor=0.02)
+            opt_c.lr = 3e-3 * optim.warmup_cosine(t, 0, first, floor=0.02)
             loss, _ = clip.loss(tensor(signed(run.batch(t))), run.xp.asarray(words[i]))
             return train.descend(opt_c, loss, name="clip", max_norm=1.0)
-        i, opt.lr = i[:FEW], 4e-3 * optim.stage(t, first, run.args.steps, floor=0.02)
-        x = quantised(data.train_x[i], LEVELS, rng)
+        i, opt.lr = i[:FEW], 4e-3 * optim.warmup_cosine(t, first, run.args.steps, floor=0.02)
+        x = quantise(data.train_x[i], LEVELS, rng)
         h, kind = codes(clip, run.xp.asarray(words[i])), run.xp.asarray(data.train_masks[i])
         return train.descend(opt, model.loss(run.xp.asarray(x), h, kind), max_norm=1.0)
 
     run.fit(step, clip=clip, model=model, opt_c=opt_c, opt=opt)
 
     test = data.first(n_test=20 if run.quick else 200)
-    x, kind, n = quantised(test.test_x, LEVELS, None), test.test_masks, min(SHOWN, len(test.test_x))
+    x, kind, n = quantise(test.test_x, LEVELS, None), test.test_masks, min(SHOWN, len(test.test_x))
     h = codes(clip, run.xp.asarray(encode(test.test_captions)))
     drawn = model.sample(len(x), run.rng, h, kind)
     before = np.roll(np.arange(n), 1)

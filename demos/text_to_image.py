@@ -88,7 +88,7 @@ def flags(parser):
 
 
 def main(argv=None):
-    run = Demo("text_to_image", __doc__, argv, data=("scenes",), batch=16, steps=2400, least=2,
+    run = Demo("text_to_image", __doc__, argv, data=("scenes",), batch=16, steps=2400, min_batch=2,
                flags=flags)
     shape, name = run.data.shape, run.args.model
     encoders = ENCODERS[name](shape, (8, 8) if run.quick else (16, 32, 64, 128))
@@ -104,7 +104,7 @@ def main(argv=None):
 
     def step(t, rng):
         if t < first:
-            opt.lr = 2e-3 * optim.stage(t, 0, first, floor=0.05)
+            opt.lr = 2e-3 * optim.warmup_cosine(t, 0, first, floor=0.05)
             i = rng.integers(0, len(tokens), encoders.batch_factor * run.args.batch)
             x = tensor(data.signed(run.xp.asarray(run.data.train_x[i])))
             loss = encoders.loss(x, run.xp.asarray(tokens[i]), y[i])

@@ -59,13 +59,13 @@ def main(argv=None):
 
     def step(t, rng):
         if t < first:
-            opt_clip.lr = 3e-3 * optim.stage(t, 0, first)
+            opt_clip.lr = 3e-3 * optim.warmup_cosine(t, 0, first)
             # a contrastive loss needs many pairs: a batch eight times as large
             i = rng.integers(0, len(tokens), 8 * run.args.batch)
             x = tensor(data.signed(run.xp.asarray(run.data.train_x[i])))
             loss, parts = clip.loss(x, run.xp.asarray(tokens[i]))
             return train.descend(opt_clip, loss, parts, name="clip", max_norm=1.0)
-        opt.lr = 4e-3 * optim.stage(t, first, run.args.steps, floor=0.02)
+        opt.lr = 4e-3 * optim.warmup_cosine(t, first, run.args.steps, floor=0.02)
         c = run.xp.asarray(tokens[run.indices(t)])
         loss, parts = model.loss(data.signed(run.batch(t)), rng, c)
         return train.descend(opt, loss, parts, max_norm=1.0)

@@ -37,7 +37,7 @@ OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"
 
 
 def main(argv=None):
-    run = Demo("vilbert", __doc__, argv, data=("scenes",), batch=64, steps=4000, least=2)
+    run = Demo("vilbert", __doc__, argv, data=("scenes",), batch=64, steps=4000, min_batch=2)
     widths = (8, 8, 8) if run.quick else (32, 64, 64)
     V, (_, H, W) = len(scenes.VOCABULARY), run.data.shape
     encoder = Encoder(V, widths)
@@ -51,9 +51,9 @@ def main(argv=None):
         x, drawn = tensor(signed(run.batch(t))), run.data.train_scenes[run.indices(t)]
         c = scenes.encode(scenes.draw_captions(drawn, rng))
         if t < begins:
-            opt_e.lr = 3e-3 * optim.stage(t, 0, begins, floor=0.02)
+            opt_e.lr = 3e-3 * optim.warmup_cosine(t, 0, begins, floor=0.02)
             return train.descend(opt_e, encoder.loss(x, c), name="encoder")
-        opt.lr = 2e-3 * optim.stage(t, begins, run.args.steps, floor=0.02)
+        opt.lr = 2e-3 * optim.warmup_cosine(t, begins, run.args.steps, floor=0.02)
         with no_grad():
             Z, logits = encoder.features(x), encoder.scores(x)
         return train.descend(opt, *model.loss(Z, logits, c, rng), max_norm=1.0)

@@ -42,7 +42,7 @@ def main(argv=None):
     parts = [model.log_joint(x) for x in data.in_order(x_test, batch_size=500)]
     reconstruction, prior = (-np.concatenate([p.numpy() for p in part]).mean()
                              for part in zip(*parts, strict=True))
-    used, perplexity = metrics.usage(k, run.args.words)
+    used, perplexity = metrics.codebook_usage(k, run.args.words)
     run.finish({"test_joint_nats": reconstruction + prior,
                 "test_reconstruction_nats": reconstruction, "test_prior_nats": prior,
                 "words_used": used, "perplexity_of_words": perplexity})

@@ -43,7 +43,7 @@ def main(argv=None):
     def step(t, rng):
         x, numbers = tensor(signed(run.batch(t))), {}
         if t >= third:
-            opt_prior.lr = 2e-3 * optim.stage(t, third, run.args.steps)
+            opt_prior.lr = 2e-3 * optim.warmup_cosine(t, third, run.args.steps)
             k = models["two_grids"].encode(x)
             return train.descend(opt_prior, -mean(prior.log_prob(k)), name="prior", max_norm=10.0)
         for name, m in models.items():
@@ -52,7 +52,7 @@ def main(argv=None):
                     m.codebook.init_from(m.encoder(x), rng)
             opt, loss = (bare[name], m.loss_without_quantisation(x)) if t < start else (
                 opts[name], m.autoencode(x)[2])
-            opt.lr = 4e-3 * optim.stage(t, 0, third)
+            opt.lr = 4e-3 * optim.warmup_cosine(t, 0, third)
             numbers |= train.descend(opt, loss, name=name, max_norm=100.0)
         return numbers
 
@@ -85,7 +85,7 @@ def main(argv=None):
                 "other_squared_error": np.mean([squared_error(np.roll(x[:n], 1, 0), some)
                                                 for some in samples])}
     for name, grid in (("top", top), ("bottom", bottom), ("one_grid", words["one_grid"])):
-        used, perplexity = metrics.usage(grid, K)
+        used, perplexity = metrics.codebook_usage(grid, K)
         numbers |= {f"words_used_{name}": used, f"perplexity_of_words_{name}": perplexity}
     run.finish(numbers)
 

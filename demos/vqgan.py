@@ -47,7 +47,7 @@ def main(argv=None):
         x, numbers = tensor(signed(run.batch(t))), {}
         if t >= 2 * third:
             for name, m in models.items():
-                priors[name].lr = 2e-3 * optim.stage(t, 2 * third, steps)
+                priors[name].lr = 2e-3 * optim.warmup_cosine(t, 2 * third, steps)
                 nll = -mean(m.prior.log_prob(m.encode(x)))
                 numbers |= train.descend(priors[name], nll, name=f"prior_{name}",
                                          max_norm=10.0)
@@ -59,10 +59,10 @@ def main(argv=None):
             nn.load_state_dict(gan.vq_vae, nn.state_dict(vae))
         opt, loss = (bare, vae.loss_without_quantisation(x)) if t < start else (
             opts["vq_vae"], vae.autoencode(x)[2])
-        opt.lr = 4e-3 * optim.stage(t, 0, 2 * third)
+        opt.lr = 4e-3 * optim.warmup_cosine(t, 0, 2 * third)
         numbers |= train.descend(opt, loss, name="vq_vae", max_norm=100.0)
         if t >= third:
-            opts["vqgan"].lr = 1e-3 * optim.stage(t, third, 2 * third)
+            opts["vqgan"].lr = 1e-3 * optim.warmup_cosine(t, third, 2 * third)
             q_loss, d_loss, parts = gan.losses(x)
             numbers |= train.descend(opts["vqgan"], q_loss, parts, "vqgan", max_norm=100.0)
             numbers |= train.descend(opt_d, d_loss, name="d_loss")
@@ -85,7 +85,7 @@ def main(argv=None):
             x_hat = np.concatenate([model.decode(few).mean.numpy().clip(-1, 1)
                                     for few in data.in_order(k, batch_size=500)])
         samples = model.generate(n, run.rng).mean.numpy().clip(-1, 1)
-        used, perplexity = metrics.usage(k, run.args.words)
+        used, perplexity = metrics.codebook_usage(k, run.args.words)
         numbers |= {
             f"squared_error_{name}": ((x - x_hat) ** 2).sum((1, 2, 3)).mean() / 4,
             f"sharpness_{name}": sharpness(x_hat),

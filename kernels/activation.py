@@ -22,7 +22,7 @@ from numba import prange
 from numba.extending import register_jitable
 
 from .common import chunks, empty, kernel, part, threaded
-from .cuda import each, xp
+from .cuda import launch_elementwise, xp
 from .exponential import exp, expm1
 from .normal import tail
 
@@ -36,9 +36,9 @@ def pointwise(f):
     @threaded
     def loop(x, one, a, y, chunks):
         for chunk in prange(chunks):
-            some, to = part(x, chunk, chunks), part(y, chunk, chunks)
-            for i in range(len(to)):
-                to[i] = f(some[i], one, a)
+            xs, ys = part(x, chunk, chunks), part(y, chunk, chunks)
+            for i in range(len(ys)):
+                ys[i] = f(xs[i], one, a)
 
     def run(x, a=1):
         y = empty(x.shape, x.dtype)
@@ -54,9 +54,9 @@ def pointwise_backward(f):
     @threaded
     def loop(g, x, one, a, gx, chunks):
         for chunk in prange(chunks):
-            of_g, of_x, to = part(g, chunk, chunks), part(x, chunk, chunks), part(gx, chunk, chunks)
-            for i in range(len(to)):
-                to[i] = f(of_g[i], of_x[i], one, a)
+            gs, xs, gxs = part(g, chunk, chunks), part(x, chunk, chunks), part(gx, chunk, chunks)
+            for i in range(len(gxs)):
+                gxs[i] = f(gs[i], xs[i], one, a)
 
     def run(g, x, a=1):
         gx = empty(x.shape, x.dtype)
@@ -182,7 +182,7 @@ def _launch(name, *args):
     arrays = [x for x in args if not np.isscalar(x)]
     y = xp(arrays[0]).empty_like(arrays[0])
     a = args[-1] if len(args) > len(arrays) else 0
-    each("activation.cu", name, y, arrays, (y.dtype.type(a),), elements=4)
+    launch_elementwise("activation.cu", name, y, arrays, (y.dtype.type(a),), elements=4)
     return y
 
 

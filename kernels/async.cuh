@@ -40,7 +40,7 @@ template <int N> inline void wait_copies() {
   std::erase_if(self.copies, [&](const emulate::Copy& copy) {
     const bool arrives = copy.group + N < self.groups;
     for (int i = 0; arrives && i < 4; i++) copy.to[i] = copy.words[i];
-    self.hidden |= arrives;
+    self.unfenced_copies |= arrives;
     return arrives;
   });
 }

@@ -51,15 +51,15 @@ extern "C" __global__ void attention_pack(const Real* q, const Real* k, const Re
   if (row < keys) pack(to_k, k, row, column, D, 1), pack(to_v, v, row, column, E, 1);
 }
 
-/* Pack g in the same way, and compute the starts (Start in attention.cuh), padded to a multiple of
-   64 per sequence so that their tiles are whole and begin at multiples of 16 bytes. A query that is
-   only padding, or that attended to no key, gets p = 0. */
-extern "C" __global__ void attention_starts(const Real* g, const Real* o, const Real* lse,
-                                            Input* to_g, Start* starts, int count, int T, int E) {
+/* Pack g in the same way, and compute the initial values (Init in attention.cuh), padded to a
+   multiple of 64 per sequence so that their tiles are whole and begin at multiples of 16 bytes. A
+   query that is only padding, or that attended to no key, gets p = 0. */
+extern "C" __global__ void attention_init(const Real* g, const Real* o, const Real* lse,
+                                          Input* to_g, Init* inits, int count, int T, int E) {
   const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-  const int start = i / CHUNKS, column = i % CHUNKS * CHUNK<Input>, whole = (T + 63) / 64 * 64;
-  const int t = start % whole, row = start / whole * T + t;
-  const bool inside = start < count && t < T;
+  const int index = i / CHUNKS, column = i % CHUNKS * CHUNK<Input>, whole = (T + 63) / 64 * 64;
+  const int t = index % whole, row = index / whole * T + t;
+  const bool inside = index < count && t < T;
   Real delta = 0;
   if (inside) {
     pack(to_g, g, row, column, E, 1);
@@ -68,9 +68,9 @@ extern "C" __global__ void attention_starts(const Real* g, const Real* o, const 
   }
 #pragma unroll
   for (int bits = 1; bits < CHUNKS; bits *= 2) delta += __shfl_xor_sync(~0u, delta, bits);
-  if (start < count && column == 0) {
-    const bool looked = inside && lse[row] != -INFINITY;
-    starts[start] = {looked ? -lse[row] * LOG2E : -INFINITY, looked ? -delta : 0};
+  if (index < count && column == 0) {
+    const bool attended = inside && lse[row] != -INFINITY;
+    inits[index] = {attended ? -lse[row] * LOG2E : -INFINITY, attended ? -delta : 0};
   }
 }
 
@@ -100,8 +100,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) attention(
   each([&](int i, int half) { slack[i][half] = -INFINITY; });
   for (int s0 = 0; s0 < end; s0 += COLUMNS, arrive()) {
     if (s0 + COLUMNS < end) fetch_tile(s0 + COLUMNS);
-    const int together = t0 + first_row();
-    if (together >= T || (causal && s0 >= together + PRODUCT_ROWS)) continue;  // no work here
+    const int product_row = t0 + first_row();
+    if (product_row >= T || (causal && s0 >= product_row + PRODUCT_ROWS)) continue;  // no work here
     auto& tile = shared.other[s0 / COLUMNS % 2];
     Real s[I][COLUMNS / 8][4], most[I][2];
     each(s, [&](Real& x, int i, int j, int e) { x = -shift[i][e / 2]; });
@@ -114,18 +114,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) attention(
     bool above = false;
     each([&](int i, int half) { above |= most[i][half] > slack[i][half]; });
     if (__any_sync(~0u, above)) {
-      Real rise[I][2], shrink[I][2];
+      Real rise[I][2], rescale[I][2];
       each([&](int i, int half) {
-        const Real top = over_row(most[i][half], false), none = -INFINITY;
+        const Real top = row_reduce(most[i][half], false), none = -INFINITY;
         const bool nothing_yet = slack[i][half] == none;
         rise[i][half] = nothing_yet && top > none ? top : max(top, Real(0));
-        shrink[i][half] = nothing_yet ? 1 : power(-rise[i][half]);
+        rescale[i][half] = nothing_yet ? 1 : power(-rise[i][half]);
         shift[i][half] += rise[i][half];
-        total[i][half] *= shrink[i][half];
+        total[i][half] *= rescale[i][half];
         if (top > none) slack[i][half] = SLACK;
       });
       each(s, [&](Real& x, int i, int j, int e) { x -= rise[i][e / 2]; });
-      each(out, [&](Real& x, int i, int j, int e) { x *= shrink[i][e / 2]; });
+      each(out, [&](Real& x, int i, int j, int e) { x *= rescale[i][e / 2]; });
     }
     each(s, [&](Real& x, int i, int j, int e) { total[i][e / 2] += x = power(x); });
     add_product<MN_MAJOR>(out, operand(s, shared.part(0)), tile[1], 0, COLUMNS);
@@ -133,7 +133,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) attention(
   }
   each([&](int i, int half) {
     Real& sum = total[i][half];
-    sum = over_row(sum, true);
+    sum = row_reduce(sum, true);
     const int t = first + row_of(i, 2 * half);
     if (t < T && lane() % 4 == 0)
       lse[n * T + t] = sum == 0 ? -INFINITY : shift[i][half] * LN2 + log(sum);
@@ -150,7 +150,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) attention(
    of 16 columns of a tile at a time, to leave registers for the accumulators and its own rows.
    WGMMA reads its own rows from shared memory, and takes the whole tile. */
 template <bool OF_QUERIES>
-__device__ void backward(const Start* starts, const Input* q, const Input* k, const Input* v,
+__device__ void backward(const Init* inits, const Input* q, const Input* k, const Input* v,
                          const Input* g, const Real* mask, Real* first, Real* second, int T, int S,
                          int D, int E, long long mask_step, bool causal, Real scale) {
   constexpr int STRIP = tensor<Input> && PRODUCT_ROWS < 64 ? 16 : COLUMNS;
@@ -162,7 +162,7 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
   const long long n = blockIdx.x / tiles;
   const Mask masked = {mask ? mask + n * mask_step : nullptr, T, S, causal};
   q += n * T * HEAD, g += n * T * HEAD, k += n * S * HEAD, v += n * S * HEAD;
-  starts += n * ((T + 63) / 64 * 64);
+  inits += n * ((T + 63) / 64 * 64);
 
   const int begin = causal && !OF_QUERIES ? r0 / COLUMNS * COLUMNS : 0;
   const int end = causal && OF_QUERIES ? min(columns, r0 + ROWS) : columns;
@@ -170,8 +170,8 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
     const int stage = c0 / COLUMNS % 2;
     fetch(shared.other[stage][0], OF_QUERIES ? k : q, c0, columns);
     fetch(shared.other[stage][1], OF_QUERIES ? v : g, c0, columns);
-    if (const int i = threadIdx.x * 16; !OF_QUERIES && i < sizeof shared.start[0])
-      copy_async((char*)shared.start[stage] + i, (const char*)(starts + c0) + i, true);
+    if (const int i = threadIdx.x * 16; !OF_QUERIES && i < sizeof shared.init[0])
+      copy_async((char*)shared.init[stage] + i, (const char*)(inits + c0) + i, true);
   };
   fetch(shared.own[0], OF_QUERIES ? q : k, r0, rows);
   fetch(shared.own[1], OF_QUERIES ? g : v, r0, rows);
@@ -182,18 +182,18 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
   Sums a = {}, b = {};
   for (int c0 = begin; c0 < end; c0 += COLUMNS, arrive()) {
     if (c0 + COLUMNS < end) fetch_tile(c0 + COLUMNS);
-    const int stage = c0 / COLUMNS % 2, row = r0 + own, together = r0 + first_row();
-    const bool hidden = causal && (OF_QUERIES ? c0 >= together + PRODUCT_ROWS
-                                              : together >= c0 + COLUMNS);
-    if (together >= rows || hidden) continue;  // nothing for this warp
+    const int stage = c0 / COLUMNS % 2, row = r0 + own, product_row = r0 + first_row();
+    const bool hidden = causal && (OF_QUERIES ? c0 >= product_row + PRODUCT_ROWS
+                                              : product_row >= c0 + COLUMNS);
+    if (product_row >= rows || hidden) continue;  // nothing for this warp
 #pragma unroll 1
     for (int strip = 0; strip < COLUMNS; strip += STRIP) {
       auto &of_one = shared.other[stage][0], &of_two = shared.other[stage][1];
       Real p[I][STRIP / 8][4], ds[I][STRIP / 8][4];
       each(p, [&](Real& x, int i, int j, int e) {
-        const Start& begins = OF_QUERIES ? starts[min(row + row_of(i, e), T - 1)]
-                                         : shared.start[stage][strip + column_of(j, e)];
-        x = begins.score, ds[i][j][e] = begins.slope;
+        const Init& init = OF_QUERIES ? inits[min(row + row_of(i, e), T - 1)]
+                                      : shared.init[stage][strip + column_of(j, e)];
+        x = init.score, ds[i][j][e] = init.slope;
       });
       prepare(p), prepare(ds);
       add_product<K_MAJOR>(p, one, of_one, strip, HEAD);
@@ -216,15 +216,15 @@ __device__ void backward(const Start* starts, const Input* q, const Input* k, co
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) attention_queries(
-    const Start* starts, const Input* q, const Input* k, const Input* v, const Input* g,
+    const Init* inits, const Input* q, const Input* k, const Input* v, const Input* g,
     const Real* mask, Real* gq, int T, int S, int D, int E, long long mask_step, bool causal,
     Real scale) {
-  backward<true>(starts, q, k, v, g, mask, gq, nullptr, T, S, D, E, mask_step, causal, scale);
+  backward<true>(inits, q, k, v, g, mask, gq, nullptr, T, S, D, E, mask_step, causal, scale);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_OF_KEYS) attention_keys(
-    const Start* starts, const Input* q, const Input* k, const Input* v, const Input* g,
+    const Init* inits, const Input* q, const Input* k, const Input* v, const Input* g,
     const Real* mask, Real* gk, Real* gv, int T, int S, int D, int E, long long mask_step,
     bool causal, Real scale) {
-  backward<false>(starts, q, k, v, g, mask, gk, gv, T, S, D, E, mask_step, causal, scale);
+  backward<false>(inits, q, k, v, g, mask, gk, gv, T, S, D, E, mask_step, causal, scale);
 }

@@ -35,13 +35,13 @@ typedef Real Sums[I][HEAD / 8][4];
 
 /* Initial values of the accumulators in the backward pass, for the scores of a query and for their
    gradients: −lse · log2 e and −δ. */
-struct Start { Real score, slope; };
+struct Init { Real score, slope; };
 
 /* COUNT rows in shared memory. */
 template <int COUNT> struct Tile {
 #ifdef WGMMA
   alignas(1024) Input rows[COUNT][HEAD];
-  __device__ Rows128<Input> place() { return {rows[0], COUNT}; }
+  __device__ Swizzled128<Input> place() { return {rows[0], COUNT}; }
 #else
   Input rows[COUNT][WIDE];
   __device__ Padded<Input> place() { return {rows[0], WIDE}; }
@@ -51,7 +51,7 @@ template <int COUNT> struct Tile {
 template <int OWN> struct Shared {
   Tile<ROWS> own[OWN];
   Tile<COLUMNS> other[2][2];  // double buffer: even and odd tiles of two matrices
-  Start start[2][COLUMNS];
+  Init init[2][COLUMNS];
 
   /* The warp's part of the buffer that follows this struct without tensor cores (see operand). */
   __device__ Input* part(int number) {
@@ -88,7 +88,7 @@ __device__ void each(Real (&c)[I][J][4], F f) {  // f(x, i, j, e): at row_of(i, 
       for (int e = 0; e < 4; e++) f(c[i][j][e], i, j, e);
 }
 
-__device__ inline Real over_row(Real x, bool sum) {  // the sum or maximum over a row's four lanes
+__device__ inline Real row_reduce(Real x, bool sum) {  // the sum or maximum over a row's four lanes
 #pragma unroll
   for (int bits = 1; bits < 4; bits *= 2) {
     const Real other = __shfl_xor_sync(~0u, x, bits);
@@ -144,7 +144,7 @@ __device__ auto load_fragment(Tile<ROWS>& tile) {
         ldmatrix(to.words[k / DEPTH][i], &rows[16 * i + lane() % 16][k + lane() / 16 * DEPTH / 2]);
     return to;
   } else {
-    return Along<Input>{rows[0], WIDE};
+    return KMajor<Input>{rows[0], WIDE};
   }
 }
 #endif
@@ -178,7 +178,7 @@ __device__ auto operand(const Real (&s)[I][J][4], Input* part) {
 #pragma unroll
       for (int e = 0; e < 4; e++) part[row_of(0, e) * NARROW + column_of(j, e)] = s[0][j][e];
     __syncwarp();
-    return Along<Input>{part, NARROW};
+    return KMajor<Input>{part, NARROW};
   }
 }
 
@@ -189,8 +189,8 @@ __device__ auto operand(const Real (&s)[I][J][4], Input* part) {
 #ifdef WGMMA
 __device__ inline void prepare(Sums& c) { fence_registers(c[0]); }
 template <Layout LAYOUT>
-__device__ void add_product(Sums& c, Rows128<Input> a, Tile<COLUMNS>& b, int first, int K) {
-  start_products(c[0]);
+__device__ void add_product(Sums& c, Swizzled128<Input> a, Tile<COLUMNS>& b, int first, int K) {
+  fence_products(c[0]);
 #pragma unroll
   for (int k = 0; k < K / DEPTH; k++)
     multiply<LAYOUT, Input>(c[0], descriptor<LAYOUT>(a, first_row(), k),
@@ -200,7 +200,7 @@ __device__ void add_product(Sums& c, Rows128<Input> a, Tile<COLUMNS>& b, int fir
 template <Layout LAYOUT, int STEPS>
 __device__ void add_product(Sums& c, Fragment<STEPS> a, Tile<COLUMNS>& b, int first, int K) {
   fence_registers(a.words);
-  start_products(c[0]);
+  fence_products(c[0]);
 #pragma unroll
   for (int k = 0; k < STEPS; k++)
     multiply<LAYOUT, Input>(c[0], a.words[k][0],
@@ -240,12 +240,12 @@ __device__ void add_product(Real (&c)[I][J][4], const Fragment<STEPS>& a, const 
 }
 
 template <Layout LAYOUT, int J>
-__device__ void add_product(Real (&c)[I][J][4], Along<Input> a, const Tile<COLUMNS>& b, int first,
+__device__ void add_product(Real (&c)[I][J][4], KMajor<Input> a, const Tile<COLUMNS>& b, int first,
                             int K) {
   if constexpr (LAYOUT == MN_MAJOR)
-    multiply(c, a, Across<Input>{b.rows[first], WIDE}, K);
+    multiply(c, a, MNMajor<Input>{b.rows[first], WIDE}, K);
   else
-    multiply(c, a, Along<Input>{b.rows[first], WIDE}, K);
+    multiply(c, a, KMajor<Input>{b.rows[first], WIDE}, K);
 }
 template <int J> __device__ void prepare(Real (&)[I][J][4]) {}
 template <int J> __device__ void finish(Real (&)[I][J][4]) {}
@@ -265,12 +265,12 @@ struct Mask {
   bool causal;
 
   /* Apply the mask to a tile of scores: queries from t0 on in its rows and keys from s0 on in its
-     columns or, if TURNED, the reverse. Most tiles need neither branch. */
-  template <bool TURNED, int J>
+     columns or, if TRANSPOSED, the reverse. Most tiles need neither branch. */
+  template <bool TRANSPOSED, int J>
   __device__ void apply(Real (&scores)[I][J][4], int t0, int s0) const {
-    const int keys = TURNED ? 16 * I : 8 * J;
-    auto row = [](int i, int j, int e) { return TURNED ? column_of(j, e) : row_of(i, e); };
-    auto column = [](int i, int j, int e) { return TURNED ? row_of(i, e) : column_of(j, e); };
+    const int keys = TRANSPOSED ? 16 * I : 8 * J;
+    auto row = [](int i, int j, int e) { return TRANSPOSED ? column_of(j, e) : row_of(i, e); };
+    auto column = [](int i, int j, int e) { return TRANSPOSED ? row_of(i, e) : column_of(j, e); };
     if (added)
       each(scores, [&](Real& x, int i, int j, int e) {
         const int t = min(t0 + row(i, j, e), T - 1), s = min(s0 + column(i, j, e), S - 1);

@@ -24,7 +24,7 @@ import numpy as np
 from numba import prange
 
 from .common import buffer, chunks, empty, kernel, threaded
-from .cuda import blocks, factors, hopper, launch, per_output, xp
+from .cuda import blocks, input_macros, is_hopper, launch, per_output, xp
 from .exponential import exp_shifted
 from .once import once
 from .product import panel, product
@@ -59,11 +59,11 @@ def _masked(s, mask, is_causal):
 def attention(q, k, v, mask, is_causal, scale):
     (B, T), E = q.shape[:2], v.shape[2]
     o, lse = empty((B, T, E), q.dtype), np.empty((B, T), q.dtype)
-    _forward(q, k, v, _added(mask, q), is_causal, q.dtype.type(scale), o, lse)
+    _forward(q, k, v, _attn_bias(mask, q), is_causal, q.dtype.type(scale), o, lse)
     return o, lse
 
 
-def _added(mask, q):
+def _attn_bias(mask, q):
     """The mask as numbers to add to the scores; an empty array if there is no mask."""
     if mask is None:
         return xp(q).empty((0, 0, 0), q.dtype)
@@ -72,22 +72,22 @@ def _added(mask, q):
 
 
 @once
-def _turned(q, t0, t1, scale):
+def _transpose(q, t0, t1, scale):
     """scale · qᵀ for the rows t0 to t1 of q (T, D), in a buffer of D·ROWS elements."""
     D = q.shape[1]
-    turned = buffer(D * ROWS, q)
-    panel(q, True, 0, t0, D, t1 - t0, turned, ROWS)
+    qt = buffer(D * ROWS, q)
+    panel(q, True, 0, t0, D, t1 - t0, qt, ROWS)
     for d in range(D):
         for i in range(d * ROWS, d * ROWS + t1 - t0):
-            turned[i] *= scale
-    return turned
+            qt[i] *= scale
+    return qt
 
 
 @once
-def _scores(turned, k, mask, n, rows, keys, is_causal, s):
-    """Write sᵀ of some keys and rows of sequence n to s (KEYS, ROWS); turned: the rows' qᵀ."""
+def _scores(qt, k, mask, n, rows, keys, is_causal, s):
+    """Write sᵀ of some keys and rows of sequence n to s (KEYS, ROWS); qt: the rows' qᵀ."""
     (t0, t1), (s0, s1), (S, D) = rows, keys, k.shape[1:]
-    product(s1 - s0, t1 - t0, D, k, (n * S + s0) * D, D, 1, turned, 0, ROWS, False, s, 0, ROWS)
+    product(s1 - s0, t1 - t0, D, k, (n * S + s0) * D, D, 1, qt, 0, ROWS, False, s, 0, ROWS)
     for j in range(s1 - s0):
         if len(mask):
             for i in range(t1 - t0):
@@ -97,7 +97,7 @@ def _scores(turned, k, mask, n, rows, keys, is_causal, s):
 
 
 @once
-def _gather(s, keys, top, total, out):
+def _online_softmax(s, keys, top, total, out):
     """One step of the online softmax over blocks of keys: s (keys, rows) becomes exp(s − top), with
     top the maximum so far; total and out, relative to the old maximum, are scaled down."""
     shift = top.copy()
@@ -108,10 +108,10 @@ def _gather(s, keys, top, total, out):
     for i in range(len(top)):
         top[i], old = shift[i], top[i]
         shift[i] = shift[i] if shift[i] > -np.inf else 0  # no key allowed so far
-        shrink = np.exp(old - shift[i])
-        total[i] *= shrink
+        rescale = np.exp(old - shift[i])
+        total[i] *= rescale
         for e in range(out.shape[1]):
-            out[i, e] *= shrink
+            out[i, e] *= rescale
     for j in range(keys):
         row = s[j, :len(top)]
         exp_shifted(row, shift)
@@ -126,14 +126,14 @@ def _forward(q, k, v, mask, is_causal, scale, o, lse):
     for item in prange(B * blocks):
         n, t0 = item // blocks, item % blocks * ROWS
         t1 = min(t0 + ROWS, T)
-        s, turned = buffer(KEYS * ROWS, q).reshape(KEYS, ROWS), _turned(q[n], t0, t1, scale)
+        s, qt = buffer(KEYS * ROWS, q).reshape(KEYS, ROWS), _transpose(q[n], t0, t1, scale)
         top, total = np.full(t1 - t0, -np.inf, q.dtype), np.zeros(t1 - t0, q.dtype)
         out = o[n, t0:t1]
         out[:] = 0
         for s0 in range(0, min(S, t1) if is_causal else S, KEYS):
             s1 = min(s0 + KEYS, S)
-            _scores(turned, k, mask, n, (t0, t1), (s0, s1), is_causal, s)
-            _gather(s, s1 - s0, top, total, out)
+            _scores(qt, k, mask, n, (t0, t1), (s0, s1), is_causal, s)
+            _online_softmax(s, s1 - s0, top, total, out)
             product(t1 - t0, E, s1 - s0, s, 0, 1, ROWS, v, (n * S + s0) * E, E, True, out, 0, E)
         for i in range(t1 - t0):
             lse[n, t0 + i] = top[i] + np.log(total[i])
@@ -146,7 +146,7 @@ def _forward(q, k, v, mask, is_causal, scale, o, lse):
 def attention(q, k, v, mask, is_causal, scale):
     (B, T), S, E = q.shape[:2], *v.shape[1:]
     s, lse, o = (xp(q).empty(shape, q.dtype) for shape in ((B, T, S), (B, T), (B, T, E)))
-    mask = xp(q).zeros((1, T, S), q.dtype) if mask is None else _added(mask, q)
+    mask = xp(q).zeros((1, T, S), q.dtype) if mask is None else _attn_bias(mask, q)
     _score(s, q, k, mask, is_causal, scale)
     _log_sum(lse, s)
     _output(o, s, lse, v)
@@ -201,12 +201,12 @@ class _Cuda:
     def __init__(self, q, k, v, mask, is_causal, scale):
         (B, T, D), (S, E), scale = q.shape, v.shape[1:], q.dtype.type(scale)
         step = T * S if mask is not None and len(mask) > 1 else 0
-        self.macros, self.bytes = factors(q.dtype)
+        self.macros, self.bytes = input_macros(q.dtype)
         self.head = next((h for h in (16, 32, 64, 128) if h >= max(D, E)), math.inf)
         if self.head * q.itemsize > 512:
             raise ValueError(f"attention: heads of {max(D, E)} {q.dtype} numbers; on CUDA at most "
                              f"{512 // q.itemsize}")
-        self.mask = None if mask is None else _added(mask, q)
+        self.mask = None if mask is None else _attn_bias(mask, q)
         self.options = T, S, D, E, np.int64(step), bool(is_causal), scale
         self.packed = [self.rows(a) for a in (q, k, v)]
         self.pack("attention_pack", B * max(T, S), q, k, v, *self.packed, B * T, B * S, D, E,
@@ -224,7 +224,7 @@ class _Cuda:
         size, tensor = self.head * self.bytes, self.macros["INPUT"] in ("tf32", "bf16")
         warps, columns = 4 - 2 * (size > 256), min(64, max(16, (4096 << tensor) // size))
         block, wide, macros = 16 * warps * (1 + (tensor and size <= 128)), size + 16, self.macros
-        if self.bytes == 2 and self.head == 64 and hopper(self.packed[0]):
+        if self.bytes == 2 and self.head == 64 and is_hopper(self.packed[0]):
             block, wide, macros = 64, size, {**macros, "WGMMA": 1}
         part = 0 if tensor else columns * self.bytes + 16
         shared = own * block * (wide + part) + 4 * columns * (wide + self.options[-1].itemsize)
@@ -247,7 +247,7 @@ def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
     threads = numba.get_num_threads()  # with fewer sequences than that, split their keys
     parts = 1 if B >= threads else chunks(-(-S // KEYS))
     gq, gk, gv = np.zeros((parts, *q.shape), q.dtype), np.zeros_like(k), np.zeros_like(v)
-    _backward(g, o, lse, q, k, v, _added(mask, q), is_causal, q.dtype.type(scale), gq, gk, gv)
+    _backward(g, o, lse, q, k, v, _attn_bias(mask, q), is_causal, q.dtype.type(scale), gq, gk, gv)
     return gq.sum(0) if parts > 1 else gq[0], gk, gv
 
 
@@ -255,9 +255,9 @@ def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
 def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
     (B, T), (S, E), run = q.shape[:2], v.shape[1:], _Cuda(q, k, v, mask, is_causal, scale)
     whole = 64 * blocks(T, 64)
-    rounded, starts = run.rows(g), xp(q).empty((B, whole, 2), q.dtype)
-    run.pack("attention_starts", B * whole, g, o, lse, rounded, starts, B * whole, T, E)
-    given = starts, *run.packed, rounded, run.mask
+    rounded, inits = run.rows(g), xp(q).empty((B, whole, 2), q.dtype)
+    run.pack("attention_init", B * whole, g, o, lse, rounded, inits, B * whole, T, E)
+    given = inits, *run.packed, rounded, run.mask
     gq, gk, gv = (xp(a).empty_like(a) for a in (q, k, v))
     run("attention_queries", T, 2, *given, gq)
     run("attention_keys", S, 2, *given, gk, gv)
@@ -284,16 +284,16 @@ def _backward_of(item, g, o, lse, q, k, v, mask, is_causal, scale, gq, gk, gv):
             delta[t] += g[n, t, e] * o[n, t, e]
     for t0 in range(begin // ROWS * ROWS if is_causal else 0, T, ROWS):
         t1 = min(t0 + ROWS, T)
-        qt, gt = _turned(q[n], t0, t1, scale), _turned(g[n], t0, t1, q.dtype.type(1))
+        qt, gt = _transpose(q[n], t0, t1, scale), _transpose(g[n], t0, t1, q.dtype.type(1))
         for s0 in range(begin, min(end, t1) if is_causal else end, KEYS):
             s1 = min(s0 + KEYS, end)
             _scores(qt, k, mask, n, (t0, t1), (s0, s1), is_causal, p)
             product(s1 - s0, t1 - t0, E, v, (n * S + s0) * E, E, 1, gt, 0, ROWS, False, ds, 0, ROWS)
             for j in range(s1 - s0):
-                row, slope = p[j, :t1 - t0], ds[j]
+                row, ds_row = p[j, :t1 - t0], ds[j]
                 exp_shifted(row, shift[t0:])
                 for i in range(len(row)):
-                    slope[i] = row[i] * (slope[i] - delta[t0 + i]) * scale
+                    ds_row[i] = row[i] * (ds_row[i] - delta[t0 + i]) * scale
             at, key = n * T + t0, n * S + s0
             product(s1 - s0, E, t1 - t0, p, 0, ROWS, 1, g, at * E, E, True, gv, key * E, E)
             product(s1 - s0, D, t1 - t0, ds, 0, ROWS, 1, q, at * D, D, True, gk, key * D, D)

@@ -15,11 +15,11 @@ struct Columns {
   Divisor C, U, V, S;
   int su, sv, du, dv, ou, ov;
 
-  __device__ Image::Spot pixel(int j) const {
+  __device__ Image::Offset pixel(int j) const {
     const int h = j / V % U * su + ou, w = j % V * sv + ov;
     return {(j / V / U * groups * H * W + h * W + w) * C, h, w};
   }
-  __device__ Image::Spot tap(int l) const {
+  __device__ Image::Offset tap(int l) const {
     const int h = l / C / S * du, w = l / C % S * dv;
     return {(h * W + w) * C + l % C, h, w};
   }

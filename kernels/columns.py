@@ -8,7 +8,7 @@ kernels build it for a few images, or a few rows of one, at a time, in a buffer 
 core's own cache. They build it from an image with the channels innermost, (h, w, C), in which the
 S·D elements under one row of the filter are contiguous. Vectors then run along channels. Where
 there are few of these, vectors run along rows of pixels, and no columns are needed: the pixels that
-one filter element multiplies are contiguous in the image or, with a stride, in one of its `phases`.
+one filter element multiplies are contiguous in the image or, with a stride, in one of its phases.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ from .once import once
 from .transpose import transpose
 
 CACHE = 1 << 20  # bytes of columns a core works on at a time
-FEW = 16  # channels or filters: with fewer, vectors run along the pixels
+MIN_VECTOR = 16  # channels or filters: with fewer, vectors run along the pixels
 CHANNELS = 8  # channels of the filters that a thread reorders at a time
 
 
@@ -45,7 +45,7 @@ def check_conv(name, image, out, w, stride, padding, dilation, groups):
                          f"not {tuple(out[2:])}")
 
 
-def covers(kernel, size, padding, groups):
+def is_full_size(kernel, size, padding, groups):
     """Whether the filters are as large as the image, so that a convolution is a plain product of
     flattened images (N, C·H·W) and flattened filters (K, C·H·W)."""
     return tuple(kernel) == tuple(size) and padding == (0, 0) and groups == 1
@@ -61,7 +61,7 @@ def windows(x, kernel, stride, padding, dilation=(1, 1), fill=0):
 
 
 @compiled
-def even(N, threads, block):
+def balanced_block(N, threads, block):
     """The block size, about `block`, at which every thread gets equally many blocks of N images."""
     return max(1, -(-N // (threads * max(1, round(N / (threads * block))))))
 
@@ -71,27 +71,27 @@ def blocking(N, rows, pixels, threads, itemsize):
     columns of `rows` entries each that fits in cache, yet leaves work for every thread."""
     P, Q = pixels
     width = max(256, CACHE // (rows * itemsize))
-    images = even(N, threads, max(1, width // (P * Q)))
+    images = balanced_block(N, threads, max(1, width // (P * Q)))
     return images, (P if images > 1 else max(1, min(P, width // Q, -(-P * N // threads))))
 
 
 @once
-def pixel_places(pixels, size, C):
+def pixel_offsets(pixels, size, C):
     """Offsets of pixels (H, W) in an image (h, w, C), size = (h, w), from the first of them. The
     image has room for all W columns, but perhaps not for all H rows."""
     (H, W), (h, w) = pixels, size
-    places = np.empty(min(H, h) * W, np.intp)
+    offsets = np.empty(min(H, h) * W, np.intp)
     for i in range(min(H, h)):
-        row = places[i * W:(i + 1) * W]
+        row = offsets[i * W:(i + 1) * W]
         for j in range(W):
             row[j] = (i * w + j) * C
-    return places
+    return offsets
 
 
 @once
-def channels_last(x, top, left, size, image, places):
+def channels_last(x, top, left, size, image, offsets):
     """Write x (C, H, W) to image (h, w, C), size = (h, w), surrounded by zeros, `top` rows above x
-    and `left` columns to its left; a negative top skips rows of x. places: `pixel_places`, or C
+    and `left` columns to its left; a negative top skips rows of x. offsets: `pixel_offsets`, or C
     where the pixels are contiguous (w = W)."""
     (C, H, W), (h, w), lanes = x.shape, size, LINE // x.itemsize
     i0, i1 = min(max(top, 0), h), max(min(top + H, h), 0)  # no rows where all is padding
@@ -108,39 +108,39 @@ def channels_last(x, top, left, size, image, places):
         p = min(p, count - lanes)
         for c in range(0, whole, lanes):
             transpose(x, c * plane + (i0 - top) * W + p, plane, 0, 0, 0,
-                      image, (i0 * w + j0) * C + c, places, p)
+                      image, (i0 * w + j0) * C + c, offsets, p)
     for c in range(whole, C):  # c is outermost: planes a power of two apart share cache sets
         for i in range(i0, i1):
-            to, this = image[(i * w + j0) * C + c:], x[c, i - top]
+            dst, src = image[(i * w + j0) * C + c:], x[c, i - top]
             for j in range(j1 - j0):
-                to[j * C] = this[j]
+                dst[j * C] = src[j]
 
 
 @once
-def channels_first(image, width, top, left, b, y, places):
+def channels_first(image, width, top, left, b, y, offsets):
     """y (C, H, W) ← image (h, width, C), without its first `top` rows and `left` columns, plus
-    b (C,). places: `pixel_places`, or C where the pixels are contiguous (width = W)."""
+    b (C,). offsets: `pixel_offsets`, or C where the pixels are contiguous (width = W)."""
     (C, H, W), lanes, plane = y.shape, LINE // y.itemsize, y.strides[0] // y.itemsize
     whole = C - C % lanes if H * W >= lanes else 0
     for p in range(0, H * W if whole else 0, lanes):
         p = min(p, H * W - lanes)
         for c in range(0, whole, lanes):
-            transpose(image, (top * width + left) * C + c, places, p, b, c, y, c * plane + p, plane,
-                      0)
+            transpose(image, (top * width + left) * C + c, offsets, p, b, c,
+                      y, c * plane + p, plane, 0)
     for c in range(whole, C):
         for h in range(H):
-            this, to, bias = image[((h + top) * width + left) * C + c:], y[c, h], b[c]
+            src, dst, bias = image[((h + top) * width + left) * C + c:], y[c, h], b[c]
             for w in range(W):
-                to[w] = this[w * C] + bias
+                dst[w] = src[w * C] + bias
 
 
 def filters_last(w, groups=1):
     """Filters (K, D, R, S) as (groups, R, S, D, K / groups)."""
     K, D, R, S = w.shape
-    turned = np.empty((groups, R, S, D, K // groups), w.dtype)
+    out = np.empty((groups, R, S, D, K // groups), w.dtype)
     _filters_last(w.reshape(groups, K // groups, D, R * S),
-                  turned.reshape(groups, R * S * D, K // groups))
-    return turned
+                  out.reshape(groups, R * S * D, K // groups))
+    return out
 
 
 def channels_innermost(w):
@@ -157,7 +157,7 @@ def filters_first(parts):
     return w
 
 
-def turned(w, groups):
+def rotate180(w, groups):
     """Filters w (K, D, R, S) rotated by 180°, with input and output channels exchanged:
     (groups·D, K / groups, R, S)."""
     K, D, R, S = w.shape
@@ -165,29 +165,29 @@ def turned(w, groups):
     return np.ascontiguousarray(w).reshape(groups * D, K // groups, R, S)
 
 
-def turned_padding(kernel, padding, dilation):
-    """The padding with which the turned filters undo the shift due to `padding`, at stride 1."""
+def rotated_padding(kernel, padding, dilation):
+    """The padding with which the rotated filters undo the shift due to `padding`, at stride 1."""
     return tuple(d * (k - 1) - p for k, p, d in zip(kernel, padding, dilation, strict=True))
 
 
 @threaded
-def _filters_last(w, turned):
+def _filters_last(w, out):
     groups, M, D, T = w.shape
     blocks = -(-D // CHANNELS)
     for item in prange(groups * blocks):
         g, d0 = item // blocks, item % blocks * CHANNELS
         d1 = min(d0 + CHANNELS, D)
-        rows, lanes = _filter_places(w[g], d0, d1), LINE // w.itemsize
+        rows, lanes = _filter_offsets(w[g], d0, d1), LINE // w.itemsize
         whole = M - M % lanes if len(rows) >= lanes else 0
         for k in range(0, whole, lanes):
             for j in range(0, len(rows), lanes):
                 j = min(j, len(rows) - lanes)
-                transpose(w, ((g * M + k) * D + d0) * T + j, D * T, 0, 0, 0, turned,
+                transpose(w, ((g * M + k) * D + d0) * T + j, D * T, 0, 0, 0, out,
                           g * T * D * M + k, rows, j)
         for k in range(whole, M):
             for d in range(d0, d1):
                 for t in range(T):
-                    turned[g, t * D + d, k] = w[g, k, d, t]
+                    out[g, t * D + d, k] = w[g, k, d, t]
 
 
 @threaded
@@ -197,7 +197,7 @@ def _filters_first(parts, w):
     for item in prange(groups * blocks):
         g, d0 = item // blocks, item % blocks * CHANNELS
         d1 = min(d0 + CHANNELS, D)
-        rows, lanes = _filter_places(w[g], d0, d1), LINE // w.itemsize
+        rows, lanes = _filter_offsets(w[g], d0, d1), LINE // w.itemsize
         for chunk in range(1, chunks):
             for row in rows:
                 sum, part = parts[0, g, row // M], parts[chunk, g, row // M]
@@ -216,7 +216,7 @@ def _filters_first(parts, w):
 
 
 @once
-def _filter_places(w, d0, d1):
+def _filter_offsets(w, d0, d1):
     """Offsets in filters (T, D, M) of the elements of the first filter of w (M, D, T), channels d0
     to d1."""
     M, D, T = w.shape
@@ -236,19 +236,19 @@ def im2col(image, width, channels, out, kernel, stride, dilation, col):
             row = col[p * Q + q]
             for r in range(R):
                 for s in range(pieces):
-                    to = row[(r * S + s) * channels:]
-                    this = image[((p * sh + r * dh) * width + q * sw + s * dw) * channels:]
+                    dst = row[(r * S + s) * channels:]
+                    src = image[((p * sh + r * dh) * width + q * sw + s * dw) * channels:]
                     for i in range(run):
-                        to[i] = this[i]
+                        dst[i] = src[i]
 
 
-def few(D, M, Q):
+def use_pixel_vectors(D, M, Q):
     """Whether rows of pixels make better vectors than channels."""
-    return min(D, M) < FEW <= 2 * Q
+    return min(D, M) < MIN_VECTOR <= 2 * Q
 
 
 @once
-def phases(x, top, left, stride, height, width, image):
+def polyphase(x, top, left, stride, height, width, image):
     """Split x (D, H, W) into images of every sh-th row and sw-th column, in which the pixels that
     one filter element multiplies are contiguous: the flat array image (D, sh, sw, height, width)
     gets [d, a, b, h, v] = x[d, h·sh + a − top, v·sw + b − left], 0 outside."""
@@ -265,14 +265,14 @@ def phases(x, top, left, stride, height, width, image):
                         row[:] = 0
                         continue
                     row[:v0] = row[v1:] = 0
-                    to, this = row[v0:v1], x[d, line, max(0, v0 * sw + b - left):]
-                    for v in range(len(to)):
-                        to[v] = this[v * sw]
+                    dst, src = row[v0:v1], x[d, line, max(0, v0 * sw + b - left):]
+                    for v in range(len(dst)):
+                        dst[v] = src[v * sw]
 
 
 @once
-def taps(D, R, S, stride, dilation, P, Q):
-    """The height and width of the images that `phases` makes for P×Q output pixels, and the offset
+def tap_offsets(D, R, S, stride, dilation, P, Q):
+    """The height and width of `polyphase`'s images for P×Q output pixels, and the offset
     in them (D channels) of the first pixel that each filter element (d, r, s) multiplies. The pixel
     that it multiplies for output (p, q) comes p·width + q later."""
     (sh, sw), starts = stride, np.empty(D * R * S, np.intp)
@@ -294,7 +294,7 @@ def col2im(col, out, kernel, stride, dilation, image, width, channels):
             row = col[p * Q + q]
             for r in range(R):
                 for s in range(pieces):
-                    this = row[(r * S + s) * channels:]
-                    to = image[((p * sh + r * dh) * width + q * sw + s * dw) * channels:]
+                    src = row[(r * S + s) * channels:]
+                    dst = image[((p * sh + r * dh) * width + q * sw + s * dw) * channels:]
                     for i in range(run):
-                        to[i] += this[i]
+                        dst[i] += src[i]

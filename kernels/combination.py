@@ -19,38 +19,40 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .common import LINE
-from .once import written
+from .once import codegen
 
 
 def combination(matrices):
-    """``combine(which, times, size, x, at, step, skip, y, to, stride, hop)``, M = matrices[which]:
-    x_j starts at x[at + j·step], y_i at y[to + i·stride]; this is repeated `times` times, each time
-    `skip` further in x and `hop` further in y. x and y are pointers to arrays of one dtype that do
-    not overlap: call it from a function compiled with once_bare."""
+    """``combine(which, times, size, x, x0, x_step, x_skip, y, y0, y_step, y_skip)``, with
+    M = matrices[which]: x_j starts at x[x0 + j·x_step], y_i at y[y0 + i·y_step]; this is repeated
+    `times` times, each time x_skip further in x and y_skip further in y. x and y are pointers to
+    arrays of one dtype that do not overlap: call it from a function compiled with once_pointers."""
     @intrinsic
-    def combine(typing, which, times, size, x, at, step, skip, y, to, stride, hop):
-        return types.void(which, times, size, x, at, step, skip, y, to, stride, hop), written(
-            functools.partial(_define, matrices, x.dtype.bitwidth // 8))
+    def combine(typing, which, times, size, x, x0, x_step, x_skip, y, y0, y_step, y_skip):
+        signature = types.void(which, times, size, x, x0, x_step, x_skip, y, y0, y_step, y_skip)
+        return signature, codegen(functools.partial(_define, matrices, x.dtype.bitwidth // 8))
     return combine
 
 
-def _define(matrices, bytes, builder, which, times, size, x, at, step, skip, y, to, stride, hop):
+def _define(matrices, bytes, builder, which, times, size, x, x0, x_step, x_skip, y, y0, y_step,
+            y_skip):
     """The body of `combine` for elements of `bytes` bytes."""
-    of = lambda n: ir.Constant(ir.IntType(64), n)
+    const = lambda n: ir.Constant(ir.IntType(64), n)
     lanes, number = LINE // bytes, x.type.pointee
-    whole = builder.sub(size, builder.srem(size, of(lanes)))
+    whole = builder.sub(size, builder.srem(size, const(lanes)))
     for i, M in enumerate(matrices):
-        with (builder.if_then(builder.icmp_signed("==", which, of(i))),
+        with (builder.if_then(builder.icmp_signed("==", which, const(i))),
               cgutils.for_range(builder, times) as loop):
-            of_x = builder.gep(x, [builder.add(at, builder.mul(loop.index, skip))])
-            of_y = builder.gep(y, [builder.add(to, builder.mul(loop.index, hop))])
-            for first, last, n in ((of(0), whole, lanes), (whole, size, 1)):
-                with cgutils.for_range_slice(builder, first, last, of(n)) as (l, _):
+            x_start = builder.gep(x, [builder.add(x0, builder.mul(loop.index, x_skip))])
+            y_start = builder.gep(y, [builder.add(y0, builder.mul(loop.index, y_skip))])
+            for first, last, n in ((const(0), whole, lanes), (whole, size, 1)):
+                with cgutils.for_range_slice(builder, first, last, const(n)) as (l, _):
                     _vectors(builder, M, ir.VectorType(number, n), bytes,
-                             _places(builder, of_x, step, l), _places(builder, of_y, stride, l))
+                             _addresses(builder, x_start, x_step, l),
+                             _addresses(builder, y_start, y_step, l))
 
 
-def _places(builder, array, step, l):
+def _addresses(builder, array, step, l):
     """The address of array[i·step + l], for a given i."""
     return lambda i: builder.gep(array, [builder.add(builder.mul(ir.Constant(step.type, i), step),
                                                      l)])
@@ -58,10 +60,10 @@ def _places(builder, array, step, l):
 
 def _vectors(builder, M, vector, align, x, y):
     """Load a vector from each x(j), store the sums to y(i)."""
-    at = lambda address: builder.bitcast(address, vector.as_pointer())
-    loaded = [builder.load(at(x(j)), align=align) for j in range(M.shape[1])]
+    pointer = lambda address: builder.bitcast(address, vector.as_pointer())
+    loaded = [builder.load(pointer(x(j)), align=align) for j in range(M.shape[1])]
     for i, total in enumerate(_sums(builder, M, loaded)):
-        builder.store(total, at(y(i)), align=align)
+        builder.store(total, pointer(y(i)), align=align)
 
 
 def _sums(builder, M, x):

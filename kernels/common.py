@@ -17,7 +17,7 @@ from numba import njit
 from .once import FLAGS, once
 
 LINE = 64  # bytes in a cache line and in a vector; LLVM splits it if the CPU's are shorter
-SEEN = 4096  # combinations of types and shapes that a kernel remembers as checked
+MAX_CHECKED = 4096  # combinations of types and shapes that a kernel remembers as checked
 HOST = ("reference", "cpu")  # versions for NumPy arrays only; the others take CuPy arrays
 
 
@@ -47,9 +47,9 @@ class Kernel:
         self.arrays = [(i, name, [d for d in words[name] if len(d) == 1 or d == "..."],
                         set(words[name]))
                        for i, name in enumerate(self.signature.parameters) if name in words]
-        self.places = [i for i, *_ in self.arrays]
-        self.ordered = [(i, words) for i, _, _, words in self.arrays if "strided" not in words]
-        self.versions, self.seen = {}, {}
+        self.positions = [i for i, *_ in self.arrays]
+        self.contiguous = [(i, words) for i, _, _, words in self.arrays if "strided" not in words]
+        self.versions, self.checked = {}, {}
         self.version("reference")(reference)
 
     def version(self, name):
@@ -59,22 +59,22 @@ class Kernel:
             return self
         return add
 
-    def __call__(self, *args, **named):
-        if named or len(args) != self.arity:
+    def __call__(self, *args, **kw):
+        if kw or len(args) != self.arity:
             try:
-                args = self.signature.bind(*args, **named).args
+                args = self.signature.bind(*args, **kw).args
             except TypeError as error:
                 raise TypeError(f"{self.name}: {error}") from None
         kinds = tuple([(type(a), getattr(a, "dtype", None), getattr(a, "shape", None))
-                       for a in map(args.__getitem__, self.places)])
-        device = self.seen.get(kinds)
+                       for a in map(args.__getitem__, self.positions)])
+        device = self.checked.get(kinds)
         if device is None:  # types and shapes not seen yet
             device = self._check_arrays(args)
-            if len(self.seen) >= SEEN:
-                self.seen.clear()
-            self.seen[kinds] = device
+            if len(self.checked) >= MAX_CHECKED:
+                self.checked.clear()
+            self.checked[kinds] = device
         copies = []
-        for i, words in self.ordered:
+        for i, words in self.contiguous:
             if args[i] is not None and not args[i].flags.c_contiguous:
                 args = [*args]
                 a, args[i] = args[i], args[i].copy(order="C")

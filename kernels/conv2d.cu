@@ -13,8 +13,8 @@ struct Conv2d : Problem<Image> {
 
   __device__ int a_row(int m) const { return m * end; }
   __device__ int a_l(int l) const { return l; }
-  __device__ Image::Spot b_row(int j) const { return columns.pixel(j); }
-  __device__ Image::Spot b_l(int l) const { return columns.tap(l); }
+  __device__ Image::Offset b_row(int j) const { return columns.pixel(j); }
+  __device__ Image::Offset b_l(int l) const { return columns.tap(l); }
   __device__ int y_row(int m) const { return m * PQ; }
   __device__ int y_column(int j) const { return j / PQ * K * PQ + j % PQ; }
 };

@@ -20,19 +20,19 @@ from numba import prange
 
 from . import winograd
 from .columns import (
-    FEW,
+    MIN_VECTOR,
     blocking,
     channels_first,
     channels_last,
     check_conv,
     conv_size,
-    covers,
-    few,
     filters_last,
     im2col,
-    phases,
-    pixel_places,
-    taps,
+    is_full_size,
+    pixel_offsets,
+    polyphase,
+    tap_offsets,
+    use_pixel_vectors,
     windows,
 )
 from .common import buffer, chunks, empty, kernel, threaded
@@ -62,7 +62,7 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
 def conv2d(x, w, b, stride, padding, dilation, groups):
     K, D, R, S = w.shape
     P, Q = conv_size(x.shape[2:], (R, S), stride, padding, dilation)
-    if covers((R, S), x.shape[2:], padding, groups):
+    if is_full_size((R, S), x.shape[2:], padding, groups):
         y = matmul.cpu(x.reshape(len(x), D * R * S), w.reshape(K, D * R * S).T, b)
         return y[..., None, None]
     y = empty((len(x), K, P, Q), x.dtype)
@@ -72,9 +72,9 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
         return y
     threads = chunks(len(x) * P)
     images, rows = blocking(len(x), D * R * S, (P, Q), threads, x.itemsize)
-    if (R, S, *stride, *padding) == (1, 1, 1, 1, 0, 0) and P * Q >= FEW:
+    if (R, S, *stride, *padding) == (1, 1, 1, 1, 0, 0) and P * Q >= MIN_VECTOR:
         _pointwise(x, w, bias, y, groups, threads, rows)
-    elif few(D, K // groups, Q):
+    elif use_pixel_vectors(D, K // groups, Q):
         _rows(x, w, bias, y, stride, padding, dilation, groups, threads)
     else:
         _columns(x, filters_last(w, groups), bias, y, stride, padding, dilation, threads, images,
@@ -150,21 +150,21 @@ def _rows_of(chunk, x, w, b, y, stride, padding, dilation, groups, chunks):
     (N, K, P, Q), (_, D, R, S), (sh, sw) = y.shape, w.shape, stride
     M, L, bands = K // groups, D * R * S, -(-chunks // max(N, 1))
     rows = -(-P // bands)
-    height, width, starts = taps(D, R, S, stride, dilation, rows, Q)
+    height, width, starts = tap_offsets(D, R, S, stride, dilation, rows, Q)
     image, out = buffer(D * sh * sw * height * width, x), buffer(M * rows * width, x)
     for item in range(chunk * N * bands // chunks, (chunk + 1) * N * bands // chunks):
         n, p0 = item // bands, item % bands * rows
         for g in range(groups):
-            phases(x[n, g * D:(g + 1) * D], padding[0] - p0 * sh, padding[1], stride, height,
-                   width, image)
+            polyphase(x[n, g * D:(g + 1) * D], padding[0] - p0 * sh, padding[1], stride, height,
+                      width, image)
             product(M, (rows - 1) * width + Q, L, w, g * M * L, L, 1, image, 0, starts, False, out,
                     0, rows * width)
             for k in range(M):
                 bias, plane = b[g * M + k], y[n, g * M + k]
                 for p in range(p0, min(p0 + rows, P)):
-                    row, this = plane[p], out[(k * rows + p - p0) * width:]
+                    row, src = plane[p], out[(k * rows + p - p0) * width:]
                     for q in range(Q):
-                        row[q] = this[q] + bias
+                        row[q] = src[q] + bias
 
 
 @once
@@ -194,7 +194,7 @@ def _columns_of(chunk, x, w, b, y, stride, padding, dilation, chunks, images, ro
     image = buffer(height * width * D, x)
     col = buffer(block * L, x).reshape(block, L)
     out = buffer(block * M, x)
-    places = pixel_places(x.shape[2:], (height, width), D)
+    offsets = pixel_offsets(x.shape[2:], (height, width), D)
     for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
         n0, p0 = item // bands * images, item % bands * rows
         n1, p1 = min(n0 + images, N), min(p0 + rows, P)
@@ -203,7 +203,7 @@ def _columns_of(chunk, x, w, b, y, stride, padding, dilation, chunks, images, ro
             bias = b[g * M:(g + 1) * M]
             for n in range(n0, n1):
                 channels_last(x[n, g * D:(g + 1) * D], padding[0] - p0 * stride[0],
-                              padding[1], (height, width), image, places)
+                              padding[1], (height, width), image, offsets)
                 im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
                        col[(n - n0) * size:])
             for l in range(0, L, DEPTH):

@@ -2,7 +2,7 @@
    conv2d_weight.py.
 
    A product of g (K / groups, N·P·Q) and the transposed columns of columns.cuh. The sum runs over
-   pixels, so here the table of each step holds the spots of pixels, and the filter's taps are the
+   pixels, so here the table of each step holds the offsets of pixels, and the filter's taps are the
    rows. Both operands are images whose channels are contiguous (pack.cu), which is across the sum.
    2·N·K·P·Q·R·S·C FLOPs, where C is D padded to whole chunks.
 
@@ -20,8 +20,8 @@ struct Conv2dWeight : Problem<Image> {
   __device__ int a_l(int l) const {
     return (l / PQ * columns.groups * PQ + l % PQ) * channels;
   }
-  __device__ Image::Spot b_row(int n) const { return columns.tap(n); }
-  __device__ Image::Spot b_l(int l) const { return columns.pixel(l); }
+  __device__ Image::Offset b_row(int n) const { return columns.tap(n); }
+  __device__ Image::Offset b_l(int l) const { return columns.pixel(l); }
   __device__ int y_row(int m) const { return m * N; }
   __device__ int y_column(int n) const { return n; }
 };

@@ -21,19 +21,19 @@ from .columns import (
     blocking,
     channels_last,
     check_conv,
-    covers,
-    few,
     filters_first,
     im2col,
-    phases,
-    pixel_places,
-    taps,
-    turned,
-    turned_padding,
+    is_full_size,
+    pixel_offsets,
+    polyphase,
+    rotate180,
+    rotated_padding,
+    tap_offsets,
+    use_pixel_vectors,
     windows,
 )
 from .common import buffer, chunks, empty, kernel, threaded
-from .cuda import blocks, launch, launch_tiles, pack, pixels, real, tiling, xp
+from .cuda import blocks, launch, launch_tiles, pack, pixels, real_macro, tiling, xp
 from .matmul import matmul
 from .once import once
 from .product import product
@@ -59,14 +59,14 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
 def conv2d_weight(g, x, size, stride, padding, dilation, groups):
     (N, K, P, Q), D = g.shape, x.shape[1] // groups
     M, L = K // groups, D * size[0] * size[1]
-    if covers(size, x.shape[2:], padding, groups):
+    if is_full_size(size, x.shape[2:], padding, groups):
         return matmul.cpu(g.reshape(N, K).T, x.reshape(N, L), None).reshape(K, D, *size)
     if winograd.fits(N, x.shape[1], K, (P, Q), size, stride, dilation, groups):
         return winograd.conv2d_weight(g, x, size, stride, padding)
-    if few(D, M, Q):
-        back = turned_padding(size, padding, dilation)
+    if use_pixel_vectors(D, M, Q):
+        back = rotated_padding(size, padding, dilation)
         if M < D and stride == (1, 1) and min(back) >= 0:  # swap: vectors run along the filters
-            return turned(conv2d_weight.cpu(x, g, size, stride, back, dilation, groups), groups)
+            return rotate180(conv2d_weight.cpu(x, g, size, stride, back, dilation, groups), groups)
         parts = np.zeros((chunks(N), groups, L, M), x.dtype)
         _rows(g, x, parts, size, stride, padding, dilation)
         return np.ascontiguousarray(parts.sum(0).swapaxes(1, 2)).reshape(K, D, *size)
@@ -89,7 +89,7 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
                  (g, x, sums, parts, N, x.shape[2], H, W, K, g.shape[2], R, S, P, Q, *stride,
                   *padding, *dilation, groups), gw.dtype)
     launch("sums.cu", "add_parts", blocks(sums[0].size, 256), 256,
-           (sums, gw, parts, K, D, R * S, x.shape[2]), **real(gw.dtype))
+           (sums, gw, parts, K, D, R * S, x.shape[2]), **real_macro(gw.dtype))
     return gw
 
 
@@ -106,13 +106,13 @@ def _rows_of(chunk, g, x, parts, kernel, stride, padding, dilation):
     (N, _, P, Q), (R, S), (sh, sw) = g.shape, kernel, stride
     chunks, groups, L, M = parts.shape
     D = L // (R * S)
-    height, width, starts = taps(D, R, S, stride, dilation, P, Q)
+    height, width, starts = tap_offsets(D, R, S, stride, dilation, P, Q)
     image, out = buffer(D * sh * sw * height * width, x), buffer(P * width * M, x)
-    places = pixel_places((P, Q), (P, width), M)
+    offsets = pixel_offsets((P, Q), (P, width), M)
     for n in range(chunk * N // chunks, (chunk + 1) * N // chunks):
         for j in range(groups):
-            phases(x[n, j * D:(j + 1) * D], *padding, stride, height, width, image)
-            channels_last(g[n, j * M:(j + 1) * M], 0, 0, (P, width), out, places)
+            polyphase(x[n, j * D:(j + 1) * D], *padding, stride, height, width, image)
+            channels_last(g[n, j * M:(j + 1) * M], 0, 0, (P, width), out, offsets)
             product(L, M, (P - 1) * width + Q, image, 0, starts, 1, out, 0, M, True, parts,
                     (chunk * groups + j) * L * M, M)
 
@@ -134,7 +134,7 @@ def _columns_of(chunk, g, x, parts, stride, padding, dilation, images, rows):
     image = buffer(height * width * D, x)
     col = buffer(block * L, x).reshape(block, L)
     out = buffer(block * M, x)
-    places = pixel_places(x.shape[2:], (height, width), D)
+    offsets = pixel_offsets(x.shape[2:], (height, width), D)
     first, last = chunk * items // chunks, (chunk + 1) * items // chunks
     if first == last:
         parts[chunk] = 0
@@ -149,7 +149,7 @@ def _columns_of(chunk, g, x, parts, stride, padding, dilation, images, rows):
                                   col.reshape(block * L)[(n - n0) * size * L:], D)
                 else:
                     channels_last(x[n, j * D:(j + 1) * D], padding[0] - p0 * stride[0],
-                                  padding[1], (height, width), image, places)
+                                  padding[1], (height, width), image, offsets)
                     im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
                            col[(n - n0) * size:])
                 channels_last(g[n, j * M:(j + 1) * M], -p0, 0, (p1 - p0, Q),

@@ -43,8 +43,8 @@ struct ConvTranspose2d : Problem<Image> {
     const int i = l / columns.C / columns.S, j = l / columns.C % columns.S;
     return ((h.r0 + i * h.step) * S + v.r0 + j * v.step) * columns.C + l % columns.C;
   }
-  __device__ Image::Spot b_row(int j) const { return columns.pixel(j); }
-  __device__ Image::Spot b_l(int l) const { return columns.tap(l); }
+  __device__ Image::Offset b_row(int j) const { return columns.pixel(j); }
+  __device__ Image::Offset b_l(int l) const { return columns.tap(l); }
   __device__ int y_row(int d) const { return d * H * W; }
   __device__ int y_column(int j) const {
     const int row = j / columns.V % columns.U * sh, column = j % columns.V * sw;

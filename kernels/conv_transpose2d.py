@@ -20,16 +20,16 @@ from numba import prange
 
 from . import winograd
 from .columns import (
+    balanced_block,
     channels_first,
     channels_innermost,
     channels_last,
     check_conv,
     col2im,
-    covers,
-    even,
-    pixel_places,
-    turned,
-    turned_padding,
+    is_full_size,
+    pixel_offsets,
+    rotate180,
+    rotated_padding,
 )
 from .common import buffer, chunks, empty, kernel, threaded
 from .conv2d import conv2d
@@ -64,14 +64,14 @@ def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
 @conv_transpose2d.version("cpu")
 def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
     N, (K, D, R, S) = len(x), w.shape
-    if covers((R, S), size, padding, groups):
+    if is_full_size((R, S), size, padding, groups):
         y = matmul.cpu(x.reshape(N, K), w.reshape(K, D * R * S), None).reshape(N, D, R, S)
         return y if b is None else y + b[:, None, None]
     tiled = [(n + p % s - 1) // s + 1 for n, p, s in zip(size, padding, stride, strict=True)]
     fits = winograd.fits(N, D, K, x.shape[2:], (R, S), stride, dilation, groups, tiled)
-    back = turned_padding((R, S), padding, dilation)
+    back = rotated_padding((R, S), padding, dilation)
     if not fits and stride == (1, 1) and min(back) >= 0:
-        return conv2d.cpu(x, turned(w, groups), b, stride, back, dilation, groups)
+        return conv2d.cpu(x, rotate180(w, groups), b, stride, back, dilation, groups)
     y = empty((N, D * groups, *size), x.dtype)
     bias = np.zeros(D * groups, x.dtype) if b is None else b
     if fits:
@@ -81,7 +81,7 @@ def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
     blocks = threads if N * groups < threads and D % threads == 0 else 1  # of channels
     w = channels_innermost(w.reshape(K * blocks, D // blocks, R, S))
     w = w.reshape(K, blocks, R, S, D // blocks).swapaxes(0, 1)
-    images = even(N, threads, -(-ROWS // (x.shape[2] * x.shape[3])))
+    images = balanced_block(N, threads, -(-ROWS // (x.shape[2] * x.shape[3])))
     _columns(x, np.ascontiguousarray(w), bias, y, stride, padding, dilation, groups, images,
              threads)
     return y
@@ -142,19 +142,19 @@ def _columns_of(chunk, x, w, b, y, stride, padding, dilation, groups, images, ch
     height, width = H + 2 * padding[0], W + 2 * padding[1]
     items = -(-N // images) * groups * blocks
     image = buffer(height * width * D, x)
-    pixels, of_w = buffer(images * size * M, x).reshape(images * size, M), buffer(PANEL, x)
+    pixels, w_panel = buffer(images * size * M, x).reshape(images * size, M), buffer(PANEL, x)
     col = buffer(images * size * L, x).reshape(images * size, L)
-    places = pixel_places((H, W), (height, width), D)
+    offsets = pixel_offsets((H, W), (height, width), D)
     for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
-        some, g, block = item // (groups * blocks), item // blocks % groups, item % blocks
-        n0, n1 = some * images, min((some + 1) * images, N)
+        batch, g, block = item // (groups * blocks), item // blocks % groups, item % blocks
+        n0, n1 = batch * images, min((batch + 1) * images, N)
         for n in range(n0, n1):
             channels_last(x[n, g * M:(g + 1) * M], 0, 0, (P, Q),
                           pixels[(n - n0) * size:].reshape((images - n + n0) * size * M), M)
         multiply(pixels, False, w[block, g * M:(g + 1) * M].reshape(M, L), False, b[:0],
-                 0, (n1 - n0) * size, 0, L, col.reshape(images * size * L), L, of_w)
+                 0, (n1 - n0) * size, 0, L, col.reshape(images * size * L), L, w_panel)
         d = (g * blocks + block) * D
         for n in range(n0, n1):
             image[:] = 0
             col2im(col[(n - n0) * size:], (P, Q), (R, S), stride, dilation, image, width, D)
-            channels_first(image, width, padding[0], padding[1], b[d:], y[n, d:d + D], places)
+            channels_first(image, width, padding[0], padding[1], b[d:], y[n, d:d + D], offsets)

@@ -50,11 +50,11 @@ def cross_entropy(x, t):
 def _rows(x, t, y, top, total):
     """Along the last axis of x (A, C)."""
     for a in prange(len(x)):
-        row, most, sum = x[a], largest(x[a]), x.dtype.type(0)
+        row, row_max, sum = x[a], largest(x[a]), x.dtype.type(0)
         for c in range(len(row)):
-            sum += exp(row[c] - most)
-        top[a], total[a] = most, sum
-        y[a] = np.log(sum) + difference(most, row[t[a]])
+            sum += exp(row[c] - row_max)
+        top[a], total[a] = row_max, sum
+        y[a] = np.log(sum) + difference(row_max, row[t[a]])
 
 
 @threaded
@@ -66,8 +66,8 @@ def _columns(x, t, y, top, total):
             top[a, b], total[a, b] = x[a, 0, b], 0
         for c in range(1, C):
             for b in range(B):
-                here = x[a, c, b]
-                top[a, b] = top[a, b] if top[a, b] > here else here
+                value = x[a, c, b]
+                top[a, b] = top[a, b] if top[a, b] > value else value
         for c in range(C):
             for b in range(B):
                 total[a, b] += exp(x[a, c, b] - top[a, b])
@@ -104,9 +104,9 @@ def cross_entropy_backward(g, x, t, top, total):
 @threaded
 def _rows_backward(x, g, t, top, scale, gx):
     for a in prange(len(x)):
-        row, to, by, shift = x[a], gx[a], scale[a], top[a]
+        row, dst, factor, shift = x[a], gx[a], scale[a], top[a]
         for c in range(len(row)):
-            to[c] = by * exp(row[c] - shift)
+            dst[c] = factor * exp(row[c] - shift)
         gx[a, t[a]] -= g[a]
 
 

@@ -22,8 +22,8 @@ from . import emulate
 
 FOLDER = Path(__file__).parent
 STATIC_SHARED = 47 << 10  # dynamic bytes a block may use without opting in, beside 1 KB of static
-MOST = 2**31 - 2**13  # elements that an int can count in steps of a block's width
-FILL = 256  # blocks that keep a device busy
+MAX_INT_ELEMENTS = 2**31 - 2**13  # elements that an int can count in steps of a block's width
+MIN_BLOCKS = 256  # blocks that keep a device busy
 
 # Formats to which the factors of float32 products are rounded; sums are always float32.
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -78,11 +78,11 @@ def _for_hopper(file, text, macros):
     """The path, in CuPy's cache, of a program with instructions that only Hopper has: CuPy itself
     compiles for the instructions that all devices from Hopper on share."""
     from cupy.cuda import nvrtc
-    chosen = *options(macros), "-arch=sm_90a"
-    key = hashlib.sha256(repr((text, chosen, nvrtc.getVersion())).encode()).hexdigest()[:16]
-    path = cupys_cache() / f"minigen-{key}.cubin"
+    flags = *options(macros), "-arch=sm_90a"
+    key = hashlib.sha256(repr((text, flags, nvrtc.getVersion())).encode()).hexdigest()[:16]
+    path = cupy_cache() / f"minigen-{key}.cubin"
     if not path.exists():
-        cubin, _ = by_nvrtc(file, text, chosen)
+        cubin, _ = compile_with_nvrtc(file, text, flags)
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(f".{os.getpid()}")
         fresh.write_bytes(cubin)
@@ -90,18 +90,18 @@ def _for_hopper(file, text, macros):
     return path
 
 
-def cupys_cache():
+def cupy_cache():
     """The folder in which CuPy keeps compiled programs."""
     return Path(os.environ.get("CUPY_CACHE_DIR", Path.home() / ".cupy" / "kernel_cache"))
 
 
-def by_nvrtc(file, text, chosen):
-    """The program `text`, from `file`, compiled for the architecture given in the options `chosen`,
+def compile_with_nvrtc(file, text, flags):
+    """The program `text`, from `file`, compiled for the architecture given in the options `flags`,
     and the compiler's log. RuntimeError, with the log, if it does not compile."""
     from cupy.cuda import nvrtc
     program = nvrtc.createProgram(text, file, (), ())
     try:
-        nvrtc.compileProgram(program, chosen)
+        nvrtc.compileProgram(program, flags)
         return nvrtc.getCUBIN(program) + b"\0", nvrtc.getProgramLog(program)  # CuPy drops a byte
     except nvrtc.NVRTCError:
         raise RuntimeError(f"{file}: {nvrtc.getProgramLog(program)}") from None
@@ -132,16 +132,16 @@ def source(file):
     return read(file)
 
 
-def real(dtype):
+def real_macro(dtype):
     """The macro REAL for arrays of this dtype."""
     return {"REAL": "float" if dtype == np.float32 else "double"}
 
 
-def each(file, name, y, before, after=(), elements=1):
+def launch_elementwise(file, name, y, before, after=(), elements=1):
     """Launch a kernel with a thread for each element of y, or for every 4 if `elements` is 4
     (each.cuh): its arguments are the arrays `before`, y, the size of y, and `after`."""
     launch(file, name, blocks(y.size, 256 * elements), 256,
-           (*before, y, np.int64(y.size), *after), **real(y.dtype))
+           (*before, y, np.int64(y.size), *after), **real_macro(y.dtype))
 
 
 def per_output(element):
@@ -160,7 +160,7 @@ def per_output(element):
     return run
 
 
-def factors(dtype):
+def input_macros(dtype):
     """The macros REAL and INPUT of mma.cuh for arrays of this dtype, and INPUT's size in bytes."""
     if dtype == np.float64:
         return {"REAL": "double", "INPUT": "double"}, 8
@@ -176,7 +176,7 @@ def pack(*operands):
     Each is given as an array with the sizes and strides, in elements, of its matrices (n, rows, L),
     and is returned contiguous, with L padded with zeros to whole chunks of 16 bytes."""
     (first, *_), _ = operands
-    macros, itemsize = factors(first.dtype)
+    macros, itemsize = input_macros(first.dtype)
     chunk, packed, args, counts = 16 // itemsize, [], [], []
     for x, (n, rows, L), (step, row, column) in operands:
         width = blocks(L, chunk) * chunk
@@ -200,12 +200,12 @@ def tiling(size, others, dtype, parts=1):
     on half of the multiprocessors, unless most of it lies beyond the edges."""
     count = lambda tile: blocks(size[0], min(tile, 128)) * blocks(size[1], tile) * others
     large, small = count(256), count(64)
-    if dtype == np.float32 and 4 * large <= small and large * parts >= FILL // 4:
-        return 256, large, max(1, min(parts, FILL // 2 // large))
-    return 64, small, max(1, min(parts, FILL // max(1, small)))
+    if dtype == np.float32 and 4 * large <= small and large * parts >= MIN_BLOCKS // 4:
+        return 256, large, max(1, min(parts, MIN_BLOCKS // 2 // large))
+    return 64, small, max(1, min(parts, MIN_BLOCKS // max(1, small)))
 
 
-def hopper(a):
+def is_hopper(a):
     """Whether an array is on a Hopper GPU, whose tensor cores multiply for whole warpgroups."""
     return not isinstance(a, np.ndarray) and a.device.compute_capability == "90"
 
@@ -214,23 +214,24 @@ def launch_rows(file, name, x, arrays):
     """Launch a kernel on rows along the middle axis of x (A, C, B) (reduce.cuh): a warp per row
     where B = 1, otherwise a thread per row. ValueError for an axis too long for an int."""
     A, C, B = x.shape
-    if max(C, B) >= MOST:
-        raise ValueError(f"{name} of {x.shape}: on CUDA an axis has at most {MOST - 1} numbers")
+    if max(C, B) >= MAX_INT_ELEMENTS:
+        raise ValueError(f"{name} of {x.shape}: on CUDA an axis has at most "
+                         f"{MAX_INT_ELEMENTS - 1} numbers")
     threads = A * (32 if B == 1 else B)
     launch(file, name, blocks(threads, 128), 128, (*arrays, np.int64(A * B), C, B),
-           **real(x.dtype))
+           **real_macro(x.dtype))
 
 
 def launch_tiles(file, name, size, others, args, dtype):
     """Launch a kernel built on product.cuh's tile loop, for `others` products of size (M, N)."""
     if any(getattr(a, "size", 0) >= 2**31 for a in args):
         raise ValueError(f"{name}: an array of 2³¹ elements or more")
-    (tile, count, _), (macros, _) = tiling(size, others, dtype), factors(dtype)
+    (tile, count, _), (macros, _) = tiling(size, others, dtype), input_macros(dtype)
     high = min(tile, 128)
     threads, tiles = 128 * tile // high, 3 * (high + 8 + tile + 8) * 64
     # Factors that are not contiguous along the sum, as in conv2d_weight: wgmma needs bf16 for them.
     grouped = ("bf16",) if name == "conv2d_weight" else ("bf16", "tf32")
-    if tile == 256 and macros["INPUT"] in grouped and hopper(args[0]):
+    if tile == 256 and macros["INPUT"] in grouped and is_hopper(args[0]):
         tiles, macros["WGMMA"] = 4 * (high + tile) * 128, 1
     launch(file, name, count, threads, args, tiles + threads * (4 + 16), TILE_N=tile, **macros)
 

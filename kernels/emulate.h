@@ -89,7 +89,7 @@ struct Fiber {
   unsigned groups = 0;  // of copies, committed so far
   std::vector<std::pair<unsigned, std::function<void()>>> products;  // (group, work), wgmma.cuh
   unsigned product_groups = 0;
-  bool hidden = false, started = false;  // copies not shown to wgmma yet; products
+  bool unfenced_copies = false, fenced_products = false;  // see fence_shared, fence_products
 };
 
 inline uint3 grid, size;

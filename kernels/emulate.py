@@ -40,16 +40,16 @@ def run(file, text, macros, name, grid, block, args, shared):
     """Run a kernel of the program `text`, from `file`, on NumPy arrays, which it writes in place.
     RuntimeError, with the report, if it hangs or a sanitizer finds something."""
     arguments = [_bytes(a) if isinstance(a, np.ndarray) else a for a in args]
-    given = b"".join(np.int64(-1).tobytes() if a is None else np.int64(a.nbytes).tobytes()
-                     + a.tobytes() for a in arguments)
+    payload = b"".join(np.int64(-1).tobytes() if a is None else np.int64(a.nbytes).tobytes()
+                       + a.tobytes() for a in arguments)
     path = program(file, text, macros, _sanitizer.get())
     options = {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1"}
-    done = subprocess.run([path, name, *map(str, (*grid, *block, shared))], input=given,
-                          capture_output=True, env=os.environ | options)
-    if done.returncode:
-        report = done.stderr.decode(errors="replace").strip()
-        raise RuntimeError(f"{file}: {name}: exit status {done.returncode}\n{report}")
-    out = memoryview(done.stdout)
+    result = subprocess.run([path, name, *map(str, (*grid, *block, shared))], input=payload,
+                            capture_output=True, env=os.environ | options)
+    if result.returncode:
+        report = result.stderr.decode(errors="replace").strip()
+        raise RuntimeError(f"{file}: {name}: exit status {result.returncode}\n{report}")
+    out = memoryview(result.stdout)
     for a in arguments:
         if isinstance(a, np.ndarray):
             size = int(np.frombuffer(out[:8], np.int64)[0])  # 0 for a const array
@@ -84,10 +84,10 @@ def program(file, text, macros, sanitizer):
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(f".{os.getpid()}")
-        done = subprocess.run([compiler, *flags, "-x", "c++", f"-I{header.parent}", "-o", fresh,
-                               "-"], input=code, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"g++ does not compile {file}:\n{done.stderr}")
+        result = subprocess.run([compiler, *flags, "-x", "c++", f"-I{header.parent}", "-o", fresh,
+                                 "-"], input=code, capture_output=True, text=True)
+        if result.returncode:
+            raise RuntimeError(f"g++ does not compile {file}:\n{result.stderr}")
         fresh.replace(path)
     return path
 

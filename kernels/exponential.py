@@ -19,7 +19,7 @@ from .common import compiled
 
 _f = np.float32
 LOG2_E, LN2_HIGH, LN2_LOW = _f(1.44269504), _f(0.693359375), _f(-2.12194440e-4)
-LOWEST, HIGHEST, HALF, ONE, MOST = _f(-88), _f(89), _f(0.5), _f(1), _f(127)
+LOWEST, HIGHEST, HALF, ONE, K_MAX = _f(-88), _f(89), _f(0.5), _f(1), _f(127)
 P0, P1, P2 = _f(1.9875691500e-4), _f(1.3981999507e-3), _f(8.3334519073e-3)
 P3, P4, P5 = _f(4.1665795894e-2), _f(1.6666665459e-1), _f(5.0000001201e-1)
 BIAS, MANTISSA = np.int32(127), np.int32(23)
@@ -27,7 +27,7 @@ OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}}
 
 
 @intrinsic
-def _float_of(context, bits):
+def _bitcast_float(context, bits):
     """The float32 that has these bits."""
     return types.float32(types.int32), lambda context, builder, signature, args: builder.bitcast(
         args[0], ir.FloatType())
@@ -39,10 +39,10 @@ def _(x):
     """e^r − 1 and 2^k."""
     def single(x):
         x = min(max(x, LOWEST), HIGHEST)
-        k = min(np.floor(x * LOG2_E + HALF), MOST)
+        k = min(np.floor(x * LOG2_E + HALF), K_MAX)
         r = x - k * LN2_HIGH - k * LN2_LOW
         p = ((((P0 * r + P1) * r + P2) * r + P3) * r + P4) * r + P5
-        return p * r * r + r, _float_of((np.int32(k) + BIAS) << MANTISSA)
+        return p * r * r + r, _bitcast_float((np.int32(k) + BIAS) << MANTISSA)
     return single
 
 

@@ -35,6 +35,6 @@ def keep(x, mask):  # CuPy's where is one pass, and a selection too
 def _keep(x, mask, y, chunks):
     zero = x.dtype.type(0)
     for chunk in prange(chunks):
-        some, where, to = part(x, chunk, chunks), part(mask, chunk, chunks), part(y, chunk, chunks)
-        for i in range(len(to)):
-            to[i] = some[i] if where[i] else zero
+        xs, masks, ys = part(x, chunk, chunks), part(mask, chunk, chunks), part(y, chunk, chunks)
+        for i in range(len(ys)):
+            ys[i] = xs[i] if masks[i] else zero

@@ -74,8 +74,8 @@ def layer_norm_backward(g, x, weight, mean, rstd):
 
 @layer_norm_backward.version("cuda")
 def layer_norm_backward(g, x, weight, mean, rstd):
-    of_each = g[..., None], x[..., None], 1, weight, None, mean, rstd
-    gx, gw, gb = launch_norm_backward(*of_each, alike=True)
+    args = g[..., None], x[..., None], 1, weight, None, mean, rstd
+    gx, gw, gb = launch_norm_backward(*args, per_element=True)
     return gx[..., 0], gw, gb
 
 

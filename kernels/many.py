@@ -18,37 +18,37 @@ from .common import Kernel, chunks, compiled, start
 ONE_THREAD = 1 << 14  # elements below which waking the threads is not worth it
 
 
-class Many(Kernel):
+class ForeachKernel(Kernel):
     """A Kernel whose arguments are first arrays, then options. All arrays may be given as lists:
     then the result is a list, whose i-th entry is the result for the i-th arrays of all lists.
 
-    Its version "cpu" is made from f(table, dtype, *options), decorated with `together`, which
+    Its version "cpu" is made from f(table, dtype, *options), decorated with `foreach_cpu`, which
     handles what a table can hold. Other arrays are processed one by one, read-only ones by the
     reference.
     """
 
-    def __call__(self, *args, **named):
+    def __call__(self, *args, **kw):
         if not args or type(args[0]) is not list:
-            return super().__call__(*args, **named)
+            return super().__call__(*args, **kw)
         n = len(self.arrays)
         rows = args[0] and self._pick(type(args[0][0])) is self.cpu and table(args[:n])
-        return (self.at_once(*rows, *args[n:]) if rows else
+        return (self.run_all(*rows, *args[n:]) if rows else
                 [self(*arrays, *args[n:]) for arrays in zip(*args[:n], strict=True)])
 
-    def together(self, at_once):
+    def foreach_cpu(self, run_all):
         """Add the version "cpu"."""
-        def alone(*args):
+        def single(*args):
             n = len(self.arrays)
             rows = table([[a] for a in args[:n]])
-            results = at_once(*rows, *args[n:]) if rows else [self.reference(*args)]
+            results = run_all(*rows, *args[n:]) if rows else [self.reference(*args)]
             return results and results[0]
-        self.at_once = at_once
-        return self.version("cpu")(alone)
+        self.run_all = run_all
+        return self.version("cpu")(single)
 
 
-def many(**shapes):
+def foreach(**shapes):
     """Turn the decorated reference into a Kernel for many arrays."""
-    return lambda reference: Many(reference, shapes, None)
+    return lambda reference: ForeachKernel(reference, shapes, None)
 
 
 def table(lists):
@@ -70,7 +70,7 @@ def table(lists):
     return np.array(rows, np.int64), dtype
 
 
-def cut(table):
+def num_chunks(table):
     """The number of chunks into which the arrays, all together, are cut."""
     total = table[-1, 0]
     return 1 if total < ONE_THREAD else chunks(total)

@@ -119,30 +119,30 @@ def _matrices_as_they_lie(x, lead):
 def _products(a, ta, b, tb, c, y, parts):
     B, M, N = y.shape
     for item in prange(B * parts):
-        n, part, of_b = item // parts, item % parts, buffer(PANEL, y)
+        n, part, b_panel = item // parts, item % parts, buffer(PANEL, y)
         i0, i1, j0, j1 = 0, M, 0, N
         if M >= N:
             i0, i1 = part * M // parts, (part + 1) * M // parts
         else:
             j0, j1 = part * N // parts, (part + 1) * N // parts
         multiply(a[n % len(a)], ta, b[n % len(b)], tb, c, i0, i1, j0, j1, y[n].reshape(M * N), N,
-                 of_b)
+                 b_panel)
 
 
 @once
-def multiply(a, ta, b, tb, c, i0, i1, j0, j1, y, ldy, of_b):
+def multiply(a, ta, b, tb, c, i0, i1, j0, j1, y, ldy, b_panel):
     """y[i·ldy + j] = (a b)[i, j] + c[j] for i0 ≤ i < i1 and j0 ≤ j < j1, without c[j] if c is
-    empty; ta and tb: a or b is stored transposed; of_b (PANEL,) is a buffer."""
+    empty; ta and tb: a or b is stored transposed; b_panel (PANEL,) is a buffer."""
     K, lda = b.shape[1] if tb else b.shape[0], a.strides[0] // a.itemsize
     row, column = (1, lda) if ta else (lda, 1)
     for j in range(j0, j1, COLUMNS):
         for k in range(0, K, DEPTH):
             width, depth = min(COLUMNS, j1 - j), min(DEPTH, K - k)
-            panel(b, tb, k, j, depth, width, of_b, COLUMNS + PAD)
+            panel(b, tb, k, j, depth, width, b_panel, COLUMNS + PAD)
             for i in range(i0, i1, ROWS):
                 rows = min(ROWS, i1 - i)
                 if k == 0 and len(c):
                     for r in range(i, i + rows):
                         y[r * ldy + j:r * ldy + j + width] = c[j:j + width]
                 product(rows, width, depth, a, i * row + k * column, row, column,
-                        of_b, 0, COLUMNS + PAD, k > 0 or len(c) > 0, y, i * ldy + j, ldy)
+                        b_panel, 0, COLUMNS + PAD, k > 0 or len(c) > 0, y, i * ldy + j, ldy)

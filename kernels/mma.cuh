@@ -135,7 +135,7 @@ template <class T> struct Swizzled {
 enum Layout { K_MAJOR, MN_MAJOR };  // an operand is contiguous along the summed index, or across
 
 /* An operand stored by rows: element (row, k) is at column k of row `row`. */
-template <class T, class Rows = Padded<const T>> struct Along {
+template <class T, class Rows = Padded<const T>> struct KMajor {
   Rows rows;
   int first = 0;  // where the operand's row 0 is
   typedef T Element;
@@ -157,7 +157,7 @@ template <class T, class Rows = Padded<const T>> struct Along {
 };
 
 /* An operand stored transposed: element (row, k) is at column `row` of row k. */
-template <class T, class Rows = Padded<const T>> struct Across {
+template <class T, class Rows = Padded<const T>> struct MNMajor {
   Rows rows;
   int first = 0;
   typedef T Element;
@@ -233,9 +233,9 @@ __device__ inline void multiply(Real (&c)[I][J][4], A a, B b, int K) {
 }
 
 /* The same product in pieces, so that loads can overlap with it: registers hold DEPTH numbers along
-   k of 16·I rows of a (Left) and of 8·J rows of b (Right). `meanwhile(j)` is called after the
-   product with the j-th 8 rows of b, whose registers may then be loaded again. */
-template <class T, int I, bool = tensor<T>> struct Left {
+   k of 16·I rows of a (FragmentA) and of 8·J rows of b (FragmentB). `meanwhile(j)` is called after
+   the product with the j-th 8 rows of b, whose registers may then be loaded again. */
+template <class T, int I, bool = tensor<T>> struct FragmentA {
   unsigned rows[I][4];
 
   template <class A> __device__ void load(A a, int k) {
@@ -243,7 +243,7 @@ template <class T, int I, bool = tensor<T>> struct Left {
     for (int i = 0; i < I; i++) a.a(rows[i], 16 * i, k);
   }
 };
-template <class T, int J, bool = tensor<T>> struct Right {
+template <class T, int J, bool = tensor<T>> struct FragmentB {
   static constexpr int DEPTH = 2 * CHUNK<T>;
   unsigned columns[J / 2][4];
 
@@ -251,7 +251,7 @@ template <class T, int J, bool = tensor<T>> struct Right {
     if (j % 2) b.b(columns[j / 2], 8 * (j - 1), k);
   }
 };
-template <class T, int I> struct Left<T, I, false> {
+template <class T, int I> struct FragmentA<T, I, false> {
   T rows[I][2];
 
   template <class A> __device__ void load(A a, int k) {
@@ -259,7 +259,7 @@ template <class T, int I> struct Left<T, I, false> {
     for (int i = 0; i < 2 * I; i++) rows[i / 2][i % 2] = a.number(lane() / 4, i, k);
   }
 };
-template <class T, int J> struct Right<T, J, false> {
+template <class T, int J> struct FragmentB<T, J, false> {
   static constexpr int DEPTH = 1;
   T columns[J][2];
 
@@ -270,8 +270,8 @@ template <class T, int J> struct Right<T, J, false> {
 };
 
 template <class T, int I, int J, class F>
-__device__ inline void multiply(Real (&c)[I][J][4], const Left<T, I>& a, const Right<T, J>& b,
-                                F meanwhile) {
+__device__ inline void multiply(Real (&c)[I][J][4], const FragmentA<T, I>& a,
+                                const FragmentB<T, J>& b, F meanwhile) {
 #pragma unroll
   for (int j = 0; j < J; j++) {
 #pragma unroll

@@ -89,16 +89,16 @@ extern "C" __global__ void norm_forward(
   group.each([&](int run) {
     group.each<true>(run, number(run), [&](int, Real xj) { sum += xj; });
   });
-  const Real about = block_sum(sum) / group.count();
+  const Real estimate = block_sum(sum) / group.count();
   group.each([&](int run) {
     group.each<false>(run, number(run), [&](int, Real xj) {
-      rest += xj - about;  // the rounding error of the mean
-      squares += (xj - about) * (xj - about);
+      rest += xj - estimate;  // the rounding error of the mean
+      squares += (xj - estimate) * (xj - estimate);
     });
   });
   rest = block_sum(rest) / group.count();
   const Real spread = block_sum(squares) / group.count() - rest * rest;
-  const Real mean = about + rest, var = spread < 0 ? 0 : spread;  // NaN stays NaN
+  const Real mean = estimate + rest, var = spread < 0 ? 0 : spread;  // NaN stays NaN
   const Real rstd = 1 / sqrt(var + eps);
   if (threadIdx.x == 0) {
     means[blockIdx.x] = mean;

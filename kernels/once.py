@@ -46,24 +46,24 @@ def once(function):
     return _once(function, lambda kind: kind)
 
 
-def once_bare(function):
+def once_pointers(function):
     """As `once`, but arrays are passed as bare pointers, without their shapes and strides."""
     return _once(function, lambda kind:
                  types.CPointer(kind.dtype) if isinstance(kind, types.Array) else kind)
 
 
-def _once(function, passed):
+def _once(function, convert):
     name = f"{function.__module__}.{function.__qualname__}"
     _functions[name] = njit(no_cpython_wrapper=True, **FLAGS)(function)
 
     def call(typing, *args):
-        kinds = tuple(map(_plain, args))
-        own = tuple(map(passed, kinds))
+        kinds = tuple(map(_canonical, args))
+        own = tuple(map(convert, kinds))
         compiled = _load(name, own)
 
         def emit(context, builder, signature, args):
             context.active_code_library._reload_init.add(functools.partial(_load, name, own))
-            args = [_lent(context, builder, kind, a) if kind == to else
+            args = [_borrowed(context, builder, kind, a) if kind == to else
                     context.make_array(kind)(context, builder, a).data
                     for kind, to, a in zip(kinds, own, args, strict=True)]
             callee = copy.copy(compiled.fndesc)
@@ -77,7 +77,7 @@ def _once(function, passed):
     return functools.update_wrapper(intrinsic(call), function)
 
 
-def _lent(context, builder, kind, a):
+def _borrowed(context, builder, kind, a):
     """An array without reference counting: it outlives the call, which must not return it. Numba
     counts a reference for each slice of an array, with atomic instructions, two of which cost as
     much as a product of 16×16 numbers: a tenth of DDPM's step was spent on them."""
@@ -88,10 +88,10 @@ def _lent(context, builder, kind, a):
     return array._getvalue()
 
 
-def _plain(kind):
+def _canonical(kind):
     """The type of an argument, regardless of a literal's value and an integer's width."""
     if isinstance(kind, types.BaseTuple):
-        return types.Tuple([_plain(k) for k in kind])
+        return types.Tuple([_canonical(k) for k in kind])
     return types.intp if isinstance(kind, types.Integer) else types.unliteral(kind)
 
 
@@ -112,7 +112,7 @@ def _load(name, kinds):
     return compiled
 
 
-def written(define):
+def codegen(define):
     """The code generator of an intrinsic: define(builder, *args) emits its LLVM instructions."""
     def emit(context, builder, signature, args):
         define(builder, *args)

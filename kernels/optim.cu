@@ -4,22 +4,22 @@
    all of its time. Neighbouring threads access neighbouring numbers, so every access of a warp is
    fully coalesced.
 
-   now = (factor, lr, t) is read from device memory, so that a recorded launch uses the values of
-   its step. One thread per block computes what depends on t, in double: in float, 1 − βᵗ would lose
-   most of its digits. */
+   scalars = (factor, lr, t) is read from device memory, so that a recorded launch uses the values
+   of its step. One thread per block computes what depends on t, in double: in float, 1 − βᵗ would
+   lose most of its digits. */
 #include "each.cuh"
 
 extern "C" __global__ void adam(const Real* g, Real* m, Real* v, Real* p, long long n,
-                                const double* now, double beta1, double beta2, double eps,
+                                const double* scalars, double beta1, double beta2, double eps,
                                 double weight_decay, bool decoupled) {
   __shared__ Real step, scale;
   if (threadIdx.x == 0) {
-    step = now[1] / (1 - pow(beta1, now[2]));
-    scale = 1 / sqrt(1 - pow(beta2, now[2]));
+    step = scalars[1] / (1 - pow(beta1, scalars[2]));
+    scale = 1 / sqrt(1 - pow(beta2, scalars[2]));
   }
   __syncthreads();
-  const Real factor = now[0], decay = decoupled ? 0 : weight_decay;
-  const Real keep = decoupled ? 1 - now[1] * weight_decay : 1;
+  const Real factor = scalars[0], decay = decoupled ? 0 : weight_decay;
+  const Real keep = decoupled ? 1 - scalars[1] * weight_decay : 1;
   if (factor != factor) return;
   each(n, [=](long long i) {
     const Real gi = factor * g[i] + decay * p[i];
@@ -32,10 +32,10 @@ extern "C" __global__ void adam(const Real* g, Real* m, Real* v, Real* p, long l
 }
 
 extern "C" __global__ void sgd(const Real* g, Real* buf, Real* p, long long n,
-                               const double* now, double momentum, double dampening,
+                               const double* scalars, double momentum, double dampening,
                                double weight_decay, bool nesterov) {
-  const Real factor = now[0], lr = now[1];
-  const bool first = now[2] == 1;  // when buf does not hold anything yet
+  const Real factor = scalars[0], lr = scalars[1];
+  const bool first = scalars[2] == 1;  // when buf does not hold anything yet
   if (factor != factor) return;
   each(n, [=](long long i) {
     Real gi = factor * g[i] + Real(weight_decay) * p[i];
@@ -48,9 +48,9 @@ extern "C" __global__ void sgd(const Real* g, Real* buf, Real* p, long long n,
 }
 
 extern "C" __global__ void rmsprop(const Real* g, Real* v, Real* buf, Real* p, long long n,
-                                   const double* now, double alpha, double eps,
+                                   const double* scalars, double alpha, double eps,
                                    double weight_decay, double momentum) {
-  const Real factor = now[0], lr = now[1];
+  const Real factor = scalars[0], lr = scalars[1];
   if (factor != factor) return;
   each(n, [=](long long i) {
     const Real gi = factor * g[i] + Real(weight_decay) * p[i];

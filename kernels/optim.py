@@ -1,6 +1,6 @@
 """The updates of the optimisers, in place, exactly as in PyTorch
 
-    now = (factor, lr, t), in all optimisers: the values that change from step to step
+    scalars = (factor, lr, t), in all optimisers: the values that change from step to step
     g ← factor·g  (clips the gradient norm without a separate pass); if NaN, nothing is written
     adam     m ← β₁·m + (1 − β₁)·g,   v ← β₂·v + (1 − β₂)·g²
              p ← p − lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)            t = 1, 2, …
@@ -12,8 +12,8 @@
 
     ema      a ← d·a + (1 − d)·p, the moving average of a parameter
 
-    p, g, m, v, buf, a all of one shape; buf may be None without momentum. On a device `now` and d
-    are arrays of float64, so that a recorded launch (minigen/recorded.py) reads the new values.
+    p, g, m, v, buf, a all of one shape; buf may be None without momentum. On a device `scalars` and
+    d are arrays of float64, so that a recorded launch (minigen/recorded.py) reads the new values.
 
 About 10 FLOPs per element; adam moves 7 arrays (reads p, g, m, v, writes p, m, v), which takes two
 thirds of its time, square root and division the rest. The fast version is one pass; NumPy's dozen
@@ -29,13 +29,13 @@ import numpy as np
 from numba import prange
 
 from .common import compiled, threaded
-from .cuda import each, xp
-from .many import cut, many, piece
+from .cuda import launch_elementwise, xp
+from .many import foreach, num_chunks, piece
 
 
-@many(p="... in place", g="...", m="... in place", v="... in place")
-def adam(p, g, m, v, now, beta1, beta2, eps, weight_decay, decoupled):
-    factor, lr, t = now
+@foreach(p="... in place", g="...", m="... in place", v="... in place")
+def adam(p, g, m, v, scalars, beta1, beta2, eps, weight_decay, decoupled):
+    factor, lr, t = scalars
     if factor != factor:
         return
     g = factor * g
@@ -50,14 +50,14 @@ def adam(p, g, m, v, now, beta1, beta2, eps, weight_decay, decoupled):
     p -= lr / (1 - beta1**t) * m / (np.sqrt(v) / math.sqrt(1 - beta2**t) + eps)
 
 
-def _adam_numbers(now, beta1, beta2, eps, weight_decay, decoupled):
-    factor, lr, t = now
+def _adam_numbers(scalars, beta1, beta2, eps, weight_decay, decoupled):
+    factor, lr, t = scalars
     decay, shrink = (0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1)
     return (factor, decay, shrink, beta1, 1 - beta1, beta2, 1 - beta2, lr / (1 - beta1**t),
             1 / math.sqrt(1 - beta2**t), eps)
 
 
-@adam.together
+@adam.foreach_cpu
 def adam(table, dtype, *options):
     _run(_adam, _adam_threads, table, dtype, _adam_numbers(*options))
 
@@ -86,9 +86,9 @@ def _adam_threads(chunks, table, dtype, *numbers):
         _adam(c, chunks, table, dtype, *numbers)
 
 
-@many(p="... in place", g="...", buf="... in place or None")
-def sgd(p, g, buf, now, momentum, dampening, weight_decay, nesterov):
-    factor, lr, t = now
+@foreach(p="... in place", g="...", buf="... in place or None")
+def sgd(p, g, buf, scalars, momentum, dampening, weight_decay, nesterov):
+    factor, lr, t = scalars
     if factor != factor:
         return
     g = factor * g + weight_decay * p
@@ -98,16 +98,17 @@ def sgd(p, g, buf, now, momentum, dampening, weight_decay, nesterov):
     p -= lr * g
 
 
-def _sgd_numbers(now, momentum, dampening, weight_decay, nesterov):
-    factor, lr, t = now
-    keep, take = (0, 1) if t == 1 else (momentum, 1 - dampening)
+def _sgd_numbers(scalars, momentum, dampening, weight_decay, nesterov):
+    factor, lr, t = scalars
+    mu, gain = (0, 1) if t == 1 else (momentum, 1 - dampening)
     from_g, from_buf = (1, momentum) if nesterov else (0, 1)
-    return factor, lr, weight_decay, keep, take, from_g, from_buf
+    return factor, lr, weight_decay, mu, gain, from_g, from_buf
 
 
-@sgd.together
-def sgd(table, dtype, now, momentum, *options):
-    _run(_sgd, _sgd_threads, table, dtype, _sgd_numbers(now, momentum, *options), bool(momentum))
+@sgd.foreach_cpu
+def sgd(table, dtype, scalars, momentum, *options):
+    _run(_sgd, _sgd_threads, table, dtype, _sgd_numbers(scalars, momentum, *options),
+         bool(momentum))
 
 
 @sgd.version("cuda")
@@ -116,14 +117,14 @@ def sgd(p, g, buf, *options):
 
 
 @compiled
-def _sgd(chunk, chunks, table, dtype, momentum, factor, lr, decay, keep, take, from_g, from_buf):
+def _sgd(chunk, chunks, table, dtype, momentum, factor, lr, decay, mu, gain, from_g, from_buf):
     for k in range(len(table)):
         p, g = piece(table, k, 1, chunk, chunks, dtype), piece(table, k, 2, chunk, chunks, dtype)
         buf = piece(table, k, 3, chunk, chunks, dtype)
         for i in range(len(p)):
             gi = factor * g[i] + decay * p[i]
             if momentum:
-                buf[i] = bi = keep * buf[i] + take * gi
+                buf[i] = bi = mu * buf[i] + gain * gi
                 gi = from_g * gi + from_buf * bi
             p[i] -= lr * gi
 
@@ -134,9 +135,9 @@ def _sgd_threads(chunks, table, dtype, momentum, *numbers):
         _sgd(c, chunks, table, dtype, momentum, *numbers)
 
 
-@many(p="... in place", g="...", v="... in place", buf="... in place or None")
-def rmsprop(p, g, v, buf, now, alpha, eps, weight_decay, momentum):
-    factor, lr, _ = now
+@foreach(p="... in place", g="...", v="... in place", buf="... in place or None")
+def rmsprop(p, g, v, buf, scalars, alpha, eps, weight_decay, momentum):
+    factor, lr, _ = scalars
     if factor != factor:
         return
     g = factor * g + weight_decay * p
@@ -150,9 +151,9 @@ def rmsprop(p, g, v, buf, now, alpha, eps, weight_decay, momentum):
     p -= lr * u
 
 
-@rmsprop.together
-def rmsprop(table, dtype, now, alpha, eps, weight_decay, momentum):
-    factor, lr, _ = now
+@rmsprop.foreach_cpu
+def rmsprop(table, dtype, scalars, alpha, eps, weight_decay, momentum):
+    factor, lr, _ = scalars
     _run(_rmsprop, _rmsprop_threads, table, dtype,
          (factor, lr, alpha, 1 - alpha, eps, weight_decay, momentum), bool(momentum))
 
@@ -163,7 +164,7 @@ def rmsprop(p, g, v, buf, *options):
 
 
 @compiled
-def _rmsprop(chunk, chunks, table, dtype, momentum, factor, lr, alpha, rest, eps, decay, keep):
+def _rmsprop(chunk, chunks, table, dtype, momentum, factor, lr, alpha, rest, eps, decay, mu):
     for k in range(len(table)):
         p, g = piece(table, k, 1, chunk, chunks, dtype), piece(table, k, 2, chunk, chunks, dtype)
         v, buf = piece(table, k, 3, chunk, chunks, dtype), piece(table, k, 4, chunk, chunks, dtype)
@@ -172,7 +173,7 @@ def _rmsprop(chunk, chunks, table, dtype, momentum, factor, lr, alpha, rest, eps
             v[i] = vi = alpha * v[i] + rest * gi * gi
             u = gi / (np.sqrt(vi) + eps)
             if momentum:
-                u += keep * buf[i]
+                u += mu * buf[i]
                 buf[i] = u
             p[i] -= lr * u
 
@@ -183,12 +184,12 @@ def _rmsprop_threads(chunks, table, dtype, momentum, *numbers):
         _rmsprop(c, chunks, table, dtype, momentum, *numbers)
 
 
-@many(a="... in place", p="...")
+@foreach(a="... in place", p="...")
 def ema(a, p, decay):
     a += (1 - decay) * (p - a)
 
 
-@ema.together
+@ema.foreach_cpu
 def ema(table, dtype, decay):
     _run(_ema, _ema_threads, table, dtype, (1 - decay,))
 
@@ -217,12 +218,13 @@ def _run(one, threads, table, dtype, numbers, *flags):
     if the first of them, the gradient's factor, is NaN."""
     if numbers[0] == numbers[0]:
         args = table, dtype, *flags, *(dtype.type(x) for x in numbers)
-        chunks = cut(table)
+        chunks = num_chunks(table)
         one(0, 1, *args) if chunks == 1 else threads(chunks, *args)
 
 
-def _launch(name, arrays, now, *options):
+def _launch(name, arrays, scalars, *options):
     """Launch a kernel of optim.cu. Options are bools and numbers."""
     *others, p = arrays
     options = (x if isinstance(x, bool) else np.float64(x) for x in options)
-    each("optim.cu", name, p, others, (xp(p).asarray(now, np.float64), *options), elements=4)
+    launch_elementwise("optim.cu", name, p, others,
+                       (xp(p).asarray(scalars, np.float64), *options), elements=4)

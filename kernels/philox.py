@@ -21,7 +21,7 @@ NumPy's generators (`rng`); the versions here are the references that the CUDA k
 import numpy as np
 
 from .common import kernel
-from .cuda import blocks, launch, real
+from .cuda import blocks, launch, real_macro
 
 M0, M1, W0, W1 = 0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85
 LOW = np.uint64(0xFFFFFFFF)
@@ -67,7 +67,7 @@ def random_normal(y, state):
 
 def _launch(name):
     def run(y, state):
-        macros = real(y.dtype) if y.dtype.kind == "f" else {}
+        macros = real_macro(y.dtype) if y.dtype.kind == "f" else {}
         launch("philox.cu", name, blocks(y.size, 4 * 256), 256, (state, y, np.int64(y.size)),
                **macros)
     return run

@@ -23,7 +23,7 @@ from numba import prange
 
 from .columns import conv_size, windows
 from .common import empty, kernel, threaded
-from .cuda import each, xp
+from .cuda import launch_elementwise, xp
 
 
 def _check_pool(name, size, out, kernel_size, stride, padding):
@@ -89,8 +89,8 @@ def max_pool2d(x, kernel_size, stride, padding):
     size = conv_size(x.shape[2:], kernel_size, stride, padding)
     y = xp(x).empty((*x.shape[:2], *size), x.dtype)
     index = xp(x).empty(y.shape, np.int32)
-    each("pool.cu", "max_pool2d", y, (x, index),
-         (*x.shape[2:], *size, *kernel_size, *stride, *padding))
+    launch_elementwise("pool.cu", "max_pool2d", y, (x, index),
+                       (*x.shape[2:], *size, *kernel_size, *stride, *padding))
     return y, index
 
 
@@ -114,9 +114,9 @@ def _max_pool2d(x, kernel_size, stride, padding, y, index):
                 best, at = x[n, h0, w0], h0 * W + w0
                 for h in range(h0, h1):
                     for w in range(w0, w1):
-                        this = x[n, h, w]
-                        if this > best or (this != this and best == best):
-                            best, at = this, h * W + w
+                        value = x[n, h, w]
+                        if value > best or (value != value and best == best):
+                            best, at = value, h * W + w
                 y[n, p, q], index[n, p, q] = best, at
 
 
@@ -137,8 +137,8 @@ def max_unpool2d(g, index, size, kernel_size, stride, padding):
 @max_unpool2d.version("cuda")
 def max_unpool2d(g, index, size, kernel_size, stride, padding):
     y = xp(g).empty((*g.shape[:2], *size), g.dtype)
-    each("pool.cu", "max_unpool2d", y, (g, index.astype(np.int32, copy=False)),
-         (*size, *g.shape[2:], *kernel_size, *stride, *padding))
+    launch_elementwise("pool.cu", "max_unpool2d", y, (g, index.astype(np.int32, copy=False)),
+                       (*size, *g.shape[2:], *kernel_size, *stride, *padding))
     return y
 
 
@@ -165,8 +165,8 @@ def max_pool2d_at(x, index):
 @max_pool2d_at.version("cuda")
 def max_pool2d_at(x, index):
     y = xp(x).empty(index.shape, x.dtype)
-    each("pool.cu", "max_pool2d_at", y, (x, index.astype(np.int32, copy=False)),
-         (math.prod(x.shape[2:]), math.prod(index.shape[2:])))
+    launch_elementwise("pool.cu", "max_pool2d_at", y, (x, index.astype(np.int32, copy=False)),
+                       (math.prod(x.shape[2:]), math.prod(index.shape[2:])))
     return y
 
 
@@ -194,7 +194,8 @@ def avg_pool2d(x, kernel_size, stride, padding):
 def avg_pool2d(x, kernel_size, stride, padding):
     size = conv_size(x.shape[2:], kernel_size, stride, padding)
     y = xp(x).empty((*x.shape[:2], *size), x.dtype)
-    each("pool.cu", "avg_pool2d", y, (x,), (*x.shape[2:], *size, *kernel_size, *stride, *padding))
+    launch_elementwise("pool.cu", "avg_pool2d", y, (x,),
+                       (*x.shape[2:], *size, *kernel_size, *stride, *padding))
     return y
 
 
@@ -232,8 +233,8 @@ def avg_pool2d_transpose(g, size, kernel_size, stride, padding):
 @avg_pool2d_transpose.version("cuda")
 def avg_pool2d_transpose(g, size, kernel_size, stride, padding):
     y = xp(g).empty((*g.shape[:2], *size), g.dtype)
-    each("pool.cu", "avg_pool2d_transpose", y, (g,),
-         (*size, *g.shape[2:], *kernel_size, *stride, *padding))
+    launch_elementwise("pool.cu", "avg_pool2d_transpose", y, (g,),
+                       (*size, *g.shape[2:], *kernel_size, *stride, *padding))
     return y
 
 

@@ -2,16 +2,16 @@
 
        c[m, n] = Σ_{l<L} a[m, l] · b[n, l]        m < M, n < N
 
-   where a and b need not be stored as matrices. The position of an element is the sum of two spots,
-   one for its row and one for l; if it is outside the image, the element is 0. So a convolution is
-   a product whose column matrix is never materialised (an implicit GEMM), and all ragged edges are
-   zeros that need no code of their own. pack.cu has rounded the operands to the Input type and laid
-   them out in contiguous chunks of 16 bytes: both K_MAJOR (along l) or both MN_MAJOR (along m and
-   n). What is said here of an element holds for a chunk.
+   where a and b need not be stored as matrices. The position of an element is the sum of two
+   offsets, one for its row and one for l; if it is outside the image, the element is 0. So a
+   convolution is a product whose column matrix is never materialised (an implicit GEMM), and all
+   ragged edges are zeros that need no code of their own. pack.cu has rounded the operands to the
+   Input type and laid them out in contiguous chunks of 16 bytes: both K_MAJOR (along l) or both
+   MN_MAJOR (along m and n). What is said here of an element holds for a chunk.
 
    A thread block computes a tile of TILE_M × TILE_N of c, in steps along l:
-     - the spots of l are computed for many steps at once, one per thread, and kept in a table: all
-       divisions of the index formula happen there, or once per row;
+     - the offsets of l are computed for many steps at once, one per thread, and kept in a table:
+       all divisions of the index formula happen there, or once per row;
      - cp.async copies a step's chunks to one of STAGES pipeline stages in shared memory, bypassing
        registers. Later steps are in flight while one is multiplied, so that arithmetic hides the
        latency of memory;
@@ -60,23 +60,23 @@ __device__ inline int warp_column() { return threadIdx.x / 32 / 2 * SIDE; }
 
 extern __shared__ __align__(1024) char memory[];
 
-/* Where chunks come from: the spots of a row and of an l add up to the position of a chunk. */
+/* Where chunks come from: the offsets of a row and of an l add up to the position of a chunk. */
 struct Matrix {
-  typedef int Spot;
+  typedef int Offset;
   const Input* data;
 
-  static __device__ Spot outside() { return -(1 << 30); }
-  __device__ void copy(Input* to, Spot row, Spot l) const {
+  static __device__ Offset outside() { return -(1 << 30); }
+  __device__ void copy(Input* to, Offset row, Offset l) const {
     copy_async(to, data + (row + l), (row | l) >= 0);
   }
 };
 struct Image {  // planes of H × W pixels
-  struct alignas(16) Spot { int at, h, w; };
+  struct alignas(16) Offset { int at, h, w; };
   const Input* data;
   int H, W;
 
-  static __device__ Spot outside() { return {0, -(1 << 29), -(1 << 29)}; }
-  __device__ void copy(Input* to, Spot row, Spot l) const {
+  static __device__ Offset outside() { return {0, -(1 << 29), -(1 << 29)}; }
+  __device__ void copy(Input* to, Offset row, Offset l) const {
     const int h = row.h + l.h, w = row.w + l.w;
     copy_async(to, data + (row.at + l.at), (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W);
   }
@@ -85,31 +85,31 @@ struct Image {  // planes of H × W pixels
 /* The main loop's state for SIZE rows of one operand. Its tiles lie in shared memory as its chunks
    lie in global memory, K_MAJOR or MN_MAJOR. */
 template <Layout LAYOUT, int SIZE, class Source> struct Operand {
-  typedef typename Source::Spot Spot;
-  static constexpr int EACH = LAYOUT == K_MAJOR ? CHUNK<Input> : 1;  // l's per spot
-  static constexpr int SPOTS = STEP / EACH;                     // spots per step
-  static constexpr int PLANNED = THREADS / 2 / SPOTS;           // steps planned at once
+  typedef typename Source::Offset Offset;
+  static constexpr int EACH = LAYOUT == K_MAJOR ? CHUNK<Input> : 1;  // l's per offset
+  static constexpr int OFFSETS = STEP / EACH;                   // offsets per step
+  static constexpr int PLANNED = THREADS / 2 / OFFSETS;         // steps planned at once
   static constexpr int CHUNKS = (LAYOUT == K_MAJOR ? STEP : SIZE) / CHUNK<Input>;  // per row
   static constexpr int COPIES = SIZE * STEP / CHUNK<Input> / THREADS, PITCH = SIZE + PAD;
   struct Shared {
     alignas(PAD ? 16 : 1024) Input tiles[STAGES][PITCH * STEP];
-    Spot spots[THREADS];  // of l, a ring buffer
+    Offset offsets[THREADS];  // of l, a ring buffer
   };
 
   Shared& s;
   Source source;
-  Spot rows[COPIES], ls[COPIES];  // of this thread's copies
+  Offset rows[COPIES], ls[COPIES];  // of this thread's copies
 
   __device__ int row(int i) const { return threadIdx.x / CHUNKS + i * (THREADS / CHUNKS); }
   __device__ int column() const { return threadIdx.x % CHUNKS * CHUNK<Input>; }
-  template <class F> __device__ void start(F spot) {
+  template <class F> __device__ void start(F offset) {
 #pragma unroll
-    for (int i = 0; i < COPIES; i++) rows[i] = spot(LAYOUT == K_MAJOR ? row(i) : column());
+    for (int i = 0; i < COPIES; i++) rows[i] = offset(LAYOUT == K_MAJOR ? row(i) : column());
   }
-  __device__ void look(int step) {
-    const Spot* spots = s.spots + step * SPOTS % THREADS;
+  __device__ void load_offsets(int step) {
+    const Offset* offsets = s.offsets + step * OFFSETS % THREADS;
 #pragma unroll
-    for (int i = 0; i < COPIES; i++) ls[i] = spots[LAYOUT == K_MAJOR ? column() / EACH : row(i)];
+    for (int i = 0; i < COPIES; i++) ls[i] = offsets[LAYOUT == K_MAJOR ? column() / EACH : row(i)];
   }
   __device__ void copy(int step, int i) const {
     source.copy(tile(step)(row(i), column()), rows[i], ls[i]);
@@ -117,7 +117,7 @@ template <Layout LAYOUT, int SIZE, class Source> struct Operand {
   __device__ auto tile(int step) const {
     Input* at = s.tiles[step % STAGES];
 #ifdef WGMMA
-    return Rows128<Input>{at, STEP};
+    return Swizzled128<Input>{at, STEP};
 #else
     if constexpr (LAYOUT == K_MAJOR) return Swizzled<Input>{at};
     else return Padded<Input>{at, PITCH};
@@ -136,7 +136,7 @@ struct TileIndex {
   }
 };
 
-/* A product to compute. A kernel's struct adds its spots a_row(m), a_l(l), b_row(n), b_l(l). The
+/* A product to compute. A kernel's struct adds its offsets a_row(m), a_l(l), b_row(n), b_l(l). The
    result, c[m, n] + bias[m], is written to y[y_row(m) + y_column(n)]; if `paired`, an even column
    and the next one share 8 or 16 aligned bytes. */
 template <class Source> struct Problem {
@@ -149,23 +149,23 @@ template <class Source> struct Problem {
 };
 
 /* c[i][j] += the products of all steps, with AHEAD steps in flight. plan(step) fills the table of
-   spots, look(step) looks up this thread's spots in it, and copy(step, i) starts its i-th copy. */
+   offsets, load_offsets(step) loads this thread's from it, copy(step, i) starts its i-th copy. */
 #ifdef WGMMA
-template <Layout LAYOUT, class A, class B, class Plan, class Look, class Copy>
-__device__ void add_steps(Real (&c)[I][J][4], A& a, B& b, int steps, Plan plan, Look look,
+template <Layout LAYOUT, class A, class B, class Plan, class Load, class Copy>
+__device__ void add_steps(Real (&c)[I][J][4], A& a, B& b, int steps, Plan plan, Load load_offsets,
                           Copy copy) {
   for (int step = 0; step < steps; step++) {
     if ((step + AHEAD) % A::PLANNED == 0) plan(step + AHEAD);
     wait_copies<AHEAD - 1>();
     fence_shared();
     __syncthreads();  // the step has arrived, and step - 2 has been multiplied
-    start_products(c[0]);
+    fence_products(c[0]);
 #pragma unroll
     for (int k = 0; k < 4; k++)
       multiply<LAYOUT, Input>(c[0], descriptor<LAYOUT>(a.tile(step), warp_row() / 64 * 64, k),
                               descriptor<LAYOUT>(b.tile(step), 0, k));
     commit_products();
-    look(step + AHEAD);
+    load_offsets(step + AHEAD);
 #pragma unroll
     for (int i = 0; i < A::COPIES + B::COPIES; i++) copy(step + AHEAD, i);
     commit_copies();
@@ -175,44 +175,44 @@ __device__ void add_steps(Real (&c)[I][J][4], A& a, B& b, int steps, Plan plan, 
 }
 #else
 __device__ inline auto operand(Swizzled<Input> rows, int first) {
-  return Along<Input, Swizzled<Input>>{rows, first};
+  return KMajor<Input, Swizzled<Input>>{rows, first};
 }
 __device__ inline auto operand(Padded<Input> rows, int first) {
-  return Across<Input, Padded<Input>>{rows, first};
+  return MNMajor<Input, Padded<Input>>{rows, first};
 }
 
-template <Layout LAYOUT, class A, class B, class Plan, class Look, class Copy>
-__device__ void add_steps(Real (&c)[I][J][4], A& a, B& b, int steps, Plan plan, Look look,
+template <Layout LAYOUT, class A, class B, class Plan, class Load, class Copy>
+__device__ void add_steps(Real (&c)[I][J][4], A& a, B& b, int steps, Plan plan, Load load_offsets,
                           Copy copy) {
   const int row = warp_row(), column = warp_column();
-  Left<Input, I> left, next;
-  Right<Input, J> right;
-  constexpr int DEPTH = Right<Input, J>::DEPTH;
+  FragmentA<Input, I> a_frag, next;
+  FragmentB<Input, J> b_frag;
+  constexpr int DEPTH = FragmentB<Input, J>::DEPTH;
   static_assert(A::COPIES + B::COPIES <= J);
 
   wait_copies<AHEAD - 1>();
   __syncthreads();
-  left.load(operand(a.tile(0), row), 0);
+  a_frag.load(operand(a.tile(0), row), 0);
 #pragma unroll
-  for (int j = 0; j < J; j++) right.load(operand(b.tile(0), column), j, 0);
+  for (int j = 0; j < J; j++) b_frag.load(operand(b.tile(0), column), j, 0);
 #pragma unroll 1
   for (int step = 0; step < steps; step++) {
     if ((step + AHEAD) % A::PLANNED == 0) plan(step + AHEAD);
 #pragma unroll 1
     for (int k = DEPTH; k < STEP; k += DEPTH) {
       next.load(operand(a.tile(step), row), k);
-      multiply(c, left, right, [&](int j) { right.load(operand(b.tile(step), column), j, k); });
-      left = next;
+      multiply(c, a_frag, b_frag, [&](int j) { b_frag.load(operand(b.tile(step), column), j, k); });
+      a_frag = next;
     }
     wait_copies<AHEAD - 2>();
     __syncthreads();  // the next step has arrived, and this one has been read
     next.load(operand(a.tile(step + 1), row), 0);
-    look(step + AHEAD);
-    multiply(c, left, right, [&](int j) {
-      right.load(operand(b.tile(step + 1), column), j, 0);
+    load_offsets(step + AHEAD);
+    multiply(c, a_frag, b_frag, [&](int j) {
+      b_frag.load(operand(b.tile(step + 1), column), j, 0);
       if (j < A::COPIES + B::COPIES) copy(step + AHEAD, j);
     });
-    left = next;
+    a_frag = next;
     commit_copies();
   }
 }
@@ -233,13 +233,13 @@ __device__ void product(const P& p, TileIndex place) {
   b.start([&](int n) { return place.n0 + n < p.N ? p.b_row(place.n0 + n) : Source::outside(); });
 
   auto plan = [&](int step) {  // half of the threads for a, half for b
-    const int spot = step * A::SPOTS + threadIdx.x % (THREADS / 2), l = p.begin + spot * A::EACH;
+    const int slot = step * A::OFFSETS + threadIdx.x % (THREADS / 2), l = p.begin + slot * A::EACH;
     if (threadIdx.x < THREADS / 2)
-      s.a.spots[spot % THREADS] = l < p.end ? p.a_l(l) : Matrix::outside();
+      s.a.offsets[slot % THREADS] = l < p.end ? p.a_l(l) : Matrix::outside();
     else
-      s.b.spots[spot % THREADS] = l < p.end ? p.b_l(l) : Source::outside();
+      s.b.offsets[slot % THREADS] = l < p.end ? p.b_l(l) : Source::outside();
   };
-  auto look = [&](int step) { a.look(step), b.look(step); };
+  auto load_offsets = [&](int step) { a.load_offsets(step), b.load_offsets(step); };
   auto copy = [&](int step, int i) {
     if (i < A::COPIES) a.copy(step, i);
     else b.copy(step, i - A::COPIES);
@@ -248,13 +248,13 @@ __device__ void product(const P& p, TileIndex place) {
   __syncthreads();
 #pragma unroll 1
   for (int step = 0; step < AHEAD; step++) {
-    look(step);
+    load_offsets(step);
 #pragma unroll
     for (int i = 0; i < A::COPIES + B::COPIES; i++) copy(step, i);
     commit_copies();
   }
   Real c[I][J][4] = {};
-  add_steps<LAYOUT>(c, a, b, (p.end - p.begin + STEP - 1) / STEP, plan, look, copy);
+  add_steps<LAYOUT>(c, a, b, (p.end - p.begin + STEP - 1) / STEP, plan, load_offsets, copy);
   wait_copies<0>();
 
   Real* rows[2 * I];

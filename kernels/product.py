@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .common import LINE
-from .once import once, once_bare, written
+from .once import codegen, once, once_pointers
 from .transpose import transpose
 
 # Bytes of a vector, vectors and rows of a tile, from wide to narrow: as many as registers allow.
@@ -27,7 +27,7 @@ _NARROW = [(32, 2, 6), (32, 1, 12)]
 TILES = _WIDE if binding.get_host_cpu_features().get("avx512f") else _NARROW
 
 
-@once_bare
+@once_pointers
 def product(m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc):
     """C = A B, or C + A B if `add`: A[i,p] is a[a0 + i·row + p·column], B[p,j] is
     b[b0 + p·ldb + j] and C[i,j] is c[c0 + i·ldc + j]; a, b, c are arrays of one dtype, of which c
@@ -40,56 +40,56 @@ def product(m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc):
 @intrinsic
 def _product(typing, m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc):
     tables = isinstance(row, types.CPointer), isinstance(ldb, types.CPointer)
-    return types.void(m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc), written(
+    return types.void(m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc), codegen(
         functools.partial(_define, a.dtype.bitwidth // 8, tables))
 
 
 def _define(size, tables, builder, m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc):
     """The body of `product` for elements of `size` bytes; tables: whether row, ldb are arrays."""
     a, b, c = builder.gep(a, [a0]), builder.gep(b, [b0]), builder.gep(c, [c0])
-    of = lambda i: ir.Constant(ir.IntType(64), i)
-    of_row, of_ldb = (
+    const = lambda i: ir.Constant(ir.IntType(64), i)
+    row_offset, ldb_offset = (
         (lambda i, offsets=offsets: builder.load(builder.gep(offsets, [i]))) if table else
-        (lambda i, apart=offsets: builder.mul(i, apart))
+        (lambda i, stride=offsets: builder.mul(i, stride))
         for offsets, table in zip((row, ldb), tables, strict=True))
-    j = of(0)
+    j = const(0)
     for width, vectors, rows in TILES:
         vector = ir.VectorType(a.type.pointee, width // size)
-        columns = of(vector.count * vectors)
+        columns = const(vector.count * vectors)
         last = n  # tiles of one vector mask the columns beyond n
         if vectors > 1:
             last = builder.sub(n, builder.srem(builder.sub(n, j), columns))
         with cgutils.for_range_slice(builder, j, last, columns) as (j0, _):
             access = _Access(builder, vector, size, builder.sub(n, j0) if vectors == 1 else None)
-            whole = builder.sub(m, builder.srem(m, of(rows)))
-            fours = builder.sub(m, builder.srem(builder.sub(m, whole), of(4)))
-            for first, end, together in ((of(0), whole, rows), (whole, fours, 4), (fours, m, 1)):
-                with cgutils.for_range_slice(builder, first, end, of(together)) as (i0, _):
-                    _tile(builder, access, vector, together, vectors, k, (a, of_row, column),
-                          (b, of_ldb), add, (c, ldc), i0, j0)
+            whole = builder.sub(m, builder.srem(m, const(rows)))
+            by_four = builder.sub(m, builder.srem(builder.sub(m, whole), const(4)))
+            for first, end, step in ((const(0), whole, rows), (whole, by_four, 4), (by_four, m, 1)):
+                with cgutils.for_range_slice(builder, first, end, const(step)) as (i0, _):
+                    _tile(builder, access, vector, step, vectors, k, (a, row_offset, column),
+                          (b, ldb_offset), add, (c, ldc), i0, j0)
         j = last
 
 
 @once
-def panel(b, by_columns, p0, j0, k, n, to, ld):
-    """to[p·ld + j] = B[p0 + p, j0 + j], which is b[p0 + p, j0 + j], or b[j0 + j, p0 + p] if B is
+def panel(b, by_columns, p0, j0, k, n, dst, ld):
+    """dst[p·ld + j] = B[p0 + p, j0 + j], which is b[p0 + p, j0 + j], or b[j0 + j, p0 + p] if B is
     stored by columns; p < k, j < n."""
     lanes, stride = LINE // b.itemsize, b.strides[0] // b.itemsize
     if not by_columns:
         for p in range(k):
-            row, this = to[p * ld:], b[p0 + p, j0:j0 + n]
+            row, src = dst[p * ld:], b[p0 + p, j0:j0 + n]
             for j in range(n):
-                row[j] = this[j]
+                row[j] = src[j]
     elif min(k, n) < lanes:
         for p in range(k):
             for j in range(n):
-                to[p * ld + j] = b[j0 + j, p0 + p]
+                dst[p * ld + j] = b[j0 + j, p0 + p]
     else:
         for j in range(0, n, lanes):
             j = min(j, n - lanes)
             for p in range(0, k, lanes):
                 p = min(p, k - lanes)
-                transpose(b, (j0 + j) * stride + p0 + p, stride, 0, 0, 0, to, p * ld + j, ld, 0)
+                transpose(b, (j0 + j) * stride + p0 + p, stride, 0, 0, 0, dst, p * ld + j, ld, 0)
 
 
 class _Access:
@@ -102,7 +102,7 @@ class _Access:
         if lanes is not None:
             index = ir.VectorType(ir.IntType(64), vector.count)
             numbers = ir.Constant(index, list(range(vector.count)))
-            self.kept = builder.icmp_signed("<", numbers, _repeated(builder, lanes, index))
+            self.kept = builder.icmp_signed("<", numbers, _splat(builder, lanes, index))
 
     def load(self, address):
         return self._masked("load", self.vector, address, self.align, self.kept,
@@ -121,32 +121,33 @@ class _Access:
 
 def _tile(builder, access, vector, rows, vectors, k, A, B, add, C, i0, j0):
     """C[i0 + r, j0 + …] for r < rows, with the sums in registers."""
-    (a, of_row, column), (b, of_ldb), (c, ldc) = A, B, C
-    of = lambda i: ir.Constant(ir.IntType(64), i)
+    (a, row_offset, column), (b, ldb_offset), (c, ldc) = A, B, C
+    const = lambda i: ir.Constant(ir.IntType(64), i)
     at = lambda array, *terms: builder.gep(array, [_sum(builder, terms)])
     as_vector = lambda address: builder.bitcast(address, vector.as_pointer())
-    places = [as_vector(at(c, builder.mul(builder.add(i0, of(r)), ldc), j0,
-                           of(v * vector.count))) for r in range(rows) for v in range(vectors)]
+    c_pointers = [as_vector(at(c, builder.mul(builder.add(i0, const(r)), ldc), j0,
+                               const(v * vector.count)))
+                  for r in range(rows) for v in range(vectors)]
     sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * vector.count))
-            for _ in places]
-    starts = [of_row(builder.add(i0, of(r))) for r in range(rows)]
+            for _ in c_pointers]
+    a_rows = [row_offset(builder.add(i0, const(r))) for r in range(rows)]
     with cgutils.for_range(builder, k) as loop:
         p = loop.index
-        first = of_ldb(p)
-        of_b = [access.load(as_vector(at(b, first, j0, of(v * vector.count))))
-                for v in range(vectors)]
+        first = ldb_offset(p)
+        b_vectors = [access.load(as_vector(at(b, first, j0, const(v * vector.count))))
+                     for v in range(vectors)]
         for r in range(rows):
-            of_a = builder.load(at(a, starts[r], builder.mul(p, column)))
-            factor = _repeated(builder, of_a, vector)
+            a_value = builder.load(at(a, a_rows[r], builder.mul(p, column)))
+            factor = _splat(builder, a_value, vector)
             for v in range(vectors):
-                sum, term = sums[r * vectors + v], builder.fmul(of_b[v], factor,
+                sum, term = sums[r * vectors + v], builder.fmul(b_vectors[v], factor,
                                                                 flags=("contract",))
                 builder.store(builder.fadd(builder.load(sum), term, flags=("contract",)), sum)
     with builder.if_then(add):  # last: a long sum is one of parts, each with its own rounding error
-        for sum, place in zip(sums, places, strict=True):
-            builder.store(builder.fadd(access.load(place), builder.load(sum)), sum)
-    for sum, place in zip(sums, places, strict=True):
-        access.store(builder.load(sum), place)
+        for sum, pointer in zip(sums, c_pointers, strict=True):
+            builder.store(builder.fadd(access.load(pointer), builder.load(sum)), sum)
+    for sum, pointer in zip(sums, c_pointers, strict=True):
+        access.store(builder.load(sum), pointer)
 
 
 def _sum(builder, terms):
@@ -156,7 +157,7 @@ def _sum(builder, terms):
     return total
 
 
-def _repeated(builder, number, vector):
+def _splat(builder, number, vector):
     """A vector with `number` in every lane."""
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), number,
                                  ir.Constant(ir.IntType(32), 0))

@@ -3,18 +3,18 @@
 #include "each.cuh"
 
 template <class F>
-__device__ inline Real over_warp(Real x, F f) {
+__device__ inline Real warp_reduce(Real x, F f) {
 #pragma unroll
   for (int bits = 16; bits; bits /= 2) x = f(x, __shfl_xor_sync(~0u, x, bits));
   return x;
 }
 
 __device__ inline Real warp_sum(Real x) {
-  return over_warp(x, [](Real a, Real b) { return a + b; });
+  return warp_reduce(x, [](Real a, Real b) { return a + b; });
 }
 
 __device__ inline Real warp_max(Real x) {
-  return over_warp(x, [](Real a, Real b) { return a != a || a > b ? a : b; });  // NaN wins
+  return warp_reduce(x, [](Real a, Real b) { return a != a || a > b ? a : b; });  // NaN wins
 }
 
 /* The sum over a block of at most 32 warps, all of them full. */
@@ -30,25 +30,25 @@ __device__ inline Real block_sum(Real x) {
 /* A row of an array (A, C, B), that is, the C numbers with the same a and b, and this thread's part
    of it. Where B = 1 a row is contiguous, and a warp takes it; otherwise a thread takes a row. */
 struct Row {
-  bool whole;             // whether a warp shares the row
+  bool by_warp;           // whether a warp shares the row
   long long row, begin;   // its index, and where its first number is
   int first, step;        // the numbers that this thread handles
 
   __device__ Row(int C, int B) {
     const long long thread = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-    whole = B == 1;
-    row = whole ? thread / 32 : thread;
+    by_warp = B == 1;
+    row = by_warp ? thread / 32 : thread;
     begin = row / B * C * B + row % B;
-    first = whole ? threadIdx.x % 32 : 0;
-    step = whole ? 32 : 1;
+    first = by_warp ? threadIdx.x % 32 : 0;
+    step = by_warp ? 32 : 1;
   }
   /* The maximum of a row's numbers, and Σ exp(number − maximum), for every thread of the row. */
   template <class N> __device__ void max_and_sum_exp(int C, N number, Real& top, Real& sum) const {
     top = -INFINITY, sum = 0;
     each(first, C, step, number,
          [&](int, Real here) { top = here != here || here > top ? here : top; });
-    if (whole) top = warp_max(top);
+    if (by_warp) top = warp_max(top);
     each(first, C, step, number, [&](int, Real here) { sum += exp(here - top); });
-    if (whole) sum = warp_sum(sum);
+    if (by_warp) sum = warp_sum(sum);
   }
 };

@@ -29,7 +29,7 @@ __device__ void softmax_adjoint(const Real* g, const Real* y, Real* gx, long lon
   auto slope = [&](int c) { return g[place(c)]; };
   each(r.first, C, r.step, slope,
        [&](int c, Real here) { sum += LOG ? here : here * y[place(c)]; });
-  if (r.whole) sum = warp_sum(sum);
+  if (r.by_warp) sum = warp_sum(sum);
   each(r.first, C, r.step, slope, [&](int c, Real here) {
     gx[place(c)] = LOG ? here - exp(y[place(c)]) * sum : y[place(c)] * (here - sum);
   });

@@ -88,16 +88,16 @@ def _back_on_threads(g, y, log):
 def _rows(x, y, log):
     """Along the last axis of x (A, C)."""
     for a in prange(len(x)):
-        top, total, one, to = largest(x[a]), x.dtype.type(0), x.dtype.type(1), y[a]
-        for c in range(len(to)):
-            to[c] = x[a, c] - top  # stored: top + log Σ would be rounded to the precision of top
-        for c in range(len(to)):
-            e = exp(to[c])
+        top, total, one, dst = largest(x[a]), x.dtype.type(0), x.dtype.type(1), y[a]
+        for c in range(len(dst)):
+            dst[c] = x[a, c] - top  # stored: top + log Σ would be rounded to the precision of top
+        for c in range(len(dst)):
+            e = exp(dst[c])
             total += e
-            to[c] = to[c] if log else e
+            dst[c] = dst[c] if log else e
         scale, shift = one / total, np.log(total)
-        for c in range(len(to)):
-            to[c] = to[c] - shift if log else to[c] * scale
+        for c in range(len(dst)):
+            dst[c] = dst[c] - shift if log else dst[c] * scale
 
 
 @threaded
@@ -108,8 +108,8 @@ def _columns(x, y, log):
         top, total = x[a, 0].copy(), np.zeros(B, x.dtype)
         for c in range(1, C):
             for b in range(B):
-                this = x[a, c, b]
-                top[b] = top[b] if top[b] > this else this
+                value = x[a, c, b]
+                top[b] = top[b] if top[b] > value else value
         for c in range(C):
             for b in range(B):
                 y[a, c, b] = x[a, c, b] - top[b]
@@ -127,11 +127,11 @@ def _columns(x, y, log):
 @threaded
 def _rows_backward(g, y, gx, log):
     for a in prange(len(y)):
-        of_g, of_y, to, total = g[a], y[a], gx[a], y.dtype.type(0)
-        for c in range(len(to)):
-            total += of_g[c] if log else of_g[c] * of_y[c]
-        for c in range(len(to)):
-            to[c] = of_g[c] - exp(of_y[c]) * total if log else of_y[c] * (of_g[c] - total)
+        g_row, y_row, dst, total = g[a], y[a], gx[a], y.dtype.type(0)
+        for c in range(len(dst)):
+            total += g_row[c] if log else g_row[c] * y_row[c]
+        for c in range(len(dst)):
+            dst[c] = g_row[c] - exp(y_row[c]) * total if log else y_row[c] * (g_row[c] - total)
 
 
 @threaded
@@ -144,8 +144,8 @@ def _columns_backward(g, y, gx, log):
                 total[b] += g[a, c, b] if log else g[a, c, b] * y[a, c, b]
         for c in range(C):
             for b in range(B):
-                here, slope = y[a, c, b], g[a, c, b]
-                gx[a, c, b] = slope - exp(here) * total[b] if log else here * (slope - total[b])
+                value, slope = y[a, c, b], g[a, c, b]
+                gx[a, c, b] = slope - exp(value) * total[b] if log else value * (slope - total[b])
 
 
 @softmax.version("cuda")

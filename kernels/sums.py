@@ -7,7 +7,7 @@
 
 One or two FLOPs per element; each array passes through memory once, which takes all of the time.
 NumPy's expressions are slower because of what else they do: x·x is an array, written and read
-again, and only one thread adds. Here x is summed in parts of at most FEW elements, in order of
+again, and only one thread adds. Here x is summed in parts of at most BLOCK elements, in order of
 position, so that the rounding error stays small and every run gives the same bits. Fewer than PART
 elements are not worth waking the threads.
 """
@@ -16,10 +16,10 @@ import numpy as np
 from numba import prange
 
 from .common import chunks, compiled, empty, kernel, part, threaded
-from .cuda import MOST, blocks, each, launch, real, xp
-from .many import cut, many, piece
+from .cuda import MAX_INT_ELEMENTS, blocks, launch, launch_elementwise, real_macro, xp
+from .many import foreach, num_chunks, piece
 
-FEW = 1 << 10  # elements summed in x's dtype; the sums of these parts are added in float64
+BLOCK = 1 << 10  # elements summed in x's dtype; the sums of these parts are added in float64
 PART = 1 << 14  # elements that justify one more thread, or a block of their own
 
 
@@ -40,22 +40,22 @@ def channel_sum(x):
 @channel_sum.version("cuda")
 def channel_sum(x):
     (N, C, L), y = x.shape, xp(x).empty(x.shape[1], x.dtype)
-    if N * L >= MOST:
+    if N * L >= MAX_INT_ELEMENTS:
         raise ValueError(f"channel_sum of {x.shape}: {N * L} numbers in a channel, on CUDA at most "
-                         f"{MOST - 1}")
+                         f"{MAX_INT_ELEMENTS - 1}")
     threads = 1024 if N * L > 4096 else 256
-    launch("sums.cu", "channel_sum", C, threads, (x, y, N, C, L), **real(x.dtype))
+    launch("sums.cu", "channel_sum", C, threads, (x, y, N, C, L), **real_macro(x.dtype))
     return y
 
 
-@many(x="...")
+@foreach(x="...")
 def square_sum(x):
     return float((x * x).sum(dtype=np.float64))
 
 
-@square_sum.together
+@square_sum.foreach_cpu
 def square_sum(table, dtype):
-    chunks = cut(table)
+    chunks = num_chunks(table)
     parts = np.zeros((chunks, len(table)))
     if chunks == 1:
         _square_sum(0, 1, table, dtype, parts)
@@ -68,7 +68,7 @@ def square_sum(table, dtype):
 def square_sum(x):
     parts = xp(x).empty(blocks(x.size, PART), x.dtype)
     launch("sums.cu", "square_sum", len(parts), 256, (x, parts, np.int64(x.size), PART),
-           **real(x.dtype))
+           **real_macro(x.dtype))
     return parts.sum(dtype=np.float64)
 
 
@@ -87,16 +87,16 @@ def add(a, b):
 @add.version("cuda")
 def add(a, b):
     y = xp(a).empty_like(a)
-    each("sums.cu", "add", y, (a, b), elements=4)
+    launch_elementwise("sums.cu", "add", y, (a, b), elements=4)
     return y
 
 
 @threaded
 def _add(a, b, y, chunks):
     for c in prange(chunks):
-        of_a, of_b, to = part(a, c, chunks), part(b, c, chunks), part(y, c, chunks)
-        for i in range(len(to)):
-            to[i] = of_a[i] + of_b[i]
+        a_part, b_part, y_part = part(a, c, chunks), part(b, c, chunks), part(y, c, chunks)
+        for i in range(len(y_part)):
+            y_part[i] = a_part[i] + b_part[i]
 
 
 @compiled
@@ -120,22 +120,22 @@ def _channel_sum(x, ranges, parts):
     """A thread takes one of T ranges of images or, if T = 1, one of `ranges` of the channels."""
     (N, C, L), (T, _) = x.shape, parts.shape
     for item in prange(T * ranges):
-        t, of_c = item // ranges, item % ranges
-        first, last = of_c * C // ranges, (of_c + 1) * C // ranges
+        t, c_range = item // ranges, item % ranges
+        first, last = c_range * C // ranges, (c_range + 1) * C // ranges
         for c in range(first, last):
             parts[t, c] = 0
         for n in range(t * N // T, (t + 1) * N // T):
             for c in range(first, last):
-                for start in range(0, L, FEW):
-                    parts[t, c] += _sum(x[n, c, start:start + FEW])
+                for start in range(0, L, BLOCK):
+                    parts[t, c] += _sum(x[n, c, start:start + BLOCK])
 
 
 @compiled
 def _square_sum(chunk, chunks, table, dtype, parts):
     for k in range(len(table)):
         x = piece(table, k, 1, chunk, chunks, dtype)
-        for i in range(0, len(x), FEW):
-            parts[chunk, k] += _squares(x[i:i + FEW])
+        for i in range(0, len(x), BLOCK):
+            parts[chunk, k] += _squares(x[i:i + BLOCK])
 
 
 @threaded

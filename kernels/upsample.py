@@ -17,7 +17,7 @@ import numpy as np
 from numba import prange
 
 from .common import empty, kernel, threaded
-from .cuda import each, xp
+from .cuda import launch_elementwise, xp
 
 
 def nearest(n, m):
@@ -167,7 +167,7 @@ def _bilinear_transpose(g, rows, columns, y):
 def _launch(name, shape_of):
     def run(x, size):
         y = xp(x).empty((*x.shape[:2], *size), x.dtype)
-        each("upsample.cu", name, y, (x,), shape_of(tuple(x.shape[2:]), tuple(size)))
+        launch_elementwise("upsample.cu", name, y, (x,), shape_of(tuple(x.shape[2:]), tuple(size)))
         return y
     return run
 

@@ -2,7 +2,7 @@
 
        multiply(c, a, b)    c[m][n] += Σ_k a(m, k) · b(n, k)    m < 64, n < 8·J, k of 32 bytes
 
-   runs while its threads go on. The products between start_products(c) and commit_products() form
+   runs while its threads go on. The products between fence_products(c) and commit_products() form
    a group, and wait_products<N>(c) waits for all groups but the N latest; until then c must not be
    touched, and the operands must not be overwritten. Warp w of the warpgroup holds the rows
    16·w + row_of(0, e), with c[j][e] as in mma.cuh. a may also be in its registers, as in mma.cuh.
@@ -21,7 +21,7 @@
 #pragma once
 #include "mma.cuh"
 
-template <class T> struct Rows128 {
+template <class T> struct Swizzled128 {
   static constexpr int WIDTH = 128 / sizeof(T);
   T* at;
   int rows;  // per 64 columns, if there are more than that
@@ -36,7 +36,7 @@ template <class T> struct Rows128 {
 /* The descriptor of 64 rows of a tile, from `first` on (a multiple of 64), and of the k-th 32 bytes
    along the sum. */
 template <Layout LAYOUT, class T>
-__device__ unsigned long long descriptor(Rows128<T> tile, int first, int k) {
+__device__ unsigned long long descriptor(Swizzled128<T> tile, int first, int k) {
   static_assert(LAYOUT == K_MAJOR || sizeof(T) == 2);
   constexpr int SUM = 32 / sizeof(T);
   const T* from = LAYOUT == K_MAJOR ? tile(first, 0) + k * SUM : tile(k * SUM, first);
@@ -63,7 +63,7 @@ template <int J> __device__ inline void fence_registers(unsigned (&a)[J][1][4]) 
 __device__ inline void fence_shared() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
-template <int J> __device__ inline void start_products(float (&c)[J][4]) {
+template <int J> __device__ inline void fence_products(float (&c)[J][4]) {
   fence_registers(c);
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
@@ -111,11 +111,11 @@ __device__ inline void multiply(float (&c)[8][4], const unsigned (&a)[4], unsign
 }
 #else
 template <class A> void fence_registers(A&) {}
-inline void fence_shared() { emulate::self().hidden = false; }
-template <class C> void start_products(C&) { emulate::self().started = true; }
+inline void fence_shared() { emulate::self().unfenced_copies = false; }
+template <class C> void fence_products(C&) { emulate::self().fenced_products = true; }
 inline void commit_products() {
   emulate::self().product_groups++;
-  emulate::self().started = false;
+  emulate::self().fenced_products = false;
 }
 template <int N, class C>
 inline void wait_products(C&) {
@@ -143,8 +143,8 @@ inline float operand(unsigned long long tile, int row, int k) {
 template <Layout LAYOUT, class T, int J, class F>
 void multiply_later(float (&c)[J][4], F a, unsigned long long b) {
   emulate::Fiber& self = emulate::self();
-  if (self.hidden) emulate::fail("wgmma: copies that arrived were not shown to it");
-  if (!self.started) emulate::fail("wgmma: products that were not started");
+  if (self.unfenced_copies) emulate::fail("wgmma: copies that arrived were not shown to it");
+  if (!self.fenced_products) emulate::fail("wgmma: products without a fence before them");
   self.products.push_back({self.product_groups, [=, &c] {
     for (int k = 0; k < int(32 / sizeof(T)); k++)
       for (int j = 0; j < J; j++)

@@ -29,22 +29,22 @@ import numpy as np
 from numba import prange
 
 from .columns import (
+    balanced_block,
     channels_first,
     channels_innermost,
     channels_last,
-    even,
     filters_last,
-    pixel_places,
+    pixel_offsets,
 )
 from .combination import combination
 from .common import buffer, chunks, compiled, empty, threaded
 from .matmul import matmul
-from .once import once, once_bare
+from .once import once, once_pointers
 from .product import product
 
 TILES = 24  # tiles in a block, at least: few enough to stay in cache along with the filters
-MANY, LARGE = 64, 1 << 20  # MANY tiles if the filters exceed LARGE bytes and do not stay in cache
-FEWEST = 32  # tiles from which transforming the filters pays off
+MANY_TILES, LARGE_FILTERS = 64, 1 << 20  # if the filters, in bytes, do not stay in cache
+MIN_TILES = 32  # tiles from which transforming the filters pays off
 
 
 def toom_cook(r):
@@ -65,12 +65,12 @@ KRON = {(r, dtype): np.kron(G, G).astype(dtype)  # makes G w Gᵀ of flattened f
         for r, (_, _, G) in MATRICES.items() for dtype in (np.dtype("f4"), np.dtype("f8"))}
 
 
-@once_bare
-def _combine(which, times, size, x, at, step, skip, y, to, stride, hop):
-    _sums(which, times, size, x, at, step, skip, y, to, stride, hop)
+@once_pointers
+def _combine(which, times, size, x, x0, x_step, x_skip, y, y0, y_step, y_skip):
+    _sums(which, times, size, x, x0, x_step, x_skip, y, y0, y_step, y_skip)
 
 
-BT, AT, A, GT, OTHERS = range(5)  # indices of the matrices for r = 2; for r = 3 add OTHERS
+BT, AT, A, GT, PER_R = range(5)  # indices of the matrices for r = 2; for r = 3 add PER_R
 SHAPES = {((3, 3), (1, 1)), ((4, 4), (2, 2))}  # filter and stride
 
 
@@ -82,20 +82,20 @@ def fits(N, C, K, pixels, kernel, stride, dilation, groups, tiled=None):
         return False
     r = kernel[0] // stride[0]
     tiles = math.prod(-(-n // 4) for n in tiled or pixels)
-    return N * tiles >= FEWEST and r**2 * math.prod(pixels) >= 1.5 * (r + 3)**2 * tiles
+    return N * tiles >= MIN_TILES and r**2 * math.prod(pixels) >= 1.5 * (r + 3)**2 * tiles
 
 
 def conv2d(x, w, b, stride, padding, y):
     (K, C), s, r = w.shape[:2], stride[0], w.shape[2] // stride[0]
     w = filters_last(w)[0].reshape(r, s, r, s, C, K).swapaxes(1, 2)  # (i, j), a, (b, c), k
-    u = _at_points(w, r).reshape(-1, s, s * C, K)
+    u = _transform_filters(w, r).reshape(-1, s, s * C, K)
     _conv2d(x, u, b, padding, (0, 0), y, r, 1, chunks(len(x)))
 
 
 def conv_transpose2d(x, w, b, stride, padding, y):
     (K, C), s, r = w.shape[:2], stride[0], w.shape[2] // stride[0]
     w = channels_innermost(w).reshape(K, r, s, r, s, C)[:, ::-1, :, ::-1]
-    u = _at_points(w.transpose(1, 3, 0, 2, 4, 5), r)
+    u = _transform_filters(w.transpose(1, 3, 0, 2, 4, 5), r)
     off = [min(r - 1, p // s) for p in padding]  # what would be computed only to be cut off
     _conv2d(x, u.reshape(-1, 1, K, s * s * C), b, tuple(r - 1 - i for i in off),
             tuple(p - s * i for p, i in zip(padding, off, strict=True)), y, r, s, chunks(len(x)))
@@ -107,29 +107,29 @@ def conv2d_weight(g, x, size, stride, padding):
     parts = np.empty((chunks(len(x)), (r + 3)**2, s, K, s * C), x.dtype)
     _weight(g, x, padding, r, parts)
     gw = empty((K, C, r, s, r, s), x.dtype)
-    _from_points(parts, r, gw)
+    _filter_gradient(parts, r, gw)
     return gw.reshape(K, C, *size)
 
 
-def _at_points(w, r):
+def _transform_filters(w, r):
     """G w Gᵀ of the filters w (r, r, …): (n², …)."""
     w = np.ascontiguousarray(w).reshape(r * r, -1)
     return matmul.cpu(KRON[r, w.dtype], w, None)
 
 
 @threaded
-def _from_points(parts, r, gw):
+def _filter_gradient(parts, r, gw):
     for k in prange(len(gw)):
-        _from_points_of(k, parts, r, gw)
+        _filter_gradient_of(k, parts, r, gw)
 
 
 @once
-def _from_points_of(k, parts, r, gw):
+def _filter_gradient_of(k, parts, r, gw):
     """gw[k, c, i, a, j, b] = (Gᵀ z G)[i, j], z[p, q] = Σ_chunk parts[chunk, (p, q), a, k, (b, c)];
     z is left in parts[0]."""
     (chunks, points, phases, K, B), n, C = parts.shape, r + 3, gw.shape[1]
     z, size = parts.reshape(parts.size), phases * K * B
-    half, filters, which = buffer(r * n * B, gw), buffer(r * r * B, gw), GT + OTHERS * (r - 2)
+    half, filters, which = buffer(r * n * B, gw), buffer(r * r * B, gw), GT + PER_R * (r - 2)
     for a in range(phases):
         for chunk in range(1, chunks):
             for point in range(points):
@@ -145,14 +145,14 @@ def _from_points_of(k, parts, r, gw):
 
 
 @once
-def _tiles(x, which, n, m, top, left, rows, columns, phases, image, places, half, v, tile, tiles):
+def _tiles(x, which, n, m, top, left, rows, columns, phases, image, offsets, half, v, tile, tiles):
     """v[i, a, tile, j, (b, c)] = (M d Mᵀ)[i, j] for all tiles d of the phases (a, b) of one image
     x (C, H, W), numbered from `tile` on; M (n, m) is matrix number `which`.
 
-    Tiles are m×m, 4 apart; image and half are buffers, places the `pixel_places` of x in image.
+    Tiles are m×m, 4 apart; image and half are buffers, offsets the `pixel_offsets` of x in image.
     """
     B, height, width = phases * len(x), 4 * rows + m - 4, 4 * columns + m - 4
-    channels_last(x, top, left, (phases * height, phases * width), image, places)
+    channels_last(x, top, left, (phases * height, phases * width), image, offsets)
     size = columns * n * B
     for r in range(rows):
         for h in range((4 * r + (m - 4 if r else 0)) * phases, (4 * r + m) * phases):
@@ -165,7 +165,8 @@ def _tiles(x, which, n, m, top, left, rows, columns, phases, image, places, half
 @compiled
 def _images(N, chunks, tiles, filters):
     """How many images, of `tiles` tiles each, make a block."""
-    return even(N, chunks, -(-(MANY if filters.nbytes > LARGE else TILES) // tiles))
+    least = MANY_TILES if filters.nbytes > LARGE_FILTERS else TILES
+    return balanced_block(N, chunks, -(-least // tiles))
 
 
 @threaded
@@ -179,7 +180,7 @@ def _conv2d_of(chunk, x, u, b, padding, crop, y, r, out, chunks):
     """u (n², row phases of x, B, K): B counts x's channels and column phases, K those of y with its
     out × out phases; y is computed in whole tiles, and `crop` is cut off above and to the left."""
     (N, _, H, W), n, (_, phases, B, K) = y.shape, r + 3, u.shape
-    which = OTHERS * (r - 2)
+    which = PER_R * (r - 2)
     rows, columns = (H + crop[0] - 1) // out // 4 + 1, (W + crop[1] - 1) // out // 4 + 1
     images = _images(N, chunks, rows * columns, u)
     tiles, items = images * rows * columns, -(-N // images)
@@ -188,13 +189,13 @@ def _conv2d_of(chunk, x, u, b, padding, crop, y, r, out, chunks):
     half = buffer(columns * n * max(phases * height * B, 4 * K), x)
     v = buffer(n * phases * tiles * n * B, x)
     m = buffer(n * tiles * n * K, x)
-    of_x = pixel_places(x.shape[2:], (phases * height, phases * width), x.shape[1])
-    of_y = pixel_places((H, W), (4 * rows * out, 4 * columns * out), y.shape[1])
+    x_off = pixel_offsets(x.shape[2:], (phases * height, phases * width), x.shape[1])
+    y_off = pixel_offsets((H, W), (4 * rows * out, 4 * columns * out), y.shape[1])
     for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
         n0, n1 = item * images, min(N, (item + 1) * images)
         for i in range(n0, n1):
             _tiles(x[i], which + BT, n, n, padding[0], padding[1], rows, columns, phases,
-                   image, of_x, half, v, (i - n0) * rows * columns, tiles)
+                   image, x_off, half, v, (i - n0) * rows * columns, tiles)
         for i in range(n):
             for j in range(n):
                 for a in range(phases):
@@ -210,7 +211,7 @@ def _conv2d_of(chunk, x, u, b, padding, crop, y, r, out, chunks):
                     for a in range(out):
                         _combine(which + AT, columns, D, half, h * size + a * D, K, n * K, image,
                                  ((4 * p + h) * out + a) * columns * 4 * D, D, 4 * D)
-            channels_first(image, 4 * columns * out, crop[0], crop[1], b, y[i], of_y)
+            channels_first(image, 4 * columns * out, crop[0], crop[1], b, y[i], y_off)
 
 
 @threaded
@@ -222,7 +223,7 @@ def _weight(g, x, padding, r, parts):
 @once
 def _weight_of(chunk, g, x, padding, r, parts):
     (N, K, P, Q), (chunks, _, phases, _, B) = g.shape, parts.shape
-    n, which, rows, columns = r + 3, OTHERS * (r - 2), -(-P // 4), -(-Q // 4)
+    n, which, rows, columns = r + 3, PER_R * (r - 2), -(-P // 4), -(-Q // 4)
     images = _images(N, chunks, rows * columns, parts[chunk])
     tiles, items = images * rows * columns, -(-N // images)
     height, width = 4 * rows + n - 4, 4 * columns + n - 4
@@ -230,8 +231,8 @@ def _weight_of(chunk, g, x, padding, r, parts):
     half = buffer(height * columns * n * max(phases * B, K), x)
     v = buffer(n * phases * tiles * n * B, x)
     z = buffer(n * tiles * n * K, x)
-    of_x = pixel_places(x.shape[2:], (phases * height, phases * width), x.shape[1])
-    of_g = pixel_places((P, Q), (4 * rows, 4 * columns), K)
+    x_off = pixel_offsets(x.shape[2:], (phases * height, phases * width), x.shape[1])
+    g_off = pixel_offsets((P, Q), (4 * rows, 4 * columns), K)
     first, last = chunk * items // chunks, (chunk + 1) * items // chunks
     if first == last:
         parts[chunk] = 0
@@ -240,8 +241,9 @@ def _weight_of(chunk, g, x, padding, r, parts):
         for i in range(n0, n1):
             tile = (i - n0) * rows * columns
             _tiles(x[i], which + BT, n, n, padding[0], padding[1], rows, columns, phases,
-                   image, of_x, half, v, tile, tiles)
-            _tiles(g[i], which + A, n, 4, 0, 0, rows, columns, 1, image, of_g, half, z, tile, tiles)
+                   image, x_off, half, v, tile, tiles)
+            _tiles(g[i], which + A, n, 4, 0, 0, rows, columns, 1,
+                   image, g_off, half, z, tile, tiles)
         for i in range(n):
             for j in range(n):
                 for a in range(phases):

@@ -12,10 +12,10 @@ def main(argv=None):
     parser.add_argument("command", choices=["info"], help="print versions, devices and caches")
     parser.parse_args(argv)
     sys.stdout.reconfigure(errors="replace")  # the terminal may lack characters of a path
-    for name, found, mend in facts():
+    for name, found, fix in facts():
         print(f"{name:10} {found}")
-        if mend:
-            print(f"{'':10} mend it: {mend}")
+        if fix:
+            print(f"{'':10} fix it: {fix}")
 
 
 if __name__ == "__main__":

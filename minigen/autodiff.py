@@ -55,9 +55,9 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
     """
     names = list(wrt) if isinstance(wrt, dict) else [f"wrt[{i}]" for i in range(
         len(wrt) if isinstance(wrt, (list, tuple)) else 1)]
-    many = [wrt[name] for name in names] if isinstance(wrt, dict) else list(wrt) if isinstance(
+    targets = [wrt[name] for name in names] if isinstance(wrt, dict) else list(wrt) if isinstance(
         wrt, (list, tuple)) else [wrt]
-    for name, t in zip(["y", *names], [y, *many], strict=True):
+    for name, t in zip(["y", *names], [y, *targets], strict=True):
         if not isinstance(t, Tensor):
             raise TypeError(f"grad: {name} must be a tensor, got {type(t).__name__}")
     if cotangent is None:
@@ -71,37 +71,37 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
                          f"y is {y.shape} {y.dtype}: they must be equal")
     if not create_graph:
         cotangent = cotangent.detach()
-    root, asked = y.node or y, [t.node or t for t in many]
-    path, reached = _paths(root, [t.node or t for t in many if t.requires_grad])
-    for name, t, key in zip(names, many, asked, strict=True):
+    root, keys = y.node or y, [t.node or t for t in targets]
+    path, reached = _paths(root, [t.node or t for t in targets if t.requires_grad])
+    for name, t, key in zip(names, targets, keys, strict=True):
         if key not in reached and not allow_unused:
             why = "y does not depend on it" if t.requires_grad and y.requires_grad else (
                 f"{name if y.requires_grad else 'y'} has no history: without requires_grad, under "
                 "no_grad, detached, or of an op without derivative (argmax, a comparison)")
             raise ValueError(f"grad: no gradient for {name} of shape {t.shape}: {why}. Leave it "
                              "out, or pass allow_unused=True for zeros")
-    grads, keep, plus = {root: cotangent}, set(asked), Tensor.__add__ if create_graph else _plus
-    own = set()  # sources whose cotangent has memory of its own, which `into` can add to
+    grads, keep, add = {root: cotangent}, set(keys), Tensor.__add__ if create_graph else _add
+    owned = set()  # sources whose cotangents have their own memory, for `accumulate_into`
     with track(create_graph):
         for node, sources in reversed(path.items()):
             g = grads.get(node) if node in keep else grads.pop(node, None)
             if g is None:
                 continue  # every vjp so far gave None for this node
-            if node.op.into and not create_graph:
+            if node.op.accumulate_into and not create_graph:
                 p, = sources
-                if p in own:
-                    node.op.into(grads[p].data, g.data, **node.kw)
+                if p in owned:
+                    node.op.accumulate_into(grads[p].data, g.data, **node.kw)
                     continue
-                own.add(p)
-            pulled = _pull(node, sources, g, reached, create_graph)
+                owned.add(p)
+            cotangents = _apply_vjp(node, sources, g, reached, create_graph)
             for i, p in enumerate(sources):
                 if p not in reached:
                     continue
-                gp = pulled[i]
+                gp = cotangents[i]
                 gp = gp() if callable(gp) else gp
                 if gp is None:
                     continue
-                gp = gp if type(gp) is Tensor else _constant(gp, node, create_graph)
+                gp = gp if type(gp) is Tensor else _as_cotangent(gp, node, create_graph)
                 if gp.data.dtype is not p.dtype and gp.dtype != p.dtype:
                     raise ValueError(f"grad: the vjp of {node.op.__name__} gave {gp.dtype} for an "
                                      f"input of {p.dtype}")
@@ -111,12 +111,12 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
                     except (IndexError, ValueError):
                         raise ValueError(f"grad: the vjp of {node.op.__name__} gave shape "
                                          f"{gp.shape} for an input of shape {p.shape}") from None
-                grads[p] = gp if p not in grads else plus(grads[p], gp)
-        found = [grads[key] if key in grads else Tensor(xp(t.data).zeros_like(t.data))
-                 for t, key in zip(many, asked, strict=True)]
+                grads[p] = gp if p not in grads else add(grads[p], gp)
+        results = [grads[key] if key in grads else Tensor(xp(t.data).zeros_like(t.data))
+                   for t, key in zip(targets, keys, strict=True)]
     if isinstance(wrt, dict):
-        return dict(zip(wrt, found, strict=True))
-    return found if isinstance(wrt, (list, tuple)) else found[0]
+        return dict(zip(wrt, results, strict=True))
+    return results if isinstance(wrt, (list, tuple)) else results[0]
 
 
 def history(y):
@@ -154,14 +154,14 @@ def _paths(y, targets):
     return path, reached
 
 
-def _plus(a, b):
+def _add(a, b):
     """a + b without history: only the array function of `add`, because in a long chain of scalars
     calling the whole operation for each sum took a tenth of the total time."""
     y = Tensor.__add__.forward(a.data, b.data)
     return Tensor(np.asarray(y) if isinstance(y, np.generic) else y)
 
 
-def _constant(gp, node, create_graph):
+def _as_cotangent(gp, node, create_graph):
     """A cotangent that a vjp gave as an array or a number, as a tensor."""
     if isinstance(gp, list):
         raise TypeError(f"grad: the vjp of {node.op.__name__} gave a list: cotangents of several "
@@ -172,18 +172,19 @@ def _constant(gp, node, create_graph):
     return Tensor(as_array(gp, f"the vjp of {node.op.__name__}: "))
 
 
-def _pull(node, sources, g, reached, create_graph):
+def _apply_vjp(node, sources, g, reached, create_graph):
     """The cotangents of the node's inputs, given its own, g."""
-    if node.op.pull is None:
+    if node.op.vjp_fn is None:
         raise TypeError(f"grad: {node.op.__name__} has no derivative")
-    if create_graph and node.op.unfused:  # differentiate the composite, on fresh aliases
-        fresh = [alias(p) if type(p) is Tensor else p for p in node.inputs]
-        asked = {i: fresh[i] for i, p in enumerate(sources) if p in reached}
-        pulled = grad(node.op.unfused(*fresh, **node.kw), asked, True, g, allow_unused=True)
-        return [pulled.get(i) for i in range(len(fresh))]
+    if create_graph and node.op.composite_fn:  # differentiate the composite, on fresh aliases
+        aliases = [alias(p) if type(p) is Tensor else p for p in node.inputs]
+        wrt = {i: aliases[i] for i, p in enumerate(sources) if p in reached}
+        y = node.op.composite_fn(*aliases, **node.kw)
+        cotangents = grad(y, wrt, True, g, allow_unused=True)
+        return [cotangents.get(i) for i in range(len(aliases))]
     y = node if node.data is None else Tensor(node.data, node, node.saved)
     values = (y, *node.inputs)
-    out = node.op.pull(g, *node.op.read(values), **node.kw)
+    out = node.op.vjp_fn(g, *node.op.vjp_args(values), **node.kw)
     out = out if type(out) is tuple else (out,)
     if len(out) != len(node.inputs):
         raise ValueError(f"grad: the vjp of {node.op.__name__} gave {len(out)} cotangents for "

@@ -8,9 +8,9 @@ classifier.
 import numpy as np
 
 
-def nearest_modes(x, centres, within):
+def nearest_modes(x, centres, max_distance):
     """The mode of each point x (N, d): the index of the nearest of the centres (M, d), or −1 if
-    that is farther away than `within`. Integers (N,).
+    that is farther away than `max_distance`. Integers (N,).
 
     ValueError if points and centres have different dimensions.
     """
@@ -19,12 +19,12 @@ def nearest_modes(x, centres, within):
         raise ValueError(f"nearest_modes: points are {x.shape} and centres {centres.shape}, "
                          "expected (N, d) and (M, d)")
     distance = np.linalg.norm(x[:, None] - centres, axis=2)
-    return np.where(distance.min(1) <= within, distance.argmin(1), -1)
+    return np.where(distance.min(1) <= max_distance, distance.argmin(1), -1)
 
 
-def likeliest_classes(probabilities, least=0.5):
+def likeliest_classes(probabilities, threshold=0.5):
     """The mode of each image, given a classifier's probabilities (N, M): the likeliest class, or −1
-    where no class has a probability of at least `least`. Integers (N,).
+    where no class has a probability of at least `threshold`. Integers (N,).
 
     ValueError unless the rows are probabilities.
     """
@@ -32,7 +32,7 @@ def likeliest_classes(probabilities, least=0.5):
     if p.ndim != 2 or (p < 0).any() or not np.allclose(p.sum(1), 1, atol=1e-3):
         raise ValueError(f"likeliest_classes: expected (N, M) probabilities whose rows sum to 1, "
                          f"got shape {p.shape}")
-    return np.where(p.max(1) >= least, p.argmax(1), -1)
+    return np.where(p.max(1) >= threshold, p.argmax(1), -1)
 
 
 def coverage(modes, M, share=0.01):
@@ -52,7 +52,7 @@ def coverage(modes, M, share=0.01):
         raise ValueError(f"coverage: expected integers from −1 to {M - 1}, got "
                          + (f"{modes.min()} to {modes.max()}" if modes.size else "none"))
     shares = np.bincount(modes[modes >= 0], minlength=M) / modes.size
-    kept = shares.sum()
-    p = shares[shares > 0] / kept if kept else np.ones(1)
-    return {"modes_covered": int((shares >= share).sum()), "high_quality": float(kept),
+    high_quality = shares.sum()
+    p = shares[shares > 0] / high_quality if high_quality else np.ones(1)
+    return {"modes_covered": int((shares >= share).sum()), "high_quality": float(high_quality),
             "least_share": float(shares.min()), "kl_to_uniform": float((p * np.log(p * M)).sum())}

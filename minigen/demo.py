@@ -45,7 +45,7 @@ from minigen.train import UserError, write_text, writing
 
 QUICK = {"steps": 4, "batch": 8, "n_train": 64, "n_test": 32}
 # Options that may differ when a run is resumed.
-FREE = {"data_dir", "download", "out", "resume", "device", "precision"}
+MAY_CHANGE = {"data_dir", "download", "out", "resume", "device", "precision"}
 INIT = 0x1417  # separates the generator of the initial weights from that of step t, (seed, t)
 
 
@@ -76,7 +76,7 @@ class Demo:
         means that the demo generates its own samples: `run.data` is then None
     steps, batch: the defaults of --steps and --batch: a number, or a dict by data set
     flags: a function that adds the demo's own flags to an argparse parser
-    least: the smallest --batch allowed; 2 if the loss compares one pair with others
+    min_batch: the smallest --batch allowed; 2 if the loss compares one pair with others
 
     Attributes: `args`, all flags by name; `data`, the Dataset; `rng`, the generator for the initial
     weights, then for samples; `quick`, whether everything should be tiny; `out`, the folder.
@@ -85,14 +85,14 @@ class Demo:
     """
 
     def __init__(self, system, doc, argv=None, *, data=data.NAMES, steps, batch, flags=None,
-                 least=1):
-        self.system, self.started, self.before = system, time.perf_counter(), 0.0
-        self._arguments(doc, argv, data, steps, batch, flags, least)
+                 min_batch=1):
+        self.system, self.started, self.earlier = system, time.perf_counter(), 0.0
+        self._arguments(doc, argv, data, steps, batch, flags, min_batch)
         self.out, self.quick = Path(self.args.out), self.args.quick
         self.rng = np.random.default_rng((self.args.seed, 0, INIT))
         self.xp, self.device = np, module(self.args.device)
         print(f"{system}: {self.args.steps} steps of {self.args.batch} "
-              f"{'samples' if _draws_itself(self.args) else 'images'}, seed "
+              f"{'samples' if _generates_data(self.args) else 'images'}, seed "
               f"{self.args.seed}, results in {self.out}", flush=True)
         self.data = _load(self.args)
         if self.data:
@@ -122,24 +122,24 @@ class Demo:
                                 resume=self.args.resume, config=config,
                                 precision=self.args.precision, **parts)
         except KeyboardInterrupt as e:
-            where = [part for key in ("data_dir", "device", "precision")
-                     if (value := getattr(self.args, key)) not in (None, "cpu")
-                     for part in (f"--{key.replace('_', '-')}", value)]
-            again = shlex.join(["python", sys.argv[0], "--resume", "--out", str(self.out), *where])
-            raise KeyboardInterrupt(f"{e or 'interrupted'}; to go on: {again}") from None
+            rest = [part for key in ("data_dir", "device", "precision")
+                    if (value := getattr(self.args, key)) not in (None, "cpu")
+                    for part in (f"--{key.replace('_', '-')}", value)]
+            command = shlex.join(["python", sys.argv[0], "--resume", "--out", str(self.out), *rest])
+            raise KeyboardInterrupt(f"{e or 'interrupted'}; to go on: {command}") from None
         self.xp = np
         for part in parts.values():
             nn.to(part, "cpu")
-        self.before = seconds - (time.perf_counter() - began)  # in earlier commands
+        self.earlier = seconds - (time.perf_counter() - began)  # in earlier commands
 
-    def recorded(self, learn):
-        """With the flag --recorded, the training step `learn(*arrays, rng)` recorded on the device,
-        where it draws its noise from a seed taken from rng; without the flag, `learn` itself."""
+    def recorded(self, train_step):
+        """With the flag --recorded, `train_step(*arrays, rng)` recorded on the device, where it
+        draws its noise from a seed taken from rng; without the flag, `train_step` itself."""
         if not self.args.recorded:
-            return learn
+            return train_step
         if self.args.device == "cpu":
             raise UserError("--recorded is for a device: add --device cuda, or leave it out")
-        return recorded_step(learn)
+        return recorded_step(train_step)
 
     def picture(self, name, images, columns=10):
         """Write <name>.png: `images` (N, C, H, W) in [0, 1] side by side, `columns` per row."""
@@ -158,11 +158,11 @@ class Demo:
         """Print `metrics` and write them to metrics.json, a flat dict, after the numbers of steps
         and images and before the wall time of the whole command in seconds (including training by
         earlier commands). Numbers that are not finite are written as null."""
-        found = {"train_images": len(self.data.train_x),
+        sizes = {"train_images": len(self.data.train_x),
                  "test_images": len(self.data.test_x)} if self.data else {}
-        numbers = {"steps": self.args.steps, **found,
+        numbers = {"steps": self.args.steps, **sizes,
                    **{key: float(value) for key, value in metrics.items()},
-                   "seconds": round(self.before + time.perf_counter() - self.started, 1)}
+                   "seconds": round(self.earlier + time.perf_counter() - self.started, 1)}
         with writing(self.out / "metrics.json"):
             write_text(self.out / "metrics.json", json.dumps(
                 {k: v if math.isfinite(v) else None for k, v in numbers.items()}, indent=1) + "\n")
@@ -170,7 +170,7 @@ class Demo:
             print(f"{key:<28} {value:,.6g}")
         print(f"pictures, numbers and weights are in {self.out}")
 
-    def _arguments(self, doc, argv, names, steps, batch, flags, least):
+    def _arguments(self, doc, argv, names, steps, batch, flags, min_batch):
         """Set `args` from the command line and, with --resume, from the run's configuration."""
         p = _Parser(prog=f"{self.system}.py", formatter_class=_Help,
                     description=" ".join(doc.partition("\n\n")[0].split()))
@@ -179,9 +179,9 @@ class Demo:
         add("--data-dir", metavar="DIR", help="folder of the data files (or set MINIGEN_DATA)")
         add("--download", action="store_true", help="fetch the data set if it is not there")
         add("--steps", type=at_least(1), metavar="N",
-            help=f"total steps (default: {_show(steps)})")
-        add("--batch", type=at_least(least), metavar="N",
-            help=f"images per step (default: {_show(batch)})")
+            help=f"total steps (default: {_format_default(steps)})")
+        add("--batch", type=at_least(min_batch), metavar="N",
+            help=f"images per step (default: {_format_default(batch)})")
         add("--seed", type=at_least(0), default=0, metavar="N",
             help="seed of weights, batches and noise")
         add("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
@@ -200,12 +200,12 @@ class Demo:
             args.out = args.out or f"runs/{self.system}-{args.data}{'-quick' * args.quick}"
             for name, default in (("steps", steps), ("batch", batch)):
                 if getattr(args, name) is None:
-                    setattr(args, name, QUICK[name] if args.quick else _of(default, args.data))
+                    setattr(args, name, QUICK[name] if args.quick else _default(default, args.data))
             return args
 
         self.args = parse()
         if self.args.resume:
-            options = self._resumed(Path(self.args.out, "config.json"))
+            options = self._saved_options(Path(self.args.out, "config.json"))
             p.set_defaults(**options)  # options not given now keep their values
             for a in p._actions:
                 if a.choices and options.get(a.dest) not in (None, *a.choices):
@@ -217,7 +217,7 @@ class Demo:
                     raise UserError(f"--{key.replace('_', '-')} is {now}, but the run in {out} has "
                                     f"{options[key]}: leave it out, or start anew in another --out")
 
-    def _resumed(self, path):
+    def _saved_options(self, path):
         """The options of the run to be resumed."""
         try:
             config = json.loads(path.read_text())
@@ -238,7 +238,7 @@ class Demo:
 
     def _options(self):
         """The options that determine the run, as JSON stores them."""
-        mine = {k: v for k, v in vars(self.args).items() if k not in FREE}
+        mine = {k: v for k, v in vars(self.args).items() if k not in MAY_CHANGE}
         return json.loads(json.dumps(mine, default=str))
 
 
@@ -260,32 +260,32 @@ def recordable(parser):
                         "device once, as a CUDA graph, and replay it")
 
 
-def at_least(least):
-    """For a flag's `type=`: a whole number of at least `least`."""
+def at_least(minimum):
+    """For a flag's `type=`: a whole number of at least `minimum`."""
     def number(text):
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {minimum}")
         return int(text)
     return number
 
 
-def _of(default, name):
+def _default(default, name):
     return default[name] if isinstance(default, dict) else default
 
 
-def _show(default):
+def _format_default(default):
     if isinstance(default, dict):
         return ", ".join(f"{n:,} on {name}" for name, n in default.items())
     return f"{default:,}"
 
 
-def _draws_itself(args):
+def _generates_data(args):
     """Whether the demo generates its own samples instead of loading a data set."""
     return args.data not in data.NAMES
 
 
 def _load(args):
-    if _draws_itself(args):
+    if _generates_data(args):
         return None
     sizes = {k: QUICK[k] for k in ("n_train", "n_test") if args.quick}
     return data.load(args.data, args.data_dir, args.download, **sizes)

@@ -29,8 +29,8 @@ from minigen.ops import (
     take_along_axis,
     where,
 )
-from minigen.ops.loss import integers
-from minigen.tensor import Tensor, placed, readable, tensor, xp
+from minigen.ops.loss import check_indices
+from minigen.tensor import Tensor, readable, tensor, to_device_of, xp
 
 __all__ = ["Bernoulli", "Categorical", "DiscretisedNormal", "Normal", "kl", "noise",
            "per_image"]
@@ -39,7 +39,7 @@ __all__ = ["Bernoulli", "Categorical", "DiscretisedNormal", "Normal", "kl", "noi
 def noise(rng, like):
     """ε ~ N(0, I), with the shape, dtype and device of `like`, a tensor or an array."""
     like = tensor(like)
-    return Tensor(placed(rng.standard_normal(like.shape, like.dtype), like.data))
+    return Tensor(to_device_of(rng.standard_normal(like.shape, like.dtype), like.data))
 
 
 def per_image(values):
@@ -99,13 +99,13 @@ class DiscretisedNormal:
         high, low = half - abs(distance), -half - abs(distance)
         narrow = half * (1 + abs(distance)) < 0.01  # high ≈ low: use density times width
         h = where(narrow, half, 0.0)
-        bend = (square(h * distance) - square(h)) / 6  # for the density's curvature, to 1e-10
+        curvature = (square(h * distance) - square(h)) / 6  # for the density's curvature, to 1e-10
         gap = where(narrow, -1.0, log_ndtr(low) - log_ndtr(high))
-        within = where(narrow, self.normal.log_prob(x) + math.log(2 / 255) + bend,
+        inside = where(narrow, self.normal.log_prob(x) + math.log(2 / 255) + curvature,
                        log_ndtr(high) + log(-expm1(gap)))
         below, above = log_ndtr(distance + half), log_ndtr(half - distance)
         edge = 1 - 1 / 255
-        return where(x.data < -edge, below, where(x.data > edge, above, within))
+        return where(x.data < -edge, below, where(x.data > edge, above, inside))
 
 
 class Bernoulli:
@@ -148,7 +148,7 @@ class Categorical:
 
     def log_prob(self, k):
         """log softmax(logits)ₖ for integers k."""
-        k, logits = integers("Categorical.log_prob", k, self.logits.shape[-1]), self.logits
+        k, logits = check_indices("Categorical.log_prob", k, self.logits.shape[-1]), self.logits
         if logits.shape[:-1] != k.shape:
             shape = np.broadcast_shapes(logits.shape[:-1], k.shape)
             logits = broadcast_to(logits, shape=(*shape, logits.shape[-1]))
@@ -165,7 +165,7 @@ def choice(weights, rng):
     if readable(c) and not ((total > 0) & (total < math.inf) & (weights >= 0)).all():
         raise ValueError("choice: weights are NaN, infinite, negative, or 0 for all values: "
                          "nothing can be drawn")
-    u = placed(rng.random(total.shape), c) * total
+    u = to_device_of(rng.random(total.shape), c) * total
     return xp(c).asarray((c <= u).sum(-1))
 
 
@@ -176,21 +176,21 @@ def kl(q, p):
         raise TypeError("kl: expected two Normal, two Bernoulli or two Categorical, got "
                         f"{type(q).__name__} and {type(p).__name__}")
     if isinstance(q, Normal):
-        away = (q.mu - p.mu) * exp(-0.5 * p.logvar)
-        return 0.5 * (p.logvar - q.logvar + exp(q.logvar - p.logvar) + square(away) - 1)
+        u = (q.mu - p.mu) * exp(-0.5 * p.logvar)
+        return 0.5 * (p.logvar - q.logvar + exp(q.logvar - p.logvar) + square(u) - 1)
     if isinstance(q, Bernoulli):
-        return _one_side(q.logits, p.logits) + _one_side(-q.logits, -p.logits)
+        return _bernoulli_term(q.logits, p.logits) + _bernoulli_term(-q.logits, -p.logits)
     if q.logits.shape[-1:] != p.logits.shape[-1:]:
         raise ValueError(f"kl: expected the same classes, got {q.logits.shape[-1]} and "
                          f"{p.logits.shape[-1]}")
     log_q, log_p = log_softmax(q.logits, -1), log_softmax(p.logits, -1)
-    never = log_q == -math.inf  # 0 log 0 = 0
-    log_q, log_p = where(never, 0.0, log_q), where(never, 0.0, log_p)
+    impossible = log_q == -math.inf  # 0 log 0 = 0
+    log_q, log_p = where(impossible, 0.0, log_q), where(impossible, 0.0, log_p)
     return sum(exp(log_q) * (log_q - log_p), -1)
 
 
-def _one_side(a, b):
+def _bernoulli_term(a, b):
     """σ(a) log (σ(a) / σ(b)), and 0 where σ(a) is 0."""
-    never = a == -math.inf
-    a, b = where(never, 0.0, a), where(never, 0.0, b)
-    return where(never, 0.0, sigmoid(a) * (logsigmoid(a) - logsigmoid(b)))
+    impossible = a == -math.inf
+    a, b = where(impossible, 0.0, a), where(impossible, 0.0, b)
+    return where(impossible, 0.0, sigmoid(a) * (logsigmoid(a) - logsigmoid(b)))

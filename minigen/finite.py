@@ -24,12 +24,12 @@ def origin(y, params):
         values = [p.data if type(p) is Tensor else np.asarray(p) for p in inputs if p is not None]
         values += [a for a in t.node.kw.values() if getattr(a, "dtype", None) in FLOATS]
         if not finite(t.data) and all(map(finite, values)):
-            most = max((float(abs(a).max()) for a in values if a.size), default=0.0)
-            return (f"the first values that are not finite come from {_name(t, inputs, params)}: "
-                    f"{_bad(t.data)}, its inputs reach {most:.3g}")
+            largest = max((float(abs(a).max()) for a in values if a.size), default=0.0)
+            return (f"the first values that are not finite come from {_op(t, inputs, params)}: "
+                    f"{_bad(t.data)}, its inputs reach {largest:.3g}")
     for t in leaves:  # the operations only passed on what they were given
         if not finite(t.data):
-            return f"{_named([t], params) or 'an input'} of shape {t.shape} has {_bad(t.data)}"
+            return f"{_names([t], params) or 'an input'} of shape {t.shape} has {_bad(t.data)}"
     if all(finite(t.data) for t in results):
         return "it was finite when all was computed again, with other random numbers"
     return "it comes from a constant that is not finite"
@@ -51,7 +51,7 @@ def gradient_origin(y, params):
             for p, gp in zip(inputs, grad(t, inputs, cotangent=g, allow_unused=True), strict=True):
                 if not finite(gp.data):
                     return (f"the first derivative that is not finite is that of "
-                            f"{_name(t, inputs, params)}: {_bad(gp.data)}, at inputs from "
+                            f"{_op(t, inputs, params)}: {_bad(gp.data)}, at inputs from "
                             f"{float(p.data.min()):.3g} to {float(p.data.max()):.3g}")
     return "finite gradients overflow where they are added up"
 
@@ -60,22 +60,22 @@ def _replay(y):
     """All tensors in the graph of y: a list of leaves and constants, and a dict of results, in
     order of computation, each with its inputs. The operations are run again, because the graph has
     freed the values that no derivative reads."""
-    again, leaves, results = {}, {}, {}
+    replayed, leaves, results = {}, {}, {}
     for node, sources in history(y.node).items():
-        inputs = [again.get(s, p) for s, p in zip(sources, node.inputs, strict=True)]
+        inputs = [replayed.get(s, p) for s, p in zip(sources, node.inputs, strict=True)]
         with track(True):
-            again[node] = t = node.op(*inputs, **node.kw)
+            replayed[node] = t = node.op(*inputs, **node.kw)
         results[t] = inputs
         leaves |= dict.fromkeys(p for p in inputs if type(p) is Tensor and not p.node)
     return list(leaves), results
 
 
-def _name(t, inputs, params):
-    used = _named([p for p in inputs if type(p) is Tensor], params)
+def _op(t, inputs, params):
+    used = _names([p for p in inputs if type(p) is Tensor], params)
     return t.node.op.__name__.strip("_") + (f" with parameter {used}" if used else "")
 
 
-def _named(tensors, params):
+def _names(tensors, params):
     keys = {id(last_write(p)): key for key, p in params.items()}
     return " and ".join(dict.fromkeys(keys[id(t.written)] for t in tensors
                                       if id(t.written) in keys))

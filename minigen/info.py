@@ -14,7 +14,7 @@ import numpy as np
 import threadpoolctl
 
 from minigen.kernels import PRECISIONS, emulate
-from minigen.kernels.cuda import cupys_cache
+from minigen.kernels.cuda import cupy_cache
 from minigen.train import UserError
 
 
@@ -27,18 +27,18 @@ def facts():
         if pool["user_api"] == "blas":
             yield "blas", (f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} "
                            f"threads, {Path(pool['filepath']).name}"), None
-    for name, value, known in settings("cpu"):
-        yield name, value, None if value in known else f"unset {name}"
+    for name, value, allowed in settings("cpu"):
+        yield name, value, None if value in allowed else f"unset {name}"
     yield _compiler()
     version, devices = driver()
     extra = "cuda12" if version and version < (13, 0) else "cuda13"
-    mend = f"pip install '.[{extra}]'"
+    fix = f"pip install '.[{extra}]'"
     yield ("driver", "none: no device can be used" if version is None else
            f"for CUDA {version[0]}.{version[1]}", None)
     for i, name in enumerate(devices):
         yield f"device {i}", name, None
-    yield from _toolkit(mend if devices else "pip install '.[nvrtc]'")
-    for folder in (emulate.cache_folder().parent, cupys_cache()):
+    yield from _toolkit(fix if devices else "pip install '.[nvrtc]'")
+    for folder in (emulate.cache_folder().parent, cupy_cache()):
         yield "cache", f"{folder}, {_size(folder)}", None
 
 
@@ -46,17 +46,17 @@ def settings(device):
     """Yield (name, value, allowed values) for each environment variable that is set and concerns a
     program computing on "cpu" or "cuda"."""
     kernels = ("reference", "cpu", "cuda") if device == "cpu" else ("cuda",)  # for all kernels
-    for name, known in (("MINIGEN_KERNELS", kernels), ("MINIGEN_PRECISION", PRECISIONS)):
+    for name, allowed in (("MINIGEN_KERNELS", kernels), ("MINIGEN_PRECISION", PRECISIONS)):
         if os.environ.get(name):
-            yield name, os.environ[name], known
+            yield name, os.environ[name], allowed
 
 
 def module(device):
     """numpy for "cpu", cupy for "cuda"; UserError if there is no CuPy or no device, or if an
     environment variable has a value that cannot be used there."""
-    for name, value, known in settings(device):
-        if value not in known:
-            raise UserError(f"{name}={value}: --device {device} takes {', '.join(known)}; unset "
+    for name, value, allowed in settings(device):
+        if value not in allowed:
+            raise UserError(f"{name}={value}: --device {device} takes {', '.join(allowed)}; unset "
                             f"{name} for the default")
     if device == "cpu":
         return np
@@ -93,26 +93,26 @@ def _compiler():
     path = shutil.which("g++")
     if not path:
         return "g++", "none: CUDA kernels cannot be emulated", "sudo apt-get install g++"
-    done = subprocess.run([path, "--version"], capture_output=True, text=True)
-    return "g++", done.stdout.partition("\n")[0], None
+    result = subprocess.run([path, "--version"], capture_output=True, text=True)
+    return "g++", result.stdout.partition("\n")[0], None
 
 
-def _toolkit(mend):
+def _toolkit(fix):
     """CuPy, the compiler it calls, and the headers that CuPy's own kernels include."""
     try:
         cupy = importlib.import_module("cupy")
     except ImportError as e:
-        yield "cupy", f"none ({e})", mend
+        yield "cupy", f"none ({e})", fix
         return
     yield "cupy", cupy.__version__, None
     try:
         yield "nvrtc", "{}.{}".format(*cupy.cuda.nvrtc.getVersion()), None
     except (ImportError, RuntimeError) as e:
-        yield "nvrtc", f"none ({e})", mend
+        yield "nvrtc", f"none ({e})", fix
     roots = [Path(p) / "nvidia" for p in site.getsitepackages()]
     roots += [Path(p) for p in (cupy.cuda.get_cuda_path(),) if p]
     found = next((h for root in roots for h in sorted(root.rglob("cuda_fp16.h"))), None)
-    yield ("headers", str(found.parent), None) if found else ("headers", "none", mend)
+    yield ("headers", str(found.parent), None) if found else ("headers", "none", fix)
 
 
 def _size(folder):

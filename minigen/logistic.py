@@ -30,8 +30,8 @@ from minigen.tensor import Tensor, as_array, readable, tensor
 
 __all__ = ["LogisticMixture", "check_levels", "log_bin", "rescale"]
 
-LEAST = -7.0  # lower limit of log s, on the scale of [−1, 1]: at L = 256 a level is then 8.6 s wide
-MOST = 30.0  # upper limit of log s: far above it, e^(−log s) underflows in float32
+LOG_S_MIN = -7.0  # on the scale of [−1, 1]: at L = 256 a level is then 8.6 s wide
+LOG_S_MAX = 30.0  # far above it, e^(−log s) underflows in float32
 
 
 class LogisticMixture:
@@ -44,7 +44,7 @@ class LogisticMixture:
 
     def __init__(self, logits, mu, log_s, coef, centre=0, levels=256):
         self.logits, self.mu, self.coef = tensor(logits), tensor(mu), tensor(coef)
-        self.log_s = clip(log_s, LEAST, MOST)
+        self.log_s = clip(log_s, LOG_S_MIN, LOG_S_MAX)
         self.centre, self.levels = centre, levels
 
     @staticmethod
@@ -67,12 +67,12 @@ class LogisticMixture:
 
     def mean(self, v):
         """The means (N, K, C, H, W), given all channels v (N, C, H, W) in [−1, 1]."""
-        C, at = v.shape[1], 0
+        C, first = v.shape[1], 0
         v, means = (v - self.centre)[:, None], [self.mu[:, :, :1]]
         for c in range(1, C):
-            given = sum(self.coef[:, :, at:at + c] * v[:, :, :c], 2, keepdims=True)
-            means.append(self.mu[:, :, c:c + 1] + given)
-            at += c
+            shift = sum(self.coef[:, :, first:first + c] * v[:, :, :c], 2, keepdims=True)
+            means.append(self.mu[:, :, c:c + 1] + shift)
+            first += c
         means = concatenate(means, 2) if C > 1 else means[0]
         return means + (np.expand_dims(self.centre, 1) if np.ndim(self.centre) else self.centre)
 
@@ -92,13 +92,13 @@ class LogisticMixture:
         mu, log_s, coef = (np.take_along_axis(a, k, 1)[:, 0] for a in (mu, log_s, coef))
         u = np.clip(rng.random((N, C, H, W)), 1e-12, 1 - 1e-12)
         mu = mu + np.exp(log_s) * (np.log(u) - np.log1p(-u)) + self.centre
-        x, v, at = np.empty((N, C, H, W), np.int64), np.zeros((N, C, H, W)), 0
+        x, v, first = np.empty((N, C, H, W), np.int64), np.zeros((N, C, H, W)), 0
         for c in range(C):
-            value = mu[:, c] + (coef[:, at:at + c] * (v - self.centre)[:, :c]).sum(1)
+            value = mu[:, c] + (coef[:, first:first + c] * (v - self.centre)[:, :c]).sum(1)
             level = np.rint((value + 1) * (self.levels - 1) / 2)  # the tails go to the edge levels
             x[:, c] = np.clip(level, 0, self.levels - 1)
             v[:, c] = rescale(x[:, c], self.levels)
-            at += c
+            first += c
         return x
 
 
@@ -123,13 +123,13 @@ def rescale(x, levels=256, dtype=np.float64):
     return x.astype(dtype) * np.dtype(dtype).type(2 / (levels - 1)) - np.dtype(dtype).type(1)
 
 
-def check_levels(who, x, levels=256):
+def check_levels(name, x, levels=256):
     """x as an array of integers that are all valid levels; else TypeError or ValueError."""
     x = x.data if isinstance(x, Tensor) else as_array(x)
     if x.dtype.kind not in "iu":
-        raise TypeError(f"{who}: expected integers 0 … {levels - 1}, got {x.dtype}: pass the "
+        raise TypeError(f"{name}: expected integers 0 … {levels - 1}, got {x.dtype}: pass the "
                         "images as they are in the file, not rescaled")
     if x.size and readable(x) and (x.min() < 0 or x.max() >= levels):
-        raise ValueError(f"{who}: expected integers 0 … {levels - 1}, got values from {x.min()} to "
-                         f"{x.max()}")
+        raise ValueError(f"{name}: expected integers 0 … {levels - 1}, got values from {x.min()} "
+                         f"to {x.max()}")
     return x

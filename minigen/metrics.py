@@ -20,34 +20,34 @@ def binarise(x, rng):
     return (xp(x).asarray(rng.random(x.shape)) < x).astype(np.float32)
 
 
-def neg_elbo(vae, x, *given, batch=500):
+def neg_elbo(vae, x, *cond, batch=500):
     """−ELBO, its reconstruction part and its KL part, averaged over all images x (N, C, H, W), with
     one sample of z per image: three numbers, the first of which is the sum of the other two."""
     rng, totals = np.random.default_rng(0), np.zeros(3)
     for i in range(0, len(x), batch):
         with no_grad():
-            parts = vae.elbo(tensor(x[i:i + batch]), rng, *(y[i:i + batch] for y in given))
+            parts = vae.elbo(tensor(x[i:i + batch]), rng, *(y[i:i + batch] for y in cond))
         totals += [-parts[0].numpy().sum(dtype=np.float64),
                    -parts[1].numpy().sum(dtype=np.float64), parts[2].numpy().sum(dtype=np.float64)]
     return tuple((totals / len(x)).tolist())
 
 
-def iw_nll(vae, x, *given, K=50, batch=500):
+def iw_nll(vae, x, *cond, K=50, batch=500):
     """−log p(x), bounded from above by K importance-weighted samples, averaged over x."""
     rng, total = np.random.default_rng(0), 0.0
     for i in range(0, len(x), batch):
-        y = (y[i:i + batch] for y in given)
+        y = (y[i:i + batch] for y in cond)
         total -= vae.log_prob(tensor(x[i:i + batch]), rng, *y, K=K).numpy().sum(dtype=np.float64)
     return float(total / len(x))
 
 
-def nll(model, x, *given, batch=100):
+def nll(model, x, *cond, batch=100):
     """−log p(x) in nats, averaged over all images x, of a model with an exact likelihood:
-    `model.log_prob(x, *given)` gives log p for each image of a batch."""
+    `model.log_prob(x, *cond)` gives log p for each image of a batch."""
     total = 0.0
     for i in range(0, len(x), batch):
         with no_grad():
-            log_p = model.log_prob(x[i:i + batch], *(y[i:i + batch] for y in given))
+            log_p = model.log_prob(x[i:i + batch], *(y[i:i + batch] for y in cond))
         total -= log_p.numpy().sum(dtype=np.float64)
     return float(total / len(x))
 
@@ -67,7 +67,7 @@ def inception_score(p):
     p: p(y|x) of n images, (n, K). The score is between 1 (all rows alike) and K (each label
     certain, all labels equally frequent).
     """
-    p = _rows("inception_score", p)
+    p = _check_features("inception_score", p)
     if (p < 0).any() or not np.allclose(p.sum(1), 1, atol=1e-3):
         raise ValueError("inception_score: rows of p must be probabilities that sum to one "
                          "(softmax of the logits)")
@@ -77,11 +77,11 @@ def inception_score(p):
 
 def class_shares(p):
     """The share of images whose most probable label is 0, 1, …: (K,), from p(y|x) (n, K)."""
-    p = _rows("class_shares", p)
+    p = _check_features("class_shares", p)
     return np.bincount(p.argmax(1), minlength=p.shape[1]) / len(p)
 
 
-def usage(k, K):
+def codebook_usage(k, K):
     """How many of the codewords 0 … K − 1 occur among integers k of any shape, and their perplexity
 
         exp(−Σ_k p_k log p_k)        p_k: the share of codeword k
@@ -90,7 +90,7 @@ def usage(k, K):
     out of range and for none."""
     k = np.ravel(k)
     if not k.size or k.min() < 0 or k.max() >= K:
-        raise ValueError(f"usage: expected integers from 0 to {K - 1}, got "
+        raise ValueError(f"codebook_usage: expected integers from 0 to {K - 1}, got "
                          + (f"{k.min()} to {k.max()}" if k.size else "none"))
     p = np.bincount(k, minlength=K) / k.size
     p = p[p > 0]
@@ -107,7 +107,7 @@ def frechet_distance(a, b):
     squared entries, and tr (Σ_a Σ_b)^½ the sum of the singular values of R_a R_bᵀ: no matrix square
     root is needed, and singular covariances (n ≤ d) do no harm.
     """
-    a, b = _rows("frechet_distance", a), _rows("frechet_distance", b)
+    a, b = _check_features("frechet_distance", a), _check_features("frechet_distance", b)
     if a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise ValueError(f"frechet_distance: features are {a.shape} and {b.shape}, expected (n, d) "
                          "and (m, d), n and m at least 2")
@@ -119,30 +119,30 @@ def frechet_distance(a, b):
     return float(max(((mu_a - mu_b) ** 2).sum() + traces - 2 * root, 0))  # eq: fid
 
 
-def objects(images, boxes, size):
+def crop_boxes(images, boxes, size):
     """The contents of the boxes, cropped and resized: (M, C, size, size).
 
     images: (N, C, H, W); boxes: integers (M, 5), each the index of an image, then top, left, bottom
     and right, the last two exclusive. ValueError for a box that is empty or not inside its image.
     """
-    x, cut = tensor(images), []
+    x, crops = tensor(images), []
     for n, top, left, bottom, right in np.asarray(boxes):
         inside = 0 <= top < bottom <= x.shape[2] and 0 <= left < right <= x.shape[3]
         if not (inside and 0 <= n < len(x)):
-            raise ValueError(f"objects: the box {top}…{bottom}, {left}…{right} of image {n} is not "
-                             f"inside images {x.shape}")
-        cut.append(interpolate(x[n:n + 1, :, top:bottom, left:right], size=(size, size),
-                               mode="bilinear").data)
-    return np.concatenate(cut)
+            raise ValueError(f"crop_boxes: the box {top}…{bottom}, {left}…{right} of image {n} is "
+                             f"not inside images {x.shape}")
+        crops.append(interpolate(x[n:n + 1, :, top:bottom, left:right], size=(size, size),
+                                 mode="bilinear").data)
+    return np.concatenate(crops)
 
 
 def scene_fid(features, real, generated, size):
     """SceneFID (Sylvain et al. 2021): the Fréchet distance between objects, not whole images.
 
     features: maps images (n, C, size, size) to arrays (n, d); real, generated: pairs of images and
-    boxes, as in `objects`
+    boxes, as in `crop_boxes`
     """
-    a, b = (features(objects(*pair, size)) for pair in (real, generated))
+    a, b = (features(crop_boxes(*pair, size)) for pair in (real, generated))
     return frechet_distance(a, b)  # eq: scenefid
 
 
@@ -151,19 +151,19 @@ def nearest(images, train, block=2000):
     the index of that: float32 (n,), int64 (n,). Pixels are bytes or floats in [0, 1]; the distance
     is on the scale of [0, 1].
     """
-    x = _unit(images)
+    x = _to_unit_range(images)
     if x.shape[1:] != train.shape[1:] or not len(x) or not len(train):
         raise ValueError(f"nearest: images are {x.shape}, training images {train.shape}: expected "
                          "one or more of both, of one shape")
     x = x.reshape(len(x), -1).astype(np.float64)  # float32 would lose a difference of 1/255
     best, index = np.full(len(x), np.inf), np.zeros(len(x), np.int64)
     for i in range(0, len(train), block):
-        y = _unit(train[i:i + block]).reshape(-1, x.shape[1]).astype(np.float64)
+        y = _to_unit_range(train[i:i + block]).reshape(-1, x.shape[1]).astype(np.float64)
         rest = (y * y).sum(1) - 2 * x @ y.T  # ‖x − y‖² − ‖x‖², (n, block)
         j = rest.argmin(1)
-        closer = np.flatnonzero((least := rest[np.arange(len(x)), j]) < best)
-        best[closer], index[closer] = least[closer], i + j[closer]
-    y = _unit(train[index]).reshape(x.shape)
+        closer = np.flatnonzero((smallest := rest[np.arange(len(x)), j]) < best)
+        best[closer], index[closer] = smallest[closer], i + j[closer]
+    y = _to_unit_range(train[index]).reshape(x.shape)
     return np.sqrt(((x - y) ** 2).sum(1), dtype=np.float32), index  # eq: nearest-neighbour-check
 
 
@@ -176,7 +176,7 @@ def psnr(x, y, peak):
 
     peak: the largest value a pixel can have, 1 or 255. Infinite if an image equals its partner.
     """
-    x, y = _pair("psnr", x, y)
+    x, y = _check_pair("psnr", x, y)
     mse = ((x - y) ** 2).mean((1, 2, 3))
     with np.errstate(divide="ignore"):
         return float((10 * np.log10(peak ** 2 / mse)).mean())  # eq: psnr
@@ -191,7 +191,7 @@ def ssim(x, y, peak):
     of 11×11 with σ = 1.5; the result is averaged over all windows inside the image, channels and
     images. `peak` is the largest value a pixel can have, 1 or 255.
     """
-    x, y = _pair("ssim", x, y)
+    x, y = _check_pair("ssim", x, y)
     if min(x.shape[2:]) < 11:
         raise ValueError(f"ssim: images are {x.shape}, smaller than the window of 11×11")
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
@@ -219,14 +219,14 @@ def visual_similarity(t, x):
 
         VS = t · x / (‖t‖₂ ‖x‖₂)
     """
-    t, x = _rows("visual_similarity", t), _rows("visual_similarity", x)
+    t, x = _check_features("visual_similarity", t), _check_features("visual_similarity", x)
     if t.shape[1] != x.shape[1]:
         raise ValueError(f"visual_similarity: codes are {t.shape} and {x.shape}, expected (n, d) "
                          "and (m, d)")
-    lengths = np.linalg.norm(t, axis=1)[:, None] * np.linalg.norm(x, axis=1)
-    if not lengths.all():
+    norms = np.linalg.norm(t, axis=1)[:, None] * np.linalg.norm(x, axis=1)
+    if not norms.all():
         raise ValueError("visual_similarity: a code is 0 and has no direction")
-    return t @ x.T / lengths  # eq: visual-similarity
+    return t @ x.T / norms  # eq: visual-similarity
 
 
 def r_precision(t, x, r, rng, others=99):
@@ -237,22 +237,22 @@ def r_precision(t, x, r, rng, others=99):
     equally near, such as identical ones, are ranked in random order: the image then counts with the
     probability that its own text is among the r.
     """
-    n, found = len(t), 0.0
+    n, hits = len(t), 0.0
     if len(x) != n or not 1 <= r <= others + 1 <= n:
         raise ValueError(f"r_precision: {n} texts and {len(x)} images came, r = {r}: expected one "
                          f"text for each image, at least {others + 1}, and r at most that")
     for i in range(n):
         j = rng.choice(n - 1, others, replace=False)
-        similar = visual_similarity(t[[i, *(j + (j >= i))]], x[i:i + 1])[:, 0]
-        level = np.isclose(similar, similar[0], rtol=0, atol=1e-6)  # equal up to rounding
-        nearer = (similar[~level] > similar[0]).sum()
-        found += np.clip((r - nearer) / level.sum(), 0, 1)  # eq: r-precision
-    return float(found / n)
+        similarity = visual_similarity(t[[i, *(j + (j >= i))]], x[i:i + 1])[:, 0]
+        tied = np.isclose(similarity, similarity[0], rtol=0, atol=1e-6)  # equal up to rounding
+        nearer = (similarity[~tied] > similarity[0]).sum()
+        hits += np.clip((r - nearer) / tied.sum(), 0, 1)  # eq: r-precision
+    return float(hits / n)
 
 
 # ---------------------------------------------------------------------------------- checks
 
-def _unit(images):
+def _to_unit_range(images):
     """Bytes as float32 in [0, 1], floats as float32. TypeError for other integers."""
     x = tensor(images).numpy()
     if x.dtype != np.uint8 and x.dtype.kind in "iu":
@@ -260,7 +260,7 @@ def _unit(images):
     return x / np.float32(255) if x.dtype == np.uint8 else x.astype(np.float32)
 
 
-def _rows(name, a):
+def _check_features(name, a):
     a = tensor(a).numpy().astype(np.float64)
     if a.ndim != 2 or not a.size:
         raise ValueError(f"{name}: expected one row for each image, (n, d), got {a.shape}")
@@ -269,7 +269,7 @@ def _rows(name, a):
     return a
 
 
-def _pair(name, x, y):
+def _check_pair(name, x, y):
     x, y = (tensor(a).numpy().astype(np.float64) for a in (x, y))
     if x.ndim != 4 or x.shape != y.shape or not x.size:
         raise ValueError(f"{name}: expected two sets of images of one shape (N, C, H, W), got "

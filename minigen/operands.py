@@ -6,9 +6,9 @@ import re
 
 import numpy as np
 
-from minigen.tensor import F64, Tensor, as_array, placed, recording, xp
+from minigen.tensor import F64, Tensor, as_array, recording, to_device_of, xp
 
-MISTAKES = (ValueError, TypeError, IndexError, AttributeError, ZeroDivisionError, OverflowError)
+ERRORS = (ValueError, TypeError, IndexError, AttributeError, ZeroDivisionError, OverflowError)
 NUMBERS = {float, int, type(None)}  # an op's inputs, once converted, are these or tensors
 PLAIN = {*NUMBERS, bool, str, tuple, list, np.ndarray, np.dtype}  # the types of most options
 
@@ -18,7 +18,7 @@ def as_operands(args, kw, name, inputs):
     its options, on that device."""
     parents = [a if type(a) is Tensor or type(a) in NUMBERS else operand(a, name, i, inputs)
                for i, a in enumerate(args)]
-    parents, kw = one_device(one_dtype(parents, name, inputs), kw, name, inputs)
+    parents, kw = to_common_device(to_common_dtype(parents, name, inputs), kw, name, inputs)
     return tuple(parents), kw
 
 
@@ -30,7 +30,7 @@ def operand(a, name, i, inputs):
     return Tensor(as_array(a, f"{name}: {[*inputs, i][min(i, len(inputs))]}: "))
 
 
-def one_dtype(parents, name, inputs):
+def to_common_dtype(parents, name, inputs):
     """If all inputs are numbers, they become float32. Integer and boolean tensors take the float
     dtype of the other inputs, and so does a 0-d constant; otherwise two float dtypes do not mix."""
     tensors = [p for p in parents if type(p) is Tensor]
@@ -49,7 +49,7 @@ def one_dtype(parents, name, inputs):
     return parents
 
 
-def one_device(parents, kw, name, inputs):
+def to_common_device(parents, kw, name, inputs):
     """Constants used with a tensor on the device (indices, masks, targets, noise, plain arrays) are
     copied there, much as a number takes the tensor's dtype; a tensor that requires grad is not."""
     like = next((a for a in _arrays([*parents, *kw.values()]) if xp(a) is not np), None)
@@ -62,8 +62,8 @@ def one_device(parents, kw, name, inputs):
            for p in parents):
         raise TypeError(f"{describe(name, parents, {}, inputs)}: all that requires grad must "
                         "be on one device: move the model with nn.to")
-    return ([_beside(p, like) for p in parents],
-            {key: _beside(value, like) for key, value in kw.items()})
+    return ([_to_device(p, like) for p in parents],
+            {key: _to_device(value, like) for key, value in kw.items()})
 
 
 def _arrays(values):
@@ -77,13 +77,13 @@ def _arrays(values):
             yield value
 
 
-def _beside(a, like):
+def _to_device(a, like):
     """A constant, a number or a tuple of these, on the device of the array `like`."""
     if type(a) is tuple:
-        return tuple(_beside(b, like) for b in a)
+        return tuple(_to_device(b, like) for b in a)
     if type(a) is Tensor:
-        return Tensor(placed(a.data, like)) if isinstance(a.data, np.ndarray) else a
-    return placed(a, like) if isinstance(a, np.ndarray) else a
+        return Tensor(to_device_of(a.data, like)) if isinstance(a.data, np.ndarray) else a
+    return to_device_of(a, like) if isinstance(a, np.ndarray) else a
 
 
 def describe(name, parents, kw, inputs):
@@ -91,37 +91,37 @@ def describe(name, parents, kw, inputs):
     names = [*inputs, *range(len(inputs), len(parents))]
     texts = [f"{n}: {p.shape} {p.dtype}" if type(p) is Tensor else f"{n}={p}"
              for n, p in zip(names, parents, strict=True)]
-    return f"{name}({', '.join(texts + [f'{k}={_brief(v)}' for k, v in kw.items()])})"
+    return f"{name}({', '.join(texts + [f'{k}={_short_repr(v)}' for k, v in kw.items()])})"
 
 
-def _brief(v):
+def _short_repr(v):
     if type(v) is tuple:
-        return f"({', '.join(map(_brief, v))})"
+        return f"({', '.join(map(_short_repr, v))})"
     return f"{v.dtype} {v.shape}" if hasattr(v, "strides") else repr(v)[:60]
 
 
-def lifted(*names):
+def accepts_arrays(*names):
     """Let a function made of ops accept what ops accept: its arguments `names` become tensors. Its
     name is put before its error messages, unless they already name it or an op."""
     def wrap(f):
         name, parameters = f.__name__, inspect.signature(f).parameters
-        places = [(i, key, parameters[key].default) for i, key in enumerate(parameters)
-                  if key in names]
+        positions = [(i, key, parameters[key].default) for i, key in enumerate(parameters)
+                     if key in names]
 
         @functools.wraps(f)
         def call(*args, **kw):
             args = list(args)
             try:
-                for i, key, default in places:
-                    given, at = (args, i) if i < len(args) else (kw, key)
+                for i, key, default in positions:
+                    arguments, at = (args, i) if i < len(args) else (kw, key)
                     if i < len(args) or key in kw:
-                        if type(given[at]) is not Tensor and given[at] is not default:
-                            given[at] = Tensor(as_array(given[at], f"{name}: {key}: "))
+                        if type(arguments[at]) is not Tensor and arguments[at] is not default:
+                            arguments[at] = Tensor(as_array(arguments[at], f"{name}: {key}: "))
                 return f(*args, **kw)
-            except MISTAKES as e:
+            except ERRORS as e:
                 if re.match(rf"{name}\b|\w+(\(.*\))?: ", str(e)):
                     raise
-                kind = next(kind for kind in MISTAKES if isinstance(e, kind))
+                kind = next(kind for kind in ERRORS if isinstance(e, kind))
                 raise kind(f"{name}: {e}") from e
         return call
     return wrap

@@ -14,8 +14,9 @@ arguments that is called only if that cotangent is needed. The vjp is written in
 gradient can be differentiated again, and it is pure mathematics: `grad` (autodiff.py) undoes
 broadcasting, sums cotangents, and skips those that nobody asked for.
 
-An op that takes a part of an array may also define ``into(out, g, **options)``, which adds g to the
-array's cotangent in place: each of many parts then costs its own size, not the whole array's.
+An op that takes a part of an array may also define ``accumulate_into(out, g, **options)``, which
+adds g to the array's cotangent in place: each of many parts then costs its own size, not the whole
+array's.
 
 Values that a vjp does not name are not kept in memory for it. It may name an input x as `_x`: it
 then gets the `shape`, `ndim` and `dtype` of x, which are always kept, but not its values. The same
@@ -36,9 +37,9 @@ from numpy import asarray, ndarray
 from minigen.operands import NUMBERS, PLAIN, as_operands, describe
 from minigen.tensor import F32, FLOATS, Node, Tensor, last_write, tracking
 
-EVERY = range(sys.maxsize)  # all input positions, for an op with any number of inputs
+ALL_POSITIONS = range(sys.maxsize)  # all input positions, for an op with any number of inputs
 SCALARS = (np.generic, float, int)
-NONE = {}
+NO_OPTIONS = {}
 
 
 def op(forward):
@@ -48,20 +49,20 @@ def op(forward):
     kinds = {p.kind: p.name for p in spec.parameters.values()}
     inputs = {p.name: p.default for p in spec.parameters.values()
               if p.kind is p.POSITIONAL_OR_KEYWORD}
-    several = kinds.get(inspect.Parameter.VAR_POSITIONAL)  # an op with any number of inputs
-    if bool(several) == bool(inputs) or "y" in inputs:
+    variadic = kinds.get(inspect.Parameter.VAR_POSITIONAL)  # an op with any number of inputs
+    if bool(variadic) == bool(inputs) or "y" in inputs:
         raise TypeError(f"{name}{spec}: an op has inputs by name, none called y, which is the "
                         "result in its vjp, or any number: *xs")
-    arity = None if several else len(inputs)
-    usual = arity and spec.replace(parameters=[  # a caller may also pass options by position
+    arity = None if variadic else len(inputs)
+    signature = arity and spec.replace(parameters=[  # a caller may also pass options by position
         p if p.kind is p.VAR_KEYWORD else p.replace(kind=p.POSITIONAL_OR_KEYWORD)
         for p in spec.parameters.values()])
 
     def bind(args, kw):
         try:
-            kw = usual.bind(*args, **kw).arguments
+            kw = signature.bind(*args, **kw).arguments
         except TypeError as e:
-            raise TypeError(f"{name}{usual}: {e}") from None
+            raise TypeError(f"{name}{signature}: {e}") from None
         kw |= kw.pop(kinds.get(inspect.Parameter.VAR_KEYWORD), {})
         return tuple(kw.pop(key, default) for key, default in inputs.items()), kw
 
@@ -141,7 +142,7 @@ def op(forward):
                               for i, a in enumerate(args)])
             if reads_y and written is None:
                 written = [0]
-            kw = defaults | kw if defaults else kw or NONE  # calls without options share a dict
+            kw = defaults | kw if defaults else kw or NO_OPTIONS  # one dict for all calls without
             return Tensor(y, Node(call, args, kw, saved, y, reads_y, written), saved, written)
         return Tensor(y, None, saved, written)
 
@@ -149,28 +150,28 @@ def op(forward):
         nonlocal unread, reads_y
         names = [p.name for p in inspect.signature(f).parameters.values()
                  if p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)][1:]
-        known = ["y", *inputs] if arity else [several]
-        if odd := [n for n in names if n.removeprefix("_") not in known]:
-            raise TypeError(f"the vjp of {name} asks for {', '.join(odd)}: there are "
+        known = ["y", *inputs] if arity else [variadic]
+        if unknown := [n for n in names if n.removeprefix("_") not in known]:
+            raise TypeError(f"the vjp of {name} asks for {', '.join(unknown)}: there are "
                             f"{' and '.join(known)}")
-        call.pull = f
-        places = [known.index(n.removeprefix("_")) for n in names]
-        call.read = (itemgetter(slice(1, None)) if several else itemgetter(*places)
-                     if len(places) > 1 else lambda values: [values[i] for i in places])
-        unread = {i for i, n in enumerate(inputs) if n not in names and not call.unfused}
-        if several and several not in names:
-            unread = EVERY
+        call.vjp_fn = f
+        positions = [known.index(n.removeprefix("_")) for n in names]
+        call.vjp_args = (itemgetter(slice(1, None)) if variadic else itemgetter(*positions)
+                         if len(positions) > 1 else lambda values: [values[i] for i in positions])
+        unread = {i for i, n in enumerate(inputs) if n not in names and not call.composite_fn}
+        if variadic and variadic not in names:
+            unread = ALL_POSITIONS
         reads_y = "y" in names
         return call
 
     def composite(f):
         nonlocal unread
-        call.unfused, unread = f, ()  # f reads all inputs
+        call.composite_fn, unread = f, ()  # f reads all inputs
         return call
 
     call.__doc__ = forward.__doc__ or f"NumPy's `{name}`, for tensors, arrays and numbers."
     call.forward, call.vjp, call.composite = forward, vjp, composite
-    call.pull = call.unfused = call.into = None
+    call.vjp_fn = call.composite_fn = call.accumulate_into = None
     defaults = {p.name: p.default for p in spec.parameters.values()
                 if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
     return call

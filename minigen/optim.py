@@ -13,10 +13,10 @@ import math
 import numpy as np
 
 from minigen import kernels
-from minigen.tensor import Tensor, as_array, numbers_at, recording, write, xp
+from minigen.tensor import Tensor, as_array, device_scalars, recording, write, xp
 
 __all__ = ["Adam", "AdamW", "Optimizer", "RMSprop", "SGD", "clip_factor", "clip_grad_norm",
-           "clip_grad_value", "cosine", "stage", "step_decay", "warmup"]
+           "clip_grad_value", "cosine", "step_decay", "warmup", "warmup_cosine"]
 
 
 class Optimizer:
@@ -42,7 +42,7 @@ class Optimizer:
                 raise TypeError(f"{type(self).__name__}: {key} is not a tensor that requires grad")
         if len({id(p) for p in self.params.values()}) < len(self.params):
             raise ValueError(f"{type(self).__name__}: a parameter was given twice")
-        self.lr, self.t, self.now = lr, 0, None
+        self.lr, self.t, self.scalars = lr, 0, None
         self.state = {key: {name: xp(p.data).zeros_like(p.data) for name in self.moments}
                       for key, p in self.params.items()}
 
@@ -63,26 +63,26 @@ class Optimizer:
                 came = f"{g.shape} {g.dtype}" if isinstance(g, Tensor) else f"a {type(g).__name__}"
                 raise ValueError(f"{type(self).__name__}.step: {key} is {p.shape} {p.dtype}, its "
                                  f"gradient {came}: nothing was changed")
-        recording().uses(self) if recording() else self.place()
+        recording().register(self) if recording() else self.upload()
         self.t += 1
-        now = self.now
-        if now is None:
-            now = (factor, self.lr, self.t)
+        scalars = self.scalars
+        if scalars is None:
+            scalars = (factor, self.lr, self.t)
         else:
-            now[0] = factor
-            now[2] += 1
+            scalars[0] = factor
+            scalars[2] += 1
         g = [grads[key].data for key in self.params]
         state = [[self.state[key][name] for key in self.params] for name in self.moments]
-        write([*self.params.values()], lambda *p: self.update([*p], g, now, *state))
+        write([*self.params.values()], lambda *p: self.update([*p], g, scalars, *state))
 
-    def place(self):
-        """On a device, put lr and t where its kernels read them: in `now`, (factor, lr, t)."""
+    def upload(self):
+        """On a device, put lr and t where its kernels read them: `scalars`, (factor, lr, t)."""
         p = next(iter(self.params.values()))
-        self.now = numbers_at(self.now, [1.0, self.lr, self.t], p.data)
+        self.scalars = device_scalars(self.scalars, [1.0, self.lr, self.t], p.data)
 
-    def update(self, p, g, now):
+    def update(self, p, g, scalars):
         """Write the list p of the parameters' arrays in place, given the list g of their gradients
-        and now = (factor, lr, t); further arguments are lists of the state's arrays."""
+        and scalars = (factor, lr, t); further arguments are lists of the state's arrays."""
         raise NotImplementedError
 
 
@@ -103,8 +103,9 @@ class SGD(Optimizer):
         self.weight_decay, self.nesterov = weight_decay, bool(nesterov)
         super().__init__(params, lr)
 
-    def update(self, p, g, now, b):
-        kernels.sgd(p, g, b, now, self.momentum, self.dampening, self.weight_decay, self.nesterov)
+    def update(self, p, g, scalars, b):
+        kernels.sgd(p, g, b, scalars, self.momentum, self.dampening, self.weight_decay,
+                    self.nesterov)
 
 
 class RMSprop(Optimizer):
@@ -122,8 +123,8 @@ class RMSprop(Optimizer):
         self.alpha, self.eps, self.weight_decay, self.momentum = alpha, eps, weight_decay, momentum
         super().__init__(params, lr)
 
-    def update(self, p, g, now, v, b):
-        kernels.rmsprop(p, g, v, b, now, self.alpha, self.eps, self.weight_decay, self.momentum)
+    def update(self, p, g, scalars, v, b):
+        kernels.rmsprop(p, g, v, b, scalars, self.alpha, self.eps, self.weight_decay, self.momentum)
 
 
 class Adam(Optimizer):
@@ -144,8 +145,8 @@ class Adam(Optimizer):
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         super().__init__(params, lr)
 
-    def update(self, p, g, now, m, v):
-        kernels.adam(p, g, m, v, now, *self.betas, self.eps, self.weight_decay, self.decoupled)
+    def update(self, p, g, scalars, m, v):
+        kernels.adam(p, g, m, v, scalars, *self.betas, self.eps, self.weight_decay, self.decoupled)
 
 
 class AdamW(Adam):
@@ -169,9 +170,9 @@ def clip_grad_norm(grads, max_norm):
     return {key: Tensor(as_array(g.data * g.dtype.type(factor))) for key, g in grads.items()}, total
 
 
-def _check_dict(who, grads):
+def _check_dict(name, grads):
     if not isinstance(grads, dict):
-        raise TypeError(f"{who}: expected a dict of gradients, got a {type(grads).__name__}: ask "
+        raise TypeError(f"{name}: expected a dict of gradients, got a {type(grads).__name__}: ask "
                         "`grad` for a dict, such as optimiser.params")
 
 
@@ -210,10 +211,10 @@ def cosine(t, steps, floor=0.0):
     return floor + (1 - floor) * (1 + math.cos(math.pi * min(t / steps, 1))) / 2
 
 
-def stage(t, start, end, rise=50, floor=0.0):
+def warmup_cosine(t, start, end, warmup_steps=50, floor=0.0):
     """Warm-up times cosine for the stage of a training run from step `start` to step `end`: a rise
-    over `rise` steps, then a fall to `floor`."""
-    return warmup(t - start, rise) * cosine(t - start, end - start, floor)
+    over `warmup_steps` steps, then a fall to `floor`."""
+    return warmup(t - start, warmup_steps) * cosine(t - start, end - start, floor)
 
 
 def step_decay(t, every, gamma=0.1):

@@ -60,9 +60,9 @@ def animate(path, frames, width=300, seconds=5.0):
     zoom = max(1, round(width / frames[0].shape[1]))
     first, *others = (Image.fromarray(frame).resize((frame.shape[1] * zoom, frame.shape[0] * zoom),
                                                     Image.Resampling.NEAREST) for frame in frames)
-    each = max(20, round(1000 * seconds / len(frames)))  # ms; browsers show nothing shorter than 20
+    frame_ms = max(20, round(1000 * seconds / len(frames)))  # browsers show nothing shorter
     first.save(path, "GIF", save_all=True, append_images=others, loop=0,
-               duration=[each] * len(others) + [2000])
+               duration=[frame_ms] * len(others) + [2000])
 
 
 def curves(log, path):
@@ -110,7 +110,7 @@ def lines(path, *panels):
     figure.savefig(path, format="png")
 
 
-def written(path, lines):
+def text_image(path, lines):
     """Draw lines of text as PNG. Each line is a pair (text, matplotlib colour)."""
     from matplotlib.figure import Figure
     figure = Figure(figsize=(7, 0.2 * len(lines) + 0.1), dpi=100)

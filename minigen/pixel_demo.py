@@ -32,7 +32,7 @@ def levels(run):
     return V
 
 
-def quantised(images, V, rng):
+def quantise(images, V, rng):
     """uint8 images as integers 0 … V − 1; for V = 2, a pixel's value / 255 is its probability of 1.
     """
     if V == 2:
@@ -40,19 +40,19 @@ def quantised(images, V, rng):
     return (images.astype(np.uint16) * V // 256).astype(np.uint8)
 
 
-def learn(run, model, lr, max_norm=None, given=lambda t: ()):
+def fit(run, model, lr, max_norm=None, cond=lambda t: ()):
     """Train with Adam; after a warm-up, the learning rate falls from `lr` to 0 along a cosine.
-    given(t): the model's inputs besides the images of batch t (a tuple)."""
+    cond(t): the model's inputs besides the images of batch t (a tuple)."""
     opt = optim.Adam(nn.parameters(model), lr)
 
     @run.recorded
-    def update(x, *args):
-        *cond, _ = args
-        return train.descend(opt, model.loss(x, *cond), max_norm=max_norm)
+    def train_step(x, *cond_and_rng):
+        *inputs, _ = cond_and_rng
+        return train.descend(opt, model.loss(x, *inputs), max_norm=max_norm)
 
     def step(t, rng):
         opt.lr = lr * optim.warmup(t, 50) * optim.cosine(t, run.args.steps)
-        return update(quantised(run.batch(t), model.levels, rng), *given(t), rng)
+        return train_step(quantise(run.batch(t), model.levels, rng), *cond(t), rng)
 
     run.fit(step, model=model, opt=opt)
 
@@ -64,26 +64,26 @@ def report(run, model):
     whole network for each value of an image: one such pass is timed, for at most 20 images.
     """
     V, n = model.levels, 4 if run.quick else 100
-    x_test = quantised(run.data.test_x, V, np.random.default_rng(0))
+    x_test = quantise(run.data.test_x, V, np.random.default_rng(0))
 
-    began = time.perf_counter()
+    start = time.perf_counter()
     x = model.sample(n, run.rng)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     with no_grad():
         model.log_prob(x[:20])  # untimed: kernels may have to be compiled first
-        began = time.perf_counter()
+        start = time.perf_counter()
         model.log_prob(x[:20])
-        naive = (time.perf_counter() - began) * x[0].size * n / len(x[:20])
+        naive = (time.perf_counter() - start) * x[0].size * n / len(x[:20])
     run.picture("samples", x / (V - 1))
 
-    rows, each = (1, 2) if run.quick else (10, 8)
+    rows, per_row = (1, 2) if run.quick else (10, 8)
     originals = x_test[:rows]
     upper = np.arange(originals.shape[2])[:, None] < originals.shape[2] // 2
-    completed = model.complete(np.repeat(originals, each, 0), upper, run.rng)
+    completions = model.complete(np.repeat(originals, per_row, 0), upper, run.rng)
     run.picture("completions", np.concatenate([
         originals[:, None] / (V - 1), np.where(upper, originals / (V - 1), 0.5)[:, None],
-        completed.reshape(rows, each, *model.shape) / (V - 1)], 1).reshape(-1, *model.shape),
-        columns=each + 2)
+        completions.reshape(rows, per_row, *model.shape) / (V - 1)], 1).reshape(
+            -1, *model.shape), per_row + 2)
 
     columns = 1 if run.quick else 10
     taus = np.repeat(TEMPERATURES, columns)[:, None]

@@ -30,7 +30,7 @@ class Progress(event.Listener):
         event.unregister("numba:compile", self)
         self.bar.close()
 
-    def say(self, text):
+    def write(self, text):
         tqdm.write(text, file=sys.stdout if self.bar.disable else sys.stderr)
 
     def show(self, done, numbers):
@@ -38,7 +38,7 @@ class Progress(event.Listener):
         self.bar.set_postfix_str(numbers, refresh=False)
         self.bar.update()
         if self.bar.disable and done * 10 // self.steps > (done - 1) * 10 // self.steps:
-            self.say(f"step {done} of {self.steps}:  {numbers}")
+            self.write(f"step {done} of {self.steps}:  {numbers}")
 
     def on_start(self, compiling):
         self.depth += 1
@@ -48,7 +48,7 @@ class Progress(event.Listener):
             text = f"compiling {stem if home == 'minigen.kernels' else function.__name__} ..."
             self.bar.set_postfix_str(text)
             if self.bar.disable:
-                self.say(text)
+                self.write(text)
 
     def on_end(self, compiling):
         self.depth -= 1
@@ -59,18 +59,18 @@ def interrupts():
     """A context that gives a list, empty until Ctrl-C is pressed. A second Ctrl-C interrupts."""
     pressed = []
 
-    def press(signum, frame):
+    def handler(signum, frame):
         if pressed:
             raise KeyboardInterrupt
         pressed.append(signum)
         os.write(2, b"\nstopping after this step (Ctrl-C again: at once)\n")  # print may be busy
 
-    ours = (threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler)
-    if ours:
-        signal.signal(signal.SIGINT, press)
+    install = (threading.current_thread() is threading.main_thread()
+               and signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+    if install:
+        signal.signal(signal.SIGINT, handler)
     try:
         yield pressed
     finally:
-        if ours:
+        if install:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -37,9 +37,9 @@ class Philox:
         """Start again from another seed, in place."""
         (self.key,) = np.random.SeedSequence(seed).generate_state(1, np.uint64)
         self.t = 0
-        self.place()
+        self.upload()
 
-    def place(self):
+    def upload(self):
         """Put the key and t where the kernels read them."""
         self.state[...] = self.xp.asarray(np.array([self.key, self.t], np.uint64))
 
@@ -66,7 +66,7 @@ class Philox:
 
     def _draw(self, kernel, size, dtype):
         if recording():
-            recording().uses(self)
+            recording().register(self)
         y = self.xp.empty(size, dtype)
         kernel(y.reshape(-1), self.state)
         draws = math.ceil(y.size / 4)

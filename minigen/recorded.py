@@ -13,7 +13,7 @@ call launches the whole recording at once, with the same results. What makes thi
 
 - Each argument is copied into the array that held it in the first call.
 - Whatever changes from call to call is on the device, where the recorded kernels read it: the
-  learning rate and t of an optimiser, t of an EMA, the count of a random.Philox (`place`).
+  learning rate and t of an optimiser, t of an EMA, the count of a random.Philox (`upload`).
 - Arrays that the step takes from the host (a noise schedule) are copied once. They must be the same
   in the second call as in the first (else TypeError), so noise drawn on the host is detected.
 - Nothing is read back: in `descend`, a loss that is not finite keeps the optimiser from writing.
@@ -53,10 +53,10 @@ class Recorded:
             self.inputs = [cupy.empty(x.shape, x.dtype) for x in inputs]
             self.stream = cupy.cuda.Stream(non_blocking=True)
             self.pool = cupy.cuda.MemoryPool()
-        self._take(inputs, cupy)
+        self._copy_inputs(inputs, cupy)
         self.parts = {part: part.t for part in self.parts}
         for part in self.parts:
-            part.place()
+            part.upload()
         run = self._run if self.result is None else self._replay if self.graph else self._record
         run(cupy)
         if not isinstance(self.result, dict):
@@ -64,20 +64,20 @@ class Recorded:
         numbers = {key: float(x) for key, x in self.result.items()}
         for key, number in numbers.items():
             if not math.isfinite(number):
-                return self._again(f"{key} is {number} in a step that was recorded")
+                return self._rerun(f"{key} is {number} in a step that was recorded")
         return numbers
 
-    def _again(self, what):
+    def _rerun(self, what):
         """Repeat the call unrecorded; FloatingPointError if it may have written something."""
         stepped = [part for part, t in self.parts.items() if isinstance(part, Optimizer)
                    for _ in range(part.t - t)]
-        if len(stepped) != 1 or math.isfinite(stepped[0].now[0]):  # the factor: NaN writes nothing
+        if len(stepped) != 1 or math.isfinite(stepped[0].scalars[0]):  # a factor NaN writes nothing
             raise FloatingPointError(f"{what}: look at the same step unrecorded")
         for part, part.t in self.parts.items():
-            part.place()
+            part.upload()
         return self.function(*self.inputs)
 
-    def _take(self, inputs, cupy):
+    def _copy_inputs(self, inputs, cupy):
         """Copy this call's arrays into those of the first call."""
         kinds = [[(a.shape, str(a.dtype)) for a in arrays] for arrays in (self.inputs, inputs)]
         if kinds[0] != kinds[1]:
@@ -98,13 +98,13 @@ class Recorded:
     def _run(self, cupy):
         self.constants, self.parts = [], {}
         with self._recording(cupy):
-            self.result = self._result()
+            self.result = self._call()
 
     def _record(self, cupy):
         with self._recording(cupy):
             self.stream.begin_capture()
             try:
-                self.result = self._result()
+                self.result = self._call()
             except BaseException:
                 with contextlib.suppress(Exception):  # the recording has failed already
                     self.stream.end_capture()
@@ -125,20 +125,20 @@ class Recorded:
         for part, steps in self.steps.items():
             part.t += steps
 
-    def _result(self):
+    def _call(self):
         """What the function returns; the scalars of a dict are detached from their graphs."""
         result = self.function(*self.inputs)
         return {key: Tensor(x.data) if isinstance(x, Tensor) else x
                 for key, x in result.items()} if isinstance(result, dict) else result
 
-    def uses(self, part):
+    def register(self, part):
         """Called by an optimiser, an EMA or a generator that the step is about to advance."""
         if part not in self.parts:
             if self.result is not None:
                 raise TypeError(f"a step that is recorded used {type(part).__name__}, which "
                                 "its first call did not use")
             self.parts[part] = part.t
-            part.place()
+            part.upload()
 
     def constant(self, a, m):
         """The copy on the device, made by the module m, of a host array: the i-th array that a call
@@ -154,11 +154,11 @@ class Recorded:
         return self.constants[i][1]
 
 
-def recorded_step(learn):
-    """The training step `learn(*arrays, rng)` as a Recorded that draws its noise on the device.
+def recorded_step(train_step):
+    """`train_step(*arrays, rng)` as a Recorded that draws its noise on the device.
     Each call seeds the noise from its rng, so that a resumed run equals an uninterrupted one."""
     noise = Philox(0, "cuda")
-    replayed = Recorded(lambda *arrays: learn(*arrays, noise))
+    replayed = Recorded(lambda *arrays: train_step(*arrays, noise))
 
     def step(*arrays_and_rng):
         *arrays, rng = arrays_and_rng

@@ -24,7 +24,7 @@ from minigen.models.classifier.lenet import LeNet
 from minigen.tensor import tensor
 
 NAMES = ("mnist", "glyphs")
-NEAREST = 500  # how many images are compared with their nearest training image
+N_NEAREST = 500  # how many images are compared with their nearest training image
 
 
 def classify(images, name):
@@ -34,12 +34,12 @@ def classify(images, name):
 
     ValueError for an unknown name, another shape, values beyond [0, 1] or not finite.
     """
-    return _in_parts(_model(name).probabilities, _digits(images))
+    return _in_batches(_model(name).probabilities, _digits(images))
 
 
 def features(images, name):
     """The input of the ruler's last layer for each image: (n, 64). Arguments as for `classify`."""
-    return _in_parts(_model(name).features, _digits(images))
+    return _in_batches(_model(name).features, _digits(images))
 
 
 def quality(images, dataset):
@@ -71,10 +71,10 @@ def quality(images, dataset):
     else:
         print(f"no ruler for {dataset.name} (there are: {', '.join(NAMES)}): only the distances to "
               "the nearest training images are computed", flush=True)
-    few = _some(x, NEAREST)
-    for key, some in (("", few), ("_of_test", _some(dataset.test_x, len(few)))):
+    subset = _subset(x, N_NEAREST)
+    for key, chosen in (("", subset), ("_of_test", _subset(dataset.test_x, len(subset)))):
         numbers[f"nearest_train_distance{key}"] = float(
-            metrics.nearest(some, dataset.train_x)[0].mean())
+            metrics.nearest(chosen, dataset.train_x)[0].mean())
     return numbers
 
 
@@ -88,7 +88,7 @@ def nearest_pairs(images, dataset, columns=10):
 
 def _scores(x, dataset):
     name, n = dataset.name, len(x)
-    train, test = _some(dataset.train_x, n), _some(dataset.test_x, n)
+    train, test = _subset(dataset.train_x, n), _subset(dataset.test_x, n)
     reference, p = features(train, name), classify(x, name)
     def fid(images): return metrics.frechet_distance(features(images, name), reference)
     return {
@@ -100,7 +100,7 @@ def _scores(x, dataset):
     }
 
 
-def _some(x, n):
+def _subset(x, n):
     """n of the images, always the same ones; all of them if there are no more than n."""
     return x if len(x) <= n else x[np.random.default_rng(0).permutation(len(x))[:n]]
 
@@ -114,9 +114,9 @@ def _model(name):
     return model
 
 
-def _in_parts(f, x):
+def _in_batches(f, x):
     with no_grad():
-        return np.concatenate([f(few).numpy() for few in data.in_order(x, batch_size=500)])
+        return np.concatenate([f(batch).numpy() for batch in data.in_order(x, batch_size=500)])
 
 
 def _digits(images):

@@ -31,7 +31,7 @@ def xp(*arrays):
     return np
 
 
-def placed(a, like):
+def to_device_of(a, like):
     """The array `a` on the device of the array `like`."""
     m = xp(like)
     if recording() and m is not np and isinstance(a, np.ndarray):
@@ -39,14 +39,14 @@ def placed(a, like):
     return m.asarray(a)
 
 
-def numbers_at(now, numbers, like):
+def device_scalars(out, numbers, like):
     """Numbers that change from step to step, on the device of the array `like` for its kernels:
-    written into the float64 array `now`, or into a new one if it is None. On the CPU: None."""
+    written into the float64 array `out`, or into a new one if it is None. On the CPU: None."""
     if isinstance(like, np.ndarray):
         return None
-    now = xp(like).zeros(len(numbers)) if now is None else now
-    now[...] = xp(like).asarray(np.array(numbers, F64))
-    return now
+    out = xp(like).zeros(len(numbers)) if out is None else out
+    out[...] = xp(like).asarray(np.array(numbers, F64))
+    return out
 
 
 def readable(a):
@@ -184,10 +184,10 @@ def tensor(a, requires_grad=False):
     return t
 
 
-def as_array(a, who=""):
+def as_array(a, prefix=""):
     if isinstance(a, (np.ndarray, np.generic)):
         if a.dtype.kind not in "fiub":
-            raise TypeError(f"{who}expected real numbers, got {a.dtype}")
+            raise TypeError(f"{prefix}expected real numbers, got {a.dtype}")
         return np.asarray(a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("=")))
     if isinstance(a, (list, tuple, int, float)):
         booleans = not np.isscalar(a) and np.asarray(a).dtype == bool
@@ -196,10 +196,10 @@ def as_array(a, who=""):
         if a.__dlpack_device__()[0] == 2:  # a CUDA device, in DLPack's numbering
             import cupy
             return cupy.from_dlpack(a)
-        return as_array(np.from_dlpack(a), who)
+        return as_array(np.from_dlpack(a), prefix)
     if hasattr(a, "__array__"):
-        return as_array(np.asarray(a), who)
-    raise TypeError(f"{who}expected a tensor, an array or a number, got {type(a).__name__}")
+        return as_array(np.asarray(a), prefix)
+    raise TypeError(f"{prefix}expected a tensor, an array or a number, got {type(a).__name__}")
 
 
 def last_write(t):
@@ -226,7 +226,7 @@ def write(t, update):
 
 
 @contextlib.contextmanager
-def during(variable, value):
+def with_value(variable, value):
     """A context in which the context variable has the given value."""
     token = variable.set(value)
     try:
@@ -237,12 +237,12 @@ def during(variable, value):
 
 def track(on):
     """A context that turns the keeping of history on or off."""
-    return during(_tracking, on)
+    return with_value(_tracking, on)
 
 
-def record(by):
-    """A context in which work on a device is recorded `by` a recorded.Recorded."""
-    return during(_recording, by)
+def record(recorder):
+    """A context in which work on a device is recorded by a recorded.Recorded."""
+    return with_value(_recording, recorder)
 
 
 def no_grad():

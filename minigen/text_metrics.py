@@ -9,39 +9,39 @@ import numpy as np
 from minigen.data.scenes import COLOURS
 from minigen.models.gan.dissection import colour
 
-SEEN = 8  # pixels of a shown colour; in 12,000 scenes objects have 14 or more, absent colours ≤ 2
+MIN_PIXELS = 8  # of a shown colour; in 12,000 scenes objects have 14 or more, absent colours ≤ 2
 
 
-def bleu(said, true, n=4):
+def bleu(candidates, references, n=4):
     """How much of N sentences also occurs in reference sentences (Papineni et al. 2002): 0 to 1.
 
         BLEU = min(1, exp(1 − r/c)) (p_1 p_2 … p_n)^{1/n}
 
-    said: the N sentences; true: for each of them a list of one or more references
-    p_k: the share of all k-grams in `said` that occur as often in a reference
-    c, r: the number of words in `said`, and in the references nearest in length
+    candidates: the N sentences; references: for each of them a list of one or more
+    p_k: the share of all k-grams in the candidates that occur as often in a reference
+    c, r: the number of words in the candidates, and in the references nearest in length
 
-    Raises ValueError if `said` and `true` differ in length, or if either is empty.
+    Raises ValueError if the two lists differ in length, or if either is empty.
     """
-    if not len(said) or len(said) != len(true) or not all(
-            len(some) and not isinstance(some, str) for some in true):
-        raise ValueError(f"bleu: {len(said)} sentences are said, with true ones for {len(true)}: "
-                         "expected a list of one or more for each")
-    hits, rows, c, r = np.zeros(n), np.zeros(n), 0, 0
-    for sentence, wanted in zip(said, true, strict=True):
-        words, wanted = sentence.split(), [text.split() for text in wanted]
+    if not len(candidates) or len(candidates) != len(references) or not all(
+            len(some) and not isinstance(some, str) for some in references):
+        raise ValueError(f"bleu: {len(candidates)} candidates came, with references for "
+                         f"{len(references)}: expected a list of one or more for each")
+    matches, totals, c, r = np.zeros(n), np.zeros(n), 0, 0
+    for candidate, refs in zip(candidates, references, strict=True):
+        words, refs = candidate.split(), [text.split() for text in refs]
         c += len(words)
-        r += min((abs(len(text) - len(words)), len(text)) for text in wanted)[1]
+        r += min((abs(len(text) - len(words)), len(text)) for text in refs)[1]
         for k in range(n):
-            ours = _in_a_row(words, k + 1)
-            hits[k] += (ours & reduce(or_, (_in_a_row(text, k + 1) for text in wanted))).total()
-            rows[k] += ours.total()
+            ngrams = _ngrams(words, k + 1)
+            matches[k] += (ngrams & reduce(or_, (_ngrams(text, k + 1) for text in refs))).total()
+            totals[k] += ngrams.total()
     with np.errstate(divide="ignore"):
-        p = np.log(hits / np.maximum(rows, 1)).mean()
+        p = np.log(matches / np.maximum(totals, 1)).mean()
     return float(np.exp(min(0, 1 - r / max(c, 1)) + p))
 
 
-def _in_a_row(words, k):
+def _ngrams(words, k):
     """How often each k-gram of words occurs."""
     return Counter(zip(*(words[i:] for i in range(k)), strict=False))
 
@@ -72,22 +72,22 @@ def colours_shown(images, captions):
     """The share of the colours named in a caption that its image shows, and the share of the other
     colours of the scenes data that it shows; images are (N, 3, H, W) in [0, 1]. Two numbers."""
     named = np.array([[name in text.split() for name in COLOURS] for text in captions])
-    shown = np.stack([colour(hue)(images).sum((1, 2)) >= SEEN for hue in COLOURS.values()], 1)
+    shown = np.stack([colour(hue)(images).sum((1, 2)) >= MIN_PIXELS for hue in COLOURS.values()], 1)
     return shown[named].mean(), shown[~named].mean()
 
 
-def relative_score(marks, reference):
-    """The sum of a model's marks for its answers to N questions over that of a reference model for
-    the same questions, (N,) each; a third model gave both. ValueError for marks outside 1 to 10."""
-    marks, reference = np.asarray(marks, float), np.asarray(reference, float)
-    if marks.shape != reference.shape or not marks.size:
-        raise ValueError(f"relative_score: marks are {marks.shape}, the reference's "
+def relative_score(scores, reference):
+    """The sum of a model's scores for its answers to N questions over that of a reference model for
+    the same questions, (N,) each; a third model gave both. ValueError outside 1 to 10."""
+    scores, reference = np.asarray(scores, float), np.asarray(reference, float)
+    if scores.shape != reference.shape or not scores.size:
+        raise ValueError(f"relative_score: scores are {scores.shape}, the reference's "
                          f"{reference.shape}: expected one of both for each question")
-    both = np.stack([marks, reference])
+    both = np.stack([scores, reference])
     if not (both.min() >= 1 and both.max() <= 10):
-        raise ValueError(f"relative_score: marks are from {both.min():g} to {both.max():g}, "
+        raise ValueError(f"relative_score: scores are from {both.min():g} to {both.max():g}, "
                          "expected 1 to 10")
-    return float(marks.sum() / reference.sum())  # eq: llm-relative-score
+    return float(scores.sum() / reference.sum())  # eq: llm-relative-score
 
 
 # ------------------------------------------------------------------------------- human judgements

@@ -49,17 +49,17 @@ def descend(opt, loss, parts=None, name="loss", max_norm=None):
     """
     if not isinstance(loss, Tensor):
         raise TypeError(f"descend: the {name} is a {type(loss).__name__}, expected a tensor")
-    seen, parts = readable(loss.data), parts or {}
+    on_host, parts = readable(loss.data), parts or {}
     for key, x in {name: loss, **parts}.items():
         if np.size(x) != 1:
             raise ValueError(f"the {key} has shape {np.shape(x)}, not one element: take its sum or "
                              "mean")
-    if seen and not math.isfinite(loss.item()):
+    if on_host and not math.isfinite(loss.item()):
         raise FloatingPointError(f"the {name} is {loss.item()}: {origin(loss, opt.params)}")
     grads = grad(loss, opt.params)
     norm = sum(kernels.square_sum([g.data for g in grads.values()])) ** 0.5
     factor = 1.0 if max_norm is None else clip_factor(norm, max_norm)
-    if seen and not math.isfinite(norm):
+    if on_host and not math.isfinite(norm):
         for key, g in grads.items():
             if not finite(g.data):  # it is not only its square that overflows
                 raise FloatingPointError(
@@ -68,20 +68,20 @@ def descend(opt, loss, parts=None, name="loss", max_norm=None):
         if max_norm is not None:  # only the factor 0 would bring it to max_norm
             raise FloatingPointError(f"the {name} is {loss.item():g} but its gradient's norm "
                                      f"is {norm}: its square is too large for {g.dtype}")
-    if not seen:
-        fault = 0 * (loss.data.reshape(()) + norm)  # 0, or NaN: then nothing is written
-        factor, loss = factor + fault, Tensor(loss.data + fault)
+    if not on_host:
+        nan_guard = 0 * (loss.data.reshape(()) + norm)  # 0, or NaN: then nothing is written
+        factor, loss = factor + nan_guard, Tensor(loss.data + nan_guard)
     opt.step(grads, factor)
-    return {key: float(x) if seen else x for key, x in {name: loss, **parts}.items()}
+    return {key: float(x) if on_host else x for key, x in {name: loss, **parts}.items()}
 
 
 # ---------------------------------------------------------------------------------- checkpoints
 
-def save_checkpoint(path, about, **parts):
+def save_checkpoint(path, metadata, **parts):
     """Write models, optimisers and EMAs, each under its name, to one safetensors file, with the
-    dict of strings `about` as metadata. The file is replaced whole or not at all (UserError)."""
+    dict of strings `metadata`. The file is replaced whole or not at all (UserError)."""
     with writing(path):
-        nn.save_arrays(path, nn.state_dict(_stored(parts)), about)
+        nn.save_arrays(path, nn.state_dict(_stored(parts)), metadata)
 
 
 def load_checkpoint(path, **parts):
@@ -95,7 +95,7 @@ def load_checkpoint(path, **parts):
     only read.
     """
     try:
-        arrays, about = nn.load_arrays(path)
+        arrays, metadata = nn.load_arrays(path)
     except (OSError, ValueError) as e:
         raise UserError(str(e)) from None
     stored = _stored(parts)
@@ -103,14 +103,14 @@ def load_checkpoint(path, **parts):
         nn.load_state_dict(stored, {key: a for key, a in arrays.items()
                                     if key.partition(".")[0] in parts})
     except ValueError as e:
-        wrong = str(e).removeprefix("load_state_dict: ").split("; ")
-        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(f"{path} is of another model: {'; '.join(wrong[:3])}{more}; "
+        errors = str(e).removeprefix("load_state_dict: ").split("; ")
+        more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
+        raise UserError(f"{path} is of another model: {'; '.join(errors[:3])}{more}; "
                         "it was left as it is") from None
     for name, part in parts.items():
         if isinstance(part, (Optimizer, nn.EMA)):
             part.t = int(stored[name]["t"].item())
-    return about
+    return metadata
 
 
 def _stored(parts):
@@ -139,12 +139,12 @@ def writing(path):
 
 def write_text(path, text):
     """Write a text file atomically: the whole of it or nothing."""
-    part = path.with_name(path.name + ".part")
+    temp = path.with_name(path.name + ".part")
     try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
+        temp.write_text(text, encoding="utf-8")
+        os.replace(temp, path)
     finally:
-        part.unlink(missing_ok=True)
+        temp.unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------------------------- the loop
@@ -172,36 +172,36 @@ def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **
     """
     if steps < 0 or steps != int(steps):
         raise ValueError(f"fit: steps must be an integer and not negative, got {steps}")
-    known, every = {id(part) for part in parts.values()}, [*nn.walk(parts)]
-    for name, part in every:
+    known, nested = {id(part) for part in parts.values()}, [*nn.walk(parts)]
+    for name, part in nested:
         if isinstance(part, (Optimizer, nn.EMA)) and id(part) not in known:
             raise TypeError(f"fit: {name} is within another part, and would be neither saved nor "
                             "updated: give each optimiser and EMA by a name of its own")
     keep_freed()
-    tensors = [t for _, t in every if isinstance(t, Tensor)]
+    tensors = [t for _, t in nested if isinstance(t, Tensor)]
     if precision not in (None, "fp32") and any(isinstance(t.data, np.ndarray) for t in tensors):
         raise UserError(f"precision {precision} is for the products of a device, and the model is "
                         "on the CPU: leave it out, or train with --device cuda")
     last, log = Path(out, "last.safetensors"), Path(out, "log.jsonl")
     config = config or {}
-    done, before, began = 0, 0.0, time.perf_counter()
+    done, earlier, start = 0, 0.0, time.perf_counter()
     if resume:
-        found = load_checkpoint(last, **parts)
+        metadata = load_checkpoint(last, **parts)
         try:
-            done, before = int(found["step"]), float(found["seconds"])
+            done, earlier = int(metadata["step"]), float(metadata["seconds"])
         except (KeyError, ValueError):
             raise UserError(f"{last} is not a checkpoint of a training run: it was left as it is"
                             ) from None
         if done > steps:
             raise UserError(f"{last} has done {done} steps, more than the {steps} asked for")
-        if missing := set(json.loads(found.get("parts", "[]"))) - set(parts):
+        if missing := set(json.loads(metadata.get("parts", "[]"))) - set(parts):
             raise UserError(f"{last} also holds {', '.join(sorted(missing))}, which would be lost: "
                             "give all parts of the run")
-        if found.get("seed", str(seed)) != str(seed):
-            raise UserError(f"{last} is of seed {found['seed']}, not of {seed}")
+        if metadata.get("seed", str(seed)) != str(seed):
+            raise UserError(f"{last} is of seed {metadata['seed']}, not of {seed}")
 
     def seconds():
-        return before + time.perf_counter() - began
+        return earlier + time.perf_counter() - start
 
     def save():
         save_checkpoint(last, {"step": str(done), "seconds": f"{seconds():.3f}",
@@ -216,18 +216,18 @@ def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **
             last.with_name("metrics.json").unlink(missing_ok=True)  # an older run's
         write_text(last.with_name("config.json"), json.dumps(config, indent=1) + "\n")
         write_text(log, _lines_until(done, log))
-    saved, kept = save() if not resume else (began, f"{last} keeps step {done}")
-    counted = [part for part in parts.values() if isinstance(part, (Optimizer, nn.EMA))]
+    saved, kept = save() if not resume else (start, f"{last} keeps step {done}")
+    counters = [part for part in parts.values() if isinstance(part, (Optimizer, nn.EMA))]
 
     def version():  # changes with any write
-        return [last_write(t)[0] for t in tensors] + [part.t for part in counted]
+        return [last_write(t)[0] for t in tensors] + [part.t for part in counters]
 
     with (Progress(done, steps) as progress, interrupts() as pressed, np.errstate(all="ignore"),
           kernels.precision(precision) if precision else contextlib.nullcontext()):
         if resume:
-            progress.say(f"going on after step {done} of {steps}")
+            progress.write(f"going on after step {done} of {steps}")
         while done < steps:
-            clean = version()
+            before = version()
             try:
                 numbers = step(done, np.random.default_rng((seed, done)))
                 if not isinstance(numbers, dict):
@@ -239,11 +239,11 @@ def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **
             except FloatingPointError as e:
                 raise UserError(f"step {done + 1}: {e}; {kept}") from e
             except KeyboardInterrupt:
-                if version() != clean:
+                if version() != before:
                     raise KeyboardInterrupt(f"stopped within step {done + 1}; {kept}") from None
                 save()
                 raise KeyboardInterrupt(f"stopped after step {done} of {steps}, saved") from None
-            for part in counted:
+            for part in counters:
                 if isinstance(part, nn.EMA):
                     part.update()
             done += 1

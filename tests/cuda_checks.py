@@ -65,20 +65,20 @@ def devices():
     return 0 if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) else count.value
 
 
-def hopper(monkeypatch, is_one):
+def force_hopper(monkeypatch, is_one):
     """Make kernels choose as on a device with (or without) warpgroups, even for few tiles."""
     for module in (cuda, sys.modules["minigen.kernels.attention"]):
-        monkeypatch.setattr(module, "hopper", lambda a: is_one)
-    monkeypatch.setattr(cuda, "FILL", 1)
+        monkeypatch.setattr(module, "is_hopper", lambda a: is_one)
+    monkeypatch.setattr(cuda, "MIN_BLOCKS", 1)
 
 
-def broken(text, at, by):
-    """The text with its `at`-th barrier removed, or the pattern `at` replaced."""
-    if isinstance(at, int):
-        spots = list(re.finditer(r"__syncthreads\(\);", text))
-        return text[:spots[at].start()] + text[spots[at].end():]
-    assert at in text
-    return text.replace(at, by, 1)
+def broken(text, pattern, replacement):
+    """The text with its `pattern`-th barrier removed, or the text `pattern` replaced."""
+    if isinstance(pattern, int):
+        barriers = list(re.finditer(r"__syncthreads\(\);", text))
+        return text[:barriers[pattern].start()] + text[barriers[pattern].end():]
+    assert pattern in text
+    return text.replace(pattern, replacement, 1)
 
 
 def product_agrees(on, kernel, args, terms, precisions=PRECISIONS):
@@ -114,7 +114,7 @@ class Compiled:
         path = emulate.cache_folder() / f"{file}-{arch}-{key}.log"
         if not path.exists():
             try:
-                _, log = cuda.by_nvrtc(file, text, options)
+                _, log = cuda.compile_with_nvrtc(file, text, options)
             except RuntimeError as error:
                 pytest.fail(f"for {arch}: {error}", pytrace=False)
             path.parent.mkdir(parents=True, exist_ok=True)

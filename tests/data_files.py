@@ -53,7 +53,7 @@ def write(folder, files):
     return folder
 
 
-def says(message, *parts):
+def assert_in_message(message, *parts):
     """Assert that the message is one line and contains all the parts."""
     assert "\n" not in message
     for part in parts:

@@ -16,7 +16,7 @@ import scipy.special
 import stand_in_capture as capture
 from minigen.kernels import emulate
 from minigen.kernels.common import Kernel
-from minigen.kernels.many import Many
+from minigen.kernels.many import ForeachKernel
 from stand_in_capture import Stream, do, read
 
 try:
@@ -250,7 +250,7 @@ def with_kernels_of_the_cpu(monkeypatch):
     which accepts their numbers as arrays. On the device, their arguments and results are still the
     device's arrays."""
     def on_the_cpu(self, device):
-        version = self.reference if isinstance(self, Many) else self.cpu
+        version = self.reference if isinstance(self, ForeachKernel) else self.cpu
         return functools.partial(call, version) if device is ndarray else version
     monkeypatch.setattr(Kernel, "_pick", on_the_cpu)
 

@@ -77,13 +77,14 @@ def test_both_sides_of_a_kernel_compute_the_same():
 @pytest.mark.parametrize("model", bench.MODELS)
 def test_a_model_on_a_device_takes_the_step_it_takes_on_the_cpu(cupy, model, tmp_path):
     build = importlib.import_module(f"side_by_side.{model}").minigen
-    losses = [build(tmp_path, side_by_side.On(device), batch=2, side=8)["train"]()
+    losses = [build(tmp_path, side_by_side.Target(device), batch=2, side=8)["train"]()
               for device in ("cpu", "cuda")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_kernels_run_on_a_device(cupy):
-    for name, run in side_by_side.kernels.minigen(None, side_by_side.On("cuda"), **SMALL).items():
+    target = side_by_side.Target("cuda")
+    for name, run in side_by_side.kernels.minigen(None, target, **SMALL).items():
         if "fp32" not in name:
             run()
 

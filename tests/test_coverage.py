@@ -14,7 +14,7 @@ def test_the_ring_has_its_means_and_covers_itself():
     assert x.shape == (80_000, 2) and x.dtype == np.float32
     c = ring.centres()
     assert np.allclose(np.linalg.norm(c, axis=1), 0.8) and np.allclose(c.sum(0), 0, atol=1e-6)
-    mode = nearest_modes(x, c, within=3 * ring.SIGMA)
+    mode = nearest_modes(x, c, max_distance=3 * ring.SIGMA)
     for k in range(8):
         own = x[mode == k]
         assert np.allclose(own.mean(0), c[k], atol=0.004)
@@ -50,7 +50,7 @@ def test_a_mode_needs_its_share():
 def test_classes_by_their_probability():
     p = np.array([[0.9, 0.1, 0], [0.2, 0.2, 0.6], [0.4, 0.3, 0.3]])
     assert likeliest_classes(p).tolist() == [0, 2, -1]
-    assert likeliest_classes(p, least=0.3).tolist() == [0, 2, 0]
+    assert likeliest_classes(p, threshold=0.3).tolist() == [0, 2, 0]
 
 
 def test_mistakes_are_named():

@@ -98,19 +98,19 @@ extern "C" __global__ void primitives(float* x, int* votes, unsigned long long* 
 """
 
 
-def run(text, name, grid, block, args, shared=0, by=None):
+def run(text, name, grid, block, args, shared=0, sanitizer=None):
     """Run a program's text in the emulator, under a sanitizer."""
     Emulated()  # or skip
-    with pytest.MonkeyPatch.context() as patch, emulate.sanitized(by):
+    with pytest.MonkeyPatch.context() as patch, emulate.sanitized(sanitizer):
         patch.setattr(cuda, "source", lambda file: text)
         cuda.launch("text.cu", name, grid, block, args, shared)
 
 
-@pytest.mark.parametrize("by", [None, "address", "thread"])
-def test_the_emulator_does_what_cuda_says(by):
+@pytest.mark.parametrize("sanitizer", [None, "address", "thread"])
+def test_the_emulator_does_what_cuda_says(sanitizer):
     x, votes = np.arange(128, dtype=np.float32), np.zeros(128, np.int32)
     total = np.zeros(1, np.int64)
-    run(PRIMITIVES, "primitives", 2, (16, 4), [x, votes, total], 256, by)
+    run(PRIMITIVES, "primitives", 2, (16, 4), [x, votes, total], 256, sanitizer)
     i = np.arange(64)
     for half in (0, 64):
         y = half + 63 - (i ^ 1)
@@ -122,16 +122,17 @@ def test_the_emulator_does_what_cuda_says(by):
     assert total[0] == 2 * i.sum()
 
 
-@pytest.mark.parametrize("at, by, sanitizer, said", [
+@pytest.mark.parametrize("pattern, replacement, sanitizer, message", [
     (0, "", "thread", "data race"), (1, "", "thread", "data race"),
     ("copy[n - 1 - i]", "copy[n - i]", "address", "AddressSanitizer: use-after-poison"),
     ("mine[i] = y", "mine[i + 1] = y", "address", "AddressSanitizer: heap-buffer-overflow"),
     ("__syncthreads();", "if (i) __syncthreads();", None, "a barrier which not all threads reach"),
     ("~0u, y, 2", "1u, y, 2", None, "a mask other than ~0u")])
-def test_what_the_emulator_must_see(at, by, sanitizer, said):
+def test_what_the_emulator_must_see(pattern, replacement, sanitizer, message):
     args = np.zeros(128, np.float32), np.zeros(128, np.int32), np.zeros(1, np.int64)
-    with pytest.raises(RuntimeError, match=said):
-        run(broken(PRIMITIVES, at, by), "primitives", 2, (16, 4), args, 256, sanitizer)
+    text = broken(PRIMITIVES, pattern, replacement)
+    with pytest.raises(RuntimeError, match=message):
+        run(text, "primitives", 2, (16, 4), args, 256, sanitizer)
 
 
 COPIES = """
@@ -158,27 +159,27 @@ extern "C" __global__ void copies(const float* x, int n, float* y) {
 """
 
 
-def copies(text, by=None):
+def copies(text, sanitizer=None):
     x, y = np.arange(600, dtype=np.float32), np.zeros(64, np.float32)
-    run(cuda.source("async.cuh") + text, "copies", 1, 64, [x, 600, y], 2048, by)
+    run(cuda.source("async.cuh") + text, "copies", 1, 64, [x, 600, y], 2048, sanitizer)
     return np.array_equal(y, np.pad(x, (0, 168)).reshape(3, 64, 4).sum((0, 2))[::-1])
 
 
-@pytest.mark.parametrize("by", [None, "thread"])
-def test_copies_arrive(by):
-    assert copies(COPIES, by)
+@pytest.mark.parametrize("sanitizer", [None, "thread"])
+def test_copies_arrive(sanitizer):
+    assert copies(COPIES, sanitizer)
 
 
-@pytest.mark.parametrize("at, by, sanitizer, said", [
+@pytest.mark.parametrize("pattern, replacement, sanitizer, message", [
     (0, "", "thread", "data race"), (1, "", "thread", "data race"),
     ("at < n", "true", "address", "heap-buffer-overflow"),
     ("x + at", "x + at + 1", None, "copy_async: not 16-byte aligned"),
     ("wait_copies<0>();", "", None, "ends before its copies have arrived"),
     ("wait_copies<1>();", "", None, None), ("wait_copies<1>", "wait_copies<2>", None, None)])
-def test_copies_that_do_not(at, by, sanitizer, said):
-    text = broken(COPIES, at, by)
-    if said:
-        with pytest.raises(RuntimeError, match=said):
+def test_copies_that_do_not(pattern, replacement, sanitizer, message):
+    text = broken(COPIES, pattern, replacement)
+    if message:
+        with pytest.raises(RuntimeError, match=message):
             copies(text, sanitizer)
     else:
         assert not copies(text)
@@ -228,17 +229,17 @@ def cases():
     yield "adam", (*normal(4, 300), np.array([0.5, 1e-2, 3]), 0.9, 0.99, 1e-8, 0.1, True)
 
 
-@pytest.mark.parametrize("by", ["address", "thread"])
+@pytest.mark.parametrize("sanitizer", ["address", "thread"])
 @pytest.mark.parametrize("name, args", [*cases()], ids=lambda v: v if isinstance(v, str) else "")
-def test_no_kernel_races_or_leaves_its_arrays(name, args, by):
+def test_no_kernel_races_or_leaves_its_arrays(name, args, sanitizer):
     Emulated()
     # fp32 computes scores without tensor cores
     precision = "fp32" if name == "attention_backward" else "tf32"
-    with emulate.sanitized(by), kernels.precision(precision):
+    with emulate.sanitized(sanitizer), kernels.precision(precision):
         getattr(kernels, name).cuda(*args)
 
 
-@pytest.mark.parametrize("name, at, by, sanitizer, said", [
+@pytest.mark.parametrize("name, pattern, replacement, sanitizer, message", [
     ("conv2d", "__syncthreads();  // the next step", "//", "thread", "data race"),
     ("conv2d", "m < p.M ? p.y", "m <= p.M ? p.y", "address", "heap-buffer-overflow"),
     ("pack", "__syncthreads();", "", "thread", "data race"),
@@ -249,13 +250,13 @@ def test_no_kernel_races_or_leaves_its_arrays(name, args, by):
     ("batch_norm", "__syncthreads();  // the sum before", "//", "thread", "data race"),
     ("batch_norm", "32] = x;\n  __syncthreads();", "32] = x;", "thread", "data race"),
     ("attention", "column < width) to", "column <= width) to", "address", "heap-buffer-overflow")])
-def test_a_broken_kernel_is_caught(name, at, by, sanitizer, said, monkeypatch):
+def test_a_broken_kernel_is_caught(name, pattern, replacement, sanitizer, message, monkeypatch):
     Emulated()
     source, file = cuda.source, "norm.cu" if name == "batch_norm" else f"{name}.cu"
-    text = broken(source(file), at, by)
+    text = broken(source(file), pattern, replacement)
     monkeypatch.setattr(cuda, "source", lambda name: text if name == file else source(name))
     name = "matmul" if name == "pack" else name
-    with pytest.raises(RuntimeError, match=said), emulate.sanitized(sanitizer):
+    with pytest.raises(RuntimeError, match=message), emulate.sanitized(sanitizer):
         getattr(kernels, name).cuda(*dict(cases())[name])
 
 

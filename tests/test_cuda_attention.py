@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cuda_checks import PRECISIONS, ROUNDING, hopper
+from cuda_checks import PRECISIONS, ROUNDING, force_hopper
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_checks import check, normal
@@ -70,7 +70,7 @@ def test_sizes_of_heads(on, head, precision):
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 def test_warpgroups(on, is_causal, masked, monkeypatch):
-    hopper(monkeypatch, True)
+    force_hopper(monkeypatch, True)
     rng = np.random.default_rng(0)
     q, k, v, g = (normal(rng, np.float64, 2, n, 50) for n in (150, 140, 140, 150))
     mask = normal(rng, np.float64, 2, 150, 140) > 0 if masked else None

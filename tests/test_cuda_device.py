@@ -47,7 +47,7 @@ def test_every_op(cupy, name, f, arrays, expected):
 RNG = np.random.default_rng
 
 
-def learner(build, data, loss=lambda model, *data, rng: model.loss(*data, rng=rng)[0]):
+def two_steps(build, data, loss=lambda model, *data, rng: model.loss(*data, rng=rng)[0]):
     """Two training steps of a model, from the same weights and noise on every device. With SGD,
     because Adam's first step is equally large even for gradients that are only rounding error."""
     def run(device, put):
@@ -61,7 +61,7 @@ def learner(build, data, loss=lambda model, *data, rng: model.loss(*data, rng=rn
     return run
 
 
-def player(build):
+def gan_step(build):
     """One step of the game of a GAN's two networks."""
     def run(device, put):
         game = build()
@@ -78,32 +78,33 @@ IMAGES = (RNG(3).random((4, 1, 8, 8)) < 0.4).astype(np.float32)
 BYTES = (255 * IMAGES).astype(np.uint8)
 SMALL, WORDS = IMAGES[:, :, ::2, ::2].copy(), np.array([[1, 2, 0], [3, 0, 0], [4, 1, 2], [2, 2, 0]])
 MODELS = {
-    "vae": learner(lambda: vae.fully_connected((1, 8, 8), 3), (IMAGES,)),
-    "conv_vae": learner(lambda: conv_vae.convolutional((1, 8, 8), 3), (IMAGES,)),
-    "vae_gan": learner(lambda: vae_gan.vae_gan((1, 8, 8), 3, 4), (2 * IMAGES - 1,),
-                       lambda model, x, rng: sum(model.losses(tensor(x), rng))),
-    "pixelcnn": learner(lambda: pixelcnn((1, 8, 8), 2, 12, 2), (IMAGES.astype(np.int64),),
-                        lambda model, x, rng: model.loss(x)),
-    "pixelcnn_pp": learner(
+    "vae": two_steps(lambda: vae.fully_connected((1, 8, 8), 3), (IMAGES,)),
+    "conv_vae": two_steps(lambda: conv_vae.convolutional((1, 8, 8), 3), (IMAGES,)),
+    "vae_gan": two_steps(lambda: vae_gan.vae_gan((1, 8, 8), 3, 4), (2 * IMAGES - 1,),
+                         lambda model, x, rng: sum(model.losses(tensor(x), rng))),
+    "pixelcnn": two_steps(lambda: pixelcnn((1, 8, 8), 2, 12, 2), (IMAGES.astype(np.int64),),
+                          lambda model, x, rng: model.loss(x)),
+    "pixelcnn_pp": two_steps(
         lambda: PixelCNNpp((1, 8, 8), LinearPredictor(1).fit(BYTES), (4,), (1,)), (),
         lambda model, rng: model.loss(BYTES)),
-    "ddpm": learner(lambda: DDPM(denoiser((1, 8, 8), widths=(8, 8), D=16), schedule.linear(50)),
-                    (2 * IMAGES - 1,)),
-    "improved_ddpm": learner(
+    "ddpm": two_steps(lambda: DDPM(denoiser((1, 8, 8), widths=(8, 8), D=16), schedule.linear(50)),
+                      (2 * IMAGES - 1,)),
+    "improved_ddpm": two_steps(
         lambda: ImprovedDDPM(denoiser((1, 8, 8), (8, 8), D=16, outputs=2), schedule.linear(50)),
         (2 * IMAGES - 1,)),
-    "rnn": learner(lambda: RNN(5, 8), (), lambda model, rng: -model.log_prob(WORDS).mean()),
-    "super_resolution": learner(
+    "rnn": two_steps(lambda: RNN(5, 8), (), lambda model, rng: -model.log_prob(WORDS).mean()),
+    "super_resolution": two_steps(
         lambda: DDPM(super_resolution((1, 8, 8), (8, 8), D=16), schedule.linear(50)),
         (2 * IMAGES - 1, 2 * SMALL - 1), lambda model, x, y, rng: model.loss(x, rng, y)[0]),
-    "lenet": learner(LeNet, (RNG(4).random((3, 1, 28, 28), np.float32), np.arange(3)),
-                     lambda net, x, y, rng: mg.cross_entropy(net(x), y)),
-    "clip": learner(lambda: CLIP(ImageEncoder((1, 8, 8), 4, (4, 8)), TextEncoder(5, 3, 4, 8, 1, 2)),
-                    (IMAGES, WORDS), lambda model, x, c, rng: model.loss(x, c)[0]),
-    "language_model": learner(lambda: LanguageModel(5, 3, 8, 1, 2), (),
-                              lambda model, rng: model.loss(WORDS)),
-    "dcgan": player(lambda: dcgan.dcgan((1, 8, 8), 3, 4)),
-    "wgan_gp": player(lambda: wgan_gp.wgan_gp((1, 8, 8), 3, 4)),
+    "lenet": two_steps(LeNet, (RNG(4).random((3, 1, 28, 28), np.float32), np.arange(3)),
+                       lambda net, x, y, rng: mg.cross_entropy(net(x), y)),
+    "clip": two_steps(
+        lambda: CLIP(ImageEncoder((1, 8, 8), 4, (4, 8)), TextEncoder(5, 3, 4, 8, 1, 2)),
+        (IMAGES, WORDS), lambda model, x, c, rng: model.loss(x, c)[0]),
+    "language_model": two_steps(lambda: LanguageModel(5, 3, 8, 1, 2), (),
+                                lambda model, rng: model.loss(WORDS)),
+    "dcgan": gan_step(lambda: dcgan.dcgan((1, 8, 8), 3, 4)),
+    "wgan_gp": gan_step(lambda: wgan_gp.wgan_gp((1, 8, 8), 3, 4)),
 }
 
 

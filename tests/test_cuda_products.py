@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cuda_checks import hopper, product_agrees
+from cuda_checks import force_hopper, product_agrees
 from hypothesis import given, settings
 from kernel_checks import check, convolutions, normal
 from minigen.kernels import cuda
@@ -46,9 +46,9 @@ def test_convolutions(on, case):
 
 @pytest.mark.parametrize("tile, warpgroups", [(64, False), (256, False), (256, True)])
 def test_convolutions_of_many_tiles(on, tile, warpgroups, monkeypatch):
-    hopper(monkeypatch, warpgroups)
+    force_hopper(monkeypatch, warpgroups)
     if tile == 64:
-        monkeypatch.setattr(cuda, "FILL", 10**6)
+        monkeypatch.setattr(cuda, "MIN_BLOCKS", 10**6)
     rng, options = np.random.default_rng(0), ((2, 1), (1, 0), (1, 2), 1)
     x, w, g = (normal(rng, np.float64, *s) for s in ((2, 9, 13, 14), (150, 9, 3, 3),
                                                      (2, 150, 7, 10)))

@@ -4,7 +4,7 @@ test_cuda_attention.py."""
 
 import numpy as np
 import pytest
-from cuda_checks import Emulated, broken, hopper
+from cuda_checks import Emulated, broken, force_hopper
 from minigen.kernels import cuda, emulate
 
 from minigen import kernels
@@ -25,39 +25,39 @@ def cases():
     yield "attention_backward", (q, o, lse.astype(np.float32), q, k, v, None, True, 0.3)
 
 
-@pytest.mark.parametrize("by", ["address", "thread"])
+@pytest.mark.parametrize("sanitizer", ["address", "thread"])
 @pytest.mark.parametrize("name", [name for name, _ in cases()])
-def test_no_kernel_races_or_leaves_its_arrays(name, by, monkeypatch):
+def test_no_kernel_races_or_leaves_its_arrays(name, sanitizer, monkeypatch):
     Emulated()
-    hopper(monkeypatch, True)
+    force_hopper(monkeypatch, True)
     args = dict(cases())[name]
     run, programs = emulate.run, []
     monkeypatch.setattr(emulate, "run", lambda *a: programs.append(a[2]) or run(*a))
-    with emulate.sanitized(by), kernels.precision("bf16"):
+    with emulate.sanitized(sanitizer), kernels.precision("bf16"):
         getattr(kernels, name).cuda(*args)
     assert any(("WGMMA", "1") in macros for macros in programs)
 
 
-@pytest.mark.parametrize("name, at, by, sanitizer, said", [
+@pytest.mark.parametrize("name, pattern, replacement, sanitizer, message", [
     ("matmul", "__syncthreads();  // the step has arrived", "//", "thread", "data race"),
     ("matmul", "wait_products<1>(c[0]);", "", None, None),
-    ("matmul", "wait_copies<AHEAD - 1>();\n    show", "show", None, None),
+    ("matmul", "wait_copies<AHEAD - 1>();\n    fence", "fence", None, None),
     ("matmul", "fence_shared();\n    __sync", "__sync", None, "that arrived were not shown"),
-    ("matmul", "start_products(c[0]);", "", None, "products that were not started"),
+    ("matmul", "fence_products(c[0]);", "", None, "products without a fence"),
     ("matmul", "  wait_products<0>(c[0]);", "", None, "ends before its products are there"),
     ("attention", "finish(s);", "", None, None),
     ("attention", "finish(out);", "", None, "ends before its products are there")])
-def test_a_broken_kernel_is_caught(name, at, by, sanitizer, said, monkeypatch):
+def test_a_broken_kernel_is_caught(name, pattern, replacement, sanitizer, message, monkeypatch):
     Emulated()
-    hopper(monkeypatch, True)
+    force_hopper(monkeypatch, True)
     args, source = dict(cases())[name], cuda.source
-    text = broken(source(f"{name}.cu"), at, by)
+    text = broken(source(f"{name}.cu"), pattern, replacement)
     with emulate.sanitized(sanitizer), kernels.precision("bf16"):
         want = getattr(kernels, name).cuda(*args)
         monkeypatch.setattr(cuda, "source",
                             lambda file: text if file == f"{name}.cu" else source(file))
-        if said:
-            with pytest.raises(RuntimeError, match=said):
+        if message:
+            with pytest.raises(RuntimeError, match=message):
                 getattr(kernels, name).cuda(*args)
         else:
             assert not np.array_equal(getattr(kernels, name).cuda(*args)[0], want[0])

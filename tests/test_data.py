@@ -17,6 +17,7 @@ from data_files import (
     REAL,
     TEST_IMAGES,
     TEST_LABELS,
+    assert_in_message,
     cifar_bytes,
     digits,
     flip,
@@ -24,7 +25,6 @@ from data_files import (
     mnist_files,
     real,
     records,
-    says,
     write,
 )
 
@@ -125,7 +125,7 @@ def test_damaged_idx(tmp_path, case):
     write(tmp_path, files)
     with pytest.raises(DataError) as err:
         load("mnist", tmp_path)
-    says(str(err.value), str(tmp_path), *parts)
+    assert_in_message(str(err.value), str(tmp_path), *parts)
 
 
 def test_labels_of_the_other_set(tmp_path, monkeypatch):
@@ -136,7 +136,7 @@ def test_labels_of_the_other_set(tmp_path, monkeypatch):
     assert len(load("mnist", tmp_path).test_y) == 10
     with pytest.raises(DataError) as err:
         load("fashion-mnist", tmp_path)
-    says(str(err.value), TEST_LABELS, "the labels of mnist, not of fashion-mnist")
+    assert_in_message(str(err.value), TEST_LABELS, "the labels of mnist, not of fashion-mnist")
 
 
 GOOD, TESTS = cifar_bytes(*records(5)), cifar_bytes(*records(2))
@@ -160,7 +160,7 @@ def test_damaged_cifar(tmp_path, case):
     write(tmp_path, files)
     with pytest.raises(DataError) as err:
         load("cifar10", tmp_path)
-    says(str(err.value), str(tmp_path), *parts)
+    assert_in_message(str(err.value), str(tmp_path), *parts)
 
 
 def test_pickles_are_never_opened(tmp_path):
@@ -178,8 +178,8 @@ def test_folder_without_files(tmp_path, name, monkeypatch):
     with pytest.raises(DataError) as err:
         load(name, folder)
     file = "data_batch_1.bin" if name == "cifar10" else "t10k-labels-idx1-ubyte[.gz]"
-    says(str(err.value), str(folder), str(tmp_path / "cache" / name), file, "--download",
-         "https://", "--data-dir", "MINIGEN_DATA")
+    assert_in_message(str(err.value), str(folder), str(tmp_path / "cache" / name), file,
+                      "--download", "https://", "--data-dir", "MINIGEN_DATA")
     with pytest.raises(DataError, match="absent: no such folder .the data folder given"):
         load(name, tmp_path / "absent")
     with pytest.raises(DataError, match="~nobodyx.data: no such folder"):
@@ -199,10 +199,11 @@ def test_unreadable(tmp_path):
 def test_unknown_name():
     with pytest.raises(DataError) as err:
         load("cifar-10")
-    says(str(err.value), "unknown data set 'cifar-10'", "did you mean 'cifar10'?", *NAMES)
+    assert_in_message(str(err.value), "unknown data set 'cifar-10'", "did you mean 'cifar10'?",
+                      *NAMES)
     with pytest.raises(DataError) as err:
         load("zzz")
-    says(str(err.value), *NAMES)
+    assert_in_message(str(err.value), *NAMES)
     assert "mean" not in str(err.value)
 
 

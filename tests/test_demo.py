@@ -58,7 +58,7 @@ def test_a_demo_may_draw_its_samples_itself(tmp_path, capsys):
 
 def test_a_demo_may_need_more_than_one_image_a_step():
     with pytest.raises(UserError, match="--batch: '1' is not a whole number from 2"):
-        Demo("x", "doc", ["--batch", "1"], steps=1, batch=8, least=2)
+        Demo("x", "doc", ["--batch", "1"], steps=1, batch=8, min_batch=2)
 
 
 @pytest.mark.parametrize("flags, words", [

@@ -3,7 +3,7 @@ closed form, and the networks against NumPy."""
 
 import numpy as np
 import pytest
-from normal_world import alpha_bar_of, recorder
+from normal_world import alpha_bar_of, recording_unet
 
 from minigen import grad, nn, no_grad, optim, tensor
 from minigen.models.diffusion.diffusion_autoencoder import (
@@ -180,7 +180,7 @@ def test_the_decoder_is_told_the_code_with_the_time():
     net = semantic_denoiser((1, 8, 8), 4, (8, 8), 16, RNG(15))
     seen, z = [], RNG(16).normal(size=(2, 4)).astype(np.float32)
     x, t = tensor(np.zeros((2, 1, 8, 8), np.float32)), np.array([3, 9])
-    net.unet = recorder(seen)
+    net.unet = recording_unet(seen)
     net(x, t, tensor(z))
     (_, e), = seen
     W, b = net.code.weight.numpy(), net.code.bias.numpy()

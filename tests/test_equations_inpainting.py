@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from normal_world import World, recorder
+from normal_world import World, recording_unet
 
 from minigen import grad, nn, optim, tensor
 from minigen.models.diffusion import inpainting
@@ -18,7 +18,7 @@ def test_what_is_not_hidden_and_where_stands_beside_the_noisy_image():
     seen, embed = [], nn.TimeEmbedding(4, nn.Sinusoidal(4), RNG(0))
     x_t, x_0 = RNG(1).normal(size=(2, 3, 2, 4, 5))
     m = (RNG(2).random((3, 1, 4, 5)) < 0.5).astype(float)
-    inpainting.Inpainter(recorder(seen), embed)(tensor(x_t), np.array([1, 7, 30]), x_0, m)
+    inpainting.Inpainter(recording_unet(seen), embed)(tensor(x_t), np.array([1, 7, 30]), x_0, m)
     (x, _), = seen
     assert x.shape == (3, 5, 4, 5)
     for n, i, j in np.ndindex(3, 4, 5):

@@ -89,19 +89,19 @@ def test_scenefid_sees_the_objects_and_nothing_else():
 def test_objects_are_cut_out_and_brought_to_one_size():
     x = np.zeros((2, 1, 6, 6), np.float32)
     x[1, 0, 1:3, 2:6] = 7
-    cut = metrics.objects(x, [(1, 1, 2, 3, 6), (0, 0, 0, 6, 6)], 5)
-    assert cut.shape == (2, 1, 5, 5) and (cut[0] == 7).all() and (cut[1] == 0).all()
+    crops = metrics.crop_boxes(x, [(1, 1, 2, 3, 6), (0, 0, 0, 6, 6)], 5)
+    assert crops.shape == (2, 1, 5, 5) and (crops[0] == 7).all() and (crops[1] == 0).all()
     for box in ((2, 0, 0, 1, 1), (0, 3, 0, 3, 2), (0, 0, 0, 7, 2)):
         with pytest.raises(ValueError, match="is not inside images"):
-            metrics.objects(x, [box], 5)
+            metrics.crop_boxes(x, [box], 5)
 
 
 def test_words_in_use_and_their_perplexity():
     k = RNG(2).choice(7, p=[0, 0.5, 0.25, 0.125, 0.125, 0, 0], size=(50, 40, 40))
-    used, perplexity = metrics.usage(k, 7)
+    used, perplexity = metrics.codebook_usage(k, 7)
     assert used == 4 and perplexity == pytest.approx(2 ** 1.75, rel=5e-3)  # 1.75 bits
-    assert metrics.usage(np.arange(12).reshape(3, 4), 20) == (12, pytest.approx(12))
-    assert metrics.usage(np.full((2, 2), 5), 9) == (1, 1.0)
+    assert metrics.codebook_usage(np.arange(12).reshape(3, 4), 20) == (12, pytest.approx(12))
+    assert metrics.codebook_usage(np.full((2, 2), 5), 9) == (1, 1.0)
 
 
 def test_frechet_distance_of_few_images_is_finite():
@@ -244,9 +244,9 @@ def test_bits_per_dim_of_fair_levels_is_their_number_of_bits():
     (lambda: metrics.inception_score(np.full((4, 10), np.nan)), "not finite"),
     (lambda: metrics.frechet_distance(np.ones((1, 3)), np.ones((4, 3))), "at least 2"),
     (lambda: metrics.frechet_distance(np.ones((5, 3)), np.ones((4, 2))), r"\(5, 3\) and \(4, 2\)"),
-    (lambda: metrics.usage([0, 5], 3), "usage: expected integers from 0 to 2, got 0 to 5"),
-    (lambda: metrics.usage([-1], 3), "usage: expected integers from 0 to 2, got -1 to -1"),
-    (lambda: metrics.usage([], 3), "usage: expected integers from 0 to 2, got none"),
+    (lambda: metrics.codebook_usage([0, 5], 3), "expected integers from 0 to 2, got 0 to 5"),
+    (lambda: metrics.codebook_usage([-1], 3), "expected integers from 0 to 2, got -1 to -1"),
+    (lambda: metrics.codebook_usage([], 3), "codebook_usage: expected integers from 0 to 2, got n"),
     (lambda: metrics.nearest(np.ones((0, 1, 4, 4)), np.ones((2, 1, 4, 4))), "one or more of both"),
     (lambda: metrics.psnr(np.ones((1, 1, 4, 4)), np.ones((1, 1, 4, 5)), 1), "one shape"),
     (lambda: metrics.ssim(np.ones((1, 1, 8, 8)), np.ones((1, 1, 8, 8)), 1), "smaller than the"),

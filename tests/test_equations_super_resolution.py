@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from normal_world import World, alpha_bar_of, recorder, shrink
+from normal_world import World, alpha_bar_of, recording_unet, shrink
 
 from minigen import grad, nn, tensor
 from minigen.models.diffusion import cascade, super_resolution
@@ -31,7 +31,7 @@ def test_the_enlarged_small_image_stands_beside_the_noisy_one():
     seen, embed = [], nn.TimeEmbedding(4, nn.Sinusoidal(4), RNG(0))
     x_t, y = RNG(1).normal(size=(3, 2, 8, 12)), RNG(2).normal(size=(3, 2, 4, 6))
     t = np.array([1, 7, 30])
-    super_resolution.SR3Denoiser(recorder(seen), embed)(tensor(x_t), t, tensor(y))
+    super_resolution.SR3Denoiser(recording_unet(seen), embed)(tensor(x_t), t, tensor(y))
     (x, e), = seen
     assert x.shape == (3, 4, 8, 12) and np.array_equal(x[:, :2], x_t)  # eq: sr3-concat
     assert np.allclose(x[:, 2:], bilinear(y, 2), atol=1e-12)  # eq: sr3-concat
@@ -105,7 +105,7 @@ def test_the_small_image_is_spoilt_as_a_diffusion_spoils(world):
 
 def test_the_network_is_told_how_much():
     seen, embed = [], nn.TimeEmbedding(4, nn.Sinusoidal(4), RNG(0))
-    net = cascade.AugmentedSR3Denoiser(recorder(seen), embed, 4, RNG(1))
+    net = cascade.AugmentedSR3Denoiser(recording_unet(seen), embed, 4, RNG(1))
     x_t, y = RNG(1).normal(size=(3, 1, 4, 4)), RNG(2).normal(size=(3, 1, 2, 2))
     t, s = np.array([1, 7, 30]), np.array([5, 1, 9])
     net(tensor(x_t), t, tensor(y), s)

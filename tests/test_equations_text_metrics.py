@@ -17,29 +17,31 @@ def sentences(n, seed):
     return [" ".join(rng.choice(WORDS, rng.integers(5, 12))) for _ in range(n)]
 
 
-def precision(said, true, k):
-    """Clipped precision: a k-gram of `said` counts at most as often as it occurs in a true text."""
-    hits, rows = 0, 0
-    for sentence, wanted in zip(said, true, strict=True):
+def precision(candidates, references, k):
+    """Clipped precision: a k-gram of a candidate counts at most as often as in a reference."""
+    matches, totals = 0, 0
+    for sentence, refs in zip(candidates, references, strict=True):
         words = sentence.split()
         grams = [words[i:i + k] for i in range(len(words) - k + 1)]
-        rows += len(grams)
+        totals += len(grams)
         for gram in {tuple(gram) for gram in grams}:
-            most = max(sum(text.split()[i:i + k] == list(gram) for i in range(len(text.split())))
-                       for text in wanted)
-            hits += min(most, grams.count(list(gram)))
-    return hits / rows
+            clip = max(sum(text.split()[i:i + k] == list(gram) for i in range(len(text.split())))
+                       for text in refs)
+            matches += min(clip, grams.count(list(gram)))
+    return matches / totals
 
 
 def test_bleu_against_loops():
-    said, true = sentences(100, 0), list(zip(sentences(100, 1), sentences(100, 2), strict=True))
-    c = sum(len(s.split()) for s in said)
-    r = sum(min((len(t.split()) for t in wanted), key=lambda n: (abs(n - len(s.split())), n))
-            for s, wanted in zip(said, true, strict=True))
+    candidates = sentences(100, 0)
+    references = list(zip(sentences(100, 1), sentences(100, 2), strict=True))
+    c = sum(len(s.split()) for s in candidates)
+    r = sum(min((len(t.split()) for t in refs), key=lambda n: (abs(n - len(s.split())), n))
+            for s, refs in zip(candidates, references, strict=True))
     for n in (1, 2, 4):
-        p = [precision(said, true, k) for k in range(1, n + 1)]
+        p = [precision(candidates, references, k) for k in range(1, n + 1)]
         by_hand = min(1, math.exp(1 - r / c)) * math.prod(p) ** (1 / n)
-        assert text_metrics.bleu(said, true, n) == pytest.approx(by_hand) and 0 < by_hand < 1
+        bleu = text_metrics.bleu(candidates, references, n)
+        assert bleu == pytest.approx(by_hand) and 0 < by_hand < 1
 
 
 def test_bleu_of_papinenis_examples():
@@ -93,22 +95,22 @@ def test_objects_that_are_named_must_be_found():
 
 
 def test_marks_relative_to_the_references():
-    marks, reference = [9, 4, 7.5], [10, 8, 7.5]
-    ratio = np.mean(marks) / np.mean(reference)  # as many of each
-    assert text_metrics.relative_score(marks, reference) == pytest.approx(
+    scores, reference = [9, 4, 7.5], [10, 8, 7.5]
+    ratio = np.mean(scores) / np.mean(reference)  # as many of each
+    assert text_metrics.relative_score(scores, reference) == pytest.approx(
         ratio) == pytest.approx(20.5 / 25.5)  # eq: llm-relative-score
     assert text_metrics.relative_score(reference, reference) == 1
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda: text_metrics.bleu(["a"], []), "1 sentences are said, with true ones for 0"),
+    (lambda: text_metrics.bleu(["a"], []), "1 candidates came, with references for 0"),
     (lambda: text_metrics.bleu(["a"], [[]]), "one or more for each"),
     (lambda: text_metrics.bleu(["a ring"], ["a ring"]), "a list of one or more for each"),
     (lambda: text_metrics.semantic_object_accuracy(np.zeros((2, 3), int), np.ones((2, 3), int)),
      r"found is int64 \(2, 3\), named int64"),
     (lambda: text_metrics.semantic_object_accuracy([[True], [True]], [True]), "expected booleans"),
     (lambda: text_metrics.human_rank(3), "expected rows of the ranks"),
-    (lambda: text_metrics.relative_score([1, 2], [3]), r"marks are \(2,\), the reference's \(1,\)"),
+    (lambda: text_metrics.relative_score([1, 2], [3]), r"are \(2,\), the reference's \(1,\)"),
     (lambda: text_metrics.relative_score([0], [3]), "from 0 to 3, expected 1 to 10"),
     (lambda: text_metrics.relative_score([4], [np.nan]), "expected 1 to 10"),
 ])

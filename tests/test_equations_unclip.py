@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from normal_world import alpha_bar_of, recorder
+from normal_world import alpha_bar_of, recording_unet
 from scipy import stats
 from scipy.linalg import expm
 from test_equations_guidance import PI, log_p, mixture, noise_of, numerical_grad, points
@@ -219,7 +219,7 @@ def test_an_image_is_turned_along_a_text_diff_and_keeps_the_rest(world):
 
 def test_the_decoder_is_told_both_codes_with_the_time():
     seen, embed = [], nn.TimeEmbedding(4, nn.Sinusoidal(4), RNG(0))
-    net = unclip.CodeDenoiser(recorder(seen), embed, 3, 4, RNG(1))
+    net = unclip.CodeDenoiser(recording_unet(seen), embed, 3, 4, RNG(1))
     z, g, t = *RNG(2).normal(size=(2, 2, 3)).astype(np.float32), np.array([1, 9])
     net(tensor(np.zeros((2, 1, 4, 4), np.float32)), t, tensor(z), tensor(g))
     parts = [layer.linear for layer in (net.image, net.text)]

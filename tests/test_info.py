@@ -29,8 +29,8 @@ def test_what_is_broken_comes_with_its_cure(capsys, monkeypatch):
                                     ((13, 0), ["a card"], "cuda13")):
         monkeypatch.setattr(info, "driver", lambda v=version, d=devices: (v, d))
         out = printed(capsys)
-        assert f"mend it: pip install '.[{extra}]'" in out
-        assert "mend it: sudo apt-get install g++" in out and out.count("mend it") == 2
+        assert f"fix it: pip install '.[{extra}]'" in out
+        assert "fix it: sudo apt-get install g++" in out and out.count("fix it") == 2
         assert ("a card" in out) == bool(devices)
 
 
@@ -41,7 +41,7 @@ def test_what_the_environment_sets_is_checked(capsys, monkeypatch):
         info.module("cuda")
     for name in ("MINIGEN_KERNELS", "MINIGEN_PRECISION"):
         monkeypatch.setenv(name, "foo")
-        assert f"{name} foo\n{'':10} mend it: unset {name}\n" in printed(capsys)
+        assert f"{name} foo\n{'':10} fix it: unset {name}\n" in printed(capsys)
         with pytest.raises(UserError, match=f"{name}=foo: --device cpu takes .*; unset {name} for"):
             info.module("cpu")
         monkeypatch.delenv(name)

@@ -64,10 +64,10 @@ def test_named_arguments_and_strided_input():
     close(y, kernels.conv2d.reference(x, w, None, (1, 1), (0, 0), (1, 1), 1))
 
 
-@pytest.mark.parametrize("forced, said", [
+@pytest.mark.parametrize("forced, message", [
     ("reference", "reference"), ("cpu", "cpu"), ("", "cpu"),
     ("tpu", "MINIGEN_KERNELS=tpu: matmul has reference, cpu"), ("cuda", "cuda")])
-def test_a_version_can_be_forced(forced, said, monkeypatch):
+def test_a_version_can_be_forced(forced, message, monkeypatch):
     monkeypatch.setenv("MINIGEN_KERNELS", forced)
     for name in list(kernels.matmul.versions):
         monkeypatch.setitem(kernels.matmul.versions, name, lambda a, b, c, name=name: name)
@@ -75,7 +75,7 @@ def test_a_version_can_be_forced(forced, said, monkeypatch):
         done = kernels.matmul(np.ones((2, 2)), np.ones((2, 2)), None)
     except ValueError as error:
         done = str(error)
-    assert said in done
+    assert message in done
 
 
 # ----------------------------------------------------------------------------------- matrix product

@@ -96,11 +96,11 @@ def test_norms_are_torchs():
           F.layer_norm(torch.tensor(rows), (6,), tw, tb).numpy())
 
 
-@pytest.mark.parametrize("groups, weight, bias, said", [
+@pytest.mark.parametrize("groups, weight, bias, message", [
     (4, None, None, "6 channels do not fall into 4 groups"),
     (3, 2, 2, "weight is for 2 samples, expected 1 .all alike. or 3"),
     (3, None, 3, "biases of 3 samples, but no weights: pass ones")])
-def test_group_norm_refuses_what_does_not_fit(groups, weight, bias, said):
+def test_group_norm_refuses_what_does_not_fit(groups, weight, bias, message):
     weight, bias = (None if n is None else np.ones((n, 6), np.float32) for n in (weight, bias))
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         kernels.group_norm(np.ones((3, 6, 4), np.float32), groups, weight, bias, 1e-5, False)

@@ -72,18 +72,18 @@ def test_many_arrays_of_other_kinds(monkeypatch):
     one = lambda dtype=np.float32: normal(rng, dtype, 4, 6)
     fixed = one()
     fixed.flags.writeable = False
-    now, options = (0.5, 0.1, 3), (0.9, 0.99, 1e-8, 0.1, False)
+    scalars, options = (0.5, 0.1, 3), (0.9, 0.99, 1e-8, 0.1, False)
 
     def taken(rows):
         """Whether all were updated in one call; the result must be right in either case."""
         copies = [[a.copy() for a in row] for row in rows]
         for row in copies:
-            kernels.adam.reference(*row, now, *options)
+            kernels.adam.reference(*row, scalars, *options)
         calls = []
         with monkeypatch.context() as m:
-            m.setattr(kernels.adam, "at_once", lambda *args, run=kernels.adam.at_once:
+            m.setattr(kernels.adam, "run_all", lambda *args, run=kernels.adam.run_all:
                       calls.append(len(args[0])) or run(*args))
-            kernels.adam(*map(list, zip(*rows, strict=True)), now, *options)
+            kernels.adam(*map(list, zip(*rows, strict=True)), scalars, *options)
         for row, copy in zip(rows, copies, strict=True):
             [close(a, b) for a, b in zip(row, copy, strict=True)]
         return calls == [len(rows)]
@@ -109,8 +109,8 @@ def test_many_arrays_of_other_kinds(monkeypatch):
 
 def test_a_factor_that_is_not_a_number_writes_nothing():
     arrays = [[np.ones(n) for n in (3, 20_000)] for _ in range(4)]
-    now = (np.nan, 0.1, 1)
-    kernels.adam(*arrays, now, 0.9, 0.99, 1e-8, 0.1, True)
-    kernels.sgd(*arrays[:3], now, 0.9, 0.0, 0.1, False)
-    kernels.rmsprop(*arrays, now, 0.99, 1e-8, 0.1, 0.9)
+    scalars = (np.nan, 0.1, 1)
+    kernels.adam(*arrays, scalars, 0.9, 0.99, 1e-8, 0.1, True)
+    kernels.sgd(*arrays[:3], scalars, 0.9, 0.0, 0.1, False)
+    kernels.rmsprop(*arrays, scalars, 0.99, 1e-8, 0.1, 0.9)
     assert all((a == 1).all() for one in arrays for a in one)

@@ -13,7 +13,7 @@ from kernel_checks import DTYPES, close, normal
 from llvmlite import binding
 from minigen.kernels.combination import combination
 from minigen.kernels.common import PAGE, compiled, empty
-from minigen.kernels.once import once, once_bare
+from minigen.kernels.once import once, once_pointers
 from minigen.kernels.product import product
 from minigen.kernels.transpose import transpose
 from numba import njit
@@ -26,9 +26,9 @@ MATRICES = [np.array([[1.0, 0, -2], [0, -1, 0.5]]), np.array([[-3.0], [1], [-1],
 _combine = combination(MATRICES)
 
 
-@once_bare
-def combine(which, times, size, x, at, step, skip, y, to, stride, hop):
-    _combine(which, times, size, x, at, step, skip, y, to, stride, hop)
+@once_pointers
+def combine(which, times, size, x, x0, x_step, x_skip, y, y0, y_step, y_skip):
+    _combine(which, times, size, x, x0, x_step, x_skip, y, y0, y_step, y_skip)
 
 
 @compiled
@@ -37,13 +37,13 @@ def multiply(m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc):
 
 
 @compiled
-def sums(which, times, size, x, at, step, skip, y, to, stride, hop):
-    combine(which, times, size, x, at, step, skip, y, to, stride, hop)
+def sums(which, times, size, x, x0, x_step, x_skip, y, y0, y_step, y_skip):
+    combine(which, times, size, x, x0, x_step, x_skip, y, y0, y_step, y_skip)
 
 
 @compiled
-def turn(x, x0, at, at0, b, b0, y, y0, to, to0):
-    transpose(x, x0, at, at0, b, b0, y, y0, to, to0)
+def move(x, x0, x_rows, i0, b, b0, y, y0, y_rows, j0):
+    transpose(x, x0, x_rows, i0, b, b0, y, y0, y_rows, j0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -83,11 +83,11 @@ def test_transpose(dtype):
     y = normal(rng, dtype, lanes, lanes + 2)
     expected = y.copy()
     expected[:, 1:-1] = (x[:, 2:-1] + b[1:]).T[::-1]
-    turn(x, 2, np.arange(-1, lanes) * (lanes + 3), 1, b, 1, y, 1,
+    move(x, 2, np.arange(-1, lanes) * (lanes + 3), 1, b, 1, y, 1,
          np.arange(lanes + 2)[::-1] * (lanes + 2), 2)
     assert (y == expected).all()
     expected[:, 1:-1] = x[:, 2:-1].T
-    turn(x, 2, lanes + 3, 0, 0, 0, y, 1, lanes + 2, 0)  # strides for tables, and no b
+    move(x, 2, lanes + 3, 0, 0, 0, y, 1, lanes + 2, 0)  # strides for tables, and no b
     assert (y == expected).all()
 
 
@@ -160,10 +160,10 @@ def test_large_results_start_a_page():
 NEIGHBOURS = """
 import numpy as np
 from minigen import kernels as k
-x, now = np.ones((2, 3, 16384), np.float32), (1.0, 0.1, 1)
+x, scalars = np.ones((2, 3, 16384), np.float32), (1.0, 0.1, 1)
 k.add(x, x), k.relu(x), k.relu_backward(x, x), k.keep(x, x > 0), k.softmax(x)
 k.join(x[0], x[1])
-k.adam(x, x.copy(), x.copy(), x.copy(), now, 0.9, 0.999, 1e-8, 0.0, False)
+k.adam(x, x.copy(), x.copy(), x.copy(), scalars, 0.9, 0.999, 1e-8, 0.0, False)
 k.batch_norm(x, None, None, 1e-5), k.group_norm(x, 3, None, None, 1e-5, True)
 """
 

@@ -67,21 +67,21 @@ TEST = "from minigen.toy import f\n\n\ndef test_f():\n    assert {}  # eq: toy\n
 @pytest.mark.parametrize("check, survivors", [("f(3) == 7 and f(0) == 1", 0), ("f(3) > 0", 3),
                                               ("f(3) == f(3)", 4), ("f(3) == 8", 1)])
 def test_prove_finds_checks_that_cannot_fail(tmp_path, check, survivors):
-    said = []
+    lines = []
     root = checkout(tmp_path, TOY, TEST.format(check))
-    bad = prove.prove(["toy"], root, say=lambda text, flush: said.append(text))
-    assert len(bad) == survivors and set(bad) <= set(said), said
+    complaints = prove.prove(["toy"], root, log=lambda text, flush: lines.append(text))
+    assert len(complaints) == survivors and set(complaints) <= set(lines), lines
     assert (root / "minigen/toy.py").read_text() == TOY
     if survivors == 0:
-        assert len(said) == 4 and all(line.endswith("killed (assertion)") for line in said), said
+        assert len(lines) == 4 and all(line.endswith("killed (assertion)") for line in lines), lines
 
 
 def test_prove_wants_an_assertion_not_a_crash(tmp_path):
     code = "def f(x):\n    return x.upper()  # eq: toy\n"
-    bad = prove.prove(["toy"], checkout(tmp_path, code, TEST.format("f('a')")),
-                      say=lambda *a, **k: None)
-    assert len(bad) == 1 and "no assertion notices" in bad[0]
-    assert "no line of code" in prove.prove(["none"], tmp_path, say=lambda *a, **k: None)[0]
+    complaints = prove.prove(["toy"], checkout(tmp_path, code, TEST.format("f('a')")),
+                             log=lambda *a, **k: None)
+    assert len(complaints) == 1 and "no assertion notices" in complaints[0]
+    assert "no line of code" in prove.prove(["none"], tmp_path, log=lambda *a, **k: None)[0]
 
 
 @pytest.mark.parametrize("tests, line, complaint", [
@@ -105,8 +105,8 @@ def test_tags_are_comments_at_the_end_of_lines(tmp_path):
     found = scan(checkout(tmp_path, code, test))
     assert not found.problems and set(found.code) == {"a", "b"} and set(found.errata) == {3}
     assert str(found.code["a"][0]) == "minigen/toy.py:6" and found.code["a"][0].name == "A::f"
-    spot = found.checks["a"][0]
-    assert (spot.name, spot.line, spot.first, spot.last) == ("test_f", 6, 4, 6)
+    tag = found.checks["a"][0]
+    assert (tag.name, tag.line, tag.first, tag.last) == ("test_f", 6, 4, 6)
 
 
 def test_entries_read_as_they_are_written():
@@ -118,7 +118,7 @@ def test_entries_read_as_they_are_written():
     assert [x.number for x in errata()] == list(range(1, 26))
     for e in equations().values():
         assert e.latex.count("$") % 2 == 0 and e.latex.count("{") == e.latex.count("}"), e.id
-        assert e.says.endswith(".") and "\\" not in e.unicode + e.says, e.id
+        assert e.statement.endswith(".") and "\\" not in e.unicode + e.statement, e.id
         assert all(0 <= p.lecture < len(lectures()) and p.heading for p in e.places), e.id
 
 
@@ -135,9 +135,9 @@ def test_list_counts_every_equation(capsys):
 def test_show_prints_formula_source_erratum_and_code(capsys):
     assert main(["show", "tconv-output-size"]) == 0
     out = capsys.readouterr().out
-    spot = scan().code["tconv-output-size"][0]
+    tag = scan().code["tconv-output-size"][0]
     for part in ("o = (i − 1)s − 2p + k + p_out", "“Transposed Convolution”", "Slide error 1",
-                 f"{spot.path}:{spot.first}", f"▶ {spot.line:>4}", "def conv_transpose_output_size",
+                 f"{tag.path}:{tag.first}", f"▶ {tag.line:>4}", "def conv_transpose_output_size",
                  "return (i - 1) * s"):
         assert part in out, part
 
@@ -147,14 +147,14 @@ def test_show_says_what_a_publication_shows(capsys):
     assert "source: Kingma" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("argv, says", [
+@pytest.mark.parametrize("argv, message", [
     (["show", "vae-elb"], "vae-elbo"), (["prove", "ae-los"], "ae-loss"),
     (["list", "--family", "va"], "vae"), (["list", "--lecture", "9"], "2 “Modern"),
 ])
-def test_unknown_names_suggest_the_nearest(capsys, argv, says):
+def test_unknown_names_suggest_the_nearest(capsys, argv, message):
     assert main(argv) == 2
     error = capsys.readouterr().err
-    assert says in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
 
 
 def test_without_a_checkout_it_says_so(capsys, monkeypatch, tmp_path):
@@ -166,12 +166,12 @@ def test_without_a_checkout_it_says_so(capsys, monkeypatch, tmp_path):
 
 
 def test_it_runs_as_a_module():
-    done = subprocess.run([sys.executable, "-m", "minigen.lecture", "show", "vae-elbo"],
-                          cwd=lecture.checkout(), capture_output=True, text=True)
-    assert done.returncode == 0 and "𝓛(x, θ, φ)" in done.stdout, done.stderr
+    result = subprocess.run([sys.executable, "-m", "minigen.lecture", "show", "vae-elbo"],
+                            cwd=lecture.checkout(), capture_output=True, text=True)
+    assert result.returncode == 0 and "𝓛(x, θ, φ)" in result.stdout, result.stderr
 
 
 def test_drawn_equations_have_checks_that_can_fail():
     """One mutant of each line of ten; all mutants of all take half an hour: `prove` without ids."""
     drawn = np.random.default_rng(7).permutation(list(equations()))[:10]
-    assert prove.prove(drawn.tolist(), most=1) == []
+    assert prove.prove(drawn.tolist(), max_mutants=1) == []

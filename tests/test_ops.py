@@ -17,7 +17,7 @@ def test_table_is_complete():
     have = {row[0] for row in TABLE} | set(STEPS) | set(UNTRACKED) | ARITHMETIC_ON_SIZES
     assert have - {"sum_to", "alias"} == set(mg.ops.__all__)
     assert len(set(mg.ops.__all__)) == len(mg.ops.__all__)
-    assert all(getattr(mg, name).__doc__ or getattr(mg, name).pull for name in mg.ops.__all__
+    assert all(getattr(mg, name).__doc__ or getattr(mg, name).vjp_fn for name in mg.ops.__all__
                if name not in STEPS and name not in ("argmax", "argmin", "argsort"))
 
 

@@ -105,8 +105,9 @@ def test_schedules():
     assert optim.cosine(0, 10) == 1 and optim.cosine(10, 10) == pytest.approx(0)
     assert optim.cosine(5, 10, floor=0.2) == pytest.approx(0.6)
     assert optim.step_decay(25, 10, 0.5) == 0.25
-    halfway, one = optim.stage(35, 30, 40, rise=4, floor=0.2), optim.stage(31, 30, 40, 4)
-    assert optim.stage(10, 30, 40) == 0  # before it begins
+    halfway = optim.warmup_cosine(35, 30, 40, warmup_steps=4, floor=0.2)
+    one = optim.warmup_cosine(31, 30, 40, 4)
+    assert optim.warmup_cosine(10, 30, 40) == 0  # before it begins
     assert halfway == pytest.approx(0.6) and one == pytest.approx(0.5 * optim.cosine(1, 10))
     for schedule, steps in ((optim.warmup, -1), (optim.cosine, 0), (optim.step_decay, 0)):
         with pytest.raises(ValueError, match=f"{schedule.__name__}: .* must .*, got {steps}"):

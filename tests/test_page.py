@@ -9,7 +9,7 @@ import pytest
 
 from minigen.lecture import addresses, equations, errata, highlight, lectures, scan
 from minigen.lecture.__main__ import main
-from minigen.lecture.notation import map_of_models, symbol_of_name, symbols
+from minigen.lecture.notation import model_taxonomy, symbol_of_name, symbols
 from minigen.models import MODELS
 
 mathml = pytest.importorskip("minigen.lecture.mathml", exc_type=ImportError,
@@ -61,7 +61,7 @@ def test_what_cannot_be_rendered_is_an_error():
 
 def test_every_formula_is_rendered():
     for e in equations().values():
-        assert not re.search(r"\\|mathvariant|\$", mathml.mixed(e.parts)), e.id
+        assert not re.search(r"\\|mathvariant|\$", mathml.render_mixed(e.parts)), e.id
 
 
 # Code -----------------------------------------------------------------------------------------
@@ -98,11 +98,11 @@ def test_every_equation_stands_beside_its_code(pages):
         page, _, anchor = addresses.equation_address(id).partition("#")
         article = pages[page].text.split(f'<article class="equation" id="{anchor}"')[1]
         article = article.split("</article>")[0]
-        for spot in found.code[id]:
-            assert f'class="line hit" data-n="{spot.line}"' in article, spot
-            assert f'href="{addresses.file_page(spot.path)}#L' in article, spot
-            file = pages[addresses.file_page(spot.path)].text
-            assert f'class="line hit" data-n="{spot.line}" id="L{spot.line}"' in file, spot
+        for tag in found.code[id]:
+            assert f'class="line hit" data-n="{tag.line}"' in article, tag
+            assert f'href="{addresses.file_page(tag.path)}#L' in article, tag
+            file = pages[addresses.file_page(tag.path)].text
+            assert f'class="line hit" data-n="{tag.line}" id="L{tag.line}"' in file, tag
         tagged = {*found.code[id], *found.checks[id]}
         assert article.count('class="line hit"') >= len(tagged), id
 
@@ -125,7 +125,7 @@ def test_every_link_leads_somewhere(site, pages):
 
 
 def test_the_map_has_every_model(pages):
-    kinds = map_of_models()
+    kinds = model_taxonomy()
     kinds += [inner for kind in kinds for inner in kind.kinds]
     assert {model for kind in kinds for _, models in kind.families for model in models} == \
         set(MODELS)
@@ -173,18 +173,18 @@ def test_the_notation_table_has_no_symbol_twice():
         assert len(ways) == len(set(ways))
 
 
-@pytest.mark.parametrize("files, says", [
+@pytest.mark.parametrize("files, message", [
     ({}, "no folder with a demo's pictures"),
     ({"vae/config.json": '{"system": "vae", "options": {"data": "glyphs"}}'}, "no folder"),
     ({"other/config.json": '[]', "other/a.png": ""}, "no folder"),
 ])
-def test_runs_without_pictures(tmp_path, capsys, files, says):
+def test_runs_without_pictures(tmp_path, capsys, files, message):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert main(["page", "--out", str(tmp_path / "site"), "--runs", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert says in error and error.count("\n") == 1 and not (tmp_path / "site").exists()
+    assert message in error and error.count("\n") == 1 and not (tmp_path / "site").exists()
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, capsys):

@@ -82,7 +82,7 @@ def test_images_with_their_texts(tmp_path):
 
 def test_lines_of_text_stand_below_each_other_in_their_colours(tmp_path):
     colours = {"red": [255, 0, 0], "green": [0, 128, 0], "blue": [0, 0, 255]}
-    pictures.written(tmp_path / "a.png", [("HHH", colour) for colour in colours])
+    pictures.text_image(tmp_path / "a.png", [("HHH", colour) for colour in colours])
     sheet = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
     ends = [np.flatnonzero((sheet == rgb).all(-1).any(1))[[0, -1]] for rgb in colours.values()]
     assert 2 < ends[0][0] and all(a[1] < b[0] for a, b in pairwise(ends))

@@ -24,29 +24,29 @@ def diffusion():
     return DDPM(denoiser((1, 8, 8), widths=(8, 8), D=16), schedule.linear(50))
 
 
-def learner(model, opt, rng):
+def training_step(model, opt, rng):
     return lambda x: descend(opt, *model.loss(2 * x - 1, rng), max_norm=0.5)
 
 
-def reader(model, opt, rng):
+def pixel_step(model, opt, rng):
     return lambda x: descend(opt, model.loss(x.astype(np.int64)))
 
 
-def writer(model, opt, rng):
+def text_step(model, opt, rng):
     return lambda x: descend(opt, model.loss(1 + x[:, 0, :4, 0].astype(np.int64)))
 
 
-def player(game, opt, rng):
+def gan_step(game, opt, rng):
     opt_g = optim.SGD(nn.parameters(game.G), 0.01)
     return lambda x: gan.algorithm_1(game, opt, opt_g, lambda i: (2 * x - 1,), k=2)(0, rng)
 
 
 MODELS = {
-    "vae": (lambda: conv_vae.convolutional((1, 8, 8), 3), learner),
-    "ddpm": (diffusion, learner),
-    "pixelcnn": (lambda: pixelcnn((1, 8, 8), 2, 12, 2), reader),
-    "language_model": (lambda: LanguageModel(3, 4, 8, 1, 2), writer),
-    "dcgan": (lambda: dcgan.dcgan((1, 8, 8), 3, 4), player),
+    "vae": (lambda: conv_vae.convolutional((1, 8, 8), 3), training_step),
+    "ddpm": (diffusion, training_step),
+    "pixelcnn": (lambda: pixelcnn((1, 8, 8), 2, 12, 2), pixel_step),
+    "language_model": (lambda: LanguageModel(3, 4, 8, 1, 2), text_step),
+    "dcgan": (lambda: dcgan.dcgan((1, 8, 8), 3, 4), gan_step),
 }
 
 
@@ -60,30 +60,30 @@ def trained(name, recorded, device="cuda"):
     opt = optim.Adam(nn.parameters(model.D if name == "dcgan" else model))
     ema, step, seen = nn.EMA(opt.params), make(model, opt, rng), []
 
-    def whole(x):
+    def full_step(x):
         numbers = step(x)
         ema.update()
         seen.append(x)
         return numbers
 
-    call = Recorded(whole) if recorded else whole
-    said = []
+    call = Recorded(full_step) if recorded else full_step
+    results = []
     for t, x in enumerate(IMAGES):
         opt.lr = 0.01 / (t + 1)
-        said.append(call(rng.xp.asarray(x)))
+        results.append(call(rng.xp.asarray(x)))
     average = {key: rng.xp.asarray(a) for key, a in ema.average.items()}
-    return (nn.state_dict(model), {key: mg.tensor(a).numpy() for key, a in average.items()}, said,
-            len(seen), (opt.t, ema.t, rng.t))
+    return (nn.state_dict(model), {key: mg.tensor(a).numpy() for key, a in average.items()},
+            results, len(seen), (opt.t, ema.t, rng.t))
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_training_steps(cupy, name):
-    weights, averages, said, _, counts = trained(name, recorded=False)
+    weights, averages, results, _, counts = trained(name, recorded=False)
     replayed = trained(name, recorded=True)
     for one, other in zip((weights, averages), replayed, strict=False):
         for key, a in one.items():
             np.testing.assert_array_equal(other[key], a, err_msg=key)
-    assert replayed[2:] == (said, 2, counts)
+    assert replayed[2:] == (results, 2, counts)
     assert not np.array_equal(averages[next(iter(averages))], weights[next(iter(weights))])
     here, *_, on_cpu = trained(name, recorded=False, device="cpu")
     assert on_cpu == counts

@@ -73,17 +73,17 @@ def test_every_equation_is_computed_and_checked():
 
 
 def test_no_tag_is_unknown_or_malformed():
-    tags = [(id, spot) for spots in (TAGS.code, TAGS.checks) for id in spots for spot in spots[id]]
-    problems = [f"{spot}: there is no equation `{id}`" for id, spot in tags
+    tags = [(id, tag) for by_id in (TAGS.code, TAGS.checks) for id in by_id for tag in by_id[id]]
+    problems = [f"{tag}: there is no equation `{id}`" for id, tag in tags
                 if id not in equations()]
     known = {e.number for e in errata()}
-    problems += [f"{spot}: there is no slide error {n}" for n, spots in TAGS.errata.items()
-                 for spot in spots if n not in known]
+    problems += [f"{tag}: there is no slide error {n}" for n, tags in TAGS.errata.items()
+                 for tag in tags if n not in known]
     none(TAGS.problems + problems, "correct these tags, or add entries to equations.toml:")
 
 
 def test_every_slide_error_is_shown():
-    none([f"slide error {e.number} ({', '.join(e.equations)}): the slide says: {e.prints}"
+    none([f"slide error {e.number} ({', '.join(e.equations)}): the slide says: {e.printed}"
           for e in errata() if not TAGS.errata[e.number] and not e.source],
          "end the assertion that shows it in the comment `slide error: N`, or, if it is about a "
          "publication, give its `source`:")

@@ -76,9 +76,9 @@ def test_all_parts_of_a_run_go_on_with_it(tmp_path):
             train.fit(step, 2, seed=0, out=tmp_path, **parts)
     train.fit(step, 2, seed=0, out=tmp_path, model=model, opt=opt)
     before = (tmp_path / "last.safetensors").read_bytes()
-    for parts, seed, said in (({}, 0, "also holds opt, which would be lost: give all parts"),
-                              ({"opt": opt}, 1, "is of seed 0, not of 1")):
-        with pytest.raises(UserError, match=said):
+    for parts, seed, message in (({}, 0, "also holds opt, which would be lost: give all parts"),
+                                 ({"opt": opt}, 1, "is of seed 0, not of 1")):
+        with pytest.raises(UserError, match=message):
             train.fit(step, 4, seed=seed, out=tmp_path, resume=True, model=model, **parts)
     assert (tmp_path / "last.safetensors").read_bytes() == before
     with pytest.raises(ValueError, match="steps must be an integer and not negative, got 2.5"):

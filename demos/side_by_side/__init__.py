@@ -1,10 +1,10 @@
 """The reference models and ops twice, in minigen and in PyTorch, as demos/bench.py times them.
 
-Each module has two functions, `minigen(shared, on)` and `pytorch(shared, compile)`. Both return a
-dict of what is timed: from names to functions without arguments. (For a model, `minigen` also takes
-the batch size and the side of the images, for demos/scaling.py.) `minigen` is called first and
-leaves the initial weights and the batch in the folder `shared`; `pytorch` takes them from there.
-Each runs in its own process, so imports are inside the function of the side that needs them.
+Each module has two functions, `minigen(shared, target)` and `pytorch(shared, compile)`. Both return
+a dict of what is timed: from names to functions without arguments. (For a model, `minigen` also
+takes the batch size and the side of the images, for demos/scaling.py.) `minigen` is called first
+and leaves the initial weights and the batch in the folder `shared`; `pytorch` takes them from
+there. Each runs in its own process, so imports are inside the function of the side that needs them.
 PyTorch's side computes on its default device.
 
 The first call of "train" returns the loss before the first update of the weights, with the same
@@ -19,20 +19,20 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 
-def leave(shared, **parts):
+def save_shared(shared, **parts):
     """Write dicts of arrays, such as state dicts, for the other side."""
     for name, arrays in parts.items():
         save_file(arrays, Path(shared) / f"{name}.safetensors")
 
 
-def take(shared, name):
+def load_shared(shared, name):
     """What the other side left under `name`: a dict of PyTorch tensors."""
     import torch
     return {key: torch.from_numpy(a).to(torch.get_default_device())
             for key, a in load_file(Path(shared) / f"{name}.safetensors").items()}
 
 
-class On:
+class Target:
     """Where minigen's side computes: on the CPU, or on a CUDA device, with recorded steps or not.
     """
 
@@ -72,12 +72,12 @@ def digits(n, side=28):
 
 
 class Noise:
-    """ε ~ N(0, I) as PyTorch tensors: NumPy's with seed 0 until `free` is called."""
+    """ε ~ N(0, I) as PyTorch tensors: NumPy's with seed 0 until `use_torch` is called."""
 
     def __init__(self):
         self.rng = np.random.default_rng(0)
 
-    def free(self):
+    def use_torch(self):
         self.rng = None
 
     def __call__(self, *shape):

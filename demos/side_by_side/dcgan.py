@@ -2,33 +2,33 @@
 
 import numpy as np
 
-from side_by_side import Noise, digits, leave, take
+from side_by_side import Noise, digits, load_shared, save_shared
 
 BATCH, D_Z, SAMPLES = 32, 16, 100
 
 
-def minigen(shared, on, batch=BATCH, side=28):
+def minigen(shared, target, batch=BATCH, side=28):
     from minigen import data, nn
     from minigen.models.gan.dcgan import adam, dcgan
     from minigen.models.gan.gan import algorithm_1
     model = dcgan((1, side, side), D_Z)
     nn.init(model, np.random.default_rng(0))
     x = data.signed(digits(batch, side))
-    leave(shared, weights=nn.state_dict(model), batch={"x": x})
-    nn.to(model, on.device)
-    opts, rngs = [adam(nn.parameters(net)) for net in (model.D, model.G)], on.noises()
-    play = on.step(lambda x: algorithm_1(model, *opts, lambda i: (x,))(0, next(rngs)))
-    images = on.put(x)
+    save_shared(shared, weights=nn.state_dict(model), batch={"x": x})
+    nn.to(model, target.device)
+    opts, rngs = [adam(nn.parameters(net)) for net in (model.D, model.G)], target.noises()
+    gan_step = target.step(lambda x: algorithm_1(model, *opts, lambda i: (x,))(0, next(rngs)))
+    images = target.put(x)
 
     def step():
-        numbers = play(images)
+        numbers = gan_step(images)
         return numbers["d_loss"] + numbers["g_loss"]
 
     def draw():
         with nn.evaluation(model.G):
             return model.sample(SAMPLES, next(rngs))
 
-    return {"train": step, "sample": on.step(draw)}
+    return {"train": step, "sample": target.step(draw)}
 
 
 def pytorch(shared, compile):
@@ -46,8 +46,8 @@ def pytorch(shared, compile):
                    *up(128, 64, 4, 2, 1), ConvTranspose2d(64, 1, 4, 2, 1), torch.nn.Tanh())
     D = Sequential(Conv2d(1, 32, 4, 2, 1), LeakyReLU(0.2), *down(32, 64), *down(64, 128),
                    Conv2d(128, 1, 3), Flatten())
-    torch.nn.ModuleDict({"G": G, "D": D}).load_state_dict(take(shared, "weights"))
-    x, noise = take(shared, "batch")["x"], Noise()
+    torch.nn.ModuleDict({"G": G, "D": D}).load_state_dict(load_shared(shared, "weights"))
+    x, noise = load_shared(shared, "batch")["x"], Noise()
     opt_d, opt_g = (torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (D, G))
 
     @compile
@@ -70,7 +70,7 @@ def pytorch(shared, compile):
 
     def step():
         z = noise(BATCH, D_Z), noise(BATCH, D_Z)
-        noise.free()
+        noise.use_torch()
         d = descend(D, opt_d, d_loss(x, z[0]))
         return d + descend(G, opt_g, g_loss(z[1]))
 

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
-from side_by_side import Noise, digits, leave, take
+from side_by_side import Noise, digits, load_shared, save_shared
 
 BATCH, SAMPLES, WIDTHS, D = 64, 32, (16, 32, 64), 128
 
 
-def minigen(shared, on, batch=BATCH, side=28):
+def minigen(shared, target, batch=BATCH, side=28):
     from minigen import data, nn, optim, train
     from minigen.models.diffusion import schedule, threshold
     from minigen.models.diffusion.ddpm import DDPM
@@ -20,16 +20,16 @@ def minigen(shared, on, batch=BATCH, side=28):
     for p in nn.parameters(net).values():  # blocks start as the identity: make them contribute
         p.data[...] += 0.02 * np.random.default_rng(p.size).standard_normal(p.shape, np.float32)
     x = data.signed(digits(batch, side))
-    leave(shared, weights=nn.state_dict(net), batch={"x": x})
-    nn.to(net, on.device)
+    save_shared(shared, weights=nn.state_dict(net), batch={"x": x})
+    nn.to(net, target.device)
     model, opt = DDPM(net, schedule.linear(1000)), optim.Adam(nn.parameters(net), lr=1e-3)
-    few = schedule.respaced(model.schedule, 50)
-    sampler = DDPM(net, few, sigma2=few.beta_tilde)
-    rngs, images = on.noises(), on.put(x)
-    learn = on.step(lambda x: train.descend(opt, *model.loss(x, next(rngs)), max_norm=1.0))
-    return {"train": lambda: learn(images)["loss"],
-            "sample": on.step(lambda: sampler.sample(SAMPLES, shape, next(rngs),
-                                                     threshold=threshold.static))}
+    respaced = schedule.respaced(model.schedule, 50)
+    sampler = DDPM(net, respaced, sigma2=respaced.beta_tilde)
+    rngs, images = target.noises(), target.put(x)
+    train_step = target.step(lambda x: train.descend(opt, *model.loss(x, next(rngs)), max_norm=1.0))
+    return {"train": lambda: train_step(images)["loss"],
+            "sample": target.step(lambda: sampler.sample(SAMPLES, shape, next(rngs),
+                                                         threshold=threshold.static))}
 
 
 def unet(shape, widths, D, add_time=False):
@@ -101,14 +101,14 @@ def unet(shape, widths, D, add_time=False):
             self.last = Conv2d(widths[0], shape[0], 3, padding=1)
 
         def forward(self, x, e):
-            h, e, seen = self.first(x), F.silu(e), []
+            h, e, skips = self.first(x), F.silu(e), []
             for (block,), down in zip(self.encode, self.down, strict=True):
-                seen.append(block(h, e))
-                h = down(seen[-1])
+                skips.append(block(h, e))
+                h = down(skips[-1])
             before, attention, after = self.middle
             h = after(self.mix(attention(before(h, e)), e), e)
             for (block,), up in zip(list(self.decode)[::-1], list(self.up)[::-1], strict=True):
-                h = block(torch.cat([up(h), seen.pop()], 1), e)
+                h = block(torch.cat([up(h), skips.pop()], 1), e)
             return self.last(F.silu(self.norm(h)))
 
     class TimeEmbedding(Module):
@@ -137,8 +137,8 @@ def unet(shape, widths, D, add_time=False):
 def pytorch(shared, compile):
     import torch
     net = unet((1, 28, 28), WIDTHS, D)
-    net.load_state_dict(take(shared, "weights"))
-    x_0, noise = take(shared, "batch")["x"], Noise()
+    net.load_state_dict(load_shared(shared, "weights"))
+    x_0, noise = load_shared(shared, "batch")["x"], Noise()
     opt = torch.optim.Adam(net.parameters(), lr=1e-3)
     beta = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
     alpha_bar = torch.cumprod(1 - beta, 0)
@@ -150,7 +150,7 @@ def pytorch(shared, compile):
         else:
             t = torch.randint(1, 1001, (BATCH,))
         eps, a = noise(*x_0.shape), alpha_bar[t - 1].float()[:, None, None, None]
-        noise.free()
+        noise.use_torch()
         x_t = a.sqrt() * x_0 + (1 - a).sqrt() * eps
         loss = torch.nn.functional.mse_loss(network(x_t, t.float()), eps)
         opt.zero_grad()
@@ -159,21 +159,21 @@ def pytorch(shared, compile):
         opt.step()
         return loss.item()
 
-    kept, remains = np.rint(np.linspace(1, 1000, 50)).astype(int), alpha_bar.tolist()
+    timesteps, alpha_bars = np.rint(np.linspace(1, 1000, 50)).astype(int), alpha_bar.tolist()
 
     @torch.no_grad()
     def sample():
         """Ancestral sampling with the variance β̃ and x̂_0 clipped to [−1, 1]."""
         x = torch.randn(SAMPLES, 1, 28, 28)
-        for i in reversed(range(len(kept))):
-            a, before = remains[kept[i] - 1], remains[kept[i - 1] - 1]
-            before = before if i else 1.0
-            eps = network(x, torch.full((SAMPLES,), float(kept[i])))
+        for i in reversed(range(len(timesteps))):
+            a, a_prev = alpha_bars[timesteps[i] - 1], alpha_bars[timesteps[i - 1] - 1]
+            a_prev = a_prev if i else 1.0
+            eps = network(x, torch.full((SAMPLES,), float(timesteps[i])))
             x_hat = ((x - (1 - a) ** 0.5 * eps) / a ** 0.5).clamp(-1, 1)
-            alpha, beta = a / before, 1 - a / before
-            x = (before ** 0.5 * beta * x_hat + alpha ** 0.5 * (1 - before) * x) / (1 - a)
+            alpha, beta = a / a_prev, 1 - a / a_prev
+            x = (a_prev ** 0.5 * beta * x_hat + alpha ** 0.5 * (1 - a_prev) * x) / (1 - a)
             if i:
-                x = x + ((1 - before) / (1 - a) * beta) ** 0.5 * torch.randn_like(x)
+                x = x + ((1 - a_prev) / (1 - a) * beta) ** 0.5 * torch.randn_like(x)
         return x
 
     return {"train": step, "sample": sample}

@@ -25,7 +25,7 @@ def table(n=N, side=H, heads=HEADS, lengths=LENGTHS, square=SIDE, many=MANY):
     at = (one, one, one, 1)  # stride, padding, dilation, groups
     grads = (None, one, one, one, False, (0, 0), 1)
 
-    def back(which):
+    def conv_grad(which):
         """The gradient with respect to one input of a convolution alone."""
         mask = [which == name for name in ("x", "w", "b")]
         return lambda t, g, x, w: t.ops.aten.convolution_backward(g, x, w, *grads, mask)
@@ -40,25 +40,26 @@ def table(n=N, side=H, heads=HEADS, lengths=LENGTHS, square=SIDE, many=MANY):
                 lambda t, x, w: t.nn.functional.conv2d(x, w, padding=1)),
             f"conv_transpose2d, {p}: its gradient by x": (
                 [x, x, w], flops, "TFLOP/s",
-                lambda k, g, x, w: k.conv_transpose2d(g, w, None, (side, side), *at), back("x")),
+                lambda k, g, x, w: k.conv_transpose2d(g, w, None, (side, side), *at),
+                conv_grad("x")),
             f"conv2d_weight, {p}: its gradient by w": (
                 [x, x, w], flops, "TFLOP/s",
-                lambda k, g, x, w: k.conv2d_weight(g, x, (3, 3), *at), back("w"))}
+                lambda k, g, x, w: k.conv2d_weight(g, x, (3, 3), *at), conv_grad("w"))}
         if p == "bf16":
             rows |= {f"{name}, of float32": (*row[:-1], rounding(row[-1]))
                      for name, row in rows.items() if name.startswith("conv")}
         for T in lengths:
             qkv, scale = [(heads, T, D)] * 3, D**-0.5
             forward = lambda k, q, k_, v, s=scale: k.attention(q, k_, v, None, False, s)
-            attend = lambda t, q, k, v: t.nn.functional.scaled_dot_product_attention(
+            sdpa = lambda t, q, k, v: t.nn.functional.scaled_dot_product_attention(
                 q[None], k[None], v[None]).squeeze(0)
             rows[f"attention, {p}, {heads} heads of {D}, T = {T}"] = (
-                qkv, 4 * heads * T**2 * D, "TFLOP/s", forward, attend)
+                qkv, 4 * heads * T**2 * D, "TFLOP/s", forward, sdpa)
             rows[f"attention_backward, {p}, {heads} heads of {D}, T = {T}"] = (
                 qkv, 10 * heads * T**2 * D, "TFLOP/s",
                 (lambda k, q, k_, v, f=forward: (q, *f(k, q, k_, v), q, k_, v),
                  lambda k, *args, s=scale: k.attention_backward(*args, None, False, s)),
-                (lambda t, *qkv, f=attend: (f(t, *qkv), qkv),
+                (lambda t, *qkv, f=sdpa: (f(t, *qkv), qkv),
                  lambda t, y, qkv: t.autograd.grad(y, qkv, qkv[0], retain_graph=True)))
     flat, wide, G = (n, C, side * side), (many // 1024, 1024), 8
     stats = lambda k, g, x, w, b: (g, x, G, w, b, *k.group_norm(x, G, w, b, 1e-5, True)[1:], True)
@@ -133,19 +134,19 @@ class Row:
     def __call__(self):
         if Row.latest is not self:
             Row.latest, Row.run = self, None
-            before, timed = self.function if isinstance(self.function, tuple) else (
+            setup, timed = self.function if isinstance(self.function, tuple) else (
                 lambda library, *arrays: arrays, self.function)
-            args = before(self.library, *self.arrays())
+            args = setup(self.library, *self.arrays())
             Row.run = lambda: timed(self.library, *args)
         return Row.run()
 
 
-def minigen(shared, on, **sizes):
+def minigen(shared, target, **sizes):
     from minigen import kernels
     from minigen.random import Philox
 
     def row(name, shapes, function):
-        rng = Philox(0, on.device)
+        rng = Philox(0, target.device)
         run = Row(kernels, lambda: [rng.standard_normal(s, np.float32) for s in shapes], function)
 
         def rounded():
@@ -161,14 +162,14 @@ def pytorch(shared, compile, **sizes):
     import torch
 
     def row(name, shapes, function):
-        given = name.endswith("of float32")
-        dtype = torch.bfloat16 if precision(name) == "bf16" and not given else torch.float32
-        layout = torch.channels_last if name.startswith("conv") and not given else (
+        float32 = name.endswith("of float32")
+        dtype = torch.bfloat16 if precision(name) == "bf16" and not float32 else torch.float32
+        layout = torch.channels_last if name.startswith("conv") and not float32 else (
             torch.contiguous_format)
-        learnt = isinstance(function, tuple)
+        needs_grad = isinstance(function, tuple)
 
         def arrays():
-            return [torch.randn(s, dtype=dtype).to(memory_format=layout).requires_grad_(learnt)
+            return [torch.randn(s, dtype=dtype).to(memory_format=layout).requires_grad_(needs_grad)
                     for s in shapes]
 
         run = Row(torch, arrays, function)
@@ -177,7 +178,7 @@ def pytorch(shared, compile, **sizes):
             tf32 = precision(name) == "tf32"
             torch.set_float32_matmul_precision("high" if tf32 else "highest")
             torch.backends.cudnn.allow_tf32 = tf32
-            with torch.set_grad_enabled(learnt):
+            with torch.set_grad_enabled(needs_grad):
                 return run()
         return rounded
 

@@ -59,7 +59,7 @@ def arrays(shapes):
     return [rng.standard_normal(shape, np.float32) for shape in shapes]
 
 
-def minigen(shared, on):
+def minigen(shared, target):
     import minigen as mg
     from minigen import grad, no_grad, optim, tensor
     calls = {}

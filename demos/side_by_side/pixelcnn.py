@@ -7,29 +7,29 @@ All passes take equally long, so 28 of the 784 are timed.
 
 import numpy as np
 
-from side_by_side import digits, leave, take
+from side_by_side import digits, load_shared, save_shared
 
 BATCH, SAMPLES, PASSES = 16, 16, 28
 
 
-def minigen(shared, on, batch=BATCH, side=28):
+def minigen(shared, target, batch=BATCH, side=28):
     from minigen import nn, no_grad, optim, train
     from minigen.models.autoregressive.pixelcnn import pixelcnn
     model = pixelcnn((1, side, side))
     nn.init(model, np.random.default_rng(0))
     x = (digits(batch, side) > 127).astype(np.uint8)
-    leave(shared, weights=nn.state_dict(model.net), batch={"x": x.astype(np.float32)})
-    nn.to(model, on.device)
-    opt, rngs, images = optim.Adam(nn.parameters(model), lr=1e-3), on.noises(), on.put(x)
-    learn = on.step(lambda x: train.descend(opt, model.loss(x)))
+    save_shared(shared, weights=nn.state_dict(model.net), batch={"x": x.astype(np.float32)})
+    nn.to(model, target.device)
+    opt, rngs, images = optim.Adam(nn.parameters(model), lr=1e-3), target.noises(), target.put(x)
+    train_step = target.step(lambda x: train.descend(opt, model.loss(x)))
 
     def naive():
         with no_grad():
             for _ in range(PASSES):
                 model.log_prob(images[:SAMPLES])
 
-    return {"train": lambda: learn(images)["loss"],
-            "sample": on.step(lambda: model.sample(SAMPLES, next(rngs))),
+    return {"train": lambda: train_step(images)["loss"],
+            "sample": target.step(lambda: model.sample(SAMPLES, next(rngs))),
             f"{PASSES} pixels naively": naive}
 
 
@@ -40,9 +40,9 @@ def pytorch(shared, compile):
     class MaskedConv2d(torch.nn.Conv2d):
         def __init__(self, C, K, size, mask):
             super().__init__(C, K, size, padding=size // 2)
-            seen = torch.ones(size * size)
-            seen[size * size // 2 + (mask == "B"):] = 0
-            self.register_buffer("mask", seen.view(size, size), persistent=False)
+            ones = torch.ones(size * size)
+            ones[size * size // 2 + (mask == "B"):] = 0
+            self.register_buffer("mask", ones.view(size, size), persistent=False)
 
         def forward(self, x):
             return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
@@ -62,8 +62,8 @@ def pytorch(shared, compile):
             return self.last(torch.relu(self.head(torch.relu(x))))
 
     net = PixelCNN()
-    net.load_state_dict(take(shared, "weights"))
-    x, opt = take(shared, "batch")["x"], torch.optim.Adam(net.parameters(), lr=1e-3)
+    net.load_state_dict(load_shared(shared, "weights"))
+    x, opt = load_shared(shared, "batch")["x"], torch.optim.Adam(net.parameters(), lr=1e-3)
 
     @compile
     def nll(x):
@@ -79,8 +79,8 @@ def pytorch(shared, compile):
 
     @torch.no_grad()
     def naive():
-        drawn = torch.zeros(SAMPLES, 1, 28, 28)
+        x_new = torch.zeros(SAMPLES, 1, 28, 28)
         for j in range(PASSES):
-            drawn[:, :, 0, j] = torch.bernoulli(torch.sigmoid(net(2 * drawn - 1)[:, :, 0, j]))
+            x_new[:, :, 0, j] = torch.bernoulli(torch.sigmoid(net(2 * x_new - 1)[:, :, 0, j]))
 
     return {"train": step, f"{PASSES} pixels naively": naive}

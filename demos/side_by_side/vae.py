@@ -2,23 +2,23 @@
 
 import numpy as np
 
-from side_by_side import Noise, digits, leave, take
+from side_by_side import Noise, digits, load_shared, save_shared
 
 BATCH, D_Z, SAMPLES = 128, 16, 100
 
 
-def minigen(shared, on, batch=BATCH, side=28):
+def minigen(shared, target, batch=BATCH, side=28):
     from minigen import nn, optim, train
     from minigen.models.vae.conv_vae import convolutional
     model = convolutional((1, side, side), D_Z)
     nn.init(model, np.random.default_rng(0))
     x = (digits(batch, side) > 127).astype(np.float32)
-    leave(shared, weights=nn.state_dict(model), batch={"x": x})
-    nn.to(model, on.device)
-    opt, rngs, images = optim.Adam(nn.parameters(model), lr=1e-3), on.noises(), on.put(x)
-    learn = on.step(lambda x: train.descend(opt, *model.loss(x, next(rngs))))
-    return {"train": lambda: learn(images)["loss"],
-            "sample": on.step(lambda: model.generate(SAMPLES, next(rngs)).mean)}
+    save_shared(shared, weights=nn.state_dict(model), batch={"x": x})
+    nn.to(model, target.device)
+    opt, rngs, images = optim.Adam(nn.parameters(model), lr=1e-3), target.noises(), target.put(x)
+    train_step = target.step(lambda x: train.descend(opt, *model.loss(x, next(rngs))))
+    return {"train": lambda: train_step(images)["loss"],
+            "sample": target.step(lambda: model.generate(SAMPLES, next(rngs)).mean)}
 
 
 def pytorch(shared, compile):
@@ -31,8 +31,8 @@ def pytorch(shared, compile):
                          Unflatten(1, (64, 7, 7)), ConvTranspose2d(64, 32, 4, 2, 1), ELU(),
                          ConvTranspose2d(32, 1, 4, 2, 1))
     model = torch.nn.ModuleDict({"encoder": encoder, "decoder": decoder})
-    model.load_state_dict(take(shared, "weights"))
-    x = take(shared, "batch")["x"]
+    model.load_state_dict(load_shared(shared, "weights"))
+    x = load_shared(shared, "batch")["x"]
     opt, noise = torch.optim.Adam(model.parameters(), lr=1e-3), Noise()
 
     @compile
@@ -45,7 +45,7 @@ def pytorch(shared, compile):
 
     def step():
         loss = neg_elbo(x, noise(BATCH, D_Z))
-        noise.free()
+        noise.use_torch()
         opt.zero_grad()
         loss.backward()
         opt.step()

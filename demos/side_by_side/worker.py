@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from side_by_side import On
+from side_by_side import Target
 
 
 def main(answers, side, module, shared, threads, device, *sizes):
@@ -28,7 +28,7 @@ def main(answers, side, module, shared, threads, device, *sizes):
     imported = peak()
     module = importlib.import_module(f"side_by_side.{module}")
     if ours:
-        calls = module.minigen(shared, On(device, side == "recorded"), *map(int, sizes))
+        calls = module.minigen(shared, Target(device, side == "recorded"), *map(int, sizes))
     else:
         import torch
         calls = module.pytorch(shared, torch.compile if side == "compiled" else lambda f: f)

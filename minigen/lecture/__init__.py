@@ -12,10 +12,10 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from minigen.lecture.tags import Scan, Spot, checkout, scan
+from minigen.lecture.tags import Scan, TaggedLine, checkout, scan
 
-__all__ = ["Equation", "Erratum", "Lecture", "Place", "Scan", "Spot", "checkout", "equations",
-           "errata", "families", "lectures", "scan"]
+__all__ = ["Equation", "Erratum", "Lecture", "Place", "Scan", "TaggedLine", "checkout",
+           "equations", "errata", "families", "lectures", "scan"]
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,20 @@ class Place:
     heading: str
 
     def __str__(self):
-        there = lectures()[self.lecture]
-        return f"“{there.title}” ({there.course}), under “{self.heading}”"
+        lecture = lectures()[self.lecture]
+        return f"“{lecture.title}” ({lecture.course}), under “{self.heading}”"
 
 
 @dataclass(frozen=True)
 class Erratum:
-    """A mistake on a slide: what is printed, what is true, and the equations it concerns. `source`
-    is the publication that shows the mistake, if no test can."""
+    """A mistake on a slide: what is printed, what is correct, and the equations it concerns.
+    `source` is the publication that shows the mistake, if no test can."""
 
     number: int
     equations: tuple
     places: tuple
-    prints: str
-    true: str
+    printed: str
+    correct: str
     source: str = ""
 
 
@@ -62,7 +62,7 @@ class Equation:
     places: tuple
     latex: str
     unicode: str
-    says: str
+    statement: str
     paper: str = ""
     shown: tuple = ()
 

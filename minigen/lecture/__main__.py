@@ -77,11 +77,11 @@ def nearest(name, names, what):
     return f"there is no {what} `{name}`; {hint}"
 
 
-def chosen_lecture(text):
+def lecture_number(text):
     """The number of the lecture that the user typed; None if none or several match."""
     if text.isdecimal():
         return int(text) if int(text) < len(lectures()) else None
-    titles = [there.title.lower() for there in lectures()]
+    titles = [lecture.title.lower() for lecture in lectures()]
     found = [i for i, title in enumerate(titles) if text.lower() == title] \
         or [i for i, title in enumerate(titles) if text.lower() in title]
     return found[0] if len(found) == 1 else None
@@ -91,16 +91,16 @@ def list_(args):
     """Print the index of equations, family by family."""
     if args.family is not None and args.family not in families():
         return complain(nearest(args.family, list(families()), "family"))
-    lecture = None if args.lecture is None else chosen_lecture(args.lecture)
-    if args.lecture is not None and lecture is None:
-        titles = "; ".join(f"{i} “{there.title}”" for i, there in enumerate(lectures()))
+    number = None if args.lecture is None else lecture_number(args.lecture)
+    if args.lecture is not None and number is None:
+        titles = "; ".join(f"{i} “{lecture.title}”" for i, lecture in enumerate(lectures()))
         return complain(f"there is no single lecture `{args.lecture}`; there are {titles}")
     found = scan()
     for family, title in families().items():
         if args.family not in (None, family):
             continue
         chosen = [e for e in equations().values() if e.family == family
-                  and (lecture is None or lecture in [p.lecture for p in e.places])]
+                  and (number is None or number in [p.lecture for p in e.places])]
         rows = [e for e in chosen
                 if not (args.missing and found.code[e.id] and found.checks[e.id])]
         if rows:
@@ -108,16 +108,16 @@ def list_(args):
         for e in rows:
             print(f"  {e.id:<28} {e.status:<9} code  {where(found.code[e.id])}")
             print(f"  {'':<28} {'':<9} check {where(found.checks[e.id])}")
-    print("\n" + "\n".join(f"{status:<9} {means}" for status, means in STATUS.items()))
+    print("\n" + "\n".join(f"{status:<9} {meaning}" for status, meaning in STATUS.items()))
     print("\n" + counts(found))
     for problem in found.problems:
         print(problem)
     return 0
 
 
-def where(spots):
-    """The file and line of each spot, as one string."""
-    return "  ".join(str(spot) for spot in spots) or "none"
+def where(tags):
+    """The file and line of each tag, as one string."""
+    return "  ".join(str(tag) for tag in tags) or "none"
 
 
 def counts(found):
@@ -136,7 +136,7 @@ def show(args):
     e, found, root = known[args.id], scan(), checkout()
     print(f"{e.id}: {families()[e.family]}, {STATUS[e.status]}\n")
     print(textwrap.indent(e.unicode, "    ") + "\n")
-    print(textwrap.fill(e.says, 96))
+    print(textwrap.fill(e.statement, 96))
     for place in e.places:
         print(f"  in {place}")
     if e.paper:
@@ -145,14 +145,14 @@ def show(args):
         print(f"\nSlide error {error.number}")
         for place in dict.fromkeys(map(str, error.places)):
             print(f"  in {place}")
-        print(textwrap.fill(f"printed: {error.prints}", 96, initial_indent="  ",
+        print(textwrap.fill(f"printed: {error.printed}", 96, initial_indent="  ",
                             subsequent_indent="    "))
-        print(textwrap.fill(f"true: {error.true}", 96, initial_indent="  ",
+        print(textwrap.fill(f"true: {error.correct}", 96, initial_indent="  ",
                             subsequent_indent="    "))
         print(f"  {evidence(error, found)}")
-    for title, spots in (("Code", found.code[e.id]), ("Checks", found.checks[e.id])):
-        print(f"\n{title}" if spots else f"\n{title}: none")
-        for block in blocks(spots):
+    for title, tags in (("Code", found.code[e.id]), ("Checks", found.checks[e.id])):
+        print(f"\n{title}" if tags else f"\n{title}: none")
+        for block in blocks(tags):
             print(excerpt(root, *block))
     return 0
 

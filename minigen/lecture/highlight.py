@@ -8,7 +8,7 @@ from pygments.lexers import get_lexer_for_filename
 from pygments.token import Comment, Keyword, Name, Number, Operator, String
 
 from minigen.lecture.notation import symbol_of, symbol_of_name, symbols
-from minigen.lecture.tags import MARK
+from minigen.lecture.tags import TAG
 
 __all__ = ["highlighted"]
 
@@ -34,11 +34,11 @@ def _token(kind, text, link):
     name = next((css for group, css in KINDS if kind in group), None)
     if kind in Name:
         symbol = symbol_of_name(text)
-        html = _lit(escape(text), symbol) if symbol else escape(text)
-    elif kind in Comment and MARK.search(text):
-        html = ID.sub(lambda m: _linked(m[0], link), escape(text, quote=False))
+        html = _symbol_span(escape(text), symbol) if symbol else escape(text)
+    elif kind in Comment and TAG.search(text):
+        html = ID.sub(lambda m: _link(m[0], link), escape(text, quote=False))
     elif kind in String or kind in Comment:
-        html = GREEK.sub(lambda m: _lit(m[0], _greek(m[0])), escape(text, quote=False))
+        html = GREEK.sub(lambda m: _symbol_span(m[0], _greek(m[0])), escape(text, quote=False))
     else:
         html = escape(text, quote=False)
     if name is None:
@@ -51,10 +51,10 @@ def _greek(text):
     return symbol_of(text) or text
 
 
-def _lit(html, symbol):
+def _symbol_span(html, symbol):
     return f'<span data-symbol="{symbol}">{html}</span>'
 
 
-def _linked(id, link):
+def _link(id, link):
     address = link(id)
     return f'<a href="{address}">{id}</a>' if address else id

@@ -14,7 +14,7 @@ from latex2mathml.converter import convert
 
 from minigen.lecture.notation import symbol_of
 
-__all__ = ["formula", "mixed"]
+__all__ = ["formula", "render_mixed"]
 
 # Where Unicode's mathematical alphabets start (A, a, 0), and the letters encoded elsewhere.
 ALPHABETS = {"script": (0x1D49C, 0x1D4B6, 0), "double-struck": (0x1D538, 0x1D552, 0x1D7D8),
@@ -27,7 +27,7 @@ OPERATORS = {"~": "∼", ";": ";", "‖": "‖"}  # latex2mathml takes these for
 SCRIPTS = ("msub", "msup", "msubsup", "munder", "munderover")
 
 
-def mixed(parts):
+def render_mixed(parts):
     """A text with formulas as HTML: `parts` are ``(is_formula, text)`` pairs. A formula is split
     at its wide spaces, where a narrow screen may break the line."""
     return "".join(" ".join(map(formula, re.split(r"\\quad", text))) if is_formula
@@ -40,17 +40,17 @@ def formula(latex):
     root = ET.fromstring(convert(latex.strip(), xmlns="", display="block"))
     root.attrib = {"displaystyle": "true"}
     for element in reversed(list(root.iter())):  # children before parents
-        _mend(element)
+        _repair(element)
     for element in root.iter():
         _space_functions(element)
-    _mark(root)
+    _mark_symbols(root)
     text = ET.tostring(root, encoding="unicode")
     if "\\" in text or "mathvariant" in text:
         raise ValueError(f"cannot render {latex}: {text}")
     return text
 
 
-def _mend(element):
+def _repair(element):
     variant = element.attrib.pop("mathvariant", None)
     if variant in ALPHABETS:
         element.text = "".join(_letter(variant, c) for c in element.text)
@@ -97,9 +97,9 @@ def _join(row, is_name):
         start = max(end, start + 1)
 
 
-def _is_letter(element, like):
+def _is_letter(element, first):
     return (element.tag == "mi" and len(element.text) == 1 and element.text.isalpha()
-            and element.get("class") == like.get("class"))
+            and element.get("class") == first.get("class"))
 
 
 def _argmax(row):
@@ -126,11 +126,11 @@ def _space_functions(row):
                 row.insert(i, ET.Element("mspace", width="0.167em"))
 
 
-def _mark(element):
+def _mark_symbols(element):
     """Mark each identifier or accented letter with the symbol of the notation it stands for."""
     symbol = symbol_of("".join(element.itertext())) if element.tag in ("mi", "mover") else None
     if symbol:
         element.set("data-symbol", symbol)
     else:
         for part in element:
-            _mark(part)
+            _mark_symbols(part)

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 
 from minigen.lecture.tags import statement
 
-MOST = 12  # mutants per line
-FLIP = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorDiv: "*"}
-SIGN = {ast.Add: r"\+", ast.Sub: "-", ast.Mult: r"\*", ast.Div: "/", ast.FloorDiv: "//",
-        ast.And: r"\band\b", ast.Or: r"\bor\b"}
-TURN = {ast.Lt: ("<", ">="), ast.GtE: (">=", "<"), ast.Gt: (">", "<="), ast.LtE: ("<=", ">"),
-        ast.Eq: ("==", "!="), ast.NotEq: ("!=", "==")}
+MAX_MUTANTS = 12  # mutants per line
+FLIPPED = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorDiv: "*"}
+PATTERNS = {ast.Add: r"\+", ast.Sub: "-", ast.Mult: r"\*", ast.Div: "/", ast.FloorDiv: "//",
+            ast.And: r"\band\b", ast.Or: r"\bor\b"}
+REVERSED = {ast.Lt: ("<", ">="), ast.GtE: (">=", "<"), ast.Gt: (">", "<="), ast.LtE: ("<=", ">"),
+            ast.Eq: ("==", "!="), ast.NotEq: ("!=", "==")}
 UNSWAPPED = {"maximum", "minimum", "max", "min", "add", "multiply", "mse_loss", "l1_loss",
              "frechet_distance", "allclose", "zip", "logaddexp", "isinstance", "getattr", "hasattr",
              "range", "map", "reshape", "append"}
 NOISE = re.compile(r"\b(standard_normal|eps|noise)\b")  # symmetric: its sign does not matter
-WRAPPING = {"tuple", "list", "dict", "set", "sorted"}
+CONTAINERS = {"tuple", "list", "dict", "set", "sorted"}
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ def mutants(text, line):
     """The mutants of the statement that a tag on this line refers to; none if no change applies."""
     source, tree = Source(text), ast.parse(text)
     node = statement(tree, line)
-    edits = list(_statement(source, node, line)) if node else []
+    changes = list(_statement(source, node, line)) if node else []
     seen, made = {text}, []
-    for change, cuts in edits:
-        mutated = source.edit(cuts)
+    for change, edits in changes:
+        mutated = source.edit(edits)
         if mutated not in seen:
             seen.add(mutated)
             made.append(Mutant(change, mutated))
-    return made[:MOST]
+    return made[:MAX_MUTANTS]
 
 
 class Source:
@@ -64,18 +64,18 @@ class Source:
         start, end = self.span(node)
         return self.bytes[start:end].decode()
 
-    def put(self, node, new):
+    def replace(self, node, new):
         return (*self.span(node), new)
 
-    def sign(self, left, right, pattern, new):
-        """The cut that replaces the operator between two nodes."""
+    def replace_op(self, left, right, pattern, new):
+        """The edit that replaces the operator between two nodes."""
         start, end = self.span(left)[1], self.span(right)[0]
         found = re.search(pattern, self.bytes[start:end].decode())
         return (start + found.start(), start + found.end(), new)  # all before it is ASCII
 
-    def edit(self, cuts):
+    def edit(self, edits):
         out = self.bytes
-        for start, end, new in sorted(cuts, reverse=True):
+        for start, end, new in sorted(edits, reverse=True):
             out = out[:start] + new.encode() + out[end:]
         return out.decode()
 
@@ -88,16 +88,16 @@ def _statement(source, node, line):
     elif isinstance(node, (ast.If, ast.While, ast.Assert)):
         yield from _value(source, node.test)
     elif isinstance(node, ast.For):
-        yield "first turn left out", [source.put(node.iter, f"list({source[node.iter]})[1:]")]
+        yield "first turn left out", [source.replace(node.iter, f"list({source[node.iter]})[1:]")]
         yield from _inside(source, node.iter)
     elif isinstance(node, ast.AugAssign):
         new = {ast.Add: "-=", ast.Sub: "+=", ast.Mult: "/=", ast.Div: "*="}.get(type(node.op))
         if new:
-            yield f"→ {new}", [source.sign(node.target, node.value, r"\S+=", new)]
-        yield "1.5 × value", [source.put(node.value, f"1.5 * ({source[node.value]})")]
+            yield f"→ {new}", [source.replace_op(node.target, node.value, r"\S+=", new)]
+        yield "1.5 × value", [source.replace(node.value, f"1.5 * ({source[node.value]})")]
         yield from _inside(source, node.value)
     elif isinstance(node, ast.Expr) and not isinstance(node.value, (ast.Yield, ast.YieldFrom)):
-        yield "left out", [source.put(node.value, "None")]
+        yield "left out", [source.replace(node.value, "None")]
         yield from _inside(source, node.value)
     elif getattr(node, "value", None) is not None:  # return, assignment, yield
         target = getattr(node, "targets", [None])[0]
@@ -146,14 +146,14 @@ def _value(source, node):
         yield from _value(source, node.value)
     elif isinstance(node, (ast.Compare, ast.BoolOp)) or _is_not(node):
         yield from _inside(source, node)
-    elif isinstance(node, ast.Call) and _name(node) in WRAPPING and node.args:
+    elif isinstance(node, ast.Call) and _name(node) in CONTAINERS and node.args:
         yield from _value(source, node.args[0])
     elif _makes_object(node):
         yield from _object(source, node)
     elif not isinstance(node, (ast.Constant, ast.Starred, ast.JoinedStr)) or _number(node):
         text = source[node]
-        yield f"1.5 × {_short(text)}", [source.put(node, f"1.5 * ({text})")]
-        yield f"− {_short(text)}", [source.put(node, f"-({text})")]
+        yield f"1.5 × {_short(text)}", [source.replace(node, f"1.5 * ({text})")]
+        yield f"− {_short(text)}", [source.replace(node, f"-({text})")]
         yield from _inside(source, node, top=True)
 
 
@@ -168,9 +168,9 @@ def _object(source, node):
             end = source.span(following[0])[0] if following else end
             yield f"without {what}", [(start, end, "")]
         elif _number(arg):
-            yield f"{what} + 1", [source.put(arg, f"({text} + 1)")]
+            yield f"{what} + 1", [source.replace(arg, f"({text} + 1)")]
         elif not isinstance(arg, (ast.Starred, ast.Constant)) and not _makes_object(arg):
-            yield f"1.5 × {what} + 1", [source.put(arg, f"1.5 * ({text}) + 1")]
+            yield f"1.5 × {what} + 1", [source.replace(arg, f"1.5 * ({text}) + 1")]
     yield from _inside(source, node)
 
 
@@ -179,18 +179,18 @@ def _inside(source, node, top=False):
     for part in ast.walk(node):
         if isinstance(part, ast.BinOp):
             yield from _binary(source, part)
-        elif isinstance(part, ast.Compare) and type(part.ops[0]) in TURN:
-            old, new = TURN[type(part.ops[0])]
-            yield f"{old} → {new}", [source.sign(part.left, part.comparators[0], old, new)]
+        elif isinstance(part, ast.Compare) and type(part.ops[0]) in REVERSED:
+            old, new = REVERSED[type(part.ops[0])]
+            yield f"{old} → {new}", [source.replace_op(part.left, part.comparators[0], old, new)]
         elif isinstance(part, ast.BoolOp):
             new = "or" if isinstance(part.op, ast.And) else "and"
-            yield f"→ {new}", [source.sign(*part.values[:2], SIGN[type(part.op)], new)]
+            yield f"→ {new}", [source.replace_op(*part.values[:2], PATTERNS[type(part.op)], new)]
         elif _is_not(part):
-            yield "without not", [source.put(part, f"({source[part.operand]})")]
+            yield "without not", [source.replace(part, f"({source[part.operand]})")]
         elif isinstance(part, ast.UnaryOp) and isinstance(part.op, ast.USub):
             leads = top and source.span(part)[0] == source.span(node)[0]  # the same as "− value"
             if not leads and not isinstance(part.operand, ast.Constant):
-                yield "without −", [source.put(part, f"({source[part.operand]})")]
+                yield "without −", [source.replace(part, f"({source[part.operand]})")]
         elif isinstance(part, ast.Call):
             yield from _call(source, part)
 
@@ -198,14 +198,14 @@ def _inside(source, node, top=False):
 def _binary(source, node):
     left, right = node.left, node.right
     if isinstance(node.op, ast.Pow):
-        yield "exponent + 1", [source.put(right, f"({source[right]} + 1)")]
+        yield "exponent + 1", [source.replace(right, f"({source[right]} + 1)")]
     elif isinstance(node.op, ast.MatMult):
         yield _swap(source, left, right)
-    elif type(node.op) in FLIP and not _equivalent(source, node):
-        new = FLIP[type(node.op)]
-        cut = source.sign(left, right, SIGN[type(node.op)], new)
-        old = source.bytes[cut[0]:cut[1]].decode()
-        yield f"{old} → {new} before {_short(source[right])}", [cut]
+    elif type(node.op) in FLIPPED and not _equivalent(source, node):
+        new = FLIPPED[type(node.op)]
+        edit = source.replace_op(left, right, PATTERNS[type(node.op)], new)
+        old = source.bytes[edit[0]:edit[1]].decode()
+        yield f"{old} → {new} before {_short(source[right])}", [edit]
 
 
 def _equivalent(source, node):
@@ -219,7 +219,7 @@ def _equivalent(source, node):
 def _call(source, node):
     name, args = _name(node), node.args
     if name in ("square", "sqrt") and len(args) == 1:
-        yield f"without {name}", [source.put(node, f"({source[args[0]]})")]
+        yield f"without {name}", [source.replace(node, f"({source[args[0]]})")]
     movable = (ast.Name, ast.Attribute, ast.Call, ast.BinOp, ast.Subscript)
     if len(args) > 1 and name not in UNSWAPPED and all(isinstance(a, movable) for a in args[:2]):
         if source[args[0]] != source[args[1]]:
@@ -228,7 +228,7 @@ def _call(source, node):
 
 def _swap(source, a, b):
     return (f"{_short(source[a])} ↔ {_short(source[b])}",
-            [source.put(a, f"({source[b]})"), source.put(b, f"({source[a]})")])
+            [source.replace(a, f"({source[b]})"), source.replace(b, f"({source[a]})")])
 
 
 def _short(text):

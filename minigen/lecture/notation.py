@@ -7,7 +7,7 @@ from pathlib import Path
 
 from minigen.models import MODELS
 
-__all__ = ["Kind", "Symbol", "map_of_models", "symbol_of", "symbol_of_name", "symbols"]
+__all__ = ["Kind", "Symbol", "model_taxonomy", "symbol_of", "symbol_of_name", "symbols"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Symbol:
     name: str
     formula: tuple
     code: tuple
-    means: str
+    meaning: str
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Kind:
     """A kind of model: its families, as ``(title, {model: module})``, or the kinds it contains."""
 
     title: str
-    says: str
+    description: str
     families: list = field(default_factory=list)
     kinds: list = field(default_factory=list)
 
 
 @functools.cache
-def _file():
+def _notation():
     text = Path(__file__).with_name("notation.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 
@@ -40,7 +40,7 @@ def _file():
 def symbols():
     """All symbols, in the order of notation.toml."""
     return [Symbol(**row | {"formula": tuple(row["formula"]), "code": tuple(row["code"])})
-            for row in _file()["symbol"]]
+            for row in _notation()["symbol"]]
 
 
 @functools.cache
@@ -58,19 +58,19 @@ def symbol_of_name(name):
     return max(fits)[1] if fits else None
 
 
-def map_of_models():
+def model_taxonomy():
     """The kinds of model, which contain every entry of `minigen.models.MODELS`."""
     families = {}
     for model, target in MODELS.items():
         module = target.partition(":")[0]
         families.setdefault(module.split(".")[2], {})[model] = module
-    kinds = [_kind(row, families) for row in _file()["map"]]
+    kinds = [_kind(row, families) for row in _notation()["map"]]
     rest = Kind("Others", "Not on the map yet.", sorted(families.items()))
     return kinds + [rest] * bool(families)
 
 
 def _kind(row, families):
     titles = row.get("families", {}).items()
-    return Kind(row["title"], row["says"],
+    return Kind(row["title"], row["description"],
                 [(title, families.pop(name)) for name, title in titles],
                 [_kind(inner, families) for inner in row.get("kinds", ())])

@@ -25,8 +25,8 @@ from minigen.lecture.addresses import (
     lecture_page,
     places_of,
 )
-from minigen.lecture.mathml import mixed
-from minigen.lecture.notation import map_of_models, symbols
+from minigen.lecture.mathml import render_mixed
+from minigen.lecture.notation import model_taxonomy, symbols
 from minigen.lecture.runs import runs_in
 from minigen.lecture.sources import Sources
 from minigen.models import MODELS
@@ -62,29 +62,29 @@ class Site:
         self.out, self.runs, self.found = out, runs, scan()
         self.sources, self.written = Sources(checkout()), 0
         self.entries = [  # what the search box searches
-            (e.id, f"{' '.join(e.unicode.split())} {e.says}", equation_address(e.id))
+            (e.id, f"{' '.join(e.unicode.split())} {e.statement}", equation_address(e.id))
             for e in equations().values()]
         self.templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(SITE), autoescape=True, trim_blocks=True,
             lstrip_blocks=True, undefined=jinja2.StrictUndefined)
         self.pages = [(INDEX, "Index"),
-                      *((lecture_page(i), there.title) for i, there in enumerate(lectures())),
+                      *((lecture_page(i), lecture.title) for i, lecture in enumerate(lectures())),
                       (ADDED, "Added equations"), (DERIVED, "Derivations"),
                       (ERRATA, "Slide errors")]
 
-    def write(self, here, template, title, symbols=(), **what):
+    def write(self, here, template, title, symbols=(), **context):
         """Write one page; `symbols` are the rows of its notation table."""
         html = self.templates.get_template(template).render(
-            here=here, title=title, pages=self.pages, symbols=symbols, **what)
+            here=here, title=title, pages=self.pages, symbols=symbols, **context)
         (self.out / here).write_text(html, encoding="utf-8")
         self.written += 1
 
     def card(self, e, here):
         """An equation with its code, its checks and the demos' pictures of it."""
-        return {"e": e, "formula": Markup(mixed(e.parts)),
+        return {"e": e, "formula": Markup(render_mixed(e.parts)),
                 "elsewhere": places_of(p for p in e.places if lecture_page(p.lecture) != here),
                 "code": self.sources.functions(self.found.code[e.id]),
-                "checks": [self.sources.check(spot) for spot in self.found.checks[e.id]],
+                "checks": [self.sources.check(tag) for tag in self.found.checks[e.id]],
                 "shown": [self.picture(run, name) for demo, name in
                           (shown.split("/") for shown in e.shown) for run in self.runs
                           if run.system == demo and name in run.pictures]}
@@ -100,15 +100,15 @@ class Site:
 
     def lectures(self):
         """Write a page for each lecture: its equations under the slides' headings."""
-        for i, there in enumerate(lectures()):
+        for i, lecture in enumerate(lectures()):
             here, sections = lecture_page(i), []
             first = self.places_in(i)
             for id, place in sorted(first.items(), key=lambda item: item[1].line):
                 if not sections or sections[-1][0] != place.heading:
                     sections.append((place.heading, []))
                 sections[-1][1].append(self.card(equations()[id], here))
-            self.write(here, "lecture.html", there.title, symbols(), sections=sections,
-                       lead=f"{there.course}: {counts(first)}, in the order of the slides.")
+            self.write(here, "lecture.html", lecture.title, symbols(), sections=sections,
+                       lead=f"{lecture.course}: {counts(first)}, in the order of the slides.")
 
     def places_in(self, lecture):
         """The first place in a lecture of each of its equations, by id."""
@@ -126,8 +126,8 @@ class Site:
         programs = []
         for path in sorted(self.sources.root.glob("demos/derivations/*.py")):
             program = runpy.run_path(str(path))
-            title, _, *says = program["__doc__"].strip().split("\n\n")
-            programs.append({"name": path.stem, "title": title, "says": says,
+            title, _, *paragraphs = program["__doc__"].strip().split("\n\n")
+            programs.append({"name": path.stem, "title": title, "paragraphs": paragraphs,
                              "parts": program["derive"](default_rng(0))})
             self.entries.append((path.stem, title, f"{DERIVED}#{path.stem}"))
         self.write(DERIVED, "derivations.html", "Derivations", programs=programs,
@@ -146,7 +146,7 @@ class Site:
                 "status": "shown by a test" if tests else "source",
                 "places": places_of(e.places),
                 "equations": [(id, equation_address(id)) for id in e.equations]})
-            self.entries.append((f"slide error {e.number}", f"{e.prints} {e.true}",
+            self.entries.append((f"slide error {e.number}", f"{e.printed} {e.correct}",
                                  f"{ERRATA}#error-{e.number}"))
         self.write(ERRATA, "errata.html", "Slide errors", rows=rows,
                    lead=f"{len(rows)} mistakes on the slides: what is printed, what is true, "
@@ -156,28 +156,28 @@ class Site:
         """Write a page for each file of a model, and for each file that computes or checks an
         equation or shows a slide error."""
         tagged = {module_path(target.partition(":")[0]): {} for target in MODELS.values()}
-        for spots in (self.found.code, self.found.checks):
+        for tags in (self.found.code, self.found.checks):
             for id in equations():
-                for spot in spots[id]:
-                    tagged.setdefault(spot.path, {}).setdefault(spot, []).append(id)
-        for spots in self.found.errata.values():
-            for spot in spots:
-                tagged.setdefault(spot.path, {}).setdefault(spot, [])
-        for path, spots in tagged.items():
-            self.file(path, spots)
+                for tag in tags[id]:
+                    tagged.setdefault(tag.path, {}).setdefault(tag, []).append(id)
+        for tags in self.found.errata.values():
+            for tag in tags:
+                tagged.setdefault(tag.path, {}).setdefault(tag, [])
+        for path, tags in tagged.items():
+            self.file(path, tags)
 
     def file(self, path, tagged):
         """Write the page of one file, split before each function that has a tag, with the tagged
-        equations beside it. `tagged` maps each spot to its ids."""
-        cuts, segments = sorted({1, *(spot.first for spot in tagged)}), []
+        equations beside it. `tagged` maps each tag to its ids."""
+        cuts, segments = sorted({1, *(tag.first for tag in tagged)}), []
         for first, after in zip(cuts, [*cuts[1:], self.sources.length(path) + 1], strict=True):
-            inside, by_id = [spot for spot in tagged if first <= spot.line < after], {}
-            for spot in sorted(inside, key=lambda spot: spot.line):
-                for id in tagged[spot]:
-                    by_id.setdefault(id, []).append(spot.line)
+            inside, by_id = [tag for tag in tagged if first <= tag.line < after], {}
+            for tag in sorted(inside, key=lambda tag: tag.line):
+                for id in tagged[tag]:
+                    by_id.setdefault(id, []).append(tag.line)
             segments.append({
                 "tagged": [{"id": id, "lines": lines, "address": equation_address(id),
-                            "formula": Markup(mixed(equations()[id].parts))}
+                            "formula": Markup(render_mixed(equations()[id].parts))}
                            for id, lines in by_id.items()],
                 "block": self.sources.part(path, first, after - 1, {s.line for s in inside})})
         demos, summary = self.sources.demos_of(path), self.sources.summary(path)
@@ -194,13 +194,13 @@ class Site:
         rows = [{"title": title, "counts": counts([e.id for e in members[family]]),
                  "equations": [(e, equation_address(e.id)) for e in members[family]]}
                 for family, title in families().items()]
-        pages = [{"address": lecture_page(i), "title": there.title, "course": there.course,
-                  "counts": counts(self.places_in(i))} for i, there in enumerate(lectures())]
-        beside = [(ADDED, "Added equations", "on no slide, but needed"),
-                  (DERIVED, "Derivations", "each line computed as a number"),
-                  (ERRATA, "Slide errors", "and the tests that show them")]
+        pages = [{"address": lecture_page(i), "title": lecture.title, "course": lecture.course,
+                  "counts": counts(self.places_in(i))} for i, lecture in enumerate(lectures())]
+        other_pages = [(ADDED, "Added equations", "on no slide, but needed"),
+                       (DERIVED, "Derivations", "each line computed as a number"),
+                       (ERRATA, "Slide errors", "and the tests that show them")]
         self.write(INDEX, "index.html", "Generative models beside their code", families=rows,
-                   lectures=pages, beside=beside, map=map_of_models(),
+                   lectures=pages, other_pages=other_pages, map=model_taxonomy(),
                    summary=self.sources.summary, module_path=module_path, file_page=file_page)
 
     def search(self):

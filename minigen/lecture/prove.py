@@ -17,7 +17,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from minigen.lecture.mutate import MOST, mutants
+from minigen.lecture.mutate import MAX_MUTANTS, mutants
 from minigen.lecture.tags import checkout, scan
 
 SECONDS = 120  # a mutant may loop forever
@@ -25,28 +25,29 @@ PARTS = ("minigen", "kernels", "tests", "demos", "pyproject.toml", "README.md")
 SUMMARY = re.compile(r"^(?:FAILED|ERROR) (\S+)(.*)$", re.M)
 
 
-def prove(ids, root=None, workers=2, most=MOST, say=print):
-    """Print a line for each mutant (at most `most`) of each line tagged with one of the ids, and
-    return the complaints: a list of lines, empty when every check can fail. With fewer than MOST a
-    crash is enough, since it is not known which of a line's mutants an assertion notices."""
+def prove(ids, root=None, workers=2, max_mutants=MAX_MUTANTS, log=print):
+    """Print a line for each mutant (at most `max_mutants`) of each line tagged with one of the ids,
+    and return the complaints: a list of lines, empty when every check can fail. With fewer than
+    MAX_MUTANTS a crash is enough, since it is not known which of a line's mutants an assertion
+    notices."""
     root = Path(root or checkout())
-    found, bad, jobs = scan(root), [], []
+    found, complaints, jobs = scan(root), [], []
 
     def complain(text):
-        bad.append(text)
-        say(text, flush=True)
+        complaints.append(text)
+        log(text, flush=True)
 
     for id in ids:
         if not found.code[id] or not found.checks[id]:
             complain(f"{id}  has no {'check' if found.code[id] else 'line of code'}")
             continue
-        tests = sorted({f"{spot.path}::{spot.name}" for spot in found.checks[id]})
-        for spot in found.code[id]:
-            altered = mutants((root / spot.path).read_text(encoding="utf-8"), spot.line) \
-                if spot.path.endswith(".py") else []
-            if not altered:
-                complain(f"{id}  {spot}  nothing to alter: move the tag to the line that computes")
-            jobs += [(id, spot, mutant, tests) for mutant in altered[:most]]
+        tests = sorted({f"{tag.path}::{tag.name}" for tag in found.checks[id]})
+        for tag in found.code[id]:
+            mutated = mutants((root / tag.path).read_text(encoding="utf-8"), tag.line) \
+                if tag.path.endswith(".py") else []
+            if not mutated:
+                complain(f"{id}  {tag}  nothing to alter: move the tag to the line that computes")
+            jobs += [(id, tag, mutant, tests) for mutant in mutated[:max_mutants]]
 
     with contextlib.ExitStack() as stack:
         copies = queue.SimpleQueue()
@@ -62,9 +63,9 @@ def prove(ids, root=None, workers=2, most=MOST, say=print):
         jobs = [job for job in jobs if not failing.keys() & set(job[3])]
 
         def attempt(job):
-            _, spot, mutant, tests = job
+            _, tag, mutant, tests = job
             copy = copies.get()
-            path = copy / spot.path
+            path = copy / tag.path
             original, times = path.read_bytes(), path.stat()
             try:
                 path.write_text(mutant.text, encoding="utf-8")
@@ -74,19 +75,19 @@ def prove(ids, root=None, workers=2, most=MOST, say=print):
                 os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
                 copies.put(copy)
 
-        noticed = {}
+        by_assertion = {}
         with ThreadPoolExecutor(workers) as pool:
-            for (id, spot, mutant, _), verdict in zip(jobs, pool.map(attempt, jobs), strict=True):
-                line = f"{id}  {spot}  {mutant.change}"
+            for (id, tag, mutant, _), verdict in zip(jobs, pool.map(attempt, jobs), strict=True):
+                line = f"{id}  {tag}  {mutant.change}"
                 if verdict is None:
                     complain(f"{line}  SURVIVED")
                 else:
-                    say(f"{line}  killed ({verdict})", flush=True)
-                noticed.setdefault((id, spot), []).append(verdict in (None, "assertion"))
-    for (id, spot), verdicts in noticed.items():
-        if most == MOST and not any(verdicts):
-            complain(f"{id}  {spot}  SURVIVED: its mutants crash, but no assertion notices one")
-    return bad
+                    log(f"{line}  killed ({verdict})", flush=True)
+                by_assertion.setdefault((id, tag), []).append(verdict in (None, "assertion"))
+    for (id, tag), verdicts in by_assertion.items():
+        if max_mutants == MAX_MUTANTS and not any(verdicts):
+            complain(f"{id}  {tag}  SURVIVED: its mutants crash, but no assertion notices one")
+    return complaints
 
 
 def _copy(root, folder):
@@ -108,17 +109,18 @@ def _run(copy, tests, stop=True):
     command = [sys.executable, "-m", "pytest", *["-x"] * stop, "-q", "-rfE", "--tb=no", "-p",
                "no:cacheprovider", *tests]
     try:
-        done = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True,
-                              timeout=SECONDS if stop else None)
+        result = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True,
+                                timeout=SECONDS if stop else None)
     except subprocess.TimeoutExpired:
         return dict.fromkeys(tests, f"not done in {SECONDS} s")
     failed = {}
-    for test, why in SUMMARY.findall(done.stdout):
+    for test, why in SUMMARY.findall(result.stdout):
         error = re.match(r" - ([\w.]+)(?=:|$)", why)
         kind = error[1].rpartition(".")[2] if error else "assertion"
         kind = "assertion" if kind in ("AssertionError", "Failed") else kind
         file, name = test.partition("::")[0], test.partition("[")[0]
         failed |= {t: kind for t in tests if t == name or test == file == t.partition("::")[0]}
-    if (done.returncode == 0) == bool(failed):
-        raise RuntimeError(f"pytest could not run {' '.join(tests)}:\n{done.stdout}{done.stderr}")
+    if (result.returncode == 0) == bool(failed):
+        raise RuntimeError(f"pytest could not run {' '.join(tests)}:\n"
+                           f"{result.stdout}{result.stderr}")
     return failed

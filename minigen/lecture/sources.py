@@ -12,8 +12,8 @@ from minigen.lecture.tags import blocks, statement
 
 __all__ = ["Sources"]
 
-LONG = 30  # lines: a longer function is shown with gaps
-AROUND = 6  # lines shown around each tag in a longer function
+LONGEST = 30  # lines: a longer function is shown with gaps
+CONTEXT = 6  # lines shown around each tag in a longer function
 INDENT = re.compile(" *")
 
 
@@ -29,21 +29,21 @@ class Sources:
     def _tree(self, path):
         return ast.parse((self.root / path).read_text(encoding="utf-8"))
 
-    def functions(self, spots):
+    def functions(self, tags):
         """The functions that contain tagged lines, long ones with gaps."""
         return [self.listing(path, name, first, last, lines)
-                for path, name, first, last, lines in blocks(spots)]
+                for path, name, first, last, lines in blocks(tags)]
 
-    def check(self, spot):
+    def check(self, tag):
         """The statement in a test that carries the tag."""
-        node = statement(self.tree(spot.path), spot.line)
-        return self.listing(spot.path, spot.name, node.lineno, node.end_lineno, [spot.line])
+        node = statement(self.tree(tag.path), tag.line)
+        return self.listing(tag.path, tag.name, node.lineno, node.end_lineno, [tag.line])
 
     def listing(self, path, name, first, last, hits):
         """Lines of a file without the first line's indentation."""
         shown = range(first, last + 1)
-        if len(shown) > LONG:
-            shown = [n for n in shown if any(abs(n - hit) <= AROUND for hit in (first, *hits))]
+        if len(shown) > LONGEST:
+            shown = [n for n in shown if any(abs(n - hit) <= CONTEXT for hit in (first, *hits))]
         source = highlighted(self.root / path, equation_address)
         margin, rows, before = INDENT.match(source[first - 1])[0], [], first - 1
         for n in shown:

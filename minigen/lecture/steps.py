@@ -13,9 +13,9 @@ from minigen.demo import at_least
 __all__ = ["Step", "cli"]
 
 TOLERANCE = 1e-12  # for float64, after a few dozen operations
-TRUE = {"=": partial(np.isclose, rtol=TOLERANCE, atol=TOLERANCE),
-        "≤": np.less_equal, "<": np.less}
-FALSE = {"=": "≠", "≤": ">", "<": "≥"}
+RELATIONS = {"=": partial(np.isclose, rtol=TOLERANCE, atol=TOLERANCE),
+             "≤": np.less_equal, "<": np.less}
+NEGATION = {"=": "≠", "≤": ">", "<": "≥"}
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Step:
     @property
     def holds(self):
         """Whether the relation holds, for an array in every component."""
-        return bool(np.all(TRUE[self.relation](self.value, self.other)))
+        return bool(np.all(RELATIONS[self.relation](self.value, self.other)))
 
     @property
     def sides(self):
         """The left side, the relation that actually holds, and the right side, as text."""
-        sign = self.relation if self.holds else FALSE[self.relation]
+        sign = self.relation if self.holds else NEGATION[self.relation]
         return "\n".join(_digits(self.value)), sign, "\n".join(_digits(self.other))
 
     def __str__(self):

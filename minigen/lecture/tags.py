@@ -13,14 +13,14 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-MARK = re.compile(r"(?:#|//)\s*(eq|slide error):([^#]*)")
+TAG = re.compile(r"(?:#|//)\s*(eq|slide error):([^#]*)")
 ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 ASSERTING = re.compile(r"assert|check|close|equal|same|raises")
 CODE, TESTS = ("minigen", "kernels"), ("tests",)
 
 
 @dataclass(frozen=True)
-class Spot:
+class TaggedLine:
     """A tagged line, and the function or statement that contains it (lines first to last)."""
 
     path: str
@@ -35,7 +35,8 @@ class Spot:
 
 @dataclass
 class Scan:
-    """All tags of a checkout: spots by id (code, checks) or number (errata), and problems found."""
+    """All tags of a checkout: tagged lines by id (code, checks) or number (errata), and problems
+    found."""
 
     code: dict = field(default_factory=lambda: defaultdict(list))
     checks: dict = field(default_factory=lambda: defaultdict(list))
@@ -56,30 +57,30 @@ def checkout():
 def scan(root=None):
     """Read all tags in a checkout's minigen/, kernels/ and tests/."""
     root, found = Path(root or checkout()), Scan()
-    for folders, spots in ((CODE, found.code), (TESTS, found.checks)):
+    for folders, by_id in ((CODE, found.code), (TESTS, found.checks)):
         for path in sorted(p for f in folders for p in (root / f).rglob("*")
                            if p.suffix in (".py", ".cu", ".h")):
             text = path.read_text(encoding="utf-8")
-            if MARK.search(text):
-                _read(path.relative_to(root).as_posix(), text, spots, found)
+            if TAG.search(text):
+                _read(path.relative_to(root).as_posix(), text, by_id, found)
     return found
 
 
-def _read(path, text, spots, found):
+def _read(path, text, by_id, found):
     tree = ast.parse(text) if path.endswith(".py") else None
     for line, comment in _comments(path, text):
-        for kind, body in MARK.findall(comment):
+        for kind, body in TAG.findall(comment):
             names = [name.strip() for name in body.split(",")]
-            spot = _spot(path, text, tree, line)
-            complaint = _complaint(kind, names, spot, text, tree, spots is found.checks)
+            tag = _tagged_line(path, text, tree, line)
+            complaint = _complaint(kind, names, tag, text, tree, by_id is found.checks)
             if complaint:
                 found.problems.append(f"{path}:{line}: {complaint}")
             elif kind == "eq":
                 for name in names:
-                    spots[name].append(spot)
+                    by_id[name].append(tag)
             else:
                 for name in names:
-                    found.errata[int(name)].append(spot)
+                    found.errata[int(name)].append(tag)
 
 
 def _comments(path, text):
@@ -93,8 +94,8 @@ def _comments(path, text):
                 yield number, line[line.index("//"):]
 
 
-def _complaint(kind, names, spot, text, tree, testing):
-    source = text.splitlines()[spot.line - 1]
+def _complaint(kind, names, tag, text, tree, testing):
+    source = text.splitlines()[tag.line - 1]
     pattern = ID if kind == "eq" else re.compile(r"\d+")
     if not all(pattern.fullmatch(name) for name in names):
         return f"cannot read the tag `{kind}: {', '.join(names)}`: write ids separated by commas"
@@ -104,9 +105,9 @@ def _complaint(kind, names, spot, text, tree, testing):
         return "the tag stands on a line without code; it belongs at the end of a line of code"
     if kind == "slide error" and not testing:
         return "`slide error` marks an assertion in tests/; in code there is only `eq`"
-    if testing and not spot.name.rpartition("::")[2].startswith("test"):
+    if testing and not tag.name.rpartition("::")[2].startswith("test"):
         return "the tag is outside a test function; it belongs on an assertion inside one"
-    if testing and not _asserts(statement(tree, spot.line)):
+    if testing and not _asserts(statement(tree, tag.line)):
         return "the tagged line is no assertion; the tag belongs on the one that verifies"
     return None
 
@@ -119,13 +120,13 @@ def _asserts(node):
     return isinstance(node, ast.Assert)
 
 
-def blocks(spots):
+def blocks(tags):
     """Spots grouped by function: ``(path, name, first, last, tagged lines)``."""
-    together = {}
-    for spot in spots:
-        key = (spot.path, spot.name, spot.first, spot.last)
-        together.setdefault(key, []).append(spot.line)
-    return [(*key, lines) for key, lines in together.items()]
+    groups = {}
+    for tag in tags:
+        key = (tag.path, tag.name, tag.first, tag.last)
+        groups.setdefault(key, []).append(tag.line)
+    return [(*key, lines) for key, lines in groups.items()]
 
 
 def statement(tree, line):
@@ -142,18 +143,18 @@ def _size(node):
     return node.end_lineno - node.lineno
 
 
-def _spot(path, text, tree, line):
+def _tagged_line(path, text, tree, line):
     if tree is None:
-        return Spot(path, line, "", *_block(text.splitlines(), line))
-    around = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))
-              and n.lineno <= line <= n.end_lineno]  # outermost first
-    functions = [n for n in around if isinstance(n, ast.FunctionDef)]
+        return TaggedLine(path, line, "", *_block(text.splitlines(), line))
+    enclosing = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))
+                 and n.lineno <= line <= n.end_lineno]  # outermost first
+    functions = [n for n in enclosing if isinstance(n, ast.FunctionDef)]
     if path.startswith(TESTS):  # pytest can address only the outermost function
-        around = around[:around.index(functions[0]) + 1] if functions else around
+        enclosing = enclosing[:enclosing.index(functions[0]) + 1] if functions else enclosing
         functions = functions[:1]
     node = functions[-1] if functions else statement(tree, line) or tree.body[0]
     first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
-    return Spot(path, line, "::".join(n.name for n in around), first, node.end_lineno)
+    return TaggedLine(path, line, "::".join(n.name for n in enclosing), first, node.end_lineno)
 
 
 def _block(lines, line):

@@ -7,7 +7,7 @@ import numpy as np
 from minigen.nn import initializers
 from minigen.nn.layers import Linear, _rng
 from minigen.ops import concatenate, cos, silu, sin
-from minigen.tensor import as_array, placed, tensor
+from minigen.tensor import as_array, tensor, to_device_of
 
 
 class Sinusoidal:
@@ -22,7 +22,7 @@ class Sinusoidal:
     def __call__(self, t):
         omega = 10000.0 ** (-np.arange(self.D // 2) / (self.D // 2))
         t = as_array(t)
-        angle = tensor(t.astype(np.float64)[:, None] * placed(omega, t))
+        angle = tensor(t.astype(np.float64)[:, None] * to_device_of(omega, t))
         return concatenate([sin(angle), cos(angle)], axis=1)  # eq: ddpm-time-embedding
 
 
@@ -42,7 +42,7 @@ class RandomFourier:
 
     def __call__(self, t):
         omega = self.omega.data.astype(np.float64)
-        angle = tensor(placed(as_array(t), omega)[:, None] * (2 * math.pi / self.T * omega))
+        angle = tensor(to_device_of(as_array(t), omega)[:, None] * (2 * math.pi / self.T * omega))
         return concatenate([sin(angle), cos(angle)], axis=1)  # eq: ddpm-time-embedding
 
 

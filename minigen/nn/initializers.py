@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from minigen.tensor import placed, tensor, write
+from minigen.tensor import tensor, to_device_of, write
 
 
 def empty(*shape):
@@ -17,7 +17,7 @@ def empty(*shape):
 
 def values(t, numbers):
     """Fill t with the numbers of an array, on whatever device t is."""
-    write(t, lambda a: a.__setitem__(..., placed(numbers, a)))
+    write(t, lambda a: a.__setitem__(..., to_device_of(numbers, a)))
 
 
 def uniform(t, bound, rng):

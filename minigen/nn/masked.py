@@ -20,7 +20,7 @@ from minigen.nn import initializers
 from minigen.nn.layers import Conv2d
 from minigen.ops import conv2d, linear, transpose
 from minigen.ops.conv import pair
-from minigen.tensor import placed, tensor, xp
+from minigen.tensor import tensor, to_device_of, xp
 
 
 def causal_mask(K, C, R, S, kind, colours=1):
@@ -73,7 +73,7 @@ class MaskedConv2d(Conv2d):
 
     def masked(self):
         """The weight, set to 0 where the filter must not see its input."""
-        return self.weight * placed(self.mask.astype(self.weight.dtype), self.weight.data)
+        return self.weight * to_device_of(self.mask.astype(self.weight.dtype), self.weight.data)
 
     def __call__(self, x, at=None):
         """at: a `Scan`; x is then a piece of a row, (N, in, 1, w), and so is the result."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from minigen import kernels
-from minigen.tensor import Tensor, numbers_at, recording, tensor, write, xp
+from minigen.tensor import Tensor, device_scalars, recording, tensor, write, xp
 
 _LEAVES = (np.ndarray, np.generic, str, bytes, bytearray, memoryview, range, int, float, complex,
            type, types.FunctionType, types.ModuleType, types.BuiltinFunctionType, type(None),
@@ -228,25 +228,25 @@ class EMA:
         if not params or not 0 <= decay <= 1:
             raise ValueError(f"EMA: {len(params)} parameters and decay = {decay}, expected one or "
                              "more, and a decay in [0, 1]")
-        self.params, self.decay, self.t, self.now = params, decay, 0, None
+        self.params, self.decay, self.t, self.scalars = params, decay, 0, None
         self.average = {key: p.data.copy() for key, p in params.items()}
 
     def update(self):
         """Take the current parameters into the average."""
-        recording().uses(self) if recording() else self.place()
+        recording().register(self) if recording() else self.upload()
         self.t += 1
         t = self.t
-        if self.now is not None:
-            self.now += 1
-            t = self.now
+        if self.scalars is not None:
+            self.scalars += 1
+            t = self.scalars
         d = xp(t).minimum(self.decay, (1 + t) / (10 + t))
         kernels.ema([self.average[key] for key in self.params],
                     [p.data for p in self.params.values()], d)
 
-    def place(self):
-        """On a device, store t where a recorded update reads it: now (1,)."""
+    def upload(self):
+        """On a device, store t where a recorded update reads it: scalars (1,)."""
         p = next(iter(self.params.values()))
-        self.now = numbers_at(self.now, [self.t], p.data)
+        self.scalars = device_scalars(self.scalars, [self.t], p.data)
 
     @contextlib.contextmanager
     def applied(self):

@@ -3,9 +3,9 @@
 import math
 
 from minigen import kernels
-from minigen.operands import lifted
+from minigen.operands import accepts_arrays
 from minigen.operation import op
-from minigen.ops.math import as_float, keep, tanh, where
+from minigen.ops.math import apply_mask, as_float, tanh, where
 from minigen.ops.special import erf
 from minigen.tensor import xp
 
@@ -52,7 +52,7 @@ def _elu_backward(g, e, *, alpha):
     return kernels.elu_backward(g, e, alpha)
 @_elu_backward.vjp
 def _elu_backward(gg, g, e, *, alpha):
-    return lambda: _elu_backward(gg, e, alpha=alpha), lambda: keep(gg * g, mask=e.data <= 0)
+    return lambda: _elu_backward(gg, e, alpha=alpha), lambda: apply_mask(gg * g, mask=e.data <= 0)
 
 @op
 def sigmoid(x):
@@ -78,7 +78,7 @@ def silu(g, x): return kernels.silu_backward(g.data, x.data)
 @silu.composite
 def silu(x): return x * sigmoid(x)
 
-@lifted("x")
+@accepts_arrays("x")
 def logsigmoid(x):
     """log σ(x) = −softplus(−x), accurate where σ(x) rounds to 0."""
     return -softplus(-1.0 * x, threshold=math.inf)  # −x would wrap around for bytes
@@ -94,7 +94,7 @@ def softplus(x, *, beta=1.0, threshold=20.0):
 def softplus(g, x, *, beta, threshold):
     return where(x * beta > threshold, g, g * sigmoid(x * beta))
 
-@lifted("x")
+@accepts_arrays("x")
 def gelu(x, approximate="none"):
     """x Φ(x), Φ the cumulative distribution function of N(0, 1); "tanh" selects the paper's
     approximation (Hendrycks & Gimpel 2016)."""

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from minigen import kernels
-from minigen.operands import lifted
+from minigen.operands import accepts_arrays
 from minigen.operation import op
 from minigen.ops.linalg import matmul
 from minigen.ops.math import where
@@ -40,8 +40,9 @@ def _attention(q, k, v, *, mask, is_causal, scale):
         allowed = causal if allowed is None else allowed & causal
     if allowed is None:
         return matmul(softmax(scores), v)
-    some = allowed.any(-1, keepdims=True)  # a query that may attend to no key gives 0
-    return matmul(where(some, softmax(where(allowed | ~some, scores, -math.inf)), 0.0), v)
+    any_allowed = allowed.any(-1, keepdims=True)  # a query that may attend to no key gives 0
+    scores = where(allowed | ~any_allowed, scores, -math.inf)
+    return matmul(where(any_allowed, softmax(scores), 0.0), v)
 
 
 def _flat(x):
@@ -57,7 +58,7 @@ def _flat_mask(mask, q, k):
     return _flat(xp(mask).broadcast_to(mask, (*lead, q.shape[-2], k.shape[-2])))
 
 
-def _lowered(mask, T, S, is_causal):
+def _shift_mask(mask, T, S, is_causal):
     """A float mask minus, for each query, its largest value. This changes only log Σ e^scores, in
     which a large offset would swallow the digits that the backward pass needs."""
     m = xp(mask)
@@ -66,7 +67,7 @@ def _lowered(mask, T, S, is_causal):
     return mask - m.where(m.isfinite(top), top, 0)
 
 
-@lifted("q", "k", "v", "attn_mask")
+@accepts_arrays("q", "k", "v", "attn_mask")
 def scaled_dot_product_attention(q, k, v, attn_mask=None, *, is_causal=False, scale=None):
     """For each query, the mean of the values, weighted by the softmax over keys of q·k · scale.
 
@@ -97,7 +98,7 @@ def scaled_dot_product_attention(q, k, v, attn_mask=None, *, is_causal=False, sc
         if mask.dtype != bool and mask.dtype not in FLOATS:
             raise TypeError(f"scaled_dot_product_attention: attn_mask is {mask.dtype}, expected "
                             "bool, float32 or float64")
-        mask = mask.data if mask.dtype == bool else _lowered(mask.data.astype(q.dtype), T, S,
-                                                             is_causal)
+        mask = mask.data if mask.dtype == bool else _shift_mask(mask.data.astype(q.dtype), T, S,
+                                                                is_causal)
     return _attention(q, k, v, mask=mask, is_causal=is_causal,
                       scale=1 / math.sqrt(q.shape[-1] or 1) if scale is None else scale)

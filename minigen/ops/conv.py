@@ -9,7 +9,7 @@ are the other two, so three kernels give derivatives of every order.
 import numpy as np
 
 from minigen import kernels
-from minigen.operands import lifted
+from minigen.operands import accepts_arrays
 from minigen.operation import op
 from minigen.ops.reduce import sum
 
@@ -48,7 +48,7 @@ def _conv2d_weight(gw, g, x, *, size, **kw):
             lambda: _conv_transpose2d(g, gw, None, size=x.shape[2:], **kw))
 
 
-@lifted("x", "w")
+@accepts_arrays("x", "w")
 def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
     """Convolution (in the sense of deep learning: the filter is not flipped)
 
@@ -80,7 +80,7 @@ def conv2d_weight(g, x, size, stride=1, padding=0, dilation=1, groups=1):
                           groups=groups)
 
 
-@lifted("x", "w")
+@accepts_arrays("x", "w")
 def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     """Transposed convolution: multiplication by the transpose of the matrix that `conv2d` with the
     same options multiplies by.
@@ -123,10 +123,10 @@ def conv_transpose_output_size(i, k, s=1, p=0, p_out=0, d=1):
 
 def pair(name, value):
     """`value` as (height, width)."""
-    least = int(name in _POSITIVE)
+    minimum = int(name in _POSITIVE)
     both = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(both) != 2 or not all([isinstance(n, (int, np.integer)) and n >= least for n in both]):
-        raise ValueError(f"{name} must be an integer or a pair of them, at least {least}, "
+    if len(both) != 2 or not all([isinstance(n, (int, np.integer)) and n >= minimum for n in both]):
+        raise ValueError(f"{name} must be an integer or a pair of them, at least {minimum}, "
                          f"got {value!r}")
     return int(both[0]), int(both[1])
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from minigen.operands import lifted
+from minigen.operands import accepts_arrays
 from minigen.operation import op
 from minigen.tensor import Tensor, recording, xp
 
@@ -19,42 +19,42 @@ __all__ = ["getitem", "take_along_axis"]
 
 @op
 def _getitem(x, *, index):
-    if recording() and xp(x) is not np and any(map(_mask, index)):
+    if recording() and xp(x) is not np and any(map(_is_mask, index)):
         raise TypeError("a step that is recorded cannot pick by a mask: only the device knows how "
                         "many elements it picks; use where")
     return x[index]
 @_getitem.vjp
-def _getitem(g, _x, *, index): return _put(g, index=index, shape=_x.shape)
+def _getitem(g, _x, *, index): return _scatter_add(g, index=index, shape=_x.shape)
 
-def _into(out, g, *, index):
-    if _repeats(index):
-        out += _put.forward(g, index=index, shape=out.shape)
+def _accumulate_into(out, g, *, index):
+    if _may_repeat(index):
+        out += _scatter_add.forward(g, index=index, shape=out.shape)
     else:
         out[index] += g
-_getitem.into = _into
+_getitem.accumulate_into = _accumulate_into
 
-def _repeats(index):
+def _may_repeat(index):
     """Whether the index has integer arrays, which can name the same position twice."""
     return any(hasattr(i, "dtype") and i.dtype != bool for i in index)
 
 @op
-def _put(g, *, index, shape):
+def _scatter_add(g, *, index, shape):
     """Zeros of `shape` with g added at the index: the transpose of `getitem`."""
     out = xp(g).zeros(shape, g.dtype)
-    if not _repeats(index):
+    if not _may_repeat(index):
         out[index] = g
     elif len(index) == 1 and xp(g) is np:
-        return _add_rows(g, index[0], shape)
+        return _scatter_add_rows(g, index[0], shape)
     else:
-        places = xp(g).arange(out.size).reshape(shape)[index]
-        xp(g).add.at(out.reshape(-1), places.ravel(), g.ravel())
+        positions = xp(g).arange(out.size).reshape(shape)[index]
+        xp(g).add.at(out.reshape(-1), positions.ravel(), g.ravel())
     return out
-@_put.vjp
-def _put(gg, *, index, shape): return getitem(gg, index)
+@_scatter_add.vjp
+def _scatter_add(gg, *, index, shape): return getitem(gg, index)
 
-def _add_rows(g, rows, shape):
-    """`_put` along the first axis, as the product of a sparse matrix, with a single 1 per column,
-    and g: a tenth of the time of ``np.add.at``."""
+def _scatter_add_rows(g, rows, shape):
+    """`_scatter_add` along the first axis, as the product of a sparse matrix, with a single 1 per
+    column, and g: a tenth of the time of ``np.add.at``."""
     from scipy.sparse import csr_array
     rows = rows.ravel().astype(np.intp) % shape[0]
     at = csr_array((np.ones(rows.size, g.dtype), rows, np.arange(rows.size + 1)),
@@ -66,19 +66,19 @@ def getitem(x, index):
     index = index if isinstance(index, tuple) else (index,)
     arrays = (Tensor, list, tuple, range)
     index = tuple(integer_array(i) if isinstance(i, arrays) else i for i in index)
-    if isinstance(x, Tensor) and xp(x.data) is not np and _repeats(index):
+    if isinstance(x, Tensor) and xp(x.data) is not np and _may_repeat(index):
         _check_index(index, x.shape)
     return _getitem(x, index=index)
 
 def _check_index(index, shape):
     """IndexError for an integer array on the host that has an index out of range."""
-    axes = lambda i: i.ndim if _mask(i) else i is not None and not isinstance(i, bool)
+    axes = lambda i: i.ndim if _is_mask(i) else i is not None and not isinstance(i, bool)
     axis = 0
     for k, i in enumerate(index):
         if i is Ellipsis:
             axis = len(shape) - sum(map(axes, index[k + 1:]))
             continue
-        if axis < len(shape) and isinstance(i, np.ndarray) and not _mask(i):
+        if axis < len(shape) and isinstance(i, np.ndarray) and not _is_mask(i):
             _check_integers("getitem", i, shape, axis)
         axis += axes(i)
 
@@ -87,7 +87,7 @@ def _check_integers(name, i, shape, axis):
         raise IndexError(f"{name}: indices are {i.min()} … {i.max()}, but axis {axis} of {shape} "
                          f"has length {shape[axis]}")
 
-def _mask(i):
+def _is_mask(i):
     return hasattr(i, "dtype") and i.dtype == bool
 
 def integer_array(i):
@@ -105,7 +105,7 @@ def _take_along_axis(x, *, indices, axis): return xp(x).take_along_axis(x, indic
 def _take_along_axis(g, _x, *, indices, axis):
     return _add_along_axis(g, indices=indices, axis=axis, shape=_x.shape)
 
-@lifted("x")
+@accepts_arrays("x")
 def take_along_axis(x, indices, axis=-1):
     """The elements of x at integer `indices`, which have the shape of x except along `axis`."""
     indices = integer_array(indices)
@@ -121,8 +121,8 @@ def _add_along_axis(g, *, indices, axis, shape):
              for i, n in enumerate(g.shape)]
     where[axis] = indices
     where = tuple(xp(g).broadcast_arrays(*where))
-    places = xp(g).ravel_multi_index(where, shape, mode="wrap")
-    xp(g).add.at(out.reshape(-1), places.ravel(), g.ravel())
+    positions = xp(g).ravel_multi_index(where, shape, mode="wrap")
+    xp(g).add.at(out.reshape(-1), positions.ravel(), g.ravel())
     return out
 @_add_along_axis.vjp
 def _add_along_axis(gg, *, indices, axis, shape):

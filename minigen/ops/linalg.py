@@ -3,7 +3,7 @@
 import math
 
 from minigen import kernels
-from minigen.operands import lifted
+from minigen.operands import accepts_arrays
 from minigen.operation import op
 from minigen.ops.shape import broadcast_to, expand_dims, reshape, squeeze, swapaxes, transpose
 from minigen.tensor import xp
@@ -17,7 +17,7 @@ def _matmul(a, b): return kernels.matmul(a, b, None)
 def _matmul(g, a, b):
     return lambda: _matmul(g, swapaxes(b, -1, -2)), lambda: _matmul(swapaxes(a, -1, -2), g)
 
-@lifted("a", "b")
+@accepts_arrays("a", "b")
 def matmul(a, b):
     """The matrix product of (..., M, K) and (..., K, N), with batch axes broadcast; a vector is a
     row on the left and a column on the right, as in NumPy."""
@@ -37,7 +37,7 @@ def _linear(x, w, b): return kernels.matmul(x, w.T, b)
 def _linear(g, x, w):  # gᵀx, not (xᵀg)ᵀ: the gradient gets the weight's memory layout
     return lambda: _matmul(g, w), lambda: _matmul(transpose(g), x), g
 
-@lifted("x", "weight", "bias")
+@accepts_arrays("x", "weight", "bias")
 def linear(x, weight, bias=None):
     """x Wᵀ + b on the last axis; weight is (out, in), bias (out,)."""
     if not x.ndim or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
@@ -58,15 +58,15 @@ def _einsum(g, a, b, *, subscripts):
     return (lambda: _einsum_grad(g, out, b, right, a, left),
             lambda: _einsum_grad(g, out, a, left, b, right))
 
-def _einsum_grad(g, out, other, theirs, x, mine):
-    """The cotangent of x, whose letters are `mine`. A letter that only x has was summed over, so
-    the cotangent is constant along that axis."""
-    alone = [i for i, letter in enumerate(mine) if letter not in out + theirs]
-    kept = "".join(letter for letter in mine if letter in out + theirs)
-    gx = _einsum(g, other, subscripts=f"{out},{theirs}->{kept}")
-    return broadcast_to(expand_dims(gx, alone), shape=x.shape) if alone else gx
+def _einsum_grad(g, out, other, other_letters, x, x_letters):
+    """The cotangent of x, whose letters are `x_letters`. A letter that only x has was summed over,
+    so the cotangent is constant along that axis."""
+    reduced = [i for i, letter in enumerate(x_letters) if letter not in out + other_letters]
+    kept = "".join(letter for letter in x_letters if letter in out + other_letters)
+    gx = _einsum(g, other, subscripts=f"{out},{other_letters}->{kept}")
+    return broadcast_to(expand_dims(gx, reduced), shape=x.shape) if reduced else gx
 
-@lifted("a", "b")
+@accepts_arrays("a", "b")
 def einsum(subscripts, a, b):
     """Einstein summation over two operands, for example ``einsum("bij,bjk->bik", a, b)``. A letter
     may occur only once in each operand."""

@@ -5,14 +5,14 @@ import math
 import numpy as np
 
 from minigen import kernels
-from minigen.operands import lifted
+from minigen.operands import accepts_arrays
 from minigen.operation import op
 from minigen.ops.activation import logsigmoid, sigmoid
 from minigen.ops.indexing import getitem, take_along_axis
-from minigen.ops.math import abs, floats, logical_and, multiply, square, where
+from minigen.ops.math import abs, check_floats, logical_and, multiply, square, where
 from minigen.ops.reduce import log_softmax, mean, sum
 from minigen.ops.shape import astype, squeeze
-from minigen.tensor import Tensor, as_array, placed, readable, xp
+from minigen.tensor import Tensor, as_array, readable, to_device_of, xp
 
 __all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "dropout", "embedding", "l1_loss",
            "mse_loss", "one_hot"]
@@ -29,27 +29,27 @@ def _reduce(x, reduction):
 
 
 def _check(name, x, targets):
-    floats(name, x, targets)
+    check_floats(name, x, targets)
     if x.shape != targets.shape:
         raise ValueError(f"{name}: input has shape {x.shape}, target {targets.shape}: they must be "
                          "equal (nothing is broadcast in a loss)")
 
 
-@lifted("x", "targets")
+@accepts_arrays("x", "targets")
 def mse_loss(x, targets, reduction="mean"):
     """(x − target)², its mean over all elements by default."""
     _check("mse_loss", x, targets)
     return _reduce(square(x - targets), reduction)
 
 
-@lifted("x", "targets")
+@accepts_arrays("x", "targets")
 def l1_loss(x, targets, reduction="mean"):
     """|x − target|, its mean over all elements by default."""
     _check("l1_loss", x, targets)
     return _reduce(abs(x - targets), reduction)
 
 
-@lifted("x", "targets", "weight", "pos_weight")
+@accepts_arrays("x", "targets", "weight", "pos_weight")
 def binary_cross_entropy_with_logits(x, targets, weight=None, pos_weight=None, reduction="mean"):
     """−[w₊ t log σ(x) + (1 − t) log(1 − σ(x))] for logits x and targets t in [0, 1], without
     computing σ. `weight` multiplies each element, `pos_weight` (w₊) the positive term."""
@@ -78,7 +78,7 @@ def _bce(g, x, t):
 
 def one_hot(indices, num_classes, dtype=np.float32):
     """Integer classes (...) as vectors (..., num_classes) with a single 1: an untracked tensor."""
-    indices = integers("one_hot", indices, num_classes)
+    indices = check_indices("one_hot", indices, num_classes)
     y = xp(indices).zeros((*indices.shape, num_classes), dtype)
     xp(y).put_along_axis(y, indices[..., None], 1, -1)
     return Tensor(y)
@@ -89,7 +89,7 @@ def _raw(a):
         a, None if np.size(a) else int) if isinstance(a, (list, tuple, int)) else as_array(a)
 
 
-def integers(name, indices, n):
+def check_indices(name, indices, n):
     """`indices` as an array of integers in 0…n−1, or an error that names `name`."""
     a = _raw(indices)
     if a.dtype.kind not in "iu":
@@ -116,11 +116,11 @@ def _cross_entropy(x, *, t):
 
 def _flat(x, t):
     """Logits (N, C, ...) and targets (N, ...) with their last axes merged into one."""
-    places = math.prod(x.shape[2:])
-    return x.reshape(*x.shape[:2], places), t.reshape(len(t), places)
+    positions = math.prod(x.shape[2:])
+    return x.reshape(*x.shape[:2], positions), t.reshape(len(t), positions)
 
 
-@lifted("logits", "weight")
+@accepts_arrays("logits", "weight")
 def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="mean",
                   label_smoothing=0.0):
     """−log softmax(logits)[target], classes on axis 1: logits are (N, C, ...), targets integers
@@ -137,7 +137,7 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
     axis = 1 if logits.ndim > 1 else 0
     C = logits.shape[axis]
     t = _raw(targets)
-    w = None if weight is None else placed(weight.data.astype(logits.dtype), logits.data)
+    w = None if weight is None else to_device_of(weight.data.astype(logits.dtype), logits.data)
     if w is not None and w.shape != (C,):
         raise ValueError(f"cross_entropy: weight has shape {w.shape}, expected ({C},)")
 
@@ -159,9 +159,9 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
     if t.shape != expected:
         raise ValueError(f"cross_entropy: logits {logits.shape} need integer targets of shape "
                          f"{expected}, got {t.shape}")
-    counts = t != ignore_index
-    t = placed(integers("cross_entropy", xp(t).where(counts, t, 0), C), logits.data)
-    counts = placed(counts, logits.data)
+    valid = t != ignore_index
+    t = to_device_of(check_indices("cross_entropy", xp(t).where(valid, t, 0), C), logits.data)
+    valid = to_device_of(valid, logits.data)
     if w is None and not label_smoothing:
         nll = _cross_entropy(logits, t=t) if axis else _cross_entropy(
             logits.reshape(1, C), t=t.reshape(1)).reshape(())
@@ -170,19 +170,19 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
         nll = -squeeze(take_along_axis(weighted, xp(t).expand_dims(t, axis), axis), axis)
         if label_smoothing:
             nll = (1 - label_smoothing) * nll - (label_smoothing / C) * sum(weighted, axis)
-    nll = where(counts, nll, 0.0)
+    nll = where(valid, nll, 0.0)
     if reduction == "mean":
-        return sum(nll) / (counts if w is None else w[t] * counts).sum()
+        return sum(nll) / (valid if w is None else w[t] * valid).sum()
     return _reduce(nll, reduction)
 
 
-@lifted("weight")
+@accepts_arrays("weight")
 def embedding(indices, weight):
     """The rows of weight (V, D) at integer `indices` (...): (..., D)."""
-    return getitem(weight, (integers("embedding", indices, weight.shape[0]),))
+    return getitem(weight, (check_indices("embedding", indices, weight.shape[0]),))
 
 
-@lifted("x")
+@accepts_arrays("x")
 def dropout(x, p=0.5, training=True, rng=None):
     """Each element becomes 0 with probability p, else it is divided by 1 − p, so that the mean does
     not change. `rng` is a numpy.random.Generator."""
@@ -192,6 +192,6 @@ def dropout(x, p=0.5, training=True, rng=None):
         return x
     if rng is None:
         raise ValueError("dropout: pass rng=numpy.random.default_rng(seed): noise is an argument")
-    floats("dropout", x)
+    check_floats("dropout", x)
     keep = rng.random(x.shape, dtype=np.float32) >= p
-    return multiply(x, placed(keep.astype(x.dtype) / x.dtype.type(1 - p), x.data))
+    return multiply(x, to_device_of(keep.astype(x.dtype) / x.dtype.type(1 - p), x.data))

@@ -6,7 +6,7 @@ import numpy as np
 
 from minigen import kernels
 from minigen.operation import op
-from minigen.tensor import FLOATS, Tensor, as_array, placed, xp
+from minigen.tensor import FLOATS, Tensor, as_array, to_device_of, xp
 
 __all__ = [
     "abs", "add", "arctan", "ceil", "clip", "cos", "divide", "equal", "exp", "expm1", "floor",
@@ -151,33 +151,33 @@ def maximum(a, b):
     """The larger of a and b; where they are equal, each receives half of the gradient."""
     return xp(a, b).maximum(a, b)
 @maximum.vjp
-def maximum(g, y, a, b): return lambda: _share(g, a, y, b), lambda: _share(g, b, y, a)
+def maximum(g, y, a, b): return lambda: _tie_grad(g, a, y, b), lambda: _tie_grad(g, b, y, a)
 
 @op
 def minimum(a, b):
     """The smaller of a and b; where they are equal, each receives half of the gradient."""
     return xp(a, b).minimum(a, b)
 @minimum.vjp
-def minimum(g, y, a, b): return lambda: _share(g, a, y, b), lambda: _share(g, b, y, a)
+def minimum(g, y, a, b): return lambda: _tie_grad(g, a, y, b), lambda: _tie_grad(g, b, y, a)
 
-def _share(g, a, y, b):
+def _tie_grad(g, a, y, b):
     """g where y came from a, half of it where it came from both, 0 where it came from b."""
     half = (a == b).data * y.dtype.type(0.5)
-    return keep(g * (1 - half), mask=(y == a).data)
+    return apply_mask(g * (1 - half), mask=(y == a).data)
 
 @op
 def clip(x, *, min=None, max=None):
     """x limited to [min, max]; the gradient passes inside, bounds included, and is 0 outside."""
     return xp(x).clip(x, min, max)
 @clip.vjp
-def clip(g, y, x, **kw): return keep(g, mask=(y == x).data)
+def clip(g, y, x, **kw): return apply_mask(g, mask=(y == x).data)
 
 @op
-def keep(x, *, mask):
+def apply_mask(x, *, mask):
     """x where the boolean `mask` holds, 0 elsewhere."""
     return kernels.keep(x, xp(x).broadcast_to(mask, x.shape))
-@keep.vjp
-def keep(g, *, mask): return keep(g, mask=mask)
+@apply_mask.vjp
+def apply_mask(g, *, mask): return apply_mask(g, mask=mask)
 
 @op
 def _where(a, b, *, condition):
@@ -185,7 +185,7 @@ def _where(a, b, *, condition):
     return m.where(m.asarray(condition), a, b)
 @_where.vjp
 def _where(g, *, condition):
-    return lambda: keep(g, mask=condition), lambda: keep(g, mask=~condition)
+    return lambda: apply_mask(g, mask=condition), lambda: apply_mask(g, mask=~condition)
 
 def where(condition, a, b):
     """a where `condition` holds, b elsewhere; the three broadcast together."""
@@ -197,7 +197,7 @@ def where(condition, a, b):
                         "for example x != 0")
     return _where(a, b, condition=condition)
 
-def floats(name, *arrays):
+def check_floats(name, *arrays):
     """TypeError unless one of the arrays, the first of which is called x, holds floats: differences
     and squares of bytes do not fit into bytes."""
     if all(a.dtype not in FLOATS for a in arrays):
@@ -227,7 +227,7 @@ def _comparison(name, symbol):
         m = xp(a, b)
         if m is not np:
             like = b if xp(a) is np else a
-            a, b = (placed(v, like) if isinstance(v, np.ndarray) else v for v in (a, b))
+            a, b = (to_device_of(v, like) if isinstance(v, np.ndarray) else v for v in (a, b))
         try:
             return Tensor(m.asarray(getattr(m, name)(a, b)))
         except ValueError as e:
@@ -243,7 +243,7 @@ less_equal = _comparison("less_equal", "<=")
 greater = _comparison("greater", ">")
 greater_equal = _comparison("greater_equal", ">=")
 
-def _booleans(*arrays):
+def _check_booleans(*arrays):
     for a in arrays:
         if not (isinstance(a, int) or hasattr(a, "dtype") and a.dtype == bool):
             raise TypeError("needs booleans: compare first, for example x > 0")
@@ -251,17 +251,17 @@ def _booleans(*arrays):
 @op
 def logical_and(a, b):
     """Whether both hold, for booleans."""
-    _booleans(a, b)
+    _check_booleans(a, b)
     return xp(a, b).logical_and(a, b)
 
 @op
 def logical_or(a, b):
     """Whether one of them holds, for booleans."""
-    _booleans(a, b)
+    _check_booleans(a, b)
     return xp(a, b).logical_or(a, b)
 
 @op
 def logical_not(x):
     """Whether x does not hold, for booleans."""
-    _booleans(x)
+    _check_booleans(x)
     return xp(x).logical_not(x)

@@ -8,7 +8,7 @@ import math
 from numbers import Integral
 
 from minigen import kernels
-from minigen.operands import lifted
+from minigen.operands import accepts_arrays
 from minigen.operation import op
 from minigen.ops.activation import sigmoid
 from minigen.ops.math import sqrt
@@ -55,11 +55,11 @@ def _group_norm(x, weight, bias, *, num_groups, eps, silu):
 @_group_norm.vjp
 def _group_norm(g, _y, x, weight, bias, *, num_groups, eps, silu):
     weights = _rows(_data(weight), _data(bias))
-    gx, *of_each = kernels.group_norm_backward(_flat(g.data), _flat(x.data), num_groups, *weights,
-                                               *_y.saved, silu)
+    gx, *grads = kernels.group_norm_backward(_flat(g.data), _flat(x.data), num_groups, *weights,
+                                             *_y.saved, silu)
     return (gx.reshape(x.shape), *(
         v if v is None or p is None or v.shape == p.shape else v.sum(0).reshape(p.shape)
-        for v, p in zip(of_each, (weight, bias), strict=True)))
+        for v, p in zip(grads, (weight, bias), strict=True)))
 @_group_norm.composite
 def _group_norm(x, weight, bias, *, num_groups, eps, silu):
     grouped = reshape(x, (x.shape[0], num_groups, math.prod(x.shape[1:]) // num_groups))
@@ -98,7 +98,7 @@ def _rows(*arrays): return [None if a is None else a.reshape(-1, a.shape[-1]) fo
 def _raveled(*arrays): return [None if a is None else a.reshape(-1) for a in arrays]
 
 
-@lifted("x", "running_mean", "running_var", "weight", "bias")
+@accepts_arrays("x", "running_mean", "running_var", "weight", "bias")
 def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, training=False,
                momentum=0.1, eps=1e-5):
     """Each channel standardised over batch and positions: x is (N, C, ...), the others (C,).
@@ -123,14 +123,14 @@ def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, t
     return x * reshape(scale, shape) + reshape(shift, shape)  # two passes over x instead of four
 
 
-@lifted("x", "weight", "bias")
+@accepts_arrays("x", "weight", "bias")
 def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
     """Each sample's channels, in `num_groups` groups, standardised over group and positions: x is
     (N, C, ...), weight and bias (C,), or (N, C) where each sample has its own (Wu & He 2018)."""
     return _checked_group_norm(x, num_groups, weight, bias, eps, False)
 
 
-@lifted("x", "weight", "bias")
+@accepts_arrays("x", "weight", "bias")
 def group_norm_silu(x, num_groups, weight=None, bias=None, eps=1e-5):
     """silu(group_norm(x, ...)), with one pass over memory forward and one backward."""
     return _checked_group_norm(x, num_groups, weight, bias, eps, True)
@@ -144,7 +144,7 @@ def _checked_group_norm(x, num_groups, weight, bias, eps, silu):
     return _group_norm(x, _weight(weight, bias), bias, num_groups=num_groups, eps=eps, silu=silu)
 
 
-@lifted("x", "weight", "bias")
+@accepts_arrays("x", "weight", "bias")
 def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     """x standardised over its last axes, which must be `normalized_shape`; weight and bias have
     that shape (Ba, Kiros & Hinton 2016)."""

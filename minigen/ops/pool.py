@@ -2,7 +2,7 @@
 beside its transpose. The vjp of each of the two is the other."""
 
 from minigen import kernels
-from minigen.operands import lifted
+from minigen.operands import accepts_arrays
 from minigen.operation import op
 from minigen.ops.conv import pair
 
@@ -61,14 +61,14 @@ def _upsample_bilinear_transpose(gx, _g, *, size):
     return _upsample_bilinear(gx, size=_g.shape[2:])
 
 
-@lifted("x")
+@accepts_arrays("x")
 def max_pool2d(x, kernel_size, stride=None, padding=0):
     """The largest value of each window: (N, C, H, W) → (N, C, P, Q). `stride` is `kernel_size` by
     default; among equal values the first receives the gradient."""
     return _max_pool2d(x, **_window(kernel_size, stride, padding))
 
 
-@lifted("x")
+@accepts_arrays("x")
 def avg_pool2d(x, kernel_size, stride=None, padding=0):
     """The mean of each window, counting the zeros of the padding: (N, C, H, W) → (N, C, P, Q)."""
     return _avg_pool2d(x, **_window(kernel_size, stride, padding))
@@ -83,7 +83,7 @@ def _window(kernel_size, stride, padding):
     return {"kernel_size": kernel_size, "stride": stride, "padding": padding}
 
 
-@lifted("x")
+@accepts_arrays("x")
 def interpolate(x, size=None, scale_factor=None, mode="nearest"):
     """Up- or down-sampling to `size`, or by a whole `scale_factor`: (N, C, H, W) → (N, C, *size).
 

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from minigen import kernels
-from minigen.operands import lifted
+from minigen.operands import accepts_arrays
 from minigen.operation import op
 from minigen.ops.indexing import along, take_along_axis
-from minigen.ops.math import LARGE, as_float, exp, floats, where
+from minigen.ops.math import LARGE, as_float, check_floats, exp, where
 from minigen.ops.shape import broadcast_to, flip, pad, reshape, squeeze
 from minigen.tensor import FLOATS, xp
 
@@ -63,13 +63,13 @@ def mean(x, *, axis=None, keepdims=False):
 def mean(g, _x, *, axis, keepdims):
     return broadcast_to(_expand(g, _x, axis, keepdims) / _count(_x, axis), shape=_x.shape)
 
-@lifted("x")
+@accepts_arrays("x")
 def var(x, axis=None, ddof=0, keepdims=False):
     """Σ(x − x̄)² / (n − ddof), NumPy's variance."""
     d = x - mean(x, axis, keepdims=True)
     return sum(d * d, axis, keepdims) / _count(x, axis, ddof)
 
-@lifted("x")
+@accepts_arrays("x")
 def std(x, axis=None, ddof=0, keepdims=False):
     """The square root of `var`; its gradient is taken as 0 where all x are equal."""
     d = x - mean(x, axis, keepdims=True)
@@ -78,13 +78,13 @@ def std(x, axis=None, ddof=0, keepdims=False):
 @op
 def norm(x, *, axis=None, keepdims=False):
     """‖x‖₂ = √Σx²; its gradient x / ‖x‖ is taken as 0 where x = 0, as in PyTorch."""
-    floats("norm", x)
+    check_floats("norm", x)
     return xp(x).sqrt((x * x).sum(axis, keepdims=keepdims))
 @norm.vjp
 def norm(g, y, x, *, axis, keepdims):
     return x * _expand(where(y == 0, 0.0, g / where(y == 0, 1.0, y)), x, axis, keepdims)
 
-@lifted("x")
+@accepts_arrays("x")
 def prod(x, axis=None, keepdims=False):
     """The product, along one axis after another."""
     axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
@@ -96,18 +96,18 @@ def prod(x, axis=None, keepdims=False):
 def _prod(x, *, axis): return x.prod(axis, keepdims=True)
 @_prod.vjp
 def _prod(g, x, *, axis):  # no division, so zeros in x do no harm
-    return g * _before(x, axis) * flip(_before(flip(x, axis), axis), axis)
+    return g * _exclusive_cumprod(x, axis) * flip(_exclusive_cumprod(flip(x, axis), axis), axis)
 
-def _before(x, axis):
+def _exclusive_cumprod(x, axis):
     """For each element, the product of those before it: first of 1, then of 2, 4, … of them."""
-    def later(x, k):
-        cut = [(0, 0)] * axis + [(k, 0)] + [(0, 0)] * (x.ndim - axis - 1)
-        return pad(x, cut, constant_values=1.0)[along(x, axis, slice(n))]
+    def shift(x, k):
+        width = [(0, 0)] * axis + [(k, 0)] + [(0, 0)] * (x.ndim - axis - 1)
+        return pad(x, width, constant_values=1.0)[along(x, axis, slice(n))]
 
     n, k = x.shape[axis], 1
-    x = later(x, 1)
+    x = shift(x, 1)
     while k < n:
-        x, k = x * later(x, k), 2 * k
+        x, k = x * shift(x, k), 2 * k
     return x
 
 @op
@@ -115,18 +115,18 @@ def max(x, *, axis=None, keepdims=False):
     """The largest element; several equal ones share the gradient."""
     return x.max(axis, keepdims=keepdims)
 @max.vjp
-def max(g, y, x, *, axis, keepdims): return _extreme(g, y, x, axis, keepdims)
+def max(g, y, x, *, axis, keepdims): return _extremum_vjp(g, y, x, axis, keepdims)
 
 @op
 def min(x, *, axis=None, keepdims=False):
     """The smallest element; several equal ones share the gradient."""
     return x.min(axis, keepdims=keepdims)
 @min.vjp
-def min(g, y, x, *, axis, keepdims): return _extreme(g, y, x, axis, keepdims)
+def min(g, y, x, *, axis, keepdims): return _extremum_vjp(g, y, x, axis, keepdims)
 
-def _extreme(g, y, x, axis, keepdims):
-    at = (x == _expand(y, x, axis, keepdims)).data
-    return _expand(g, x, axis, keepdims) * (at / at.sum(axis, keepdims=True)).astype(x.dtype)
+def _extremum_vjp(g, y, x, axis, keepdims):
+    mask = (x == _expand(y, x, axis, keepdims)).data
+    return _expand(g, x, axis, keepdims) * (mask / mask.sum(axis, keepdims=True)).astype(x.dtype)
 
 @op
 def all(x, *, axis=None, keepdims=False):
@@ -149,7 +149,7 @@ def argsort(x, *, axis=-1): return xp(x).argsort(x, axis=axis, **_stable(x))
 
 def _stable(x): return {"kind": "stable"} if xp(x) is np else {}
 
-@lifted("x")
+@accepts_arrays("x")
 def sort(x, axis=-1):
     """x sorted along the axis, smallest first."""
     x, axis = (reshape(x, -1), 0) if axis is None else (x, axis)

@@ -8,7 +8,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from minigen import kernels
 from minigen.autodiff import broadcast_to
-from minigen.operands import lifted
+from minigen.operands import accepts_arrays
 from minigen.operation import op
 from minigen.ops.indexing import along, getitem, integer_array
 from minigen.ops.math import LARGE
@@ -20,7 +20,7 @@ __all__ = [
     "transpose", "tril", "triu",
 ]
 
-EIGHT = 8  # arrays joined at a time: for more, CuPy uploads a table, which no recorded step can do
+MAX_JOIN = 8  # arrays at a time: for more, CuPy uploads a table, which no recorded step can do
 
 
 @op
@@ -33,21 +33,21 @@ def reshape(x, *shape):
     ``x.reshape(2, 3)``."""
     return _reshape(x, shape=tuple(shape[0]) if len(shape) == 1 and np.ndim(shape[0]) else shape)
 
-@lifted("x")
+@accepts_arrays("x")
 def flatten(x, start_dim=0):
     """x with the axes from `start_dim` on merged into one."""
     if not -x.ndim <= start_dim <= max(x.ndim - 1, 0):
         raise ValueError(f"flatten: x is {x.shape}, it has no axis {start_dim}")
     return reshape(x, (*x.shape[:start_dim], math.prod(x.shape[start_dim:])))
 
-@lifted("x")
+@accepts_arrays("x")
 def expand_dims(x, axis):
     """x with a new axis of length 1 at each position in `axis`."""
     ndim = x.ndim + np.size(axis)
     axes, old = normalize_axis_tuple(axis, ndim), iter(x.shape)
     return reshape(x, [1 if i in axes else next(old) for i in range(ndim)])
 
-@lifted("x")
+@accepts_arrays("x")
 def squeeze(x, axis=None):
     """x without the axes in `axis`, which must have length 1; by default without all such axes."""
     axes = ([i for i, n in enumerate(x.shape) if n == 1] if axis is None else
@@ -67,7 +67,7 @@ def transpose(x, *axes):
     axes = axes[0] if len(axes) == 1 and (axes[0] is None or np.ndim(axes[0])) else axes or None
     return _transpose(x, axes=axes if axes is None else tuple(axes))
 
-@lifted("x")
+@accepts_arrays("x")
 def swapaxes(x, axis1, axis2):
     """x with two axes exchanged."""
     axes = list(range(x.ndim))
@@ -75,7 +75,7 @@ def swapaxes(x, axis1, axis2):
     axes[i], axes[j] = j, i
     return transpose(x, axes)
 
-@lifted("x")
+@accepts_arrays("x")
 def moveaxis(x, source, destination):
     """x with the axis (or axes) `source` moved to the position (or positions) `destination`."""
     source = normalize_axis_tuple(source, x.ndim, "moveaxis: source")
@@ -95,7 +95,7 @@ def _roll(x, *, shift, axis): return xp(x).roll(x, shift, axis)
 @_roll.vjp
 def _roll(g, *, shift, axis): return _roll(g, shift=tuple(-s for s in shift), axis=axis)
 
-@lifted("x")
+@accepts_arrays("x")
 def roll(x, shift, axis=None):
     """x shifted cyclically by `shift` positions along one axis or several (by default, along the
     flattened x)."""
@@ -117,9 +117,9 @@ def _concatenate(*xs, axis=0):
     join = xp(*xs).concatenate
     if join is np.concatenate:
         two = len(xs) == 2 and type(xs[0]) is type(xs[1]) is np.ndarray
-        return _pair(*xs, axis) if two else join(xs, axis)
-    while len(xs) > EIGHT:
-        xs = [join(xs[i:i + EIGHT], axis) for i in range(0, len(xs), EIGHT)]
+        return _concatenate_two(*xs, axis) if two else join(xs, axis)
+    while len(xs) > MAX_JOIN:
+        xs = [join(xs[i:i + MAX_JOIN], axis) for i in range(0, len(xs), MAX_JOIN)]
     return join(xs, axis)
 @_concatenate.vjp
 def _concatenate(g, *_xs, axis):
@@ -130,7 +130,7 @@ def _concatenate(g, *_xs, axis):
     return tuple(lambda a=end - x.shape[axis], b=end: part(a, b)
                  for x, end in zip(_xs, ends.tolist(), strict=True))
 
-def _pair(a, b, axis):
+def _concatenate_two(a, b, axis):
     """np.concatenate of two arrays, with threads if they are large."""
     at = normalize_axis_index(axis, a.ndim)
     lead, rest = a.shape[:at], a.shape[at + 1:]
@@ -150,7 +150,7 @@ def stack(arrays, axis=0):
     """The arrays joined along a new axis."""
     return concatenate([expand_dims(x, axis) for x in arrays], axis)
 
-@lifted("x")
+@accepts_arrays("x")
 def split(x, indices_or_sections, axis=0):
     """A list of parts along the axis: a given number of equal ones, or cut at given indices."""
     n, cuts = x.shape[normalize_axis_index(axis, x.ndim)], indices_or_sections
@@ -162,7 +162,7 @@ def split(x, indices_or_sections, axis=0):
     return [getitem(x, along(x, axis, slice(a, b)))
             for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
-@lifted("x")
+@accepts_arrays("x")
 def take(x, indices, axis=None):
     """The elements of x at integer `indices` along the axis (of the flattened x by default)."""
     x, axis, indices = *((reshape(x, -1), 0) if axis is None else (x, axis)), integer_array(indices)
@@ -170,7 +170,7 @@ def take(x, indices, axis=None):
         raise TypeError("take: indices are a mask, expected integers: write x[mask]")
     return getitem(x, along(x, axis, indices))
 
-@lifted("x")
+@accepts_arrays("x")
 def pad(x, pad_width, mode="constant", constant_values=0.0):
     """x with borders, as in NumPy: `pad_width` is a number, one pair, or a pair for each axis; the
     modes are "constant" (`constant_values`, one number), "edge", "reflect", "symmetric", "wrap"."""
@@ -204,14 +204,14 @@ def _pad(x, *, pairs, value):
 def _pad(g, _x, *, pairs, value):
     return getitem(g, tuple(slice(a, a + n) for n, (a, _) in zip(_x.shape, pairs, strict=True)))
 
-@lifted("x")
+@accepts_arrays("x")
 def repeat(x, repeats, axis=None):
     """Each slice along the axis (by default each element of the flattened x) `repeats` times in a
     row."""
     x, axis = (reshape(x, -1), 0) if axis is None else (x, axis)
     return take(x, np.repeat(np.arange(x.shape[normalize_axis_index(axis, x.ndim)]), repeats), axis)
 
-@lifted("x")
+@accepts_arrays("x")
 def tile(x, reps):
     """Copies of x side by side, `reps` of them along each axis."""
     reps = [1] * (x.ndim - len(np.atleast_1d(reps))) + np.atleast_1d(reps).tolist()
@@ -225,7 +225,7 @@ def _astype(x, *, dtype): return x.astype(dtype)
 @_astype.vjp
 def _astype(g, _x, *, dtype): return _astype(g, dtype=_x.dtype)
 
-@lifted("x")
+@accepts_arrays("x")
 def astype(x, dtype):
     """A copy of x with another dtype."""
     return _astype(x, dtype=np.dtype(dtype))

@@ -45,15 +45,15 @@ def log_ndtr(x):
     """log Φ(x), the logarithm of the standard normal's cumulative distribution function."""
     return _special(x).log_ndtr(x)
 @log_ndtr.vjp
-def log_ndtr(g, x): return g * _slope_of_log_ndtr(x)
+def log_ndtr(g, x): return g * _log_ndtr_backward(x)
 
 @op
-def _slope_of_log_ndtr(x):
+def _log_ndtr_backward(x):
     """φ(x) / Φ(x) = √(2/π) / erfcx(−x/√2), φ = Φ′: for x → −∞ both round to 0, their ratio is ≈ −x.
     """
     return math.sqrt(2 / math.pi) / _special(x).erfcx(x * -math.sqrt(0.5))
-@_slope_of_log_ndtr.vjp
-def _slope_of_log_ndtr(g, y, x):
+@_log_ndtr_backward.vjp
+def _log_ndtr_backward(g, y, x):
     far = x < -50  # there x + y = −1/x + 2/x³ − 10/x⁵ + … would be lost in rounding
     r = 1 / where(far, x, -50.0)
     return -g * y * where(far, r * (-1 + r * r * (2 - 10 * r * r)), x + y)

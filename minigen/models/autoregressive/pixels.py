@@ -13,7 +13,7 @@ import numpy as np
 from minigen import concatenate, cross_entropy, mean, nn, no_grad, sum, tensor
 from minigen.models.autoregressive import decoding
 from minigen.nn.masked import Scan
-from minigen.tensor import Tensor, placed, readable, xp
+from minigen.tensor import Tensor, readable, to_device_of, xp
 
 
 def outputs(levels):
@@ -101,14 +101,14 @@ class PixelModel:
         """x as a new array on the network's device, 0 where not known; and `known`, shaped like x.
         """
         known, x = known_mask(known, np.shape(x)), self._checked(x)
-        canvas = xp(x).where(placed(known, x), x, 0).astype(int)
-        return placed(canvas, nn.like(self.net)).copy(), known
+        canvas = xp(x).where(to_device_of(known, x), x, 0).astype(int)
+        return to_device_of(canvas, nn.like(self.net)).copy(), known
 
     def _choose(self, s, x, known, position, choose, rng):
         """Choose the values x[:, position] that are not known, from their scores s (N, V)."""
         here = slice(None), *position
         if not known[here].all():
-            x[here] = xp(x).where(placed(known[here], x), x[here], choose(s, rng))
+            x[here] = xp(x).where(to_device_of(known[here], x), x[here], choose(s, rng))
 
     def _checked(self, x):
         """x as an array of integers, or a ValueError."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from minigen import cross_entropy, mean, nn, no_grad, stack, sum, tanh, tensor
 from minigen.models.autoregressive import decoding
-from minigen.ops.loss import integers
+from minigen.ops.loss import check_indices
 
 
 class RNN:
@@ -39,7 +39,7 @@ class RNN:
 
     def log_prob(self, x):
         """log p(x) of sequences x, integers (N, T), in nats: (N,). ValueError for any other x."""
-        x = integers("RNN.log_prob", x, self.V)
+        x = check_indices("RNN.log_prob", x, self.V)
         if x.ndim != 2 or not x.shape[1]:
             raise ValueError(f"RNN.log_prob: sequences are {x.shape}, expected (N, T), T ≥ 1")
         h, last = self.start(len(x))

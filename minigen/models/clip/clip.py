@@ -28,7 +28,7 @@ import numpy as np
 from minigen import cross_entropy, exp, nn, norm, sum
 from minigen.nn import initializers
 from minigen.nn.unet import groups
-from minigen.tensor import as_array, placed
+from minigen.tensor import as_array, to_device_of
 
 
 class CLIP:
@@ -97,7 +97,7 @@ def contrastive_loss(s):
 def agreement(products):
     """The means of T_i·I_i and of T_i·I_j, j ≠ i, of products (N, N)."""
     N = len(products)
-    own = sum(products * placed(np.eye(N, dtype=products.dtype), products.data))
+    own = sum(products * to_device_of(np.eye(N, dtype=products.dtype), products.data))
     return own / N, (sum(products) - own) / (N * N - N)  # eq: clip-pairwise-goal
 
 

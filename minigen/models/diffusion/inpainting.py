@@ -16,7 +16,7 @@ import numpy as np
 from minigen import concatenate, nn, tensor
 from minigen.models.diffusion.denoiser import Denoiser, denoiser
 from minigen.models.diffusion.threshold import static
-from minigen.ops.math import floats
+from minigen.ops.math import check_floats
 from minigen.tensor import as_array
 
 
@@ -65,7 +65,7 @@ def inpaint(sampler, x_0, m, rng, *given):
     (N, 1, H, W) is 0 and 1 and x_0 is finite, even in the holes, where its values do not matter;
     TypeError for bytes."""
     x_0, m = tensor(x_0), as_array(m)
-    floats("inpaint", x_0)
+    check_floats("inpaint", x_0)
     x_0, m = x_0.data, m.astype(x_0.dtype)
     if m.shape != (len(x_0), 1, *x_0.shape[2:]) or ((m != 0) & (m != 1)).any():
         raise ValueError(f"inpaint: masks are {m.shape}, from {m.min():g} to {m.max():g}, expected "

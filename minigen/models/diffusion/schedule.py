@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from minigen.tensor import Tensor, placed, readable
+from minigen.tensor import Tensor, readable, to_device_of
 
 
 class Schedule:
@@ -65,7 +65,7 @@ class Schedule:
             raise TypeError(f"diffusion: images are {data.dtype}, expected floats in [−1, 1]: see "
                             "data.signed")
         picked = self.pick(values, self.check(t)).astype(data.dtype)
-        return placed(picked.reshape(-1, *[1] * (data.ndim - 1)), data)
+        return to_device_of(picked.reshape(-1, *[1] * (data.ndim - 1)), data)
 
     def pick(self, values, t):
         """The entries of `values` (T + 1,) at integers t (N,) returned by `check`, on t's device.
@@ -73,7 +73,7 @@ class Schedule:
         if len(values) != self.T + 1:
             raise ValueError(f"diffusion: {len(values)} numbers came for a schedule of {self.T} "
                              f"steps, expected {self.T + 1}: they may be another schedule's")
-        return placed(np.asarray(values), t)[t]
+        return to_device_of(np.asarray(values), t)[t]
 
     def check(self, t):
         """t as an array of integers. Raises ValueError unless all are among 1 … T. A t on the

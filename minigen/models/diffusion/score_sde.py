@@ -32,7 +32,7 @@ import numpy as np
 from minigen import grad, mean, nn, no_grad, norm, square, sum, tensor
 from minigen.dist import Normal, noise, per_image
 from minigen.models.diffusion.ddpm import check_eps
-from minigen.tensor import placed, xp
+from minigen.tensor import to_device_of, xp
 
 START, LAST = 1e-4, 1e-3  # the smallest t of training and likelihoods, and of sampling
 SCALE = 1000  # the network is given 1000 t, so that its features of time are those of a DDPM
@@ -75,7 +75,7 @@ class ScoreSDE:
 
     def eps(self, x, t):
         """ε_θ(x, t)."""
-        t = placed(np.full(len(x), SCALE * t) if np.ndim(t) == 0 else SCALE * t, x.data)
+        t = to_device_of(np.full(len(x), SCALE * t) if np.ndim(t) == 0 else SCALE * t, x.data)
         return check_eps(self.net(x, t), x)
 
     def score(self, x, t):
@@ -129,7 +129,7 @@ class ScoreSDE:
     def log_prob(self, x_0, rng, tol=1e-4):
         """log p_0(x_0) of images x_0 (N, ...): nats (N,), estimated with one v for each image."""
         x_0 = tensor(x_0)
-        v = tensor(placed(rng.integers(0, 2, x_0.shape) * 2 - 1, x_0.data).astype(x_0.dtype))
+        v = tensor(to_device_of(rng.integers(0, 2, x_0.shape) * 2 - 1, x_0.data).astype(x_0.dtype))
 
         def derivatives(x, _, t):
             x = tensor(x, requires_grad=True)
@@ -149,7 +149,7 @@ def solve(derivatives, state, start, end, tol):
     flat = lambda parts: np.concatenate([x.numpy().ravel() for x in parts]).astype(np.float64)
 
     def unpacked(y):
-        return [tensor(placed(part.reshape(x.shape).astype(x.dtype), x.data))
+        return [tensor(to_device_of(part.reshape(x.shape).astype(x.dtype), x.data))
                 for part, x in zip(np.split(y, ends), state, strict=True)]
 
     def rate(t, y):
@@ -164,7 +164,7 @@ def solve(derivatives, state, start, end, tol):
 def column(values, x):
     """Numbers (N,), or one for all, to be multiplied with x (N, ...): of its dtype and device."""
     values = np.reshape(values, (-1, *[1] * (x.ndim - 1))).astype(x.dtype)
-    return placed(values, x.data)
+    return to_device_of(values, x.data)
 
 
 def length(x):

@@ -19,7 +19,7 @@ from minigen.models.gan import dcgan
 from minigen.models.gan.gan import NonSaturatingGAN
 from minigen.models.vae.latent import interpolation
 from minigen.nn import Labelled
-from minigen.ops.loss import integers
+from minigen.ops.loss import check_indices
 
 
 def conditional(shape, d_z, classes, width=dcgan.WIDTH, rng=None):
@@ -35,6 +35,6 @@ def conditional(shape, d_z, classes, width=dcgan.WIDTH, rng=None):
 def interpolate_classes(z, y_1, y_2, classes, n):
     """G's inputs for interpolating from class y_1 to class y_2 at a fixed code z (d_z,): n copies
     of z (n, d_z), and n mixtures of the two one-hot vectors (n, classes), ends included."""
-    y = integers("interpolate_classes", np.array([y_1, y_2]), classes)
+    y = check_indices("interpolate_classes", np.array([y_1, y_2]), classes)
     c_1, c_2 = np.eye(classes, dtype=z.dtype)[y]
     return np.tile(z, (n, 1)), interpolation(c_1, c_2, n)  # eq: biggan-interpolation

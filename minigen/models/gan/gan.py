@@ -17,7 +17,7 @@ Differs from the paper: leaky ReLU in place of maxout and dropout in D; tanh giv
 import math
 
 from minigen import leaky_relu, logsigmoid, mean, nn, no_grad, relu, sigmoid, tanh, tensor
-from minigen.tensor import placed
+from minigen.tensor import to_device_of
 from minigen.train import descend
 
 
@@ -35,7 +35,7 @@ class Game:
     def prior(self, n, rng):
         """n codes z ~ N(0, I): (n, d_z)."""
         weight = nn.like(self.G)
-        return tensor(placed(rng.standard_normal((n, self.d_z), weight.dtype), weight))
+        return tensor(to_device_of(rng.standard_normal((n, self.d_z), weight.dtype), weight))
 
     def generate(self, n, rng, *given):
         """n samples x̃ = G(z), tracked for differentiation: (n, ...)."""

@@ -40,7 +40,7 @@ from minigen import (
 from minigen.dist import choice
 from minigen.models.clip.clip import Temperature, contrastive_loss, unit
 from minigen.models.multimodal.language_model import PrefixConditioned, TextModel
-from minigen.tensor import placed
+from minigen.tensor import to_device_of
 
 STD = 0.2  # of the initial token and position embeddings: small, so that the layers soon matter
 
@@ -109,7 +109,8 @@ class QFormer(TextModel):
         query, text, M = self.query_branch, self.text_branch, self.M
         z = query.W(Z) + query.position.weight
         q = broadcast_to(query.queries.weight, (len(z), *query.queries.weight.shape))
-        w, mask = text.embed(w) + text.position.weight[:w.shape[1]], placed(mask[:, None], z.data)
+        w = text.embed(w) + text.position.weight[:w.shape[1]]
+        mask = to_device_of(mask[:, None], z.data)
         for attend, cross, mlp_q, mlp_w in zip(self.shared, query.cross_attentions, query.mlps,
                                                text.mlps, strict=True):
             h = attend(concatenate([q, w], axis=1), mask=mask)
@@ -162,7 +163,7 @@ class QFormer(TextModel):
         s = self.itc_scores(Z, c)
         text, image = hard_negatives(s.numpy(), rng), hard_negatives(s.numpy().T, rng)
         logits = self.itm_logits(concatenate([Z, Z, Z[image]]), np.concatenate([c, c[text], c]))
-        target = placed(np.repeat([1, 0, 0], len(c)).astype(logits.dtype), logits.data)
+        target = to_device_of(np.repeat([1, 0, 0], len(c)).astype(logits.dtype), logits.data)
         n = np.pad(c != 0, ((0, 0), (1, 0)), constant_values=True)[:, :self.T].sum()  # tokens
         parts = {"itc": contrastive_loss(s) / 2, "itg": sum(self.token_nll(c, Z)) / n,
                  "itm": binary_cross_entropy_with_logits(logits, target)}

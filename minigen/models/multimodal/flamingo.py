@@ -26,7 +26,7 @@ import numpy as np
 from minigen import broadcast_to, concatenate, nn, no_grad, tanh, tensor
 from minigen.models.multimodal.visual_gpt import CrossAttending
 from minigen.nn import initializers
-from minigen.tensor import placed
+from minigen.tensor import to_device_of
 
 STD = 0.2  # of the initial position embeddings, which are added to features of about 1
 RATE = 10  # speeds up the gates: while they are shut, the layers behind them hardly learn
@@ -121,7 +121,7 @@ class Flamingo(CrossAttending):
         booleans (N, t, K M), true for the image whose token came last, if there was one."""
         phi = np.cumsum(w == self.image_token, axis=1)
         image = 1 + np.arange(r.shape[1]) // self.M
-        return placed(phi[..., None] == image, r.data)
+        return to_device_of(phi[..., None] == image, r.data)
 
     def scores(self, w, x):
         """As in `TextModel`. ValueError for a text with more image tokens than images."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from minigen import concatenate, nn, no_grad, tensor
 from minigen.models.multimodal.language_model import LanguageModel, PrefixConditioned
-from minigen.tensor import placed
+from minigen.tensor import to_device_of
 
 
 class PrefixLanguageModel(LanguageModel):
@@ -29,7 +29,7 @@ class PrefixLanguageModel(LanguageModel):
         position, end = np.arange(h.shape[1]), prefix.shape[1] + np.reshape(s, (-1, 1, 1, 1))
         mask = (position <= position[:, None]) | (position < end) & (position[:, None] < end)
         for block in self.blocks:
-            h = block(h, placed(mask, h.data))
+            h = block(h, to_device_of(mask, h.data))
         return self.norm(h[:, -w.shape[1]:])
 
     @no_grad()

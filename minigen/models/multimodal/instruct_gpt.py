@@ -37,7 +37,7 @@ import numpy as np
 
 from minigen import clip, exp, minimum, nn, no_grad, softplus, square, sum
 from minigen.models.multimodal.language_model import PrefixConditioned, shift_right
-from minigen.tensor import placed
+from minigen.tensor import to_device_of
 
 
 class Prompted(PrefixConditioned):
@@ -67,7 +67,7 @@ class ScalarHeadLM:
         """r_t after each token of answers y (N, T) to prompts x (N, P): (N, T), 0 after the end.
         There is no w_0: y_1 is at the first position."""
         r = self.out(self.lm.hidden(y, self.lm.embed_tokens(x)))[..., 0]
-        return r * placed(token_mask(y).astype(r.dtype), r.data)
+        return r * to_device_of(token_mask(y).astype(r.dtype), r.data)
 
     def values(self, y, x):
         """V before each token of answers y (N, T) to prompts x (N, P): (N, T)."""
@@ -136,7 +136,7 @@ class PPO:
         """The policy's loss on answers, and the value network's, both averaged over tokens."""
         y, x, mask = rollout.y, rollout.x, token_mask(rollout.y)
         log_pi, V = -self.policy.token_nll(y, x), self.value.values(y, x)
-        n, (mask, log_old, A, returns) = mask.sum(), (placed(a, V.data) for a in (
+        n, (mask, log_old, A, returns) = mask.sum(), (to_device_of(a, V.data) for a in (
             mask.astype(V.dtype), rollout.log_old, rollout.A, rollout.returns))
         rho = exp(log_pi - log_old)
         clipped = clip(rho, min=1 - self.epsilon, max=1 + self.epsilon)

@@ -24,7 +24,7 @@ import numpy as np
 
 from minigen import concatenate, cross_entropy, mean, nn, no_grad, sum, swapaxes, tensor
 from minigen.models.autoregressive import decoding
-from minigen.ops.loss import integers
+from minigen.ops.loss import check_indices
 from minigen.tensor import readable, xp
 
 
@@ -47,7 +47,7 @@ class TextModel:
         """−log p_θ(w_t | w_1, …, w_{t−1}, x) of each token of texts w (N, T), in nats: (N, T), 0
         after the end. ValueError for another shape and for tokens after the end of a text."""
         who = f"{type(self).__name__}.token_nll"
-        w = integers(who, w, self.V)
+        w = check_indices(who, w, self.V)
         if w.ndim != 2 or w.shape[1] != self.T:
             raise ValueError(f"{who}: texts are {w.shape}, expected (N, {self.T})")
         inputs = shift_right(w)

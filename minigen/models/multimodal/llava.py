@@ -28,9 +28,9 @@ from minigen import (
     transpose,
 )
 from minigen.models.multimodal.language_model import LanguageModel, PrefixConditioned
-from minigen.ops.loss import integers
-from minigen.ops.math import floats
-from minigen.tensor import placed
+from minigen.ops.loss import check_indices
+from minigen.ops.math import check_floats
+from minigen.tensor import to_device_of
 
 
 class Encoder:
@@ -72,8 +72,8 @@ class Encoder:
         if len(w) != len(s):
             raise ValueError(f"Encoder.loss: {len(s)} images came with {len(w)} captions")
         target = np.zeros(s.shape, s.dtype)
-        np.put_along_axis(target, integers("Encoder.loss", w, s.shape[1]), 1, axis=1)
-        return binary_cross_entropy_with_logits(s, placed(target, s.data))
+        np.put_along_axis(target, check_indices("Encoder.loss", w, s.shape[1]), 1, axis=1)
+        return binary_cross_entropy_with_logits(s, to_device_of(target, s.data))
 
 
 def halve(h):
@@ -100,11 +100,11 @@ class LLaVA(PrefixConditioned):
     def prefix(self, x):
         """H of images x (N, 3, H, W) in [−1, 1]: (N, P, D). TypeError unless x holds floats."""
         x = tensor(x)
-        floats("LLaVA", x)
+        check_floats("LLaVA", x)
         with no_grad():
             Z = self.encoder.features(x)
         N, P, _ = Z.shape
-        position = placed(np.broadcast_to(np.eye(P, dtype=Z.dtype), (N, P, P)), Z.data)
+        position = to_device_of(np.broadcast_to(np.eye(P, dtype=Z.dtype), (N, P, P)), Z.data)
         Z = concatenate([Z, position], axis=2)
         return self.W(Z)  # eq: llava-two-stage
 

@@ -25,7 +25,7 @@ import numpy as np
 from minigen import concatenate, nn, no_grad, sum, tensor, where
 from minigen.models.multimodal.language_model import LanguageModel
 from minigen.models.multimodal.llava import Encoder
-from minigen.ops.math import floats
+from minigen.ops.math import check_floats
 from minigen.tensor import xp
 
 NO_OBSERVATIONS = MappingProxyType({})  # no observations
@@ -42,7 +42,7 @@ class ImageEncoder:
 
     def __call__(self, x):
         x = tensor(x)
-        floats("ImageEncoder", x)
+        check_floats("ImageEncoder", x)
         return self.patches.scores(x) + self.position.weight
 
 

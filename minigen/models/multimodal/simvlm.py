@@ -17,7 +17,7 @@ import numpy as np
 
 from minigen import mean, sum
 from minigen.models.multimodal.git import GIT
-from minigen.tensor import placed
+from minigen.tensor import to_device_of
 
 
 class SimVLM(GIT):
@@ -33,4 +33,4 @@ class SimVLM(GIT):
         texts. s: integers (N,)."""
         nll = self.token_nll(w, x, s)
         mask = np.arange(1, self.T + 1) >= np.reshape(s, (-1, 1))
-        return mean(sum(nll * placed(mask.astype(nll.dtype), nll.data), 1))
+        return mean(sum(nll * to_device_of(mask.astype(nll.dtype), nll.data), 1))

@@ -41,7 +41,7 @@ from minigen import (
     tensor,
 )
 from minigen.models.multimodal.blip2 import MLP, STD
-from minigen.tensor import placed
+from minigen.tensor import to_device_of
 
 MASK_RATIO = 0.15  # the share of words and of regions that are masked
 
@@ -84,7 +84,8 @@ class ViLBERT:
         Z = tensor(Z)
         v = self.W(concatenate([mean(Z, 1, keepdims=True), Z], axis=1)) + self.position_v.weight
         c = np.pad(c, ((0, 0), (1, 0)), constant_values=self.CLS)
-        w, mask = self.embed(c) + self.position_w.weight, placed((c != 0)[:, None, None], v.data)
+        w = self.embed(c) + self.position_w.weight
+        mask = to_device_of((c != 0)[:, None, None], v.data)
         for layer in self.layers:
             v, w = layer(v, w, mask)
         return self.norm_v(v), self.norm_w(w)
@@ -116,7 +117,7 @@ class ViLBERT:
         masked, mask_w = self.mask_words(c, rng)
         mask_v = rng.random(Z.shape[:2]) < MASK_RATIO
         zeroed = mask_v & (rng.random(Z.shape[:2]) < 0.9)
-        v, w = self.hidden(Z * placed((~zeroed)[..., None].astype(Z.dtype), Z.data), masked)
+        v, w = self.hidden(Z * to_device_of((~zeroed)[..., None].astype(Z.dtype), Z.data), masked)
 
         mask_w, mask_v = mask_w & match[:, None], mask_v & match[:, None]
         words = cross_entropy(self.out_w(w[:, 1:]).swapaxes(1, 2), np.where(mask_w, c, -1),
@@ -125,8 +126,8 @@ class ViLBERT:
         regions = mean(binary_cross_entropy_with_logits(q, p, reduction="none"), 2)
         parts = {
             "words": sum(words) / max(mask_w.sum(), 1),
-            "regions": sum(regions * placed(mask_v.astype(Z.dtype), Z.data))
+            "regions": sum(regions * to_device_of(mask_v.astype(Z.dtype), Z.data))
             / max(mask_v.sum(), 1),
             "alignment": binary_cross_entropy_with_logits(
-                self.match_logits(v, w), placed(match.astype(Z.dtype), Z.data))}
+                self.match_logits(v, w), to_device_of(match.astype(Z.dtype), Z.data))}
         return parts["words"] + parts["regions"] + parts["alignment"], parts

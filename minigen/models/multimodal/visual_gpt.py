@@ -22,7 +22,7 @@ import numpy as np
 
 from minigen import nn, no_grad, sigmoid, tensor
 from minigen.models.multimodal.language_model import TextModel
-from minigen.ops.math import floats
+from minigen.ops.math import check_floats
 
 TAU = 0.2  # as in the paper
 
@@ -88,7 +88,7 @@ class VisualGPT(CrossAttending):
     def embed_images(self, x):
         """I of images x (N, C, H, W) in [−1, 1]: (N, P, D). TypeError unless x holds floats."""
         x = tensor(x)
-        floats("VisualGPT", x)
+        check_floats("VisualGPT", x)
         with no_grad():
             Z = self.encoder.features(x)
         return self.norm(self.W(Z)) + self.position.weight

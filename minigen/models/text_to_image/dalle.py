@@ -29,7 +29,7 @@ from minigen.models.autoregressive import decoding
 from minigen.models.multimodal.language_model import LanguageModel, shift_right
 from minigen.models.vae.gaussian_vae import fixed_variance_normal
 from minigen.models.vae.vq_vae import CHANNELS, vq_vae
-from minigen.ops.loss import integers
+from minigen.ops.loss import check_indices
 
 TEXT_WEIGHT = 1 / 8  # in the loss
 STD = 0.2  # of the initial token and position embeddings: small, so that the blocks soon matter
@@ -66,14 +66,14 @@ class DALLE:
 
     def text(self, t):
         """Texts t, checked, as an array of integers (N, T)."""
-        t = integers("DALLE: a text", t, self.V)
+        t = check_indices("DALLE: a text", t, self.V)
         if t.ndim != 2 or t.shape[1] != self.T:
             raise ValueError(f"DALLE: texts are {t.shape}, expected (N, {self.T})")
         return t
 
     def sequence(self, t, z):
         """s of texts t (N, T) and grids z (N, h, w): integers (N, T + P)."""
-        t, z = self.text(t), integers("DALLE: a grid", z, self.K)
+        t, z = self.text(t), check_indices("DALLE: a grid", z, self.K)
         if z.shape != (len(t), *self.size):
             raise ValueError(f"DALLE: grids are {z.shape}, expected {(len(t), *self.size)}")
         image = self.V + z.reshape(len(z), math.prod(self.size))  # eq: dalle-token-grid

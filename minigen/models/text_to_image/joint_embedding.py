@@ -22,7 +22,7 @@ F(yₙ), not with the sample's own text or image alone; so it is a bound on the 
 import numpy as np
 
 from minigen import mean, one_hot, relu, sum, take_along_axis
-from minigen.ops.loss import integers
+from minigen.ops.loss import check_indices
 
 
 def compatibility(codes, others, y, classes):
@@ -31,7 +31,7 @@ def compatibility(codes, others, y, classes):
 
     Raises ValueError if a class has none.
     """
-    member = np.eye(classes, dtype=codes.dtype)[integers("joint embedding", y, classes)]
+    member = np.eye(classes, dtype=codes.dtype)[check_indices("joint embedding", y, classes)]
     counts = member.sum(0)
     if not counts.all():
         raise ValueError(f"joint embedding: class {int(counts.argmin())} of {classes} has no "

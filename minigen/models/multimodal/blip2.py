@@ -155,8 +155,7 @@ class QFormer(TextModel):
     def itm_logits(self, Z, c):
         """The logit of whether image and text match, averaged over the queries: (N,)."""
         w = self.with_cls(c)
-        q, _ = self.hidden(Z, w, self.itm_mask(w))
-        return mean(self.itm_head(q), (1, 2))
+        return mean(self.itm_head(self.hidden(Z, w, self.itm_mask(w))[0]), (1, 2))
 
     def loss_1(self, Z, c, rng):
         """Stage 1's loss on the features of N ≥ 2 images and their texts, and its parts."""

@@ -152,5 +152,5 @@ def test_both_players_learn():
         numbers = step(t, RNG(t))
     assert all(np.isfinite(v) for v in numbers.values())
     assert all((p.numpy() != before[k]).any() for k, p in nn.parameters(g).items())
-    with pytest.raises(ValueError, match="divisible by 4, got 6×8"):
+    with pytest.raises(ValueError, match="divisible by 4 and at least 8, got 6×8"):
         model.stylegan((1, 6, 8), 5)

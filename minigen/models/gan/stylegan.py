@@ -20,9 +20,8 @@ keeps D flat around the data, where G should come to rest:
 
     L_D = −E_x[log D(x)] − E_z[log(1 − D(G(z)))] + γ/2 E_x ‖∇_x a(x)‖²       a: the logit of D
 
-Differs from the paper: two doublings of the resolution, not grown progressively but trained at
-once, as in StyleGAN2; a mapping network of four layers in place of eight; D is a plain network of
-strided convolutions.
+Differs from the paper: two doublings of the resolution, trained at once, as in StyleGAN2, instead
+of grown; a mapping network of four layers instead of eight; strided convolutions in D.
 """
 
 import math
@@ -32,17 +31,14 @@ import numpy as np
 
 from minigen import (
     broadcast_to,
-    expand_dims,
-    flatten,
     grad,
     group_norm,
     interpolate,
     mean,
     nn,
     no_grad,
-    repeat,
     split,
-    square,
+    stack,
     sum,
     tanh,
     tensor,
@@ -63,8 +59,7 @@ def adain(h, y_s, y_b):
 
 
 class PixelNoise:
-    """h (N, C, H, W) + one noise value per pixel, scaled by a learnt factor per channel, at first
-    0."""
+    """h (N, C, H, W) + one noise value per pixel, times a learnt factor per channel, at first 0."""
 
     def __init__(self, channels):
         self.scale = initializers.empty(channels, 1, 1)
@@ -116,17 +111,11 @@ class Mapping(nn.Sequential):
 
 class Synthesis:
     """g: styles (N, L, d_w), one for each of L layers, to images of `shape` (C, H, W) in [−1, 1]:
-    two layers at each resolution, of len(widths) resolutions. The noise is drawn from rng.
-
-    Raises ValueError for a height or width that cannot be halved often enough.
-    """
+    two layers at each of len(widths) resolutions. The noise is drawn from rng."""
 
     def __init__(self, d_w, shape, widths=WIDTHS, rng=None):
         C, H, W = shape
         halves = len(widths) - 1
-        if H % 2**halves or W % 2**halves:
-            raise ValueError(f"stylegan: height and width must be divisible by {2**halves}, got "
-                             f"{H}×{W}")
         self.size = (widths[0], H >> halves, W >> halves)
         self.constant = nn.Embedding(1, math.prod(self.size), rng=rng)
         pairs = zip((widths[0], *widths), widths, strict=False)
@@ -152,7 +141,7 @@ class Generator:
 
     def styles(self, z):
         """w = f(z), the same for every layer: (N, d_z) → (N, L, d_w)."""
-        return repeat(expand_dims(self.f(z), 1), len(self.g.layers), axis=1)
+        return stack([self.f(z)] * len(self.g.layers), axis=1)
 
     def __call__(self, z, rng):
         return self.g(self.styles(z), rng)
@@ -174,7 +163,7 @@ def r1(D, x):
     """E ‖∇_x D(x)‖² over samples x (N, ...), to be differentiated by D's parameters."""
     x = tensor(x, requires_grad=True)
     slope = grad(sum(D(x)), x, create_graph=True)
-    return mean(sum(square(flatten(slope, 1)), axis=1))  # eq: r1-penalty
+    return mean(sum(slope.flatten(1) ** 2, axis=1))  # eq: r1-penalty
 
 
 class StyleGAN(Game):

@@ -16,8 +16,8 @@ SDE = VP()
 
 
 class Mixture:
-    """Two normals of standard deviation s, at −μ with probability 0.3 and at μ: log p_t, and the
-    noise that a perfect network would predict, by Bayes' rule for the two."""
+    """Two normals of standard deviation s, at −μ with probability 0.3 and at μ: log p_t, and what a
+    perfect network would predict, by Bayes' rule for the two."""
 
     def __init__(self, mu, s=0.3):
         self.mu, self.s = np.array(mu), s
@@ -35,7 +35,8 @@ class Mixture:
         v = a * x.dtype.type(self.s**2) + 1 - a
         half_log_odds = sum(x * (a**0.5 * mu / v), 1, keepdims=True) + math.log(0.7 / 0.3) / 2
         mean = a**0.5 * mu * tanh(half_log_odds)  # E[±√ᾱ μ | x]
-        return (1 - a) ** 0.5 * (x - mean) / v
+        eps = (1 - a) ** 0.5 * (x - mean) / v
+        return (eps - (1 - a) ** 0.5 * x) / a**0.5  # the velocity that gives this noise
 
     def sample(self, n, t, rng):
         a = SDE.alpha_bar(t)
@@ -79,13 +80,22 @@ def test_the_score_is_the_slope_of_log_p():
         np.testing.assert_allclose(score, np.stack(slope, 1), rtol=1e-5, atol=1e-6)  # eq: sde-score
 
 
-def test_the_loss_of_a_perfect_network_is_what_noise_cannot_be_known():
-    # of x_0 ~ N(0, I) the best estimate of ε is √(1 − ᾱ) x, and misses ᾱ of its variance
-    perfect = lambda x, times: tensor((1 - SDE.alpha_bar(times / SCALE))[:, None] ** 0.5) * x
-    loss, parts = ScoreSDE(perfect, SDE).loss(RNG(2).standard_normal((200_000, 1)), RNG(3))
-    missed = quad(SDE.alpha_bar, START, 1)[0]
-    spread = (3 * quad(lambda t: SDE.alpha_bar(t) ** 2, START, 1)[0] - missed**2) ** 0.5
-    assert abs(loss.item() - missed) < 4 * spread / 200_000**0.5 and parts == {}  # eq: sde-loss
+def test_the_loss_is_the_error_of_the_velocity():
+    # of the image m, v = √ᾱ ε − √(1 − ᾱ) m; a network that always says 0 misses all of it
+    m, n = 0.6, 200_000
+    loss, parts = ScoreSDE(lambda x, times: 0 * x, SDE).loss(np.full((n, 1), m), RNG(3))
+    a = SDE.alpha_bar
+    missed = quad(lambda t: a(t) + (1 - a(t)) * m**2, START, 1)[0]
+    squared = quad(lambda t: 3 * a(t) ** 2 + 6 * a(t) * (1 - a(t)) * m**2
+                   + (1 - a(t)) ** 2 * m**4, START, 1)[0]
+    bound = 4 * ((squared - missed**2) / n) ** 0.5
+    assert abs(loss.item() - missed) < bound and parts == {}  # eq: sde-loss
+    m, world = model((0.8, -0.4))  # no other network misses less
+    x_0 = world.sample(20_000, 0, RNG(2))
+    best = m.loss(x_0, RNG(4))[0].item()
+    for factor in (0.9, 1.1):
+        other = ScoreSDE(lambda x, t, factor=factor: factor * world(x, t), SDE)
+        assert other.loss(x_0, RNG(4))[0].item() > best  # eq: sde-loss
 
 
 def moments(x):

@@ -6,8 +6,8 @@ time t from 0 to 1, here the variance-preserving one,
     dx = f(x, t) dt + g(t) dw        f = −½ β(t) x,  g² = β(t),  β(t) = β_0 + t (β_1 − β_0)
     q(x_t | x_0) = N(√ᾱ(t) x_0, (1 − ᾱ(t)) I)        ᾱ(t) = exp(−∫_0^t β(s) ds)
 
-It can be reversed (Anderson 1982) by the score, s(x, t) = ∇_x log p_t(x), for which the network's
-estimate of the noise stands, s = −ε_θ(x, t) / √(1 − ᾱ(t)):
+It can be reversed (Anderson 1982) by the score, s(x, t) = ∇_x log p_t(x), which is estimated by the
+predicted noise, s = −ε_θ(x, t) / √(1 − ᾱ(t)):
 
     dx = (f − g² s) dt + g dw        from t = 1 to 0
 
@@ -23,7 +23,9 @@ estimate of the noise stands, s = −ε_θ(x, t) / √(1 − ᾱ(t)):
 
       log p_0(x_0) = log p_1(x_1) + ∫_0^1 ∇·f̃(x_t, t) dt        ∇·f̃ = E_v[vᵀ (∂f̃/∂x) v]
 
-Differs from the paper: one SDE of three; all times start from 10⁻⁴, or 10⁻³ when sampling.
+Differs from the paper: one SDE of three; all times start from 10⁻⁴, or 10⁻³ when sampling. The
+network predicts the velocity v = √ᾱ ε − √(1 − ᾱ) x_0 (velocity.py), ε_θ = √ᾱ v_θ + √(1 − ᾱ) x: along
+the flow an error of ε at t = 1 grows 150-fold, and one of v does not.
 """
 
 
@@ -52,7 +54,7 @@ class VP:
 
 
 class ScoreSDE:
-    """`net(x, 1000 t)` estimates the noise in images x (N, C, H, W) at times (N,); `sde` is a VP.
+    """`net(x, 1000 t)` predicts the velocity at images x (N, C, H, W), times (N,); `sde` is a VP.
 
     Times t in [0, 1] are arrays (N,), or one number for all.
     """
@@ -61,12 +63,13 @@ class ScoreSDE:
         self.net, self.sde = net, sde
 
     def loss(self, x_0, rng):
-        """E ‖ε − ε_θ(x_t, t)‖² of images x_0 (N, C, H, W), t uniform, a mean over pixels too, and
-        its parts (none)."""
+        """E ‖ε − ε_θ(x_t, t)‖² / ᾱ(t) = E ‖v − v_θ‖² of images x_0 (N, C, H, W), t uniform: a mean
+        over pixels too, and its parts (none)."""
         x_0 = tensor(x_0)
         t = rng.uniform(START, 1, len(x_0))
         eps = noise(rng, x_0)
-        return mean(square(eps - self.eps(self.q_sample(x_0, t, eps), t))), {}  # eq: sde-loss
+        error = eps - self.eps(self.q_sample(x_0, t, eps), t)
+        return mean(square(error) * column(1 / self.sde.alpha_bar(t), x_0)), {}  # eq: sde-loss
 
     def q_sample(self, x_0, t, eps):
         """x_t = √ᾱ x_0 + √(1 − ᾱ) ε."""
@@ -75,8 +78,9 @@ class ScoreSDE:
 
     def eps(self, x, t):
         """ε_θ(x, t)."""
-        t = to_device_of(np.full(len(x), SCALE * t) if np.ndim(t) == 0 else SCALE * t, x.data)
-        return check_eps(self.net(x, t), x)
+        a, times = self.sde.alpha_bar(t), np.broadcast_to(SCALE * t, len(x))
+        v = check_eps(self.net(x, to_device_of(times, x.data)), x)
+        return column(a**0.5, x) * v + column((1 - a)**0.5, x) * x
 
     def score(self, x, t):
         """s(x, t), like x."""

@@ -24,8 +24,8 @@ predicted noise, s = −ε_θ(x, t) / √(1 − ᾱ(t)):
       log p_0(x_0) = log p_1(x_1) + ∫_0^1 ∇·f̃(x_t, t) dt        ∇·f̃ = E_v[vᵀ (∂f̃/∂x) v]
 
 Differs from the paper: one SDE of three; all times start from 10⁻⁴, or 10⁻³ when sampling. The
-network predicts the velocity v = √ᾱ ε − √(1 − ᾱ) x_0 (velocity.py), ε_θ = √ᾱ v_θ + √(1 − ᾱ) x: along
-the flow an error of ε at t = 1 grows 150-fold, and one of v does not.
+network predicts the velocity v = √ᾱ ε − √(1 − ᾱ) x_0 (velocity.py), ε_θ = √ᾱ v_θ + √(1 − ᾱ) x:
+along the flow an error of ε at t = 1 grows 150-fold, and one of v does not.
 """
 
 

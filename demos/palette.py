@@ -16,15 +16,15 @@ from minigen.demo import Demo, cli
 from minigen.diffusion_demo import T, sampling_steps
 from minigen.models.diffusion import schedule, velocity
 from minigen.models.diffusion.ddpm import DDPM
-from minigen.models.diffusion.palette import TASKS, degraded, palette
-from minigen.models.diffusion.threshold import static
+from minigen.models.diffusion.inpainting import inpaint
+from minigen.models.diffusion.palette import TASKS, degraded, masked, palette
 
 
 def main(argv=None):
-    run = Demo("palette", __doc__, argv, data=("scenes", "cifar10"), batch=16,
-               steps={"scenes": 2500, "cifar10": 4000}, flags=lambda p: sampling_steps(p, 50))
+    run = Demo("palette", __doc__, argv, data=("scenes", "cifar10"), batch=32,
+               steps={"scenes": 3000, "cifar10": 4000}, flags=lambda p: sampling_steps(p, 50))
     shape, s = run.data.shape, schedule.linear(T)
-    net = palette(shape, (8, 8, 8) if run.quick else (16, 32, 64))
+    net = palette(shape, (8, 8) if run.quick else (64, 64))
     nn.init(net, run.rng)
     model, opt = DDPM(velocity.Velocity(net, s), s), optim.Adam(nn.parameters(net))
     ema = nn.EMA(opt.params, decay=0.995)
@@ -32,8 +32,8 @@ def main(argv=None):
     def step(t, rng):
         opt.lr = 2e-3 * optim.warmup_cosine(t, 0, run.args.steps, floor=0.02)
         x_0 = data.signed(run.data.train_x[run.indices(t)])
-        x_0, y = (run.xp.asarray(a) for a in (x_0, degraded(x_0, rng)))
-        loss, _ = model.loss(x_0, rng, y, weight=velocity.weight(s))
+        x_0, y, m = (run.xp.asarray(a) for a in (x_0, *degraded(x_0, rng)))
+        loss, _ = model.loss(x_0, rng, y, weight=velocity.weight(s), norm=masked(m))
         return train.descend(opt, loss, max_norm=1.0)
 
     run.fit(step, net=net, opt=opt, ema=ema)
@@ -45,9 +45,8 @@ def main(argv=None):
     truth = data.unsigned(x_0)
     with ema.applied():
         for name, task in TASKS.items():
-            y = task(x_0, np.random.default_rng(0))
-            first, second = (data.unsigned(sampler.sample(n, shape, run.rng, y, threshold=static))
-                             for _ in range(2))
+            y, m = task(x_0, np.random.default_rng(0))
+            first, second = (data.unsigned(inpaint(sampler, y, m, run.rng, y)) for _ in range(2))
             given = data.unsigned(y)
             numbers |= {f"psnr_{name}_given": metrics.psnr(given, truth, 1),
                         f"psnr_{name}_restored": metrics.psnr(first, truth, 1),

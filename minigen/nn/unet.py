@@ -192,8 +192,8 @@ class TimeUNet:
 
 class SpaceToDepthUNet:
     """A TimeUNet that sees each 2×2 pixels as one position, with four times the channels: images
-    (N, C, H, W) and embeddings e (N, D) → (N, C, H, W), for a `unet` of 4C channels, which also
-    gets all further arguments. The full resolution, the most expensive, is left out."""
+    (N, C, H, W) and embeddings e (N, D) → (N, K, H, W), for a `unet` from 4C to 4K channels, which
+    also gets all further arguments. The full resolution, the most expensive, is left out."""
 
     def __init__(self, unet):
         self.unet = unet
@@ -205,7 +205,8 @@ class SpaceToDepthUNet:
             raise ValueError(f"SpaceToDepthUNet: height and width must be even, got {x.shape}")
         h = x.reshape(N, C, H // 2, 2, W // 2, 2).transpose(0, 1, 3, 5, 2, 4)
         h = self.unet(h.reshape(N, 4 * C, H // 2, W // 2), e, *given)
-        return h.reshape(N, C, 2, 2, H // 2, W // 2).transpose(0, 1, 4, 2, 5, 3).reshape(x.shape)
+        h = h.reshape(N, -1, 2, 2, H // 2, W // 2).transpose(0, 1, 4, 2, 5, 3)
+        return h.reshape(N, -1, H, W)
 
 
 def groups(channels):

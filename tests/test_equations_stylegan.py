@@ -6,6 +6,7 @@ import pytest
 from minigen import grad, mean, nn, no_grad, optim, tanh, tensor
 from minigen.models.gan import stylegan as model
 from minigen.models.gan.gan import algorithm_1
+from minigen.models.gan.r1 import r1
 
 RNG = np.random.default_rng
 
@@ -118,22 +119,22 @@ def test_r1_is_the_mean_square_of_the_slope_at_the_data():
     x, H = RNG(17).random((5, 3)), RNG(18).random((3, 3))
     D = lambda x: ((x @ (H + H.T)) * x).sum(1) / 2
     want = (((x @ (H + H.T)) ** 2).sum(1)).mean()
-    assert np.isclose(model.r1(D, x).item(), want)  # eq: r1-penalty
+    assert np.isclose(r1(D, x).item(), want)  # eq: r1-penalty
 
 
 def test_the_loss_of_d_has_the_penalty_and_its_gradient():
     g, x = game(), images()
     value = lambda: g.value(x, RNG(19)).item()
     loss = g.d_loss(x, RNG(19))
-    assert np.isclose(loss.item(), -value() + 0.5 * model.r1(g.D, x).item())  # eq: r1-penalty
+    assert np.isclose(loss.item(), -value() + 0.5 * r1(g.D, x).item())  # eq: r1-penalty
     g.gamma = 4.0
     assert np.isclose(g.d_loss(x, RNG(19)).item(),
-                      -value() + 2 * model.r1(g.D, x).item())  # eq: r1-penalty
+                      -value() + 2 * r1(g.D, x).item())  # eq: r1-penalty
 
 
 def test_r1_is_differentiated_by_the_parameters_of_d():
     x, W = RNG(20).random((5, 3)), RNG(21).random((3, 2))
-    of = lambda W: model.r1(lambda x: tanh(x @ W).sum(1), x)
+    of = lambda W: r1(lambda x: tanh(x @ W).sum(1), x)
     W_t = tensor(W, requires_grad=True)
     slope = grad(of(W_t), W_t).numpy()
     for at in np.ndindex(W.shape):
@@ -141,6 +142,20 @@ def test_r1_is_differentiated_by_the_parameters_of_d():
         step[at] = 1e-6
         central = (of(tensor(W + step)).item() - of(tensor(W - step)).item()) / 2e-6
         assert np.isclose(slope[at], central, rtol=1e-6, atol=1e-8)
+
+
+def test_d_sees_how_much_a_batch_varies():
+    h = RNG(22).standard_normal((6, 3, 2, 2))
+    out = model.minibatch_std(tensor(h)).numpy()
+    deviations = [np.sqrt(np.mean((h[:, c, i, j] - h[:, c, i, j].mean()) ** 2))
+                  for c in range(3) for i in range(2) for j in range(2)]
+    assert np.array_equal(out[:, :3], h)
+    assert np.allclose(out[:, 3], np.mean(deviations))  # eq: minibatch-std
+    alike = np.repeat(h[:1], 6, axis=0)
+    assert np.allclose(model.minibatch_std(tensor(alike)).numpy()[:, 3], 1e-4)  # eq: minibatch-std
+    D, x = game().D, images()
+    one = np.concatenate([D(tensor(x[i:i + 1])).numpy() for i in range(4)])
+    assert not np.allclose(D(tensor(x)).numpy(), one, atol=1e-6)
 
 
 def test_both_players_learn():

@@ -28,6 +28,8 @@ MODELS = {
     "wgan": "minigen.models.gan.wgan:WGAN",
     "wgan_gp": "minigen.models.gan.wgan_gp:wgan_gp",
     "progressive": "minigen.models.gan.progressive:progressive",
+    "minibatch_std": "minigen.models.gan.minibatch_std:minibatch_std",
+    "r1": "minigen.models.gan.r1:r1",
     "stylegan": "minigen.models.gan.stylegan:stylegan",
     "pix2pix": "minigen.models.image_to_image.pix2pix:pix2pix",
     "cyclegan": "minigen.models.image_to_image.cyclegan:cyclegan",

@@ -15,10 +15,8 @@ one code, and that of another one from there on. Truncation trades variety for q
 
     w' = w̄ + ψ (w − w̄)                         w̄ = E_z[f(z)],  0 ≤ ψ ≤ 1
 
-The game is the non-saturating one, with the penalty R₁ (Mescheder, Geiger & Nowozin 2018) that
-keeps D flat around the data, where G should come to rest:
-
-    L_D = −E_x[log D(x)] − E_z[log(1 − D(G(z)))] + γ/2 E_x ‖∇_x a(x)‖²       a: the logit of D
+The game is the non-saturating one, with the penalty of r1.py, and D has the channel of
+minibatch_std.py before its last layer.
 
 Differs from the paper: two doublings of the resolution, trained at once, as in StyleGAN2, instead
 of grown; a mapping network of four layers instead of eight; strided convolutions in D.
@@ -31,7 +29,6 @@ import numpy as np
 
 from minigen import (
     broadcast_to,
-    grad,
     group_norm,
     interpolate,
     mean,
@@ -39,15 +36,16 @@ from minigen import (
     no_grad,
     split,
     stack,
-    sum,
     tanh,
     tensor,
     where,
 )
 from minigen.dist import noise
+from minigen.models.gan import dcgan
 from minigen.models.gan.gan import GAN, Game, NonSaturatingGAN, leaky
+from minigen.models.gan.minibatch_std import minibatch_std
 from minigen.models.gan.progressive import WIDTHS, pixel_norm
-from minigen.models.gan.wgan_gp import critic
+from minigen.models.gan.r1 import r1
 from minigen.nn import initializers
 
 MEAN_OF = 4096  # codes that w̄ is the mean of
@@ -159,11 +157,13 @@ def truncate(styles, centre, psi):
     return centre + psi * (styles - centre)  # eq: stylegan-truncation
 
 
-def r1(D, x):
-    """E ‖∇_x D(x)‖² over samples x (N, ...), to be differentiated by D's parameters."""
-    x = tensor(x, requires_grad=True)
-    slope = grad(sum(D(x)), x, create_graph=True)
-    return mean(sum(slope.flatten(1) ** 2, axis=1))  # eq: r1-penalty
+def discriminator(shape, width=dcgan.WIDTH, rng=None):
+    """Images of `shape` (C, H, W), H and W divisible by 4, to logits (N, 1)."""
+    C, small = shape[0], dcgan.sizes(*shape[1:])[0]
+    widths = (C, width, 2 * width, 4 * width)
+    halve = [nn.Sequential(nn.Conv2d(a, b, 4, 2, 1, rng=rng), leaky) for a, b in pairwise(widths)]
+    last = nn.Conv2d(widths[-1] + 1, 1, small, rng=rng)
+    return nn.Sequential(*halve, minibatch_std, last, lambda a: a.flatten(1))
 
 
 class StyleGAN(Game):
@@ -197,4 +197,4 @@ def mean_style(G, rng):
 
 def stylegan(shape, d_z, d_w=64, widths=WIDTHS, rng=None):
     """A StyleGAN for images of `shape` (C, H, W) in [−1, 1]."""
-    return StyleGAN(Generator(d_z, shape, d_w, widths, rng), critic(shape, rng=rng))
+    return StyleGAN(Generator(d_z, shape, d_w, widths, rng), discriminator(shape, rng=rng))

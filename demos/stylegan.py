@@ -26,7 +26,7 @@ SHOWN = 8  # digits on either side of a table of mixtures
 
 def main(argv=None):
     run = Demo("stylegan", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist"), batch=32,
-               steps={"glyphs": 1000, "mnist": 5000, "fashion-mnist": 5000},
+               steps={"glyphs": 1000, "mnist": 2000, "fashion-mnist": 2000},
                flags=lambda p: p.add_argument("--latent", type=at_least(1), default=64, metavar="N",
                                               help="dimensions of z"))
     model = stylegan(run.data.shape, run.args.latent)

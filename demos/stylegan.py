@@ -42,12 +42,11 @@ def main(argv=None):
     run.fit(step, model=model, opt_d=opt_d, opt_g=opt_g, ema=ema)
 
     def draw(styles):
-        with no_grad():
-            return unsigned(np.concatenate([model.G.g(some, run.rng).numpy()
-                                            for some in in_order(styles, batch_size=500)]))
+        return unsigned(np.concatenate([model.G.g(some, run.rng).numpy()
+                                        for some in in_order(styles, batch_size=500)]))
 
     with ema.applied(), no_grad():
-        centre = mean_style(model.G, run.rng)
+        centre = mean_style(model, run.rng)
         w = model.G.styles(model.prior(50 if run.quick else 5000, run.rng))
         samples, truncated = draw(w), draw(truncate(w, centre, 0.7))
         run.picture("samples", samples[:100])

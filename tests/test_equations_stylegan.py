@@ -95,7 +95,7 @@ def test_truncation_draws_styles_towards_their_mean():
     g = game()
     with no_grad():
         w = g.G.styles(g.prior(7, RNG(11)))
-        centre = model.mean_style(g.G, RNG(12)).numpy()
+        centre = model.mean_style(g, RNG(12)).numpy()
     for psi in (0, 0.3, 1):
         less = model.truncate(w, tensor(centre), psi).numpy()
         away = np.linalg.norm(less - centre, axis=2)

@@ -37,7 +37,6 @@ from minigen import (
     split,
     stack,
     tanh,
-    tensor,
     where,
 )
 from minigen.dist import noise
@@ -188,11 +187,10 @@ class StyleGAN(Game):
         return -self.value(x, rng) + self.gamma / 2 * r1(self.D, x)  # eq: r1-penalty
 
 
-def mean_style(G, rng):
+def mean_style(game, rng):
     """w̄, the mean of the styles of many codes: (d_w,)."""
     with no_grad():
-        z = rng.standard_normal((MEAN_OF, G.d_z), np.float32)
-        return mean(G.f(tensor(z)), axis=0)
+        return mean(game.G.f(game.prior(MEAN_OF, rng)), axis=0)
 
 
 def stylegan(shape, d_z, d_w=64, widths=WIDTHS, rng=None):

@@ -15,7 +15,7 @@ import inspect
 from llvmlite import binding, ir
 from numba import config, njit, types
 from numba.core.caching import IndexDataCacheFile
-from numba.core.codegen import get_host_cpu_features
+from numba.core.codegen import CPUCodeLibrary, get_host_cpu_features
 from numba.extending import intrinsic
 
 # Sums may be reordered, so that they can be vectorised; NaN and infinity keep their meaning.
@@ -39,6 +39,23 @@ def _save(cache, key, compiled):
 
 
 IndexDataCacheFile.save = _save
+
+
+def _optimise(library):
+    """Numba links copies of all that a function calls into its module and optimises them once more,
+    after which they may round differently. The copies are weak symbols: of all with one name, LLVM
+    executes the first that was loaded, which differs between a process that compiles a function and
+    one that finds it in the cache. Internal symbols are known only to their own module."""
+    copies = {function.name for other in library._linking_libraries
+              for function in other._get_module_for_linking().functions}
+    for function in library._final_module.functions:
+        if function.name in copies and not function.is_declaration:
+            function.linkage = "internal"
+    _optimise_module(library)
+
+
+_optimise_module = CPUCodeLibrary._optimize_final_module
+CPUCodeLibrary._optimize_final_module = _optimise
 
 
 def once(function):

@@ -125,6 +125,26 @@ def test_once(tmp_path):
         assert done.stdout.strip() == f"{times} [[2.0, 2.0, 1.0], [2.0, 2.0, 1.0]]", done.stderr
 
 
+ROUNDED = """
+import zlib
+import numpy as np
+from minigen import kernels as k
+g, x = np.random.default_rng(0).standard_normal((2, 8, 32, 784), np.float32)
+mean, rstd = x.mean(2), 1 / x.std(2)
+gx, _, _ = k.group_norm_backward(g, x, 32, None, None, mean, rstd, False)
+print(zlib.crc32(gx))
+"""
+
+
+def test_cached_code_is_the_code_that_was_compiled(tmp_path):
+    """The same bits from the process that compiles a kernel and from the next one, which does not:
+    Numba's cache keeps one of several copies of a function, which round differently."""
+    compiled, cached = (subprocess.check_output(
+        [sys.executable, "-c", ROUNDED], env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)})
+        for _ in range(2))
+    assert compiled == cached
+
+
 def test_processes_that_compile_at_once_keep_their_code_apart(tmp_path):
     """Two processes find no cache files, and each saves another kind of arguments at once."""
     ours, theirs = (IndexDataCacheFile(str(tmp_path), "f", "stamp") for _ in range(2))

@@ -1,0 +1,97 @@
+"""Glow (Kingma & Dhariwal 2018): a normalising flow, a generative model with an exact likelihood.
+
+An invertible network f maps images to latents of the same size, z = f(x), with z ~ N(0, I):
+
+    x = f⁻¹(z)        log p(x) = log N(f(x); 0, I) + log|det ∂f/∂x|
+
+The log-determinants of its layers (nn/invertible.py) add up. After a logit, which takes pixels
+from [0, 1] to all numbers, each of L levels turns 2×2 pixels into four times as many channels and
+takes K steps of
+
+    an actnorm           which scales and shifts each channel,
+    a 1×1 convolution    which mixes the channels, and
+    an affine coupling   which scales and shifts one half of them given the other half.
+
+Then half of the channels become part of z, and the next level continues with the others.
+
+Differs from the paper: all of z is N(0, I), also those halves; log s is bounded; the logit.
+"""
+
+import math
+
+from minigen import concatenate, mean, nn, no_grad, split, tensor
+from minigen.dist import Normal, noise, per_image
+from minigen.nn.invertible import ActNorm, AffineCoupling, InvertibleConv, Logit, halves
+from minigen.nn.pixel_shuffle import pixel_shuffle, pixel_unshuffle
+from minigen.tensor import xp
+
+
+class Glow:
+    """A flow for images (N, C, H, W) of `shape`, in [0, 1]; H and W divisible by 2^len(levels)."""
+
+    def __init__(self, shape, levels):
+        self.shape, self.logit, self.levels = shape, Logit(), levels
+
+    def encode(self, x, before=lambda layer, h: None):
+        """z (N, C·H·W) and log|det ∂z/∂x| (N,). before(layer, h) is called with each layer of each
+        step and its input."""
+        (h, log_det), parts = self.logit(tensor(x)), []
+        for i, level in enumerate(self.levels):
+            h = pixel_unshuffle(h, 2)
+            for layer in level:
+                before(layer, h)
+                h, log_det_of_layer = layer(h)
+                log_det = log_det + log_det_of_layer  # eq: flow-likelihood
+            if i < len(self.levels) - 1:
+                z, h = halves(h)
+                parts.append(z)
+        return concatenate([z.flatten(1) for z in (*parts, h)], axis=1), log_det
+
+    def decode(self, z):
+        """The images x (N, C, H, W) with latents z (N, C·H·W)."""
+        C, H, W = self.shape
+        L, D = len(self.levels), C * H * W
+        parts = split(tensor(z), [D - (D >> i) for i in range(1, L)], axis=1)
+        h = parts.pop().reshape(len(z), -1, H >> L, W >> L)
+        for level in self.levels[::-1]:
+            if level is not self.levels[-1]:
+                h = concatenate([parts.pop().reshape(*h.shape), h], axis=1)
+            for layer in level[::-1]:
+                h = layer.inverse(h)
+            h = pixel_shuffle(h, 2)
+        return self.logit.inverse(h)
+
+    def log_prob(self, x):
+        """log p(x): nats (N,)."""
+        z, log_det = self.encode(x)
+        return per_image(Normal(0.0, 0.0).log_prob(z)) + log_det  # eq: flow-likelihood
+
+    def loss(self, x):
+        """−log p(x) per dimension of images x (N, C, H, W): a scalar in nats, and its parts
+        (none)."""
+        return -mean(self.log_prob(x)) / math.prod(self.shape), {}  # eq: flow-likelihood
+
+    def sample(self, n, rng, temperature=1.0):
+        """n images (n, C, H, W), of latents with the standard deviation `temperature`."""
+        weight = nn.like(self)
+        with no_grad():
+            z = noise(rng, xp(weight).empty((n, math.prod(self.shape)), weight.dtype))
+            return self.decode(temperature * z)
+
+    def fit_actnorm(self, x):
+        """Choose the s and b of each actnorm so that, for a first batch x (N, C, H, W), each of its
+        channels gets mean 0 and variance 1."""
+        with no_grad():
+            self.encode(x, lambda layer, h: layer.fit(h) if isinstance(layer, ActNorm) else None)
+
+
+def glow(shape, K=8, L=2, width=64, rng=None):
+    """A Glow for images of `shape` (C, H, W), H and W divisible by 2^L, with L levels of K steps.
+    The couplings of the first level have `width` hidden channels, those of the next twice as many.
+    """
+    C, levels = shape[0], []
+    for i in range(L):
+        C, hidden = (4 if i == 0 else 2) * C, width << i
+        levels.append([layer for _ in range(K) for layer in
+                       (ActNorm(C), InvertibleConv(C, rng), AffineCoupling(C, hidden, rng))])
+    return Glow(shape, levels)

@@ -18,6 +18,7 @@ MODELS = {
     "cvae": "minigen.models.vae.cvae:conditional",
     "vq_vae": "minigen.models.vae.vq_vae:vq_vae",
     "vq_vae_2": "minigen.models.vae.vq_vae_2:vq_vae_2",
+    "ebm": "minigen.models.energy.ebm:ebm",
     "glow": "minigen.models.flow.glow:glow",
     "gan": "minigen.models.gan.gan:GAN",
     "equilibrium": "minigen.models.gan.equilibrium:optimal_discriminator",

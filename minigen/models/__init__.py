@@ -18,6 +18,7 @@ MODELS = {
     "cvae": "minigen.models.vae.cvae:conditional",
     "vq_vae": "minigen.models.vae.vq_vae:vq_vae",
     "vq_vae_2": "minigen.models.vae.vq_vae_2:vq_vae_2",
+    "rbm": "minigen.models.energy.rbm:RBM",
     "gan": "minigen.models.gan.gan:GAN",
     "equilibrium": "minigen.models.gan.equilibrium:optimal_discriminator",
     "dcgan": "minigen.models.gan.dcgan:dcgan",

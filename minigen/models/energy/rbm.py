@@ -90,7 +90,8 @@ class RBM:
     def gibbs(self, v, rng, k=1):
         """v after k steps of block Gibbs sampling from images v (N, D)."""
         for _ in range(k):
-            v = self.visible(self.hidden(v).sample(rng)).sample(rng)  # eq: rbm-cd
+            h = self.hidden(v).sample(rng)
+            v = self.visible(h).sample(rng)  # eq: rbm-cd
         return v
 
     def complete(self, v, known, rng, k):
@@ -151,10 +152,10 @@ def anneal(rbm, b_0, v, betas, rng):
     log_w = np.zeros(len(v))
     for last, beta in pairwise(betas):
         a, u = linear(v, rbm.W, rbm.c), v @ (rbm.b - b_0)
-        change = (beta - last) * u + sum(softplus(beta * a) - softplus(last * a), axis=1)
-        log_w += change.numpy()  # eq: ais-weight
+        drop = (beta - last) * u + sum(softplus(beta * a) - softplus(last * a), 1)  # eq: ais-weight
+        log_w += drop.numpy()  # eq: ais-weight
         h = Bernoulli(beta * a).sample(rng)
-        v = Bernoulli(beta * (h @ rbm.W + rbm.b) + (1 - beta) * b_0).sample(rng)
+        v = Bernoulli(beta * (h @ rbm.W + rbm.b) + (1 - beta) * b_0).sample(rng)  # eq: ais-weight
     return log_w
 
 

@@ -25,8 +25,8 @@ from minigen.nn import initializers
 def flags(parser):
     parser.add_argument("--latent", type=at_least(1), default=500, metavar="N",
                         help="number of latents")
-    parser.add_argument("--method", choices=("pcd", "cd"), default="pcd", help="Gibbs sampling from "
-                        "where the chains were (pcd) or from the images of the batch (cd)")
+    parser.add_argument("--method", choices=("pcd", "cd"), default="pcd", help="Gibbs sampling "
+                        "from where the chains were (pcd) or from the images of the batch (cd)")
     parser.add_argument("--k", type=at_least(1), default=1, metavar="N",
                         help="Gibbs steps per training step")
 

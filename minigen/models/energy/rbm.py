@@ -120,8 +120,7 @@ class Chains:
 
 @no_grad()
 def exact_log_z(rbm):
-    """log Z, summed over all states of the smaller layer. ValueError if that has more than 16 units.
-    """
+    """log Z, summed over the states of the smaller layer. ValueError if it has over 16 units."""
     K, D = rbm.W.shape
     n = min(K, D)
     if n > MOST:

@@ -203,7 +203,7 @@ def test_a_weight_is_a_ratio_of_probabilities_along_the_chain():
     """The chain's steps are computed again, from the same random numbers, with machines whose
     parameters are scaled."""
     rbm, b_0, betas = machine(seed=8), RNG(8).standard_normal(4), [0.0, 0.3, 0.6, 1.0]
-    v = states(4)
+    v = np.tile(states(4), (50, 1))
     log_w = model.anneal(rbm, b_0, v, betas, RNG(9))
 
     def at(beta):

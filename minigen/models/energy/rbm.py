@@ -95,8 +95,8 @@ class RBM:
         return v
 
     def complete(self, v, known, rng, k):
-        """Images v (N, D) after k Gibbs steps that change only the pixels where `known` (D,), which
-        is boolean, is False."""
+        """Images v (N, D) after k Gibbs steps that change only pixels that are not `known` (D,),
+        booleans: for large k samples given the known pixels, whatever the others were."""
         x = v
         for _ in range(k):
             x = where(known, v, self.gibbs(x, rng))
@@ -153,7 +153,7 @@ def anneal(rbm, b_0, v, betas, rng):
         a, u = linear(v, rbm.W, rbm.c), v @ (rbm.b - b_0)
         drop = (beta - last) * u + sum(softplus(beta * a) - softplus(last * a), 1)  # eq: ais-weight
         log_w += drop.numpy()  # eq: ais-weight
-        h = Bernoulli(beta * a).sample(rng)
+        h = Bernoulli(beta * a).sample(rng)  # eq: ais-weight
         v = Bernoulli(beta * (h @ rbm.W + rbm.b) + (1 - beta) * b_0).sample(rng)  # eq: ais-weight
     return log_w
 

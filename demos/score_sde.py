@@ -22,7 +22,7 @@ from minigen import data, metrics, nn, optim, ruler, train
 from minigen.demo import Demo, at_least, cli
 from minigen.models.diffusion.denoiser import denoiser
 from minigen.models.diffusion.score_sde import VP, ScoreSDE
-from minigen.models.diffusion.unclip import slerp
+from minigen.models.diffusion.slerp import arcs
 
 LEVEL = 2 / 255  # between the levels of pixels in [−1, 1]
 TOLERANCE = 1e-3  # of the flow
@@ -61,7 +61,9 @@ def main(argv=None):
             numbers[f"evaluations_{name}"] = net.calls / -(-n // 100)
             rows.append(x[:30])
         run.picture("samples", np.concatenate(rows))
-        run.picture("between", between(model, data.signed(run.data.test_x[:10]), tol))
+        x_1 = model.encode(data.signed(run.data.test_x[:10]), tol).numpy()
+        run.picture("between", data.unsigned(model.decode(
+            arcs(x_1.reshape(10, -1)).reshape(-1, *shape), tol)))
         x = dequantised(run.data.test_x[:8 if run.quick else 128], rng)
         log_p = model.log_prob(x, rng, tol).numpy().astype(np.float64) + x[0].size * math.log(LEVEL)
         bits = metrics.bits_per_dim(-log_p, x[0].size)
@@ -97,15 +99,6 @@ def quality(x, dataset):
                 metrics.frechet_distance(ruler.features(x, dataset.name), reference),
             f"inception_score_lenet@{len(x)}":
                 metrics.inception_score(ruler.classify(x, dataset.name))}
-
-
-def between(model, x_0, tol, n=10):
-    """n images from each of the images x_0 (N, C, H, W) to the next, as (N · n, C, H, W): decoded
-    from the arc between their noises."""
-    x_1 = model.encode(x_0, tol).numpy()
-    flat, lam = x_1.reshape(len(x_1), -1), np.linspace(0, 1, n)
-    arcs = [slerp(a[None], b[None], lam) for a, b in zip(flat[::2], flat[1::2], strict=True)]
-    return data.unsigned(model.decode(np.concatenate(arcs).reshape(-1, *x_0.shape[1:]), tol))
 
 
 if __name__ == "__main__":

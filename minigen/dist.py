@@ -120,8 +120,9 @@ class Bernoulli:
 
     def sample(self, rng):
         """Zeros and ones, of the logits' shape and dtype; not differentiable."""
-        p = self.mean.numpy()
-        return Tensor(np.asarray(rng.random(p.shape, p.dtype) < p, p.dtype))
+        p = self.mean.data
+        u = to_device_of(rng.random(p.shape, p.dtype), p)
+        return Tensor(xp(p).asarray(u < p, p.dtype))
 
     def log_prob(self, x):
         """x log p + (1 − x) log(1 − p), also for x between 0 and 1."""

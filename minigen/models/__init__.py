@@ -18,8 +18,9 @@ MODELS = {
     "cvae": "minigen.models.vae.cvae:conditional",
     "vq_vae": "minigen.models.vae.vq_vae:vq_vae",
     "vq_vae_2": "minigen.models.vae.vq_vae_2:vq_vae_2",
-    "ebm": "minigen.models.energy.ebm:ebm",
     "glow": "minigen.models.flow.glow:glow",
+    "rbm": "minigen.models.energy.rbm:RBM",
+    "ebm": "minigen.models.energy.ebm:ebm",
     "gan": "minigen.models.gan.gan:GAN",
     "equilibrium": "minigen.models.gan.equilibrium:optimal_discriminator",
     "dcgan": "minigen.models.gan.dcgan:dcgan",
@@ -77,6 +78,7 @@ MODELS = {
     "latent_diffusion": "minigen.models.diffusion.latent_diffusion:LatentDiffusion",
     "super_resolution": "minigen.models.diffusion.super_resolution:super_resolution",
     "cascade": "minigen.models.diffusion.cascade:Cascade",
+    "slerp": "minigen.models.diffusion.slerp:slerp",
     "unclip": "minigen.models.diffusion.unclip:UnCLIP",
     "diffusion_autoencoder":
         "minigen.models.diffusion.diffusion_autoencoder:DiffusionAutoencoder",

@@ -32,7 +32,7 @@ from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import Denoiser, denoiser
 from minigen.models.diffusion.schedule import respaced
-from minigen.models.diffusion.unclip import slerp
+from minigen.models.diffusion.slerp import slerp
 from minigen.nn import initializers
 from minigen.nn.unet import AdaGN, SpaceToDepthUNet
 from minigen.tensor import as_array, xp

@@ -40,6 +40,7 @@ from minigen.models.clip.clip import unit
 from minigen.models.diffusion import clean
 from minigen.models.diffusion.denoiser import Denoiser, denoiser
 from minigen.models.diffusion.guidance import check_weight
+from minigen.models.diffusion.slerp import slerp
 from minigen.nn.unet import SpaceToDepthUNet
 from minigen.tensor import as_array, xp
 
@@ -175,20 +176,6 @@ class UnCLIP:
 def drop_codes(code, p, rng):
     """Codes (N, ...), each dropped (set to 0) with probability p."""
     return code * (rng.random((len(code), *[1] * (code.ndim - 1))) >= p)
-
-
-def slerp(z_1, z_2, lam):
-    """The codes at shares λ (n,) of the angle from z_1 to z_2, (n, d) or (1, d): an array (n, d).
-    ValueError for opposite codes, between which no path is the shortest."""
-    z_1, z_2 = as_array(z_1), as_array(z_2)
-    length_1, length_2 = (np.linalg.norm(z, axis=-1, keepdims=True) for z in (z_1, z_2))
-    cos = (z_1 * z_2).sum(-1, keepdims=True) / (length_1 * length_2)
-    if (cos < -1 + 1e-6).any():
-        raise ValueError("unclip: the codes are opposite: no path between them is the shortest")
-    half_turns = np.arccos(np.clip(cos, -1, 1)) / np.pi  # Ω / π; sinc, so that Ω may be 0
-    lam = np.atleast_1d(np.asarray(lam, np.result_type(z_1, np.float32)))[:, None]
-    a, b = (s * np.sinc(s * half_turns) / np.sinc(half_turns) for s in (1 - lam, lam))
-    return a * z_1 + b * z_2  # eq: dalle2-interpolation
 
 
 def text_diff_slerp(z, g_0, g_1, theta):

@@ -71,12 +71,12 @@ class Glow:
         (none)."""
         return -mean(self.log_prob(x)) / math.prod(self.shape), {}  # eq: flow-likelihood
 
-    def sample(self, n, rng, temperature=1.0):
-        """n images (n, C, H, W), of latents with the standard deviation `temperature`."""
+    def sample(self, n, rng):
+        """n images (n, C, H, W)."""
         weight = nn.like(self)
         with no_grad():
-            z = noise(rng, xp(weight).empty((n, math.prod(self.shape)), weight.dtype))
-            return self.decode(temperature * z)
+            return self.decode(noise(rng, xp(weight).empty((n, math.prod(self.shape)),
+                                                           weight.dtype)))
 
     def fit_actnorm(self, x):
         """Choose the s and b of each actnorm so that, for a first batch x (N, C, H, W), each of its

@@ -128,14 +128,16 @@ def test_pixels_become_channels_and_back():
         pixel_unshuffle(tensor(x), 2)
 
 
-def test_pixels_become_logits():
+def test_pixels_become_logits(monkeypatch):
     layer, x = invertible.Logit(), RNG(17).random((3, 2, 4, 4))
-    h, log_det = layer(tensor(x))
-    p = 1e-6 + (1 - 2e-6) * x
-    assert np.allclose(h.numpy(), np.log(p / (1 - p)))  # eq: flow-logit
-    slopes = (1 - 2e-6) / (p * (1 - p))
-    assert np.allclose(log_det.numpy(), np.log(slopes).sum((1, 2, 3)))  # eq: flow-logit
-    assert np.allclose(layer.inverse(h).numpy(), x, atol=1e-9)  # eq: flow-logit
+    with monkeypatch.context() as patch:
+        patch.setattr(invertible, "ALPHA", 0.1)
+        h, log_det = layer(tensor(x))
+        p = 0.1 + 0.8 * x
+        assert np.allclose(h.numpy(), np.log(p / (1 - p)))  # eq: flow-logit
+        slopes = 0.8 / (p * (1 - p))
+        assert np.allclose(log_det.numpy(), np.log(slopes).sum((1, 2, 3)))  # eq: flow-logit
+        assert np.allclose(layer.inverse(h).numpy(), x)  # eq: flow-logit
     ends = np.array([0, 1], np.float32).reshape(1, 1, 1, 2)
     h, log_det = layer(tensor(ends))
     assert np.allclose(h.numpy().ravel(), [-13.8155, 13.8155], rtol=1e-4)

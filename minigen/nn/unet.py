@@ -16,7 +16,16 @@ from minigen.nn.layers import (
     Linear,
     MultiheadAttention,
 )
-from minigen.ops import concatenate, group_norm_silu, relu, silu, split, swapaxes
+from minigen.ops import (
+    concatenate,
+    group_norm_silu,
+    pixel_shuffle,
+    pixel_unshuffle,
+    relu,
+    silu,
+    split,
+    swapaxes,
+)
 
 
 class UNet:
@@ -200,13 +209,9 @@ class SpaceToDepthUNet:
 
     def __call__(self, x, e, *given):
         """ValueError if a side is odd."""
-        N, C, H, W = x.shape
-        if H % 2 or W % 2:
+        if x.shape[2] % 2 or x.shape[3] % 2:
             raise ValueError(f"SpaceToDepthUNet: height and width must be even, got {x.shape}")
-        h = x.reshape(N, C, H // 2, 2, W // 2, 2).transpose(0, 1, 3, 5, 2, 4)
-        h = self.unet(h.reshape(N, 4 * C, H // 2, W // 2), e, *given)
-        h = h.reshape(N, -1, 2, 2, H // 2, W // 2).transpose(0, 1, 4, 2, 5, 3)
-        return h.reshape(N, -1, H, W)
+        return pixel_shuffle(self.unet(pixel_unshuffle(x, 2), e, *given), 2)
 
 
 def groups(channels):

@@ -74,9 +74,9 @@ def main(argv=None):
 
     n = 20 if run.quick else 500
     x = signed(run.data.test_x)
-    real = patches(signed(run.data.train_x[:len(x)]))
-    numbers = {"sharpness_real": sharpness(x),
-               "fid_patches_real": metrics.frechet_distance(patches(x), real),
+    real = metrics.patches(signed(run.data.train_x[:len(x)]), SIDE)
+    fid_patches = lambda images: metrics.frechet_distance(metrics.patches(images, SIDE), real)
+    numbers = {"sharpness_real": metrics.sharpness(x), "fid_patches_real": fid_patches(x),
                "lam": gan.losses(tensor(x[:100]))[2]["lam"].item()}
     reconstructions, images = [], []
     for name, model in models.items():
@@ -88,27 +88,15 @@ def main(argv=None):
         used, perplexity = metrics.codebook_usage(k, run.args.words)
         numbers |= {
             f"squared_error_{name}": ((x - x_hat) ** 2).sum((1, 2, 3)).mean() / 4,
-            f"sharpness_{name}": sharpness(x_hat),
-            f"fid_patches_{name}": metrics.frechet_distance(patches(x_hat), real),
-            f"sharpness_samples_{name}": sharpness(samples),
-            f"fid_patches_samples_{name}": metrics.frechet_distance(patches(samples), real),
+            f"sharpness_{name}": metrics.sharpness(x_hat),
+            f"fid_patches_{name}": fid_patches(x_hat),
+            f"sharpness_samples_{name}": metrics.sharpness(samples),
+            f"fid_patches_samples_{name}": fid_patches(samples),
             f"words_used_{name}": used, f"perplexity_of_words_{name}": perplexity}
         reconstructions, images = [*reconstructions, x_hat[:10]], [*images, samples[:50]]
     run.picture("reconstructions", unsigned(np.concatenate([x[:10], *reconstructions])))
     run.picture("samples", unsigned(np.concatenate(images)))
     run.finish(numbers)
-
-
-def sharpness(x):
-    """The mean |difference| between horizontal and between vertical neighbours in images x."""
-    return (np.abs(np.diff(x, axis=2)).mean() + np.abs(np.diff(x, axis=3)).mean()) / 2
-
-
-def patches(x):
-    """Images (N, C, H, W) cut up into squares: (N · H/SIDE · W/SIDE, C · SIDE²)."""
-    N, C, H, W = x.shape
-    x = x.reshape(N, C, H // SIDE, SIDE, W // SIDE, SIDE)
-    return x.transpose(0, 2, 4, 1, 3, 5).reshape(-1, C * SIDE ** 2)
 
 
 if __name__ == "__main__":

@@ -167,6 +167,21 @@ def nearest(images, train, block=2000):
     return np.sqrt(((x - y) ** 2).sum(1), dtype=np.float32), index  # eq: nearest-neighbour-check
 
 
+def sharpness(x):
+    """The mean |difference| of horizontal and of vertical neighbours in images x (N, C, H, W)."""
+    x = tensor(x).numpy()
+    return float(np.abs(np.diff(x, axis=2)).mean() + np.abs(np.diff(x, axis=3)).mean()) / 2
+
+
+def patches(x, side):
+    """Images x (N, C, H, W), cut up into squares: (N · H/side · W/side, C · side²)."""
+    N, C, H, W = x.shape
+    if H % side or W % side:
+        raise ValueError(f"patches: images are {x.shape}, expected sides divisible by {side}")
+    x = tensor(x).numpy().reshape(N, C, H // side, side, W // side, side)
+    return x.transpose(0, 2, 4, 1, 3, 5).reshape(-1, C * side ** 2)
+
+
 # ---------------------------------------------------------------------------------- pairs of images
 
 def psnr(x, y, peak):

@@ -98,6 +98,15 @@ def np_bilinear(x, P, Q):
     return np.stack([[scipy.ndimage.map_coordinates(c, at, order=1) for c in n] for n in x])
 
 
+def np_pixel_shuffle(x, r):
+    """Channel c r² + r i + j written to every r-th pixel from (i, j) on."""
+    N, K, H, W = x.shape
+    y = np.empty((N, K // r ** 2, r * H, r * W))
+    for c, i, j in np.ndindex(K // r ** 2, r, r):
+        y[:, c, i::r, j::r] = x[:, c * r ** 2 + r * i + j]
+    return y
+
+
 MASK = rng.random((3, 4)) < 0.5
 LOWER = np.tri(4, 5, dtype=bool)
 TWO = np.array([True, False, True])
@@ -229,6 +238,10 @@ TABLE = [
     ("squeeze", lambda x: mg.squeeze(x), (real(1, 3, 1),), np.squeeze),
     ("squeeze", lambda x: x.squeeze(-1), (real(1, 3, 1),), lambda x: x[..., 0]),
     ("flatten", lambda x: mg.flatten(x, 1), (CUBE,), lambda x: x.reshape(2, 12)),
+    ("pixel_shuffle", lambda x: mg.pixel_shuffle(x, 2), (IMAGE,),
+     lambda x: np_pixel_shuffle(x, 2)),
+    ("pixel_unshuffle", lambda x: mg.pixel_unshuffle(x[..., :3], 3), (IMAGE[:, :3],),
+     lambda x: np.stack([x[:, c, i:6:3, j:j + 1] for c, i, j in np.ndindex(3, 3, 3)], 1)),
     ("reshape", lambda x: x.reshape(4, -1), (CUBE,), lambda x: x.reshape(4, 6)),
     ("transpose", mg.transpose, (CUBE,), np.transpose),
     ("transpose", lambda x: x.transpose(1, -1, 0), (CUBE,), lambda x: np.einsum("ijk->jki", x)),

@@ -6,7 +6,6 @@ import pytest
 from minigen import grad, nn, optim, tensor, train
 from minigen.models.flow import glow as model
 from minigen.nn import initializers, invertible
-from minigen.nn.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 
 RNG = np.random.default_rng
 
@@ -114,18 +113,6 @@ def test_each_level_hands_over_half_of_what_is_left():
     after = net.encode(x)[0].numpy()
     assert np.array_equal(before[:, :16], after[:, :16])
     assert (before[:, 16:] != after[:, 16:]).all()
-
-
-def test_pixels_become_channels_and_back():
-    x = RNG(16).standard_normal((2, 12, 3, 5))
-    y = pixel_shuffle(tensor(x), 2).numpy()
-    for c, a, b in np.ndindex(3, 2, 2):
-        assert np.array_equal(y[:, c, a::2, b::2], x[:, 4 * c + 2 * a + b])  # eq: pixel-shuffle
-    assert np.array_equal(pixel_unshuffle(tensor(y), 2).numpy(), x)  # eq: pixel-shuffle
-    with pytest.raises(ValueError, match="pixel_shuffle: 12 channels, expected a multiple of 9"):
-        pixel_shuffle(tensor(x), 3)
-    with pytest.raises(ValueError, match="pixel_unshuffle: 3×5 pixels, expected multiples of 2"):
-        pixel_unshuffle(tensor(x), 2)
 
 
 def test_pixels_become_logits(monkeypatch):

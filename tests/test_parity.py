@@ -93,6 +93,7 @@ TABLE = [
      lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), (IMAGE,)),
     ("bilinear down", lambda x: mg.interpolate(x, (3, 11), mode="bilinear"),
      lambda x: F.interpolate(x, (3, 11), mode="bilinear"), (IMAGE,)),
+    ("pixel_shuffle", lambda x: mg.pixel_shuffle(x, 2), lambda x: F.pixel_shuffle(x, 2), (IMAGE,)),
     ("batch_norm", lambda x, w, b: mg.batch_norm(x, None, None, w, b, True),
      lambda x, w, b: F.batch_norm(x, None, None, w, b, True), (IMAGE, real(4), real(4))),
     ("batch_norm eval", lambda x, w, b: mg.batch_norm(x, MEAN, VAR, w, b),

@@ -37,6 +37,8 @@ MODELS = {
     "pix2pix": "minigen.models.image_to_image.pix2pix:pix2pix",
     "cyclegan": "minigen.models.image_to_image.cyclegan:cyclegan",
     "vqgan": "minigen.models.vae.vqgan:vqgan",
+    "perception": "minigen.models.image_to_image.perception:mean_image",
+    "srgan": "minigen.models.image_to_image.srgan:srgan",
     "divergences": "minigen.models.gan.divergences:Divergence",
     "fgan": "minigen.models.gan.fgan:FGAN",
     "normal_fit": "minigen.models.gan.normal_fit:build_fgan",

@@ -16,8 +16,16 @@ from minigen.nn.layers import (
     Linear,
     MultiheadAttention,
 )
-from minigen.nn.pixel_shuffle import pixel_shuffle, pixel_unshuffle
-from minigen.ops import concatenate, group_norm_silu, relu, silu, split, swapaxes
+from minigen.ops import (
+    concatenate,
+    group_norm_silu,
+    pixel_shuffle,
+    pixel_unshuffle,
+    relu,
+    silu,
+    split,
+    swapaxes,
+)
 
 
 class UNet:

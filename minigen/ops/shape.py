@@ -16,8 +16,8 @@ from minigen.tensor import FLOATS, xp
 
 __all__ = [
     "astype", "broadcast_to", "concatenate", "expand_dims", "flatten", "flip", "moveaxis", "pad",
-    "repeat", "reshape", "roll", "split", "squeeze", "stack", "swapaxes", "take", "tile",
-    "transpose", "tril", "triu",
+    "pixel_shuffle", "pixel_unshuffle", "repeat", "reshape", "roll", "split", "squeeze", "stack",
+    "swapaxes", "take", "tile", "transpose", "tril", "triu",
 ]
 
 MAX_JOIN = 8  # arrays at a time: for more, CuPy uploads a table, which no recorded step can do
@@ -84,6 +84,38 @@ def moveaxis(x, source, destination):
     for place, axis in sorted(zip(destination, source, strict=True)):
         axes.insert(place, axis)
     return transpose(x, axes)
+
+@accepts_arrays("x")
+def pixel_shuffle(x, upscale_factor):
+    """Channels as pixels: x (N, C r², H, W) to y (N, C, rH, rW), r = `upscale_factor`,
+
+        y[n, c, r h + i, r w + j] = x[n, c r² + r i + j, h, w]          0 ≤ i, j < r
+
+    so that a convolution before it computes each of the r×r parts of a pixel with filters of its
+    own (Shi et al. 2016). ValueError unless r² divides the channels."""
+    N, K, H, W = _images("pixel_shuffle", x)
+    r = upscale_factor
+    if r < 1 or K % r**2:
+        raise ValueError(f"pixel_shuffle: x is {x.shape}, expected a multiple of {r}² channels")
+    y = transpose(reshape(x, (N, K // r**2, r, r, H, W)), (0, 1, 4, 2, 5, 3))  # eq: pixel-shuffle
+    return reshape(y, (N, K // r**2, r * H, r * W))
+
+@accepts_arrays("x")
+def pixel_unshuffle(x, downscale_factor):
+    """The inverse of `pixel_shuffle`: (N, C, rH, rW) to (N, C r², H, W), r = `downscale_factor`.
+    ValueError unless r divides both sides."""
+    N, C, H, W = _images("pixel_unshuffle", x)
+    r = downscale_factor
+    if r < 1 or H % r or W % r:
+        raise ValueError(f"pixel_unshuffle: x is {x.shape}, expected sides divisible by {r}")
+    y = transpose(reshape(x, (N, C, H // r, r, W // r, r)), (0, 1, 3, 5, 2, 4))
+    return reshape(y, (N, C * r**2, H // r, W // r))
+
+def _images(name, x):
+    """The shape (N, C, H, W) of images x."""
+    if x.ndim != 4:
+        raise ValueError(f"{name}: x is {x.shape}, expected images (N, C, H, W)")
+    return x.shape
 
 @op
 def flip(x, *, axis=None): return xp(x).flip(x, axis)

@@ -19,10 +19,18 @@ Differs from the paper: all of z is N(0, I), also those halves; log s is bounded
 
 import math
 
-from minigen import concatenate, mean, nn, no_grad, split, tensor
+from minigen import (
+    concatenate,
+    mean,
+    nn,
+    no_grad,
+    pixel_shuffle,
+    pixel_unshuffle,
+    split,
+    tensor,
+)
 from minigen.dist import Normal, noise, per_image
 from minigen.nn.invertible import ActNorm, AffineCoupling, InvertibleConv, Logit, halves
-from minigen.nn.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from minigen.tensor import xp
 
 

@@ -1,0 +1,117 @@
+"""SRResNet and SRGAN (Ledig et al. 2017): a network G enlarges small images y, and is judged by
+pixels or by features and a discriminator.
+
+    SRResNet:  L = ‖x − G(y)‖²                        y: the image x, reduced in size
+    SRGAN:     L = L_X + 10⁻³ L_Gen                   the perceptual loss
+               L_X = 0.006 ‖φ(x) − φ(G(y))‖²          φ: a hidden layer of a classifier
+               L_Gen = −log D(G(y))
+               max_D E_x[log D(x)] + E_y[log(1 − D(G(y)))]
+
+Many images have the same y. The squared error is least for their mean, which is blurred, and any
+image that looks real is further away from x (perception.py). So SRResNet has the highest PSNR, and
+SRGAN, which starts from SRResNet's weights, the sharpest images and the lowest PSNR.
+
+G computes at the size of y: residual blocks, then a convolution and a pixel shuffle for each
+doubling. ‖·‖² is a mean over pixels or features, log D a mean over D's patches.
+
+Differs from the paper: φ is a small classifier, trained on the same images, in place of VGG; small
+networks, with 3×3 filters also where the paper has 9×9; no batch norm, with which the backgrounds
+of images were noisy; D is the one of vqgan.py.
+"""
+
+from minigen import logsigmoid, mean, nn, no_grad, pixel_shuffle, relu, square, tanh
+from minigen.models.vae.vqgan import patch_discriminator
+from minigen.nn import initializers
+
+
+class SRGAN:
+    """`G` maps small images y (N, C, h, w) to large ones (N, C, H, W), `D` large ones to logits of
+    any shape, `phi` large ones to features of any shape.
+
+    The losses also take G_y = G(y), which both players' steps can share. They raise ValueError if
+    its shape is not that of x.
+    """
+
+    def __init__(self, G, D, phi):
+        self.G, self.D, self.phi = G, D, phi
+
+    def enlarge(self, y):
+        """G(y), untracked."""
+        with no_grad():
+            return self.G(y)
+
+    def d_loss(self, x, G_y):
+        """What D minimises, with no gradient into G: a scalar in nats."""
+        real, fake = self.D(x), self.D(checked(x, G_y).detach())
+        return -mean(logsigmoid(real)) - mean(logsigmoid(-fake))  # eq: srgan-game
+
+    def content_loss(self, x, G_y):
+        """L_X."""
+        error = self.phi(x).detach() - self.phi(checked(x, G_y))
+        return 0.006 * mean(square(error))  # eq: srgan-content-loss
+
+    def g_loss(self, x, G_y):
+        """The perceptual loss, which G minimises, and its parts, L_X and L_Gen."""
+        L_X = self.content_loss(x, G_y)
+        L_Gen = -mean(logsigmoid(self.D(G_y)))  # eq: srgan-perceptual-loss
+        return L_X + 1e-3 * L_Gen, {"L_X": L_X, "L_Gen": L_Gen}  # eq: srgan-perceptual-loss
+
+
+def checked(x, G_y):
+    """G_y, if it has the shape of x."""
+    if G_y.shape != x.shape:
+        raise ValueError(f"SRGAN: images are {x.shape}, enlarged ones {G_y.shape}: build G for the "
+                         "factor by which images were reduced")
+    return G_y
+
+
+class PReLU:
+    """max(0, h) + a min(0, h), with a learnt a for each channel of h (N, C, H, W), at first 0.25
+    (He et al. 2015)."""
+
+    def __init__(self, channels):
+        self.a = initializers.empty(channels, 1, 1)
+        self.init(None)
+
+    def init(self, rng):
+        initializers.constant(self.a, 0.25)
+
+    def __call__(self, h):
+        return relu(h) - self.a * relu(-h)
+
+
+class Residual(nn.Sequential):
+    """h plus what the layers make of it: (N, C, H, W) → (N, C, H, W)."""
+
+    def __call__(self, h):
+        return h + super().__call__(h)
+
+
+def conv(C, K, rng):
+    """A convolution that keeps the size: (N, C, H, W) → (N, K, H, W)."""
+    return nn.Conv2d(C, K, 3, padding=1, rng=rng)
+
+
+def double(h):
+    """(N, 4K, H, W) → (N, K, 2H, 2W)."""
+    return pixel_shuffle(h, 2)
+
+
+def srresnet(C, factor, width=32, blocks=4, rng=None):
+    """The generator: small images (N, C, h, w) to images `factor` times as large, in [−1, 1].
+    ValueError unless `factor` is a power of two from 2 on."""
+    doublings = factor.bit_length() - 1
+    if factor != 2**doublings or not doublings:
+        raise ValueError(f"srresnet: images are enlarged by 2, 4, 8, …, got {factor}")
+    K = width
+    block = lambda: Residual(conv(K, K, rng), PReLU(K), conv(K, K, rng))
+    return nn.Sequential(
+        conv(C, K, rng), PReLU(K),
+        Residual(*(block() for _ in range(blocks)), conv(K, K, rng)),
+        *(layer for _ in range(doublings) for layer in (conv(K, 4 * K, rng), double, PReLU(K))),
+        conv(K, C, rng), tanh)
+
+
+def srgan(C, factor, phi, width=32, blocks=4, rng=None):
+    """An SRGAN for images of C channels, whose size is divisible by 4, and features `phi`."""
+    return SRGAN(srresnet(C, factor, width, blocks, rng), patch_discriminator(C, rng=rng), phi)

@@ -209,6 +209,8 @@ class SpaceToDepthUNet:
 
     def __call__(self, x, e, *given):
         """ValueError if a side is odd."""
+        if x.shape[2] % 2 or x.shape[3] % 2:
+            raise ValueError(f"SpaceToDepthUNet: height and width must be even, got {x.shape}")
         return pixel_shuffle(self.unet(pixel_unshuffle(x, 2), e, *given), 2)
 
 

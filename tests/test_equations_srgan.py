@@ -96,9 +96,10 @@ def test_the_content_loss_is_a_quadratic_form_if_features_are_linear():
     W, x, x_hat = (a.astype(float) for a in (RNG(10).random((192, 7)), images(), images(seed=1)))
     net = model.SRGAN(None, None, lambda x: x.flatten(1) @ W)
     error = (x - x_hat).reshape(4, -1)
-    want = np.einsum("ni,ij,nj->", error, W @ W.T, error) / (4 * 7)
+    form = lambda a: np.einsum("ni,ij,nj->", a, W @ W.T, a)
+    want = form(error) / form(x.reshape(4, -1))
     found = net.content_loss(tensor(x), tensor(x_hat)).item()
-    assert np.isclose(found, 0.006 * want)  # eq: srgan-content-loss
+    assert np.isclose(found, want / 10)  # eq: srgan-content-loss
     moved = x_hat + 0.1 * np.linalg.svd(W)[0][:, -1].reshape(3, 8, 8)  # which W does not see
     again = net.content_loss(tensor(x), tensor(moved)).item()
     assert np.isclose(again, found)  # eq: srgan-content-loss

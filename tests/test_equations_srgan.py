@@ -74,7 +74,6 @@ def test_negative_values_have_a_learnt_slope_per_channel():
 def test_the_generator_enlarges_by_the_factor(factor):
     G = model.srresnet(3, factor, 8, 2, RNG(5))
     assert G(tensor(images(2, 6))).shape == (2, 3, 6 * factor, 6 * factor)
-    assert np.abs(G(tensor(images(2, 6))).numpy()).max() < 1
     slope = grad(sum(G(tensor(images(2, 6)))), nn.parameters(G))
     assert all((g.numpy() != 0).any() for g in slope.values())
 

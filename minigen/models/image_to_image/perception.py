@@ -35,4 +35,4 @@ def least_error(p, x, y):
 def sample_error(p, x, y):
     """E‖x − x̃‖² for samples x̃ ~ p(x | y)."""
     squares = np.square(x[:, None] - x).sum(2)  # ‖x_i − x_k‖²
-    return p @ (posterior(p, y) * squares).sum(1)  # eq: restoration-sample
+    return np.sum(p[:, None] * posterior(p, y) * squares)  # eq: restoration-sample

@@ -16,8 +16,8 @@ doubling. ‖x − G(y)‖² is a mean over pixels, log D a mean over D's patche
 
 Differs from the paper: φ is of a small classifier, trained on the same images, in place of VGG's;
 its error is relative, and 0.1 takes the place of 0.006, because the scale of features is arbitrary;
-small networks, with 3×3 filters also where the paper has 9×9, and tanh at the end; no batch norm,
-which made backgrounds noisy and cost 0.4 to 0.7 dB; D is the one of vqgan.py.
+small networks, with 3×3 filters also where the paper has 9×9; no batch norm, which made backgrounds
+noisy and cost 0.4 to 0.7 dB; D is the one of vqgan.py.
 """
 
 from minigen import (
@@ -29,7 +29,6 @@ from minigen import (
     pixel_shuffle,
     relu,
     square,
-    tanh,
 )
 from minigen.models.vae.vqgan import patch_discriminator
 from minigen.nn import initializers
@@ -112,7 +111,7 @@ def double(h):
 
 
 def srresnet(C, factor, width=32, blocks=4, rng=None):
-    """The generator: small images (N, C, h, w) to images `factor` times as large, in [−1, 1].
+    """The generator: small images (N, C, h, w) to images `factor` times as large.
     ValueError unless `factor` is a power of two from 2 on."""
     doublings = factor.bit_length() - 1
     if factor != 2**doublings or not doublings:
@@ -123,7 +122,7 @@ def srresnet(C, factor, width=32, blocks=4, rng=None):
         conv(C, K, rng), PReLU(K),
         Residual(*(block() for _ in range(blocks)), conv(K, K, rng)),
         *(layer for _ in range(doublings) for layer in (conv(K, 4 * K, rng), double, PReLU(K))),
-        conv(K, C, rng), tanh)
+        conv(K, C, rng))
 
 
 def classifier(shape, classes, width=16, rng=None):

@@ -9,8 +9,9 @@ rows: small images; enlarged by bicubic interpolation; by SRResNet; by SRGAN; th
 
 psnr (dB) and ssim compare enlarged images with the originals, features is the relative error of φ.
 sharpness and the Fréchet distance to training images ask whether they look real: the mean
-difference of neighbouring pixels; fid_lenet of the ruler's features of digits, fid_patches of
-8×8-pixel patches. recognised is the share that the ruler classifies as the right digit.
+difference of neighbouring pixels, in [−1, 1]; fid_lenet of the ruler's features of digits,
+fid_patches of 8×8-pixel patches. recognised is the share that the ruler classifies as the right
+digit.
 
 Differs from the paper: a few thousand steps, at learning rates that fall from 10⁻³ and 2·10⁻⁴.
 """
@@ -76,33 +77,30 @@ def main(argv=None):
     y = avg_pool2d(x, factor)
     outputs = {"small": interpolate(y, scale_factor=factor).numpy(), "bicubic": bicubic(y, factor),
                "srresnet": each(plain, y), "srgan": each(model.G, y), "real": x}
-    outputs = {name: unsigned(images) for name, images in outputs.items()}
-    run.picture("samples", np.concatenate([images[:10] for images in outputs.values()]))
+    outputs = {name: images.clip(-1, 1) for name, images in outputs.items()}
+    run.picture("samples", unsigned(np.concatenate([images[:10] for images in outputs.values()])))
     numbers = {name: quality(outputs[name], run.data) for name in (*METHODS, "real")}
-    phi, real = each(model.phi, x), outputs["real"]
+    phi = each(model.phi, x)
     for name in METHODS:
-        error = each(model.phi, 2 * outputs[name] - 1) - phi
-        numbers[name] |= {"psnr": metrics.psnr(outputs[name], real, 1),
-                          "ssim": metrics.ssim(outputs[name], real, 1),
+        x_hat, error = unsigned(outputs[name]), each(model.phi, outputs[name]) - phi
+        numbers[name] |= {"psnr": metrics.psnr(x_hat, unsigned(x), 1),
+                          "ssim": metrics.ssim(x_hat, unsigned(x), 1),
                           "features": np.square(error).mean() / np.square(phi).mean()}
     run.finish({f"{key}_{name}": value for name, some in numbers.items()
                 for key, value in some.items()})
 
 
-def quality(images, dataset):
-    """Whether images in [0, 1], of the first test images of a data set, look real: a dict."""
-    n, name = len(images), dataset.name
-    if name in ruler.NAMES:
-        key, features = f"fid_lenet@{n}", lambda x: ruler.features(x, name)
-    else:
-        key, features = "fid_patches", lambda x: metrics.patches(x, SIDE)
-    train_x = dataset.train_x[:4 * n] / np.float32(255)
-    distance = metrics.frechet_distance(features(images), features(train_x))
-    numbers = {"sharpness": metrics.sharpness(images), key: distance}
-    if name in ruler.NAMES:
-        predicted = ruler.classify(images, name).argmax(1)
-        numbers["recognised"] = (predicted == dataset.test_y[:n]).mean()
-    return numbers
+def quality(x, dataset):
+    """Whether images x in [−1, 1], of the first test images of a data set, look real: a dict."""
+    n, name = len(x), dataset.name
+    train_x, numbers = signed(dataset.train_x[:4 * n]), {"sharpness": metrics.sharpness(x)}
+    if name not in ruler.NAMES:
+        return numbers | {"fid_patches": metrics.frechet_distance(
+            *(metrics.patches(images, SIDE) for images in (x, train_x)))}
+    predicted = ruler.classify(unsigned(x), name).argmax(1)
+    return numbers | {f"fid_lenet@{n}": metrics.frechet_distance(
+                          *(ruler.features(unsigned(images), name) for images in (x, train_x))),
+                      "recognised": (predicted == dataset.test_y[:n]).mean()}
 
 
 def bicubic(y, factor):
@@ -115,8 +113,8 @@ def bicubic(y, factor):
 
 
 def each(net, x):
-    """The outputs of a network for all of x, untracked."""
-    with no_grad():
+    """The outputs of a network for all of x, untracked, in evaluation mode."""
+    with nn.evaluation(net), no_grad():
         return np.concatenate([net(few).numpy() for few in in_order(tensor(x), batch_size=100)])
 
 

@@ -143,6 +143,20 @@ def test_nearest_against_brute_force():
         metrics.nearest(x[..., 1:], y)
 
 
+def test_sharpness_is_the_mean_step_to_the_neighbour():
+    rows, columns = np.indices((5, 7))
+    assert metrics.sharpness((3 * rows - 4 * columns)[None, None] / 2) == pytest.approx(1.75)
+    assert metrics.sharpness(np.ones((2, 3, 4, 4))) == 0
+
+
+def test_patches_are_the_squares_of_an_image():
+    x = RNG(20).random((2, 3, 4, 6))
+    want = [x[n, :, i:i + 2, j:j + 2].ravel() for n in range(2) for i in (0, 2) for j in (0, 2, 4)]
+    assert np.array_equal(metrics.patches(x, 2), want)
+    with pytest.raises(ValueError, match=r"patches: images are \(2, 3, 4, 6\), expected sides div"):
+        metrics.patches(x, 4)
+
+
 # Scores of pairs of images -----------------------------------------------------------------------
 
 

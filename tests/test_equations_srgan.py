@@ -74,8 +74,17 @@ def test_negative_values_have_a_learnt_slope_per_channel():
 def test_the_generator_enlarges_by_the_factor(factor):
     G = model.srresnet(3, factor, 8, 2, RNG(5))
     assert G(tensor(images(2, 6))).shape == (2, 3, 6 * factor, 6 * factor)
+    assert np.abs(G(tensor(1000 * images(2, 6))).numpy()).max() <= 1
     slope = grad(sum(G(tensor(images(2, 6)))), nn.parameters(G))
     assert all((g.numpy() != 0).any() for g in slope.values())
+
+
+def test_phi_is_the_end_of_the_second_block_before_its_pooling():
+    net, x = model.classifier((3, 8, 12), 5, 4, RNG(14)), RNG(15).random((2, 3, 8, 12), np.float32)
+    phi = net[:model.PHI](tensor(x))
+    assert phi.shape == (2, 8, 4, 6) and phi.numpy().min() == 0
+    logits = net(tensor(x)).numpy()
+    assert logits.shape == (2, 5) and np.array_equal(net[model.PHI:](phi).numpy(), logits)
 
 
 def test_blocks_add_to_what_they_are_given():
@@ -140,7 +149,6 @@ def test_neither_player_moves_the_other_and_the_classifier_stays():
     train.descend(optim.Adam(nn.parameters(net.G)), net.g_loss(x, G_y)[0])
     for key, p in nn.parameters(net).items():
         assert (p.numpy() != before[key]).any() == (not key.startswith("phi")), key
-    assert net.enlarge(avg_pool2d(x, 2)).shape == x.shape
 
 
 def test_it_learns_to_restore_what_it_has_seen():

@@ -7,33 +7,25 @@ pixels, or by features and a discriminator.
                L_Gen = −log D(G(y))
                max_D E_x[log D(x)] + E_y[log(1 − D(G(y)))]
 
-Many images have the same y. The squared error is least for their mean, which is blurred, and any
-image that looks real is further away from x (perception.py). So SRResNet has the highest PSNR, and
+Many images have the same y. The squared error is least for their mean, which is blurred; an image
+that looks real is further from x, on average (perception.py). So SRResNet has the highest PSNR, and
 SRGAN, which starts from SRResNet's weights, the sharpest images and a lower PSNR.
 
 G computes at the size of y: residual blocks, then a convolution and a pixel shuffle for each
-doubling. ‖x − G(y)‖² is a mean over pixels, log D a mean over D's patches.
+doubling. ‖x − G(y)‖² is a mean over pixels, log D a mean over D's patches; L_X is the ratio of the
+means over a batch.
 
 Differs from the paper: φ is of a small classifier, trained on the same images, in place of VGG's;
 its error is relative, and 0.1 takes the place of 0.006, because the scale of features is arbitrary;
-small networks, with 3×3 filters also where the paper has 9×9; no batch norm, which made backgrounds
-noisy and cost 0.4 to 0.7 dB; D is the one of vqgan.py.
+small networks, with 3×3 filters also where the paper has 9×9, and tanh at the end; D is the one of
+vqgan.py, which judges patches and has no batch norm.
 """
 
-from minigen import (
-    logsigmoid,
-    max_pool2d,
-    mean,
-    nn,
-    no_grad,
-    pixel_shuffle,
-    relu,
-    square,
-)
+from minigen import logsigmoid, max_pool2d, mean, nn, pixel_shuffle, relu, square, tanh
 from minigen.models.vae.vqgan import patch_discriminator
 from minigen.nn import initializers
 
-PHI = 9  # layers of the classifier until φ: VGG's φ_{2,2}, (N, 2 width, H/2, W/2)
+PHI = 9  # how many layers of `classifier` φ has: VGG's φ_{2,2}, (N, 2 width, H/2, W/2)
 
 
 class SRGAN:
@@ -47,18 +39,13 @@ class SRGAN:
     def __init__(self, G, D, phi):
         self.G, self.D, self.phi = G, D, phi
 
-    def enlarge(self, y):
-        """G(y), untracked."""
-        with no_grad():
-            return self.G(y)
-
     def d_loss(self, x, G_y):
         """What D minimises, with no gradient into G: a scalar in nats."""
         real, fake = self.D(x), self.D(checked(x, G_y).detach())
         return -mean(logsigmoid(real)) - mean(logsigmoid(-fake))  # eq: srgan-game
 
     def content_loss(self, x, G_y):
-        """L_X."""
+        """L_X: a scalar, differentiable with respect to G alone."""
         phi_x = self.phi(x).detach()
         error = mean(square(phi_x - self.phi(checked(x, G_y))))
         return 0.1 * error / mean(square(phi_x))  # eq: srgan-content-loss
@@ -94,7 +81,7 @@ class PReLU:
 
 
 class Residual(nn.Sequential):
-    """h plus what the layers make of it: (N, C, H, W) → (N, C, H, W)."""
+    """h + f(h), f the layers one after the other: (N, C, H, W) → (N, C, H, W)."""
 
     def __call__(self, h):
         return h + super().__call__(h)
@@ -111,24 +98,24 @@ def double(h):
 
 
 def srresnet(C, factor, width=32, blocks=4, rng=None):
-    """The generator: small images (N, C, h, w) to images `factor` times as large.
+    """The generator: small images (N, C, h, w) to images `factor` times as large, in [−1, 1].
     ValueError unless `factor` is a power of two from 2 on."""
     doublings = factor.bit_length() - 1
     if factor != 2**doublings or not doublings:
         raise ValueError(f"srresnet: images are enlarged by 2, 4, 8, …, got {factor}")
     K = width
-    block = lambda: Residual(conv(K, K, rng), PReLU(K), conv(K, K, rng))
+    normed = lambda: (conv(K, K, rng), nn.BatchNorm2d(K))
+    block = lambda: Residual(*normed(), PReLU(K), *normed())
     return nn.Sequential(
         conv(C, K, rng), PReLU(K),
-        Residual(*(block() for _ in range(blocks)), conv(K, K, rng)),
+        Residual(*(block() for _ in range(blocks)), *normed()),
         *(layer for _ in range(doublings) for layer in (conv(K, 4 * K, rng), double, PReLU(K))),
-        conv(K, C, rng))
+        conv(K, C, rng), tanh)
 
 
 def classifier(shape, classes, width=16, rng=None):
     """The first two blocks of VGG (Simonyan & Zisserman 2015), narrower, and a linear layer: images
-    of `shape` (C, H, W), H and W divisible by 4, to logits (N, classes).
-    ``[:PHI]`` is φ."""
+    of `shape` (C, H, W), H and W divisible by 4, to logits (N, classes). Its slice [:PHI] is φ."""
     C, H, W = shape
     block = lambda C, K: (conv(C, K, rng), relu, conv(K, K, rng), relu, lambda h: max_pool2d(h, 2))
     return nn.Sequential(

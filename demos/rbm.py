@@ -63,7 +63,8 @@ def main(argv=None):
 
     with ema.applied(), no_grad():
         report(run, model, chains, b_0, *(observed(x, np.random.default_rng(0))
-                                          for x in (run.data.test_x, images)))
+                                          for x in (run.data.test_x,
+                                                    images[:len(run.data.test_x)])))
 
 
 def report(run, model, chains, b_0, v_test, v_train):
@@ -94,7 +95,7 @@ def report(run, model, chains, b_0, v_test, v_train):
     log_z, error = rbm.ais(model, b_0, 100, T, rng)
     reverse_log_z, reverse_error = rbm.reverse_ais(model, b_0, v, T, rng)
     F_test, F_train = (model.free_energy(x).numpy().mean(dtype=np.float64)
-                       for x in (v_test, v_train[:len(v_test)]))
+                       for x in (v_test, v_train))
     run.finish({"test_nll_nats": F_test + log_z, "standard_error": error,
                 "test_nll_nats_reverse": F_test + reverse_log_z,
                 "standard_error_reverse": reverse_error, "log_z": log_z,

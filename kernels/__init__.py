@@ -18,7 +18,9 @@ from .activation import (
     sigmoid_backward,
     silu,
     silu_backward,
+    softplus,
 )
+from .arithmetic import add, divide, multiply, subtract
 from .attention import attention, attention_backward
 from .batch_norm import batch_norm, batch_norm_backward
 from .conv2d import conv2d
@@ -35,7 +37,7 @@ from .optim import adam, ema, rmsprop, sgd
 from .philox import random_bits, random_normal, random_uniform
 from .pool import avg_pool2d, avg_pool2d_transpose, max_pool2d, max_pool2d_at, max_unpool2d
 from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
-from .sums import add, channel_sum, square_sum
+from .sums import channel_sum, square_sum
 from .upsample import (
     upsample_bilinear,
     upsample_bilinear_transpose,
@@ -46,12 +48,12 @@ from .upsample import (
 __all__ = [
     "PRECISIONS", "adam", "add", "attention", "attention_backward", "avg_pool2d",
     "avg_pool2d_transpose", "batch_norm", "batch_norm_backward", "channel_sum", "conv2d",
-    "conv2d_weight", "conv_transpose2d", "cross_entropy", "cross_entropy_backward", "elu",
+    "conv2d_weight", "conv_transpose2d", "cross_entropy", "cross_entropy_backward", "divide", "elu",
     "elu_backward", "ema", "gelu", "gelu_backward", "group_norm", "group_norm_backward", "join",
     "keep", "layer_norm", "layer_norm_backward", "leaky_relu", "leaky_relu_backward", "log_softmax",
-    "log_softmax_backward", "matmul", "max_pool2d", "max_pool2d_at", "max_unpool2d", "precision",
-    "random_bits", "random_normal", "random_uniform", "relu", "relu_backward", "rmsprop", "sgd",
-    "sigmoid", "sigmoid_backward", "silu", "silu_backward", "softmax", "softmax_backward",
-    "square_sum", "upsample_bilinear", "upsample_bilinear_transpose", "upsample_nearest",
-    "upsample_nearest_transpose",
+    "log_softmax_backward", "matmul", "max_pool2d", "max_pool2d_at", "max_unpool2d", "multiply",
+    "precision", "random_bits", "random_normal", "random_uniform", "relu", "relu_backward",
+    "rmsprop", "sgd", "sigmoid", "sigmoid_backward", "silu", "silu_backward", "softmax",
+    "softmax_backward", "softplus", "square_sum", "subtract", "upsample_bilinear",
+    "upsample_bilinear_transpose", "upsample_nearest", "upsample_nearest_transpose",
 ]

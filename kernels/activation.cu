@@ -11,6 +11,10 @@ extern "C" __global__ void sigmoid_backward(const Real* g, const Real* y, Real* 
   each(gx, n, [=](long long i) { return g[i] * (y[i] * (1 - y[i])); });
 }
 
+extern "C" __global__ void softplus(const Real* x, Real* y, long long n, Real) {
+  each(y, n, [=](long long i) { return max(x[i], Real(0)) + log1p(exp(-abs(x[i]))); });
+}
+
 extern "C" __global__ void silu(const Real* x, Real* y, long long n, Real) {
   each(y, n, [=](long long i) { return x[i] / (1 + exp(-x[i])); });
 }

@@ -1,6 +1,7 @@
 """The activation functions of neural networks and their gradients, each in one pass over memory
 
     sigmoid      y = 1 / (1 + e^−x)                     gx = g · y (1 − y)
+    softplus     y = log(1 + e^x)                       gx = g · σ(x), by sigmoid
     silu         y = x σ(x)                             gx = g · σ(x) (1 + x (1 − σ(x)))
     gelu         y = x Φ(x)                             gx = g · (Φ(x) + x φ(x))
     elu          y = x where x > 0, else a (e^x − 1)    gx = g where x > 0, else g · (y + a)
@@ -19,14 +20,11 @@ import math
 
 import numpy as np
 from numba import prange
-from numba.extending import register_jitable
 
-from .common import chunks, empty, kernel, part, threaded
+from .common import chunks, empty, inlined, kernel, part, threaded
 from .cuda import launch_elementwise, xp
-from .exponential import exp, expm1
+from .exponential import exp, expm1, log1p
 from .normal import tail
-
-inlined = register_jitable(error_model="numpy", fastmath={"contract"})
 
 
 def pointwise(f):
@@ -75,6 +73,11 @@ def _sigmoid(x, one, a): return one / (one + exp(-x))
 def _sigmoid_backward(g, y, one, a): return g * (y * (one - y))
 
 @pointwise
+def _softplus(x, one, a):
+    y = log1p(exp(-abs(x)))
+    return x + y if x > 0 else y
+
+@pointwise
 def _silu(x, one, a): return x / (one + exp(-x))
 @pointwise_backward
 def _silu_backward(g, x, one, a):
@@ -119,6 +122,11 @@ def sigmoid(x): return _sigmoid(x)
 def sigmoid_backward(g, y): return g * (y * (1 - y))
 @sigmoid_backward.version("cpu")
 def sigmoid_backward(g, y): return _sigmoid_backward(g, y)
+
+@kernel(x="...")
+def softplus(x): return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+@softplus.version("cpu")
+def softplus(x): return _softplus(x)
 
 @kernel(x="...")
 def silu(x): return x * sigmoid.reference(x)
@@ -186,6 +194,6 @@ def _launch(name, *args):
     return y
 
 
-for _kernel in (sigmoid, sigmoid_backward, silu, silu_backward, gelu, gelu_backward, elu,
+for _kernel in (sigmoid, sigmoid_backward, softplus, silu, silu_backward, gelu, gelu_backward, elu,
                 elu_backward, leaky_relu, leaky_relu_backward, relu, relu_backward):
     _kernel.version("cuda")(functools.partial(_launch, _kernel.name))

@@ -13,6 +13,7 @@ import sys
 import numba
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 
 from .once import FLAGS, once
 
@@ -184,6 +185,7 @@ start = (ctypes.c_char * 0).from_buffer
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 compiled = njit(**FLAGS)
+inlined = register_jitable(error_model="numpy", fastmath={"contract"})
 
 
 @once

@@ -1,11 +1,19 @@
-"""e^x and e^x − 1 for compiled loops, in float32 without a call, so that the loops are vectorised
+"""e^x, e^x − 1 and log(1 + y) for compiled loops, in float32 without a call, so that the loops are
+vectorised
 
     x = k ln 2 + r, k whole, |r| ≤ ½ ln 2        e^x = 2^k e^r        e^r − 1 = r + r² p(r)
 
 with a polynomial p of degree 5 (coefficients from the Cephes library's expf) and 2^k assembled from
 the bits of a float. The relative error is at most 1.5e-7 (5e-6 above 88.3, where k stops at 127);
 below −87.7 (k = −127, whose bits are those of 0) e^x is 0, above 88.7 it is infinite; NaN stays
-NaN. In float64 these are the C library's functions.
+NaN.
+
+    log(1 + y) = 2 artanh u,   u = y / (2 + y),   0 ≤ y ≤ 1        artanh u = u + u³/3 + u⁵/5 + …
+
+with a polynomial in u² of degree 4 in place of the series, fitted to minimise the largest relative
+error: 4e-9, and 2.3e-7 with the rounding of all steps.
+
+In float64 these are the C library's functions.
 """
 
 import math
@@ -22,6 +30,7 @@ LOG2_E, LN2_HIGH, LN2_LOW = _f(1.44269504), _f(0.693359375), _f(-2.12194440e-4)
 LOWEST, HIGHEST, HALF, ONE, K_MAX = _f(-88), _f(89), _f(0.5), _f(1), _f(127)
 P0, P1, P2 = _f(1.9875691500e-4), _f(1.3981999507e-3), _f(8.3334519073e-3)
 P3, P4, P5 = _f(4.1665795894e-2), _f(1.6666665459e-1), _f(5.0000001201e-1)
+L1, L2, L3, L4 = _f(0.33333157), _f(0.20012455), _f(0.13980301), _f(0.14089167)
 BIAS, MANTISSA = np.int32(127), np.int32(23)
 OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}}
 
@@ -62,6 +71,17 @@ def _(x):
         m, scale = _parts(x)
         return m * scale + (scale - ONE) if x == x else x
     return single if x == types.float32 else lambda x: math.expm1(x)
+
+
+def log1p(y): ...
+@overload(log1p, jit_options=OPTIONS)
+def _(y):
+    """log(1 + y) for 0 ≤ y ≤ 1."""
+    def single(y):
+        u = y / (ONE + ONE + y)
+        w = u * u
+        return (u + u) * ((((L4 * w + L3) * w + L2) * w + L1) * w + ONE)
+    return single if y == types.float32 else lambda y: math.log1p(y)
 
 
 def difference(a, b): ...

@@ -27,10 +27,6 @@ extern "C" __global__ void square_sum(const Real* x, Real* parts, long long n, i
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
 
-extern "C" __global__ void add(const Real* a, const Real* b, Real* y, long long n) {
-  each(y, n, [=](long long i) { return a[i] + b[i]; });
-}
-
 extern "C" __global__ void add_parts(const Real* sums, Real* gw, int parts, int K, int D, int RS,
                                      int C) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x, size = K * RS * C;

@@ -3,7 +3,6 @@
     channel_sum   y[c] = Σ_n Σ_l x[n,c,l]     x (N, C, L) → y (C,): the gradient of a bias
     square_sum    s = Σ x²                     x (...) → a number, on a device an array of no axes:
                                                for the norm of gradients; for lists see many.py
-    add           y[i] = a[i] + b[i]           a, b, y (...): residual connections, for one
 
 One or two FLOPs per element; each array passes through memory once, which takes all of the time.
 NumPy's expressions are slower because of what else they do: x·x is an array, written and read
@@ -15,8 +14,8 @@ elements are not worth waking the threads.
 import numpy as np
 from numba import prange
 
-from .common import chunks, compiled, empty, kernel, part, threaded
-from .cuda import MAX_INT_ELEMENTS, blocks, launch, launch_elementwise, real_macro, xp
+from .common import chunks, compiled, kernel, threaded
+from .cuda import MAX_INT_ELEMENTS, blocks, launch, real_macro, xp
 from .many import foreach, num_chunks, piece
 
 BLOCK = 1 << 10  # elements summed in x's dtype; the sums of these parts are added in float64
@@ -70,33 +69,6 @@ def square_sum(x):
     launch("sums.cu", "square_sum", len(parts), 256, (x, parts, np.int64(x.size), PART),
            **real_macro(x.dtype))
     return parts.sum(dtype=np.float64)
-
-
-@kernel(a="...", b="...")
-def add(a, b):
-    return a + b
-
-
-@add.version("cpu")
-def add(a, b):
-    y = empty(a.shape, a.dtype)
-    _add(a.reshape(-1), b.reshape(-1), y.reshape(-1), chunks(1 + a.size // PART))
-    return y
-
-
-@add.version("cuda")
-def add(a, b):
-    y = xp(a).empty_like(a)
-    launch_elementwise("sums.cu", "add", y, (a, b), elements=4)
-    return y
-
-
-@threaded
-def _add(a, b, y, chunks):
-    for c in prange(chunks):
-        a_part, b_part, y_part = part(a, c, chunks), part(b, c, chunks), part(y, c, chunks)
-        for i in range(len(y_part)):
-            y_part[i] = a_part[i] + b_part[i]
 
 
 @compiled

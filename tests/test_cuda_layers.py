@@ -60,10 +60,19 @@ def test_activations(on, name, options, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_softplus(on, dtype):
+    x = np.random.default_rng(0).normal(0, 4, (300,)).astype(dtype)
+    x[:9] = 0.0, -0.0, 1e-8, -1e-8, 88.0, -88.0, 1e4, -1e4, np.nan
+    with np.errstate(all="ignore"):
+        same(on, kernels.softplus, x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_sums(on, dtype):
     x = normal(np.random.default_rng(0), dtype, 3, 5, 1001)
     same(on, kernels.channel_sum, x)
-    same(on, kernels.add, x, 2 * x)
+    for name in ("add", "subtract", "multiply", "divide"):
+        same(on, getattr(kernels, name), x, x[:, :, :1])
     squares = on.run(kernels.square_sum, x)
     close(np.asarray(squares, dtype), np.asarray(kernels.square_sum.reference(x), dtype))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.special
 from kernel_checks import DTYPES, close, same
-from minigen.kernels.exponential import exp, expm1
+from minigen.kernels.exponential import exp, expm1, log1p
 from minigen.kernels.normal import tail
 from numba import njit
 
@@ -34,6 +34,29 @@ def test_activations(name, options, dtype):
         assert getattr(kernels, name)(x[:0], *options).shape == (0,)
         close(getattr(kernels, name)(x[:60].reshape(3, 4, 5).T, *options),
               y[:60].reshape(3, 4, 5).T.copy())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_softplus(dtype):
+    x = numbers(dtype)
+    y = same(kernels.softplus, x)
+    with np.errstate(invalid="ignore"):
+        exact = np.logaddexp(0, x.astype(np.longdouble))
+    np.testing.assert_allclose(y, exact, rtol=2 * np.finfo(dtype).eps if dtype == np.float64 else
+                               7e-7, atol=np.finfo(dtype).tiny)
+
+
+def test_log1p_is_as_exact_as_stated():
+    @njit(error_model="numpy")
+    def each(x):
+        y = np.empty_like(x)
+        for i in range(len(x)):
+            y[i] = log1p(x[i])
+        return y
+
+    x = np.concatenate([np.linspace(0, 1, 1_000_000), 10.0 ** -np.arange(1, 38)]).astype(np.float32)
+    exact = np.log1p(x[1:].astype(np.float64))
+    assert 1e-8 < np.abs(each(x)[1:] / exact - 1).max() < 2.4e-7 and each(x)[0] == 0
 
 
 @pytest.mark.parametrize("ours, true", [(exp, np.exp), (expm1, np.expm1)])

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
+
 from minigen import kernels
 from minigen.operands import accepts_arrays
 from minigen.operation import op
-from minigen.ops.math import apply_mask, as_float, tanh, where
+from minigen.ops.math import LARGE, apply_mask, as_float, square, where
 from minigen.ops.special import erf
 from minigen.tensor import xp
 
@@ -87,19 +89,26 @@ def logsigmoid(x):
 def softplus(x, *, beta=1.0, threshold=20.0):
     """log(1 + e^(βx)) / β; x itself where βx > threshold, as in PyTorch."""
     x = as_float(x)
-    z = beta * x
-    soft = xp(x).maximum(z, 0) + xp(x).log1p(xp(x).exp(-xp(x).abs(z)))
-    return xp(x).where(z > threshold, x, soft / beta)
+    z = x if beta == 1 else beta * x
+    y = softplus_array(z) if beta == 1 else softplus_array(z) / beta
+    return y if threshold == math.inf else xp(x).where(z > threshold, x, y)
 @softplus.vjp
 def softplus(g, x, *, beta, threshold):
-    return where(x * beta > threshold, g, g * sigmoid(x * beta))
+    z = x if beta == 1 else x * beta
+    return g * sigmoid(z) if threshold == math.inf else where(z > threshold, g, g * sigmoid(z))
+
+def softplus_array(x):
+    """log(1 + e^x) of an array of floats."""
+    small = type(x) is np.ndarray and x.size <= LARGE
+    return kernels.softplus.reference(x) if small else kernels.softplus(x)
 
 @accepts_arrays("x")
 def gelu(x, approximate="none"):
     """x Φ(x), Φ the cumulative distribution function of N(0, 1); "tanh" selects the paper's
     approximation (Hendrycks & Gimpel 2016)."""
     if approximate == "tanh":
-        return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+        # ½ (1 + tanh u) = σ(2u)
+        return x * sigmoid(math.sqrt(8 / math.pi) * x * (1 + 0.044715 * square(x)))
     if approximate != "none":
         raise ValueError(f'gelu: approximate must be "none" or "tanh", got {approximate!r}')
     return _gelu(x)

@@ -7,9 +7,9 @@ import numpy as np
 from minigen import kernels
 from minigen.operands import accepts_arrays
 from minigen.operation import op
-from minigen.ops.activation import logsigmoid, sigmoid
+from minigen.ops.activation import logsigmoid, sigmoid, softplus_array
 from minigen.ops.indexing import getitem, take_along_axis
-from minigen.ops.math import abs, check_floats, logical_and, multiply, square, where
+from minigen.ops.math import abs, check_floats, logical_and, multiply, square, subtract, where
 from minigen.ops.reduce import log_softmax, mean, sum
 from minigen.ops.shape import astype, squeeze
 from minigen.tensor import Tensor, as_array, readable, to_device_of, xp
@@ -64,13 +64,8 @@ def binary_cross_entropy_with_logits(x, targets, weight=None, pos_weight=None, r
 
 @op
 def _bce(x, t):
-    """softplus(x) − t x = max(x, 0) − t x + log(1 + e^(−|x|))."""
-    m = xp(x)
-    y = m.asarray(m.abs(x))
-    m.log1p(m.exp(m.negative(y, out=y), out=y), out=y)
-    y += m.maximum(x, 0)
-    y -= t * x
-    return y
+    """softplus(x) − t x."""
+    return subtract.forward(softplus_array(x), multiply.forward(t, x))
 @_bce.vjp
 def _bce(g, x, t):
     return lambda: g * (sigmoid(x) - t), lambda: -g * x

@@ -42,7 +42,7 @@ def _sum(x, axis, keepdims):
     if kept == [1] and x.ndim > 2:
         ncl = *x.shape[:2], math.prod(x.shape[2:])
     elif large and not kept:
-        ncl = -1, 1, x.shape[-1]
+        ncl = x.shape[0], 1, -1
     elif large and kept == [*range(x.ndim - 1)]:
         ncl = 1, -1, x.shape[-1]
     else:

@@ -1,0 +1,38 @@
+"""Arithmetic of large arrays whose shapes broadcast, against NumPy's."""
+
+import numpy as np
+import pytest
+from kernel_checks import DTYPES
+
+from minigen import kernels
+
+
+def expected(a, b):
+    return ("add", a + b), ("subtract", a - b), ("multiply", a * b), ("divide", a / b)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("a, b", [
+    ((2, 3, 20_000), (2, 3, 20_000)), ((3, 5, 7000), (5, 1)), ((5, 1), (3, 5, 7000)),
+    ((2, 9, 90, 40), (1, 9, 1, 1)), ((70_000,), ()), ((1, 1), (300, 200)), ((50, 1, 40), (60, 1)),
+    ((9, 100, 64), (100, 64)), ((3, 1, 2, 1, 50), (4, 1, 6, 50)),
+    ((2, 1, 3, 1, 2, 33), (5, 1, 2, 1, 33)), ((500, 200, 3), (200, 1)),
+    ((0, 3, 50), (3, 1)), ((1, 50), (0, 50)), ((1,), ()), ((), ())])
+def test_arithmetic(a, b, dtype):
+    """Bit for bit, whichever of the axes are merged, broadcast or left to NumPy."""
+    rng = np.random.default_rng(0)
+    a, b = (np.asarray(rng.standard_normal(shape), dtype) for shape in (a, b))
+    for name, exact in expected(a, b):
+        y = getattr(kernels, name)(a, b)
+        np.testing.assert_array_equal(y, exact, strict=True)
+
+
+def test_arithmetic_has_numpys_errors_and_infinities():
+    with pytest.raises(ValueError, match=r"shapes \(4,50\) \(3,50\)"):
+        kernels.multiply(np.ones((4, 50)), np.ones((3, 50)))
+    x = np.resize(np.array([0, -0.0, np.inf, -np.inf, np.nan, 1e-45, 3e38], np.float32), 70_000)
+    with np.errstate(all="ignore"):
+        for name, exact in expected(x, x[::-1]):
+            y = getattr(kernels, name)(x, x[::-1])
+            assert (np.isnan(y) == np.isnan(exact)).all()
+            assert y[~np.isnan(y)].tobytes() == exact[~np.isnan(y)].tobytes()

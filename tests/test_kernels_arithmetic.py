@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from kernel_checks import DTYPES
 
+import minigen
 from minigen import kernels
 
 
@@ -36,3 +37,16 @@ def test_arithmetic_has_numpys_errors_and_infinities():
             y = getattr(kernels, name)(x, x[::-1])
             assert (np.isnan(y) == np.isnan(exact)).all()
             assert y[~np.isnan(y)].tobytes() == exact[~np.isnan(y)].tobytes()
+
+
+def test_views_that_repeat_numbers_are_read_once():
+    """As the cotangent of a mean is; the result has their shape, not that of the numbers."""
+    x = np.random.default_rng(0).standard_normal((40, 30, 50), np.float32)
+    views = [np.broadcast_to(part, x.shape) for part in (
+        np.float32(3), x[:1, :1, :1], x[:, :1], x[..., :1], x[:1], x[0, :, :1])]
+    views += [x, x[0], x.transpose(0, 2, 1).copy().transpose(0, 2, 1), x[:, ::-1]]
+    for a in views:
+        for b in views:
+            for name, exact in expected(a, b):
+                y = getattr(minigen, name)(a, b).numpy()
+                np.testing.assert_array_equal(y, exact, strict=True)

@@ -24,10 +24,16 @@ def large(a, b):
     if type(a) is np.ndarray and a.size > LARGE or type(b) is np.ndarray and b.size > LARGE:
         dtype = a.dtype if type(a) is np.ndarray else b.dtype
         a, b = (np.array(x, dtype) if isinstance(x, (int, float)) else x for x in (a, b))
-        if type(a) is type(b) is np.ndarray and a.dtype == b.dtype and dtype in FLOATS and (
-                a.flags.c_contiguous and b.flags.c_contiguous):
-            return a, b
+        if type(a) is type(b) is np.ndarray and a.dtype == b.dtype and dtype in FLOATS:
+            if a.shape == b.shape:  # one of them may be broadcast, as the cotangent of a mean is
+                a, b = (_distinct(a), b) if b.flags.c_contiguous else (a, _distinct(b))
+            if a.flags.c_contiguous and b.flags.c_contiguous:
+                return a, b
     return None
+
+def _distinct(a):
+    """a with length 1 along the axes along which it repeats itself."""
+    return a if a.flags.c_contiguous else a[tuple([slice(None if s else 1) for s in a.strides])]
 
 @op
 def add(a, b): return kernels.add(*pair) if (pair := large(a, b)) else a + b

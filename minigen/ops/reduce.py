@@ -9,7 +9,7 @@ from minigen import kernels
 from minigen.operands import accepts_arrays
 from minigen.operation import op
 from minigen.ops.indexing import along, take_along_axis
-from minigen.ops.math import LARGE, as_float, check_floats, exp, where
+from minigen.ops.math import LARGE, as_float, check_floats, exp, square, where
 from minigen.ops.shape import broadcast_to, flip, pad, reshape, squeeze
 from minigen.tensor import FLOATS, xp
 
@@ -79,7 +79,7 @@ def std(x, axis=None, ddof=0, keepdims=False):
 def norm(x, *, axis=None, keepdims=False):
     """‖x‖₂ = √Σx²; its gradient x / ‖x‖ is taken as 0 where x = 0, as in PyTorch."""
     check_floats("norm", x)
-    return xp(x).sqrt((x * x).sum(axis, keepdims=keepdims))
+    return xp(x).sqrt(_sum(square.forward(x), axis, keepdims))
 @norm.vjp
 def norm(g, y, x, *, axis, keepdims):
     return x * _expand(where(y == 0, 0.0, g / where(y == 0, 1.0, y)), x, axis, keepdims)
@@ -126,7 +126,8 @@ def min(g, y, x, *, axis, keepdims): return _extremum_vjp(g, y, x, axis, keepdim
 
 def _extremum_vjp(g, y, x, axis, keepdims):
     mask = (x == _expand(y, x, axis, keepdims)).data
-    return _expand(g, x, axis, keepdims) * (mask / mask.sum(axis, keepdims=True)).astype(x.dtype)
+    count = mask.sum(axis, keepdims=True).astype(x.dtype)
+    return _expand(g, x, axis, keepdims) / count * mask.astype(x.dtype)
 
 @op
 def all(x, *, axis=None, keepdims=False):

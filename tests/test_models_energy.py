@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from demos import ebm as ebm_demo
+from demos import rbm as rbm_demo
 from minigen import mean, nn, no_grad
 from minigen.models.energy import ebm, rbm
+from minigen.train import UserError
 
 RNG = np.random.default_rng
 
@@ -92,3 +95,10 @@ def test_samples_can_be_drawn_without_history():
     assert model.langevin(x, RNG(20), 2).requires_grad is False  # an array, not a tensor
     with pytest.raises(TypeError, match=r"noise: expected float32 or float64, got uint8: .*signed"):
         model.loss(np.zeros((2, 1, 8, 8), np.uint8), RNG(21))
+
+
+def test_demos_take_any_batch_for_which_there_are_chains(tmp_path):
+    out = ["--quick", "--steps", "1", "--out", str(tmp_path)]
+    ebm_demo.main([*out, "--batch", "60"])  # more than the 50 chains of --quick
+    with pytest.raises(UserError, match="--batch: '1' is not a whole number from 2"):
+        rbm_demo.main([*out, "--batch", "1"])

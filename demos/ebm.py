@@ -25,7 +25,8 @@ def main(argv=None):
     run = Demo("ebm", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist"), batch=64,
                steps={"glyphs": 600, "mnist": 1200, "fashion-mnist": 1200})
     rng, steps = run.rng, 2 if run.quick else 20
-    model = ebm(run.data.shape, *(4, 50) if run.quick else (32, 2000))
+    width, chains = (4, 50) if run.quick else (32, 2000)
+    model = ebm(run.data.shape, width, max(chains, run.args.batch))
     nn.init(model, rng)
     opt = optim.Adam(nn.parameters(model), betas=(0.0, 0.999))
 
@@ -56,7 +57,8 @@ def main(argv=None):
                    for name, x in others.items()}
     numbers |= ruler.quality(samples, run.data)
     numbers |= {f"{key}_from_noise": value for key, value in
-                ruler.quality(data.unsigned(x), run.data).items() if not key.startswith("real")}
+                ruler.quality(data.unsigned(x), run.data).items()
+                if not (key.startswith("real") or key.endswith("_of_test"))}
     run.finish(numbers)
 
 

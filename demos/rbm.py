@@ -36,7 +36,8 @@ def flags(parser):
 
 def main(argv=None):
     run = Demo("rbm", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist"), batch=100,
-               steps={"glyphs": 6000, "mnist": 12_000, "fashion-mnist": 12_000}, flags=flags)
+               steps={"glyphs": 6000, "mnist": 12_000, "fashion-mnist": 12_000}, flags=flags,
+               min_batch=2)  # a chain for each: the estimate of Z needs two for its standard error
     images = run.data.train_x
     D, k = images[0].size, run.args.k
 

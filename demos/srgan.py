@@ -13,7 +13,9 @@ difference of neighbouring pixels, in [−1, 1]; fid_lenet of the ruler's featur
 fid_patches of 8×8-pixel patches. recognised is the share that the ruler classifies as the right
 digit.
 
-Differs from the paper: a few thousand steps, at learning rates that fall from 10⁻³ and 2·10⁻⁴.
+Differs from the paper: a few thousand steps, at learning rates that fall from 10⁻³ (SRResNet) and
+2·10⁻⁴ (SRGAN's G; D's stays 5·10⁻⁴); psnr and ssim are of all pixels and channels, the paper's of
+the luminance without the border.
 """
 
 import numpy as np

@@ -30,15 +30,18 @@ from minigen.ops import (
     where,
 )
 from minigen.ops.loss import check_indices
-from minigen.tensor import Tensor, readable, tensor, to_device_of, xp
+from minigen.tensor import FLOATS, Tensor, readable, tensor, to_device_of, xp
 
 __all__ = ["Bernoulli", "Categorical", "DiscretisedNormal", "Normal", "kl", "noise",
            "per_image"]
 
 
 def noise(rng, like):
-    """ε ~ N(0, I), with the shape, dtype and device of `like`, a tensor or an array."""
+    """ε ~ N(0, I), with the shape, dtype and device of `like`, a tensor or an array of floats."""
     like = tensor(like)
+    if like.dtype not in FLOATS:
+        raise TypeError(f"noise: expected float32 or float64, got {like.dtype}: convert it first "
+                        "(images with data.signed)")
     return Tensor(to_device_of(rng.standard_normal(like.shape, like.dtype), like.data))
 
 

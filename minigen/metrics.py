@@ -169,7 +169,7 @@ def nearest(images, train, block=2000):
 
 def sharpness(x):
     """The mean |difference| of horizontal and of vertical neighbours in images x (N, C, H, W)."""
-    x = tensor(x).numpy()
+    x = tensor(x).numpy().astype(np.float64)  # differences of bytes would wrap around
     return float(np.abs(np.diff(x, axis=2)).mean() + np.abs(np.diff(x, axis=3)).mean()) / 2
 
 

@@ -144,6 +144,24 @@ def test_actnorm_normalises_the_first_batch():
         assert np.allclose(h.std((0, 2, 3)), 1, atol=1e-4)  # eq: flow-actnorm
 
 
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: model.glow((1, 28, 28), 1, 3, 4), "cannot be halved 3 times: use fewer levels"),
+    (lambda: flow().encode(np.zeros((1, 2, 4, 4), np.uint8)), r"\(1, 2, 4, 4\) uint8, expected fl"),
+    (lambda: flow().log_prob(np.full((1, 2, 8, 8), 0.5)), r"expected .* of shape \(N, 2, 4, 4\)"),
+    # a single image: at the last level there is one pixel, and so one number per channel
+    (lambda: flow().fit_actnorm(RNG(21).random((1, 2, 4, 4))), "ActNorm: a channel .* is constant"),
+])
+def test_mistakes_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_couplings_of_later_levels_have_more_channels():
+    couplings = [layer for level in flow((1, 8, 8), 3).levels for layer in level[2::3]]
+    widths = [layer.net[0].weight.shape[0] for layer in couplings]
+    assert widths == [5, 5, 10, 10, 20, 20]
+
+
 def test_it_learns_a_density():
     """Pixels that are equal, two by two: log p rises beyond that of independent pixels."""
     rng = RNG(20)

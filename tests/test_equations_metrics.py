@@ -147,6 +147,7 @@ def test_sharpness_is_the_mean_step_to_the_neighbour():
     rows, columns = np.indices((5, 7))
     assert metrics.sharpness((3 * rows - 4 * columns)[None, None] / 2) == pytest.approx(1.75)
     assert metrics.sharpness(np.ones((2, 3, 4, 4))) == 0
+    assert metrics.sharpness(np.array([[[[0, 10], [5, 0]]]], np.uint8)) == 7.5
 
 
 def test_patches_are_the_squares_of_an_image():

@@ -79,6 +79,21 @@ def test_the_generator_enlarges_by_the_factor(factor):
     assert all((g.numpy() != 0).any() for g in slope.values())
 
 
+def test_the_trunk_has_short_and_long_skips_around_batch_norms():
+    G, h = model.srresnet(3, 4, 8, 2, RNG(16)), tensor(RNG(17).random((2, 8, 4, 5), np.float32))
+    trunk = G[2]
+    *blocks, _, last_norm = trunk
+    inside = [block[i] for block in blocks for i in (1, 4)]
+    assert len(blocks) == 2 and all(isinstance(f, nn.BatchNorm2d) for f in (*inside, last_norm))
+    acts = [f for f in G if isinstance(f, model.PReLU)]
+    assert len(acts) == 3  # one at first, one after each doubling
+    assert (blocks[0](h).numpy() != h.numpy()).any()
+    for norm in (*(block[4] for block in blocks), last_norm):
+        nn.initializers.constant(norm.weight, 0)
+    assert np.array_equal(blocks[0](h).numpy(), h.numpy())
+    assert np.array_equal(trunk(h).numpy(), h.numpy())
+
+
 def test_phi_is_the_end_of_the_second_block_before_its_pooling():
     net, x = model.classifier((3, 8, 12), 5, 4, RNG(14)), RNG(15).random((2, 3, 8, 12), np.float32)
     phi = net[:model.PHI](tensor(x))

@@ -68,9 +68,14 @@ class ActNorm:
         initializers.constant(self.b, 0)
 
     def fit(self, h):
-        """Choose s and b so that the channels of h (N, C, H, W) get mean 0 and variance 1."""
-        initializers.values(self.b, -mean(h, (0, 2, 3), keepdims=True)[0].data)
-        initializers.values(self.log_s, -log(std(h, (0, 2, 3), keepdims=True)[0]).data)
+        """Choose s and b so that the channels of h (N, C, H, W) get mean 0 and variance 1.
+        ValueError for a channel that is constant, up to rounding."""
+        mu, sigma = (f(h, (0, 2, 3), keepdims=True)[0] for f in (mean, std))
+        if (sigma.data <= 1e-6 * abs(mu.data)).any():
+            raise ValueError(f"ActNorm: a channel of {h.shape} is constant, so no scale gives it "
+                             "variance 1: fit it to more images, or to images that differ")
+        initializers.values(self.b, -mu.data)
+        initializers.values(self.log_s, -log(sigma).data)
 
     def __call__(self, h):
         _, _, H, W = h.shape

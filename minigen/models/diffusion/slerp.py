@@ -13,9 +13,11 @@ from minigen.tensor import as_array
 
 def slerp(z_1, z_2, lam):
     """The codes at shares λ (n,) of the angle from z_1 to z_2, (n, d) or (1, d): an array (n, d).
-    ValueError for opposite codes, between which no path is the shortest."""
+    ValueError for opposite codes, between which no path is the shortest, and for codes of 0."""
     z_1, z_2 = as_array(z_1), as_array(z_2)
     length_1, length_2 = (np.linalg.norm(z, axis=-1, keepdims=True) for z in (z_1, z_2))
+    if not (length_1.all() and length_2.all()):
+        raise ValueError("slerp: a code is 0 and has no direction")
     cos = (z_1 * z_2).sum(-1, keepdims=True) / (length_1 * length_2)
     if (cos < -1 + 1e-6).any():
         raise ValueError("slerp: the codes are opposite: no path between them is the shortest")
@@ -26,7 +28,10 @@ def slerp(z_1, z_2, lam):
 
 
 def arcs(z, n=10):
-    """n codes from each of z (N, d) to the next, two by two: (N / 2 · n, d)."""
+    """n codes on the arc between the first two of z (N, d), then between the next two, and so on:
+    (N / 2 · n, d). ValueError for an odd N."""
+    if len(z) % 2:
+        raise ValueError(f"arcs: {len(z)} codes came, expected an even number")
     lam = np.linspace(0, 1, n)
     pairs = zip(z[::2], z[1::2], strict=True)
     return np.concatenate([slerp(a[None], b[None], lam) for a, b in pairs])

@@ -16,11 +16,13 @@ p_θ with T = σ² / (2δ), if the steps are small:
 
     x ← x − δ ∇E_θ(x) + σ ε,  ε ~ N(0, I)
 
+In training images of the data get σ ε, too, so that noise does not tell samples from them.
+
 From noise to an image it takes hundreds of steps. In training each chain takes a few, and waits in
 a buffer for the training step that continues it; a few chains start again from noise.
 
 Differs from the paper: a small network without spectral normalisation; instead the gradient by a
-pixel is limited to 0.03, which a step multiplies by δ = 10.
+pixel is limited to ±0.03, which a step multiplies by δ = 10.
 """
 
 import numpy as np
@@ -28,7 +30,7 @@ import numpy as np
 from minigen import clip, grad, mean, nn, silu, square, sum, tensor
 from minigen.dist import noise
 from minigen.nn import initializers
-from minigen.tensor import to_device_of, write
+from minigen.tensor import to_device_of, track, write
 
 DELTA, SIGMA = 10.0, 0.005  # the step and the noise of Langevin dynamics
 LIMIT = 0.03  # of the gradient by a pixel
@@ -72,13 +74,19 @@ class EBM:
         return tensor(to_device_of(x, self.chains.data))
 
     def langevin(self, x, rng, steps):
-        """Images x (N, C, H, W), `steps` steps of Langevin dynamics on."""
+        """Images x (N, C, H, W), `steps` steps of Langevin dynamics on, clipped to [−1, 1]."""
+        x = tensor(x).detach()
         for _ in range(steps):
-            x = tensor(x.data, requires_grad=True)
-            slope = clip(grad(sum(self.net(x)), x), min=-LIMIT, max=LIMIT)
-            x = x.detach() - DELTA * slope + SIGMA * noise(rng, x)  # eq: ebm-langevin
+            slope = clip(self._energy_grad(x), min=-LIMIT, max=LIMIT)
+            x = x - DELTA * slope + SIGMA * noise(rng, x)  # eq: ebm-langevin
             x = clip(x, min=-1, max=1)
         return x
+
+    def _energy_grad(self, x):
+        """∇E_θ(x) (N, C, H, W), also under no_grad."""
+        with track(True):
+            x = tensor(x, requires_grad=True)
+            return grad(sum(self.net(x)), x)
 
     def sample(self, n, rng, steps):
         """n images (n, C, H, W), `steps` steps from noise."""

@@ -44,7 +44,7 @@ import numpy as np
 from minigen import linear, logsumexp, mean, no_grad, softplus, sum, tensor, where
 from minigen.dist import Bernoulli
 from minigen.nn import initializers
-from minigen.tensor import to_device_of
+from minigen.tensor import Tensor, to_device_of
 
 MOST = 16  # units of the smaller layer, for whose states exact_log_z sums
 
@@ -63,11 +63,11 @@ class RBM:
 
     def energy(self, v, h):
         """E(v, h) of images v (N, D) with latents h (N, K): (N,)."""
-        return -v @ self.b - h @ self.c - sum(linear(v, self.W) * h, axis=1)  # eq: rbm-energy
+        return -(v @ self.b) - h @ self.c - sum(linear(v, self.W) * h, axis=1)  # eq: rbm-energy
 
     def free_energy(self, v):
         """F(v) = −log Σ_h e^{−E(v, h)} of images v (N, D): (N,)."""
-        return -v @ self.b - sum(softplus(linear(v, self.W, self.c)), axis=1)  # eq: rbm-free-energy
+        return -(v @ self.b) - sum(softplus(linear(v, self.W, self.c)), 1)  # eq: rbm-free-energy
 
     def log_prob(self, v, log_z):
         """log p(v) of images v (N, D), given log Z: (N,)."""
@@ -107,7 +107,7 @@ class Chains:
     """Gibbs chains that go on from one training step to the next, at first at images v (M, D)."""
 
     def __init__(self, v):
-        self.v = tensor(v)
+        self.v = Tensor(tensor(v).data.copy())  # which `advance` overwrites
 
     def advance(self, rbm, rng, k=1):
         """The chains' images after k more steps."""
@@ -140,7 +140,9 @@ def log_odds(mean, n):
 
 def inverse_temperatures(T):
     """β_0 … β_T, spaced as in Salakhutdinov & Murray: 1 of 29 steps lies below 0.5, 8 between that
-    and 0.9, the others above."""
+    and 0.9, the others above. ValueError if T is below 1."""
+    if T < 1:
+        raise ValueError(f"inverse_temperatures: T = {T} steps came, expected at least 1")
     return np.interp(np.linspace(0, 29, T + 1), [0, 1, 9, 29], [0, 0.5, 0.9, 1]).tolist()
 
 

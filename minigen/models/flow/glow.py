@@ -14,7 +14,9 @@ takes K steps of
 
 Then half of the channels become part of z, and the next level continues with the others.
 
-Differs from the paper: all of z is N(0, I), also those halves; log s is bounded; the logit.
+Differs from the paper: the halves of z that leave early are N(0, I), too, where the paper predicts
+their mean and variance from the other half; couplings have fewer channels and no actnorm inside,
+and their log s is bounded; the logit, which the paper does without.
 """
 
 import math
@@ -35,15 +37,23 @@ from minigen.tensor import xp
 
 
 class Glow:
-    """A flow for images (N, C, H, W) of `shape`, in [0, 1]; H and W divisible by 2^len(levels)."""
+    """A flow for images (N, C, H, W) of `shape`, floats in [0, 1]. ValueError unless H and W are
+    divisible by 2^len(levels), and for images of another shape or dtype."""
 
     def __init__(self, shape, levels):
-        self.shape, self.logit, self.levels = shape, Logit(), levels
+        if any(n % 2**len(levels) for n in shape[1:]):
+            raise ValueError(f"Glow: images of shape {shape} cannot be halved {len(levels)} times: "
+                             f"use fewer levels, or sides divisible by {2**len(levels)}")
+        self.shape, self.logit, self.levels = tuple(shape), Logit(), levels
 
     def encode(self, x, before=lambda layer, h: None):
         """z (N, C·H·W) and log|det ∂z/∂x| (N,). before(layer, h) is called with each layer of each
         step and its input."""
-        (h, log_det), parts = self.logit(tensor(x)), []
+        x = tensor(x)
+        if x.shape[1:] != self.shape or x.dtype.kind != "f":
+            raise ValueError(f"Glow: images are {x.shape} {x.dtype}, expected floats in [0, 1] of "
+                             f"shape (N, {', '.join(map(str, self.shape))})")
+        (h, log_det), parts = self.logit(x), []
         for i, level in enumerate(self.levels):
             h = pixel_unshuffle(h, 2)
             for layer in level:

@@ -45,7 +45,7 @@ class SRGAN:
         return -mean(logsigmoid(real)) - mean(logsigmoid(-fake))  # eq: srgan-game
 
     def content_loss(self, x, G_y):
-        """L_X: a scalar, differentiable with respect to G alone."""
+        """L_X: a scalar. φ(x) is a constant in it."""
         phi_x = self.phi(x).detach()
         error = mean(square(phi_x - self.phi(checked(x, G_y))))
         return 0.1 * error / mean(square(phi_x))  # eq: srgan-content-loss

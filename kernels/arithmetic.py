@@ -15,9 +15,9 @@ import functools
 
 import numpy as np
 from numba import prange
-from numba.extending import register_jitable
 
 from .common import Kernel, chunks, empty, inlined, threaded
+from .once import once
 
 PART = 1 << 14  # elements that justify one more thread
 AXES = 4  # that remain after merging; with more of them, or with runs of fewer than
@@ -28,42 +28,43 @@ def arithmetic(reference):
     """Turn a function of two numbers, or of two arrays of NumPy or CuPy, into a kernel."""
     f = inlined(reference)
 
-    @register_jitable
-    def fill(a, i, a_step, b, j, b_step, y, start, n):
-        if a_step and b_step:
-            for k in range(n):
-                y[start + k] = f(a[i + k], b[j + k])
-        elif a_step:
-            number = b[j]
-            for k in range(n):
-                y[start + k] = f(a[i + k], number)
-        else:
-            number = a[i]
-            for k in range(n):
-                y[start + k] = f(number, b[j + k])
+    def fill(chunk, chunks, a, b, y, sizes, a_steps, b_steps):
+        """Compute part number `chunk` of y, which may begin and end within a run."""
+        length, a_step, b_step = sizes[-1], a_steps[-1], b_steps[-1]
+        start, stop = chunk * len(y) // chunks, (chunk + 1) * len(y) // chunks
+        while start < stop:
+            run, first = start // length, start % length
+            i, j, n = first * a_step, first * b_step, min(length - first, stop - start)
+            for axis in range(AXES - 2, -1, -1):
+                run, at = run // sizes[axis], run % sizes[axis]
+                i, j = i + at * a_steps[axis], j + at * b_steps[axis]
+            # an index of unsigned type is never negative: see common.part
+            i, j, at, n = np.uintp(i), np.uintp(j), np.uintp(start), np.uintp(n)
+            if a_step and b_step:
+                for k in range(n):
+                    y[at + k] = f(a[i + k], b[j + k])
+            elif a_step:
+                for k in range(n):
+                    y[at + k] = f(a[i + k], b[j])
+            else:
+                for k in range(n):
+                    y[at + k] = f(a[i], b[j + k])
+            start += length - first
+
+    fill.__qualname__ = reference.__name__  # by which its callers know it: see once.py
+    fill = once(fill)
 
     @threaded
-    def loop(a, b, y, sizes, a_steps, b_steps, chunks):
-        length, a_step, b_step = sizes[-1], a_steps[-1], b_steps[-1]
+    def loop(chunks, a, b, y, sizes, a_steps, b_steps):
         for chunk in prange(chunks):
-            start, stop = chunk * len(y) // chunks, (chunk + 1) * len(y) // chunks
-            while start < stop:
-                run, first = start // length, start % length
-                i, j, n = a_step * first, b_step * first, min(length - first, stop - start)
-                for axis in range(AXES - 2, -1, -1):
-                    run, at = run // sizes[axis], run % sizes[axis]
-                    i, j = i + at * a_steps[axis], j + at * b_steps[axis]
-                # an index of unsigned type is never negative: see common.part
-                fill(a, np.uintp(i), a_step, b, np.uintp(j), b_step, y, np.uintp(start),
-                     np.uintp(n))
-                start += n
+            fill(chunk, chunks, a, b, y, sizes, a_steps, b_steps)
 
     def run(a, b):
         if not (runs := _runs(a.shape, b.shape)):
             return reference(a, b)
         shape, *steps = runs
         y = empty(shape, a.dtype)
-        loop(a.reshape(-1), b.reshape(-1), y.reshape(-1), *steps, chunks(1 + y.size // PART))
+        loop(chunks(1 + y.size // PART), a.reshape(-1), b.reshape(-1), y.reshape(-1), *steps)
         return y
 
     kernel = Kernel(reference, {"a": "*", "b": "*"}, None)

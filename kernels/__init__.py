@@ -19,6 +19,8 @@ from .activation import (
     silu,
     silu_backward,
     softplus,
+    tanh,
+    tanh_backward,
 )
 from .arithmetic import add, divide, multiply, subtract
 from .attention import attention, attention_backward
@@ -54,6 +56,7 @@ __all__ = [
     "log_softmax_backward", "matmul", "max_pool2d", "max_pool2d_at", "max_unpool2d", "multiply",
     "precision", "random_bits", "random_normal", "random_uniform", "relu", "relu_backward",
     "rmsprop", "sgd", "sigmoid", "sigmoid_backward", "silu", "silu_backward", "softmax",
-    "softmax_backward", "softplus", "square_sum", "subtract", "upsample_bilinear",
-    "upsample_bilinear_transpose", "upsample_nearest", "upsample_nearest_transpose",
+    "softmax_backward", "softplus", "square_sum", "subtract", "tanh", "tanh_backward",
+    "upsample_bilinear", "upsample_bilinear_transpose", "upsample_nearest",
+    "upsample_nearest_transpose",
 ]

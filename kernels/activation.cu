@@ -11,6 +11,11 @@ extern "C" __global__ void sigmoid_backward(const Real* g, const Real* y, Real* 
   each(gx, n, [=](long long i) { return g[i] * (y[i] * (1 - y[i])); });
 }
 
+extern "C" __global__ void tanh_backward(const Real* g, const Real* y, Real* gx, long long n,
+                                         Real) {
+  each(gx, n, [=](long long i) { return g[i] * (1 - y[i] * y[i]); });
+}
+
 extern "C" __global__ void softplus(const Real* x, Real* y, long long n, Real) {
   each(y, n, [=](long long i) { return max(x[i], Real(0)) + log1p(exp(-abs(x[i]))); });
 }

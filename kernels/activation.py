@@ -1,6 +1,7 @@
 """The activation functions of neural networks and their gradients, each in one pass over memory
 
     sigmoid      y = 1 / (1 + e^−x)                     gx = g · y (1 − y)
+    tanh         y = 1 − 2 / (1 + e^2x)                 gx = g · (1 − y²)
     softplus     y = log(1 + e^x)                       gx = g · σ(x), by sigmoid
     silu         y = x σ(x)                             gx = g · σ(x) (1 + x (1 − σ(x)))
     gelu         y = x Φ(x)                             gx = g · (Φ(x) + x φ(x))
@@ -73,6 +74,14 @@ def _sigmoid(x, one, a): return one / (one + exp(-x))
 def _sigmoid_backward(g, y, one, a): return g * (y * (one - y))
 
 @pointwise
+def _tanh(x, one, a):
+    m = expm1(-abs(x + x))  # in [−1, 0]: nothing overflows, and small x are not rounded to 1e-8
+    y = m / (one + one + m)
+    return -y if x > 0 else y
+@pointwise_backward
+def _tanh_backward(g, y, one, a): return g * (one - y * y)
+
+@pointwise
 def _softplus(x, one, a):
     y = log1p(exp(-abs(x)))
     return x + y if x > 0 else y
@@ -122,6 +131,18 @@ def sigmoid(x): return _sigmoid(x)
 def sigmoid_backward(g, y): return g * (y * (1 - y))
 @sigmoid_backward.version("cpu")
 def sigmoid_backward(g, y): return _sigmoid_backward(g, y)
+
+@kernel(x="...")
+def tanh(x): return np.tanh(x)
+@tanh.version("cpu")
+def tanh(x): return _tanh(x)
+@tanh.version("cuda")
+def tanh(x): return xp(x).tanh(x)  # a kernel of that name would collide with C's function
+
+@kernel(g="...", y="...")
+def tanh_backward(g, y): return g * (1 - y * y)
+@tanh_backward.version("cpu")
+def tanh_backward(g, y): return _tanh_backward(g, y)
 
 @kernel(x="...")
 def softplus(x): return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
@@ -194,6 +215,7 @@ def _launch(name, *args):
     return y
 
 
-for _kernel in (sigmoid, sigmoid_backward, softplus, silu, silu_backward, gelu, gelu_backward, elu,
-                elu_backward, leaky_relu, leaky_relu_backward, relu, relu_backward):
+for _kernel in (sigmoid, sigmoid_backward, tanh_backward, softplus, silu, silu_backward, gelu,
+                gelu_backward, elu, elu_backward, leaky_relu, leaky_relu_backward, relu,
+                relu_backward):
     _kernel.version("cuda")(functools.partial(_launch, _kernel.name))

@@ -46,14 +46,15 @@ def test_optimisers(on, name, shape, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name, options", [("sigmoid", ()), ("silu", ()), ("gelu", ()),
-                                           ("elu", (0.5,)), ("leaky_relu", (0.2,)), ("relu", ())])
+@pytest.mark.parametrize("name, options", [("sigmoid", ()), ("tanh", ()), ("silu", ()),
+                                           ("gelu", ()), ("elu", (0.5,)), ("leaky_relu", (0.2,)),
+                                           ("relu", ())])
 def test_activations(on, name, options, dtype):
     x = np.random.default_rng(0).normal(0, 4, (300,)).astype(dtype)
     x[:9] = 0.0, -0.0, 1e-8, -1e-8, 88.0, -88.0, 1e4, -1e4, np.nan
     with np.errstate(all="ignore"):
         y = same(on, getattr(kernels, name), x, *options)
-        at = y if name in ("sigmoid", "elu") else x
+        at = y if name in ("sigmoid", "tanh", "elu") else x
         same(on, getattr(kernels, f"{name}_backward"), x[::-1].copy(), at, *options)
     again = on.run(getattr(kernels, name), x, *map(np.float64, options))
     assert again.tobytes() == y.tobytes()

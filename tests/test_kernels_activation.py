@@ -21,15 +21,15 @@ def numbers(dtype, size=70_000):  # enough for two threads, and a remainder
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name, options", [("sigmoid", ()), ("silu", ()), ("gelu", ()),
-                                           ("elu", (1.0,)), ("elu", (0.5,)),
+@pytest.mark.parametrize("name, options", [("sigmoid", ()), ("tanh", ()), ("silu", ()),
+                                           ("gelu", ()), ("elu", (1.0,)), ("elu", (0.5,)),
                                            ("leaky_relu", (0.2,)), ("relu", ())])
 def test_activations(name, options, dtype):
     x = numbers(dtype)
     with np.errstate(all="ignore"):
         y = same(getattr(kernels, name), x, *options)
         g = np.random.default_rng(1).standard_normal(x.shape).astype(dtype)
-        at = y if name in ("sigmoid", "elu") else x
+        at = y if name in ("sigmoid", "tanh", "elu") else x
         same(getattr(kernels, name + "_backward"), g, at, *options)
         assert getattr(kernels, name)(x[:0], *options).shape == (0,)
         close(getattr(kernels, name)(x[:60].reshape(3, 4, 5).T, *options),

@@ -2,12 +2,10 @@
 
 import math
 
-import numpy as np
-
 from minigen import kernels
 from minigen.operands import accepts_arrays
 from minigen.operation import op
-from minigen.ops.math import LARGE, apply_mask, as_float, square, where
+from minigen.ops.math import apply_mask, as_float, small, square, where
 from minigen.ops.special import erf
 from minigen.tensor import xp
 
@@ -99,8 +97,7 @@ def softplus(g, x, *, beta, threshold):
 
 def softplus_array(x):
     """log(1 + e^x) of an array of floats."""
-    small = type(x) is np.ndarray and x.size <= LARGE
-    return kernels.softplus.reference(x) if small else kernels.softplus(x)
+    return kernels.softplus.reference(x) if small(x) else kernels.softplus(x)
 
 @accepts_arrays("x")
 def gelu(x, approximate="none"):

@@ -18,6 +18,10 @@ __all__ = [
 LARGE = 1 << 15  # array size from which a pass over it is worth two threads
 
 
+def small(x):
+    """Whether the array x is on the CPU and too small for more than NumPy's functions."""
+    return type(x) is np.ndarray and x.size <= LARGE
+
 def large(a, b):
     """a and b as arrays for a kernel of arithmetic, if one is worth it: they are floats of one type
     on the CPU, at least one is a large array, the other one may be a number. Otherwise None."""
@@ -151,9 +155,16 @@ def arctan(x): return xp(x).arctan(as_float(x))
 def arctan(g, x): return g / (1 + x * x)
 
 @op
-def tanh(x): return xp(x).tanh(as_float(x))
+def tanh(x): return np.tanh(x) if small(x := as_float(x)) else kernels.tanh(x)
 @tanh.vjp
-def tanh(g, y): return g * (1 - y * y)
+def tanh(g, y): return _tanh_backward(g, y)
+
+@op
+def _tanh_backward(g, t):
+    """g (1 − t²), for t = tanh(x)."""
+    return g * (1 - t * t) if small(t) else kernels.tanh_backward(g, t)
+@_tanh_backward.vjp
+def _tanh_backward(gg, g, t): return lambda: _tanh_backward(gg, t), lambda: gg * g * (-2 * t)
 
 @op
 def abs(x): return xp(x).abs(x)

@@ -23,6 +23,7 @@ CONV_TRANSPOSE2D = [
 ATTENTION = [64, 256, 1024]  # T, of 4 images of 4 heads of size 32
 NORMS = [("batch_norm", 16, 128, 14), ("group_norm", 32, 64, 28), ("layer_norm", 32, 64, 28)]
 ROWS = [("gelu", 1024, 1024), ("softmax", 1024, 256), ("cross_entropy", 2048, 512)]  # transformers
+MAPS = 16, 64, 28, 28  # of PixelCNN, with gates
 ADAM = "Adam, a million parameters"
 MILLION, CHAIN = [(100_000,)] * 10, 5000
 
@@ -51,6 +52,11 @@ def table(ops, integers):
         f = {"gelu": ops.gelu, "softmax": lambda x: ops.softmax(x, -1),
              "cross_entropy": lambda x, labels=labels: ops.cross_entropy(x, labels)}[name]
         rows[f"{name}, {N}×{C}"] = f, [(N, C)]
+    for name, f, *other in (
+            ("x + y", lambda x, y: x + y, MAPS), ("x · y", lambda x, y: x * y, MAPS),
+            ("x · w, a number per channel", lambda x, w: x * w, (MAPS[1], 1, 1)),
+            ("tanh", ops.tanh), ("mse_loss", ops.mse_loss, MAPS)):
+        rows[f"{name}, {'×'.join(map(str, MAPS))}"] = f, [MAPS, *other]
     return rows
 
 

@@ -32,7 +32,10 @@ def channel_sum(x):
     if x.size <= PART:
         return x.sum((0, 2))
     parts = np.empty((chunks(len(x)), x.shape[1]))
-    _channel_sum(x, 1 if len(parts) > 1 else chunks(x.shape[1]), parts)
+    if x.shape[2] == 1:
+        _row_sum(x[..., 0], parts)
+    else:
+        _channel_sum(x, 1 if len(parts) > 1 else chunks(x.shape[1]), parts)
     return parts.sum(0).astype(x.dtype)
 
 
@@ -100,6 +103,19 @@ def _channel_sum(x, ranges, parts):
             for c in range(first, last):
                 for start in range(0, L, BLOCK):
                     parts[t, c] += _sum(x[n, c, start:start + BLOCK])
+
+
+@threaded
+def _row_sum(x, parts):
+    """The sums of T ranges of the rows of x (N, C), with vectors along C."""
+    N, T = len(x), len(parts)
+    for t in prange(T):
+        sums = parts[t]
+        sums[:] = 0
+        for n in range(t * N // T, (t + 1) * N // T):
+            row = x[n]
+            for c in range(len(sums)):
+                sums[c] += row[c]
 
 
 @compiled

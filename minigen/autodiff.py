@@ -9,6 +9,7 @@ from operator import attrgetter
 import numpy as np
 
 from minigen.operation import op
+from minigen.sums import array_sum
 from minigen.tensor import Node, Tensor, as_array, tensor, track, xp
 
 
@@ -25,7 +26,7 @@ def sum_to(x, *, shape):
     """x summed over the axes that broadcasting from `shape` repeats: broadcasting's transpose."""
     lead = x.ndim - len(shape)
     axes = (*range(lead), *(i + lead for i, n in enumerate(shape) if n == 1 != x.shape[i + lead]))
-    y = x.sum(axis=axes, keepdims=True)
+    y = array_sum(x, axes, keepdims=True)
     if lead < 0 or y.shape[lead:] != tuple(shape):
         raise ValueError(f"sum_to: {x.shape} is not broadcast from {tuple(shape)}")
     return y.reshape(shape)

@@ -1,4 +1,6 @@
-"""Arithmetic of large arrays whose shapes broadcast, against NumPy's."""
+"""Arithmetic and sums of large arrays whose shapes broadcast, against NumPy's."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -50,3 +52,16 @@ def test_views_that_repeat_numbers_are_read_once():
             for name, exact in expected(a, b):
                 y = getattr(minigen, name)(a, b).numpy()
                 np.testing.assert_array_equal(y, exact, strict=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(7, 30, 20, 11), (70_000,), (300, 2, 90)])
+def test_sums_over_any_axes(shape, dtype):
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    for size in range(len(shape) + 1):
+        for axes in itertools.combinations(range(len(shape)), size):
+            for keepdims in (False, True):
+                exact = x.sum(axes, np.longdouble, keepdims=keepdims)
+                y = minigen.sum(x, axes, keepdims).numpy()
+                assert y.shape == exact.shape and y.dtype == dtype
+                np.testing.assert_allclose(y, exact, 0, 200 * np.finfo(dtype).eps * x.size**0.5)

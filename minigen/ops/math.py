@@ -6,6 +6,7 @@ import numpy as np
 
 from minigen import kernels
 from minigen.operation import op
+from minigen.sums import LARGE
 from minigen.tensor import FLOATS, Tensor, as_array, to_device_of, xp
 
 __all__ = [
@@ -15,7 +16,6 @@ __all__ = [
     "round", "sign", "sin", "sqrt", "square", "subtract", "tan", "tanh", "where",
 ]
 
-LARGE = 1 << 15  # array size from which a pass over it is worth two threads
 
 
 def small(x):

@@ -9,9 +9,10 @@ from minigen import kernels
 from minigen.operands import accepts_arrays
 from minigen.operation import op
 from minigen.ops.indexing import along, take_along_axis
-from minigen.ops.math import LARGE, as_float, check_floats, exp, square, where
+from minigen.ops.math import as_float, check_floats, exp, square, where
 from minigen.ops.shape import broadcast_to, flip, pad, reshape, squeeze
-from minigen.tensor import FLOATS, xp
+from minigen.sums import array_sum
+from minigen.tensor import xp
 
 __all__ = ["all", "any", "argmax", "argmin", "argsort", "cumsum", "log_softmax", "logsumexp", "max",
            "mean", "min", "norm", "prod", "softmax", "sort", "std", "sum", "var"]
@@ -31,34 +32,15 @@ def _count(x, axis, ddof=0):
         raise ValueError(f"ddof {ddof} is more than the {n} numbers along axis {axis} of {x.shape}")
     return n - ddof
 
-def _sum(x, axis, keepdims):
-    """x.sum. A kernel computes it over all axes but the second, as in the gradient of a bias, and,
-    for a large array on the CPU, over all axes or the last."""
-    large = type(x) is np.ndarray and x.size > LARGE and x.flags.c_contiguous
-    if x.dtype not in FLOATS or not large and x.ndim < 3:
-        return x.sum(axis, keepdims=keepdims)
-    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
-    kept = [i for i in range(x.ndim) if i not in axes]
-    if kept == [1] and x.ndim > 2:
-        ncl = *x.shape[:2], math.prod(x.shape[2:])
-    elif large and not kept:
-        ncl = x.shape[0], 1, -1
-    elif large and kept == [*range(x.ndim - 1)]:
-        ncl = 1, -1, x.shape[-1]
-    else:
-        return x.sum(axis, keepdims=keepdims)
-    shape = [n if i in kept else 1 for i, n in enumerate(x.shape) if keepdims or i in kept]
-    return kernels.channel_sum(x.reshape(ncl)).reshape(shape)
-
 @op
-def sum(x, *, axis=None, keepdims=False): return _sum(x, axis, keepdims)
+def sum(x, *, axis=None, keepdims=False): return array_sum(x, axis, keepdims)
 @sum.vjp
 def sum(g, _x, *, axis, keepdims):
     return broadcast_to(_expand(g, _x, axis, keepdims), shape=_x.shape)
 
 @op
 def mean(x, *, axis=None, keepdims=False):
-    return _sum(x, axis, keepdims) / _count(x, axis)
+    return array_sum(x, axis, keepdims) / _count(x, axis)
 @mean.vjp
 def mean(g, _x, *, axis, keepdims):
     return broadcast_to(_expand(g, _x, axis, keepdims) / _count(_x, axis), shape=_x.shape)
@@ -79,7 +61,7 @@ def std(x, axis=None, ddof=0, keepdims=False):
 def norm(x, *, axis=None, keepdims=False):
     """‖x‖₂ = √Σx²; its gradient x / ‖x‖ is taken as 0 where x = 0, as in PyTorch."""
     check_floats("norm", x)
-    return xp(x).sqrt(_sum(square.forward(x), axis, keepdims))
+    return xp(x).sqrt(array_sum(square.forward(x), axis, keepdims))
 @norm.vjp
 def norm(g, y, x, *, axis, keepdims):
     return x * _expand(where(y == 0, 0.0, g / where(y == 0, 1.0, y)), x, axis, keepdims)

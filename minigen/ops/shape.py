@@ -11,7 +11,7 @@ from minigen.autodiff import broadcast_to
 from minigen.operands import accepts_arrays
 from minigen.operation import op
 from minigen.ops.indexing import along, getitem, integer_array
-from minigen.ops.math import LARGE
+from minigen.sums import LARGE
 from minigen.tensor import FLOATS, xp
 
 __all__ = [

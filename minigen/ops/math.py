@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from numpy import ndarray
 
 from minigen import kernels
 from minigen.operation import op
@@ -20,15 +21,15 @@ __all__ = [
 
 def small(x):
     """Whether the array x is on the CPU and too small for more than NumPy's functions."""
-    return type(x) is np.ndarray and x.size <= LARGE
+    return type(x) is ndarray and x.size <= LARGE
 
 def large(a, b):
     """a and b as arrays for a kernel of arithmetic, if one is worth it: they are floats of one type
     on the CPU, at least one is a large array, the other one may be a number. Otherwise None."""
-    if type(a) is np.ndarray and a.size > LARGE or type(b) is np.ndarray and b.size > LARGE:
-        dtype = a.dtype if type(a) is np.ndarray else b.dtype
+    if type(a) is ndarray and a.size > LARGE or type(b) is ndarray and b.size > LARGE:
+        dtype = a.dtype if type(a) is ndarray else b.dtype
         a, b = (np.array(x, dtype) if isinstance(x, (int, float)) else x for x in (a, b))
-        if type(a) is type(b) is np.ndarray and a.dtype == b.dtype and dtype in FLOATS:
+        if type(a) is type(b) is ndarray and a.dtype == b.dtype and dtype in FLOATS:
             if a.shape == b.shape:  # one of them may be broadcast, as the cotangent of a mean is
                 a, b = (_distinct(a), b) if b.flags.c_contiguous else (a, _distinct(b))
             if a.flags.c_contiguous and b.flags.c_contiguous:

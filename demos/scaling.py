@@ -10,6 +10,7 @@ limits the speed.
 """
 
 import argparse
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -43,13 +44,21 @@ def main(argv=None):
     print(f"{about}\n\n{text}")
     write_text(out / "scaling.md", f"{about}\n\n{text}\n")
     batches = [batch for batch, side in sizes if side == 28]
-    panels = [{"title": MODELS[model], "xscale": "log", "yscale": "log", "xlabel": "batch size",
-               "ylabel": "milliseconds per image", "curves": {
-                   f"{n} thread{'s' * (n > 1)}": (
-                       batches, [1e3 * times[model, n, b, 28] / b for b in batches])
-                   for n in threads}} for model in models]
     with writing(out / "scaling.png"):
-        pictures.lines(out / "scaling.png", *panels)
+        pictures.lines(out / "scaling.png",
+                       *(panel(times, model, batches, threads) for model in models))
+
+
+def panel(times, model, batches, threads):
+    """A panel for pictures.lines: time per image over batch size, a curve per number of threads."""
+    curves = {f"{n} thread{'s' * (n > 1)}": (
+        batches, [1e3 * times[model, n, b, 28] / b for b in batches]) for n in threads}
+    found = [y for _, ys in curves.values() for y in ys]
+    ticks = [2.0**k for k in range(math.floor(math.log2(min(found))),
+                                   math.ceil(math.log2(max(found))) + 1)]
+    return {"title": MODELS[model], "curves": curves, "xlabel": "batch size", "xscale": "log",
+            "xticks": batches, "xticklabels": batches, "ylabel": "milliseconds per image",
+            "yscale": "log", "yticks": ticks, "yticklabels": [f"{tick:g}" for tick in ticks]}
 
 
 def step(model, threads, batch, side, seconds):

@@ -97,7 +97,7 @@ def curves(log, path):
 def lines(path, *panels):
     """Draw curves as PNG, the panels side by side. A panel is a dict: `curves` maps a label to the
     sequences x and y and optionally a style ("o-" by default), and the other keys are those of
-    matplotlib's `Axes.set`: title, xlabel, ylabel, xscale, yscale, ylim."""
+    matplotlib's `Axes.set`: title, xlabel, ylabel, xscale, yscale, ylim, xticks, …"""
     from matplotlib.figure import Figure
     figure = Figure(figsize=(4.6 * len(panels), 3.6), dpi=100, layout="constrained")
     for k, panel in enumerate(panels):
@@ -105,6 +105,8 @@ def lines(path, *panels):
         for label, (x, y, *style) in options.pop("curves").items():
             axes.plot(x, y, *(style or ["o-"]), label=label, markersize=3)
         axes.set(**options)
+        if "xticks" in options:  # no others between them
+            axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.savefig(path, format="png")

@@ -17,7 +17,7 @@ extern "C" __global__ void tanh_backward(const Real* g, const Real* y, Real* gx,
 }
 
 extern "C" __global__ void softplus(const Real* x, Real* y, long long n, Real) {
-  each(y, n, [=](long long i) { return max(x[i], Real(0)) + log1p(exp(-abs(x[i]))); });
+  each(y, n, [=](long long i) { return max(x[i], Real(0)) + log1p(exp(-fabs(x[i]))); });
 }
 
 extern "C" __global__ void silu(const Real* x, Real* y, long long n, Real) {

@@ -19,16 +19,18 @@ __all__ = [
 
 
 def small(x):
-    """Whether the array x is on the CPU and too small for more than NumPy's functions."""
-    return type(x) is np.ndarray and x.size <= LARGE
+    """Whether x, an array or number of NumPy's, is too small for more than NumPy's functions."""
+    return isinstance(x, (np.ndarray, np.generic)) and x.size <= LARGE
 
 def large(a, b):
     """a and b as arrays for a kernel of arithmetic, if one is worth it: they are floats of one type
     on the CPU, at least one is a large array, the other one may be a number. Otherwise None."""
     if type(a) is np.ndarray and a.size > LARGE or type(b) is np.ndarray and b.size > LARGE:
         dtype = a.dtype if type(a) is np.ndarray else b.dtype
+        if dtype not in FLOATS:  # bytes cannot hold −1, integers no fraction
+            return None
         a, b = (np.array(x, dtype) if isinstance(x, (int, float)) else x for x in (a, b))
-        if type(a) is type(b) is np.ndarray and a.dtype == b.dtype and dtype in FLOATS:
+        if type(a) is type(b) is np.ndarray and a.dtype == b.dtype:
             if a.shape == b.shape:  # one of them may be broadcast, as the cotangent of a mean is
                 a, b = (_distinct(a), b) if b.flags.c_contiguous else (a, _distinct(b))
             if a.flags.c_contiguous and b.flags.c_contiguous:

@@ -49,7 +49,7 @@ def main(argv=None):
                flags=lambda p: p.add_argument("--factor", type=int, choices=(2, 4),
                                               help="how many times larger images become (default: "
                                               "2 on cifar10, else 4)"))
-    factor, half = run.args.factor or FACTOR[run.args.data], (run.args.steps + 1) // 2
+    factor, half = run.args.factor or FACTOR[run.args.data], run.args.steps // 2
     C, width = run.data.shape[0], 8 if run.quick else 32
     judge, plain = classifier(run.data.shape, len(run.data.classes)), srresnet(C, factor, width)
     model = srgan(C, factor, judge[:PHI], width)

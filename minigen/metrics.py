@@ -169,16 +169,17 @@ def nearest(images, train, block=2000):
 
 def sharpness(x):
     """The mean |difference| of horizontal and of vertical neighbours in images x (N, C, H, W)."""
-    x = tensor(x).numpy().astype(np.float64)  # differences of bytes would wrap around
+    x = _check_images("sharpness", x, 2).astype(np.float64)  # differences of bytes wrap around
     return float(np.abs(np.diff(x, axis=2)).mean() + np.abs(np.diff(x, axis=3)).mean()) / 2
 
 
 def patches(x, side):
     """Images x (N, C, H, W), cut up into squares: (N · H/side · W/side, C · side²)."""
+    x = _check_images("patches", x, 1)
     N, C, H, W = x.shape
-    if H % side or W % side:
+    if side < 1 or H % side or W % side:
         raise ValueError(f"patches: images are {x.shape}, expected sides divisible by {side}")
-    x = tensor(x).numpy().reshape(N, C, H // side, side, W // side, side)
+    x = x.reshape(N, C, H // side, side, W // side, side)
     return x.transpose(0, 2, 4, 1, 3, 5).reshape(-1, C * side ** 2)
 
 
@@ -273,6 +274,13 @@ def _to_unit_range(images):
     if x.dtype != np.uint8 and x.dtype.kind in "iu":
         raise TypeError(f"metrics: images are {x.dtype}, expected uint8 or floats in [0, 1]")
     return x / np.float32(255) if x.dtype == np.uint8 else x.astype(np.float32)
+
+
+def _check_images(name, x, side):
+    x = tensor(x).numpy()
+    if x.ndim != 4 or not x.size or min(x.shape[2:]) < side:
+        raise ValueError(f"{name}: images are {x.shape}, expected (N, C, H, W), H, W ≥ {side}")
+    return x
 
 
 def _check_features(name, a):

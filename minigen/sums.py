@@ -15,7 +15,7 @@ def array_sum(x, axis=None, keepdims=False):
     """x.sum(axis). A kernel computes it over all axes but the second, as in the gradient of a bias,
     and, for a large array on the CPU, over the first or the last axes, or all."""
     large = type(x) is np.ndarray and x.size > LARGE and x.flags.c_contiguous
-    if x.dtype not in FLOATS or not large and x.ndim < 3:
+    if x.dtype not in FLOATS or not large and x.ndim < 3 or type(axis) is list:  # an error
         return x.sum(axis, keepdims=keepdims)
     axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
     kept = [i for i in range(x.ndim) if i not in axes]

@@ -148,12 +148,17 @@ def test_actnorm_normalises_the_first_batch():
     (lambda: model.glow((1, 28, 28), 1, 3, 4), "cannot be halved 3 times: use fewer levels"),
     (lambda: flow().encode(np.zeros((1, 2, 4, 4), np.uint8)), r"\(1, 2, 4, 4\) uint8, expected fl"),
     (lambda: flow().log_prob(np.full((1, 2, 8, 8), 0.5)), r"expected .* of shape \(N, 2, 4, 4\)"),
+    (lambda: flow().decode(np.zeros((3, 31))), r"latents are \(3, 31\), expected \(N, 32\)"),
     # a single image: at the last level there is one pixel, and so one number per channel
     (lambda: flow().fit_actnorm(RNG(21).random((1, 2, 4, 4))), "ActNorm: a channel .* is constant"),
 ])
 def test_mistakes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_no_images_are_possible():
+    assert flow().sample(0, RNG(22)).shape == (0, 2, 4, 4)
 
 
 def test_couplings_of_later_levels_have_more_channels():

@@ -148,6 +148,9 @@ def test_sharpness_is_the_mean_step_to_the_neighbour():
     assert metrics.sharpness((3 * rows - 4 * columns)[None, None] / 2) == pytest.approx(1.75)
     assert metrics.sharpness(np.ones((2, 3, 4, 4))) == 0
     assert metrics.sharpness(np.array([[[[0, 10], [5, 0]]]], np.uint8)) == 7.5
+    for shape in ((3, 4, 4), (3, 1, 1, 4), (0, 1, 4, 4)):
+        with pytest.raises(ValueError, match=r"sharpness: images are .*, expected \(N, C, H, W\)"):
+            metrics.sharpness(np.ones(shape))
 
 
 def test_patches_are_the_squares_of_an_image():
@@ -156,6 +159,8 @@ def test_patches_are_the_squares_of_an_image():
     assert np.array_equal(metrics.patches(x, 2), want)
     with pytest.raises(ValueError, match=r"patches: images are \(2, 3, 4, 6\), expected sides div"):
         metrics.patches(x, 4)
+    with pytest.raises(ValueError, match=r"patches: images are \(3, 4, 6\), expected \(N, C"):
+        metrics.patches(x[0], 2)
 
 
 # Scores of pairs of images -----------------------------------------------------------------------

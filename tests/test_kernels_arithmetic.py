@@ -1,6 +1,7 @@
 """Arithmetic and sums of large arrays whose shapes broadcast, against NumPy's."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -41,6 +42,12 @@ def test_arithmetic_has_numpys_errors_and_infinities():
             assert y[~np.isnan(y)].tobytes() == exact[~np.isnan(y)].tobytes()
 
 
+def test_powers_have_numpys_types():
+    for x in (np.array([True]), np.arange(3), np.arange(3, dtype=np.uint8), np.ones(2, np.float32)):
+        for n in (2, 3):
+            np.testing.assert_array_equal(minigen.power(x, n).numpy(), x**n, strict=True)
+
+
 def test_views_that_repeat_numbers_are_read_once():
     """As the cotangent of a mean is; the result has their shape, not that of the numbers."""
     x = np.random.default_rng(0).standard_normal((40, 30, 50), np.float32)
@@ -52,6 +59,24 @@ def test_views_that_repeat_numbers_are_read_once():
             for name, exact in expected(a, b):
                 y = getattr(minigen, name)(a, b).numpy()
                 np.testing.assert_array_equal(y, exact, strict=True)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i4", "i8"])
+def test_large_arrays_of_integers_follow_the_rules_of_small_ones(dtype):
+    """−1 does not fit into bytes, nor infinity into integers, but float results have both."""
+    x = np.arange(70_000).astype(dtype)
+    small = lambda f: np.concatenate([f(part).numpy() for part in np.split(x, 7)])
+    for f in (minigen.negative, minigen.logsigmoid, lambda x: minigen.divide(x, 1e300),
+              lambda x: minigen.multiply(x, -1.0), lambda x: minigen.subtract(-math.inf, x),
+              lambda x: minigen.add(x, math.nan)):
+        np.testing.assert_allclose(f(x).numpy(), small(f), 1e-6, 1e-7, strict=True)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (300, 200)])
+def test_a_list_of_axes_is_refused_whatever_the_shape(shape):
+    for f in (minigen.sum, minigen.mean, minigen.norm, minigen.max):
+        with pytest.raises(TypeError, match="'list' object cannot be interpreted"):
+            f(np.ones(shape), axis=[0, 1])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

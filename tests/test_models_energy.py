@@ -45,6 +45,18 @@ def test_a_step_of_completion_starts_from_the_known_pixels():
     assert np.abs(means[~known] - model.gibbs(0 * v, RNG(8)).numpy().mean(0)[~known]).max() > 0.1
 
 
+def test_images_of_another_shape_are_refused():
+    model, v, h = machine(), np.ones((5, 1, 2, 2), np.float32), np.ones((5, 3), np.float32)
+    for call in (model.free_energy, model.hidden, lambda v: model.gibbs(v, RNG(22)),
+                 lambda v: model.energy(v, h)):
+        with pytest.raises(ValueError, match=r"are \(5, 1, 2, 2\), expected \(N, 4\): flatten"):
+            call(v)
+    model = ebm.EBM(Mean(1.0), (1, 4, 4), 10)
+    with pytest.raises(ValueError, match=r"are \(5, 1, 2, 2\), expected \(N, 1, 4, 4\)"):
+        model.loss(v, RNG(23))
+    assert not model.net.given  # nor any steps taken
+
+
 def test_no_steps_of_annealing_are_refused():
     with pytest.raises(ValueError, match="T = 0 steps came, expected at least 1"):
         rbm.ais(machine(), np.zeros(4, np.float32), 5, 0, RNG(9))

@@ -18,18 +18,20 @@ __all__ = [
 ]
 
 
-
 def small(x):
-    """Whether the array x is on the CPU and too small for more than NumPy's functions."""
-    return type(x) is ndarray and x.size <= LARGE
+    """Whether x, an array or number of NumPy's, is too small for more than NumPy's functions."""
+    return isinstance(x, (ndarray, np.generic)) and x.size <= LARGE
 
 def large(a, b):
     """a and b as arrays for a kernel of arithmetic, if one is worth it: they are floats of one type
-    on the CPU, at least one is a large array, the other one may be a number. Otherwise None."""
+    on the CPU, at least one is a large array, the other one may be a number. Otherwise None.
+    Kernels give no warnings: of infinities, NumPy's RuntimeWarning comes for small arrays only."""
     if type(a) is ndarray and a.size > LARGE or type(b) is ndarray and b.size > LARGE:
         dtype = a.dtype if type(a) is ndarray else b.dtype
+        if dtype not in FLOATS:  # bytes cannot hold −1, integers no fraction
+            return None
         a, b = (np.array(x, dtype) if isinstance(x, (int, float)) else x for x in (a, b))
-        if type(a) is type(b) is ndarray and a.dtype == b.dtype and dtype in FLOATS:
+        if type(a) is type(b) is ndarray and a.dtype == b.dtype:
             if a.shape == b.shape:  # one of them may be broadcast, as the cotangent of a mean is
                 a, b = (_distinct(a), b) if b.flags.c_contiguous else (a, _distinct(b))
             if a.flags.c_contiguous and b.flags.c_contiguous:
@@ -82,7 +84,8 @@ def _product(a, n):
 @op
 def power(a, b):
     """a^b, element by element. The derivative with respect to b is 0 where a = 0 and b ≥ 0."""
-    if (type(b) is int or type(b) is float and a.dtype.kind == "f") and b in range(2, 17):
+    kinds = "iuf" if type(b) is int else "f" if type(b) is float else ""
+    if kinds and a.dtype.kind in kinds and b in range(2, 17):
         return _product(a, int(b))
     return a ** b  # unlike np.power, ** has fast paths for 1, 0.5 and −1
 @power.vjp

@@ -53,7 +53,12 @@ class EBM:
 
     def loss(self, x, rng, steps=20):
         """L for images x (N, C, H, W) and samples from N chains, continued for `steps` steps: a
-        scalar, and its parts, the mean energies. ValueError if there are fewer than N chains."""
+        scalar, and its parts, the mean energies. ValueError if there are fewer than N chains,
+        or for images of another shape."""
+        shape = self.chains.shape[1:]
+        if x.shape[1:] != shape:
+            raise ValueError(f"ebm: images are {x.shape}, expected "
+                             f"(N, {', '.join(map(str, shape))})")
         if len(x) > len(self.chains):
             raise ValueError(f"ebm: {len(x)} images need as many chains, there are "
                              f"{len(self.chains)}: use smaller batches, or a larger n")

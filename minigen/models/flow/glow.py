@@ -66,11 +66,14 @@ class Glow:
         return concatenate([z.flatten(1) for z in (*parts, h)], axis=1), log_det
 
     def decode(self, z):
-        """The images x (N, C, H, W) with latents z (N, C·H·W)."""
-        C, H, W = self.shape
+        """The images x (N, C, H, W) with latents z (N, C·H·W). ValueError for z of another shape.
+        """
+        z, (C, H, W) = tensor(z), self.shape
         L, D = len(self.levels), C * H * W
-        parts = split(tensor(z), [D - (D >> i) for i in range(1, L)], axis=1)
-        h = parts.pop().reshape(len(z), -1, H >> L, W >> L)
+        if z.shape[1:] != (D,):
+            raise ValueError(f"Glow: latents are {z.shape}, expected (N, {D})")
+        parts = split(z, [D - (D >> i) for i in range(1, L)], axis=1)
+        h = parts.pop().reshape(len(z), C << (L + 1), H >> L, W >> L)
         for level in self.levels[::-1]:
             if level is not self.levels[-1]:
                 h = concatenate([parts.pop().reshape(*h.shape), h], axis=1)

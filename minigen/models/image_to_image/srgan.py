@@ -21,6 +21,8 @@ small networks, with 3×3 filters also where the paper has 9×9, and tanh at the
 vqgan.py, which judges patches and has no batch norm.
 """
 
+import math
+
 from minigen import logsigmoid, max_pool2d, mean, nn, pixel_shuffle, relu, square, tanh
 from minigen.models.vae.vqgan import patch_discriminator
 from minigen.nn import initializers
@@ -100,7 +102,7 @@ def double(h):
 def srresnet(C, factor, width=32, blocks=4, rng=None):
     """The generator: small images (N, C, h, w) to images `factor` times as large, in [−1, 1].
     ValueError unless `factor` is a power of two from 2 on."""
-    doublings = factor.bit_length() - 1
+    doublings = int(math.log2(max(factor, 1)))
     if factor != 2**doublings or not doublings:
         raise ValueError(f"srresnet: images are enlarged by 2, 4, 8, …, got {factor}")
     K = width

@@ -39,7 +39,17 @@ def _check(name, x, targets):
 def mse_loss(x, targets, reduction="mean"):
     """(x − target)², its mean over all elements by default."""
     _check("mse_loss", x, targets)
-    return _reduce(square(x - targets), reduction)
+    d = x - targets
+    if reduction not in ("mean", "sum"):
+        return _reduce(square(d), reduction)
+    return _square_sum(d) / (d.size if reduction == "mean" else 1)
+
+@op
+def _square_sum(x):
+    """Σ x², in one pass."""
+    return kernels.square_sum(x)
+@_square_sum.vjp
+def _square_sum(g, x): return (2 * g) * x
 
 
 @accepts_arrays("x", "targets")

@@ -47,7 +47,7 @@ def mse_loss(x, targets, reduction="mean"):
 @op
 def _square_sum(x):
     """Σ x², in one pass."""
-    return kernels.square_sum(x)
+    return xp(x).asarray(kernels.square_sum(x), x.dtype)
 @_square_sum.vjp
 def _square_sum(g, x): return (2 * g) * x
 

@@ -61,8 +61,8 @@ class RBM:
         initializers.constant(self.b, 0)
         initializers.constant(self.c, 0)
 
-    def _flat(self, v):
-        """Images v, if they are (N, D)."""
+    def _checked(self, v):
+        """Images v. ValueError unless they are (N, D)."""
         if np.shape(v)[1:] != self.b.shape:
             raise ValueError(f"RBM: images are {np.shape(v)}, expected (N, {len(self.b)}): flatten "
                              "each image")
@@ -70,12 +70,12 @@ class RBM:
 
     def energy(self, v, h):
         """E(v, h) of images v (N, D) with latents h (N, K): (N,)."""
-        v = self._flat(v)
+        v = self._checked(v)
         return -(v @ self.b) - h @ self.c - sum(linear(v, self.W) * h, axis=1)  # eq: rbm-energy
 
     def free_energy(self, v):
         """F(v) = −log Σ_h e^{−E(v, h)} of images v (N, D): (N,)."""
-        v = self._flat(v)
+        v = self._checked(v)
         return -(v @ self.b) - sum(softplus(linear(v, self.W, self.c)), 1)  # eq: rbm-free-energy
 
     def log_prob(self, v, log_z):
@@ -84,7 +84,7 @@ class RBM:
 
     def hidden(self, v):
         """p(h | v) for images v (N, D): a `Bernoulli` over (N, K)."""
-        return Bernoulli(linear(self._flat(v), self.W, self.c))  # eq: rbm-conditionals
+        return Bernoulli(linear(self._checked(v), self.W, self.c))  # eq: rbm-conditionals
 
     def visible(self, h):
         """p(v | h) for latents h (N, K): a `Bernoulli` over (N, D)."""

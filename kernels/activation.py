@@ -22,7 +22,7 @@ import math
 import numpy as np
 from numba import prange
 
-from .common import chunks, empty, inlined, kernel, part, threaded
+from .common import PART, chunks, empty, inlined, kernel, part, threaded
 from .cuda import launch_elementwise, xp
 from .exponential import exp, expm1, log1p
 from .normal import tail
@@ -63,9 +63,6 @@ def pointwise_backward(f):
              chunks(1 + x.size // PART))
         return gx
     return run
-
-
-PART = 1 << 14  # elements that justify one more thread
 
 
 @pointwise

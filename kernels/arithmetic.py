@@ -16,10 +16,9 @@ import functools
 import numpy as np
 from numba import prange
 
-from .common import Kernel, chunks, empty, inlined, threaded
+from .common import PART, Kernel, chunks, empty, inlined, threaded
 from .once import once
 
-PART = 1 << 14  # elements that justify one more thread
 AXES = 4  # that remain after merging; with more of them, or with runs of fewer than
 SHORT = 32  # numbers, NumPy is as fast
 

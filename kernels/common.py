@@ -215,6 +215,9 @@ def part(x, chunk, chunks):
     return x[chunk * len(x) // chunks:(chunk + 1) * len(x) // chunks]
 
 
+PART = 1 << 14  # elements that justify one more thread for a pass over memory
+
+
 def chunks(items):
     """The number of chunks into which a threaded loop is cut. Partial sums are indexed by chunk and
     added in order, so that for a given number of threads every run gives bit-identical results."""

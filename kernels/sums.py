@@ -8,18 +8,17 @@ One or two FLOPs per element; each array passes through memory once, which takes
 NumPy's expressions are slower because of what else they do: x·x is an array, written and read
 again, and only one thread adds. Here x is summed in parts of at most BLOCK elements, in order of
 position, so that the rounding error stays small and every run gives the same bits. Fewer than PART
-elements are not worth waking the threads.
+elements are not worth waking the threads; on a device, PART have a block of their own.
 """
 
 import numpy as np
 from numba import prange
 
-from .common import chunks, compiled, kernel, threaded
+from .common import PART, chunks, compiled, kernel, threaded
 from .cuda import MAX_INT_ELEMENTS, blocks, launch, real_macro, xp
 from .many import foreach, num_chunks, piece
 
 BLOCK = 1 << 10  # elements summed in x's dtype; the sums of these parts are added in float64
-PART = 1 << 14  # elements that justify one more thread, or a block of their own
 
 
 @kernel(x="N C L")

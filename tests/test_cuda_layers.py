@@ -45,13 +45,18 @@ def test_optimisers(on, name, shape, dtype):
               steps(kernel.reference, options, states, p, grads))
 
 
+def numbers(dtype):
+    x = np.random.default_rng(0).normal(0, 4, (300,)).astype(dtype)
+    x[:9] = 0.0, -0.0, 1e-8, -1e-8, 88.0, -88.0, 1e4, -1e4, np.nan
+    return x
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name, options", [("sigmoid", ()), ("tanh", ()), ("silu", ()),
                                            ("gelu", ()), ("elu", (0.5,)), ("leaky_relu", (0.2,)),
                                            ("relu", ())])
 def test_activations(on, name, options, dtype):
-    x = np.random.default_rng(0).normal(0, 4, (300,)).astype(dtype)
-    x[:9] = 0.0, -0.0, 1e-8, -1e-8, 88.0, -88.0, 1e4, -1e4, np.nan
+    x = numbers(dtype)
     with np.errstate(all="ignore"):
         y = same(on, getattr(kernels, name), x, *options)
         at = y if name in ("sigmoid", "tanh", "elu") else x
@@ -62,8 +67,7 @@ def test_activations(on, name, options, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_softplus(on, dtype):
-    x = np.random.default_rng(0).normal(0, 4, (300,)).astype(dtype)
-    x[:9] = 0.0, -0.0, 1e-8, -1e-8, 88.0, -88.0, 1e4, -1e4, np.nan
+    x = numbers(dtype)
     with np.errstate(all="ignore"):
         same(on, kernels.softplus, x)
 

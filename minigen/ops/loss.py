@@ -42,7 +42,8 @@ def mse_loss(x, targets, reduction="mean"):
     d = x - targets
     if reduction not in ("mean", "sum"):
         return _reduce(square(d), reduction)
-    return _square_sum(d) / (d.size if reduction == "mean" else 1)
+    total = _square_sum(d)
+    return total / d.size if reduction == "mean" else total
 
 @op
 def _square_sum(x):

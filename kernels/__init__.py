@@ -30,6 +30,7 @@ from .conv2d_weight import conv2d_weight
 from .conv_transpose2d import conv_transpose2d
 from .cross_entropy import cross_entropy, cross_entropy_backward
 from .cuda import PRECISIONS, precision
+from .elementary import erf, exp, expm1, log, log1p
 from .group_norm import group_norm, group_norm_backward
 from .join import join
 from .keep import keep
@@ -51,12 +52,12 @@ __all__ = [
     "PRECISIONS", "adam", "add", "attention", "attention_backward", "avg_pool2d",
     "avg_pool2d_transpose", "batch_norm", "batch_norm_backward", "channel_sum", "conv2d",
     "conv2d_weight", "conv_transpose2d", "cross_entropy", "cross_entropy_backward", "divide", "elu",
-    "elu_backward", "ema", "gelu", "gelu_backward", "group_norm", "group_norm_backward", "join",
-    "keep", "layer_norm", "layer_norm_backward", "leaky_relu", "leaky_relu_backward", "log_softmax",
-    "log_softmax_backward", "matmul", "max_pool2d", "max_pool2d_at", "max_unpool2d", "multiply",
-    "precision", "random_bits", "random_normal", "random_uniform", "relu", "relu_backward",
-    "rmsprop", "sgd", "sigmoid", "sigmoid_backward", "silu", "silu_backward", "softmax",
-    "softmax_backward", "softplus", "square_sum", "subtract", "tanh", "tanh_backward",
-    "upsample_bilinear", "upsample_bilinear_transpose", "upsample_nearest",
-    "upsample_nearest_transpose",
+    "elu_backward", "ema", "erf", "exp", "expm1", "gelu", "gelu_backward", "group_norm",
+    "group_norm_backward", "join", "keep", "layer_norm", "layer_norm_backward", "leaky_relu",
+    "leaky_relu_backward", "log", "log1p", "log_softmax", "log_softmax_backward", "matmul",
+    "max_pool2d", "max_pool2d_at", "max_unpool2d", "multiply", "precision", "random_bits",
+    "random_normal", "random_uniform", "relu", "relu_backward", "rmsprop", "sgd", "sigmoid",
+    "sigmoid_backward", "silu", "silu_backward", "softmax", "softmax_backward", "softplus",
+    "square_sum", "subtract", "tanh", "tanh_backward", "upsample_bilinear",
+    "upsample_bilinear_transpose", "upsample_nearest", "upsample_nearest_transpose",
 ]

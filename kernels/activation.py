@@ -74,7 +74,7 @@ def _sigmoid_backward(g, y, one, a): return g * (y * (one - y))
 def _tanh(x, one, a):
     m = expm1(-abs(x + x))  # in [−1, 0]: nothing overflows, and small x are not rounded to 1e-8
     y = m / (one + one + m)
-    return -y if x > 0 else y
+    return -y if x > 0 else y if x < 0 else x  # −0 remains −0
 @pointwise_backward
 def _tanh_backward(g, y, one, a): return g * (one - y * y)
 

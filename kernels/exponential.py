@@ -36,10 +36,28 @@ OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}}
 
 
 @intrinsic
-def _bitcast_float(context, bits):
+def bitcast_float(context, bits):
     """The float32 that has these bits."""
     return types.float32(types.int32), lambda context, builder, signature, args: builder.bitcast(
         args[0], ir.FloatType())
+
+
+def power_of_2(k): ...
+@overload(power_of_2, jit_options=OPTIONS)
+def _(k):
+    """2^k in float32, for −127 < k < 128, and 0 for k = −127."""
+    return lambda k: bitcast_float((np.int32(k) + BIAS) << MANTISSA)
+
+
+def remainder(x, k): ...
+@overload(remainder, jit_options=OPTIONS)
+def _(x, k):
+    """e^r − 1, for r = x − k ln 2."""
+    def single(x, k):
+        r = x - k * LN2_HIGH - k * LN2_LOW
+        p = ((((P0 * r + P1) * r + P2) * r + P3) * r + P4) * r + P5
+        return p * r * r + r
+    return single
 
 
 def _parts(x): ...
@@ -49,9 +67,7 @@ def _(x):
     def single(x):
         x = min(max(x, LOWEST), HIGHEST)
         k = min(np.floor(x * LOG2_E + HALF), K_MAX)
-        r = x - k * LN2_HIGH - k * LN2_LOW
-        p = ((((P0 * r + P1) * r + P2) * r + P3) * r + P4) * r + P5
-        return p * r * r + r, _bitcast_float((np.int32(k) + BIAS) << MANTISSA)
+        return remainder(x, k), power_of_2(k)
     return single
 
 
@@ -73,14 +89,22 @@ def _(x):
     return single if x == types.float32 else lambda x: math.expm1(x)
 
 
+def twice_artanh(u): ...
+@overload(twice_artanh, jit_options=OPTIONS)
+def _(u):
+    """2 artanh u for |u| ≤ 1/3, in float32."""
+    def single(u):
+        w = u * u
+        return (u + u) * ((((L4 * w + L3) * w + L2) * w + L1) * w + ONE)
+    return single
+
+
 def log1p(y): ...
 @overload(log1p, jit_options=OPTIONS)
 def _(y):
     """log(1 + y) for 0 ≤ y ≤ 1."""
     def single(y):
-        u = y / (ONE + ONE + y)
-        w = u * u
-        return (u + u) * ((((L4 * w + L3) * w + L2) * w + L1) * w + ONE)
+        return twice_artanh(y / (ONE + ONE + y))
     return single if y == types.float32 else lambda y: math.log1p(y)
 
 

@@ -5,7 +5,7 @@ import math
 from minigen import kernels
 from minigen.operands import accepts_arrays
 from minigen.operation import op
-from minigen.ops.math import apply_mask, as_float, small, square, where
+from minigen.ops.math import apply_mask, as_float, elementary, square, where
 from minigen.ops.special import erf
 from minigen.tensor import xp
 
@@ -97,7 +97,7 @@ def softplus(g, x, *, beta, threshold):
 
 def softplus_array(x):
     """log(1 + e^x) of an array of floats."""
-    return kernels.softplus.reference(x) if small(x) else kernels.softplus(x)
+    return elementary(kernels.softplus, x)
 
 @accepts_arrays("x")
 def gelu(x, approximate="none"):

@@ -19,13 +19,13 @@ __all__ = [
 
 
 def small(x):
-    """Whether x, an array or number of NumPy's, is too small for more than NumPy's functions."""
+    """Whether x, an array or number of NumPy's, is too small for more than NumPy's functions. They
+    give a RuntimeWarning where a result is infinite or not a number; kernels do not."""
     return isinstance(x, (ndarray, np.generic)) and x.size <= LARGE
 
 def large(a, b):
     """a and b as arrays for a kernel of arithmetic, if one is worth it: they are floats of one type
-    on the CPU, at least one is a large array, the other one may be a number. Otherwise None.
-    Kernels give no warnings: of infinities, NumPy's RuntimeWarning comes for small arrays only."""
+    on the CPU, at least one is a large array, the other one may be a number. Otherwise None."""
     if type(a) is ndarray and a.size > LARGE or type(b) is ndarray and b.size > LARGE:
         dtype = a.dtype if type(a) is ndarray else b.dtype
         if dtype not in FLOATS:  # bytes cannot hold −1, integers no fraction
@@ -104,27 +104,32 @@ def as_float(x):
     """x, with integers as float32: for bytes, NumPy's functions return float16, three digits."""
     return x if x is None or x.dtype in FLOATS else x.astype(np.float32)
 
+def elementary(kernel, x):
+    """A kernel's function of x; for small arrays and numbers, NumPy's."""
+    x = as_float(x)
+    return kernel.reference(x) if small(x) else kernel(x)
+
 @op
-def exp(x): return xp(x).exp(as_float(x))
+def exp(x): return elementary(kernels.exp, x)
 @exp.vjp
 def exp(g, y): return g * y
 
 @op
 def expm1(x):
     """e^x − 1, accurate near 0."""
-    return xp(x).expm1(as_float(x))
+    return elementary(kernels.expm1, x)
 @expm1.vjp
 def expm1(g, y): return g * (y + 1)
 
 @op
-def log(x): return xp(x).log(as_float(x))
+def log(x): return elementary(kernels.log, x)
 @log.vjp
 def log(g, x): return g / x
 
 @op
 def log1p(x):
     """log(1 + x), accurate near 0."""
-    return xp(x).log1p(as_float(x))
+    return elementary(kernels.log1p, x)
 @log1p.vjp
 def log1p(g, x): return g / (1 + x)
 
@@ -159,7 +164,7 @@ def arctan(x): return xp(x).arctan(as_float(x))
 def arctan(g, x): return g / (1 + x * x)
 
 @op
-def tanh(x): return np.tanh(x) if small(x := as_float(x)) else kernels.tanh(x)
+def tanh(x): return elementary(kernels.tanh, x)
 @tanh.vjp
 def tanh(g, y): return _tanh_backward(g, y)
 
@@ -235,9 +240,7 @@ def check_floats(name, *arrays):
 # Ops without a derivative: `grad` refuses to go through them.
 
 @op
-def sign(x):
-    """−1, 0 or 1."""
-    return xp(x).sign(x)
+def sign(x): return xp(x).sign(x)  # −1, 0 or 1
 
 @op
 def floor(x): return xp(x).floor(x)

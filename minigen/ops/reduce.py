@@ -9,7 +9,7 @@ from minigen import kernels
 from minigen.operands import accepts_arrays
 from minigen.operation import op
 from minigen.ops.indexing import along, take_along_axis
-from minigen.ops.math import as_float, check_floats, exp, square, where
+from minigen.ops.math import as_float, check_floats, elementary, exp, square, subtract, where
 from minigen.ops.shape import broadcast_to, flip, pad, reshape, squeeze
 from minigen.sums import array_sum
 from minigen.tensor import xp
@@ -153,7 +153,8 @@ def logsumexp(x, *, axis=None, keepdims=False):
     top = x.max(axis, keepdims=True)
     top = xp(x).where(xp(x).isfinite(top), top, 0)
     with np.errstate(divide="ignore"):  # log 0 = −∞ is right where every x is −∞
-        y = xp(x).log(xp(x).exp(x - top).sum(axis, keepdims=True)) + top
+        e = elementary(kernels.exp, subtract.forward(x, top))
+        y = elementary(kernels.log, array_sum(e, axis, keepdims=True)) + top
     return y if keepdims else y.squeeze() if axis is None else y.squeeze(axis)
 @logsumexp.vjp
 def logsumexp(g, y, x, *, axis, keepdims):

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
+from minigen import kernels
 from minigen.operation import op
-from minigen.ops.math import as_float, exp, where
+from minigen.ops.math import as_float, elementary, exp, where
 from minigen.tensor import xp
 
 __all__ = ["erf", "log_ndtr", "wrightomega"]
@@ -23,7 +24,7 @@ def _special(x):
 @op
 def erf(x):
     """The error function, 2/√π ∫₀ˣ e^(−t²) dt."""
-    return _special(x).erf(x)
+    return elementary(kernels.erf, x)
 @erf.vjp
 def erf(g, x): return g * (2 / math.sqrt(math.pi)) * exp(-x * x)
 

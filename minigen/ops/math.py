@@ -19,8 +19,7 @@ __all__ = [
 
 
 def small(x):
-    """Whether x, an array or number of NumPy's, is too small for more than NumPy's functions. They
-    give a RuntimeWarning where a result is infinite or not a number; kernels do not."""
+    """Whether x, an array or number of NumPy's, is too small for more than NumPy's functions."""
     return isinstance(x, (ndarray, np.generic)) and x.size <= LARGE
 
 def large(a, b):
@@ -105,7 +104,7 @@ def as_float(x):
     return x if x is None or x.dtype in FLOATS else x.astype(np.float32)
 
 def elementary(kernel, x):
-    """A kernel's function of x; for small arrays and numbers, NumPy's."""
+    """A kernel's function of x; of few numbers NumPy's. Kernels give no RuntimeWarning."""
     x = as_float(x)
     return kernel.reference(x) if small(x) else kernel(x)
 
@@ -240,7 +239,9 @@ def check_floats(name, *arrays):
 # Ops without a derivative: `grad` refuses to go through them.
 
 @op
-def sign(x): return xp(x).sign(x)  # −1, 0 or 1
+def sign(x):
+    """−1, 0 or 1."""
+    return xp(x).sign(x)
 
 @op
 def floor(x): return xp(x).floor(x)

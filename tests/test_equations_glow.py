@@ -79,6 +79,21 @@ def test_a_coupling_changes_one_half_given_the_other():
     assert np.array_equal(first(tensor(h))[0].numpy(), h)  # initially the identity
 
 
+def test_the_network_of_a_coupling_is_that_of_the_paper():
+    """Convolutions of 3×3, 1×1 and 3×3 pixels with ReLUs between them."""
+    layer = random(invertible.AffineCoupling(5, 7, RNG(0)), 29)
+    first, second, last = layer.net
+    assert [conv.weight.shape[2:] for conv in layer.net] == [(3, 3), (1, 1), (3, 3)]
+    h = RNG(30).standard_normal((2, 3, 4, 4))
+    hidden = np.maximum(first(tensor(h)).numpy(), 0)
+    hidden = np.einsum("kc,ncij->nkij", second.weight.numpy()[:, :, 0, 0], hidden)
+    hidden = np.maximum(hidden + second.bias.numpy()[:, None, None], 0)
+    raw, t = np.split(last(tensor(hidden)).numpy(), 2, axis=1)
+    log_s, shift = layer.scale_and_shift(tensor(h))
+    assert np.allclose(shift.numpy(), t) and (hidden == 0).any()
+    assert np.allclose(log_s.numpy(), invertible.BOUND * np.tanh(raw / invertible.BOUND))
+
+
 def flow(shape=(2, 4, 4), L=2, seed=10):
     return random(model.glow(shape, 2, L, 5, RNG(0)), seed, std=0.1)
 

@@ -57,6 +57,12 @@ def test_images_of_another_shape_are_refused():
     assert not model.net.given  # nor any steps taken
 
 
+def test_a_training_step_continues_its_chains_by_20_steps():
+    model = ebm.EBM(Mean(1.0), (1, 4, 4), 10)
+    model.loss(np.zeros((5, 1, 4, 4), np.float32), RNG(24))
+    assert len(model.net.given) == 20 + 2  # and the energies of the images and of the samples
+
+
 def test_no_steps_of_annealing_are_refused():
     with pytest.raises(ValueError, match="T = 0 steps came, expected at least 1"):
         rbm.ais(machine(), np.zeros(4, np.float32), 5, 0, RNG(9))

@@ -265,6 +265,8 @@ TABLE = [
     ("getitem", lambda x: x[[0, 0], ..., [1, 1]], (CUBE,), lambda x: x[[0, 0], ..., [1, 1]]),
     ("getitem", lambda x: x[:, TWO, [1, 1]], (CUBE,), lambda x: x[:, TWO, [1, 1]]),
     ("getitem", lambda x: x[:, (1, 1)], (A,), lambda x: x[:, (1, 1)]),
+    ("getitem", lambda x: x[np.uint64([2, 0]), 1:], (A,), lambda x: x[[2, 0], 1:]),
+    ("getitem", lambda x: x[[-1, 0, 2]], (A,), lambda x: x[[-1, 0, 2]]),
     ("take", lambda x: mg.take(x, INDEX, -1), (real(2, 3),), lambda x: np.take(x, INDEX, -1)),
     ("take", lambda x: mg.take(x, [0, -1, 5, 5]), (A,), lambda x: x.ravel()[[0, -1, 5, 5]]),
     ("take_along_axis", lambda x: mg.take_along_axis(x, INDEX, 0), (real(3, 3),),

@@ -34,8 +34,15 @@ def _accumulate_into(out, g, *, index):
 _getitem.accumulate_into = _accumulate_into
 
 def _may_repeat(index):
-    """Whether the index has integer arrays, which can name the same position twice."""
-    return any(hasattr(i, "dtype") and i.dtype != bool for i in index)
+    """Whether the index can name the same position twice. A single array of integers, none negative
+    or on a device, can be searched for them, which takes less time than to add at each position."""
+    arrays = _integer_arrays(index)
+    if len(arrays) != 1 or not isinstance(i := arrays[0], np.ndarray) or i.min(initial=0) < 0:
+        return bool(arrays)
+    return np.bincount(i.ravel().astype(np.intp)).max(initial=0) > 1
+
+def _integer_arrays(index):
+    return [i for i in index if hasattr(i, "dtype") and i.dtype != bool]
 
 @op
 def _scatter_add(g, *, index, shape):
@@ -66,7 +73,7 @@ def getitem(x, index):
     index = index if isinstance(index, tuple) else (index,)
     arrays = (Tensor, list, tuple, range)
     index = tuple(integer_array(i) if isinstance(i, arrays) else i for i in index)
-    if isinstance(x, Tensor) and xp(x.data) is not np and _may_repeat(index):
+    if isinstance(x, Tensor) and xp(x.data) is not np and _integer_arrays(index):
         _check_index(index, x.shape)
     return _getitem(x, index=index)
 

@@ -223,8 +223,10 @@ def pad(x, pad_width, mode="constant", constant_values=0.0):
         return _pad(x, pairs=pairs, value=constant_values)
     for axis, (before, after) in enumerate(pairs):  # the other modes repeat elements of x
         if before or after:
-            where = np.pad(np.arange(x.shape[axis]), (before, after), mode)
-            x = take(x, where, axis)
+            n = x.shape[axis]
+            where = np.pad(np.arange(n), (before, after), mode)
+            first, last = (take(x, i, axis) for i in (where[:before], where[before + n:]))
+            x = concatenate([first, x, last], axis)  # gradients of borders alone have to be added
     return x
 
 @op

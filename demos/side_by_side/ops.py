@@ -55,6 +55,7 @@ def table(ops, integers):
     for name, f, *other in (
             ("x + y", lambda x, y: x + y, MAPS), ("x · y", lambda x, y: x * y, MAPS),
             ("x · w, a number per channel", lambda x, w: x * w, (MAPS[1], 1, 1)),
+            ("exp", lambda x: x.exp()), ("logsumexp of channels", lambda x: x.logsumexp(1)),
             ("tanh", ops.tanh), ("mse_loss", ops.mse_loss, MAPS)):
         rows[f"{name}, {'×'.join(map(str, MAPS))}"] = f, [MAPS, *other]
     return rows

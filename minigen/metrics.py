@@ -174,17 +174,13 @@ def sharpness(x):
 
 
 def patches(x, side, step=None):
-    """Squares cut out of images x (N, C, H, W), `step` pixels apart, by default one beside the
-    other: (N · P · Q, C · side²), P = (H − side) / step + 1, Q likewise."""
+    """Squares of images x, `step` pixels apart, by default side by side: (n, C · side²)."""
     step = side if step is None else step
     x = _check_images("patches", x, 1)
-    C, *sides = x.shape[1:]
-    if side < 1 or step < 1 or any(n < side or (n - side) % step for n in sides):
-        raise ValueError(f"patches: images are {x.shape}, expected sides divisible by {side}"
-                         if step == side else f"patches: images are {x.shape}, expected sides of "
-                         f"{side} and a multiple of {step}")
-    squares = sliding_window_view(x, (side, side), (2, 3))[:, :, ::step, ::step]
-    return squares.transpose(0, 2, 3, 1, 4, 5).reshape(-1, C * side ** 2)
+    if side < 1 or step < 1 or any(n < side or (n - side) % step for n in x.shape[2:]):
+        raise ValueError(f"patches: images are {x.shape}, expected sides of {side} + k · {step}")
+    y = sliding_window_view(x, (side, side), (2, 3))[:, :, ::step, ::step]  # (N, C, P, Q, ., .)
+    return y.transpose(0, 2, 3, 1, 4, 5).reshape(-1, x.shape[1] * side ** 2)
 
 
 # ---------------------------------------------------------------------------------- pairs of images

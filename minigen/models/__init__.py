@@ -30,6 +30,7 @@ MODELS = {
     "lsgan": "minigen.models.gan.lsgan:LSGAN",
     "wgan": "minigen.models.gan.wgan:WGAN",
     "wgan_gp": "minigen.models.gan.wgan_gp:wgan_gp",
+    "singan": "minigen.models.gan.singan:SinGAN",
     "progressive": "minigen.models.gan.progressive:progressive",
     "minibatch_std": "minigen.models.gan.minibatch_std:minibatch_std",
     "r1": "minigen.models.gan.r1:r1",

@@ -27,23 +27,10 @@ import math
 
 import numpy as np
 
-from minigen import (
-    grad,
-    interpolate,
-    mean,
-    mse_loss,
-    nn,
-    no_grad,
-    norm,
-    pad,
-    square,
-    sum,
-    tanh,
-    tensor,
-)
+from minigen import grad, interpolate, mean, mse_loss, nn, no_grad, norm, pad, square, sum, tanh
 from minigen.models.gan.gan import leaky
 from minigen.models.gan.wgan_gp import random_interpolates
-from minigen.tensor import to_device_of, write
+from minigen.tensor import tensor, to_device_of, write
 
 LAYERS = 5  # convolutions with 3×3 filters: each output sees PATCH × PATCH pixels
 PATCH = 2 * LAYERS + 1
@@ -81,7 +68,7 @@ class SinGAN:
     def white(self, rng):
         """The noise of samples, N(0, σ_n²)."""
         return lambda n, shape: self.sigma[n] * to_device_of(
-            rng.standard_normal(shape, np.float32), self.sigma.data)
+            rng.standard_normal(shape, self.sigma.dtype), self.sigma.data)
 
     def fixed(self, n, shape):
         """The noise of the reconstruction: z* at scale N, 0 at the others."""
@@ -104,7 +91,7 @@ class SinGAN:
     def below(self, n, m, noise, size=None):
         """(x̃_{n+1})↑ of m images, drawn from scale N on; black at scale N itself."""
         size = size or self.size
-        black = np.zeros((m, self.x[0].shape[1], *self.sizes(size)[self.N]), np.float32)
+        black = np.zeros((m, self.x[0].shape[1], *self.sizes(size)[self.N]), self.sigma.dtype)
         up = tensor(to_device_of(black, self.sigma.data))
         return self.rise(up, self.N, n, noise, size)
 
@@ -182,7 +169,8 @@ def penalty(D, x_hat):
 
 def residual(C, width, rng=None):
     """ψ: images (m, C, H, W) to images of the same size in [−1, 1], from edges padded with 0."""
-    block = lambda a: (nn.Conv2d(a, width, 3, rng=rng), nn.GroupNorm(width, width), leaky)
+    block = lambda a: (nn.Conv2d(a, width, 3, bias=False, rng=rng), nn.GroupNorm(width, width),
+                       leaky)
     border = ((0, 0), (0, 0), (LAYERS, LAYERS), (LAYERS, LAYERS))
     return nn.Sequential(lambda x: pad(x, border), *block(C),
                          *(layer for _ in range(LAYERS - 2) for layer in block(width)),

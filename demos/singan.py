@@ -18,7 +18,7 @@ pixels and the nearest of all such crops of the image. _0, _1, … are of images
 reduced to scale n, as in scales.png; _mirrored of the mirror image; _spectrum of noise with the
 spectrum of the image; _pasted of the first image in edited.png.
 
---steps are those of all scales together. An image larger than 64 pixels is reduced to that size.
+--steps are those of all scales together. The shorter side of a FILE is reduced to 64 pixels.
 """
 
 import numpy as np
@@ -31,6 +31,7 @@ from minigen.models.gan.dcgan import adam
 from minigen.models.gan.singan import SinGAN, shrink
 from minigen.train import UserError
 
+SIZE = 64  # pixels of the shorter side of a large image
 SIDE, CROP, BLOCK = 7, 24, 8  # pixels: of patches compared, of crops sought, of mosaics
 
 
@@ -93,18 +94,27 @@ def main(argv=None):
 
 def the_image(run):
     """The image to be learnt: uint8 (C, H, W)."""
-    side = 32 if run.quick else 64
+    side = 32 if run.quick else SIZE
+    image = run.batch(0)[0] if run.data else landscape.draw(side, run.args.seed)
     if run.args.image:
-        try:
-            with Image.open(run.args.image) as image:
-                rgb = image.convert("RGB")
-        except OSError as e:
-            raise UserError(f"--image {run.args.image}: not an image that can be read ({e})"
-                            ) from None
-        zoom = min(1, side / min(rgb.size))
-        rgb = rgb.resize([round(zoom * n) for n in rgb.size], Image.Resampling.LANCZOS)
-        return np.asarray(rgb).transpose(2, 0, 1)
-    return run.batch(0)[0] if run.data else landscape.draw(side, run.args.seed)
+        image = read(run.args.image, side)
+    H, W = image.shape[1:]
+    if min(H, W) < max(CROP, 1.2 * run.args.smallest):
+        raise UserError(f"the image has {W}×{H} pixels, expected {CROP} or more on both sides, and "
+                        f"1.2 times --smallest, which is {run.args.smallest}")
+    return image
+
+
+def read(path, side):
+    """An image file, its shorter side reduced to at most `side` pixels: uint8 (3, H, W)."""
+    try:
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+    except OSError as e:
+        raise UserError(f"--image {path}: cannot be read as an image ({e})") from None
+    zoom = min(1, side / min(rgb.size))
+    rgb = rgb.resize([round(zoom * n) for n in rgb.size], Image.Resampling.LANCZOS)
+    return np.asarray(rgb).transpose(2, 0, 1)
 
 
 def show(run, name, images, columns):

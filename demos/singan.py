@@ -16,7 +16,7 @@ diversity, as in the paper, is the standard deviation of a pixel over samples, a
 divided by that of the image. apart asks whether samples are copies: the RMSE of crops of 24×24
 pixels and the nearest of all such crops of the image. _0, _1, … are of images drawn from the image
 reduced to scale n, as in scales.png; _mirrored of the mirror image; _spectrum of noise with the
-spectrum of the image; _pasted of the first image in edited.png.
+spectrum of the image; _pasted, _pasted_0, … of the first row of edited.png.
 
 --steps are those of all scales together. The shorter side of a FILE is reduced to 64 pixels.
 """
@@ -83,6 +83,7 @@ def main(argv=None):
     generated = {"samples": samples, **drawn}
     compared = generated | {"reconstruction": rec, "mirrored": x[..., ::-1],
                             "spectrum": noise(x, m, run.rng), "pasted": changed[:1]}
+    compared |= {f"pasted_{n}": some[:1] for n, some in zip(drawn, edited, strict=True)}
     run.finish({
         "rmse_reconstruction": np.sqrt(np.square(rec - x).mean()) / 2,
         **{f"distance_{name}": distance(images, x) for name, images in compared.items()},

@@ -5,7 +5,7 @@
     python demos/singan.py --data cifar10 --data-dir DIR        on an image of CIFAR-10
 
 samples.png: the image; its reconstruction; samples. wide.png: samples twice as wide. scales.png, a
-row for each n from N − 1 to 0: the image, reduced to scale n, and what G_n, …, G_0 draw from it.
+row for each n from N − 1 to 0: the image at scale n + 1, and what G_n, …, G_0 draw from it.
 edited.png: first the image, where a piece of it has been copied from the lower left to the upper
 right, then what is drawn from it at the same n; below, the same for a mosaic of the mirrored image.
 enlarged.png: the image enlarged by r², by bilinear interpolation and by G_0.
@@ -15,7 +15,7 @@ mean over samples, in place of the paper's SIFID, which compares features of a c
 diversity, as in the paper, is the standard deviation of a pixel over samples, a mean over pixels,
 divided by that of the image. apart asks whether samples are copies: the RMSE of crops of 24×24
 pixels and the nearest of all such crops of the image. _0, _1, … are of images drawn from the image
-reduced to scale n, as in scales.png; _mirrored of the mirror image; _spectrum of noise with the
+at scale n + 1, as in scales.png; _mirrored of the mirror image; _spectrum of noise with the
 spectrum of the image; _pasted, _pasted_0, … of the first row of edited.png.
 
 --steps are those of all scales together. The shorter side of a FILE is reduced to 64 pixels.
@@ -76,7 +76,7 @@ def main(argv=None):
     show(run, "samples", [x, rec, samples[:10]], 4)
     show(run, "wide", [model.sample(3, run.rng, (H, 2 * W)).numpy()], 1)
     show(run, "scales", [part for n in drawn for part in (
-        interpolate(model.x[n], size=(H, W)).numpy(), drawn[n][:3])], 4)
+        interpolate(model.x[n + 1], size=(H, W)).numpy(), drawn[n][:3])], 4)
     show(run, "edited", [part for i in range(2) for part in (
         changed[i:i + 1], *(images[i:i + 1] for images in edited))], 1 + len(edited))
     show(run, "enlarged", [bilinear, large], 2)

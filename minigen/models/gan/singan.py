@@ -2,7 +2,7 @@
 image are its patches; a pyramid of GANs, one for each size of the image, learns their looks.
 
     x_0, …, x_N                                    the image x_0, and made smaller by rⁿ
-    x̃_N = G_N(z_N),  x̃_n = G_n(z_n, (x̃_{n+1})↑)    a sample, from the coarsest scale to the finest
+    x̃_N = G_N(z_N),  x̃_n = G_n(z_n, (x̃_{n+1})↑)    a sample, from scale N to scale 0
     G_n(z_n, x↑) = x↑ + ψ_n(z_n + x↑)              ψ_n adds what the larger size shows in addition
 
     min_{G_n} max_{D_n} L_adv(G_n, D_n) + α L_rec(G_n)        one scale after the other, from N to 0
@@ -14,8 +14,8 @@ x_0, so scale 0 draws details. D_n scores every patch, and L_adv is that of WGAN
 the mean score. Noise z* at scale N and none at the others gives x itself.
 
 The networks are convolutions, so a sample may have any size. Any image can take the place of
-(x̃_{n+1})↑: G_n, …, G_0 give its patches the looks of those of x. It may be a painting, an image
-with something pasted into it, or, enlarged by r, x itself.
+x̃_{n+1}: G_n, …, G_0 give its patches the looks of those of x. It may be a painting, an image with
+something pasted into it, or, for n = 0 and in its full size, x itself, which becomes larger.
 
 Differs from the paper: x↑ is black at scale N; images are resized by bilinear interpolation and by
 means over areas; no norm in D, and instance norm in G, which is batch norm for a single image; λ is
@@ -137,13 +137,15 @@ class SinGAN:
         return self.finish(self.fixed, self.below(0, 1, self.fixed))
 
     def inject(self, x, n, rng):
-        """Other images x, reduced to scale n < N and drawn by G_n, …, G_0: the smaller n is, the
-        less they change."""
+        """Other images x, reduced to scale n + 1 and drawn by G_n, …, G_0, n < N: the smaller n is,
+        the less they change."""
         if x.ndim != 4 or n not in range(self.N):
             raise ValueError(f"SinGAN: x is {x.shape} and n is {n}: expected (m, C, H, W) and n "
                              f"from 0 to {self.N - 1}")
         noise, size = self.white(rng), x.shape[2:]
-        up = tensor(to_device_of(shrink(x, self.sizes(size)[n]), self.sigma.data))
+        sizes = self.sizes(size)
+        small = to_device_of(shrink(x, sizes[n + 1]), self.sigma.data)
+        up = interpolate(small, size=sizes[n], mode="bilinear")  # eq: singan-injection
         return self.finish(noise, self.rise(up, n, 0, noise, size))  # eq: singan-injection
 
     @no_grad()

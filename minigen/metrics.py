@@ -173,14 +173,14 @@ def sharpness(x):
     return float(np.abs(np.diff(x, axis=2)).mean() + np.abs(np.diff(x, axis=3)).mean()) / 2
 
 
-def patches(x, side):
-    """Images x (N, C, H, W), cut up into squares: (N · H/side · W/side, C · side²)."""
+def patches(x, side, step=None):
+    """Squares of images x, `step` pixels apart, by default side by side: (n, C · side²)."""
+    step = side if step is None else step
     x = _check_images("patches", x, 1)
-    N, C, H, W = x.shape
-    if side < 1 or H % side or W % side:
-        raise ValueError(f"patches: images are {x.shape}, expected sides divisible by {side}")
-    x = x.reshape(N, C, H // side, side, W // side, side)
-    return x.transpose(0, 2, 4, 1, 3, 5).reshape(-1, C * side ** 2)
+    if side < 1 or step < 1 or any(n < side or (n - side) % step for n in x.shape[2:]):
+        raise ValueError(f"patches: images are {x.shape}, expected sides of {side} + k · {step}")
+    y = sliding_window_view(x, (side, side), (2, 3))[:, :, ::step, ::step]  # (N, C, P, Q, ., .)
+    return y.transpose(0, 2, 3, 1, 4, 5).reshape(-1, x.shape[1] * side ** 2)
 
 
 # ---------------------------------------------------------------------------------- pairs of images

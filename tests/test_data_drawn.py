@@ -9,7 +9,7 @@ import pytest
 from data_files import REAL, real
 from PIL import Image, ImageDraw
 
-from minigen.data import load, scenes
+from minigen.data import landscape, load, scenes
 
 
 @pytest.fixture(scope="module")
@@ -250,3 +250,17 @@ def test_captions_as_numbers():
     few = d.first(3)
     assert len(few.train_captions) == len(few.train_masks) == len(few.train_edges) == 3
     assert len(few.test_captions) == 1 and few.classes == d.classes
+
+
+def test_a_landscape_is_the_same_at_any_size_and_has_the_sky_above():
+    x = landscape.draw(64)
+    assert x.shape == (3, 64, 96) and x.dtype == np.uint8
+    assert np.array_equal(x, landscape.draw(64, seed=0)) and (x != landscape.draw(64, 1)).any()
+    half = x.reshape(3, 32, 2, 48, 2).mean((2, 4))
+    assert np.abs(half - landscape.draw(32)).mean() < 4  # of 255; edges are sampled differently
+    assert np.abs(half - landscape.draw(32, seed=1)).mean() > 15
+    sky, meadow = x[:, :16].mean((1, 2)), x[:, 48:].mean((1, 2))
+    assert sky.argmax() == 2 and meadow.argmax() == 1
+    for height in (31, 0):
+        with pytest.raises(ValueError, match=f"even and positive, got {height}"):
+            landscape.draw(height)

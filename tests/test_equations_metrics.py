@@ -157,8 +157,12 @@ def test_patches_are_the_squares_of_an_image():
     x = RNG(20).random((2, 3, 4, 6))
     want = [x[n, :, i:i + 2, j:j + 2].ravel() for n in range(2) for i in (0, 2) for j in (0, 2, 4)]
     assert np.array_equal(metrics.patches(x, 2), want)
-    with pytest.raises(ValueError, match=r"patches: images are \(2, 3, 4, 6\), expected sides div"):
-        metrics.patches(x, 4)
+    want = [x[n, :, i:i + 2, j:j + 2].ravel() for n in range(2) for i in (0, 1, 2)
+            for j in range(5)]
+    assert np.array_equal(metrics.patches(x, 2, 1), want)
+    for side, step in ((4, 4), (2, 3), (5, 1)):
+        with pytest.raises(ValueError, match=rf"expected sides of {side} \+ k · {step}"):
+            metrics.patches(x, side, step)
     with pytest.raises(ValueError, match=r"patches: images are \(3, 4, 6\), expected \(N, C"):
         metrics.patches(x[0], 2)
 

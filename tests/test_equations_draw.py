@@ -218,18 +218,18 @@ def test_the_bound_is_below_the_exact_likelihood():
     log_p = dist.Bernoulli(c).log_prob(tensor(x[:, None])).numpy().sum((2, 3, 4))
     p = np.exp(log_p) @ np.outer(weight, weight).ravel() / (2 * np.pi)
     assert np.isclose(p.sum(), 1)
-    bounds = np.stack([net.elbo(x, RNG(seed))[0].numpy() for seed in range(300)])
-    error = bounds.std(0) / 300**0.5
+    bounds = np.stack([net.elbo(x, RNG(seed))[0].numpy() for seed in range(100)])
+    error = bounds.std(0) / 10
     assert (bounds.mean(0) < np.log(p) + 4 * error).all()  # eq: draw-bound
     # importance weights give p(x) itself: their logs are the terms of the bound, but with
     # log q − log p at the sample in place of the KL
-    many, rng, again = np.repeat(x[5:6], 40_000, 0), RNG(8), RNG(8)
+    many, rng, again = np.repeat(x[5:6], 10_000, 0), RNG(8), RNG(8)
     log_w = 0
     for q, p_z, c in net.infer(many, rng):  # noqa: B007
         z_t = q.sample(again)
         log_w = log_w + (p_z.log_prob(z_t) - q.log_prob(z_t)).numpy().sum(1)
     w = np.exp(log_w + dist.per_image(dist.Bernoulli(c).log_prob(many)).numpy())
-    assert abs(w.mean() - p[5]) < 4 * w.std() / 200  # eq: draw-bound, draw-posterior
+    assert abs(w.mean() - p[5]) < 4 * w.std() / 100  # eq: draw-bound, draw-posterior
 
 
 # The caption -------------------------------------------------------------------------------------

@@ -80,7 +80,8 @@ class DRAW:
             x_hat = x - sigmoid(c)  # eq: draw-error-image
             r = self.read(x, x_hat, dec[0])
             enc = self.encoder(concatenate([r, dec[0]], axis=1), enc)  # eq: draw-encoder
-            q = Normal(*split(self.posterior(enc[0]), 2, axis=1))  # eq: draw-posterior
+            mu, logvar = split(self.posterior(enc[0]), 2, axis=1)
+            q = Normal(mu, logvar)  # eq: draw-posterior
             p = self.prior(dec[0])
             c, dec = self.draw(c, dec, q.sample(rng), *given)
             yield q, p, c

@@ -3,47 +3,14 @@ against the formulas written out, and the bound against the exact likelihood of 
 
 import numpy as np
 import pytest
+from draw_world import SHAPE, affine, double, lstm, sigma, tiny, words
 
-from minigen import dist, grad, nn, tensor
+from minigen import dist, nn, tensor
 from minigen.models.text_to_image import align_draw as align
 from minigen.models.vae import draw as model
 from minigen.models.vae import glimpse
 
 RNG = np.random.default_rng
-SHAPE = (2, 5, 7)
-
-
-def double(net, seed=0, scale=1.0):
-    nn.init(net, RNG(seed))
-    nn.astype(net, np.float64)
-    for p in nn.parameters(net).values():
-        p.data[...] *= scale
-    return net
-
-
-def sigma(a):
-    return 1 / (1 + np.exp(-a))
-
-
-def affine(layer, x):
-    return x @ layer.weight.numpy().T + (layer.bias.numpy() if layer.bias is not None else 0)
-
-
-def lstm(cell, x, h, c):
-    """A step for each row and unit, in the form of four layers."""
-    W, b, d = cell.W.weight.numpy(), cell.W.bias.numpy(), cell.d_h
-    i, f, o, g = (np.concatenate([h, x], 1) @ W[k * d:(k + 1) * d].T + b[k * d:(k + 1) * d]
-                  for k in range(4))
-    c = c * sigma(f) + np.tanh(g) * sigma(i)
-    return np.tanh(c) * sigma(o), c
-
-
-def words(n=4):
-    """Captions of different lengths, from 1 word to 5."""
-    y = RNG(3).integers(1, 6, (n, 5))
-    for row, length in zip(y, (5, 3, 1, 4), strict=False):
-        row[length:] = 0
-    return y
 
 
 # The cell ----------------------------------------------------------------------------------------
@@ -124,14 +91,6 @@ def test_writing_puts_each_value_where_its_filters_are():
 
 
 # The recurrence ----------------------------------------------------------------------------------
-
-
-def tiny(kind):
-    """A model in float64 with larger weights than usual, and what is given with four images."""
-    if kind == "draw":
-        return double(model.draw(SHAPE, 3, 2, 4, 2, 3), 1, 1.5), ()
-    net = double(align.align_draw(SHAPE, 6, 3, 2, 4, 2, 3, 3, 3), 1, 1.5)
-    return net, net.language(words())
 
 
 def prior(net, h):
@@ -274,53 +233,3 @@ def test_the_first_prior_is_standard_and_the_others_are_bounded():
     assert np.abs(far.mu.numpy()).max() <= 1
     log_sigma = np.log(far.sigma.numpy())  # saturated: 1/e or e
     assert np.allclose(np.abs(log_sigma).max(), 1, atol=1e-3)  # eq: align-draw-prior
-
-
-# Behaviour ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["draw", "align_draw"])
-def test_gradients_reach_every_parameter(kind):
-    net, given = tiny(kind)
-    slopes = grad(net.loss(RNG(4).random((4, *SHAPE)), RNG(5), *given)[0], nn.parameters(net))
-    assert all((g.numpy() != 0).any() for g in slopes.values())
-
-
-def test_at_first_a_patch_covers_the_image_as_strong_as_it_is():
-    net = double(glimpse.Write((1, 28, 28), 5, 6), 3)
-    net.patch.weight.data[...], net.patch.bias.data[...] = 0, 1
-    written = net(tensor(0.01 * RNG(1).normal(size=(3, 6)))).numpy()
-    assert 0.9 < written.mean() < 1.1 and written.min() > 0.3  # of a patch of ones
-
-
-def test_init_draws_all_weights_anew():
-    net = tiny("align_draw")[0]
-    before = {key: p.numpy().copy() for key, p in nn.parameters(net).items()}
-    nn.init(net, RNG(11))
-    for key, p in nn.parameters(net).items():
-        assert (p.numpy() != before[key]).any(), key
-    assert (net.canvas.c_0.numpy() == -3).all()
-
-
-def test_samples_are_untracked_and_depend_on_the_caption():
-    net, (h, mask) = tiny("align_draw")
-    images, _ = net.sample(4, RNG(7), h, mask)
-    assert not images[-1].requires_grad
-    other, _ = net.sample(4, RNG(7), *net.language(words()[::-1].copy()))
-    assert not np.allclose(images[-1].numpy(), other[-1].numpy())
-    # each caption acts on its own image only
-    alone, _ = net.sample(4, RNG(7), *net.language(np.tile(words()[:1], (4, 1))))
-    assert np.allclose(alone[-1].numpy()[0], images[-1].numpy()[0])
-
-
-@pytest.mark.parametrize("call, message", [
-    (lambda: model.draw(SHAPE, N_read=1), r"1×1 filters, expected 2×2 or more"),
-    (lambda: tiny("draw")[0].loss(np.zeros((3, 2, 5, 6)), RNG(0)),
-     r"images are \(3, 2, 5, 6\), expected \(n, 2, 5, 7\)"),
-    (lambda: tiny("draw")[0].loss(np.zeros(SHAPE), RNG(0)), r"images are \(2, 5, 7\)"),
-    (lambda: align.Language(6, 3)(np.array([1, 2])), r"captions are \(2,\), expected \(n, L\)"),
-    (lambda: align.Language(6, 3)(np.array([[1, 2], [0, 0]])), "a word at least"),
-])
-def test_mistakes_are_named(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

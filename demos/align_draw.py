@@ -32,14 +32,14 @@ SHOWN, VARIED = 10, 5
 
 
 def main(argv=None):
-    run = Demo("align_draw", __doc__, argv, data=("glyphs", "mnist"), batch=48, steps=2000)
+    run = Demo("align_draw", __doc__, argv, data=("glyphs", "mnist"), batch=48, steps=3000)
     size = {"T": 3, "d_h": 16, "d": 8} if run.quick else {}
     model = align_draw(SHAPE, len(placed.VOCABULARY), **size)
     nn.init(model, run.rng)
     opt = optim.Adam(nn.parameters(model))
 
     def step(t, rng):
-        opt.lr = 2e-3 * optim.warmup_cosine(t, 0, run.args.steps, floor=0.02)
+        opt.lr = 4e-3 * optim.warmup_cosine(t, 0, run.args.steps, floor=0.02)
         i = run.indices(t)
         images, contents = placed.compose(run.data.train_x[i], run.data.train_y[i], rng)
         x = run.xp.asarray(metrics.binarise(images / np.float32(255), rng))
@@ -94,7 +94,8 @@ def attention(text, alpha):
     """A panel for `pictures.lines`: how much each word of a text is attended to, alpha (T, L)."""
     t = np.arange(1, len(alpha) + 1)
     return {"curves": {f"{i + 1} {word}": (t, alpha[:, i]) for i, word in enumerate(text.split())},
-            "title": text.removeprefix("the digit "), "xlabel": "step", "xticks": t}
+            "title": text.removeprefix("the digit "), "xlabel": "step", "xticks": t,
+            "xlim": (0.8, 1.5 * len(alpha))}  # room for the legend
 
 
 def agreement(name, images, contents, data):

@@ -19,13 +19,13 @@ SHOWN = 10
 
 def main(argv=None):
     run = Demo("draw", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist"), batch=64,
-               steps=3000)
+               steps=4000)
     model = draw(run.data.shape, **({"T": 3, "d_h": 16} if run.quick else {}))
     nn.init(model, run.rng)
     opt = optim.Adam(nn.parameters(model))
 
     def step(t, rng):
-        opt.lr = 2e-3 * optim.warmup_cosine(t, 0, run.args.steps, floor=0.02)
+        opt.lr = 4e-3 * optim.warmup_cosine(t, 0, run.args.steps, floor=0.02)
         x = metrics.binarise(run.batch(t) / np.float32(255), rng)
         return train.descend(opt, *model.loss(x, rng), max_norm=5.0)
 

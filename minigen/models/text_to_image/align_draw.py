@@ -91,7 +91,7 @@ class AlignDRAW(DRAW):
         self.language = language
 
 
-def align_draw(shape, words, T=6, d_z=16, d_h=128, N_read=6, N_write=8, d=32, d_a=32, rng=None):
+def align_draw(shape, words, T=6, d_z=16, d_h=192, N_read=8, N_write=10, d=32, d_a=32, rng=None):
     """An AlignDRAW for images of `shape` (C, H, W) and captions of integers below `words`."""
     return AlignDRAW(Language(words, d, rng), shape, T, d_z, d_h, N_read, N_write,
                      StatePrior(d_z, d_h, rng), Align(d, d_h, d_a, rng), 2 * d, rng)

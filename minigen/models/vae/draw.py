@@ -117,6 +117,6 @@ class DRAW:
         return images, states
 
 
-def draw(shape, T=6, d_z=16, d_h=128, N_read=4, N_write=6, rng=None):
+def draw(shape, T=6, d_z=16, d_h=192, N_read=6, N_write=8, rng=None):
     """A DRAW for images of `shape` (C, H, W)."""
     return DRAW(shape, T, d_z, d_h, N_read, N_write, StandardPrior(d_z), lambda h: [], 0, rng)

@@ -35,7 +35,8 @@ class DiagonalLSTM:
     def f(self, left, above, values):
         """h and c at some positions, from (h, c) on their left, h above them and the pixel values
         to the left and above, (..., N, 2)."""
-        return self.cell(concatenate([above, values], axis=-1), left)  # eq: pixelrnn-recurrence
+        x = concatenate([above, values], axis=-1)  # eq: pixelrnn-recurrence
+        return self.cell(x, left)
 
     def g(self, h):
         """The softmax's logits, from a state."""

@@ -79,7 +79,8 @@ class DRAW:
         for _ in range(self.T):
             x_hat = x - sigmoid(c)  # eq: draw-error-image
             r = self.read(x, x_hat, dec[0])
-            enc = self.encoder(concatenate([r, dec[0]], axis=1), enc)  # eq: draw-encoder
+            seen = concatenate([r, dec[0]], axis=1)  # eq: draw-encoder
+            enc = self.encoder(seen, enc)
             mu, logvar = split(self.posterior(enc[0]), 2, axis=1)
             q = Normal(mu, logvar)  # eq: draw-posterior
             p = self.prior(dec[0])

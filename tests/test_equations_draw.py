@@ -30,7 +30,7 @@ def test_the_cell_equals_its_four_layers():
 
 
 def grid(kind, N, shape, numbers):
-    """A Read or Write whose state sets g̃_X, g̃_Y, log σ², log δ̃, log γ to the rows of `numbers`."""
+    """A Read or Write whose state is a row of `numbers`: g̃_X, g̃_Y, log σ², log δ̃, log γ."""
     net = double(kind(shape, N, 5))
     net.grid.W.weight.data[...], net.grid.W.bias.data[...] = np.eye(5), 0
     return net, tensor(np.array(numbers, float))

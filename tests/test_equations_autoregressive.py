@@ -240,7 +240,7 @@ def test_the_gate(colours):
 def test_the_diagonal_pass_equals_the_double_loop():
     H, W, d = 4, 6, 5
     model = double(pixelrnn((1, H, W), 3, d))
-    M, b = model.net.W.weight.numpy(), model.net.W.bias.numpy()
+    M, b = model.net.cell.W.weight.numpy(), model.net.cell.W.bias.numpy()
     x = RNG(5).normal(size=(2, 1, H, W))
     h, c = np.zeros((2, 2, H + 1, W + 1, d))  # a border of zeros above and on the left
     by_hand = np.zeros((2, 3, H, W))

@@ -17,7 +17,7 @@ and to its right; one layer; grey images.
 
 import numpy as np
 
-from minigen import concatenate, nn, no_grad, pad, relu, sigmoid, split, stack, tanh, tensor
+from minigen import concatenate, nn, no_grad, pad, relu, stack, tensor
 from minigen.models.autoregressive import decoding
 from minigen.models.autoregressive.pixels import PixelModel, outputs
 from minigen.tensor import xp
@@ -28,18 +28,15 @@ class DiagonalLSTM:
 
     def __init__(self, levels=2, d_h=64, rng=None):
         self.d_h = d_h
-        self.W = nn.Linear(2 * d_h + 2, 4 * d_h, rng=rng)
+        self.cell = nn.LSTMCell(d_h + 2, d_h, rng)
         self.head = nn.Linear(d_h, 2 * d_h, rng=rng)
         self.last = nn.Linear(2 * d_h, outputs(levels), rng=rng)
 
     def f(self, left, above, values):
         """h and c at some positions, from (h, c) on their left, h above them and the pixel values
         to the left and above, (..., N, 2)."""
-        (h_left, c_left), h_above = left, above
-        gates = self.W(concatenate([h_left, h_above, values], axis=-1))  # eq: pixelrnn-recurrence
-        i, f, o, g = split(gates, 4, axis=-1)
-        c = sigmoid(f) * c_left + sigmoid(i) * tanh(g)
-        return sigmoid(o) * tanh(c), c
+        x = concatenate([above, values], axis=-1)  # eq: pixelrnn-recurrence
+        return self.cell(x, left)
 
     def g(self, h):
         """The softmax's logits, from a state."""

@@ -1,0 +1,123 @@
+"""DRAW (Gregor et al. 2015): a VAE that draws an image in T steps on a canvas c. At each step it
+looks at one patch of the image and changes one patch of the canvas.
+
+    x̂_t = x − σ(c_{t−1})                                 what is still missing
+    r_t = read(x, x̂_t, h_{t−1}^dec)
+    h_t^enc = LSTM^enc(h_{t−1}^enc, [r_t, h_{t−1}^dec])
+    q(z_t | x, z_{<t}) = N(μ_t, diag σ_t²)               (μ_t, log σ_t²) = W h_t^enc
+    h_t^dec = LSTM^dec(h_{t−1}^dec, z_t)
+    c_t = c_{t−1} + write(h_t^dec)
+
+    p(x | z) = Bernoulli(σ(c_T)),   z = z_1, …, z_T ~ N(0, I)
+    log p(x) ≥ E_q[log p(x | z) − Σ_t KL(q(z_t | x, z_{<t}) ‖ p(z_t))]
+
+read and write are those of glimpse.py: each takes a patch of N×N values wherever h^dec says.
+
+Differs from the paper: fewer steps and units; only the canvas has a learnt initial value, and the
+states start at 0.
+"""
+
+from minigen import concatenate, expand_dims, mean, nn, no_grad, sigmoid, split, sum, tensor
+from minigen.dist import Bernoulli, Normal, kl, per_image
+from minigen.models.vae.glimpse import Read, Write
+from minigen.nn import initializers
+from minigen.tensor import xp
+
+
+class Canvas:
+    """c_0, learnt: at first −3, almost black."""
+
+    def __init__(self, shape):
+        self.c_0 = initializers.empty(*shape)
+        self.init(None)
+
+    def init(self, rng):
+        initializers.constant(self.c_0, -3)
+
+
+class StandardPrior:
+    """p(z_t) = N(0, I), whatever the state."""
+
+    def __init__(self, d_z):
+        self.d_z = d_z
+
+    def __call__(self, h):
+        zeros = tensor(xp(h.data).zeros((len(h), self.d_z), h.dtype))
+        return Normal(zeros, zeros)
+
+
+class DRAW:
+    """A model of images of `shape` (C, H, W) with values in [0, 1].
+
+    T: the number of steps; d_z, d_h: the sizes of z_t and of both LSTMs' states
+    N_read, N_write: the sizes of the patches
+    prior: a function of the decoder's state, which gives p(z_t | z_{<t})
+    context, d_s: a function of the decoder's state, and of what is given with the images, that
+        gives further inputs (n, d_s) of the decoder, a list; here there are none, see align_draw.py
+    """
+
+    def __init__(self, shape, T, d_z, d_h, N_read, N_write, prior, context, d_s, rng=None):
+        self.T, self.prior, self.context = T, prior, context
+        self.read, self.write = Read(shape, N_read, d_h, rng), Write(shape, N_write, d_h, rng)
+        self.encoder = nn.LSTMCell(2 * shape[0] * N_read**2 + d_h, d_h, rng)
+        self.posterior = nn.Linear(d_h, 2 * d_z, rng=rng)
+        self.decoder = nn.LSTMCell(d_z + d_s, d_h, rng)
+        self.canvas = Canvas(shape)
+
+    def start(self, n):
+        """c_0 for n images, and both networks' states."""
+        return expand_dims(self.canvas.c_0, 0), self.encoder.start(n), self.decoder.start(n)
+
+    def draw(self, c, dec, z, *given):
+        """The canvas and the decoder's state after a step with z_t (n, d_z)."""
+        dec = self.decoder(concatenate([z, *self.context(dec[0], *given)], axis=1), dec)
+        return c + self.write(dec[0]), dec  # eq: draw-canvas
+
+    def infer(self, x, rng, *given):
+        """For t = 1 … T: q(z_t | x, z_{<t}), p(z_t | z_{<t}), and the canvas c_t for a z_t ~ q."""
+        x, (c, enc, dec) = tensor(x), self.start(len(x))
+        for _ in range(self.T):
+            x_hat = x - sigmoid(c)  # eq: draw-error-image
+            r = self.read(x, x_hat, dec[0])
+            seen = concatenate([r, dec[0]], axis=1)  # eq: draw-encoder
+            enc = self.encoder(seen, enc)
+            mu, logvar = split(self.posterior(enc[0]), 2, axis=1)
+            q = Normal(mu, logvar)  # eq: draw-posterior
+            p = self.prior(dec[0])
+            c, dec = self.draw(c, dec, q.sample(rng), *given)
+            yield q, p, c
+
+    def elbo(self, x, rng, *given):
+        """The bound for each of n images x (n, C, H, W), and its two parts, the reconstruction term
+        and the sum of all KL, all (n,). ValueError for images of another shape."""
+        shape = self.canvas.c_0.shape
+        if x.shape[1:] != shape:
+            raise ValueError(f"DRAW: images are {x.shape}, expected (n, "
+                             f"{', '.join(map(str, shape))})")
+        total = 0
+        for q, p, c in self.infer(x, rng, *given):  # noqa: B007
+            total = total + sum(kl(q, p), 1)  # eq: draw-bound
+        reconstruction = per_image(Bernoulli(c).log_prob(x))
+        return reconstruction - total, reconstruction, total  # eq: draw-bound
+
+    def loss(self, x, rng, *given):
+        """−ELBO, averaged over a batch, and its parts, all scalars."""
+        elbo, reconstruction, total = self.elbo(x, rng, *given)
+        return -mean(elbo), {"reconstruction": -mean(reconstruction), "kl": mean(total)}
+
+    def sample(self, n, rng, *given):
+        """σ(c_1) … σ(c_T) of n samples, untracked: T images (n, C, H, W), of which the last is the
+        mean of p(x | z); and the T states h_{t−1}^dec (n, d_h) from which they were drawn."""
+        with no_grad():
+            (c, _, dec), images, states = self.start(n), [], []
+            for _ in range(self.T):
+                states.append(dec[0])
+                z = self.prior(dec[0]).sample(rng)  # eq: draw-generate
+                c, dec = self.draw(c, dec, z, *given)
+                images.append(sigmoid(c))  # eq: draw-generate
+        return images, states
+
+
+def draw(shape, T=6, d_z=16, d_h=192, N_read=6, N_write=8, rng=None):
+    """A DRAW for images of `shape` (C, H, W)."""
+    return DRAW(shape, T, d_z, d_h, N_read, N_write, StandardPrior(d_z), lambda h: [], 0, rng)

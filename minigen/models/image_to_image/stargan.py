@@ -16,8 +16,7 @@ A domain is a vector c of n attributes, each 0 or 1, so that several can be chan
 log D_cls(c | x) = Σ_k c_k log p_k + (1 − c_k) log(1 − p_k), p = σ(logits). G gets each as a
 constant channel of its input.
 
-D_src(x) is the mean over patches; in the penalty it is their sum, as in the authors' code, which
-weakens L_adv beside the other losses. ‖·‖₁ is a mean over pixels.
+D_src(x) is a mean over patches, ‖·‖₁ over pixels.
 
 Differs from the paper: G is pix2pix.py's U-Net. The paper's residual network has no skips, and
 learns what to leave alone in some hundred thousand steps; it also has instance norm, which
@@ -34,7 +33,7 @@ from minigen.nn import Labelled
 
 class StarGAN:
     """`G(x, c)` maps images x (N, C, H, W) and domains c (N, n) to images; `D` maps images to
-    D_src, numbers of any shape, and D_cls, the logits of the attributes (N, n).
+    D_src, a number for each (N,), and D_cls, the logits of the attributes (N, n).
 
     The losses also take G_x = G(x, c), which both players' steps can share. They raise ValueError
     if its shape is not that of x, or that of a domain not (N, n).
@@ -86,9 +85,9 @@ def classification_loss(logits, c):
 
 
 class Discriminator:
-    """Images of `shape` (C, H, W) to D_src (N, 1, H/16, W/16), a number for each patch, and the
-    logits of n attributes (N, n). Both have the same layers but the last, and no norm among them:
-    the penalty is of each image. ValueError unless H and W are divisible by 16."""
+    """Images of `shape` (C, H, W) to D_src (N,), the mean of H/16 × W/16 patches, and the logits of
+    n attributes (N, n). Both have the same layers but the last, and no norm among them: the penalty
+    is of each image. ValueError unless H and W are divisible by 16."""
 
     def __init__(self, shape, n, width, rng=None):
         C, H, W = shape
@@ -104,7 +103,7 @@ class Discriminator:
 
     def __call__(self, x):
         h = self.body(x)
-        return self.src(h), self.cls(h).flatten(1)
+        return mean(self.src(h), axis=(1, 2, 3)), self.cls(h).flatten(1)
 
 
 def stargan(shape, n, width=16, lam_rec=10.0, rng=None):

@@ -18,16 +18,15 @@ constant channel of its input.
 
 D_src(x) is a mean over patches, ‖·‖₁ over pixels.
 
-Differs from the paper: G is pix2pix.py's U-Net. The paper's residual network has no skips, and
-learns what to leave alone in some hundred thousand steps; it also has instance norm, which
-subtracts constant channels (and with them c) everywhere but at the border. D halves images of 32×32
-four times, not images of 128×128 six times.
+Differs from the paper: G adds to x what a U-Net (unet.py) proposes, so that at first it changes
+little. The paper's residual network draws the whole image, which it learns in some hundred thousand
+steps; it also has instance norm, which subtracts constant channels (and with them c) everywhere but
+at the border. D halves images of 32×32 four times, not images of 128×128 six times.
 """
 
-from minigen import binary_cross_entropy_with_logits, l1_loss, mean, nn, no_grad
+from minigen import binary_cross_entropy_with_logits, l1_loss, mean, nn, no_grad, tanh
 from minigen.models.gan.gan import leaky
 from minigen.models.gan.wgan_gp import penalty, random_interpolates
-from minigen.models.image_to_image import pix2pix
 from minigen.nn import Labelled
 
 
@@ -84,6 +83,17 @@ def classification_loss(logits, c):
     return nats / len(c)  # eq: stargan-classification
 
 
+class Generator:
+    """x + 2 tanh(f(x, c)), with a U-Net f: images (N, C, H, W), H and W divisible by 4, and domains
+    c (N, n) to images. Any value in [−1, 1] can be reached from any other."""
+
+    def __init__(self, C, n, width, rng=None):
+        self.f = Labelled(nn.UNet(C + n, C, (width, 2 * width, 4 * width), rng), n)
+
+    def __call__(self, x, c):
+        return x + 2 * tanh(self.f(x, c))
+
+
 class Discriminator:
     """Images of `shape` (C, H, W) to D_src (N,), the mean of H/16 × W/16 patches, and the logits of
     n attributes (N, n). Both have the same layers but the last, and no norm among them: the penalty
@@ -108,6 +118,5 @@ class Discriminator:
 
 def stargan(shape, n, width=16, lam_rec=10.0, rng=None):
     """A StarGAN for images of `shape` (C, H, W) in [−1, 1] and n attributes."""
-    C, widths = shape[0], (width, 2 * width, 4 * width)
-    return StarGAN(Labelled(pix2pix.generator(C + n, C, widths, rng), n),
-                   Discriminator(shape, n, width, rng), lam_rec=lam_rec)
+    return StarGAN(Generator(shape[0], n, width, rng), Discriminator(shape, n, width, rng),
+                   lam_rec=lam_rec)

@@ -75,7 +75,7 @@ def test_a_stargans_players_learn_against_each_other():
     assert made.shape == x.shape and not made.requires_grad
 
 
-def test_the_domain_reaches_every_pixel_of_a_translation():
+def test_the_domain_reaches_every_pixel_of_a_stargans_image():
     # an instance norm after the first layer would subtract it, except near the border
     model = stargan.stargan((3, 32, 32), 4, 4, rng=RNG(8))
     x = RNG(9).uniform(-1, 1, (1, 3, 32, 32)).astype(np.float32)

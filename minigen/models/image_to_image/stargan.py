@@ -20,7 +20,7 @@ D_src(x) is a mean over patches, ‖·‖₁ over pixels.
 
 Differs from the paper: G adds to x what a U-Net (unet.py) proposes, so that at first it changes
 little. The paper's residual network draws the whole image, which it learns in some hundred thousand
-steps; it also has instance norm, which subtracts constant channels (and with them c) everywhere but
+steps; it also has instance norm, which subtracts constant channels, and with them most of c except
 at the border. D halves images of 32×32 four times, not images of 128×128 six times.
 """
 

@@ -39,6 +39,7 @@ MODELS = {
     "singan": "minigen.models.gan.singan:SinGAN",
     "pix2pix": "minigen.models.image_to_image.pix2pix:pix2pix",
     "cyclegan": "minigen.models.image_to_image.cyclegan:cyclegan",
+    "stargan": "minigen.models.image_to_image.stargan:stargan",
     "vqgan": "minigen.models.vae.vqgan:vqgan",
     "perception": "minigen.models.image_to_image.perception:mean_image",
     "srgan": "minigen.models.image_to_image.srgan:srgan",

@@ -141,18 +141,16 @@ def test_the_best_discriminator_measures_the_total_variation():
 
 def test_the_regulariser_is_the_sum_over_pairs_of_filters():
     net = game().G.net
-    convs = [part.layer.weight.numpy().astype(float) for _, part in nn.walk(net)
-             if isinstance(part, nn.SpectralNorm) and part.layer.weight.ndim == 4]
-    assert len(convs) == 3 + 4 + 1
-    want = np.sum([(a * b).sum() ** 2 for w in convs for i, a in enumerate(w)
-                   for j, b in enumerate(w) if i != j])
+    weights = [part.weight for _, part in nn.walk(net) if isinstance(part, nn.Conv2d)]
+    assert len(weights) == 3 + 4 + 1
+    want = np.sum([(a.astype(float) * b).sum() ** 2 for w in weights
+                   for i, a in enumerate(w.numpy()) for j, b in enumerate(w.numpy()) if i != j])
     found = model.non_orthogonality(net).item()
     assert np.isclose(found, want, rtol=1e-5)  # eq: orthogonal-regularisation
-    for _, part in nn.walk(net):
-        if isinstance(part, nn.SpectralNorm) and (w := part.layer.weight).ndim == 4:
-            K, n = w.flatten(1).shape
-            Q = np.linalg.qr(RNG(15).random((n, n)))[0] * np.arange(1, n + 1)[:, None]  # rows
-            nn.initializers.values(w, (Q[:K] if K <= n else np.zeros((K, n))).reshape(w.shape))
+    for w in weights:
+        K, n = w.flatten(1).shape
+        Q = np.linalg.qr(RNG(15).random((n, n)))[0] * np.arange(1, n + 1)[:, None]  # rows
+        nn.initializers.values(w, (Q[:K] if K <= n else np.zeros((K, n))).reshape(w.shape))
     assert model.non_orthogonality(net).item() < 1e-6  # eq: orthogonal-regularisation
 
 
@@ -196,9 +194,9 @@ def test_differences_between_classes_are_those_of_a_classifier_on_the_features()
 def test_the_condition_sets_the_mean_and_scale_of_each_channel():
     norm, rng = model.ConditionalBatchNorm(4, 3, RNG(17)), RNG(18)
     h, c = rng.normal(2, 3, (5, 4, 6, 6)).astype("f4"), rng.standard_normal(3, np.float32)
-    settled(norm.gain, tensor(c.astype(float))), settled(norm.bias, tensor(c.astype(float)))
+    nn.astype(norm, np.float64)
     out = norm(tensor(h.astype(float)), tensor(np.tile(c, (5, 1)).astype(float))).numpy()
-    A, B = norm.gain.weight().numpy(), norm.bias.weight().numpy()
+    A, B = norm.gain.weight.numpy(), norm.bias.weight.numpy()
     assert np.allclose(out.mean((0, 2, 3)), B @ c)  # eq: conditional-batch-norm
     scale = np.abs(1 + A @ c)
     assert np.allclose(out.std((0, 2, 3)), scale, rtol=1e-4)  # eq: conditional-batch-norm

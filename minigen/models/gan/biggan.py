@@ -7,16 +7,17 @@ training more stable, and afterwards a trade of variety for fidelity.
     CBN(h) = (1 + γ) (h − μ) / σ + β,  γ = A [z_i, e(y)],  β = B [z_i, e(y)]         in block i of G
 
 z is cut into chunks: the first makes the smallest feature map, the others enter one block each
-(skip-z), together with the embedding e of the class, which all blocks share. All weights but e's
-are divided by their largest singular value (nn/spectral.py). D takes two steps for one of G's, and
-samples are drawn with an average of G's weights (nn.EMA).
+(skip-z), together with the embedding e of the class, which all blocks share. D takes two steps for
+one of G's, and samples are drawn with an average of G's weights (nn.EMA).
 
 The truncation trick: with all entries of z in [−τ, τ], those beyond drawn again, samples are more
 typical and less varied. Batch norm then needs the statistics of such z (`standing_statistics`).
 
-Differs from the paper: small networks, for images of 28×28 or 32×32; convolutions start from
-uniform weights instead of orthogonal ones; R_β is of convolutions only; shortcuts are convolved
-before up-sampling, which gives the same function; D is the one of sagan.py.
+Differs from the paper: small networks, for images of 28×28 or 32×32; spectral normalisation in D,
+but in G only of the self-attention: with it in all layers, digits of a class became nearly the same
+image; convolutions start from uniform weights instead of orthogonal ones; R_β is of convolutions
+only; shortcuts are convolved before up-sampling, which gives the same function; D is the one of
+sagan.py.
 """
 
 import math
@@ -37,7 +38,7 @@ from minigen import (
     tensor,
 )
 from minigen.models.gan.gan import Game
-from minigen.models.gan.sagan import SAGAN, Discriminator, SelfAttention, conv, halvings, linear
+from minigen.models.gan.sagan import SAGAN, Discriminator, SelfAttention, halvings
 from minigen.tensor import to_device_of, xp
 
 D_CLASS = 32  # numbers in the shared embedding of a class
@@ -69,19 +70,19 @@ class BigGAN(Game):
 
 
 def non_orthogonality(model):
-    """Σ ‖W Wᵀ ⊙ (1 − I)‖²_F over the normalised convolutions of a model: 0 if the filters of each
-    are orthogonal to each other, of whatever norms."""
+    """Σ ‖W Wᵀ ⊙ (1 − I)‖²_F over the convolutions of a model: 0 if the filters of each are
+    orthogonal to each other, of whatever norms."""
     total = 0
     for _, part in nn.walk(model):
-        if isinstance(part, nn.SpectralNorm) and isinstance(part.layer, nn.Conv2d):
-            W = part.layer.weight.flatten(1)
+        if isinstance(part, nn.Conv2d):
+            W = part.weight.flatten(1)
             off_diagonal = 1 - xp(W.data).eye(len(W), dtype=W.dtype)
             total += sum(square(W @ W.T * off_diagonal))  # eq: orthogonal-regularisation
     return total
 
 
 def standing_statistics(game, tau, rng, passes=50, batch=64):
-    """Let G's batch norms and power iterations adapt to its present weights and to codes in
+    """Let G's batch norms (and power iterations) adapt to its present weights and to codes in
     [−τ, τ], by passes over images of random classes."""
     with no_grad():
         for _ in range(passes):
@@ -93,7 +94,7 @@ class ConditionalBatchNorm:
 
     def __init__(self, C, d, rng):
         self.norm = nn.BatchNorm2d(C, affine=False)
-        self.gain, self.bias = linear(d, C, rng), linear(d, C, rng)
+        self.gain, self.bias = (nn.Linear(d, C, bias=False, rng=rng) for _ in range(2))
 
     def __call__(self, h, condition):
         gain, bias = (f(condition).reshape(*h.shape[:2], 1, 1) for f in (self.gain, self.bias))
@@ -105,8 +106,8 @@ class Up:
 
     def __init__(self, C, K, d, rng):
         self.norm_1, self.norm_2 = (ConditionalBatchNorm(c, d, rng) for c in (C, K))
-        self.conv_1, self.conv_2 = conv(C, K, 3, rng), conv(K, K, 3, rng)
-        self.skip = conv(C, K, 1, rng)
+        self.conv_1, self.conv_2 = (nn.Conv2d(c, K, 3, padding=1, rng=rng) for c in (C, K))
+        self.skip = nn.Conv2d(C, K, 1, rng=rng)
 
     def __call__(self, x, condition):
         h = interpolate(relu(self.norm_1(x, condition)), scale_factor=2)
@@ -124,10 +125,11 @@ class Generator:
         self.d_z = (1 + blocks) * d_chunk
         self.small = (width << blocks, H >> blocks, W >> blocks)
         self.embed = nn.Linear(classes, D_CLASS, bias=False, rng=rng)
-        self.first = linear(d_chunk, math.prod(self.small), rng, bias=True)
+        self.first = nn.Linear(d_chunk, math.prod(self.small), rng=rng)
         self.blocks = [Up(2 * width << i, width << i, d, rng) for i in reversed(range(blocks))]
         self.attention = SelfAttention(2 * width, rng)
-        self.norm, self.last = nn.BatchNorm2d(width), conv(width, C, 3, rng)
+        self.norm = nn.BatchNorm2d(width)
+        self.last = nn.Conv2d(width, C, 3, padding=1, rng=rng)
 
     def __call__(self, z_y):
         z, y = split(z_y, [self.d_z], axis=1)

@@ -4,7 +4,7 @@
     python demos/biggan.py --data mnist --data-dir DIR         on MNIST (--download fetches it)
     python demos/biggan.py --data cifar10 --data-dir DIR       on CIFAR-10
 
-Beside it trains the conditional GAN of demos/cgan.py, for as many steps on the same images.
+Beside it trains the conditional GAN of demos/cgan.py, whose G takes as many steps.
 
 samples.png: a class per row, a code z per column. classes.png: the images of one code on the way
 from one class to the next, a row per code; pairs.png: code and class are both on the way.

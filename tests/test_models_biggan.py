@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minigen import grad, nn, tensor
+from minigen import grad, nn, relu, tensor
 from minigen.models.gan import biggan as model
 from minigen.models.gan import sagan
 from minigen.models.gan.cgan import interpolate_classes
@@ -89,7 +89,7 @@ def test_each_block_gets_its_own_chunk_of_z_and_the_shared_embedding():
     z = net.prior(6, RNG(4))
     net.G(z, Y)
     assert order == [0, 1, (16, 16), 2]  # self-attention is at half of the size
-    e = net.G.net.embed.weight.numpy().T[Y]
+    e = net.G.net.embed.weight.numpy()[Y]
     for i, condition in enumerate(seen):
         want = np.concatenate([z.numpy()[:, 3 * i + 3:3 * i + 6], e], axis=1)
         assert np.allclose(condition, want, atol=1e-6)
@@ -112,8 +112,11 @@ def test_blocks_are_residual_and_change_the_size():
         block.conv_2 = lambda h: 0 * h[:, :5]
     large = np.kron(up.skip(x).numpy(), np.ones((2, 2)))
     assert np.allclose(up(x, c).numpy(), large, atol=1e-6)
-    means = down.skip(x).numpy().reshape(2, 5, 4, 2, 4, 2).mean((3, 5))
-    assert np.allclose(down(x).numpy(), means, atol=1e-6)
+    pooled = lambda h: h.numpy().reshape(2, 5, 4, 2, 4, 2).mean((3, 5))
+    assert np.allclose(down(x).numpy(), pooled(down.skip(x)), atol=1e-6)
+    inside = down.conv_1(relu(x))
+    down.conv_2, down.skip = (lambda h: h), (lambda x: 0 * x[:, :5])
+    assert np.allclose(down(x).numpy(), pooled(relu(inside)), atol=1e-6)
 
 
 def test_images_enter_the_discriminator_without_a_relu():

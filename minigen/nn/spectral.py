@@ -36,7 +36,7 @@ class SpectralNorm:
         if self.training:
             u = unit(W.data @ v)  # eq: power-iteration
             write(self.u, lambda a: a.__setitem__(..., u))
-        sigma = u @ W @ v  # eq: power-iteration
+        sigma = u[None] @ W @ v  # (1,)  # eq: power-iteration
         return self.layer.weight / sigma  # eq: spectral-norm
 
     def __call__(self, x):

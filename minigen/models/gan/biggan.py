@@ -59,7 +59,7 @@ class BigGAN(Game):
             raise ValueError(f"BigGAN: codes are truncated to [−τ, τ], expected τ > 0, got {tau}")
         weight = nn.like(self.G)
         z = rng.standard_normal((n, self.d_z), weight.dtype)
-        while (far := abs(z) > tau).any():  # eq: truncation-trick
+        while (far := abs(z) > tau).any():
             z[far] = rng.standard_normal(far.sum(), weight.dtype)  # eq: truncation-trick
         return tensor(to_device_of(z, weight))
 
@@ -124,7 +124,7 @@ class Generator:
         blocks, d = halvings(H, W), d_chunk + D_CLASS
         self.d_z = (1 + blocks) * d_chunk
         self.small = (width << blocks, H >> blocks, W >> blocks)
-        self.embed = nn.Linear(classes, D_CLASS, bias=False, rng=rng)
+        self.embed = nn.Embedding(classes, D_CLASS, rng)
         self.first = nn.Linear(d_chunk, math.prod(self.small), rng=rng)
         self.blocks = [Up(2 * width << i, width << i, d, rng) for i in reversed(range(blocks))]
         self.attention = SelfAttention(2 * width, rng)
@@ -134,7 +134,7 @@ class Generator:
     def __call__(self, z_y):
         z, y = split(z_y, [self.d_z], axis=1)
         z_0, *chunks = split(z, 1 + len(self.blocks), axis=1)
-        e = self.embed(y)
+        e = y @ self.embed.weight
         h = self.first(z_0).reshape(len(z), *self.small)
         for block, z_i in zip(self.blocks, chunks, strict=True):
             if block is self.blocks[-1]:

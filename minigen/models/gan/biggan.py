@@ -59,8 +59,9 @@ class BigGAN(Game):
             raise ValueError(f"BigGAN: codes are truncated to [−τ, τ], expected τ > 0, got {tau}")
         weight = nn.like(self.G)
         z = rng.standard_normal((n, self.d_z), weight.dtype)
-        while (far := abs(z) > tau).any():
-            z[far] = rng.standard_normal(far.sum(), weight.dtype)  # eq: truncation-trick
+        while (abs(z) > tau).any():
+            again = rng.standard_normal(z.shape, z.dtype)
+            z = np.where(abs(z) > tau, again, z)  # eq: truncation-trick
         return tensor(to_device_of(z, weight))
 
     def g_loss(self, n, rng, y):

@@ -8,7 +8,8 @@ Beside it trains the conditional GAN of demos/cgan.py, whose G takes as many ste
 
 samples.png: a class per row, a code z per column. classes.png: the images of one code on the way
 from one class to the next, a row per code; pairs.png: code and class are both on the way.
-truncation.png: the same class, a row for each τ. cgan.png: samples of the conditional GAN.
+truncation.png: for each of two classes, a row for each τ. cgan.png: samples of the conditional
+GAN.
 
 Numbers end in the τ of their samples' codes, in `cgan`, or in `real` for test images. variety is
 the standard deviation of pixels within a class, fid_patches the Fréchet distance of 8×8-pixel
@@ -72,7 +73,7 @@ def main(argv=None):
             standing_statistics(model, tau, run.rng, passes=2 if run.quick else 50)
             z = model.prior(len(y), run.rng, tau).numpy()
             numbers[f"{tau:g}"] = quality(render(model, z, y), y, run.data)
-            rows += [render(model, z[:10], np.full(10, k)) for k in SHOWN]
+            rows.append([render(model, z[:10], np.full(10, k)) for k in SHOWN])
             if tau == np.inf:
                 run.picture("samples", table(model, z[:10], classes))
                 paths = [interpolate_classes(z_i, *ends, classes, 10)
@@ -82,9 +83,10 @@ def main(argv=None):
                 paths = [np.split(interpolation(*pair, 10), [model.d_z], axis=1)
                          for pair in zip(ends, np.roll(ends, -1, axis=0), strict=True)]
                 run.picture("pairs", np.concatenate([render(model, *z_y) for z_y in paths]))
-    run.picture("truncation", np.concatenate(rows))
-    numbers["real"] = quality(run.data.test_x[:len(y)] / np.float32(255),
-                              run.data.test_y[:len(y)], run.data)
+    run.picture("truncation", np.concatenate([row for k in zip(*rows, strict=True) for row in k]))
+    real = run.rng.permutation(len(run.data.test_x))[:len(y)]
+    numbers["real"] = quality(run.data.test_x[real] / np.float32(255), run.data.test_y[real],
+                              run.data)
     run.finish({f"{key}_{name}": value for name, some in numbers.items()
                 for key, value in some.items()})
 

@@ -36,6 +36,8 @@ MODELS = {
     "minibatch_std": "minigen.models.gan.minibatch_std:minibatch_std",
     "r1": "minigen.models.gan.r1:r1",
     "stylegan": "minigen.models.gan.stylegan:stylegan",
+    "sagan": "minigen.models.gan.sagan:SAGAN",
+    "biggan": "minigen.models.gan.biggan:biggan",
     "singan": "minigen.models.gan.singan:SinGAN",
     "pix2pix": "minigen.models.image_to_image.pix2pix:pix2pix",
     "cyclegan": "minigen.models.image_to_image.cyclegan:cyclegan",

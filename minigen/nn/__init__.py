@@ -38,6 +38,7 @@ from minigen.nn.parameters import (
     walk,
 )
 from minigen.nn.recurrent import LSTMCell
+from minigen.nn.spectral import SpectralNorm
 from minigen.nn.transformer import TransformerBlock, mlp
 from minigen.nn.unet import (
     AdaGN,
@@ -54,9 +55,8 @@ __all__ = [
     "AdaGN", "AddTime", "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d",
     "DenseMixing", "Dropout", "EMA", "Embedding", "GroupNorm", "GroupNormSiLU", "LSTMCell",
     "Labelled", "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention", "RandomFourier",
-    "ResidualBlock",
-    "SelfAttention2d", "Sequential", "Sinusoidal", "SpaceToDepthUNet", "TimeEmbedding", "TimeUNet",
-    "TransformerBlock", "UNet", "astype", "buffers", "eval", "evaluation", "init",
-    "initializers", "like", "load", "load_arrays", "load_state_dict", "mlp", "parameters", "save",
-    "save_arrays", "state_dict", "to", "train", "walk",
+    "ResidualBlock", "SelfAttention2d", "Sequential", "Sinusoidal", "SpaceToDepthUNet",
+    "SpectralNorm", "TimeEmbedding", "TimeUNet", "TransformerBlock", "UNet", "astype", "buffers",
+    "eval", "evaluation", "init", "initializers", "like", "load", "load_arrays", "load_state_dict",
+    "mlp", "parameters", "save", "save_arrays", "state_dict", "to", "train", "walk",
 ]

@@ -38,7 +38,7 @@ SIDE = 8  # of a patch
 
 def main(argv=None):
     run = Demo("biggan", __doc__, argv, data=("glyphs", "mnist", "cifar10"), batch=32,
-               steps={"glyphs": 1000, "mnist": 1500, "cifar10": 1500})
+               steps={"glyphs": 2000, "mnist": 1500, "cifar10": 1500})
     shape, classes = run.data.shape, len(run.data.classes)
     model = biggan(shape, classes, width=8 if run.quick else 16)
     baseline = cgan.conditional(shape, 64, classes)

@@ -88,7 +88,12 @@ def test_training_steps(cupy, name):
     here, *_, on_cpu = trained(name, recorded=False, device="cpu")
     assert on_cpu == counts
     for key, a in here.items():
-        np.testing.assert_allclose(weights[key], a, rtol=1e-2, atol=3e-3, err_msg=key)
+        there = weights[key]
+        if key.endswith("in_proj_bias"):
+            # softmax does not depend on the keys' biases: their gradient is rounding error, of
+            # which Adam's first steps make full ones
+            a, there = (np.delete(v, slice(len(v) // 3, 2 * len(v) // 3)) for v in (a, there))
+        np.testing.assert_allclose(there, a, rtol=1e-2, atol=3e-3, err_msg=key)
 
 
 def drawn_back(model, rng):

@@ -96,9 +96,10 @@ def main(argv=None):
 def the_image(run):
     """The image to be learnt: uint8 (C, H, W)."""
     side = 32 if run.quick else SIZE
-    image = run.batch(0)[0] if run.data else landscape.draw(side, run.args.seed)
     if run.args.image:
         image = read(run.args.image, side)
+    else:
+        image = run.batch(0)[0] if run.data else landscape.draw(side, run.args.seed)
     H, W = image.shape[1:]
     if min(H, W) < max(CROP, 1.2 * run.args.smallest):
         raise UserError(f"the image has {W}×{H} pixels, expected {CROP} or more on both sides, and "

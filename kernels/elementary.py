@@ -66,6 +66,14 @@ def _split(x):
     return (m * HALF, k + ONE) if m > SQRT_2 else (m, k)
 
 
+@inlined
+def _log_of(x, u, k):
+    """log x = 2 artanh u + k ln 2, and what it is for 0, infinity, and what has no logarithm."""
+    y = twice_artanh(u) + k * LN2_LOW + k * LN2_HIGH
+    y = y if x < INFINITY else x
+    return y if x > 0 else -INFINITY if x == 0 else NAN
+
+
 @pointwise
 def _exp(x, one, a):
     shift = min(max(x, LOWEST), HIGHEST)
@@ -81,21 +89,15 @@ def _expm1(x, one, a): return x if x == 0 else exponential.expm1(x)
 def _log(x, one, a):
     subnormal = x < TINY
     m, k = _split(x * SCALE if subnormal else x)
-    k = k - LOG2_SCALE if subnormal else k
-    y = twice_artanh((m - one) / (m + one)) + k * LN2_LOW + k * LN2_HIGH
-    y = y if x < INFINITY else x
-    return y if x > 0 else -INFINITY if x == 0 else NAN
+    return _log_of(x, (m - one) / (m + one), k - LOG2_SCALE if subnormal else k)
 
 @pointwise
 def _log1p(x, one, a):
     near = abs(x) < NEAR  # where 1 + x would be rounded too much
     m, k = _split(one + x)
-    k = k - k if near else k
-    y = twice_artanh((x if near else m - one) / (one + one + x if near else m + one))
-    y = y + k * LN2_LOW + k * LN2_HIGH
-    y = y if x < INFINITY else x
-    y = x if x == 0 else y  # −0 remains −0
-    return y if x > -one else -INFINITY if x == -one else NAN
+    u = (x if near else m - one) / (one + one + x if near else m + one)
+    y = _log_of(one + x, u, k - k if near else k)
+    return x if x == 0 else y  # −0 remains −0
 
 @pointwise
 def _erf(x, one, a):
@@ -120,12 +122,16 @@ def log(x): return xp(x).log(x)
 def log1p(x): return xp(x).log1p(x)
 
 @kernel(x="... strided")
-def erf(x):
-    if xp(x) is np:  # imported here: SciPy's special functions load slowly
-        from scipy.special import erf
+def erf(x): return special(x).erf(x)
+
+
+def special(x):
+    """SciPy's module of special functions, or CuPy's: imported only when needed, to save time."""
+    if xp(x) is np:
+        import scipy.special as module
     else:
-        from cupyx.scipy.special import erf
-    return erf(x)
+        import cupyx.scipy.special as module
+    return module
 
 
 def _add_versions(kernel, fast):

@@ -88,16 +88,13 @@ def softplus(x, *, beta=1.0, threshold=20.0):
     """log(1 + e^(βx)) / β; x itself where βx > threshold, as in PyTorch."""
     x = as_float(x)
     z = x if beta == 1 else beta * x
-    y = softplus_array(z) if beta == 1 else softplus_array(z) / beta
+    y = elementary(kernels.softplus, z)
+    y = y if beta == 1 else y / beta
     return y if threshold == math.inf else xp(x).where(z > threshold, x, y)
 @softplus.vjp
 def softplus(g, x, *, beta, threshold):
     z = x if beta == 1 else x * beta
     return g * sigmoid(z) if threshold == math.inf else where(z > threshold, g, g * sigmoid(z))
-
-def softplus_array(x):
-    """log(1 + e^x) of an array of floats."""
-    return elementary(kernels.softplus, x)
 
 @accepts_arrays("x")
 def gelu(x, approximate="none"):

@@ -28,7 +28,7 @@ def _getitem(g, _x, *, index): return _scatter_add(g, index=index, shape=_x.shap
 
 def _accumulate_into(out, g, *, index):
     if _may_repeat(index):
-        out += _scatter_add.forward(g, index=index, shape=out.shape)
+        out += _scatter_add_repeated(g, index, out.shape)
     else:
         out[index] += g
 _getitem.accumulate_into = _accumulate_into
@@ -47,17 +47,22 @@ def _integer_arrays(index):
 @op
 def _scatter_add(g, *, index, shape):
     """Zeros of `shape` with g added at the index: the transpose of `getitem`."""
+    if _may_repeat(index):
+        return _scatter_add_repeated(g, index, shape)
     out = xp(g).zeros(shape, g.dtype)
-    if not _may_repeat(index):
-        out[index] = g
-    elif len(index) == 1 and xp(g) is np:
-        return _scatter_add_rows(g, index[0], shape)
-    else:
-        positions = xp(g).arange(out.size).reshape(shape)[index]
-        xp(g).add.at(out.reshape(-1), positions.ravel(), g.ravel())
+    out[index] = g
     return out
 @_scatter_add.vjp
 def _scatter_add(gg, *, index, shape): return getitem(gg, index)
+
+def _scatter_add_repeated(g, index, shape):
+    """`_scatter_add` for an index that may name a position twice."""
+    if len(index) == 1 and xp(g) is np:
+        return _scatter_add_rows(g, index[0], shape)
+    out = xp(g).zeros(shape, g.dtype)
+    positions = xp(g).arange(out.size).reshape(shape)[index]
+    xp(g).add.at(out.reshape(-1), positions.ravel(), g.ravel())
+    return out
 
 def _scatter_add_rows(g, rows, shape):
     """`_scatter_add` along the first axis, as the product of a sparse matrix, with a single 1 per

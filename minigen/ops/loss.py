@@ -7,9 +7,18 @@ import numpy as np
 from minigen import kernels
 from minigen.operands import accepts_arrays
 from minigen.operation import op
-from minigen.ops.activation import logsigmoid, sigmoid, softplus_array
+from minigen.ops.activation import logsigmoid, sigmoid
 from minigen.ops.indexing import getitem, take_along_axis
-from minigen.ops.math import abs, check_floats, logical_and, multiply, square, subtract, where
+from minigen.ops.math import (
+    abs,
+    check_floats,
+    elementary,
+    logical_and,
+    multiply,
+    square,
+    subtract,
+    where,
+)
 from minigen.ops.reduce import log_softmax, mean, sum
 from minigen.ops.shape import astype, squeeze
 from minigen.tensor import Tensor, as_array, readable, to_device_of, xp
@@ -76,7 +85,7 @@ def binary_cross_entropy_with_logits(x, targets, weight=None, pos_weight=None, r
 @op
 def _bce(x, t):
     """softplus(x) − t x."""
-    return subtract.forward(softplus_array(x), multiply.forward(t, x))
+    return subtract.forward(elementary(kernels.softplus, x), multiply.forward(t, x))
 @_bce.vjp
 def _bce(g, x, t):
     return lambda: g * (sigmoid(x) - t), lambda: -g * x

@@ -2,23 +2,13 @@
 
 import math
 
-import numpy as np
-
 from minigen import kernels
+from minigen.kernels.elementary import special
 from minigen.operation import op
 from minigen.ops.math import as_float, elementary, exp, where
 from minigen.tensor import xp
 
 __all__ = ["erf", "log_ndtr", "wrightomega"]
-
-
-def _special(x):
-    """SciPy's module of special functions, or CuPy's: imported only when needed, to save time."""
-    if xp(x) is np:
-        import scipy.special as module
-    else:
-        import cupyx.scipy.special as module
-    return module
 
 
 @op
@@ -44,7 +34,7 @@ def wrightomega(g, y): return g * y / (1 + y)
 @op
 def log_ndtr(x):
     """log Φ(x), the logarithm of the standard normal's cumulative distribution function."""
-    return _special(x).log_ndtr(x)
+    return special(x).log_ndtr(x)
 @log_ndtr.vjp
 def log_ndtr(g, x): return g * _log_ndtr_backward(x)
 
@@ -52,7 +42,7 @@ def log_ndtr(g, x): return g * _log_ndtr_backward(x)
 def _log_ndtr_backward(x):
     """φ(x) / Φ(x) = √(2/π) / erfcx(−x/√2), φ = Φ′: for x → −∞ both round to 0, their ratio is ≈ −x.
     """
-    return math.sqrt(2 / math.pi) / _special(x).erfcx(x * -math.sqrt(0.5))
+    return math.sqrt(2 / math.pi) / special(x).erfcx(x * -math.sqrt(0.5))
 @_log_ndtr_backward.vjp
 def _log_ndtr_backward(g, y, x):
     far = x < -50  # there x + y = −1/x + 2/x³ − 10/x⁵ + … would be lost in rounding

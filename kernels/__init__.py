@@ -41,6 +41,7 @@ from .philox import random_bits, random_normal, random_uniform
 from .pool import avg_pool2d, avg_pool2d_transpose, max_pool2d, max_pool2d_at, max_unpool2d
 from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from .sums import channel_sum, square_sum
+from .trigonometric import arctan, cos, sin, tan
 from .upsample import (
     upsample_bilinear,
     upsample_bilinear_transpose,
@@ -49,15 +50,15 @@ from .upsample import (
 )
 
 __all__ = [
-    "PRECISIONS", "adam", "add", "attention", "attention_backward", "avg_pool2d",
+    "PRECISIONS", "adam", "add", "arctan", "attention", "attention_backward", "avg_pool2d",
     "avg_pool2d_transpose", "batch_norm", "batch_norm_backward", "channel_sum", "conv2d",
-    "conv2d_weight", "conv_transpose2d", "cross_entropy", "cross_entropy_backward", "divide", "elu",
-    "elu_backward", "ema", "erf", "exp", "expm1", "gelu", "gelu_backward", "group_norm",
+    "conv2d_weight", "conv_transpose2d", "cos", "cross_entropy", "cross_entropy_backward", "divide",
+    "elu", "elu_backward", "ema", "erf", "exp", "expm1", "gelu", "gelu_backward", "group_norm",
     "group_norm_backward", "join", "keep", "layer_norm", "layer_norm_backward", "leaky_relu",
     "leaky_relu_backward", "log", "log1p", "log_softmax", "log_softmax_backward", "matmul",
     "max_pool2d", "max_pool2d_at", "max_unpool2d", "multiply", "precision", "random_bits",
     "random_normal", "random_uniform", "relu", "relu_backward", "rmsprop", "sgd", "sigmoid",
-    "sigmoid_backward", "silu", "silu_backward", "softmax", "softmax_backward", "softplus",
-    "square_sum", "subtract", "tanh", "tanh_backward", "upsample_bilinear",
+    "sigmoid_backward", "silu", "silu_backward", "sin", "softmax", "softmax_backward", "softplus",
+    "square_sum", "subtract", "tan", "tanh", "tanh_backward", "upsample_bilinear",
     "upsample_bilinear_transpose", "upsample_nearest", "upsample_nearest_transpose",
 ]

@@ -1,7 +1,7 @@
 """The activation functions of neural networks and their gradients, each in one pass over memory
 
     sigmoid      y = 1 / (1 + e^−x)                     gx = g · y (1 − y)
-    tanh         y = 1 − 2 / (1 + e^2x)                 gx = g · (1 − y²)
+    tanh         y = x P(x²) / Q(x²)                    gx = g · (1 − y²)
     softplus     y = log(1 + e^x)                       gx = g · σ(x), by sigmoid
     silu         y = x σ(x)                             gx = g · σ(x) (1 + x (1 − σ(x)))
     gelu         y = x Φ(x)                             gx = g · (Φ(x) + x φ(x))
@@ -10,7 +10,9 @@
     relu         y = x, but 0 where x ≤ 0               gx = g, but 0 where y ≤ 0
 
     x, g, y, gx (...), a a number; elu's gradient takes y, which has the sign of x for a > 0;
-    Φ is the standard normal distribution function, φ = Φ′ its density
+    Φ is the standard normal distribution function, φ = Φ′ its density; P and Q, of degree 4, were
+    fitted to minimise the largest relative error up to 9.02, where tanh x is rounded to 1: 2.1e-8,
+    and 3.2e-7 with the rounding of all steps (in float64, tanh is the C library's)
 
 As a chain of NumPy functions an activation takes up to six passes over memory, and selecting by an
 irregular mask takes as long as ten more. Here each is one vectorised loop over each thread's part.
@@ -20,12 +22,19 @@ import functools
 import math
 
 import numpy as np
-from numba import prange
+from numba import prange, types
+from numba.extending import overload
 
 from .common import PART, chunks, empty, inlined, kernel, part, threaded
 from .cuda import launch_elementwise, xp
-from .exponential import exp, expm1, log1p
+from .exponential import ONE, OPTIONS, exp, expm1, log1p
 from .normal import tail
+
+_f = np.float32
+P0, P1, P2 = _f(0.999999979044547), _f(0.13379722678688208), _f(0.0034940400210211877)
+P3, P4 = _f(2.0583564260529176e-05), _f(1.3319173572295145e-08)
+Q1, Q2 = _f(0.4671303792672359), _f(0.025871094408723865)
+Q3, Q4, TOP = _f(0.0003283101477101376), _f(7.762063890382622e-07), _f(9.02)
 
 
 def pointwise(f):
@@ -70,11 +79,21 @@ def _sigmoid(x, one, a): return one / (one + exp(-x))
 @pointwise_backward
 def _sigmoid_backward(g, y, one, a): return g * (y * (one - y))
 
+def _rational(x): ...
+@overload(_rational, jit_options=OPTIONS)
+def _(x):
+    """x P(x²) / Q(x²), and the C library's tanh in float64."""
+    def single(x):
+        z = min(max(x, -TOP), TOP)
+        w = z * z
+        p = (((P4 * w + P3) * w + P2) * w + P1) * w + P0
+        q = (((Q4 * w + Q3) * w + Q2) * w + Q1) * w + ONE
+        y = min(max(z * p / q, -ONE), ONE)  # rounding can exceed 1
+        return y if x == x else x
+    return single if x == types.float32 else lambda x: math.tanh(x)
+
 @pointwise
-def _tanh(x, one, a):
-    m = expm1(-abs(x + x))  # in [−1, 0]: nothing overflows, and small x are not rounded to 1e-8
-    y = m / (one + one + m)
-    return -y if x > 0 else y if x < 0 else x  # −0 remains −0
+def _tanh(x, one, a): return _rational(x)
 @pointwise_backward
 def _tanh_backward(g, y, one, a): return g * (one - y * y)
 

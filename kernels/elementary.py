@@ -134,10 +134,11 @@ def special(x):
     return module
 
 
-def _add_versions(kernel, fast):
+def add_versions(kernel, fast):
+    """`fast` for float32 on the CPU, NumPy's or CuPy's function for the rest."""
     kernel.version("cpu")(lambda x: fast(x) if x.dtype == np.float32 else kernel.reference(x))
     kernel.version("cuda")(kernel.reference)  # CuPy makes one pass of it
 
 
 for _kernel, _fast in ((exp, _exp), (expm1, _expm1), (log, _log), (log1p, _log1p), (erf, _erf)):
-    _add_versions(_kernel, _fast)
+    add_versions(_kernel, _fast)

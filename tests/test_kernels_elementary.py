@@ -18,7 +18,13 @@ FUNCTIONS = {  # the function in float64, the ranges of x, its largest relative 
     "log": (np.log, [(1e-3, 3), (0.7, 1.5), (1e-3, 3e38)], 2.3e-7),
     "log1p": (np.log1p, [(-0.999, 3), (-0.6, 0.6), (0, 3e38)], 2.3e-7),
     "erf": (scipy.special.erf, [(-6, 6), (-1.1, 1.1)], 1.8e-7),
+    "sin": (np.sin, [(-4, 4), (-1000, 1000), (-2.0**30, 2.0**30)], 1.2e-7),
+    "cos": (np.cos, [(-4, 4), (-1000, 1000), (-2.0**30, 2.0**30)], 1.2e-7),
+    "tan": (np.tan, [(-4, 4), (-1000, 1000), (-2.0**30, 2.0**30)], 2.3e-7),
+    "arctan": (np.arctan, [(-4, 4), (-1000, 1000)], 1.7e-7),
+    "tanh": (np.tanh, [(-9.1, 9.1)], 3.2e-7),
 }
+PERIODIC = {"sin": np.sin, "cos": np.cos, "tan": np.tan}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -41,6 +47,20 @@ def test_zeros_infinities_and_what_is_not_a_number(name):
     y = getattr(kernels, name).cpu(x)
     np.testing.assert_allclose(y, expected, rtol=4e-7)
     np.testing.assert_array_equal(np.signbit(y[expected == 0]), np.signbit(expected[expected == 0]))
+
+
+@pytest.mark.parametrize("name", PERIODIC)
+def test_numbers_whose_quarters_do_not_fit_into_32_bits(name):
+    largest = np.float32(2.0**30)
+    x = np.concatenate([np.geomspace(2.0**29, 3e38, 5000), -np.geomspace(2.0**29, 3e38, 5000),
+                        [largest, np.nextafter(largest, np.float32(np.inf))]]).astype(np.float32)
+    np.testing.assert_allclose(getattr(kernels, name).cpu(x), PERIODIC[name](x.astype(np.float64)),
+                               rtol=2.3e-7)
+
+
+def test_tanh_never_exceeds_1():
+    x = np.linspace(7, 10, 1_000_000).astype(np.float32)
+    assert kernels.tanh.cpu(x).max() == 1 and kernels.tanh.cpu(-x).min() == -1
 
 
 def test_subnormal_numbers():

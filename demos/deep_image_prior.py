@@ -27,7 +27,8 @@ def main(argv=None):
     run = Demo("deep_image_prior", __doc__, argv, data=("scenes", "cifar10"), batch=2, steps=1000,
                flags=lambda p: p.add_argument("--stop", type=at_least(1), default=200, metavar="N",
                                               help="the step at which the denoised image is taken"))
-    images, rng = run.batch(0) / np.float32(255), np.random.default_rng((run.args.seed, 1))
+    images = run.batch(0)[:2 if run.quick else None] / np.float32(255)
+    rng = np.random.default_rng((run.args.seed, 1))
     given = [damaged(x, rng) for x in images]
     priors = {name: [dip.DeepImagePrior(images.shape[1:], rng=run.rng) for _ in images]
               for name in given[0] if name != "mask"}

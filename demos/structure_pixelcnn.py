@@ -63,10 +63,10 @@ def main(argv=None):
     test = data.first(n_test=20 if run.quick else 200)
     x, kind, n = quantise(test.test_x, LEVELS, None), test.test_masks, min(SHOWN, len(test.test_x))
     h = codes(clip, run.xp.asarray(encode(test.test_captions)))
-    drawn = model.sample(len(x), run.rng, h, kind)
-    before = np.roll(np.arange(n), 1)
-    other = [model.sample(n, run.rng, *given) for given in ((h[before], kind[:n]),
-                                                           (h[:n], kind[before]))]
+    here, before = np.arange(len(x)), np.roll(np.arange(n), 1)
+    texts, maps = np.append(here, [before, here[:n]]), np.append(here, [here[:n], before])
+    drawn, *other = np.split(model.sample(len(texts), run.rng, h[texts], kind[maps]),
+                             [len(x), len(x) + n])
     shown = [a[:n] / (LEVELS - 1) for a in (x, drawn, *other)]
     shown.insert(1, np.broadcast_to(kind[:n] / (KINDS - 1), shown[0].shape))
     run.picture("samples", np.concatenate(shown), n)

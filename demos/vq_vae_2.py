@@ -64,8 +64,9 @@ def main(argv=None):
     words = {name: m.encode(x) for name, m in models.items()}
     x_hat = {name: decoded(m, words[name]) for name, m in models.items()}
     top, bottom = words["two_grids"]
-    samples = [decoded(models["two_grids"], (top[:n], prior.bottom.sample(n, run.rng, top[:n])))
-               for _ in range(3)]
+    thrice = np.tile(top[:n], (3, 1, 1))
+    samples = np.split(decoded(models["two_grids"], (
+        thrice, prior.bottom.sample(len(thrice), run.rng, thrice))), 3)
     rows = [x, x_hat["one_grid"], x_hat["two_grids"], *samples]
     run.picture("reconstructions", unsigned(np.concatenate([some[:10] for some in rows])))
     run.picture("samples", unsigned(models["two_grids"].generate(n, run.rng).mean))

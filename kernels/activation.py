@@ -26,7 +26,7 @@ from numba import prange, types
 from numba.extending import overload
 
 from .common import PART, chunks, empty, inlined, kernel, part, threaded
-from .cuda import launch_elementwise, xp
+from .cuda import launch_elementwise, special, xp
 from .exponential import ONE, OPTIONS, exp, expm1, log1p
 from .normal import tail
 
@@ -178,16 +178,13 @@ def silu_backward(g, x):
 def silu_backward(g, x): return _silu_backward(g, x)
 
 @kernel(x="...")
-def gelu(x):
-    from scipy.special import ndtr  # imported here: SciPy's special functions load slowly
-    return x * ndtr(x)
+def gelu(x): return x * special(x).ndtr(x)
 @gelu.version("cpu")
 def gelu(x): return _gelu(x)
 
 @kernel(g="...", x="...")
 def gelu_backward(g, x):
-    from scipy.special import ndtr
-    return g * (ndtr(x) + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi))
+    return g * (special(x).ndtr(x) + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi))
 @gelu_backward.version("cpu")
 def gelu_backward(g, x): return _gelu_backward(g, x, 1 / math.sqrt(2 * math.pi))
 

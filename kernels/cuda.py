@@ -241,6 +241,15 @@ def xp(a):
     return np if isinstance(a, np.ndarray) else sys.modules["cupy"]
 
 
+def special(a):
+    """SciPy's module of special functions, or CuPy's: imported only when needed, to save time."""
+    if xp(a) is np:
+        import scipy.special as module
+    else:
+        import cupyx.scipy.special as module
+    return module
+
+
 def blocks(n, block):
     """How many blocks of size `block` cover n."""
     return -(-n // block)

@@ -11,7 +11,8 @@
 NumPy has one thread compute them, and expm1, log1p and SciPy's erf number by number, which takes
 ten times as long as one vectorised loop. The relative error is at most 1e-7 (exp), 1.2e-7
 (expm1; 4e-7 above 88.3), 2.3e-7 (log, log1p), 1.8e-7 (erf; the polynomial p, of degree 6, was
-fitted to minimise the largest relative error: 1.2e-9). In float64 these are NumPy's functions.
+fitted to minimise the largest relative error: 1.2e-9). In float64 these are NumPy's functions, and
+SciPy's erf.
 """
 
 import math
@@ -24,7 +25,7 @@ from numba.extending import intrinsic
 from . import exponential
 from .activation import pointwise
 from .common import inlined, kernel
-from .cuda import xp
+from .cuda import special, xp
 from .exponential import (
     BIAS,
     HALF,
@@ -42,7 +43,7 @@ from .exponential import (
 from .normal import tail
 
 _f = np.float32
-LOWEST = _f(-104)  # e^LOWEST is rounded to 0
+SMALLEST = _f(-104)  # e^SMALLEST is rounded to 0
 TINY, SCALE, LOG2_SCALE = _f(2.0**-126), _f(2.0**24), _f(24)  # TINY: the smallest normal number
 SQRT_2, NEAR, INFINITY, NAN = _f(math.sqrt(2)), _f(0.5), _f(math.inf), _f(math.nan)
 FRACTION, BITS_OF_1 = np.int32((1 << 23) - 1), np.int32(127 << 23)
@@ -76,7 +77,7 @@ def _log_of(x, u, k):
 
 @pointwise
 def _exp(x, one, a):
-    shift = min(max(x, LOWEST), HIGHEST)
+    shift = min(max(x, SMALLEST), HIGHEST)
     k = np.floor(shift * LOG2_E + HALF)
     half = np.floor(k * HALF)
     y = (one + remainder(shift, k)) * power_of_2(half) * power_of_2(k - half)
@@ -96,7 +97,7 @@ def _log1p(x, one, a):
     near = abs(x) < NEAR  # where 1 + x would be rounded too much
     m, k = _split(one + x)
     u = (x if near else m - one) / (one + one + x if near else m + one)
-    y = _log_of(one + x, u, k - k if near else k)
+    y = _log_of(one + x, u, k - k if near else k)  # k − k is 0 in k's type
     return x if x == 0 else y  # −0 remains −0
 
 @pointwise
@@ -123,15 +124,6 @@ def log1p(x): return xp(x).log1p(x)
 
 @kernel(x="... strided")
 def erf(x): return special(x).erf(x)
-
-
-def special(x):
-    """SciPy's module of special functions, or CuPy's: imported only when needed, to save time."""
-    if xp(x) is np:
-        import scipy.special as module
-    else:
-        import cupyx.scipy.special as module
-    return module
 
 
 def add_versions(kernel, fast):

@@ -4,7 +4,7 @@ vectorised
     x = k ln 2 + r, k whole, |r| ≤ ½ ln 2        e^x = 2^k e^r        e^r − 1 = r + r² p(r)
 
 with a polynomial p of degree 5 (coefficients from the Cephes library's expf) and 2^k assembled from
-the bits of a float. The relative error is at most 1.5e-7 (5e-6 above 88.3, where k stops at 127);
+the bits of a float. The relative error is at most 1.5e-7 (4e-7 above 88.3, where k stops at 127);
 below −87.7 (k = −127, whose bits are those of 0) e^x is 0, above 88.7 it is infinite; NaN stays
 NaN.
 

@@ -13,9 +13,7 @@ from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .common import Kernel, chunks, compiled, start
-
-ONE_THREAD = 1 << 14  # elements below which waking the threads is not worth it
+from .common import PART, Kernel, chunks, compiled, start
 
 
 class ForeachKernel(Kernel):
@@ -73,7 +71,7 @@ def table(lists):
 def num_chunks(table):
     """The number of chunks into which the arrays, all together, are cut."""
     total = table[-1, 0]
-    return 1 if total < ONE_THREAD else chunks(total)
+    return 1 if total < PART else chunks(total)
 
 
 @intrinsic

@@ -14,10 +14,10 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from .exponential import OPTIONS, exp
+from .exponential import HALF, ONE, OPTIONS, exp
 
 _f = np.float32
-A, HALF, ONE = _f(0.3), _f(0.5), _f(1)
+A = _f(0.3)
 R0, R1, R2, R3 = _f(0.1196292981), _f(0.1207539682), _f(0.09991340932), _f(0.1285619220)
 R4, R5, R6, R7 = _f(-0.05368424077), _f(0.2063541897), _f(-0.1572034953), _f(0.03567487579)
 

@@ -36,7 +36,7 @@ def sum_to(g, _x, *, shape): return broadcast_to(g, shape=_x.shape)
 
 @op
 def alias(x):
-    """The same values as a new node of the graph."""
+    """The same values as a new node, up to which a part of the graph can be differentiated."""
     return x.view()
 @alias.vjp
 def alias(g): return g

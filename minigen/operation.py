@@ -3,9 +3,9 @@
 An operation is a function on arrays, followed by its vector-Jacobian product (vjp)::
 
     @op
-    def exp(x): return xp(x).exp(x)
-    @exp.vjp
-    def exp(g, y): return g * y
+    def sqrt(x): return xp(x).sqrt(x)
+    @sqrt.vjp
+    def sqrt(g, y): return g * 0.5 / y
 
 Positional parameters are differentiable arrays; keyword-only parameters are options. The vjp
 receives the cotangent g = ∂L/∂y and, as tensors, whichever of the result y and the inputs its
@@ -14,9 +14,9 @@ arguments that is called only if that cotangent is needed. The vjp is written in
 gradient can be differentiated again, and it is pure mathematics: `grad` (autodiff.py) undoes
 broadcasting, sums cotangents, and skips those that nobody asked for.
 
-An op that takes a part of an array may also define ``accumulate_into(out, g, **options)``, which
-adds g to the array's cotangent in place: each of many parts then costs its own size, not the whole
-array's.
+An op that takes a part of an array may also have a function ``accumulate_into(out, g, **options)``,
+set as an attribute, which adds g to the array's cotangent in place: each of many parts then costs
+its own size, not the whole array's.
 
 Values that a vjp does not name are not kept in memory for it. It may name an input x as `_x`: it
 then gets the `shape`, `ndim` and `dtype` of x, which are always kept, but not its values. The same
@@ -111,10 +111,10 @@ def op(forward):
         try:
             y = forward(*arrays, **kw)
         except (IndexError, OverflowError, TypeError, ValueError) as e:
-            text, known = str(e), (ValueError, TypeError, IndexError, OverflowError)
+            text, classes = str(e), (ValueError, TypeError, IndexError, OverflowError)
             if not text.startswith(name):
                 text = f"{describe(name, args, kw, inputs)}: {text}"
-            raise next(kind for kind in known if isinstance(e, kind))(text) from e
+            raise next(kind for kind in classes if isinstance(e, kind))(text) from e
         saved = written = None
         if type(y) is not ndarray:
             if type(y) is tuple and len(y) == 2:

@@ -132,6 +132,22 @@ def test_list_counts_every_equation(capsys):
     assert "ae-single-hidden" in out and "ae-conv-shape" not in out and "vae" not in out
 
 
+def test_list_finds_words_on_slides_and_in_statements(capsys):
+    assert main(["list", "FORMALISM", "bound"]) == 0
+    out = capsys.readouterr().out
+    assert "vae-elbo " in out and "gan-minimax" not in out
+    assert "log p_θ(x) ≥ 𝓛(x, θ, φ)" in out and "minigen/models/vae/vae.py" in out
+
+
+def test_list_follows_a_lecture_slide_by_slide(capsys):
+    assert main(["list", "--lecture", "1"]) == 0
+    out = capsys.readouterr().out
+    places = [place for e in equations().values() for place in e.places if place.lecture == 1]
+    headings = [place.heading for place in sorted(places, key=lambda place: place.line)]
+    at = [out.find(f"\n{heading}\n") for heading in dict.fromkeys(headings)]
+    assert -1 not in at and at == sorted(at) and len(at) > 10
+
+
 def test_show_prints_formula_source_erratum_and_code(capsys):
     assert main(["show", "tconv-output-size"]) == 0
     out = capsys.readouterr().out
@@ -150,6 +166,7 @@ def test_show_says_what_a_publication_shows(capsys):
 @pytest.mark.parametrize("argv, message", [
     (["show", "vae-elb"], "vae-elbo"), (["prove", "ae-los"], "ae-loss"),
     (["list", "--family", "va"], "vae"), (["list", "--lecture", "9"], "2 “Modern"),
+    (["list", "elbo", "zzz"], "no equation has “elbo zzz”"),
 ])
 def test_unknown_names_suggest_the_nearest(capsys, argv, message):
     assert main(argv) == 2
@@ -172,6 +189,6 @@ def test_it_runs_as_a_module():
 
 
 def test_drawn_equations_have_checks_that_can_fail():
-    """One mutant of each line of ten; all mutants of all take half an hour: `prove` without ids."""
+    """One mutant of each line of ten; all mutants of all take an hour: `prove` without ids."""
     drawn = np.random.default_rng(7).permutation(list(equations()))[:10]
     assert prove.prove(drawn.tolist(), max_mutants=1) == []

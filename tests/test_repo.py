@@ -270,6 +270,10 @@ def test_every_model_can_be_imported():
         except (ImportError, AttributeError) as error:
             problems.append(f"{model}: {target}: {error}")
     none(problems, "correct MODELS in minigen/models/__init__.py:")
+    listed = {target.partition(":")[0].replace(".", "/") + ".py" for target in MODELS.values()}
+    tagged = {tag.path for tags in scan().code.values() for tag in tags}
+    none(sorted(path for path in tagged - listed if path.startswith("minigen/models/")),
+         "compute an equation and are missing in MODELS in minigen/models/__init__.py:")
 
 
 def test_demos_can_be_called():

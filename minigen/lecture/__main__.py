@@ -4,6 +4,7 @@ the code that computes them."""
 import argparse
 import difflib
 import importlib.util
+import itertools
 import sys
 import textwrap
 
@@ -41,9 +42,11 @@ def parser():
     top = argparse.ArgumentParser(prog="python -m minigen.lecture", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="list | show | prove | page")
     command = commands.add_parser("list", help="every equation with its lines of code and checks")
+    command.add_argument("words", metavar="WORD", nargs="*", help="only equations with all these "
+                         "words in their name, formula, statement, source or slide's heading")
     command.add_argument("--family", metavar="F", help="only one family: " + ", ".join(families()))
-    command.add_argument("--lecture", metavar="L", help="only one lecture: its number, from 0, or "
-                                                        "part of its title")
+    command.add_argument("--lecture", metavar="L", help="only one lecture, slide by slide: its "
+                                                        "number, from 0, or part of its title")
     command.add_argument("--missing", action="store_true", help="only those without a line of code "
                                                                 "or a check")
     command.set_defaults(run=list_)
@@ -88,7 +91,7 @@ def lecture_number(text):
 
 
 def list_(args):
-    """Print the index of equations, family by family."""
+    """Print the index of equations, family by family, or one lecture's, slide by slide."""
     if args.family is not None and args.family not in families():
         return complain(nearest(args.family, list(families()), "family"))
     number = None if args.lecture is None else lecture_number(args.lecture)
@@ -96,23 +99,44 @@ def list_(args):
         titles = "; ".join(f"{i} “{lecture.title}”" for i, lecture in enumerate(lectures()))
         return complain(f"there is no single lecture `{args.lecture}`; there are {titles}")
     found = scan()
-    for family, title in families().items():
-        if args.family not in (None, family):
-            continue
-        chosen = [e for e in equations().values() if e.family == family
-                  and (number is None or number in [p.lecture for p in e.places])]
-        rows = [e for e in chosen
-                if not (args.missing and found.code[e.id] and found.checks[e.id])]
-        if rows:
-            print(f"\n{title} ({family})")
-        for e in rows:
-            print(f"  {e.id:<28} {e.status:<9} code  {where(found.code[e.id])}")
-            print(f"  {'':<28} {'':<9} check {where(found.checks[e.id])}")
+    chosen = [e for e in equations().values() if args.family in (None, e.family)
+              and all(word.lower() in searched(e) for word in args.words)
+              and not (args.missing and found.code[e.id] and found.checks[e.id])]
+    if args.words and not chosen:
+        return complain(f"no equation has “{' '.join(args.words)}” in its name, formula, "
+                        "statement, source or slide's heading; `list` alone prints them all")
+    for title, group in by_family(chosen) if number is None else by_slide(chosen, number):
+        print(f"\n{title}")
+        for e in group:
+            print(f"  {e.id:<28} {e.status:<9} {e.unicode.splitlines()[0]}")
+            print(f"  {'':<28} code      {where(found.code[e.id])}")
+            print(f"  {'':<28} check     {where(found.checks[e.id])}")
     print("\n" + "\n".join(f"{status:<9} {meaning}" for status, meaning in STATUS.items()))
     print("\n" + counts(found))
     for problem in found.problems:
         print(problem)
     return 0
+
+
+def searched(e):
+    """The text of an equation in which `list` looks for words."""
+    headings = [place.heading for place in e.places]
+    return " ".join([e.id, e.unicode, e.statement, e.paper, *headings]).lower()
+
+
+def by_family(chosen):
+    """Pairs of a family's title and its equations."""
+    groups = [(f"{title} ({family})", [e for e in chosen if e.family == family])
+              for family, title in families().items()]
+    return [(title, group) for title, group in groups if group]
+
+
+def by_slide(chosen, lecture):
+    """Pairs of a slide's heading and the equations on it, in the lecture's order."""
+    shown = sorted(((place.line, place.heading, e) for e in chosen for place in e.places
+                    if place.lecture == lecture), key=lambda row: row[0])
+    return [(heading, [e for *_, e in group])
+            for heading, group in itertools.groupby(shown, lambda row: row[1])]
 
 
 def where(tags):

@@ -1,6 +1,7 @@
 """All models of the lecture, one file each.
 
-`MODELS` lists them: the name, the file and what to call in it, in reading order.
+`MODELS` lists them, and what several of them share: the name, the file and what to call in it, in
+reading order.
 """
 
 MODELS = {
@@ -15,6 +16,7 @@ MODELS = {
     "vae": "minigen.models.vae.vae:fully_connected",
     "conv_vae": "minigen.models.vae.conv_vae:convolutional",
     "gaussian_vae": "minigen.models.vae.gaussian_vae:diagonal_normal",
+    "latent_paths": "minigen.models.vae.latent:manifold",
     "cvae": "minigen.models.vae.cvae:conditional",
     "glimpse": "minigen.models.vae.glimpse:Read",
     "draw": "minigen.models.vae.draw:draw",
@@ -26,6 +28,7 @@ MODELS = {
     "gan": "minigen.models.gan.gan:GAN",
     "equilibrium": "minigen.models.gan.equilibrium:optimal_discriminator",
     "dcgan": "minigen.models.gan.dcgan:dcgan",
+    "latent_arithmetic": "minigen.models.gan.latent:arithmetic",
     "vae_gan": "minigen.models.vae.vae_gan:vae_gan",
     "cgan": "minigen.models.gan.cgan:conditional",
     "dissection": "minigen.models.gan.dissection:agreement",
@@ -66,6 +69,7 @@ MODELS = {
     "linear_predictor": "minigen.models.autoregressive.linear_predictor:LinearPredictor",
     "pixelcnn_pp": "minigen.models.autoregressive.pixelcnn_pp:PixelCNNpp",
     "schedule": "minigen.models.diffusion.schedule:linear",
+    "forward": "minigen.models.diffusion.forward:Forward",
     "denoiser": "minigen.models.diffusion.denoiser:denoiser",
     "ddpm": "minigen.models.diffusion.ddpm:DDPM",
     "hierarchical": "minigen.models.diffusion.hierarchical:elbo",

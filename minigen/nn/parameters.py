@@ -22,7 +22,8 @@ _LEAVES = (np.ndarray, np.generic, str, bytes, bytearray, memoryview, range, int
 
 
 def walk(model, prefix="", seen=None):
-    """Yield (key, object) for the model and every layer and tensor in it, each object once."""
+    """Yield (key, object) for the model and every layer and tensor in it, each object once. `seen`
+    holds the ids of those objects and the keys of those tensors."""
     seen = set() if seen is None else seen
     if isinstance(model, _LEAVES) or id(model) in seen:
         return

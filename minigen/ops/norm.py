@@ -38,7 +38,7 @@ def _channels(x):
 @op
 def _batch_norm(x, weight, bias, *, eps):
     y, mean, var, rstd = kernels.batch_norm(_flat(x), weight, bias, eps)  # rstd = 1/√(var + ε)
-    return y.reshape(x.shape), (mean, rstd, var)  # (C,) each
+    return y.reshape(x.shape), (mean, rstd, var)  # (C,) each; nn.BatchNorm2d reads them, too
 @_batch_norm.vjp
 def _batch_norm(g, _y, x, weight, *, eps):
     gx, gw, gb = kernels.batch_norm_backward(_flat(g.data), _flat(x.data), _data(weight),
@@ -104,7 +104,8 @@ def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, t
     """Each channel standardised over batch and positions: x is (N, C, ...), the others (C,).
 
     Uses the batch's own mean and variance in training, else the running ones. Nothing is written
-    here: the layer `minigen.nn.BatchNorm2d` updates its running statistics (`momentum`).
+    here: the layer `minigen.nn.BatchNorm2d` updates its running statistics; `momentum` only keeps
+    PyTorch's order of arguments.
     """
     if x.ndim < 2:
         raise ValueError(f"batch_norm: expected x (N, C, ...), got {x.shape}")

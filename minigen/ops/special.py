@@ -3,7 +3,7 @@
 import math
 
 from minigen import kernels
-from minigen.kernels.elementary import special
+from minigen.kernels.cuda import special
 from minigen.operation import op
 from minigen.ops.math import as_float, elementary, exp, where
 from minigen.tensor import xp

@@ -110,19 +110,19 @@ def _erf(x, one, a):
     return near if z < one else far if x > 0 else -far
 
 
-@kernel(x="... strided")
+@kernel(x="...")
 def exp(x): return xp(x).exp(x)
 
-@kernel(x="... strided")
+@kernel(x="...")
 def expm1(x): return xp(x).expm1(x)
 
-@kernel(x="... strided")
+@kernel(x="...")
 def log(x): return xp(x).log(x)
 
-@kernel(x="... strided")
+@kernel(x="...")
 def log1p(x): return xp(x).log1p(x)
 
-@kernel(x="... strided")
+@kernel(x="...")
 def erf(x): return special(x).erf(x)
 
 

@@ -106,16 +106,16 @@ def _arctan(x, one, a):
     return y if x > 0 else -y if x < 0 else x  # −0 remains −0, NaN remains NaN
 
 
-@kernel(x="... strided")
+@kernel(x="...")
 def sin(x): return xp(x).sin(x)
 
-@kernel(x="... strided")
+@kernel(x="...")
 def cos(x): return xp(x).cos(x)
 
-@kernel(x="... strided")
+@kernel(x="...")
 def tan(x): return xp(x).tan(x)
 
-@kernel(x="... strided")
+@kernel(x="...")
 def arctan(x): return xp(x).arctan(x)
 
 

@@ -31,35 +31,13 @@ def xp(*arrays):
     return np
 
 
-def to_device_of(a, like):
-    """The array `a` on the device of the array `like`."""
-    m = xp(like)
-    if recording() and m is not np and isinstance(a, np.ndarray):
-        return recording().constant(a, m)
-    return m.asarray(a)
-
-
-def device_scalars(out, numbers, like):
-    """Numbers that change from step to step, on the device of the array `like` for its kernels:
-    written into the float64 array `out`, or into a new one if it is None. On the CPU: None."""
-    if isinstance(like, np.ndarray):
-        return None
-    out = xp(like).zeros(len(numbers)) if out is None else out
-    out[...] = xp(like).asarray(np.array(numbers, F64))
-    return out
-
-
-def readable(a):
-    """Whether the host may read the array's values: not on a device while a step is recorded."""
-    return recording() is None or isinstance(a, np.ndarray)
-
-
 class Node:
     """How a tensor was computed: ``y = op(*inputs, **kw)``.
 
     A graph keeps only the values that its derivatives read. An input whose values the vjp reads is
-    stored as a tensor, any other as its node; `data` is y's array if the vjp reads it, or None. All
-    other results are freed as soon as nobody uses them. A leaf, having no node, stays a tensor.
+    stored as a tensor, any other as its node; `data` is y's array if the vjp reads it, or None,
+    `saved` what the op kept for the vjp, `written` when y's memory was written (see last_write).
+    All other results are freed as soon as nobody uses them. A leaf, having no node, stays a tensor.
     """
 
     __slots__ = ("op", "inputs", "kw", "saved", "data", "shape", "dtype", "written", "stamp")
@@ -161,12 +139,6 @@ class Tensor:
         return f"tensor({values}, shape={self.shape}, dtype={self.dtype}{tail})"
 
 
-def _check_readable(a):
-    if not readable(a):
-        raise TypeError("a step that is recorded was about to read a number from the device, which "
-                        "no replay would read again: compute with the tensor itself")
-
-
 def tensor(a, requires_grad=False):
     """A tensor from an array, a list (float32, or booleans), a number, or anything with
     ``__array__`` or DLPack (PyTorch, JAX, CuPy), without a copy; a tensor is returned as it is.
@@ -223,6 +195,35 @@ def write(t, update):
         last_write(t)[0] = _tick()
         if recording():
             recording().written[t] = t.data
+
+
+def to_device_of(a, like):
+    """The array `a` on the device of the array `like`."""
+    m = xp(like)
+    if recording() and m is not np and isinstance(a, np.ndarray):
+        return recording().constant(a, m)
+    return m.asarray(a)
+
+
+def device_scalars(out, numbers, like):
+    """Numbers that change from step to step, on the device of the array `like` for its kernels:
+    written into the float64 array `out`, or into a new one if it is None. On the CPU: None."""
+    if isinstance(like, np.ndarray):
+        return None
+    out = xp(like).zeros(len(numbers)) if out is None else out
+    out[...] = xp(like).asarray(np.array(numbers, F64))
+    return out
+
+
+def readable(a):
+    """Whether the host may read the array's values: not on a device while a step is recorded."""
+    return recording() is None or isinstance(a, np.ndarray)
+
+
+def _check_readable(a):
+    if not readable(a):
+        raise TypeError("a step that is recorded was about to read a number from the device, which "
+                        "no replay would read again: compute with the tensor itself")
 
 
 @contextlib.contextmanager

@@ -183,9 +183,8 @@ def last_write(t):
 
 
 def write(t, update):
-    """The only way to change an array: ``update(t.data)`` writes in place, and the tensor is
-    stamped, so that `grad` recognises a graph computed from the old values as stale. For a list of
-    tensors, one call ``update(*arrays)`` writes all their arrays."""
+    """The only way to change an array: ``update(t.data)`` writes in place, or ``update(*arrays)``
+    for a list t. Tensors are stamped, so that `grad` recognises a graph of old values as stale."""
     tensors = t if isinstance(t, list) else [t]
     for t in tensors:
         if t.node:

@@ -104,7 +104,7 @@ def prior(net, h):
 def by_hand(net, x, eps, given):
     """q, p and the canvas of each step; x is None for samples from the prior."""
     n = len(eps[0])
-    c = np.broadcast_to(net.canvas.c_0.numpy(), (n, *SHAPE))
+    c = np.broadcast_to(net.c_0.weight.numpy(), (n, *SHAPE))
     (h_e, c_e), (h_d, c_d) = np.zeros((2, 2, n, 4))
     for e in eps:
         p = q = prior(net, h_d)

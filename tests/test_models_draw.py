@@ -32,7 +32,7 @@ def test_init_draws_all_weights_anew():
     nn.init(net, RNG(11))
     for key, p in nn.parameters(net).items():
         assert (p.numpy() != before[key]).any(), key
-    assert (net.canvas.c_0.numpy() == -3).all()
+    assert (net.c_0.weight.numpy() == -3).all()
 
 
 def test_samples_are_untracked_and_depend_on_the_caption():

@@ -57,7 +57,7 @@ class SelfAttention:
     def __init__(self, C, rng):
         self.f, self.g = conv(C, C // 8, 1, rng), conv(C, C // 8, 1, rng)
         self.v, self.o = conv(C, C // 2, 1, rng), conv(C // 2, C, 1, rng)
-        self.gamma = nn.Embedding(1, 1, std=0)
+        self.gamma = nn.Parameter()
 
     def __call__(self, h):
         N, C, H, W = h.shape

@@ -20,19 +20,7 @@ states start at 0.
 from minigen import concatenate, expand_dims, mean, nn, no_grad, sigmoid, split, sum, tensor
 from minigen.dist import Bernoulli, Normal, kl, per_image
 from minigen.models.vae.glimpse import Read, Write
-from minigen.nn import initializers
 from minigen.tensor import xp
-
-
-class Canvas:
-    """c_0, learnt: at first −3, almost black."""
-
-    def __init__(self, shape):
-        self.c_0 = initializers.empty(*shape)
-        self.init(None)
-
-    def init(self, rng):
-        initializers.constant(self.c_0, -3)
 
 
 class StandardPrior:
@@ -62,11 +50,11 @@ class DRAW:
         self.encoder = nn.LSTMCell(2 * shape[0] * N_read**2 + d_h, d_h, rng)
         self.posterior = nn.Linear(d_h, 2 * d_z, rng=rng)
         self.decoder = nn.LSTMCell(d_z + d_s, d_h, rng)
-        self.canvas = Canvas(shape)
+        self.c_0 = nn.Parameter(*shape, value=-3)  # almost black
 
     def start(self, n):
         """c_0 for n images, and both networks' states."""
-        return expand_dims(self.canvas.c_0, 0), self.encoder.start(n), self.decoder.start(n)
+        return expand_dims(self.c_0.weight, 0), self.encoder.start(n), self.decoder.start(n)
 
     def draw(self, c, dec, z, *given):
         """The canvas and the decoder's state after a step with z_t (n, d_z)."""
@@ -90,7 +78,7 @@ class DRAW:
     def elbo(self, x, rng, *given):
         """The bound for each of n images x (n, C, H, W), and its two parts, the reconstruction term
         and the sum of all KL, all (n,). ValueError for images of another shape."""
-        shape = self.canvas.c_0.shape
+        shape = self.c_0.weight.shape
         if x.shape[1:] != shape:
             raise ValueError(f"DRAW: images are {x.shape}, expected (n, "
                              f"{', '.join(map(str, shape))})")

@@ -47,7 +47,7 @@ def test_samples_are_untracked_and_depend_on_the_caption():
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda: model.draw(SHAPE, N_read=1), r"1×1 filters, expected 2×2 or more"),
+    (lambda: model.DRAW(SHAPE, N_read=1), r"1×1 filters, expected 2×2 or more"),
     (lambda: tiny("draw")[0].loss(np.zeros((3, 2, 5, 6)), RNG(0)),
      r"images are \(3, 2, 5, 6\), expected \(n, 2, 5, 7\)"),
     (lambda: tiny("draw")[0].loss(np.zeros(SHAPE), RNG(0)), r"images are \(2, 5, 7\)"),

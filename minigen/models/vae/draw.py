@@ -23,29 +23,18 @@ from minigen.models.vae.glimpse import Read, Write
 from minigen.tensor import xp
 
 
-class StandardPrior:
-    """p(z_t) = N(0, I), whatever the state."""
-
-    def __init__(self, d_z):
-        self.d_z = d_z
-
-    def __call__(self, h):
-        zeros = tensor(xp(h.data).zeros((len(h), self.d_z), h.dtype))
-        return Normal(zeros, zeros)
-
-
 class DRAW:
     """A model of images of `shape` (C, H, W) with values in [0, 1].
 
     T: the number of steps; d_z, d_h: the sizes of z_t and of both LSTMs' states
     N_read, N_write: the sizes of the patches
-    prior: a function of the decoder's state, which gives p(z_t | z_{<t})
-    context, d_s: a function of the decoder's state, and of what is given with the images, that
-        gives further inputs (n, d_s) of the decoder, a list; here there are none, see align_draw.py
+    d_s: how many numbers `inputs` gives the decoder besides z_t
+
+    Further arguments of its methods, `given`, are for `inputs`: see align_draw.py.
     """
 
-    def __init__(self, shape, T, d_z, d_h, N_read, N_write, prior, context, d_s, rng=None):
-        self.T, self.prior, self.context = T, prior, context
+    def __init__(self, shape, T=6, d_z=16, d_h=192, N_read=6, N_write=8, d_s=0, rng=None):
+        self.T, self.d_z = T, d_z
         self.read, self.write = Read(shape, N_read, d_h, rng), Write(shape, N_write, d_h, rng)
         self.encoder = nn.LSTMCell(2 * shape[0] * N_read**2 + d_h, d_h, rng)
         self.posterior = nn.Linear(d_h, 2 * d_z, rng=rng)
@@ -56,9 +45,18 @@ class DRAW:
         """c_0 for n images, and both networks' states."""
         return expand_dims(self.c_0.weight, 0), self.encoder.start(n), self.decoder.start(n)
 
-    def draw(self, c, dec, z, *given):
+    def prior(self, h):
+        """p(z_t | z_{<t}) for the decoder's state h (n, d_h): N(0, I), whatever the state."""
+        zeros = tensor(xp(h.data).zeros((len(h), self.d_z), h.dtype))
+        return Normal(zeros, zeros)
+
+    def inputs(self, z, h):
+        """The decoder's inputs, for z_t (n, d_z) and its state h (n, d_h): z_t alone."""
+        return z
+
+    def step(self, c, dec, z, *given):
         """The canvas and the decoder's state after a step with z_t (n, d_z)."""
-        dec = self.decoder(concatenate([z, *self.context(dec[0], *given)], axis=1), dec)
+        dec = self.decoder(self.inputs(z, dec[0], *given), dec)
         return c + self.write(dec[0]), dec  # eq: draw-canvas
 
     def infer(self, x, rng, *given):
@@ -72,7 +70,7 @@ class DRAW:
             mu, logvar = split(self.posterior(enc[0]), 2, axis=1)
             q = Normal(mu, logvar)  # eq: draw-posterior
             p = self.prior(dec[0])
-            c, dec = self.draw(c, dec, q.sample(rng), *given)
+            c, dec = self.step(c, dec, q.sample(rng), *given)
             yield q, p, c
 
     def elbo(self, x, rng, *given):
@@ -101,11 +99,6 @@ class DRAW:
             for _ in range(self.T):
                 states.append(dec[0])
                 z = self.prior(dec[0]).sample(rng)  # eq: draw-generate
-                c, dec = self.draw(c, dec, z, *given)
+                c, dec = self.step(c, dec, z, *given)
                 images.append(sigmoid(c))  # eq: draw-generate
         return images, states
-
-
-def draw(shape, T=6, d_z=16, d_h=192, N_read=6, N_write=8, rng=None):
-    """A DRAW for images of `shape` (C, H, W)."""
-    return DRAW(shape, T, d_z, d_h, N_read, N_write, StandardPrior(d_z), lambda h: [], 0, rng)

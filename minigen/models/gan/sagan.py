@@ -10,7 +10,8 @@ other, the discriminator compares features with the class, and the loss is a hin
 f, g, v, o are 1×1 convolutions, i and j positions; γ starts at 0, so G and D first learn from
 neighbouring pixels. All weights of D are divided by their largest singular value (nn/spectral.py).
 
-Differs from the papers: small networks; D's last residual block, which keeps the size, is one
+Differs from the papers: small networks; g(h) and v(h) are halved by max pooling, as in the authors'
+program, but not in their equations; D's last residual block, which keeps the size, is one
 convolution; shortcuts are pooled before their 1×1 convolution, which gives the same function.
 """
 

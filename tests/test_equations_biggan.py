@@ -46,7 +46,7 @@ def test_a_layers_largest_singular_value_becomes_1(name):
     layer = settled(nn.SpectralNorm(build(), RNG(7)), x)
     W = layer.layer.weight.numpy().reshape(5, -1)
     largest = np.linalg.svd(W)[1][0]
-    found = layer.weight().numpy()
+    found = layer.normalised().numpy()
     assert np.allclose(found.reshape(5, -1) * largest, W)  # eq: spectral-norm, power-iteration
     top = np.linalg.svd(found.reshape(5, -1))[1][0]
     assert np.isclose(top, 1)  # eq: spectral-norm, power-iteration
@@ -57,6 +57,15 @@ def test_a_layers_largest_singular_value_becomes_1(name):
     assert np.array_equal(layer.layer.weight.numpy(), build().weight.numpy())
 
 
+def test_a_convolution_can_stretch_by_the_root_of_its_filters_size():
+    layer = nn.SpectralNorm(nn.Conv2d(1, 1, 3, padding=1, bias=False), RNG(31))
+    nn.initializers.constant(layer.layer.weight, 5)
+    x = np.ones((1, 1, 32, 32))
+    settled(layer, tensor(x))
+    longer = np.linalg.norm(layer(tensor(x)).numpy()) / np.linalg.norm(x)
+    assert 2.8 < longer < 3  # eq: spectral-norm
+
+
 def test_an_iteration_is_made_for_each_pass_in_training_and_none_in_evaluation():
     layer = nn.SpectralNorm(nn.Linear(7, 5, rng=RNG(8)), RNG(9))
     nn.astype(layer, np.float64)
@@ -65,10 +74,10 @@ def test_an_iteration_is_made_for_each_pass_in_training_and_none_in_evaluation()
     # Wᵀu and then W Wᵀu, each divided by its norm
     with nn.evaluation(layer):
         sigma = np.linalg.norm(W.T @ u)
-        assert np.allclose(layer.weight().numpy(), W / sigma)  # eq: power-iteration
+        assert np.allclose(layer.normalised().numpy(), W / sigma)  # eq: power-iteration
         assert np.array_equal(layer.u.numpy(), u)
     sigma = np.linalg.norm(W @ W.T @ u) / np.linalg.norm(W.T @ u)
-    assert np.allclose(layer.weight().numpy(), W / sigma)  # eq: power-iteration
+    assert np.allclose(layer.normalised().numpy(), W / sigma)  # eq: power-iteration
     after = W @ W.T @ u
     assert np.allclose(layer.u.numpy(), after / np.linalg.norm(after))  # eq: power-iteration
 
@@ -146,7 +155,7 @@ def test_the_best_discriminator_measures_the_total_variation():
 
 
 def test_the_regulariser_is_the_sum_over_pairs_of_filters():
-    net = game().G.net
+    net = game().G
     weights = [part.weight for _, part in nn.walk(net) if isinstance(part, nn.Conv2d)]
     assert len(weights) == 3 + 4 + 1
     want = np.sum([(a.astype(float) * b).sum() ** 2 for w in weights
@@ -176,7 +185,7 @@ def test_the_projection_compares_features_with_the_class():
     D, x = game().D, images(2)
     nn.eval(D)
     phi = D.phi(x).numpy().astype(float)
-    e, w = (part.weight().numpy().astype(float) for part in (D.embed, D.w))
+    e, w = (part.normalised().numpy().astype(float) for part in (D.embed, D.w))
     bias = D.w.layer.bias.item()
     for k in range(4):
         found = D(x, np.full(2, k)).numpy()
@@ -190,7 +199,7 @@ def test_differences_between_classes_are_those_of_a_classifier_on_the_features()
     D, x = game().D, images(3)
     nn.eval(D)
     phi = D.phi(x).numpy().astype(float)
-    p = np.exp(phi @ D.embed.weight().numpy().astype(float).T)
+    p = np.exp(phi @ D.embed.normalised().numpy().astype(float).T)
     p /= p.sum(1, keepdims=True)
     found = D(x, np.ones(3, int)).numpy() - D(x, np.zeros(3, int)).numpy()
     want = np.log(p[:, 1] / p[:, 0])
@@ -263,16 +272,22 @@ def test_truncated_codes_are_normal_between_the_thresholds(tau):
 
 def test_each_truncation_has_statistics_of_its_own():
     net, spread = game(), {}
+    G, norm = net.G, net.G.blocks[0].norm_1.norm
+    nn.eval(net)
     for tau in (np.inf, 0.1):
-        model.standing_statistics(net, tau, RNG(22))
-        G, norm = net.G.net, net.G.net.blocks[0].norm_1.norm
+        model.standing_statistics(net, tau, RNG(22), passes=30, batch=8)
+        assert not any(part.training for _, part in nn.walk(net) if hasattr(part, "training"))
+        rng, means, variances = RNG(22), [], []
+        for _ in range(30):
+            z = net.prior(8, rng, tau)
+            rng.integers(4, size=8)  # the classes
+            h = G.first(z[:, :3]).reshape(8, *G.small).numpy()  # here γ is 0 in the attention
+            means.append(h.mean((0, 2, 3)))
+            variances.append(h.var((0, 2, 3), ddof=1))
+        assert np.allclose(norm.running_mean.numpy(), np.mean(means, 0), atol=1e-5)
+        assert np.allclose(norm.running_var.numpy(), np.mean(variances, 0), rtol=1e-4)
         spread[tau] = norm.running_var.numpy().copy()
-        z = net.prior(2000, RNG(23), tau)
-        with nn.evaluation(G):
-            h = G.first(z[:, :3]).reshape(2000, *G.small).numpy()  # here γ is 0 in the attention
-        assert np.allclose(norm.running_mean.numpy(), h.mean((0, 2, 3)), atol=0.1)
-        assert np.allclose(norm.running_var.numpy(), h.var((0, 2, 3)), rtol=0.2)
-    assert (spread[0.1] < spread[np.inf]).all()
+    assert (spread[0.1] < spread[np.inf]).all() and norm.momentum == 0.1
 
 
 # The demo ----------------------------------------------------------------------------------------

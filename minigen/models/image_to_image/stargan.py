@@ -57,8 +57,8 @@ class StarGAN:
         slope = penalty(lambda x_hat: self.D(x_hat)[0], random_interpolates(x, fake, rng))
         L_adv = distance - self.lam_gp * slope  # eq: stargan-adversarial
         L_cls = classification_loss(cls, c_prime)
-        parts = {"distance": distance, "penalty": slope, "L_cls_r": L_cls}
-        return -L_adv + self.lam_cls * L_cls, parts  # eq: stargan-objective
+        L_D = -L_adv + self.lam_cls * L_cls  # eq: stargan-objective
+        return L_D, {"distance": distance, "penalty": slope, "L_cls_r": L_cls}
 
     def g_loss(self, x, c_prime, c, G_x):
         """L_G without E[D_src(x)], which does not depend on G, and without the penalty, which is

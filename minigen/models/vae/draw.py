@@ -57,7 +57,8 @@ class DRAW:
     def step(self, c, dec, z, *given):
         """The canvas and the decoder's state after a step with z_t (n, d_z)."""
         dec = self.decoder(self.inputs(z, dec[0], *given), dec)
-        return c + self.write(dec[0]), dec  # eq: draw-canvas
+        c = c + self.write(dec[0])  # eq: draw-canvas
+        return c, dec
 
     def infer(self, x, rng, *given):
         """For t = 1 … T: q(z_t | x, z_{<t}), p(z_t | z_{<t}), and the canvas c_t for a z_t ~ q."""

@@ -25,7 +25,7 @@ from minigen import metrics, nn, no_grad, optim, pictures, ruler, train
 from minigen.data import placed
 from minigen.data.scenes import encode
 from minigen.demo import Demo, cli
-from minigen.models.text_to_image.align_draw import align_draw
+from minigen.models.text_to_image.align_draw import AlignDRAW
 
 SHAPE = (1, placed.SIZE, placed.SIZE)
 SHOWN, VARIED = 10, 5
@@ -34,7 +34,7 @@ SHOWN, VARIED = 10, 5
 def main(argv=None):
     run = Demo("align_draw", __doc__, argv, data=("glyphs", "mnist"), batch=48, steps=3000)
     size = {"T": 3, "d_h": 16, "d": 8} if run.quick else {}
-    model = align_draw(SHAPE, len(placed.VOCABULARY), **size)
+    model = AlignDRAW(SHAPE, len(placed.VOCABULARY), **size)
     nn.init(model, run.rng)
     opt = optim.Adam(nn.parameters(model))
 
@@ -63,6 +63,7 @@ def main(argv=None):
                 **agreement("other", drawn[-1].numpy(), other, run.data),
                 **agreement("truth", images / 255, contents, run.data)}
 
+    # what is shown is of the loop's last captions, the unseen ones
     steps = [images[:SHOWN] / 255, *(c.numpy()[:SHOWN] for c in drawn)]
     run.picture("samples", np.concatenate(steps), SHOWN)
     few = describe(model, np.tile(contents[:SHOWN], (VARIED, 1)))
@@ -70,7 +71,7 @@ def main(argv=None):
     run.picture("varied", varied[-1], SHOWN)
     few = [a[:3] for a in text]
     with no_grad():
-        alpha = np.stack([model.context.weights(h[:3], *few).numpy() for h in states], 1)
+        alpha = np.stack([model.align.weights(h[:3], *few).numpy() for h in states], 1)
     texts = placed.captions(contents[:SHOWN])
     pictures.lines(run.out / "attention.png", *(attention(*pair) for pair in zip(
         texts, alpha, strict=False)))

@@ -4,7 +4,8 @@
     python demos/biggan.py --data mnist --data-dir DIR         on MNIST (--download fetches it)
     python demos/biggan.py --data cifar10 --data-dir DIR       on CIFAR-10
 
-Beside it trains the conditional GAN of demos/cgan.py, whose G takes as many steps.
+Beside it trains the conditional GAN of demos/cgan.py, whose G takes as many steps, its D one for
+each of them (BigGAN's two). Its samples are drawn with its last weights, not with an average.
 
 samples.png: a class per row, a code z per column. classes.png: the images of one code on the way
 from one class to the next, a row per code; pairs.png: code and class are both on the way.
@@ -15,8 +16,9 @@ Numbers end in the τ of their samples' codes, in `cgan`, or in `real` for test 
 the standard deviation of pixels within a class, fid_patches the Fréchet distance of 8×8-pixel
 patches to those of training images, the others are those of demos/cgan.py.
 
-Differs from the paper: a few thousand steps, at learning rates that fall to 0; the average of G's
-weights has a decay of 0.999 in place of 0.9999.
+Differs from the paper: a few thousand steps, at learning rates that fall to 0 from 10⁻³ for D and
+5·10⁻⁴ for G, in place of 2·10⁻⁴ and 5·10⁻⁵; the average of G's weights has a decay of 0.999 in
+place of 0.9999.
 """
 
 import numpy as np
@@ -63,16 +65,19 @@ def main(argv=None):
     run.fit(step, model=model, baseline=baseline, opt_d=opt_d, opt_g=opt_g, base_d=base_d,
             base_g=base_g, ema=ema)
 
+    patches = None if run.data.name in ruler.NAMES else metrics.patches(
+        signed(run.data.train_x), SIDE)
+    score = lambda x, y: quality(x, y, run.data, patches)
     codes, all_y = baseline.prior(10, run.rng).numpy(), np.arange(classes)
     run.picture("cgan", table(baseline, codes, classes))
     y = np.arange(50 if run.quick else 5000) % classes
-    numbers = {"cgan": quality(render(baseline, baseline.prior(len(y), run.rng), y), y, run.data)}
+    numbers = {"cgan": score(render(baseline, baseline.prior(len(y), run.rng), y), y)}
     rows = []
     with ema.applied():
         for tau in TAUS:
             standing_statistics(model, tau, run.rng, passes=2 if run.quick else 50)
             z = model.prior(len(y), run.rng, tau).numpy()
-            numbers[f"{tau:g}"] = quality(render(model, z, y), y, run.data)
+            numbers[f"{tau:g}"] = score(render(model, z, y), y)
             rows.append([render(model, z[:10], np.full(10, k)) for k in SHOWN])
             if tau == np.inf:
                 run.picture("samples", table(model, z[:10], classes))
@@ -85,8 +90,7 @@ def main(argv=None):
                 run.picture("pairs", np.concatenate([render(model, *z_y) for z_y in paths]))
     run.picture("truncation", np.concatenate([row for k in zip(*rows, strict=True) for row in k]))
     real = run.rng.permutation(len(run.data.test_x))[:len(y)]
-    numbers["real"] = quality(run.data.test_x[real] / np.float32(255), run.data.test_y[real],
-                              run.data)
+    numbers["real"] = score(run.data.test_x[real] / np.float32(255), run.data.test_y[real])
     run.finish({f"{key}_{name}": value for name, some in numbers.items()
                 for key, value in some.items()})
 
@@ -96,12 +100,13 @@ def table(game, z, classes):
     return render(game, np.tile(z, (classes, 1)), np.repeat(np.arange(classes), len(z)))
 
 
-def quality(x, y, dataset):
-    """How good, varied and obedient images x in [0, 1] of the classes y are: a dict."""
+def quality(x, y, dataset, patches=None):
+    """How good, varied and obedient images x in [0, 1] of the classes y are: a dict. For a data set
+    without a ruler, they are compared with the patches of training images."""
     variety = np.mean([x[y == k].std(axis=0).mean() for k in np.unique(y)])
     if dataset.name not in ruler.NAMES:
         return {"variety": variety, "fid_patches": metrics.frechet_distance(
-            *(metrics.patches(images, SIDE) for images in (2 * x - 1, signed(dataset.train_x))))}
+            metrics.patches(2 * x - 1, SIDE), patches)}
     scores = {key: value for key, value in ruler.quality(x, dataset).items()
               if key.startswith(("inception", "fid"))}
     asked = (ruler.classify(x, dataset.name).argmax(1) == y).mean()

@@ -12,7 +12,7 @@ import numpy as np
 
 from minigen import metrics, nn, no_grad, optim, sigmoid, train
 from minigen.demo import Demo, cli
-from minigen.models.vae.draw import draw
+from minigen.models.vae.draw import DRAW
 
 SHOWN = 10
 
@@ -20,7 +20,7 @@ SHOWN = 10
 def main(argv=None):
     run = Demo("draw", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist"), batch=64,
                steps=4000)
-    model = draw(run.data.shape, **({"T": 3, "d_h": 16} if run.quick else {}))
+    model = DRAW(run.data.shape, **({"T": 3, "d_h": 16} if run.quick else {}))
     nn.init(model, run.rng)
     opt = optim.Adam(nn.parameters(model))
 

@@ -92,8 +92,8 @@ def drawn(x, c):
 
 
 def translated(model, x, c):
-    """G(x, c) for all images, untracked: an array (N, C, H, W)."""
-    return np.concatenate([model.translate(*few).numpy()
+    """G(x, c) for all images, with values beyond [−1, 1] clipped: an array (N, C, H, W)."""
+    return np.concatenate([model.translate(*few).numpy().clip(-1, 1)
                            for few in data.in_order(x, c, batch_size=100)])
 
 

@@ -46,6 +46,6 @@ def words(n=4):
 def tiny(kind):
     """A model in float64 with larger weights than usual, and what is given with four images."""
     if kind == "draw":
-        return double(model.draw(SHAPE, 3, 2, 4, 2, 3), 1, 1.5), ()
-    net = double(align.align_draw(SHAPE, 6, 3, 2, 4, 2, 3, 3, 3), 1, 1.5)
+        return double(model.DRAW(SHAPE, 3, 2, 4, 2, 3), 1, 1.5), ()
+    net = double(align.AlignDRAW(SHAPE, 6, 3, 2, 4, 2, 3, 3, 3), 1, 1.5)
     return net, net.language(words())

@@ -205,7 +205,7 @@ def test_words_that_are_not_there_do_not_count_and_their_order_does():
 def test_all_weights_learn():
     model, (x, c) = little(), pairs()
     params = nn.parameters(model)
-    assert "tau.log" in params
+    assert "tau.weight" in params
     slopes = grad(model.loss(tensor(x), c)[0], params)
     assert all(np.abs(g.numpy()).max() > 0 for g in slopes.values())
 

@@ -95,16 +95,16 @@ def test_writing_puts_each_value_where_its_filters_are():
 
 def prior(net, h):
     """μ and σ of the prior, from its layers."""
-    if isinstance(net.prior, model.StandardPrior):
+    if not isinstance(net, align.AlignDRAW):
         return np.zeros((len(h), 2)), np.ones((len(h), 2))
-    mu, log_sigma = (np.tanh(h @ W.weight.numpy().T) for W in (net.prior.W_mu, net.prior.W_sigma))
+    mu, log_sigma = (np.tanh(h @ W.weight.numpy().T) for W in (net.W_mu, net.W_sigma))
     return mu, np.exp(log_sigma)
 
 
 def by_hand(net, x, eps, given):
     """q, p and the canvas of each step; x is None for samples from the prior."""
     n = len(eps[0])
-    c = np.broadcast_to(net.canvas.c_0.numpy(), (n, *SHAPE))
+    c = np.broadcast_to(net.c_0.weight.numpy(), (n, *SHAPE))
     (h_e, c_e), (h_d, c_d) = np.zeros((2, 2, n, 4))
     for e in eps:
         p = q = prior(net, h_d)
@@ -116,7 +116,7 @@ def by_hand(net, x, eps, given):
         inputs = [q[0] + q[1] * e]
         if given:
             h, mask = given[0].numpy(), given[1]
-            inputs.append(np.einsum("nl,nld->nd", net.context.weights(
+            inputs.append(np.einsum("nl,nld->nd", net.align.weights(
                 tensor(h_d), given[0], mask).numpy(), h))
         h_d, c_d = lstm(net.decoder, np.concatenate(inputs, 1), h_d, c_d)
         c = c + net.write(tensor(h_d)).numpy()
@@ -167,12 +167,12 @@ def test_samples_step_by_step(kind):
 def test_the_bound_is_below_the_exact_likelihood():
     # one z_t of one number per step: p(x) is an integral over a plane
     shape = (1, 2, 2)
-    net = double(model.draw(shape, 2, 1, 3, 2, 2), 2, 3.0)
+    net = double(model.DRAW(shape, 2, 1, 3, 2, 2), 2, 3.0)
     at, weight = np.polynomial.hermite_e.hermegauss(60)
     z = np.stack(np.meshgrid(at, at), -1).reshape(-1, 2)
     c, _, dec = net.start(len(z))
     for t in range(2):
-        c, dec = net.draw(c, dec, tensor(z[:, t:t + 1]))
+        c, dec = net.step(c, dec, tensor(z[:, t:t + 1]))
     x = np.stack(np.meshgrid(*[[0, 1]] * 4), -1).reshape(16, *shape).astype(float)
     log_p = dist.Bernoulli(c).log_prob(tensor(x[:, None])).numpy().sum((2, 3, 4))
     p = np.exp(log_p) @ np.outer(weight, weight).ravel() / (2 * np.pi)
@@ -214,7 +214,7 @@ def test_attention_word_by_word():
     net, mask = double(align.Align(3, 4, 5), 5, 3.0), words() != 0
     h_lang, h_gen = RNG(6).normal(size=(4, 5, 6)), RNG(7).normal(size=(4, 4))
     alpha = net.weights(tensor(h_gen), tensor(h_lang), mask).numpy()
-    s = net(tensor(h_gen), tensor(h_lang), mask)[0].numpy()
+    s = net(tensor(h_gen), tensor(h_lang), mask).numpy()
     for n in range(4):
         U, W, v = net.U, net.W.weight.numpy(), net.v.weight.numpy()[0]
         score = [np.exp(v @ np.tanh(U.weight.numpy() @ h + U.bias.numpy() + W @ h_gen[n]))
@@ -226,8 +226,8 @@ def test_attention_word_by_word():
 
 
 def test_the_first_prior_is_standard_and_the_others_are_bounded():
-    net = double(align.StatePrior(3, 4), 6, 50.0)
-    first, far = (net(tensor(h)) for h in (np.zeros((2, 4)), RNG(9).normal(size=(2, 4))))
+    net = double(align.AlignDRAW(SHAPE, 6, 2, 3, 4, 2, 3, 3, 3), 6, 50.0)
+    first, far = (net.prior(tensor(h)) for h in (np.zeros((2, 4)), RNG(9).normal(size=(2, 4))))
     assert np.array_equal(first.mu.numpy(), np.zeros((2, 3)))
     assert np.array_equal(first.sigma.numpy(), np.ones((2, 3)))
     assert np.abs(far.mu.numpy()).max() <= 1

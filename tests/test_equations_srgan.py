@@ -67,10 +67,10 @@ def test_mistakes_are_named(call, message):
 def test_negative_values_have_a_learnt_slope_per_channel():
     act, h = model.PReLU(2), RNG(4).standard_normal((3, 2, 4, 5), np.float32)
     assert np.allclose(act(tensor(h)).numpy(), np.where(h > 0, h, 0.25 * h))
-    nn.initializers.values(act.a, np.float32([[[0.5]], [[-1]]]))
+    nn.initializers.values(act.a.weight, np.float32([[[0.5]], [[-1]]]))
     y = act(tensor(h))
     assert np.allclose(y.numpy(), np.where(h > 0, h, h * [[[0.5]], [[-1]]]))
-    slope = grad(sum(y), act.a).numpy().ravel()
+    slope = grad(sum(y), act.a.weight).numpy().ravel()
     assert np.allclose(slope, np.minimum(h, 0).sum((0, 2, 3)), rtol=1e-5)
 
 

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from demos.stargan import translated
 from minigen import grad, nn, stack, tensor
 from minigen.models.image_to_image import stargan as model
 
@@ -150,3 +151,11 @@ def test_the_players_do_not_move_each_other():
     assert {key[0] for key, g in slopes.items() if (g.numpy() != 0).any()} == {"D"}
     assert all((g.numpy() != 0).any() for g in grad(L_D, nn.parameters(game.D)).values())
     assert all((g.numpy() != 0).any() for g in grad(L_G, nn.parameters(game.G)).values())
+
+
+def test_translations_are_compared_as_images():
+    x, c = images(21, 150), draw(22, 150)
+    want = made_by(x, c, 1.5)
+    assert (want > 1).any() and (want < -1).any()
+    found = translated(model.StarGAN(KnownG(1.5), known_d), x, c)
+    assert np.allclose(found, np.clip(want, -1, 1))

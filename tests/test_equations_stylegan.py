@@ -43,7 +43,7 @@ def test_all_channels_have_the_same_noise_each_at_its_own_strength():
     noise, h = model.PixelNoise(3), RNG(5).standard_normal((20, 3, 30, 30), np.float32)
     assert np.array_equal(noise(tensor(h), RNG(6)).numpy(), h)  # at first there is none
     strength = np.array([0.5, 2, -1], np.float32)
-    nn.initializers.values(noise.scale, strength[:, None, None])
+    nn.initializers.values(noise.scale.weight, strength[:, None, None])
     added = (noise(tensor(h), RNG(6)).numpy() - h) / strength[:, None, None]
     assert np.allclose(added, added[:, :1], atol=1e-5)  # eq: stylegan-noise
     n = added[:, 0].size

@@ -28,7 +28,7 @@ def images(n=6, shape=(3, 32, 32), seed=1):
 def test_images_grow_from_a_small_map_of_features(shape, d_z, small):
     net = game(shape)
     x = net.sample(6, RNG(2), Y)
-    assert (net.d_z, net.G.net.small, x.shape) == (d_z, small, (6, *shape))
+    assert (net.d_z, net.G.small, x.shape) == (d_z, small, (6, *shape))
     assert np.abs(x.numpy()).max() <= 1
     assert net.D(x, Y).shape == (6,)
 
@@ -73,33 +73,33 @@ def test_all_weights_of_the_discriminator_are_normalised():
                                 if isinstance(part, nn.SpectralNorm)}
     plain = [key for key, p in nn.parameters(net.D).items() if id(p) not in normalised(net.D)]
     assert {key for key in plain if not key.endswith("bias")} == {"phi.1.gamma.weight"}
-    assert normalised(net.G) == normalised(net.G.net.attention)
+    assert normalised(net.G) == normalised(net.G.attention)
 
 
 def test_each_block_gets_its_own_chunk_of_z_and_the_shared_embedding():
     net, seen, order = game(), [], []
-    for i, block in enumerate(net.G.net.blocks):
+    for i, block in enumerate(net.G.blocks):
         def listen(x, condition, block=block, i=i):
             seen.append(condition.numpy())
             order.append(i)
             return model.Up.__call__(block, x, condition)
-        net.G.net.blocks[i] = listen
-    attention = net.G.net.attention
-    net.G.net.attention = lambda h: order.append(h.shape[2:]) or attention(h)
+        net.G.blocks[i] = listen
+    attention = net.G.attention
+    net.G.attention = lambda h: order.append(h.shape[2:]) or attention(h)
     z = net.prior(6, RNG(4))
     net.G(z, Y)
     assert order == [0, 1, (16, 16), 2]  # self-attention is at half of the size
-    e = net.G.net.embed.weight.numpy()[Y]
+    e = net.G.embed.weight.numpy()[Y]
     for i, condition in enumerate(seen):
         want = np.concatenate([z.numpy()[:, 3 * i + 3:3 * i + 6], e], axis=1)
         assert np.allclose(condition, want, atol=1e-6)
 
 
 def test_the_first_chunk_makes_the_smallest_map():
-    G, z = game().G.net, game().prior(2, RNG(5)).numpy()
+    G, z = game().G, game().prior(2, RNG(5)).numpy()
     seen, first = [], G.first
     G.first = lambda a: seen.append(a.numpy()) or first(a)
-    G(tensor(np.concatenate([z, np.eye(4, dtype="f4")[:2]], axis=1)))
+    G(tensor(z), Y[:2])
     assert np.array_equal(seen[0], z[:, :3])
 
 

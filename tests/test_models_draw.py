@@ -32,7 +32,7 @@ def test_init_draws_all_weights_anew():
     nn.init(net, RNG(11))
     for key, p in nn.parameters(net).items():
         assert (p.numpy() != before[key]).any(), key
-    assert (net.canvas.c_0.numpy() == -3).all()
+    assert (net.c_0.weight.numpy() == -3).all()
 
 
 def test_samples_are_untracked_and_depend_on_the_caption():
@@ -47,7 +47,7 @@ def test_samples_are_untracked_and_depend_on_the_caption():
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda: model.draw(SHAPE, N_read=1), r"1×1 filters, expected 2×2 or more"),
+    (lambda: model.DRAW(SHAPE, N_read=1), r"1×1 filters, expected 2×2 or more"),
     (lambda: tiny("draw")[0].loss(np.zeros((3, 2, 5, 6)), RNG(0)),
      r"images are \(3, 2, 5, 6\), expected \(n, 2, 5, 7\)"),
     (lambda: tiny("draw")[0].loss(np.zeros(SHAPE), RNG(0)), r"images are \(2, 5, 7\)"),

@@ -35,7 +35,7 @@ def language_model():
 def flamingo(open_gates=True):
     model = Flamingo(encoder(), language_model(), IMG, P, d, M=3, depth=2, heads=2, rng=RNG(2))
     for layer in model.cross_attentions if open_gates else ():
-        layer.gate_1.alpha.data[...] = layer.gate_2.alpha.data[...] = 0.7
+        layer.gate_1.alpha.weight.data[...] = layer.gate_2.alpha.weight.data[...] = 0.7
     return model
 
 
@@ -58,9 +58,9 @@ def test_with_its_gates_shut_flamingo_is_its_language_model_bit_for_bit():
                           model.lm.complete(PAIR * [1, 1, 1, 1, 0, 0, 0]))
     for layer in model.cross_attentions:  # each gate alone lets something through
         for gate in (layer.gate_1, layer.gate_2):
-            gate.alpha.data[...] = 0.1
+            gate.alpha.weight.data[...] = 0.1
             assert not np.allclose(model.scores(PAIR, x).numpy(), model.lm.scores(PAIR).numpy())
-            gate.alpha.data[...] = 0
+            gate.alpha.weight.data[...] = 0
 
 
 def test_a_word_looks_at_the_image_before_it_alone():
@@ -93,7 +93,7 @@ def test_an_earlier_image_is_heard_of_through_words():
 def test_a_closed_gate_hides_the_images():
     model, x = flamingo(), images(2, 2)
     for layer in model.cross_attentions:
-        layer.gate_1.alpha.data[...] = 0
+        layer.gate_1.alpha.weight.data[...] = 0
     assert np.array_equal(model.scores(PAIR, x).numpy(), model.scores(PAIR, -x).numpy())
 
 

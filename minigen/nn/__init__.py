@@ -15,6 +15,7 @@ from minigen.nn.layers import (
     LayerNorm,
     Linear,
     MultiheadAttention,
+    Parameter,
     Sequential,
 )
 from minigen.nn.masked import MaskedConv2d
@@ -54,9 +55,10 @@ from minigen.nn.unet import (
 __all__ = [
     "AdaGN", "AddTime", "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d",
     "DenseMixing", "Dropout", "EMA", "Embedding", "GroupNorm", "GroupNormSiLU", "LSTMCell",
-    "Labelled", "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention", "RandomFourier",
-    "ResidualBlock", "SelfAttention2d", "Sequential", "Sinusoidal", "SpaceToDepthUNet",
-    "SpectralNorm", "TimeEmbedding", "TimeUNet", "TransformerBlock", "UNet", "astype", "buffers",
-    "eval", "evaluation", "init", "initializers", "like", "load", "load_arrays", "load_state_dict",
-    "mlp", "parameters", "save", "save_arrays", "state_dict", "to", "train", "walk",
+    "Labelled", "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention", "Parameter",
+    "RandomFourier", "ResidualBlock", "SelfAttention2d", "Sequential", "Sinusoidal",
+    "SpaceToDepthUNet", "SpectralNorm", "TimeEmbedding", "TimeUNet", "TransformerBlock", "UNet",
+    "astype", "buffers", "eval", "evaluation", "init", "initializers", "like", "load",
+    "load_arrays", "load_state_dict", "mlp", "parameters", "save", "save_arrays", "state_dict",
+    "to", "train", "walk",
 ]

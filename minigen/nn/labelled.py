@@ -14,14 +14,20 @@ class Labelled:
         self.net, self.classes = net, classes
 
     def __call__(self, x, y):
-        """x (N, C, ...), floats, and integers y (N,), 0 ≤ y < classes, or a weight for each class,
-        y (N, classes). ValueError for a y of another shape."""
+        """x (N, C, ...), floats, and y as `class_weights` takes it."""
         if x.dtype.kind != "f":  # y would be cast to integers, too
             raise TypeError(f"Labelled: the input must be of floats, got {x.dtype}")
-        code = one_hot(y, self.classes, x.dtype) if np.ndim(y) == 1 else tensor(y).astype(x.dtype)
-        if code.shape != (len(x), self.classes):
-            raise ValueError(f"Labelled: {len(x)} inputs came with y {np.shape(y)}, expected "
-                             f"({len(x)},) or ({len(x)}, {self.classes})")
+        code = class_weights(y, len(x), self.classes, x.dtype)
         code = code.reshape(*code.shape, *[1] * (x.ndim - 2))
         code = broadcast_to(code, shape=(len(x), self.classes, *x.shape[2:]))
         return self.net(concatenate([x, code], axis=1))  # eq: cvae-conditioning, cgan-conditioning
+
+
+def class_weights(y, n, classes, dtype):
+    """Integers y (n,), 0 ≤ y < classes, as one-hot vectors, or a weight for each class,
+    y (n, classes), as it is: (n, classes). ValueError for a y of another shape."""
+    code = one_hot(y, classes, dtype) if np.ndim(y) == 1 else tensor(y).astype(dtype)
+    if code.shape != (n, classes):
+        raise ValueError(f"labels: {n} inputs came with y {np.shape(y)}, expected ({n},) or "
+                         f"({n}, {classes})")
+    return code

@@ -178,6 +178,18 @@ class Embedding:
         return ops.embedding(indices, self.weight)
 
 
+class Parameter:
+    """A learnt tensor `weight` of a shape, whose entries are all `value` at first. It has no call:
+    what owns it computes with its weight. PyTorch's class of this name is the tensor itself."""
+
+    def __init__(self, *shape, value=0.0):
+        self.weight, self.value = initializers.empty(*shape), value
+        self.init(None)
+
+    def init(self, rng):
+        initializers.constant(self.weight, self.value)
+
+
 class MultiheadAttention:
     """Several attention heads side by side, each on its own projection of the inputs (Vaswani et
     al. 2017): query (N, T, D), key and value (N, S, D) → (N, T, D), as PyTorch's with

@@ -1,4 +1,4 @@
-"""Spectral normalisation (Miyato et al. 2018): a layer that stretches no vector more than once.
+"""Spectral normalisation (Miyato et al. 2018): a weight that, as a matrix, makes no vector longer.
 
     W̄ = W / σ(W)                           σ(W) = max_{‖v‖=1} ‖W v‖, the largest singular value
     v ← Wᵀ u / ‖Wᵀ u‖,  u ← W v / ‖W v‖     σ(W) ≈ uᵀ W v
@@ -6,6 +6,9 @@
 W is the layer's weight as a matrix, a row for each of its first axis. It changes little from step
 to step, so one power iteration for each pass in training keeps up with it, starting from the last
 u, a buffer. u and v are constants in the gradient, which is exact where they have converged.
+
+A linear layer then makes no difference between two inputs longer. A convolution, which multiplies
+overlapping patches by W̄, can: with R×S filters, up to √(R S) times as long.
 """
 
 import copy
@@ -29,7 +32,7 @@ class SpectralNorm:
         self.layer.init(rng)
         initializers.values(self.u, unit(rng.standard_normal(self.u.shape)))
 
-    def weight(self):
+    def normalised(self):
         """W̄, of the shape of the layer's weight. In training, u is improved by one iteration."""
         W, u = self.layer.weight.reshape(len(self.u), -1), self.u.data
         v = unit(u @ W.data)  # eq: power-iteration
@@ -40,9 +43,9 @@ class SpectralNorm:
         return self.layer.weight / sigma  # eq: spectral-norm
 
     def __call__(self, x):
-        normalised = copy.copy(self.layer)
-        normalised.weight = self.weight()
-        return normalised(x)
+        layer = copy.copy(self.layer)
+        layer.weight = self.normalised()
+        return layer(x)
 
 
 def unit(a):

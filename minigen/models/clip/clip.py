@@ -26,7 +26,6 @@ from itertools import pairwise
 import numpy as np
 
 from minigen import cross_entropy, exp, nn, norm, sum
-from minigen.nn import initializers
 from minigen.nn.unet import groups
 from minigen.tensor import as_array, to_device_of
 
@@ -58,18 +57,14 @@ class CLIP:
         return loss, {"own": own, "others": others, "tau": tau}
 
 
-class Temperature:
+class Temperature(nn.Parameter):
     """τ as the exponential of a learnt number, so that it is positive; initially 0.07."""
 
     def __init__(self):
-        self.log = initializers.empty()
-        self.init(None)
-
-    def init(self, rng):
-        initializers.constant(self.log, math.log(0.07))
+        super().__init__(value=math.log(0.07))
 
     def __call__(self):
-        return exp(self.log)
+        return exp(self.weight)
 
 
 def unit(codes):

@@ -27,7 +27,6 @@ import numpy as np
 from minigen import (
     concatenate,
     interpolate,
-    mean,
     nn,
     no_grad,
     relu,
@@ -37,17 +36,15 @@ from minigen import (
     tanh,
     tensor,
 )
-from minigen.models.gan.gan import Game
 from minigen.models.gan.sagan import SAGAN, Discriminator, SelfAttention, halvings
+from minigen.nn.labelled import class_weights
 from minigen.tensor import to_device_of, xp
 
 D_CLASS = 32  # numbers in the shared embedding of a class
 
 
-class BigGAN(Game):
-    """The game of a `Labelled` G(z, y) and D(x, y), on labels y (N,)."""
-
-    d_loss = SAGAN.d_loss
+class BigGAN(SAGAN):
+    """The game of G(z, y) and D(x, y), on labels y (N,)."""
 
     def __init__(self, G, D, d_z, beta=1e-4):
         super().__init__(G, D, d_z)
@@ -66,8 +63,7 @@ class BigGAN(Game):
 
     def g_loss(self, n, rng, y):
         """L_G on n images with the labels y."""
-        fake = self.discriminate_fake(n, rng, y)
-        return self.beta * non_orthogonality(self.G) - mean(fake)  # eq: hinge-gan
+        return super().g_loss(n, rng, y) + self.beta * non_orthogonality(self.G)  # eq: hinge-gan
 
 
 def non_orthogonality(model):
@@ -83,11 +79,17 @@ def non_orthogonality(model):
 
 
 def standing_statistics(game, tau, rng, passes=50, batch=64):
-    """Let G's batch norms (and power iterations) adapt to its present weights and to codes in
-    [−τ, τ], by passes over images of random classes."""
-    with no_grad():
-        for _ in range(passes):
+    """Give G's batch norms the statistics of its present weights and of codes in [−τ, τ]: the mean
+    of those of each batch, over `passes` batches of random classes. G keeps its mode."""
+    norms = {part: part.momentum for _, part in nn.walk(game.G) if isinstance(part, nn.BatchNorm2d)}
+    with nn.evaluation(game.G), no_grad():  # afterwards, the old mode
+        nn.train(game.G)
+        for k in range(passes):
+            for norm in norms:
+                norm.momentum = 1 / (k + 1)
             game.G(game.prior(batch, rng, tau), rng.integers(game.G.classes, size=batch))
+    for norm, momentum in norms.items():
+        norm.momentum = momentum
 
 
 class ConditionalBatchNorm:
@@ -117,13 +119,13 @@ class Up:
 
 
 class Generator:
-    """z and a weight for each class (N, (1 + blocks) d_chunk + classes) → images (N, C, H, W) in
-    [−1, 1]. Self-attention comes before the last of the blocks."""
+    """z (N, (1 + blocks) d_chunk) and labels y (N,), or a weight for each class, y (N, classes) →
+    images (N, C, H, W) in [−1, 1]. Self-attention comes before the last of the blocks."""
 
     def __init__(self, d_chunk, classes, shape, width, rng):
         C, H, W = shape
         blocks, d = halvings(H, W), d_chunk + D_CLASS
-        self.d_z = (1 + blocks) * d_chunk
+        self.d_z, self.classes = (1 + blocks) * d_chunk, classes
         self.small = (width << blocks, H >> blocks, W >> blocks)
         self.embed = nn.Embedding(classes, D_CLASS, rng)
         self.first = nn.Linear(d_chunk, math.prod(self.small), rng=rng)
@@ -132,10 +134,9 @@ class Generator:
         self.norm = nn.BatchNorm2d(width)
         self.last = nn.Conv2d(width, C, 3, padding=1, rng=rng)
 
-    def __call__(self, z_y):
-        z, y = split(z_y, [self.d_z], axis=1)
+    def __call__(self, z, y):
         z_0, *chunks = split(z, 1 + len(self.blocks), axis=1)
-        e = y @ self.embed.weight
+        e = class_weights(y, len(z), self.classes, z.dtype) @ self.embed.weight
         h = self.first(z_0).reshape(len(z), *self.small)
         for block, z_i in zip(self.blocks, chunks, strict=True):
             if block is self.blocks[-1]:
@@ -149,4 +150,4 @@ def biggan(shape, classes, d_chunk=16, width=16, rng=None):
     block and for the first feature map."""
     G = Generator(d_chunk, classes, shape, width, rng)
     D = Discriminator(classes, shape, width, rng)
-    return BigGAN(nn.Labelled(G, classes), D, G.d_z)
+    return BigGAN(G, D, G.d_z)

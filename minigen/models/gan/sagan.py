@@ -10,7 +10,8 @@ other, the discriminator compares features with the class, and the loss is a hin
 f, g, v, o are 1×1 convolutions, i and j positions; γ starts at 0, so G and D first learn from
 neighbouring pixels. All weights of D are divided by their largest singular value (nn/spectral.py).
 
-Differs from the papers: small networks; D's last residual block, which keeps the size, is one
+Differs from the papers: small networks; g(h) and v(h) are halved by max pooling, as in the authors'
+program, but not in their equations; D's last residual block, which keeps the size, is one
 convolution; shortcuts are pooled before their 1×1 convolution, which gives the same function.
 """
 
@@ -57,7 +58,7 @@ class SelfAttention:
     def __init__(self, C, rng):
         self.f, self.g = conv(C, C // 8, 1, rng), conv(C, C // 8, 1, rng)
         self.v, self.o = conv(C, C // 2, 1, rng), conv(C // 2, C, 1, rng)
-        self.gamma = nn.Embedding(1, 1, std=0)
+        self.gamma = nn.Parameter()
 
     def __call__(self, h):
         N, C, H, W = h.shape

@@ -59,14 +59,10 @@ class PixelNoise:
     """h (N, C, H, W) + one noise value per pixel, times a learnt factor per channel, at first 0."""
 
     def __init__(self, channels):
-        self.scale = initializers.empty(channels, 1, 1)
-        self.init(None)
-
-    def init(self, rng):
-        initializers.constant(self.scale, 0)
+        self.scale = nn.Parameter(channels, 1, 1)
 
     def __call__(self, h, rng):
-        return h + self.scale * noise(rng, h[:, :1])  # eq: stylegan-noise
+        return h + self.scale.weight * noise(rng, h[:, :1])  # eq: stylegan-noise
 
 
 class Normalised(nn.Linear):

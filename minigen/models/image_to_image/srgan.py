@@ -25,7 +25,6 @@ import math
 
 from minigen import logsigmoid, max_pool2d, mean, nn, pixel_shuffle, relu, square, tanh
 from minigen.models.vae.vqgan import patch_discriminator
-from minigen.nn import initializers
 
 PHI = 9  # how many layers of `classifier` φ has: VGG's φ_{2,2}, (N, 2 width, H/2, W/2)
 
@@ -72,14 +71,10 @@ class PReLU:
     (He et al. 2015)."""
 
     def __init__(self, channels):
-        self.a = initializers.empty(channels, 1, 1)
-        self.init(None)
-
-    def init(self, rng):
-        initializers.constant(self.a, 0.25)
+        self.a = nn.Parameter(channels, 1, 1, value=0.25)
 
     def __call__(self, h):
-        return relu(h) - self.a * relu(-h)
+        return relu(h) - self.a.weight * relu(-h)
 
 
 class Residual(nn.Sequential):

@@ -18,7 +18,8 @@ constant channel of its input.
 
 D_src(x) is a mean over patches, ‖·‖₁ over pixels.
 
-Differs from the paper: G adds to x what a U-Net (unet.py) proposes, so that at first it changes
+Differs from the paper: L_G is without the penalty, as in the authors' program, though its x̂ depend
+on G; G adds to x what a U-Net (unet.py) proposes, so that at first it changes
 little. The paper's residual network draws the whole image, which it learns in some hundred thousand
 steps; it also has instance norm, which subtracts constant channels, and with them most of c except
 at the border. D halves images of 32×32 four times, not images of 128×128 six times.
@@ -56,12 +57,12 @@ class StarGAN:
         slope = penalty(lambda x_hat: self.D(x_hat)[0], random_interpolates(x, fake, rng))
         L_adv = distance - self.lam_gp * slope  # eq: stargan-adversarial
         L_cls = classification_loss(cls, c_prime)
-        parts = {"distance": distance, "penalty": slope, "L_cls_r": L_cls}
-        return -L_adv + self.lam_cls * L_cls, parts  # eq: stargan-objective
+        L_D = -L_adv + self.lam_cls * L_cls  # eq: stargan-objective
+        return L_D, {"distance": distance, "penalty": slope, "L_cls_r": L_cls}
 
     def g_loss(self, x, c_prime, c, G_x):
-        """L_G, except for E[D_src(x)] and the penalty, which do not depend on G, and its parts,
-        L_cls^f and L_rec."""
+        """L_G without E[D_src(x)], which does not depend on G, and without the penalty, which is
+        for D only; and its parts, L_cls^f and L_rec."""
         src, cls = self.D(checked(x, G_x))
         L_cls = classification_loss(cls, c)
         L_rec = l1_loss(self.G(G_x, c_prime), x)  # eq: stargan-reconstruction

@@ -25,7 +25,6 @@ import numpy as np
 
 from minigen import broadcast_to, concatenate, nn, no_grad, tanh, tensor
 from minigen.models.multimodal.visual_gpt import CrossAttending
-from minigen.nn import initializers
 from minigen.tensor import to_device_of
 
 STD = 0.2  # of the initial position embeddings, which are added to features of about 1
@@ -36,14 +35,10 @@ class Gate:
     """h + tanh(α) u, initially α = 0: (..., D) → (..., D). The trained parameter is α / RATE."""
 
     def __init__(self):
-        self.alpha = initializers.empty()
-        self.init(None)
-
-    def init(self, rng):
-        initializers.constant(self.alpha, 0)
+        self.alpha = nn.Parameter()
 
     def __call__(self, h, u):
-        return h + tanh(RATE * self.alpha) * u
+        return h + tanh(RATE * self.alpha.weight) * u
 
 
 class GatedCrossAttention:

@@ -67,31 +67,31 @@ class Align:
         return softmax(where(mask, e[..., 0], -math.inf), axis=1)  # eq: align-draw-attention
 
     def __call__(self, h_gen, h_lang, mask):
+        """s_t (n, 2 d)."""
         alpha = expand_dims(self.weights(h_gen, h_lang, mask), -1)
-        return [sum(alpha * h_lang, 1)]  # eq: align-draw-context
-
-
-class StatePrior:
-    """P(z_t | z_{<t}, y), a `Normal` over (n, d_z), from the decoder's state (n, d_h)."""
-
-    def __init__(self, d_z, d_h, rng=None):
-        self.W_mu, self.W_sigma = (nn.Linear(d_h, d_z, bias=False, rng=rng) for _ in range(2))
-
-    def __call__(self, h):
-        mu, log_sigma = tanh(self.W_mu(h)), tanh(self.W_sigma(h))  # eq: align-draw-prior
-        return Normal(mu, 2 * log_sigma)  # eq: align-draw-prior
+        return sum(alpha * h_lang, 1)  # eq: align-draw-context
 
 
 class AlignDRAW(DRAW):
-    """A DRAW whose methods take what `language` returns for captions after their other arguments:
-    ``loss(x, rng, *model.language(y))``, ``sample(n, rng, *model.language(y))``."""
+    """A DRAW for images of `shape` (C, H, W) and captions of integers below `words`. Its methods
+    take what `language` returns for captions after their other arguments:
+    ``loss(x, rng, *model.language(y))``, ``sample(n, rng, *model.language(y))``.
 
-    def __init__(self, language, *args, **options):
-        super().__init__(*args, **options)
-        self.language = language
+    d, d_a: the sizes of the states of the LSTMs over the words and of the attention's layer
+    """
 
+    def __init__(self, shape, words, T=6, d_z=16, d_h=192, N_read=8, N_write=10, d=32, d_a=32,
+                 rng=None):
+        self.W_mu, self.W_sigma = (nn.Linear(d_h, d_z, bias=False, rng=rng) for _ in range(2))
+        self.align = Align(d, d_h, d_a, rng)
+        super().__init__(shape, T, d_z, d_h, N_read, N_write, 2 * d, rng)
+        self.language = Language(words, d, rng)
 
-def align_draw(shape, words, T=6, d_z=16, d_h=192, N_read=8, N_write=10, d=32, d_a=32, rng=None):
-    """An AlignDRAW for images of `shape` (C, H, W) and captions of integers below `words`."""
-    return AlignDRAW(Language(words, d, rng), shape, T, d_z, d_h, N_read, N_write,
-                     StatePrior(d_z, d_h, rng), Align(d, d_h, d_a, rng), 2 * d, rng)
+    def prior(self, h):
+        """P(z_t | z_{<t}, y) for the decoder's state h (n, d_h)."""
+        mu, log_sigma = tanh(self.W_mu(h)), tanh(self.W_sigma(h))  # eq: align-draw-prior
+        return Normal(mu, 2 * log_sigma)  # eq: align-draw-prior
+
+    def inputs(self, z, h, h_lang, mask):
+        """[z_t, s_t]."""
+        return concatenate([z, self.align(h, h_lang, mask)], axis=1)

@@ -20,30 +20,7 @@ states start at 0.
 from minigen import concatenate, expand_dims, mean, nn, no_grad, sigmoid, split, sum, tensor
 from minigen.dist import Bernoulli, Normal, kl, per_image
 from minigen.models.vae.glimpse import Read, Write
-from minigen.nn import initializers
 from minigen.tensor import xp
-
-
-class Canvas:
-    """c_0, learnt: at first −3, almost black."""
-
-    def __init__(self, shape):
-        self.c_0 = initializers.empty(*shape)
-        self.init(None)
-
-    def init(self, rng):
-        initializers.constant(self.c_0, -3)
-
-
-class StandardPrior:
-    """p(z_t) = N(0, I), whatever the state."""
-
-    def __init__(self, d_z):
-        self.d_z = d_z
-
-    def __call__(self, h):
-        zeros = tensor(xp(h.data).zeros((len(h), self.d_z), h.dtype))
-        return Normal(zeros, zeros)
 
 
 class DRAW:
@@ -51,27 +28,37 @@ class DRAW:
 
     T: the number of steps; d_z, d_h: the sizes of z_t and of both LSTMs' states
     N_read, N_write: the sizes of the patches
-    prior: a function of the decoder's state, which gives p(z_t | z_{<t})
-    context, d_s: a function of the decoder's state, and of what is given with the images, that
-        gives further inputs (n, d_s) of the decoder, a list; here there are none, see align_draw.py
+    d_s: how many numbers `inputs` gives the decoder besides z_t
+
+    Further arguments of its methods, `given`, are for `inputs`: see align_draw.py.
     """
 
-    def __init__(self, shape, T, d_z, d_h, N_read, N_write, prior, context, d_s, rng=None):
-        self.T, self.prior, self.context = T, prior, context
+    def __init__(self, shape, T=6, d_z=16, d_h=192, N_read=6, N_write=8, d_s=0, rng=None):
+        self.T, self.d_z = T, d_z
         self.read, self.write = Read(shape, N_read, d_h, rng), Write(shape, N_write, d_h, rng)
         self.encoder = nn.LSTMCell(2 * shape[0] * N_read**2 + d_h, d_h, rng)
         self.posterior = nn.Linear(d_h, 2 * d_z, rng=rng)
         self.decoder = nn.LSTMCell(d_z + d_s, d_h, rng)
-        self.canvas = Canvas(shape)
+        self.c_0 = nn.Parameter(*shape, value=-3)  # almost black
 
     def start(self, n):
         """c_0 for n images, and both networks' states."""
-        return expand_dims(self.canvas.c_0, 0), self.encoder.start(n), self.decoder.start(n)
+        return expand_dims(self.c_0.weight, 0), self.encoder.start(n), self.decoder.start(n)
 
-    def draw(self, c, dec, z, *given):
+    def prior(self, h):
+        """p(z_t | z_{<t}) for the decoder's state h (n, d_h): N(0, I), whatever the state."""
+        zeros = tensor(xp(h.data).zeros((len(h), self.d_z), h.dtype))
+        return Normal(zeros, zeros)
+
+    def inputs(self, z, h):
+        """The decoder's inputs, for z_t (n, d_z) and its state h (n, d_h): z_t alone."""
+        return z
+
+    def step(self, c, dec, z, *given):
         """The canvas and the decoder's state after a step with z_t (n, d_z)."""
-        dec = self.decoder(concatenate([z, *self.context(dec[0], *given)], axis=1), dec)
-        return c + self.write(dec[0]), dec  # eq: draw-canvas
+        dec = self.decoder(self.inputs(z, dec[0], *given), dec)
+        c = c + self.write(dec[0])  # eq: draw-canvas
+        return c, dec
 
     def infer(self, x, rng, *given):
         """For t = 1 … T: q(z_t | x, z_{<t}), p(z_t | z_{<t}), and the canvas c_t for a z_t ~ q."""
@@ -84,13 +71,13 @@ class DRAW:
             mu, logvar = split(self.posterior(enc[0]), 2, axis=1)
             q = Normal(mu, logvar)  # eq: draw-posterior
             p = self.prior(dec[0])
-            c, dec = self.draw(c, dec, q.sample(rng), *given)
+            c, dec = self.step(c, dec, q.sample(rng), *given)
             yield q, p, c
 
     def elbo(self, x, rng, *given):
         """The bound for each of n images x (n, C, H, W), and its two parts, the reconstruction term
         and the sum of all KL, all (n,). ValueError for images of another shape."""
-        shape = self.canvas.c_0.shape
+        shape = self.c_0.weight.shape
         if x.shape[1:] != shape:
             raise ValueError(f"DRAW: images are {x.shape}, expected (n, "
                              f"{', '.join(map(str, shape))})")
@@ -113,11 +100,6 @@ class DRAW:
             for _ in range(self.T):
                 states.append(dec[0])
                 z = self.prior(dec[0]).sample(rng)  # eq: draw-generate
-                c, dec = self.draw(c, dec, z, *given)
+                c, dec = self.step(c, dec, z, *given)
                 images.append(sigmoid(c))  # eq: draw-generate
         return images, states
-
-
-def draw(shape, T=6, d_z=16, d_h=192, N_read=6, N_write=8, rng=None):
-    """A DRAW for images of `shape` (C, H, W)."""
-    return DRAW(shape, T, d_z, d_h, N_read, N_write, StandardPrior(d_z), lambda h: [], 0, rng)

@@ -37,13 +37,13 @@ class Grid:
             raise ValueError(f"draw: a grid has {N}×{N} filters, expected 2×2 or more")
         (_, self.B, self.A), self.N, self.gamma = shape, N, gamma
         self.W = nn.Linear(d_h, 5, rng=rng)
-        self.start()
+        self.spread()
 
     def init(self, rng):
         self.W.init(rng)
-        self.start()
+        self.spread()
 
-    def start(self):
+    def spread(self):
         """At first the grid spans the image, and filters overlap: σ is half of its spacing."""
         sigma = (max(self.A, self.B) - 1) / (self.N - 1) / 2
         initializers.values(self.W.bias, np.array(

@@ -99,7 +99,7 @@ def test_a_sample_is_drawn_from_the_coarsest_scale_to_the_finest():
         assert below.shape == (2, 2, *SIZES[n])
         assert np.allclose(below.numpy(), want)  # eq: singan-pyramid
         want = (1 + a[n]) * want + a[n] * z[n]
-    assert np.allclose(model.finish(noise, below).numpy(), want)
+    assert np.allclose(model.G(0, noise, below).numpy(), want)
 
 
 def test_larger_scales_start_from_enlarged_images():

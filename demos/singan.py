@@ -60,7 +60,7 @@ def main(argv=None):
         raise UserError(f"--steps is {steps}, but there are {scales} scales, each of which needs a "
                         "step: ask for more, or for a larger --smallest, which gives fewer scales")
     print(f"scales of {', '.join(f'{W}×{H}' for H, W in model.sizes(model.size)[::-1])} pixels, "
-          f"{steps // scales} steps or one more each", flush=True)
+          f"{steps // scales} steps each{' or one more' * (steps % scales > 0)}", flush=True)
     opts = [(adam(nn.parameters(D)), adam(nn.parameters(psi)))
             for D, psi in zip(model.D, model.psi, strict=True)]
 

@@ -46,8 +46,8 @@ class SinGAN:
     """The pyramid for an image x (C, H, W) in [−1, 1]: N + 1 scales, the smallest with `smallest`
     pixels at its shorter side; r is about `factor`.
 
-    `noise`, where a method takes it, is a function of n and the shape of x̃_n that gives z_n; `size`
-    is the (H, W) of scale 0. Raises ValueError for an x of another shape or too small.
+    `noise`, where a method takes it, is a function of n and the shape of x̃_n that gives z_n, and
+    `size` is the (H, W) of scale 0. Raises ValueError for an x of another shape or too small.
     """
 
     def __init__(self, x, smallest=25, factor=4 / 3, width=32, rng=None):

@@ -39,7 +39,8 @@ SIDE, CROP, BLOCK = 7, 24, 8  # pixels: of patches compared, of crops sought, of
 
 
 def flags(parser):
-    parser.add_argument("--image", metavar="FILE", help="learn this image instead of --data")
+    parser.add_argument("--image", metavar="FILE", help="learn this image instead of --data; "
+                        "its name is then that of the folder of the results")
     parser.add_argument("--smallest", type=at_least(11), default=25, metavar="N",
                         help="pixels of the shorter side at the coarsest scale")
 

@@ -182,7 +182,7 @@ def residual(C, width, rng=None):
 
 def critic(C, width, rng=None):
     """D: images (m, C, H, W) to a score for the patch around each pixel, (m, 1, H, W). Without the
-    mirrored edges, pixels there would be in few patches, and G would hardly learn their colours."""
+    mirrored edges, pixels there would be in few patches, and G would learn their colours badly."""
     block = lambda a: (nn.Conv2d(a, width, 3, rng=rng), leaky)
     return nn.Sequential(lambda x: pad(x, BORDER, "reflect"), *block(C),
                          *(layer for _ in range(LAYERS - 2) for layer in block(width)),

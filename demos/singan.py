@@ -18,8 +18,11 @@ pixels and the nearest of all such crops of the image. _0, _1, … are of images
 at scale n + 1, as in scales.png; _mirrored of the mirror image; _spectrum of noise with the
 spectrum of the image; _pasted, _pasted_0, … of the first row of edited.png.
 
---steps are those of all scales together. The shorter side of a FILE is reduced to 64 pixels.
+--steps are those of all scales together, in equal shares, so a run that is resumed keeps them. The
+shorter side of a FILE is reduced to 64 pixels; its results are in runs/singan-<its name>.
 """
+
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -36,28 +39,38 @@ SIDE, CROP, BLOCK = 7, 24, 8  # pixels: of patches compared, of crops sought, of
 
 
 def flags(parser):
-    parser.add_argument("--image", metavar="FILE", help="learn this image instead of --data")
+    parser.add_argument("--image", metavar="FILE", help="learn this image instead of --data; "
+                        "its name is then that of the folder of the results")
     parser.add_argument("--smallest", type=at_least(11), default=25, metavar="N",
                         help="pixels of the shorter side at the coarsest scale")
 
 
+def complete(args):
+    if args.image:
+        args.data = None
+        args.out = args.out or f"runs/singan-{Path(args.image).stem}{'-quick' * args.quick}"
+
+
 def main(argv=None):
     run = Demo("singan", __doc__, argv, data=("landscape", "scenes", "cifar10"), batch=1,
-               steps=3200, flags=flags)
+               steps=3200, flags=flags, complete=complete, staged=True)
     x = signed(the_image(run))[None]
     model = SinGAN(x[0], run.args.smallest, width=8 if run.quick else 32, rng=run.rng)
-    every = -(-run.args.steps // (model.N + 1))
+    steps, scales = run.args.steps, model.N + 1
+    if steps < scales:
+        raise UserError(f"--steps is {steps}, but there are {scales} scales, each of which needs a "
+                        "step: ask for more, or for a larger --smallest, which gives fewer scales")
     print(f"scales of {', '.join(f'{W}×{H}' for H, W in model.sizes(model.size)[::-1])} pixels, "
-          f"{every} steps each", flush=True)
+          f"{steps // scales} steps each{' or one more' * (steps % scales > 0)}", flush=True)
     opts = [(adam(nn.parameters(D)), adam(nn.parameters(psi)))
             for D, psi in zip(model.D, model.psi, strict=True)]
 
     def step(t, rng):
-        n = model.N - t // every
-        if t % every == 0:
+        n, share = scale(t, steps, model.N)
+        if t == 0 or n != scale(t - 1, steps, model.N)[0]:
             model.begin(n)
         opt_d, opt_g = opts[n]
-        opt_d.lr = opt_g.lr = 5e-4 if t % every < 0.8 * every else 5e-5
+        opt_d.lr = opt_g.lr = 5e-4 if share < 0.8 else 5e-5
         numbers = train.descend(opt_d, model.d_loss(n, run.args.batch, rng), name="d_loss")
         return numbers | train.descend(opt_g, *model.g_loss(n, run.args.batch, rng), name="g_loss")
 
@@ -91,6 +104,13 @@ def main(argv=None):
         **{f"diversity_{n}": images.std(0).mean() / x.std() for n, images in generated.items()},
         "sharpness_bilinear": metrics.sharpness(bilinear),
         "sharpness_enlarged": metrics.sharpness(large)})
+
+
+def scale(t, steps, N):
+    """The scale n of step t, from N for the first steps to 0 for the last, and which share of its
+    steps has been done."""
+    scales_done, rest = divmod(t * (N + 1), steps)
+    return N - scales_done, rest / steps
 
 
 def the_image(run):

@@ -76,7 +76,9 @@ class Demo:
         means that the demo generates its own samples: `run.data` is then None
     steps, batch: the defaults of --steps and --batch: a number, or a dict by data set
     flags: a function that adds the demo's own flags to an argparse parser
+    complete: a function that may change the arguments once they are parsed
     min_batch: the smallest --batch allowed; 2 if the loss compares one pair with others
+    staged: whether the steps are divided into stages: a resumed run must then keep their number
 
     Attributes: `args`, all flags by name; `data`, the Dataset; `rng`, the generator for the initial
     weights, then for samples; `quick`, whether everything should be tiny; `out`, the folder.
@@ -85,9 +87,9 @@ class Demo:
     """
 
     def __init__(self, system, doc, argv=None, *, data=data.NAMES, steps, batch, flags=None,
-                 min_batch=1):
+                 complete=lambda args: None, min_batch=1, staged=False):
         self.system, self.started, self.earlier = system, time.perf_counter(), 0.0
-        self._arguments(doc, argv, data, steps, batch, flags, min_batch)
+        self._arguments(doc, argv, data, steps, batch, flags, complete, min_batch, staged)
         self.out, self.quick = Path(self.args.out), self.args.quick
         self.rng = np.random.default_rng((self.args.seed, 0, INIT))
         self.xp, self.device = np, module(self.args.device)
@@ -170,7 +172,7 @@ class Demo:
             print(f"{key:<28} {value:,.6g}")
         print(f"pictures, numbers and weights are in {self.out}")
 
-    def _arguments(self, doc, argv, names, steps, batch, flags, min_batch):
+    def _arguments(self, doc, argv, names, steps, batch, flags, complete, min_batch, staged):
         """Set `args` from the command line and, with --resume, from the run's configuration."""
         p = _Parser(prog=f"{self.system}.py", formatter_class=_Help,
                     description=" ".join(doc.partition("\n\n")[0].split()))
@@ -197,10 +199,12 @@ class Demo:
 
         def parse():
             args = p.parse_args(argv)
+            complete(args)
             args.out = args.out or f"runs/{self.system}-{args.data}{'-quick' * args.quick}"
             for name, default in (("steps", steps), ("batch", batch)):
                 if getattr(args, name) is None:
-                    setattr(args, name, QUICK[name] if args.quick else _default(default, args.data))
+                    usual = default[args.data] if isinstance(default, dict) else default
+                    setattr(args, name, QUICK[name] if args.quick else usual)
             return args
 
         self.args = parse()
@@ -213,7 +217,7 @@ class Demo:
             out, self.args = self.args.out, parse()
             self.args.out = out
             for key, now in self._options().items():
-                if key != "steps" and now != options.get(key, now):
+                if (staged or key != "steps") and now != options.get(key, now):
                     raise UserError(f"--{key.replace('_', '-')} is {now}, but the run in {out} has "
                                     f"{options[key]}: leave it out, or start anew in another --out")
 
@@ -267,10 +271,6 @@ def at_least(minimum):
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {minimum}")
         return int(text)
     return number
-
-
-def _default(default, name):
-    return default[name] if isinstance(default, dict) else default
 
 
 def _format_default(default):

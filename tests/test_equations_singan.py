@@ -74,15 +74,27 @@ def test_psi_is_added_to_what_it_reads_together_with_the_noise():
     assert len(convs) == 5 and np.allclose(found, want)  # eq: singan-residual
 
 
-@pytest.mark.parametrize("network, place", [("D", (0, 0, 3, 4)), ("psi", (0, 0, 9, 9))])
-def test_a_number_depends_on_eleven_by_eleven_pixels(network, place):
+@pytest.mark.parametrize("network", ["D", "psi"])
+def test_a_number_depends_on_eleven_by_eleven_pixels(network):
     layers = getattr(build(), network)[0]  # without instance norm, which sees the whole image
     plain = nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.GroupNorm)))
     x = tensor(RNG(4).standard_normal((1, 2, 20, 20)), requires_grad=True)
     y = plain(x)
-    assert y.shape == ((1, 1, 10, 10) if network == "D" else x.shape)
-    rows, columns = np.nonzero(grad(y[place], x).numpy()[0].any(0))
-    assert np.ptp(rows) == np.ptp(columns) == singan.PATCH - 1
+    assert y.shape == ((1, 1, 20, 20) if network == "D" else x.shape)
+    rows, columns = np.nonzero(grad(y[0, 0, 9, 8], x).numpy()[0].any(0))
+    assert (*rows[[0, -1]], *np.sort(columns)[[0, -1]]) == (4, 14, 3, 13)
+
+
+def test_d_scores_the_patch_around_each_pixel_of_the_image_with_mirrored_edges():
+    x = RNG(21).standard_normal((2, 2, 11, 14))
+    h = np.pad(x, ((0, 0), (0, 0), (5, 5), (5, 5)), "reflect")
+    convs = [layer for layer in build().D[0] if isinstance(layer, nn.Conv2d)]
+    for k, layer in enumerate(convs):
+        w, b = layer.weight.numpy(), layer.bias.numpy()
+        h = np.array([[np.sum([correlate2d(a, c, "valid") for a, c in zip(image, f, strict=True)],
+                              0) for f in w] for image in h]) + b[:, None, None]
+        h = np.where(h > 0, h, 0.2 * h) if k < 4 else h
+    assert len(convs) == 5 and np.allclose(build().D[0](tensor(x)).numpy(), h)
 
 
 # Samples -----------------------------------------------------------------------------------------
@@ -99,16 +111,16 @@ def test_a_sample_is_drawn_from_the_coarsest_scale_to_the_finest():
         assert below.shape == (2, 2, *SIZES[n])
         assert np.allclose(below.numpy(), want)  # eq: singan-pyramid
         want = (1 + a[n]) * want + a[n] * z[n]
-    assert np.allclose(model.finish(noise, below).numpy(), want)
+    assert np.allclose(model.G(0, noise, below).numpy(), want)
 
 
 def test_larger_scales_start_from_enlarged_images():
     model = stub(build(), *constants(0, 0, 0), lambda h: h)
-    x = RNG(5).standard_normal((2, 2, 11, 15))
+    x = RNG(5).standard_normal((2, 1, 11, 15)).repeat(2, 1)
     want = bilinear(bilinear(bilinear(x, SIZES[2]), SIZES[1]), SIZES[0])
     assert np.allclose(model.sample(2, RNG(5)).numpy(), want, atol=1e-5)  # eq: singan-pyramid
     wide = model.sample(1, RNG(5), (22, 60)).numpy()
-    x = RNG(5).standard_normal((1, 2, 11, 30))
+    x = RNG(5).standard_normal((1, 1, 11, 30)).repeat(2, 1)
     for size in ((14, 38), (17, 48), (22, 60)):
         x = bilinear(x, size)
     assert np.allclose(wide, x, atol=1e-5)  # eq: singan-pyramid
@@ -118,7 +130,8 @@ def test_noise_has_the_standard_deviation_of_its_scale():
     noise = build().white(RNG(6))
     for n, sigma in enumerate((0.1, 0.2, 0.3, 1)):
         z = noise(n, (4, 2, 50, 50)).numpy()
-        assert abs(z.mean()) < 5 * sigma / 141 and np.isclose(z.std(), sigma, rtol=0.02)
+        assert z.shape == (4, 1 if n == 3 else 2, 50, 50)  # at scale N the same in all channels
+        assert abs(z.mean()) < 5 * sigma / 100 and np.isclose(z.std(), sigma, rtol=0.02)
 
 
 # Training ----------------------------------------------------------------------------------------
@@ -182,7 +195,7 @@ def test_the_loss_of_d_is_distance_and_penalty():
             h[at] = 1e-5
             slopes[:, *at] = (D(tensor(x_hat + h)) - D(tensor(x_hat - h))).numpy().sum((1, 2, 3))
         norms = np.sqrt(np.square(slopes / 2e-5).sum(1))
-        want = np.square(norms - 1).mean() + D(tensor(fake)).numpy().mean()
+        want = 0.1 * np.square(norms - 1).mean() + D(tensor(fake)).numpy().mean()
         want -= D(tensor(x)).numpy().mean()
         assert np.isclose(model.d_loss(n, m, RNG(7)).item(), want)  # eq: singan-objective
 

@@ -4,11 +4,10 @@ import importlib
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import minigen
-from minigen import nn, optim, tensor, train
-from minigen.models.gan import biggan, cgan, dcgan, film, gan, lsgan, singan, wgan, wgan_gp
+from minigen import nn, optim, tensor
+from minigen.models.gan import biggan, cgan, dcgan, film, gan, lsgan, wgan, wgan_gp
 
 RNG = np.random.default_rng
 
@@ -90,89 +89,6 @@ def test_the_demo_of_texts_with_its_other_models(model, tmp_path):
     kept = [text.partition('"seconds"')[0] for text in
             (numbers, (tmp_path / "metrics.json").read_text())]
     assert kept[0] == kept[1] and "variety" in numbers
-
-
-# --------------------------------------------------------------------------- SinGAN
-
-def pyramid(size=(18, 24), **options):
-    x = RNG(10).uniform(-1, 1, (3, *size)).astype("f4")
-    return singan.SinGAN(x, **{"smallest": 11, "width": 4, "rng": RNG(11)} | options)
-
-
-@pytest.mark.parametrize("n", [2, 1, 0])
-def test_a_step_moves_the_networks_of_its_scale_and_nothing_else(n):
-    model = pyramid()
-    model.begin(n)
-    before = nn.state_dict(model)
-    for networks, loss in ((["D"], model.d_loss(n, 2, RNG(12))),
-                           (["D", "psi"], model.g_loss(n, 2, RNG(12))[0])):
-        slopes = minigen.grad(loss, nn.parameters(model), allow_unused=True)
-        reached = {key.rsplit(".", 2)[0] for key, g in slopes.items() if (g.numpy() != 0).any()}
-        assert reached == {f"{name}.{n}" for name in networks}
-    train.descend(dcgan.adam(nn.parameters(model.D[n])), model.d_loss(n, 2, RNG(12)))
-    train.descend(dcgan.adam(nn.parameters(model.psi[n])), *model.g_loss(n, 2, RNG(12)))
-    after = nn.state_dict(model)
-    moved = {key for key in after if not np.array_equal(after[key], before[key])}
-    mine = {key for key in after if key.startswith((f"D.{n}.", f"psi.{n}."))}
-    # a bias of D whose unit is on for all patches, as the last one is, cancels in the distance
-    assert {key for key in mine if not key.startswith("D") or "weight" in key} <= moved <= mine
-    assert not model.sample(2, RNG(13)).requires_grad
-
-
-def test_a_pyramid_learns_its_image_and_draws_others_of_any_size():
-    model = pyramid((14, 20), smallest=12, factor=1.15)
-    opt, losses = optim.Adam(nn.parameters(model.psi[1]), 5e-3), []
-    for t in range(80):
-        losses.append(train.descend(opt, *model.g_loss(1, 1, RNG(t)))["L_rec"])
-    assert losses[-1] < 0.3 * losses[0]
-    assert model.sample(3, RNG(14)).shape == (3, 3, 14, 20)
-    assert model.sample(1, RNG(14), (20, 33)).shape == (1, 3, 20, 33)
-    a, b = (model.sample(1, RNG(seed)).numpy() for seed in (15, 16))
-    assert np.abs(a - b).mean() > 0.05 and np.abs(a).max() < 3
-    assert np.array_equal(model.reconstruct().numpy(), model.reconstruct().numpy())
-
-
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: pyramid((10, 30)), r"the image is \(3, 10, 30\), to be reduced to 11: expected"),
-    (lambda: pyramid(smallest=10), "H, W ≥ the smallest size ≥ 11"),
-    (lambda: singan.SinGAN(np.ones((2, 3, 30, 30))), r"the image is \(2, 3, 30, 30\)"),
-    (lambda: pyramid().inject(np.ones((3, 18, 24)), 0, RNG(0)), r"x is \(3, 18, 24\) and n is 0"),
-    (lambda: pyramid().inject(np.ones((1, 3, 18, 24)), 2, RNG(0)), "n is 2: .* n from 0 to 1"),
-])
-def test_a_pyramid_says_what_it_needs(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
-def test_the_singan_demo_learns_a_file(tmp_path):
-    demo = importlib.import_module("demos.singan")
-    path = tmp_path / "photo.png"
-    Image.fromarray(RNG(17).integers(0, 255, (80, 70), np.uint8), "L").save(path)
-    assert demo.read(path, 40).shape == (3, 46, 40) and demo.read(path, 90).shape == (3, 80, 70)
-    out = ["--quick", "--steps", "2", "--out", str(tmp_path / "out")]
-    demo.main([*out, "--image", str(path)])
-    assert Image.open(tmp_path / "out" / "wide.png").width > 600
-    for size, flags, message in (((80, 20), [], "has 20×80 pixels, expected 24 or more"),
-                                 ((80, 30), ["--smallest", "26"], "1.2 times --smallest")):
-        Image.new("RGB", size[::-1]).save(path)
-        with pytest.raises(train.UserError, match=message):
-            demo.main([*out, *flags, "--image", str(path)])
-    path.write_text("no image")
-    with pytest.raises(train.UserError, match="--image .*photo.png: cannot be read as an image"):
-        demo.main([*out, "--image", str(path)])
-
-
-def test_singans_numbers_tell_images_apart():
-    demo = importlib.import_module("demos.singan")
-    x = RNG(18).uniform(-1, 1, (1, 3, 32, 40)).astype("f4")
-    assert demo.distance(np.concatenate([x, x]), x) < 1e-6 < demo.distance(0.5 * x, x)
-    assert demo.apart(x, x) < 1e-6
-    assert np.isclose(demo.apart(0 * x + 3, 0 * x), 0.5)  # clipped to [−1, 1]; in [0, 1]
-    noise = demo.noise(x, 2, RNG(19))
-    assert np.allclose(abs(np.fft.fft2(noise)), abs(np.fft.fft2(x)), atol=1e-3)
-    assert np.allclose(noise.mean((2, 3)), x.mean((2, 3)), atol=1e-5)
-    assert np.abs(noise - x).mean() > 0.3 and np.abs(noise[0] - noise[1]).mean() > 0.3
-    assert ((demo.pasted(x) != x).any(1).sum(), len(np.unique(demo.mosaic(x)))) == (16 * 10, 60)
 
 
 # --------------------------------------------------------------------------- parity with PyTorch

@@ -9,18 +9,21 @@ image are its patches; a pyramid of GANs, one for each size of the image, learns
     L_rec = ‖G_n(0, (x_{n+1}^rec)↑) − x_n‖²,  ‖G_N(z*) − x_N‖² at scale N
     σ_n ∝ ‖(x_{n+1}^rec)↑ − x_n‖                              the standard deviation of z_n
 
-All networks see 11×11 pixels at a time: much of x_N, so scale N arranges the image, and little of
-x_0, so scale 0 draws details. D_n scores every patch, and L_adv is that of WGAN-GP (wgan_gp.py) for
-the mean score. Noise z* at scale N and none at the others gives x itself.
+The convolutions see 11×11 pixels at a time: much of x_N, so scale N arranges the image, and little
+of x_0, so scale 0 draws details. D_n scores every patch, and L_adv is that of WGAN-GP (wgan_gp.py)
+for the mean score. Noise z* at scale N and none at the others gives x itself.
 
 The networks are convolutions, so a sample may have any size. Any image can take the place of
-x̃_{n+1}: G_n, …, G_0 give its patches the looks of those of x. It may be a painting, an image with
-something pasted into it, or, for n = 0 and in its full size, x itself, which becomes larger.
+x̃_{n+1}: G_n, …, G_0 give its patches the looks of those of x. It may be a painting, or an image
+with something pasted into it. `enlarge` gives G_0 the image x itself, enlarged by r.
 
-Differs from the paper: x↑ is black at scale N; images are resized by bilinear interpolation and by
-means over areas; no norm in D, and instance norm in G, which is batch norm for a single image; λ is
-1, not 0.1; G and D take turns, where the paper takes three steps of each. As in the authors'
-program, the penalty takes the gradient's norm at each pixel, and σ_n is 0.1 times the RMSE.
+Differs from the paper: images are resized by bilinear interpolation and by means over areas; D has
+no norm, and sees the image with mirrored edges; G and D take turns, where the paper takes three
+steps of each; the width is the same at all scales, where the paper doubles it every four. Instance
+norm in ψ sees the whole image: it is the paper's batch norm for a single image, but the authors'
+finished scales use running averages. To enlarge, the paper trains with α = 100 and an r of which
+the enlargement is a power. As in the authors' program, the noise of scale N is the same for all
+channels, the penalty takes the gradient's norm at each pixel, and σ_n is 0.1 times the RMSE.
 """
 
 import math
@@ -30,20 +33,21 @@ import numpy as np
 from minigen import grad, interpolate, mean, mse_loss, nn, no_grad, norm, pad, square, sum, tanh
 from minigen.models.gan.gan import leaky
 from minigen.models.gan.wgan_gp import random_interpolates
+from minigen.models.image_to_image.cyclegan import instance_norm
 from minigen.tensor import tensor, to_device_of, write
 
 LAYERS = 5  # convolutions with 3×3 filters: each output sees PATCH × PATCH pixels
 PATCH = 2 * LAYERS + 1
-ALPHA, LAM = 10.0, 1.0  # α; λ, the weight of the gradient penalty
-NOISE = 0.1  # σ_n / RMSE
+BORDER = ((0, 0), (0, 0), (LAYERS, LAYERS), (LAYERS, LAYERS))  # by which they narrow images
+ALPHA, LAM, NOISE = 10.0, 0.1, 0.1  # α; λ, the weight of the gradient penalty; σ_n / RMSE
 
 
 class SinGAN:
     """The pyramid for an image x (C, H, W) in [−1, 1]: N + 1 scales, the smallest with `smallest`
     pixels at its shorter side; r is about `factor`.
 
-    `noise`, where a method takes it, is a function of n and a shape that gives z_n; `size` is the
-    (H, W) of scale 0. Raises ValueError for an x of another shape or too small.
+    `noise`, where a method takes it, is a function of n and the shape of x̃_n that gives z_n, and
+    `size` is the (H, W) of scale 0. Raises ValueError for an x of another shape or too small.
     """
 
     def __init__(self, x, smallest=25, factor=4 / 3, width=32, rng=None):
@@ -59,16 +63,17 @@ class SinGAN:
         self.D = [critic(C, width, rng) for _ in self.x]
         self.sigma = tensor(np.ones(self.N + 1, np.float32))
         rng = np.random.default_rng() if rng is None else rng
-        self.z_star = tensor(rng.standard_normal(self.x[self.N].shape, np.float32))
+        self.z_star = tensor(rng.standard_normal((1, 1, *self.x[self.N].shape[2:]), np.float32))
 
     def sizes(self, size):
         """(H / rⁿ, W / rⁿ), rounded, for n = 0 … N."""
         return [tuple(round(side / self.r**n) for side in size) for n in range(self.N + 1)]
 
     def white(self, rng):
-        """The noise of samples, N(0, σ_n²)."""
+        """The noise of samples, N(0, σ_n²); at scale N it is the same for all channels."""
+        shape_of = lambda n, m, C, *size: (m, 1 if n == self.N else C, *size)
         return lambda n, shape: self.sigma[n] * to_device_of(
-            rng.standard_normal(shape, self.sigma.dtype), self.sigma.data)
+            rng.standard_normal(shape_of(n, *shape), self.sigma.dtype), self.sigma.data)
 
     def fixed(self, n, shape):
         """The noise of the reconstruction: z* at scale N, 0 at the others."""
@@ -82,17 +87,16 @@ class SinGAN:
     @no_grad()
     def rise(self, up, k, n, noise, size):
         """(x̃_{n+1})↑, untracked, given (x̃_{k+1})↑, k ≥ n."""
-        sizes = self.sizes(size)
         for i in range(k, n, -1):
-            x = self.G(i, noise, up)  # eq: singan-pyramid
-            up = interpolate(x, size=sizes[i - 1], mode="bilinear")  # eq: singan-pyramid
+            x, larger = self.G(i, noise, up), self.sizes(size)[i - 1]  # eq: singan-pyramid
+            up = interpolate(x, size=larger, mode="bilinear")  # eq: singan-pyramid
         return up
 
     def below(self, n, m, noise, size=None):
-        """(x̃_{n+1})↑ of m images, drawn from scale N on; black at scale N itself."""
+        """(x̃_{n+1})↑ of m images, drawn from scale N on; 0 at scale N itself."""
         size = size or self.size
-        black = np.zeros((m, self.x[0].shape[1], *self.sizes(size)[self.N]), self.sigma.dtype)
-        up = tensor(to_device_of(black, self.sigma.data))
+        zeros = np.zeros((m, self.x[0].shape[1], *self.sizes(size)[self.N]), self.sigma.dtype)
+        up = tensor(to_device_of(zeros, self.sigma.data))
         return self.rise(up, self.N, n, noise, size)
 
     # Training: `begin(n)` before the steps of each scale, N first ---------------------------------
@@ -115,7 +119,7 @@ class SinGAN:
         """What D_n minimises, on m samples, with no gradient into ψ_n."""
         x, x_fake, D = self.x[n], self.fake(n, m, rng).detach(), self.D[n]
         distance = mean(D(x)) - mean(D(x_fake))  # eq: singan-objective
-        x_hat = random_interpolates(x_fake, x, rng)
+        x_hat = random_interpolates(x_fake, x, rng)  # an ε for each of the m samples, but one x
         return LAM * penalty(D, x_hat) - distance  # eq: singan-objective
 
     def g_loss(self, n, m, rng):
@@ -127,15 +131,18 @@ class SinGAN:
 
     # Images (m, C, H, W), untracked --------------------------------------------------------------
 
+    @no_grad()
     def sample(self, m, rng, size=None):
         """m samples, of the size of x unless another is given."""
         noise = self.white(rng)
-        return self.finish(noise, self.below(0, m, noise, size))
+        return self.G(0, noise, self.below(0, m, noise, size))
 
+    @no_grad()
     def reconstruct(self):
         """x, as the pyramid has learnt it."""
-        return self.finish(self.fixed, self.below(0, 1, self.fixed))
+        return self.G(0, self.fixed, self.below(0, 1, self.fixed))
 
+    @no_grad()
     def inject(self, x, n, rng):
         """Other images x, reduced to scale n + 1 and drawn by G_n, …, G_0, n < N: the smaller n is,
         the less they change."""
@@ -146,7 +153,7 @@ class SinGAN:
         sizes = self.sizes(size)
         small = to_device_of(shrink(x, sizes[n + 1]), self.sigma.data)
         up = interpolate(small, size=sizes[n], mode="bilinear")  # eq: singan-injection
-        return self.finish(noise, self.rise(up, n, 0, noise, size))  # eq: singan-injection
+        return self.G(0, noise, self.rise(up, n, 0, noise, size))  # eq: singan-injection
 
     @no_grad()
     def enlarge(self, x, times, rng):
@@ -156,10 +163,6 @@ class SinGAN:
             up = interpolate(x, size=size, mode="bilinear")
             x = self.G(0, self.white(rng), up)  # eq: singan-super-resolution
         return x
-
-    @no_grad()
-    def finish(self, noise, up):
-        return self.G(0, noise, up)
 
 
 def penalty(D, x_hat):
@@ -171,20 +174,19 @@ def penalty(D, x_hat):
 
 def residual(C, width, rng=None):
     """ψ: images (m, C, H, W) to images of the same size in [−1, 1], from edges padded with 0."""
-    block = lambda a: (nn.Conv2d(a, width, 3, bias=False, rng=rng), nn.GroupNorm(width, width),
-                       leaky)
-    border = ((0, 0), (0, 0), (LAYERS, LAYERS), (LAYERS, LAYERS))
-    return nn.Sequential(lambda x: pad(x, border), *block(C),
+    block = lambda a: (nn.Conv2d(a, width, 3, bias=False, rng=rng), instance_norm(width), leaky)
+    return nn.Sequential(lambda x: pad(x, BORDER), *block(C),
                          *(layer for _ in range(LAYERS - 2) for layer in block(width)),
                          nn.Conv2d(width, C, 3, rng=rng), tanh)
 
 
 def critic(C, width, rng=None):
-    """D: images (m, C, H, W) to a score for each patch, (m, 1, H − 10, W − 10)."""
-    widths = (C, *[width] * (LAYERS - 1))
-    block = lambda a, b: (nn.Conv2d(a, b, 3, rng=rng), leaky)
-    layers = [layer for a, b in zip(widths, (*widths[1:], 1), strict=True) for layer in block(a, b)]
-    return nn.Sequential(*layers[:-1])
+    """D: images (m, C, H, W) to a score for the patch around each pixel, (m, 1, H, W). Without the
+    mirrored edges, pixels there would be in few patches, and G would learn their colours badly."""
+    block = lambda a: (nn.Conv2d(a, width, 3, rng=rng), leaky)
+    return nn.Sequential(lambda x: pad(x, BORDER, "reflect"), *block(C),
+                         *(layer for _ in range(LAYERS - 2) for layer in block(width)),
+                         nn.Conv2d(width, 1, 3, rng=rng))
 
 
 def shrink(x, size):

@@ -94,7 +94,8 @@ def build(name, shape, quick):
 
 
 def main(argv=None):
-    run = Demo("captioning", __doc__, argv, data=("scenes",), batch=64, steps=5000, min_batch=2,
+    run = Demo("captioning", __doc__, argv, data=("scenes",), batch=64, steps=5000,
+               staged=True, min_batch=2,
                flags=lambda p: p.add_argument("--model", choices=STAGES, default="flamingo",
                                               help="which of the five models"))
     name = run.args.model

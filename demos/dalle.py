@@ -33,7 +33,8 @@ SHOWN = 10
 
 
 def main(argv=None):
-    run = Demo("dalle", __doc__, argv, data=("scenes",), batch=64, steps=2200, min_batch=2,
+    run = Demo("dalle", __doc__, argv, data=("scenes",), batch=64, steps=2200,
+               staged=True, min_batch=2,
                flags=lambda p: p.add_argument("--drawn", type=at_least(1), default=8, metavar="N",
                                               help="images sampled for each caption"))
     vae = image_tokenizer(run.data.shape)

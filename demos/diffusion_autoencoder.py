@@ -64,7 +64,7 @@ def flags(parser):
 
 def main(argv=None):
     run = Demo("diffusion_autoencoder", __doc__, argv, data=("glyphs", "mnist"), batch=16,
-               steps={"glyphs": 4800, "mnist": 10_000}, flags=flags)
+               steps={"glyphs": 4800, "mnist": 10_000}, staged=True, flags=flags)
     shape, d = run.data.shape, run.args.latent
     model = DiffusionAutoencoder(
         convolutional(shape, d).encoder,

@@ -48,7 +48,8 @@ def flags(parser):
 
 
 def main(argv=None):
-    run = Demo("glide", __doc__, argv, data=("scenes",), batch=16, steps=5500, flags=flags)
+    run = Demo("glide", __doc__, argv, data=("scenes",), batch=16, steps=5500,
+               staged=True, flags=flags)
     shape, d, s = run.data.shape, 64, schedule.cosine(T)
     text = lambda: TextEncoder(len(VOCABULARY), LONGEST, d, D=d)
     guide = CLIP(NoisyClassifier(shape, d, (8, 8) if run.quick else (32, 64, 128)), text())

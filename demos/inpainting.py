@@ -24,7 +24,7 @@ from minigen.models.diffusion.inpainting import init_from_plain, inpaint, inpain
 
 def main(argv=None):
     run = Demo("inpainting", __doc__, argv, data=("glyphs", "mnist"), batch=16,
-               steps={"glyphs": 2200, "mnist": 3600}, flags=sampling_steps)
+               steps={"glyphs": 2200, "mnist": 3600}, staged=True, flags=sampling_steps)
     shape, widths = run.data.shape, (8, 8, 8) if run.quick else (16, 32, 32)
     s = schedule.linear(T)
     nets = {"plain": denoiser(shape, widths, D=64), "taught": inpainter(shape, widths, D=64)}

@@ -117,7 +117,8 @@ def implicit(rng, n):
 
 
 def main(argv=None):
-    run = Demo("instruct_gpt", __doc__, argv, data=("sentences",), batch=64, steps=2000)
+    run = Demo("instruct_gpt", __doc__, argv, data=("sentences",), batch=64, steps=2000,
+               staged=True)
     policy = Prompted(LanguageModel(len(VOCABULARY), LENGTH, 64, 1 if run.quick else 2, std=0.2))
     nn.init(policy, run.rng)
     sft = copy.deepcopy(policy)

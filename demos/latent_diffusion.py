@@ -52,7 +52,7 @@ def flags(parser):
 
 def main(argv=None):
     run = Demo("latent_diffusion", __doc__, argv, data=("scenes",), batch=16, steps=6600,
-               flags=flags)
+               staged=True, flags=flags)
     shape, d, s = run.data.shape, 64, schedule.cosine(T)
     width = 8 if run.quick else 64
     text, judge = (CLIP(ImageEncoder(shape, d, (8, 8) if run.quick else (16, 32, 64, 128)),

@@ -29,7 +29,7 @@ SHOWN = 12
 
 
 def main(argv=None):
-    run = Demo("llava", __doc__, argv, data=("scenes",), batch=64, steps=2000)
+    run = Demo("llava", __doc__, argv, data=("scenes",), batch=64, steps=2000, staged=True)
     size = (len(scenes.VOCABULARY), scenes.LONGEST)
     first = llava(run.data.shape, *size)
     nn.init(first, run.rng)

@@ -60,7 +60,8 @@ def encode(texts):
 
 
 def main(argv=None):
-    run = Demo("palm_e", __doc__, argv, data=("blocks",), batch=96, steps=5000, min_batch=3)
+    run = Demo("palm_e", __doc__, argv, data=("blocks",), batch=96, steps=5000,
+               staged=True, min_batch=3)
     D, widths = 64, (8, 8, 8) if run.quick else (32, 64, 64)
     encoders = {"state": nn.Sequential(nn.Linear(blocks.COLUMNS * len(blocks.NAMES), 4 * D), gelu,
                                        nn.Linear(4 * D, D)),

@@ -24,7 +24,7 @@ MOMENTS = (0.33, 0.41, 0.66, 0.75, 0.99)
 
 def main(argv=None):
     run = Demo("progressive", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist"), batch=32,
-               steps={"glyphs": 1000, "mnist": 2400, "fashion-mnist": 2400},
+               steps={"glyphs": 1000, "mnist": 2400, "fashion-mnist": 2400}, staged=True,
                flags=lambda p: p.add_argument("--latent", type=at_least(1), default=64, metavar="N",
                                               help="dimensions of z"))
     steps, shape = run.args.steps, run.data.shape

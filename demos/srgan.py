@@ -45,7 +45,7 @@ FACTOR = {"glyphs": 4, "mnist": 4, "cifar10": 2}
 
 
 def main(argv=None):
-    run = Demo("srgan", __doc__, argv, data=tuple(FACTOR), batch=16, steps=3000,
+    run = Demo("srgan", __doc__, argv, data=tuple(FACTOR), batch=16, steps=3000, staged=True,
                flags=lambda p: p.add_argument("--factor", type=int, choices=(2, 4),
                                               help="how many times larger images become (default: "
                                               "2 on cifar10, else 4)"))

@@ -38,7 +38,7 @@ SHOWN = 10
 
 def main(argv=None):
     run = Demo("structure_pixelcnn", __doc__, argv, data=("scenes",), batch=64, steps=6000,
-               min_batch=2)
+               staged=True, min_batch=2)
     data, first = run.data, int(SHARE * run.args.steps)
     clip = CLIP(ImageEncoder(data.shape, CODE), TextEncoder(len(VOCABULARY), LONGEST, CODE))
     model = structure_pixelcnn(data.shape, CODE, KINDS, LEVELS,

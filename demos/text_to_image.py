@@ -88,8 +88,8 @@ def flags(parser):
 
 
 def main(argv=None):
-    run = Demo("text_to_image", __doc__, argv, data=("scenes",), batch=16, steps=2400, min_batch=2,
-               flags=flags)
+    run = Demo("text_to_image", __doc__, argv, data=("scenes",), batch=16, steps=2400,
+               staged=True, min_batch=2, flags=flags)
     shape, name = run.data.shape, run.args.model
     encoders = ENCODERS[name](shape, (8, 8) if run.quick else (16, 32, 64, 128))
     game = {"attngan": lambda *sizes: attngan(*sizes, encoders.net.loss, LAM), "gan_cls": gan_cls,

@@ -43,7 +43,8 @@ def flags(parser):
 
 
 def main(argv=None):
-    run = Demo("unclip", __doc__, argv, data=("scenes",), batch=16, steps=5400, flags=flags)
+    run = Demo("unclip", __doc__, argv, data=("scenes",), batch=16, steps=5400,
+               staged=True, flags=flags)
     shape, d, s = run.data.shape, 64, schedule.linear(T)
     clip = CLIP(ImageEncoder(shape, d, (8, 8) if run.quick else (16, 32, 64, 128)),
                 TextEncoder(len(VOCABULARY), LONGEST, d))

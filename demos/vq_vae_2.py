@@ -28,6 +28,7 @@ from minigen.models.vae.vq_vae_2 import vq_vae_2
 
 def main(argv=None):
     run = Demo("vq_vae_2", __doc__, argv, data=("scenes", "cifar10"), batch=16, steps=8000,
+               staged=True,
                flags=lambda p: p.add_argument("--words", type=at_least(1), default=128, metavar="K",
                                               help="size of each codebook"))
     K, third, start = run.args.words, max(run.args.steps // 3, 1), run.args.steps // 16

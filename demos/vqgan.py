@@ -29,6 +29,7 @@ SIDE = 8  # of a patch
 
 def main(argv=None):
     run = Demo("vqgan", __doc__, argv, data=("scenes", "cifar10"), batch=16, steps=6000,
+               staged=True,
                flags=lambda p: p.add_argument("--words", type=at_least(1), default=128, metavar="K",
                                               help="size of the codebook"))
     steps, start = run.args.steps, run.args.steps // 12

@@ -51,7 +51,7 @@ from minigen.models.diffusion.diffusion_autoencoder import (
     edit_attribute,
     semantic_denoiser,
 )
-from minigen.models.gan.latent import ink, slant
+from minigen.models.gan.latent_arithmetic import ink, slant
 
 SHOWN, MOVES = 10, (0.5, 1.0, 1.5, 2.0)
 

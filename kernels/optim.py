@@ -186,7 +186,7 @@ def _rmsprop_threads(chunks, table, dtype, momentum, *numbers):
 
 @foreach(a="... in place", p="...")
 def ema(a, p, decay):
-    a += (1 - decay) * (p - a)
+    a[...] = a + (1 - decay) * (p - a)  # decay may be (1,), a a single number
 
 
 @ema.foreach_cpu

@@ -11,7 +11,7 @@
 NumPy has one thread compute them, and tan and arctan number by number. Polynomials take the place
 of sin r and cos r (fitted to minimise the largest relative error: 4e-9 and 1e-10) and of arctan
 (2e-8). r is computed in float64, which holds x and k π/2 for |x| ≤ 2³⁰; larger numbers are left to
-the C library. The relative error is at most 1.2e-7 (sin, cos), 2.3e-7 (tan), 1.7e-7 (arctan). In
+the C library. The relative error is at most 1.3e-7 (sin, cos), 2.3e-7 (tan), 1.7e-7 (arctan). In
 float64 these are NumPy's functions.
 """
 

@@ -8,7 +8,8 @@ import pytest
 
 from minigen import tensor
 from minigen.data import glyphs, signed
-from minigen.models.gan import analogy, latent
+from minigen.models.gan import analogy
+from minigen.models.gan import latent_arithmetic as latent
 from minigen.models.vae.latent import interpolation
 
 RNG = np.random.default_rng

@@ -1,8 +1,8 @@
 """Latent-space arithmetic, shown and measured on digits: for each digit, a slanted one − an upright
 one + an upright next digit = a slanted next digit.
 
-The slant is measured (`latent.slant`), and a classifier (the ruler) recognises the digit, so
-exemplars are chosen and results are judged automatically.
+The slant is measured (`latent_arithmetic.slant`), and a classifier (the ruler) recognises the digit,
+so exemplars are chosen and results are judged automatically.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from minigen import ruler
 from minigen.coverage import likeliest_classes
 from minigen.models.gan.film import render
-from minigen.models.gan.latent import arithmetic, extremes, slant
+from minigen.models.gan.latent_arithmetic import arithmetic, extremes, slant
 
 CLASSES, EXEMPLARS = 10, 3
 

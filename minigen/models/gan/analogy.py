@@ -1,8 +1,8 @@
 """Latent-space arithmetic, shown and measured on digits: for each digit, a slanted one − an upright
 one + an upright next digit = a slanted next digit.
 
-The slant is measured (`latent_arithmetic.slant`), and a classifier (the ruler) recognises the digit,
-so exemplars are chosen and results are judged automatically.
+The slant is measured (`latent_arithmetic.slant`), and a classifier (the ruler) recognises the
+digit, so exemplars are chosen and results are judged automatically.
 """
 
 import numpy as np

@@ -110,27 +110,26 @@ def _erf(x, one, a):
     return near if z < one else far if x > 0 else -far
 
 
-@kernel(x="...")
+def fast_in_float32(fast):
+    """Turn a function of NumPy and CuPy into a kernel that uses `fast` for float32 on the CPU."""
+    def decorate(reference):
+        made = kernel(x="...")(reference)
+        made.version("cpu")(lambda x: fast(x) if x.dtype == np.float32 else reference(x))
+        return made.version("cuda")(reference)  # CuPy makes one pass of it
+    return decorate
+
+
+@fast_in_float32(_exp)
 def exp(x): return xp(x).exp(x)
 
-@kernel(x="...")
+@fast_in_float32(_expm1)
 def expm1(x): return xp(x).expm1(x)
 
-@kernel(x="...")
+@fast_in_float32(_log)
 def log(x): return xp(x).log(x)
 
-@kernel(x="...")
+@fast_in_float32(_log1p)
 def log1p(x): return xp(x).log1p(x)
 
-@kernel(x="...")
+@fast_in_float32(_erf)
 def erf(x): return special(x).erf(x)
-
-
-def add_versions(kernel, fast):
-    """`fast` for float32 on the CPU, NumPy's or CuPy's function for the rest."""
-    kernel.version("cpu")(lambda x: fast(x) if x.dtype == np.float32 else kernel.reference(x))
-    kernel.version("cuda")(kernel.reference)  # CuPy makes one pass of it
-
-
-for _kernel, _fast in ((exp, _exp), (expm1, _expm1), (log, _log), (log1p, _log1p), (erf, _erf)):
-    add_versions(_kernel, _fast)

@@ -21,13 +21,13 @@ import numpy as np
 from numba import prange
 
 from .activation import pointwise
-from .common import PART, chunks, empty, inlined, kernel, part, threaded
+from .common import PART, chunks, empty, inlined, part, threaded
 from .cuda import xp
-from .elementary import add_versions
+from .elementary import fast_in_float32
 from .exponential import HALF, ONE
 
 _f = np.float32
-PER_QUARTER, HALF_64 = 2 / math.pi, 0.5
+PER_QUARTER = 2 / math.pi
 PI_2_HIGH, PI_2_LOW = math.pi / 2, 6.123233995736766e-17  # their sum is π/2 to 107 bits
 FAR = _f(2.0**30)  # k must fit into 32 bits
 S1, S2, S3 = _f(-0.16666655), _f(0.00833216), _f(-0.00019515)
@@ -41,7 +41,7 @@ PI_2 = _f(math.pi / 2)
 def _quarters(x):
     """k, sin r and cos r of x = k π/2 + r."""
     x = np.float64(x)
-    k = np.floor(x * PER_QUARTER + HALF_64)
+    k = np.floor(x * PER_QUARTER + 0.5)
     r = np.float32(x - k * PI_2_HIGH - k * PI_2_LOW)
     w = r * r
     return (np.int32(k), r + r * w * ((S3 * w + S2) * w + S1),
@@ -106,18 +106,14 @@ def _arctan(x, one, a):
     return y if x > 0 else -y if x < 0 else x  # −0 remains −0, NaN remains NaN
 
 
-@kernel(x="...")
+@fast_in_float32(_sin)
 def sin(x): return xp(x).sin(x)
 
-@kernel(x="...")
+@fast_in_float32(_cos)
 def cos(x): return xp(x).cos(x)
 
-@kernel(x="...")
+@fast_in_float32(_tan)
 def tan(x): return xp(x).tan(x)
 
-@kernel(x="...")
+@fast_in_float32(_arctan)
 def arctan(x): return xp(x).arctan(x)
-
-
-for _kernel, _fast in ((sin, _sin), (cos, _cos), (tan, _tan), (arctan, _arctan)):
-    add_versions(_kernel, _fast)

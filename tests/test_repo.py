@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from minigen.lecture import equations, errata, families, scan
+from minigen.lecture.tags import module_path
 from minigen.models import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -270,7 +271,7 @@ def test_every_model_can_be_imported():
         except (ImportError, AttributeError) as error:
             problems.append(f"{model}: {target}: {error}")
     none(problems, "correct MODELS in minigen/models/__init__.py:")
-    listed = {target.partition(":")[0].replace(".", "/") + ".py" for target in MODELS.values()}
+    listed = {module_path(target.partition(":")[0]) for target in MODELS.values()}
     tagged = {tag.path for tags in scan().code.values() for tag in tags}
     none(sorted(path for path in tagged - listed if path.startswith("minigen/models/")),
          "compute an equation and are missing in MODELS in minigen/models/__init__.py:")

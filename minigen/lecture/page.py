@@ -29,6 +29,7 @@ from minigen.lecture.mathml import render_mixed
 from minigen.lecture.notation import model_taxonomy, symbols
 from minigen.lecture.runs import runs_in
 from minigen.lecture.sources import Sources
+from minigen.lecture.tags import module_path
 from minigen.models import MODELS
 
 __all__ = ["build"]
@@ -214,8 +215,3 @@ class Site:
 def counts(ids):
     """The number of equations as text."""
     return f"{len(ids)} equation" + "s" * (len(ids) != 1)
-
-
-def module_path(module):
-    """The file of a module."""
-    return f"{module.replace('.', '/')}.py"

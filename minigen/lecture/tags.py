@@ -19,6 +19,11 @@ ASSERTING = re.compile(r"assert|check|close|equal|same|raises")
 CODE, TESTS = ("minigen", "kernels"), ("tests",)
 
 
+def module_path(module):
+    """The file of a module, as a TaggedLine has it."""
+    return f"{module.replace('.', '/')}.py"
+
+
 @dataclass(frozen=True)
 class TaggedLine:
     """A tagged line, and the function or statement that contains it (lines first to last)."""

@@ -18,26 +18,23 @@ SciPy's erf.
 import math
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from . import exponential
 from .activation import pointwise
 from .common import inlined, kernel
 from .cuda import special, xp
 from .exponential import (
-    BIAS,
+    BITS_OF_1,
     HALF,
-    HIGHEST,
     LN2_HIGH,
     LN2_LOW,
-    LOG2_E,
     MANTISSA,
     ONE,
-    bitcast_float,
+    ROUND,
+    bits,
+    from_bits,
     power_of_2,
-    remainder,
+    reduced,
     twice_artanh,
 )
 from .normal import tail
@@ -46,24 +43,17 @@ _f = np.float32
 SMALLEST = _f(-104)  # e^SMALLEST is rounded to 0
 TINY, SCALE, LOG2_SCALE = _f(2.0**-126), _f(2.0**24), _f(24)  # TINY: the smallest normal number
 SQRT_2, NEAR, INFINITY, NAN = _f(math.sqrt(2)), _f(0.5), _f(math.inf), _f(math.nan)
-FRACTION, BITS_OF_1 = np.int32((1 << 23) - 1), np.int32(127 << 23)
+FRACTION, BIAS, K_MAX = np.int32((1 << 23) - 1), np.int32(127), _f(254)
 E0, E1, E2, E3 = _f(1.128379107), _f(-0.3761262596), _f(0.1128358841), _f(-0.02685392275)
 E4, E5, E6 = _f(0.005188518669), _f(-0.0008011756581), _f(7.858715253e-05)
-
-
-@intrinsic
-def _bits(context, x):
-    """The bits of a float32."""
-    return types.int32(types.float32), lambda context, builder, signature, args: builder.bitcast(
-        args[0], ir.IntType(32))
 
 
 @inlined
 def _split(x):
     """m and k of x = 2^k m, √½ < m ≤ √2, for a normal number x > 0."""
-    bits = _bits(x)
-    m = bitcast_float((bits & FRACTION) | BITS_OF_1)
-    k = np.float32((bits >> MANTISSA) - BIAS)
+    b = bits(x)
+    m = from_bits((b & FRACTION) | BITS_OF_1)
+    k = np.float32((b >> MANTISSA) - BIAS)
     return (m * HALF, k + ONE) if m > SQRT_2 else (m, k)
 
 
@@ -77,11 +67,9 @@ def _log_of(x, u, k):
 
 @pointwise
 def _exp(x, one, a):
-    shift = min(max(x, SMALLEST), HIGHEST)
-    k = np.floor(shift * LOG2_E + HALF)
-    half = np.floor(k * HALF)
-    y = (one + remainder(shift, k)) * power_of_2(half) * power_of_2(k - half)
-    return y if x == x else x
+    m, t = reduced(max(x, SMALLEST), K_MAX)
+    half = (t - ROUND) * HALF + ROUND
+    return (one + m) * power_of_2(half) * power_of_2(t - half + ROUND)
 
 @pointwise
 def _expm1(x, one, a): return x if x == 0 else exponential.expm1(x)

@@ -28,7 +28,8 @@ def _(z):
     """e^(−z²/2) and Q(z)."""
     def single(z):
         e, t = exp(-HALF * z * z), ONE / (ONE + A * z)
-        r = ((((((R7 * t + R6) * t + R5) * t + R4) * t + R3) * t + R2) * t + R1) * t + R0
-        return e, e * t * r
+        s = t * t
+        r = (((R7 * t + R6) * s + (R5 * t + R4)) * s + (R3 * t + R2)) * s + (R1 * t + R0)
+        return e, e * (t * r)
     return single if z == types.float32 else lambda z: (
         math.exp(-0.5 * z * z), 0.5 * math.erfc(z * math.sqrt(0.5)))

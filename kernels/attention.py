@@ -25,7 +25,7 @@ from numba import prange
 
 from .common import buffer, chunks, empty, kernel, threaded
 from .cuda import blocks, input_macros, is_hopper, launch, per_output, xp
-from .exponential import exp_shifted
+from .exponential import exp_shifted, larger
 from .once import once
 from .product import panel, product
 
@@ -104,7 +104,7 @@ def _online_softmax(s, keys, top, total, out):
     for j in range(keys):
         row = s[j, :len(top)]
         for i in range(len(top)):
-            shift[i] = max(shift[i], row[i])  # NaN is skipped
+            shift[i] = larger(shift[i], row[i])
     for i in range(len(top)):
         top[i], old = shift[i], top[i]
         shift[i] = shift[i] if shift[i] > -np.inf else 0  # no key allowed so far

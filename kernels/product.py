@@ -21,9 +21,11 @@ from .common import LINE
 from .once import codegen, once, once_pointers
 from .transpose import transpose
 
-# Bytes of a vector, vectors and rows of a tile, from wide to narrow: as many as registers allow.
+# Bytes of a vector, vectors and rows of a tile, from wide to narrow: as many as registers allow. In
+# the last tile lanes are masked, which takes long where vectors have 32 bytes (twice the time for 8
+# columns on an EPYC, Zen 3): so it gets fewer than 4 columns there.
 _WIDE = [(64, 4, 6), (64, 3, 8), (64, 2, 12), (64, 1, 12)]
-_NARROW = [(32, 2, 6), (32, 1, 12)]
+_NARROW = [(32, 2, 6), (32, 1, 12), (16, 1, 12), (16, 1, 12)]
 TILES = _WIDE if binding.get_host_cpu_features().get("avx512f") else _NARROW
 
 
@@ -53,14 +55,12 @@ def _define(size, tables, builder, m, n, k, a, a0, row, column, b, b0, ldb, add,
         (lambda i, stride=offsets: builder.mul(i, stride))
         for offsets, table in zip((row, ldb), tables, strict=True))
     j = const(0)
-    for width, vectors, rows in TILES:
+    for number, (width, vectors, rows) in enumerate(TILES, 1):
         vector = ir.VectorType(a.type.pointee, width // size)
-        columns = const(vector.count * vectors)
-        last = n  # tiles of one vector mask the columns beyond n
-        if vectors > 1:
-            last = builder.sub(n, builder.srem(builder.sub(n, j), columns))
+        columns, masked = const(vector.count * vectors), number == len(TILES)
+        last = n if masked else builder.sub(n, builder.srem(builder.sub(n, j), columns))
         with cgutils.for_range_slice(builder, j, last, columns) as (j0, _):
-            access = _Access(builder, vector, size, builder.sub(n, j0) if vectors == 1 else None)
+            access = _Access(builder, vector, size, builder.sub(n, j0) if masked else None)
             whole = builder.sub(m, builder.srem(m, const(rows)))
             by_four = builder.sub(m, builder.srem(builder.sub(m, whole), const(4)))
             for first, end, step in ((const(0), whole, rows), (whole, by_four, 4), (by_four, m, 1)):

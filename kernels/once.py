@@ -11,10 +11,12 @@ import copy
 import functools
 import hashlib
 import inspect
+import re
+from pathlib import Path
 
 from llvmlite import binding, ir
 from numba import config, njit, types
-from numba.core.caching import IndexDataCacheFile
+from numba.core.caching import IndexDataCacheFile, _SourceFileBackedLocatorMixin
 from numba.core.codegen import CPUCodeLibrary, get_host_cpu_features
 from numba.extending import intrinsic
 
@@ -39,6 +41,27 @@ def _save(cache, key, compiled):
 
 
 IndexDataCacheFile.save = _save
+
+
+@functools.cache
+def _sources(folder, module):
+    """The modules of a folder whose code a function of this module may contain."""
+    imports = re.findall(r"^from \.(\w*) import (\w*)", (folder / f"{module}.py").read_text(), re.M)
+    return {module}.union(*[_sources(folder, module or name) for module, name in imports])
+
+
+def _stamp(locator):
+    """Numba compiles a function again if the file that defines it has changed, but not if another
+    one has, from which it copied code. Here both count."""
+    path = Path(locator._py_file)
+    if path.parent != Path(__file__).parent:
+        return _own_stamp(locator)
+    files = [path.with_stem(name) for name in sorted(_sources(path.parent, path.stem))]
+    return hashlib.sha256(b"".join([file.read_bytes() for file in files])).digest()
+
+
+_own_stamp = _SourceFileBackedLocatorMixin.get_source_stamp
+_SourceFileBackedLocatorMixin.get_source_stamp = _stamp
 
 
 def _optimise(library):

@@ -3,6 +3,7 @@ numbers are vectorised; and what is compiled once."""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ from minigen.kernels.product import product
 from minigen.kernels.transpose import transpose
 from numba import njit
 from numba.core.caching import IndexDataCacheFile
+
+from minigen import kernels
 
 # the third has two rows, the fourth two columns, that differ in signs alone
 MATRICES = [np.array([[1.0, 0, -2], [0, -1, 0.5]]), np.array([[-3.0], [1], [-1], [0.25]]),
@@ -154,6 +157,20 @@ def test_processes_that_compile_at_once_keep_their_code_apart(tmp_path):
     for kind in ("bytes", "doubles"):  # None: it is compiled again
         assert ours.load(kind) in (f"code for {kind}", None)
     assert ours.load("bytes") or ours.load("doubles")
+
+
+def test_code_of_other_files_is_compiled_again_after_a_change(tmp_path):
+    """Numba looks only at the file of the function itself: sigmoid's, which has not changed."""
+    folder = tmp_path / "kernels"
+    shutil.copytree(Path(kernels.__file__).parent, folder, ignore=lambda *_: ["__pycache__"])
+    exponential = folder / "exponential.py"
+    for factor, result in (("", "0.5"), ("3 * ", "0.25")):
+        changed = exponential.read_text().replace("* scale + scale\n", f"* scale + {factor}scale\n")
+        exponential.write_text(changed)
+        run = ("import numpy as np; from kernels.activation import sigmoid; "
+               "print(*sigmoid(np.zeros(1, np.float32)))")
+        assert subprocess.check_output([sys.executable, "-c", run], cwd=tmp_path,
+                                       text=True).strip() == result
 
 
 def test_arrays_are_lent_to_compiled_functions():

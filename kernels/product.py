@@ -61,13 +61,25 @@ def _define(size, tables, builder, m, n, k, a, a0, row, column, b, b0, ldb, add,
         last = n if masked else builder.sub(n, builder.srem(builder.sub(n, j), columns))
         with cgutils.for_range_slice(builder, j, last, columns) as (j0, _):
             access = _Access(builder, vector, size, builder.sub(n, j0) if masked else None)
-            whole = builder.sub(m, builder.srem(m, const(rows)))
+            whole = _rows_in_tiles(builder, m, rows)
             by_four = builder.sub(m, builder.srem(builder.sub(m, whole), const(4)))
             for first, end, step in ((const(0), whole, rows), (whole, by_four, 4), (by_four, m, 1)):
                 with cgutils.for_range_slice(builder, first, end, const(step)) as (i0, _):
                     _tile(builder, access, vector, step, vectors, k, (a, row_offset, column),
                           (b, ldb_offset), add, (c, ldc), i0, j0)
         j = last
+
+
+def _rows_in_tiles(builder, m, rows):
+    """How many of m rows tiles of `rows` rows compute. The rest is left to tiles of 4 rows, and of
+    1, which are slow: of 32 rows, 4 tiles of 6 leave 8, where 5 would leave 2 single ones."""
+    const = lambda i: ir.Constant(ir.IntType(64), i)
+    rest = builder.srem(m, const(rows))
+    more = builder.add(rest, const(rows))
+    fewer_single = builder.icmp_signed("<", builder.srem(more, const(4)),
+                                       builder.srem(rest, const(4)))
+    enough = builder.icmp_signed(">=", m, more)
+    return builder.sub(m, builder.select(builder.and_(fewer_single, enough), more, rest))
 
 
 @once

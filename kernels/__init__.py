@@ -22,7 +22,7 @@ from .activation import (
     tanh,
     tanh_backward,
 )
-from .arithmetic import add, divide, multiply, subtract
+from .arithmetic import add, divide, maximum, minimum, multiply, subtract
 from .attention import attention, attention_backward
 from .batch_norm import batch_norm, batch_norm_backward
 from .conv2d import conv2d
@@ -30,7 +30,7 @@ from .conv2d_weight import conv2d_weight
 from .conv_transpose2d import conv_transpose2d
 from .cross_entropy import cross_entropy, cross_entropy_backward
 from .cuda import PRECISIONS, precision
-from .elementary import erf, exp, expm1, log, log1p
+from .elementary import absolute, erf, exp, expm1, log, log1p, sqrt
 from .group_norm import group_norm, group_norm_backward
 from .join import join
 from .keep import keep
@@ -50,15 +50,16 @@ from .upsample import (
 )
 
 __all__ = [
-    "PRECISIONS", "adam", "add", "arctan", "attention", "attention_backward", "avg_pool2d",
-    "avg_pool2d_transpose", "batch_norm", "batch_norm_backward", "channel_sum", "conv2d",
-    "conv2d_weight", "conv_transpose2d", "cos", "cross_entropy", "cross_entropy_backward", "divide",
-    "elu", "elu_backward", "ema", "erf", "exp", "expm1", "gelu", "gelu_backward", "group_norm",
-    "group_norm_backward", "join", "keep", "layer_norm", "layer_norm_backward", "leaky_relu",
-    "leaky_relu_backward", "log", "log1p", "log_softmax", "log_softmax_backward", "matmul",
-    "max_pool2d", "max_pool2d_at", "max_unpool2d", "multiply", "precision", "random_bits",
-    "random_normal", "random_uniform", "relu", "relu_backward", "rmsprop", "sgd", "sigmoid",
-    "sigmoid_backward", "silu", "silu_backward", "sin", "softmax", "softmax_backward", "softplus",
-    "square_sum", "subtract", "tan", "tanh", "tanh_backward", "upsample_bilinear",
+    "PRECISIONS", "absolute", "adam", "add", "arctan", "attention", "attention_backward",
+    "avg_pool2d", "avg_pool2d_transpose", "batch_norm", "batch_norm_backward", "channel_sum",
+    "conv2d", "conv2d_weight", "conv_transpose2d", "cos", "cross_entropy",
+    "cross_entropy_backward", "divide", "elu", "elu_backward", "ema", "erf", "exp", "expm1",
+    "gelu", "gelu_backward", "group_norm", "group_norm_backward", "join", "keep", "layer_norm",
+    "layer_norm_backward", "leaky_relu", "leaky_relu_backward", "log", "log1p", "log_softmax",
+    "log_softmax_backward", "matmul", "max_pool2d", "max_pool2d_at", "max_unpool2d", "maximum",
+    "minimum", "multiply", "precision", "random_bits", "random_normal", "random_uniform",
+    "relu", "relu_backward", "rmsprop", "sgd", "sigmoid", "sigmoid_backward", "silu",
+    "silu_backward", "sin", "softmax", "softmax_backward", "softplus", "sqrt", "square_sum",
+    "subtract", "tan", "tanh", "tanh_backward", "upsample_bilinear",
     "upsample_bilinear_transpose", "upsample_nearest", "upsample_nearest_transpose",
 ]

@@ -1,6 +1,7 @@
-"""Sums, differences, products and quotients of two arrays whose shapes broadcast
+"""Sums, differences, products, … of two arrays whose shapes broadcast
 
     add  y = a + b        subtract  y = a − b        multiply  y = a · b        divide  y = a / b
+    maximum  y = max(a, b)        minimum  y = min(a, b), each NaN where a or b is
 
     a, b of any shapes that broadcast → y
 
@@ -101,3 +102,7 @@ def subtract(a, b): return a - b
 def multiply(a, b): return a * b
 @arithmetic
 def divide(a, b): return a / b
+@arithmetic
+def maximum(a, b): return np.maximum(a, b)
+@arithmetic
+def minimum(a, b): return np.minimum(a, b)

@@ -1,5 +1,6 @@
 """Elementary functions and the error function, each in one pass over memory on all threads
 
+    absolute |x|        sqrt  √x
     exp      e^x = 2^k e^r as in exponential.py, but 2^k in two factors: results may be subnormal
     expm1    e^x − 1, of exponential.py
     log      k ln 2 + 2 artanh((m − 1) / (m + 1)), where x = 2^k m, √½ < m ≤ √2
@@ -66,6 +67,12 @@ def _log_of(x, u, k):
 
 
 @pointwise
+def _absolute(x, one, a): return abs(x)
+
+@pointwise
+def _sqrt(x, one, a): return math.sqrt(x)
+
+@pointwise
 def _exp(x, one, a):
     m, t = reduced(max(x, SMALLEST), K_MAX)
     half = (t - ROUND) * HALF + ROUND
@@ -106,6 +113,12 @@ def fast_in_float32(fast):
         return made.version("cuda")(reference)  # CuPy makes one pass of it
     return decorate
 
+
+@fast_in_float32(_absolute)
+def absolute(x): return xp(x).absolute(x)
+
+@fast_in_float32(_sqrt)
+def sqrt(x): return xp(x).sqrt(x)
 
 @fast_in_float32(_exp)
 def exp(x): return xp(x).exp(x)

@@ -76,7 +76,7 @@ def test_softplus(on, dtype):
 def test_sums(on, dtype):
     x = normal(np.random.default_rng(0), dtype, 3, 5, 1001)
     same(on, kernels.channel_sum, x)
-    for name in ("add", "subtract", "multiply", "divide"):
+    for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum"):
         same(on, getattr(kernels, name), x, x[:, :, :1])
     squares = on.run(kernels.square_sum, x)
     close(np.asarray(squares, dtype), np.asarray(kernels.square_sum.reference(x), dtype))

@@ -12,7 +12,8 @@ from minigen import kernels
 
 
 def expected(a, b):
-    return ("add", a + b), ("subtract", a - b), ("multiply", a * b), ("divide", a / b)
+    return (("add", a + b), ("subtract", a - b), ("multiply", a * b), ("divide", a / b),
+            ("maximum", np.maximum(a, b)), ("minimum", np.minimum(a, b)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

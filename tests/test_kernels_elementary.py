@@ -58,6 +58,17 @@ def test_numbers_whose_quarters_do_not_fit_into_32_bits(name):
                                rtol=2.3e-7)
 
 
+@pytest.mark.parametrize("name, op", [("absolute", minigen.abs), ("sqrt", minigen.sqrt)])
+def test_absolute_values_and_roots_have_numpys_bits(name, op):
+    x = np.concatenate([np.tile(ODD, 100), np.linspace(-1, 9, LARGE)])
+    for a in (x.astype(np.float32), x, np.arange(LARGE + 1) % 200):
+        with np.errstate(all="ignore"):
+            exact = getattr(np, name)(a).astype(np.float32 if name == "sqrt" and a is not x else
+                                              a.dtype)
+            y = op(tensor(a)).numpy()
+        np.testing.assert_array_equal(y, exact, strict=True)
+
+
 def test_tanh_never_exceeds_1():
     x = np.linspace(7, 10, 1_000_000).astype(np.float32)
     assert kernels.tanh.cpu(x).max() == 1 and kernels.tanh.cpu(-x).min() == -1

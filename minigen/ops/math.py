@@ -79,7 +79,6 @@ def _product(a, n):
     y = square.forward(_product(a, n // 2))
     return multiply.forward(y, a) if n % 2 else y
 
-
 @op
 def power(a, b):
     """a^b, element by element. The derivative with respect to b is 0 where a = 0 and b ≥ 0."""
@@ -133,7 +132,7 @@ def log1p(x):
 def log1p(g, x): return g / (1 + x)
 
 @op
-def sqrt(x): return xp(x).sqrt(as_float(x))
+def sqrt(x): return elementary(kernels.sqrt, x)
 @sqrt.vjp
 def sqrt(g, y): return g * 0.5 / y
 
@@ -175,21 +174,21 @@ def _tanh_backward(g, t):
 def _tanh_backward(gg, g, t): return lambda: _tanh_backward(gg, t), lambda: gg * g * (-2 * t)
 
 @op
-def abs(x): return xp(x).abs(x)
+def abs(x): return elementary(kernels.absolute, x) if x.dtype in FLOATS else xp(x).abs(x)
 @abs.vjp
 def abs(g, x): return g * sign(x.detach())  # 0 at 0
 
 @op
 def maximum(a, b):
     """The larger of a and b; where they are equal, each receives half of the gradient."""
-    return xp(a, b).maximum(a, b)
+    return kernels.maximum(*pair) if (pair := kernel_pair(a, b)) else xp(a, b).maximum(a, b)
 @maximum.vjp
 def maximum(g, y, a, b): return lambda: _tie_grad(g, a, y, b), lambda: _tie_grad(g, b, y, a)
 
 @op
 def minimum(a, b):
     """The smaller of a and b; where they are equal, each receives half of the gradient."""
-    return xp(a, b).minimum(a, b)
+    return kernels.minimum(*pair) if (pair := kernel_pair(a, b)) else xp(a, b).minimum(a, b)
 @minimum.vjp
 def minimum(g, y, a, b): return lambda: _tie_grad(g, a, y, b), lambda: _tie_grad(g, b, y, a)
 
@@ -201,7 +200,8 @@ def _tie_grad(g, a, y, b):
 @op
 def clip(x, *, min=None, max=None):
     """x limited to [min, max]; the gradient passes inside, bounds included, and is 0 outside."""
-    return xp(x).clip(x, min, max)
+    y = x if min is None else maximum.forward(x, min)
+    return y if max is None else minimum.forward(y, max)
 @clip.vjp
 def clip(g, y, x, **kw): return apply_mask(g, mask=(y == x).data)
 

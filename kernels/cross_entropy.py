@@ -19,7 +19,7 @@ from numba import prange
 
 from .common import empty, kernel, threaded
 from .cuda import launch_rows, xp
-from .exponential import difference, exp, largest
+from .exponential import difference, exp, larger, largest
 
 
 @kernel(x="A C B", t="A B int")
@@ -66,8 +66,7 @@ def _columns(x, t, y, top, total):
             top[a, b], total[a, b] = x[a, 0, b], 0
         for c in range(1, C):
             for b in range(B):
-                value = x[a, c, b]
-                top[a, b] = top[a, b] if top[a, b] > value else value
+                top[a, b] = larger(top[a, b], x[a, c, b])
         for c in range(C):
             for b in range(B):
                 total[a, b] += exp(x[a, c, b] - top[a, b])

@@ -21,7 +21,7 @@ from numba import prange
 
 from .common import empty, kernel, threaded
 from .cuda import launch_rows, xp
-from .exponential import exp, largest
+from .exponential import exp, larger, largest
 
 
 @kernel(x="A C B")
@@ -108,8 +108,7 @@ def _columns(x, y, log):
         top, total = x[a, 0].copy(), np.zeros(B, x.dtype)
         for c in range(1, C):
             for b in range(B):
-                value = x[a, c, b]
-                top[b] = top[b] if top[b] > value else value
+                top[b] = larger(top[b], x[a, c, b])
         for c in range(C):
             for b in range(B):
                 y[a, c, b] = x[a, c, b] - top[b]

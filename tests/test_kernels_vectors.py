@@ -51,7 +51,8 @@ def move(x, x0, x_rows, i0, b, b0, y, y0, y_rows, j0):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("m, n, k", [(1, 1, 1), (7, 5, 3), (13, 70, 9), (6, 64, 4), (25, 47, 30),
-                                     (12, 112, 1), (0, 4, 3), (3, 0, 2), (5, 16, 0), (23, 17, 5)])
+                                     (12, 112, 1), (0, 4, 3), (3, 0, 2), (5, 16, 0), (23, 17, 5),
+                                     (32, 31, 6), (14, 12, 5), (9, 44, 4)])
 def test_product(m, n, k, dtype):
     rng = np.random.default_rng(0)
     a, b = normal(rng, dtype, m, k + 2), normal(rng, dtype, k, n + 1)

@@ -39,8 +39,8 @@ def flags(parser):
 def main(argv=None):
     run = Demo("ebgan", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist", "scenes",
                                              "cifar10"), batch=32, min_batch=2, flags=flags,
-               steps={"glyphs": 2000, "mnist": 4000, "fashion-mnist": 4000, "scenes": 1000,
-                      "cifar10": 2000})
+               steps={"glyphs": 1500, "mnist": 2000, "fashion-mnist": 2000, "scenes": 1000,
+                      "cifar10": 1500})
     model = ebgan(run.data.shape, run.args.latent, lam_pt=run.args.lam_pt)
     nn.init(model, run.rng)
     opt_d, opt_g = adam(nn.parameters(model.D)), adam(nn.parameters(model.G))

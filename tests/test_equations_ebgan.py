@@ -18,13 +18,13 @@ M = 3.0
 
 
 class EnergyTable(Table):
-    """A D on few states, whose energies are a table and whose codes are the states."""
+    """A D on few states, whose energies are a table and whose codes count the states backwards."""
 
     def encode(self, x):
-        return x
+        return len(self.values) - 1 - x
 
     def energy(self, x, S):
-        return self(x)
+        return self(self.encode(S))
 
 
 def playing(game, x_fake):

@@ -2,6 +2,8 @@
 and that BEGAN's balance is part of a run."""
 
 import importlib
+import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -39,6 +41,7 @@ def test_each_loss_reaches_all_weights_of_its_player(name):
     assert reached == {key for key in of_d if key.startswith("D.")}
     assert all((g.numpy() != 0).any() for key, g in of_g.items() if key.startswith("G."))
     assert not game.sample(2, RNG(3)).requires_grad
+    assert game.D.encode(images()).shape == (6, 5)
     keys = set(nn.state_dict(game))
     assert ("k" in keys) == (name == "began") and not any("k" == key for key in of_d)
 
@@ -107,3 +110,14 @@ def test_the_began_demo_keeps_its_balance_when_it_goes_on(tmp_path):
     half, parts = go("parts", "--quick", "--steps", "3"), go("parts", "--resume", "--steps", "6")
     assert whole["model.k"] > half["model.k"] > 0
     assert parts["model.k"] > half["model.k"]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_began_demo_compares_m_with_the_distance(tmp_path, sign):
+    """On a log of 20 steps: M falls, the distance falls with it or rises."""
+    log = [{"M": 30 - t + (-1) ** t, "real": 2.0, "g_loss": 1.0 if t < 18 else 1.5}
+           | ({"fid": sign * (100 - t ** 2)} if t % 5 == 4 else {}) for t in range(20)]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, log)))
+    demo = importlib.import_module("demos.began")
+    numbers = demo.convergence(SimpleNamespace(out=tmp_path))
+    assert numbers == {"M_at_the_end": 11.5, "ratio": 0.75, "M_and_fid": pytest.approx(sign)}

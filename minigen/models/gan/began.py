@@ -5,10 +5,10 @@
     L_G = 𝓛(G(z_G))
     k_{t+1} = k_t + λ_k (γ 𝓛(x) − 𝓛(G(z_G)))    clipped to [0, 1], from k_0 = 0
 
-D and G are in balance when E[𝓛(G(z))] = γ E[𝓛(x)]. When G is too good at this, k falls and D
-attends to images of the data; when it is not good enough, D attends more to telling the two apart.
-A small γ, the diversity ratio, gives images that are more alike. How far training has come is told
-by
+D and G are in balance when E[𝓛(G(z))] = γ E[𝓛(x)]. While generated images are reconstructed better
+than that, k rises and D attends more to telling them from real ones; while they are reconstructed
+worse, it falls and D attends more to reconstructing real ones. A small γ, the diversity ratio,
+gives images that are more alike. How far training has come is told by
 
     𝓜 = 𝓛(x) + |γ 𝓛(x) − 𝓛(G(z_G))|
 
@@ -16,7 +16,8 @@ With k = 1, −L_D = m₂ − m₁, where m₁ and m₂ are the means of the dis
 real and on generated images. By Jensen's inequality |m₁ − m₂| ≤ W₁(μ₁, μ₂): D maximises a lower
 bound of the Wasserstein distance between losses, not between images.
 
-Differs from the paper: small networks; z ~ N(0, I) in place of a uniform distribution.
+Differs from the paper: EBGAN's networks here, which have batch norm; λ_k = 0.2 in place of 0.001;
+z ~ N(0, I) in place of a uniform distribution.
 """
 
 import numpy as np

@@ -13,7 +13,8 @@ mean squared cosine between the codes of two images, so that they do not all bec
 
     f_PT(S) = 1/(N (N − 1)) Σ_i Σ_{j≠i} (S_iᵀ S_j / (‖S_i‖ ‖S_j‖))²
 
-Differs from the paper: small networks; z ~ N(0, I) in place of a uniform distribution.
+Differs from the paper: small networks, those of DCGAN and WGAN-GP; z ~ N(0, I) in place of a
+uniform distribution.
 """
 
 import numpy as np

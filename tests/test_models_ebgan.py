@@ -11,6 +11,7 @@ import pytest
 import minigen
 from minigen import nn, optim
 from minigen.data import unsigned
+from minigen.models.autoencoder.autoencoder import Autoencoder
 from minigen.models.gan import began, dcgan, ebgan
 from minigen.train import descend
 
@@ -87,6 +88,8 @@ def test_images_beside_their_reconstructions():
     with nn.evaluation(D):
         error = np.sqrt(np.square(2 * (rows[7:] - y)).sum((1, 2, 3)))
         assert np.allclose(error, D(2 * y - 1).numpy(), rtol=1e-4)
+    negative = Autoencoder(lambda x: x, lambda z: minigen.tensor(-z))
+    assert np.allclose(ebgan.reconstructions(negative, x)[2:], 1 - x, atol=1e-6)
 
 
 @pytest.mark.parametrize(("call", "message"), [

@@ -61,7 +61,8 @@ class BEGAN(Game):
 
     def g_loss(self, n, rng):
         """L_G on n generated images."""
-        return mean(self.discriminate_fake(n, rng))  # eq: began-objective
+        fake = self.discriminate_fake(n, rng)
+        return mean(fake)  # eq: began-objective
 
     def balance(self, real, fake):
         """From k_t to k_{t+1}, given 𝓛(x) and 𝓛(G(z_G)). Returns k_{t+1} and 𝓜."""

@@ -69,7 +69,8 @@ def pulling_away(S):
     if N < 2:
         raise ValueError(f"pulling_away: {N} code came, pairs need at least 2: use larger batches")
     S = S / norm(S, axis=1, keepdims=True)
-    return (sum(square(S @ swapaxes(S, 0, 1))) - N) / (N * (N - 1))  # eq: ebgan-pulling-away
+    cosines = S @ swapaxes(S, 0, 1)  # (N, N), N of them an image's with itself
+    return (sum(square(cosines)) - N) / (N * (N - 1))  # eq: ebgan-pulling-away
 
 
 def autoencoder(shape, d_s, width=dcgan.WIDTH, rng=None, kind=Energy):

@@ -7,7 +7,7 @@ import pytest
 
 import minigen
 from minigen import nn, optim, tensor
-from minigen.models.gan import biggan, cgan, dcgan, film, gan, lsgan, wgan, wgan_gp
+from minigen.models.gan import biggan, cgan, dcgan, ebgan, film, gan, lsgan, wgan, wgan_gp
 
 RNG = np.random.default_rng
 
@@ -19,6 +19,7 @@ GAMES = {
     "dcgan": (lambda: dcgan.dcgan((3, 8, 8), 3, 4), dcgan.adam, ()),
     "cgan": (lambda: cgan.conditional((1, 8, 8), 3, 4, 4), dcgan.adam, (np.arange(6) % 4,)),
     "wgan_gp": (lambda: wgan_gp.wgan_gp((1, 8, 8), 3, 4), wgan_gp.adam, ()),
+    "ebgan": (lambda: ebgan.ebgan((1, 8, 8), 3, 5, width=4), dcgan.adam, ()),
     "biggan": (lambda: biggan.biggan((3, 8, 8), 4, 3, 16), dcgan.adam, (np.arange(6) % 4,)),
 }
 

@@ -35,6 +35,8 @@ MODELS = {
     "lsgan": "minigen.models.gan.lsgan:LSGAN",
     "wgan": "minigen.models.gan.wgan:WGAN",
     "wgan_gp": "minigen.models.gan.wgan_gp:wgan_gp",
+    "ebgan": "minigen.models.gan.ebgan:ebgan",
+    "began": "minigen.models.gan.began:began",
     "progressive": "minigen.models.gan.progressive:progressive",
     "minibatch_std": "minigen.models.gan.minibatch_std:minibatch_std",
     "r1": "minigen.models.gan.r1:r1",

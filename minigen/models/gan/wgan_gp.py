@@ -42,8 +42,8 @@ def penalty(D, x_hat, *given):
     return mean(square(norm(flatten(grad_D, 1), axis=1) - 1))  # eq: wgan-gp-penalty
 
 
-def critic(shape, width=dcgan.WIDTH, rng=None):
-    """DCGAN's discriminator without its batch norm: images of `shape` → numbers (N, 1)."""
+def critic(shape, width=dcgan.WIDTH, rng=None, outputs=1):
+    """DCGAN's discriminator without its batch norm: images of `shape` → (N, outputs)."""
     C, H, W = shape
     K1, K2, K3 = width, 2 * width, 4 * width
     small, _ = dcgan.sizes(H, W)
@@ -51,7 +51,7 @@ def critic(shape, width=dcgan.WIDTH, rng=None):
         nn.Conv2d(C, K1, 4, 2, 1, rng=rng), leaky,
         nn.Conv2d(K1, K2, 4, 2, 1, rng=rng), leaky,
         nn.Conv2d(K2, K3, 4, 2, 1, rng=rng), leaky,
-        nn.Conv2d(K3, 1, small, rng=rng), lambda a: a.flatten(1))
+        nn.Conv2d(K3, outputs, small, rng=rng), lambda a: a.flatten(1))
 
 
 def wgan_gp(shape, d_z, width=dcgan.WIDTH, rng=None):

@@ -82,7 +82,7 @@ def gallery(run, model):
         if not name:
             run.picture("samples", x[:100])
         numbers |= {f"{key}{name}": value for key, value in ruler.quality(x, run.data).items()
-                    if not (name and key.startswith("real"))}
+                    if not (name and key.startswith(("real", "nearest")))}
     return numbers
 
 

@@ -192,15 +192,15 @@ def test_the_bound_is_below_the_exact_likelihood(posterior):
     log_p = Bernoulli(tensor(logits)).log_prob(tensor(x[:, None])).numpy().sum((2, 3, 4))
     p = np.exp(log_p) @ np.outer(weight, weight).ravel() / (2 * np.pi)
     assert np.isclose(p.sum(), 1) and p.max() > 2 * p.min()
-    bounds = np.stack([net.elbo(x, RNG(seed))[0].numpy() for seed in range(200)])
-    error = bounds.std(0) / 200**0.5
+    bounds = np.stack([net.elbo(x, RNG(seed))[0].numpy() for seed in range(100)])
+    error = bounds.std(0) / 10
     assert (bounds.mean(0) < np.log(p) + 4 * error).all()  # eq: nvae-bound
     # importance weights give p(x) itself
-    for k in (0, 5, 9):
-        w = np.exp(net.log_prob(np.repeat(x[k:k + 1], 20_000, 0), RNG(8), K=1).numpy())
-        assert abs(w.mean() - p[k]) < 4 * w.std() / 20_000**0.5  # eq: nvae-hierarchy
+    for k in (0, 5):
+        w = np.exp(net.log_prob(np.repeat(x[k:k + 1], 10_000, 0), RNG(8), K=1).numpy())
+        assert abs(w.mean() - p[k]) < 4 * w.std() / 100  # eq: nvae-hierarchy
     likely = p > 0.07
-    many = net.log_prob(x[likely], RNG(9), K=1000).numpy()
+    many = net.log_prob(x[likely], RNG(9), K=500).numpy()
     assert np.allclose(many, np.log(p[likely]), atol=0.1)  # eq: nvae-hierarchy
 
 

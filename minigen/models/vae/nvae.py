@@ -59,8 +59,8 @@ def residual(p, delta):
     for each element."""
     d_mu, d_logvar = split(delta, 2, axis=1)
     q = Normal(p.mu + d_mu, p.logvar + d_logvar)  # eq: nvae-residual-normal
-    u = square(d_mu) / exp(p.logvar)
-    return q, 0.5 * (u + exp(d_logvar) - d_logvar - 1)  # eq: nvae-residual-kl
+    KL = 0.5 * (square(d_mu) / exp(p.logvar) + exp(d_logvar) - d_logvar - 1)  # eq: nvae-residual-kl
+    return q, KL
 
 
 def ladder(p, delta):
@@ -119,9 +119,9 @@ class NVAE:
                              f"{', '.join(map(str, self.shape))})")
         s, features = self.stem(x), []
         for layer in reversed(self.bottom_up):
-            s = layer(s)
+            s = layer(s)  # eq: nvae-bidirectional
             features.append(s)
-        return features[::-1]  # eq: nvae-bidirectional
+        return features[::-1]
 
     def generator(self, n, choose):
         """p(x | z) for n images, with z_l = choose(l, h_l, p(z_l | z_{<l})), l = 0 … L − 1."""

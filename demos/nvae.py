@@ -1,4 +1,4 @@
-"""NVAE: a VAE with groups of latent maps at two resolutions, from coarse to fine.
+"""NVAE: a VAE with groups of latent maps at three resolutions, from coarse to fine.
 
     python demos/nvae.py                                        offline, on drawn digits
     python demos/nvae.py --data mnist --data-dir DIR            on MNIST (--download fetches it)
@@ -27,7 +27,7 @@ LAMBDA = 0.01
 
 def main(argv=None):
     run = Demo("nvae", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist"), batch=64,
-               steps={"glyphs": 1500, "mnist": 3000, "fashion-mnist": 3000},
+               steps={"glyphs": 1500, "mnist": 4000, "fashion-mnist": 4000},
                flags=lambda p: p.add_argument("--posterior", choices=POSTERIORS, help="q(z|x)",
                                               default="residual"))
     small = {"groups": (1, 1), "widths": (8, 8)} if run.quick else {}

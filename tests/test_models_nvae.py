@@ -32,9 +32,9 @@ def test_gradients_reach_every_parameter(posterior):
 def test_groups_are_maps_from_coarse_to_fine():
     net = model.NVAE((1, 28, 28))
     p_x, z = net.draw(2, RNG(0))
-    assert [z_l.shape[1:] for z_l in z] == [(4, 7, 7)] * 3 + [(4, 14, 14)] * 3
+    assert [z_l.shape[1:] for z_l in z] == [(4, 4, 4)] * 3 + [(4, 8, 8)] * 2 + [(4, 16, 16)]
     assert p_x.mean.shape == net.sample(2, RNG(0)).shape == (2, 1, 28, 28)
-    assert net.sizes == [49] * 3 + [196] * 3
+    assert net.sizes == [16] * 3 + [64] * 2 + [256] and net.border == [2, 2]
 
 
 def test_a_group_depends_on_those_before_it_and_on_no_other():
@@ -87,8 +87,8 @@ def test_training_moves_the_averages_and_singular_vectors_and_evaluation_does_no
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda: model.NVAE((1, 30, 28), (3, 3), (8, 8)), r"divisible by 4, got 2 widths and 30×28"),
-    (lambda: model.NVAE((1, 28, 28), (3, 3), (8, 8, 8)), r"2 resolutions need 2 widths .* got 3"),
+    (lambda: model.NVAE((1, 28, 27), (3, 3), (8, 8)), "got 2 widths and 28×27"),
+    (lambda: model.NVAE((1, 28, 28), (3, 3), (8, 8, 8)), "2 resolutions need 2 widths, .* got 3"),
     (lambda: build().loss(np.zeros((3, 1, 8, 8), "f4"), RNG(0)),
      r"images are \(3, 1, 8, 8\), expected \(N, 1, 8, 12\)"),
     (lambda: build().log_prob(images(), RNG(0), K=0), "at least one sample, got K = 0"),

@@ -7,7 +7,7 @@ The factor 0.1 makes a deep network nearly the identity at first.
 Differs from the paper: no squeeze and excitation, which brought nothing here; dense convolutions.
 """
 
-from minigen import concatenate, nn, silu, split
+from minigen import concatenate, interpolate, nn, pixel_shuffle, silu, split
 from minigen.dist import Normal
 
 
@@ -50,3 +50,15 @@ class Group:
     def __call__(self, h, z):
         """h_{l+1} from h_l and z_l."""
         return self.after(self.cell(self.merge(concatenate([h, z], axis=1))))
+
+
+def enlarge(C, K, rng):
+    """A layer from one resolution to the next: (N, C, H, W) → (N, K, 2H, 2W)."""
+    return nn.Sequential(conv(C, K, 1, rng), lambda h: interpolate(h, scale_factor=2))
+
+
+def decoder(K, C, rng):
+    """The network after the last group: (N, K, H, W) to an image's logits, (N, C, 2H, 2W)."""
+    return nn.Sequential(
+        Cell(K, rng), nn.BatchNorm2d(K), silu, conv(K, 4 * K, 3, rng),
+        lambda h: silu(pixel_shuffle(h, 2)), conv(K, C, 3, rng))

@@ -37,21 +37,19 @@ from minigen import (
     broadcast_to,
     concatenate,
     exp,
-    interpolate,
     log,
     logsumexp,
     mean,
     nn,
     no_grad,
-    pixel_shuffle,
-    silu,
+    pad,
     split,
     square,
     stack,
     sum,
 )
 from minigen.dist import Bernoulli, Normal, kl, per_image
-from minigen.models.vae.cells import Cell, Group, conv
+from minigen.models.vae.cells import Cell, Group, decoder, enlarge
 
 
 def residual(p, delta):
@@ -81,18 +79,21 @@ class NVAE:
     """A model of images of `shape` (C, H, W) with values in [0, 1].
 
     groups: how many groups there are at each resolution, the smallest first; the largest is half
-        that of the images, and each has half the height and width of the next
+        that of the images, and each has half the height and width of the next, for which images
+        get a border of zeros
     widths: the channels of the networks at each resolution; d_z: those of each z_l
     posterior: `residual` or `ladder`
     """
 
-    def __init__(self, shape, groups=(3, 3), widths=(32, 16), d_z=4, posterior=residual, rng=None):
-        C, H, W = shape
-        S = len(groups)
-        if H % 2**S or W % 2**S or len(widths) != S:
-            raise ValueError(f"NVAE: {S} resolutions need {S} widths and a height and width "
-                             f"divisible by {2**S}, got {len(widths)} widths and {H}×{W}")
+    def __init__(self, shape, groups=(3, 2, 1), widths=(64, 32, 16), d_z=4, posterior=residual,
+                 rng=None):
+        (C, H, W), S = shape, len(groups)
+        if H % 2 or W % 2 or len(widths) != S:
+            raise ValueError(f"NVAE: {S} resolutions need {S} widths, and an even height and width "
+                             f"of the images, got {len(widths)} widths and {H}×{W}")
         self.shape, self.posterior = shape, posterior
+        self.border = [-n % 2**S // 2 for n in (H, W)]
+        H, W = (n + 2 * m for n, m in zip((H, W), self.border, strict=True))
         self.stem = nn.Conv2d(C, widths[-1], 4, stride=2, padding=1, rng=rng)
         self.bottom_up, self.top_down, self.sizes = [], [], []
         self.h_1 = nn.Parameter(widths[0], H >> S, W >> S, value=1.0)
@@ -101,14 +102,11 @@ class NVAE:
                 shrink, grow = [], []
                 if i == n - 1 and s < S - 1:  # the next group is larger
                     shrink = [nn.Conv2d(widths[s + 1], K, 3, stride=2, padding=1, rng=rng)]
-                    grow = [conv(K, widths[s + 1], 1, rng),
-                            lambda h: interpolate(h, scale_factor=2)]
+                    grow = [enlarge(K, widths[s + 1], rng)]
                 self.bottom_up.append(nn.Sequential(*shrink, Cell(K, rng)))
                 self.top_down.append(Group(K, d_z, grow, rng))
                 self.sizes.append((H >> S - s) * (W >> S - s))
-        self.tail = nn.Sequential(
-            Cell(K, rng), nn.BatchNorm2d(K), silu, conv(K, 4 * K, 3, rng),
-            lambda h: silu(pixel_shuffle(h, 2)), conv(K, C, 3, rng))
+        self.tail = decoder(K, C, rng)
         self.weights = [nn.SpectralNorm(layer, rng) for _, layer in nn.walk(self)
                         if isinstance(layer, nn.Conv2d)]
 
@@ -117,7 +115,8 @@ class NVAE:
         if x.shape[1:] != self.shape:
             raise ValueError(f"NVAE: images are {x.shape}, expected (N, "
                              f"{', '.join(map(str, self.shape))})")
-        s, features = self.stem(x), []
+        i, j = self.border
+        s, features = self.stem(pad(x, ((0, 0), (0, 0), (i, i), (j, j)))), []
         for layer in reversed(self.bottom_up):
             s = layer(s)  # eq: nvae-bidirectional
             features.append(s)
@@ -128,7 +127,8 @@ class NVAE:
         h = broadcast_to(self.h_1.weight, shape=(n, *self.h_1.weight.shape))
         for l, group in enumerate(self.top_down):
             h = group(h, choose(l, h, group.prior(h)))
-        return Bernoulli(self.tail(h))
+        (i, j), (_, H, W) = self.border, self.shape
+        return Bernoulli(self.tail(h)[:, :, i:i + H, j:j + W])
 
     def infer(self, features, rng):
         """p(x | z) for z ~ q(z | x), and for each l: q, p, z_l and the KL, (N,)."""

@@ -11,7 +11,7 @@ import minigen
 from minigen import grad, nn, optim, tensor
 from minigen.dist import Bernoulli
 from minigen.models import MODELS
-from minigen.models.vae import conv_vae, cvae, gaussian_vae, vae
+from minigen.models.vae import conv_vae, cvae, gaussian_vae, nvae, vae
 
 RNG = np.random.default_rng
 
@@ -29,6 +29,7 @@ VAES = {
     "conv gaussian": (lambda: conv_vae.convolutional((3, 8, 8), 3, gaussian_vae.diagonal_normal, 2),
                       ()),
     "mlp l2": (lambda: vae.fully_connected((3, 4, 4), 3, gaussian_vae.fixed_variance_normal), ()),
+    "nvae": (lambda: nvae.NVAE((1, 8, 8), (1, 1), (8, 8)), ()),
     "cvae": (lambda: cvae.conditional((1, 8, 8), 3, 4), (np.arange(6) % 4,)),
 }
 

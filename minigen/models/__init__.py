@@ -20,6 +20,8 @@ MODELS = {
     "cvae": "minigen.models.vae.cvae:conditional",
     "glimpse": "minigen.models.vae.glimpse:Read",
     "draw": "minigen.models.vae.draw:DRAW",
+    "cells": "minigen.models.vae.cells:Cell",
+    "nvae": "minigen.models.vae.nvae:NVAE",
     "vq_vae": "minigen.models.vae.vq_vae:vq_vae",
     "vq_vae_2": "minigen.models.vae.vq_vae_2:vq_vae_2",
     "glow": "minigen.models.flow.glow:glow",

@@ -32,15 +32,18 @@ class SpectralNorm:
         self.layer.init(rng)
         initializers.values(self.u, unit(rng.standard_normal(self.u.shape)))
 
-    def normalised(self):
-        """W̄, of the shape of the layer's weight. In training, u is improved by one iteration."""
+    def sigma(self):
+        """σ(W), a tensor (1,). In training, u is improved by one iteration."""
         W, u = self.layer.weight.reshape(len(self.u), -1), self.u.data
         v = unit(u @ W.data)  # eq: power-iteration
         if self.training:
             u = unit(W.data @ v)  # eq: power-iteration
             write(self.u, lambda a: a.__setitem__(..., u))
-        sigma = u[None] @ W @ v  # (1,)  # eq: power-iteration
-        return self.layer.weight / sigma  # eq: spectral-norm
+        return u[None] @ W @ v  # eq: power-iteration
+
+    def normalised(self):
+        """W̄, of the shape of the layer's weight, from `sigma`."""
+        return self.layer.weight / self.sigma()  # eq: spectral-norm
 
     def __call__(self, x):
         layer = copy.copy(self.layer)

@@ -46,8 +46,11 @@ IndexDataCacheFile.save = _save
 @functools.cache
 def _sources(folder, module):
     """The modules of a folder whose code a function of this module may contain."""
-    imports = re.findall(r"^from \.(\w*) import (\w*)", (folder / f"{module}.py").read_text(), re.M)
-    return {module}.union(*[_sources(folder, module or name) for module, name in imports])
+    code = (folder / f"{module}.py").read_text()
+    used = re.findall(r"^from \.(\w+) import", code, re.M)
+    for names in re.findall(r"^from \. import (.+)", code, re.M):
+        used += names.split(", ")
+    return {module}.union(*[_sources(folder, name) for name in used])
 
 
 def _stamp(locator):

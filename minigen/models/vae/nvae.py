@@ -23,7 +23,7 @@ While β rises from 0 to 1, γ keeps groups from being given up: the less a grou
 it is. At β = 1 all γ_l are 1, and the loss is −ELBO and the last term, the largest singular values
 of all convolutions (spectral.py), which keeps the KL from changing too fast with x.
 
-Differs from the paper: s_l divides (there it is a factor, a misprint according to the authors); 3×3
+Differs from the paper: s_l divides (printed as a factor, but not one in the authors' program); 3×3
 convolutions in place of depthwise 5×5 ones of more channels, which are slower here; few and narrow
 cells; Bernoulli pixels only; p(z_1) is learnt, too; no normalising flows in q, and no weights of
 batch norms in the last term. In the ladder VAE μ̂ and σ̂ are functions of x alone; here h_l, too.

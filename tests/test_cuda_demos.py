@@ -45,8 +45,10 @@ def test_every_demo_trains_on_the_device(demo, flags, quick_cupy, tmp_path, monk
         return [{key: number for key, number in json.loads(line).items() if key != "seconds"}
                 for line in (out / "log.jsonl").read_text().splitlines()]
     # Adam's first step is equally large for all gradients, even those that are only rounding error,
-    # and a device rounds differently. A difference of means (D's distance) can be near 0.
-    after = 3e-2 if request.node.get_closest_marker("gpu") else 5e-3
+    # and a device rounds differently. Rounding alone moves what comes after: with the CPU's kernels
+    # gan_cls's last loss is 0.1261, with the references on the same CPU 0.1244, 1.3% less. A
+    # difference of means (D's distance) can be near 0.
+    after = 3e-2 if request.node.get_closest_marker("gpu") else 2e-2
     logs = [*zip(losses("cpu"), losses("cuda"), strict=True)]
     for t, (here, there) in enumerate(logs):
         rel = after if t else 1e-4

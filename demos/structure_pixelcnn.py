@@ -60,7 +60,7 @@ def main(argv=None):
 
     run.fit(step, clip=clip, model=model, opt_c=opt_c, opt=opt)
 
-    test = data.first(n_test=20 if run.quick else 200)
+    test = data.first(n_test=10 if run.quick else 200)
     x, kind, n = quantise(test.test_x, LEVELS, None), test.test_masks, min(SHOWN, len(test.test_x))
     h = codes(clip, run.xp.asarray(encode(test.test_captions)))
     here, before = np.arange(len(x)), np.roll(np.arange(n), 1)

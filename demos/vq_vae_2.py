@@ -61,7 +61,7 @@ def main(argv=None):
         f"opt_{stage}_{name}": opt for stage, some in (("bare", bare), ("words", opts))
         for name, opt in some.items()})
 
-    x, n = signed(run.data.test_x[:1000]), 20 if run.quick else 100
+    x, n = signed(run.data.test_x[:1000]), 10 if run.quick else 100
     words = {name: m.encode(x) for name, m in models.items()}
     x_hat = {name: decoded(m, words[name]) for name, m in models.items()}
     top, bottom = words["two_grids"]

@@ -18,12 +18,10 @@ learns 200 times as fast, because a few minutes allow only a few thousand steps.
 0.3 to 0.7: with 0.5, digits become bars and blobs, which are the easiest to reconstruct.
 """
 
-import json
-
 import numpy as np
 from scipy.stats import spearmanr
 
-from minigen import metrics, nn, optim, ruler
+from minigen import metrics, nn, optim, pictures, ruler
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
 from minigen.models.gan.began import began, training_step
@@ -74,7 +72,7 @@ def main(argv=None):
 
 def convergence(run):
     """What the log of the training says of M and of the balance: a dict."""
-    log = [json.loads(line) for line in (run.out / "log.jsonl").read_text().splitlines()]
+    log = pictures.read_log(run.out / "log.jsonl")
     last = log[-max(1, len(log) // 10):]
     M, fake, loss = (np.mean([line[key] for line in last]) for key in ("M", "g_loss", "real"))
     numbers = {"M_at_the_end": M, "ratio": fake / loss}

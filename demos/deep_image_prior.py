@@ -10,7 +10,6 @@ fast a network fits an image, the same image with noise, with its pixels shuffle
 --batch is the number of images; each of them has a separate network for each of these tasks.
 """
 
-import json
 
 import numpy as np
 
@@ -60,7 +59,7 @@ def main(argv=None):
     columns = [images, of("noisy"), denoised.numpy(), final["noisy"], of("dropped"),
                final["dropped"], enlarged[0], final["small"]]
     run.picture("samples", np.concatenate(np.stack(columns, 1)).clip(0, 1), columns=len(columns))
-    log = [json.loads(line) for line in (run.out / "log.jsonl").read_text().splitlines()]
+    log = pictures.read_log(run.out / "log.jsonl")
     steps = [line["step"] for line in log]
     with train.writing(run.out / "psnr.png"):
         pictures.lines(run.out / "psnr.png", {

@@ -16,11 +16,9 @@ Differs from the paper: small batches, and a learning rate that falls from 10⁻
 minutes allow only a few thousand steps.
 """
 
-import json
-
 import numpy as np
 
-from minigen import nn, no_grad, optim
+from minigen import nn, no_grad, optim, pictures
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
 from minigen.models.gan.dcgan import adam
@@ -71,8 +69,8 @@ def energies(run, model):
             S = model.D.encode(2 * x - 1)
             numbers |= {f"energy_{name}": model.D.energy(2 * x - 1, S).numpy().mean(),
                         f"f_pt_{name}": pulling_away(S).item()}
-    lines = (run.out / "log.jsonl").read_text().splitlines()
-    last = [json.loads(line)["d_loss"] for line in lines[-max(1, len(lines) // 10):]]
+    log = pictures.read_log(run.out / "log.jsonl")
+    last = [line["d_loss"] for line in log[-max(1, len(log) // 10):]]
     return numbers | {"value_at_the_end": np.mean(last), "m": model.m}
 
 

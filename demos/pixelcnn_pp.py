@@ -8,12 +8,11 @@ samples.png        64 samples
 completions.png    a row for each test image: the image, its upper half, completions of that half
 """
 
-import json
 import time
 
 import numpy as np
 
-from minigen import metrics, nn, no_grad, optim, train
+from minigen import metrics, nn, no_grad, optim, pictures, train
 from minigen.demo import Demo, cli
 from minigen.models.autoregressive.linear_predictor import LinearPredictor
 from minigen.models.autoregressive.pixelcnn_pp import PixelCNNpp
@@ -79,7 +78,7 @@ def main(argv=None):
              drawn.reshape(rows, each, *shape) / 255]
     run.picture("completions", np.concatenate(shown, 1).reshape(-1, *shape), columns=2 + each)
 
-    log = [json.loads(line) for line in (run.out / "log.jsonl").read_text().splitlines()]
+    log = pictures.read_log(run.out / "log.jsonl")
     better = [line for line in log if line.get("held_out_bits_per_dim", yardstick) < yardstick]
     passed = {"linear_predictor_passed_after_steps": better[0]["step"] - 1,
               "linear_predictor_passed_after_seconds": better[0]["seconds"]} if better else {}

@@ -65,6 +65,11 @@ def animate(path, frames, width=300, seconds=5.0):
                duration=[frame_ms] * len(others) + [2000])
 
 
+def read_log(path):
+    """The lines of a run's log.jsonl, as dicts."""
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
 def curves(log, path):
     """Draw a run's log as PNG: each number on axes of its own, the logged values in a pale colour
     and their running mean over a fiftieth of the run in a dark one.
@@ -74,7 +79,7 @@ def curves(log, path):
     """
     from matplotlib.figure import Figure  # without pyplot, so the caller's back end is not changed
     if isinstance(log, (str, Path)):
-        log = [json.loads(line) for line in Path(log).read_text().splitlines()]
+        log = read_log(log)
     names = list(dict.fromkeys(name for line in log for name in line))
     names = [name for name in names if name not in ("step", "seconds")] or ["loss"]
     columns = min(3, len(names))

@@ -22,13 +22,14 @@ import functools
 import math
 
 import numpy as np
-from numba import prange, types
+from numba import types
 from numba.extending import overload
 
-from .common import PART, chunks, empty, inlined, kernel, part, threaded
+from .common import PART, chunks, empty, inlined, kernel, part
 from .cuda import launch_elementwise, special, xp
 from .exponential import ONE, OPTIONS, exp, expm1, log1p
 from .normal import tail
+from .once import threaded
 
 _f = np.float32
 P0, P1, P2 = _f(0.999999979044547), _f(0.13379722678688208), _f(0.0034940400210211877)
@@ -41,16 +42,16 @@ def pointwise(f):
     """Turn f, of numbers, into a function of arrays: y[i] = f(x[i], 1, a), with 1 in x's dtype."""
     f = inlined(f)
 
-    @threaded
-    def loop(x, one, a, y, chunks):
-        for chunk in prange(chunks):
-            xs, ys = part(x, chunk, chunks), part(y, chunk, chunks)
-            for i in range(len(ys)):
-                ys[i] = f(xs[i], one, a)
+    def loop(chunk, chunks, x, one, a, y):
+        xs, ys = part(x, chunk, chunks), part(y, chunk, chunks)
+        for i in range(len(ys)):
+            ys[i] = f(xs[i], one, a)
+
+    loop = threaded(loop, f)
 
     def run(x, a=1):
         y = empty(x.shape, x.dtype)
-        loop(x.ravel(), x.dtype.type(1), x.dtype.type(a), y.reshape(-1), chunks(1 + x.size // PART))
+        loop(chunks(1 + x.size // PART), x.ravel(), x.dtype.type(1), x.dtype.type(a), y.reshape(-1))
         return y
     return run
 
@@ -59,17 +60,17 @@ def pointwise_backward(f):
     """As `pointwise`, for a gradient: gx[i] = f(g[i], x[i], 1, a)."""
     f = inlined(f)
 
-    @threaded
-    def loop(g, x, one, a, gx, chunks):
-        for chunk in prange(chunks):
-            gs, xs, gxs = part(g, chunk, chunks), part(x, chunk, chunks), part(gx, chunk, chunks)
-            for i in range(len(gxs)):
-                gxs[i] = f(gs[i], xs[i], one, a)
+    def loop(chunk, chunks, g, x, one, a, gx):
+        gs, xs, gxs = part(g, chunk, chunks), part(x, chunk, chunks), part(gx, chunk, chunks)
+        for i in range(len(gxs)):
+            gxs[i] = f(gs[i], xs[i], one, a)
+
+    loop = threaded(loop, f)
 
     def run(g, x, a=1):
         gx = empty(x.shape, x.dtype)
-        loop(g.ravel(), x.ravel(), x.dtype.type(1), x.dtype.type(a), gx.reshape(-1),
-             chunks(1 + x.size // PART))
+        loop(chunks(1 + x.size // PART), g.ravel(), x.ravel(), x.dtype.type(1), x.dtype.type(a),
+             gx.reshape(-1))
         return gx
     return run
 

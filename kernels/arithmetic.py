@@ -15,10 +15,9 @@ them, or the same one does. y then is a sequence of runs, each of which is one v
 import functools
 
 import numpy as np
-from numba import prange
 
-from .common import PART, Kernel, chunks, empty, inlined, threaded
-from .once import once
+from .common import PART, Kernel, chunks, empty, inlined
+from .once import threaded
 
 AXES = 4  # that remain after merging; with more of them, or with runs of fewer than
 SHORT = 32  # numbers, NumPy is as fast
@@ -51,20 +50,14 @@ def arithmetic(reference):
                     y[at + k] = f(a[i], b[j + k])
             start += length - first
 
-    fill.__qualname__ = reference.__name__  # by which its callers know it: see once.py
-    fill = once(fill)
-
-    @threaded
-    def loop(chunks, a, b, y, sizes, a_steps, b_steps):
-        for chunk in prange(chunks):
-            fill(chunk, chunks, a, b, y, sizes, a_steps, b_steps)
+    fill = threaded(fill, reference)
 
     def run(a, b):
         if not (runs := _runs(a.shape, b.shape)):
             return reference(a, b)
         shape, *steps = runs
         y = empty(shape, a.dtype)
-        loop(chunks(1 + y.size // PART), a.reshape(-1), b.reshape(-1), y.reshape(-1), *steps)
+        fill(chunks(1 + y.size // PART), a.reshape(-1), b.reshape(-1), y.reshape(-1), *steps)
         return y
 
     kernel = Kernel(reference, {"a": "*", "b": "*"}, None)

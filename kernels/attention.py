@@ -21,12 +21,11 @@ import math
 
 import numba
 import numpy as np
-from numba import prange
 
-from .common import buffer, chunks, empty, kernel, threaded
+from .common import buffer, chunks, empty, kernel
 from .cuda import blocks, input_macros, is_hopper, launch, per_output, xp
 from .exponential import exp_shifted, larger
-from .once import once
+from .once import once, threaded
 from .product import panel, product
 
 ROWS, KEYS = 128, 128
@@ -59,7 +58,8 @@ def _masked(s, mask, is_causal):
 def attention(q, k, v, mask, is_causal, scale):
     (B, T), E = q.shape[:2], v.shape[2]
     o, lse = empty((B, T, E), q.dtype), np.empty((B, T), q.dtype)
-    _forward(q, k, v, _attn_bias(mask, q), is_causal, q.dtype.type(scale), o, lse)
+    _forward(B * -(-T // ROWS), q, k, v, _attn_bias(mask, q), is_causal, q.dtype.type(scale), o,
+             lse)
     return o, lse
 
 
@@ -120,26 +120,26 @@ def _online_softmax(s, keys, top, total, out):
 
 
 @threaded
-def _forward(q, k, v, mask, is_causal, scale, o, lse):
+def _forward(item, items, q, k, v, mask, is_causal, scale, o, lse):
+    """ROWS queries of one sequence."""
     (B, T, E), S = o.shape, k.shape[1]
-    blocks = -(-T // ROWS)
-    for item in prange(B * blocks):
-        n, t0 = item // blocks, item % blocks * ROWS
-        t1 = min(t0 + ROWS, T)
-        s, qt = buffer(KEYS * ROWS, q).reshape(KEYS, ROWS), _transpose(q[n], t0, t1, scale)
-        top, total = np.full(t1 - t0, -np.inf, q.dtype), np.zeros(t1 - t0, q.dtype)
-        out = o[n, t0:t1]
-        out[:] = 0
-        for s0 in range(0, min(S, t1) if is_causal else S, KEYS):
-            s1 = min(s0 + KEYS, S)
-            _scores(qt, k, mask, n, (t0, t1), (s0, s1), is_causal, s)
-            _online_softmax(s, s1 - s0, top, total, out)
-            product(t1 - t0, E, s1 - s0, s, 0, 1, ROWS, v, (n * S + s0) * E, E, True, out, 0, E)
-        for i in range(t1 - t0):
-            lse[n, t0 + i] = top[i] + np.log(total[i])
-            if total[i] > 0:
-                for e in range(E):
-                    out[i, e] /= total[i]
+    blocks = items // B
+    n, t0 = item // blocks, item % blocks * ROWS
+    t1 = min(t0 + ROWS, T)
+    s, qt = buffer(KEYS * ROWS, q).reshape(KEYS, ROWS), _transpose(q[n], t0, t1, scale)
+    top, total = np.full(t1 - t0, -np.inf, q.dtype), np.zeros(t1 - t0, q.dtype)
+    out = o[n, t0:t1]
+    out[:] = 0
+    for s0 in range(0, min(S, t1) if is_causal else S, KEYS):
+        s1 = min(s0 + KEYS, S)
+        _scores(qt, k, mask, n, (t0, t1), (s0, s1), is_causal, s)
+        _online_softmax(s, s1 - s0, top, total, out)
+        product(t1 - t0, E, s1 - s0, s, 0, 1, ROWS, v, (n * S + s0) * E, E, True, out, 0, E)
+    for i in range(t1 - t0):
+        lse[n, t0 + i] = top[i] + np.log(total[i])
+        if total[i] > 0:
+            for e in range(E):
+                out[i, e] /= total[i]
 
 
 @attention.version("numba_cuda")
@@ -247,7 +247,8 @@ def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
     threads = numba.get_num_threads()  # with fewer sequences than that, split their keys
     parts = 1 if B >= threads else chunks(-(-S // KEYS))
     gq, gk, gv = np.zeros((parts, *q.shape), q.dtype), np.zeros_like(k), np.zeros_like(v)
-    _backward(g, o, lse, q, k, v, _attn_bias(mask, q), is_causal, q.dtype.type(scale), gq, gk, gv)
+    _backward(parts * B, g, o, lse, q, k, v, _attn_bias(mask, q), is_causal, q.dtype.type(scale),
+              gq, gk, gv)
     return gq.sum(0) if parts > 1 else gq[0], gk, gv
 
 
@@ -265,13 +266,7 @@ def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
 
 
 @threaded
-def _backward(g, o, lse, q, k, v, mask, is_causal, scale, gq, gk, gv):
-    for item in prange(len(gq) * len(q)):
-        _backward_of(item, g, o, lse, q, k, v, mask, is_causal, scale, gq, gk, gv)
-
-
-@once
-def _backward_of(item, g, o, lse, q, k, v, mask, is_causal, scale, gq, gk, gv):
+def _backward(item, items, g, o, lse, q, k, v, mask, is_causal, scale, gq, gk, gv):
     (parts, _, T, D), (S, E) = gq.shape, v.shape[1:]
     n, part = item // parts, item % parts
     begin, end = part * S // parts, (part + 1) * S // parts

@@ -12,9 +12,8 @@ the rows x[n,c] by Chan's update: one pass, as accurate as two. Threads take ran
 """
 
 import numpy as np
-from numba import prange
 
-from .common import chunks, empty, kernel, threaded
+from .common import chunks, empty, kernel, share
 from .norm import (
     launch_norm,
     launch_norm_backward,
@@ -24,6 +23,7 @@ from .norm import (
     scale_and_shift,
     sums_of,
 )
+from .once import threaded
 
 
 @kernel(x="N C L", weight="C or None", bias="C or None")
@@ -38,7 +38,7 @@ def batch_norm(x, weight, bias, eps):
 def batch_norm(x, weight, bias, eps):
     y, stats = empty(x.shape, x.dtype), np.empty((3, x.shape[1]), x.dtype)
     weight, bias = scale_and_shift(weight, bias, x.shape[1], x.dtype)
-    _batch_norm(x, weight, bias, float(eps), chunks(x.shape[1]), y, stats)
+    _batch_norm(chunks(x.shape[1]), x, weight, bias, float(eps), y, stats)
     return y, *stats
 
 
@@ -48,25 +48,23 @@ def batch_norm(x, weight, bias, eps):
 
 
 @threaded
-def _batch_norm(x, weight, bias, eps, chunks, y, stats):
+def _batch_norm(chunk, chunks, x, weight, bias, eps, y, stats):
     N, C, L = x.shape
-    for chunk in prange(chunks):
-        begin, end = chunk * C // chunks, (chunk + 1) * C // chunks
-        mean, squares = np.zeros(C), np.zeros(C)
-        for n in range(N):
-            for c in range(begin, end):
-                m, s = moments(x[n, c])
-                delta = m - mean[c]
-                mean[c] += delta / (n + 1)
-                squares[c] += s + delta * delta * L * n / (n + 1)
-        for c in range(begin, end):
-            var = squares[c] / (N * L)
-            stats[0, c], stats[1, c], stats[2, c] = mean[c], var, 1 / np.sqrt(var + eps)
-        for n in range(N):
-            for c in range(begin, end):
-                scale = stats[2, c] * weight[c]
-                for i in range(L):
-                    y[n, c, i] = (x[n, c, i] - stats[0, c]) * scale + bias[c]
+    mean, squares = np.zeros(C), np.zeros(C)
+    for n in range(N):
+        for c in share(C, chunk, chunks):
+            m, s = moments(x[n, c])
+            delta = m - mean[c]
+            mean[c] += delta / (n + 1)
+            squares[c] += s + delta * delta * L * n / (n + 1)
+    for c in share(C, chunk, chunks):
+        var = squares[c] / (N * L)
+        stats[0, c], stats[1, c], stats[2, c] = mean[c], var, 1 / np.sqrt(var + eps)
+    for n in range(N):
+        for c in share(C, chunk, chunks):
+            scale = stats[2, c] * weight[c]
+            for i in range(L):
+                y[n, c, i] = (x[n, c, i] - stats[0, c]) * scale + bias[c]
 
 
 @kernel(g="N C L", x="N C L", weight="C or None", mean="C", rstd="C")
@@ -82,7 +80,7 @@ def batch_norm_backward(g, x, weight, mean, rstd):
 def batch_norm_backward(g, x, weight, mean, rstd):
     gx, sums = empty(x.shape, x.dtype), np.empty((2, x.shape[1]), x.dtype)
     w = scale_and_shift(weight, None, x.shape[1], x.dtype)[0]
-    _batch_norm_backward(g, x, w, mean, rstd, chunks(x.shape[1]), gx, sums)
+    _batch_norm_backward(chunks(x.shape[1]), g, x, w, mean, rstd, gx, sums)
     return (gx, None, None) if weight is None else (gx, *sums)
 
 
@@ -92,22 +90,20 @@ def batch_norm_backward(g, x, weight, mean, rstd):
 
 
 @threaded
-def _batch_norm_backward(g, x, weight, mean, rstd, chunks, gx, sums):
+def _batch_norm_backward(chunk, chunks, g, x, weight, mean, rstd, gx, sums):
     N, C, L = x.shape
-    for chunk in prange(chunks):
-        begin, end = chunk * C // chunks, (chunk + 1) * C // chunks
-        gw, gb = np.zeros(C), np.zeros(C)
-        for n in range(N):
-            for c in range(begin, end):
-                a, b = sums_of(g[n, c], x[n, c], mean[c], rstd[c])
-                gw[c] += a
-                gb[c] += b
-        for c in range(begin, end):
-            sums[0, c], sums[1, c] = gw[c], gb[c]
-        for n in range(N):
-            for c in range(begin, end):
-                scale = weight[c] * rstd[c]
-                slope = scale * rstd[c] * sums[0, c] / (N * L)
-                shift = scale * sums[1, c] / (N * L)
-                for i in range(L):
-                    gx[n, c, i] = scale * g[n, c, i] - shift - slope * (x[n, c, i] - mean[c])
+    gw, gb = np.zeros(C), np.zeros(C)
+    for n in range(N):
+        for c in share(C, chunk, chunks):
+            a, b = sums_of(g[n, c], x[n, c], mean[c], rstd[c])
+            gw[c] += a
+            gb[c] += b
+    for c in share(C, chunk, chunks):
+        sums[0, c], sums[1, c] = gw[c], gb[c]
+    for n in range(N):
+        for c in share(C, chunk, chunks):
+            scale = weight[c] * rstd[c]
+            slope = scale * rstd[c] * sums[0, c] / (N * L)
+            shift = scale * sums[1, c] / (N * L)
+            for i in range(L):
+                gx[n, c, i] = scale * g[n, c, i] - shift - slope * (x[n, c, i] - mean[c])

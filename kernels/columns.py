@@ -12,10 +12,9 @@ one filter element multiplies are contiguous in the image or, with a stride, in 
 """
 
 import numpy as np
-from numba import prange
 
-from .common import LINE, compiled, empty, threaded
-from .once import once
+from .common import LINE, compiled, empty
+from .once import once, threaded
 from .transpose import transpose
 
 CACHE = 1 << 20  # bytes of columns a core works on at a time
@@ -138,7 +137,7 @@ def filters_last(w, groups=1):
     """Filters (K, D, R, S) as (groups, R, S, D, K / groups)."""
     K, D, R, S = w.shape
     out = np.empty((groups, R, S, D, K // groups), w.dtype)
-    _filters_last(w.reshape(groups, K // groups, D, R * S),
+    _filters_last(groups * -(-D // CHANNELS), w.reshape(groups, K // groups, D, R * S),
                   out.reshape(groups, R * S * D, K // groups))
     return out
 
@@ -153,7 +152,8 @@ def filters_first(parts):
     """The sum of parts (chunks, groups, R, S, D, M) as filters (groups·M, D, R, S)."""
     chunks, groups, R, S, D, M = parts.shape
     w = empty((groups * M, D, R, S), parts.dtype)
-    _filters_first(parts.reshape(chunks, groups, R * S * D, M), w.reshape(groups, M, D, R * S))
+    _filters_first(groups * -(-D // CHANNELS), parts.reshape(chunks, groups, R * S * D, M),
+                   w.reshape(groups, M, D, R * S))
     return w
 
 
@@ -171,48 +171,47 @@ def rotated_padding(kernel, padding, dilation):
 
 
 @threaded
-def _filters_last(w, out):
+def _filters_last(item, items, w, out):
+    """One block of CHANNELS channels of one group."""
     groups, M, D, T = w.shape
-    blocks = -(-D // CHANNELS)
-    for item in prange(groups * blocks):
-        g, d0 = item // blocks, item % blocks * CHANNELS
-        d1 = min(d0 + CHANNELS, D)
-        rows, lanes = _filter_offsets(w[g], d0, d1), LINE // w.itemsize
-        whole = M - M % lanes if len(rows) >= lanes else 0
-        for k in range(0, whole, lanes):
-            for j in range(0, len(rows), lanes):
-                j = min(j, len(rows) - lanes)
-                transpose(w, ((g * M + k) * D + d0) * T + j, D * T, 0, 0, 0, out,
-                          g * T * D * M + k, rows, j)
-        for k in range(whole, M):
-            for d in range(d0, d1):
-                for t in range(T):
-                    out[g, t * D + d, k] = w[g, k, d, t]
+    blocks = items // groups
+    g, d0 = item // blocks, item % blocks * CHANNELS
+    d1 = min(d0 + CHANNELS, D)
+    rows, lanes = _filter_offsets(w[g], d0, d1), LINE // w.itemsize
+    whole = M - M % lanes if len(rows) >= lanes else 0
+    for k in range(0, whole, lanes):
+        for j in range(0, len(rows), lanes):
+            j = min(j, len(rows) - lanes)
+            transpose(w, ((g * M + k) * D + d0) * T + j, D * T, 0, 0, 0, out,
+                      g * T * D * M + k, rows, j)
+    for k in range(whole, M):
+        for d in range(d0, d1):
+            for t in range(T):
+                out[g, t * D + d, k] = w[g, k, d, t]
 
 
 @threaded
-def _filters_first(parts, w):
+def _filters_first(item, items, parts, w):
     (chunks, groups, _, M), (D, T) = parts.shape, w.shape[2:]
-    blocks = -(-D // CHANNELS)
-    for item in prange(groups * blocks):
-        g, d0 = item // blocks, item % blocks * CHANNELS
-        d1 = min(d0 + CHANNELS, D)
-        rows, lanes = _filter_offsets(w[g], d0, d1), LINE // w.itemsize
-        for chunk in range(1, chunks):
-            for row in rows:
-                sum, part = parts[0, g, row // M], parts[chunk, g, row // M]
-                for k in range(M):
-                    sum[k] += part[k]
-        whole = M - M % lanes if len(rows) >= lanes else 0
-        for k in range(0, whole, lanes):
-            for j in range(0, len(rows), lanes):
-                j = min(j, len(rows) - lanes)
-                transpose(parts, g * T * D * M + k, rows, j, 0, 0, w,
-                          ((g * M + k) * D + d0) * T + j, D * T, 0)
-        for k in range(whole, M):
-            for d in range(d0, d1):
-                for t in range(T):
-                    w[g, k, d, t] = parts[0, g, t * D + d, k]
+    blocks = items // groups
+    g, d0 = item // blocks, item % blocks * CHANNELS
+    d1 = min(d0 + CHANNELS, D)
+    rows, lanes = _filter_offsets(w[g], d0, d1), LINE // w.itemsize
+    for chunk in range(1, chunks):
+        for row in rows:
+            sum, part = parts[0, g, row // M], parts[chunk, g, row // M]
+            for k in range(M):
+                sum[k] += part[k]
+    whole = M - M % lanes if len(rows) >= lanes else 0
+    for k in range(0, whole, lanes):
+        for j in range(0, len(rows), lanes):
+            j = min(j, len(rows) - lanes)
+            transpose(parts, g * T * D * M + k, rows, j, 0, 0, w,
+                      ((g * M + k) * D + d0) * T + j, D * T, 0)
+    for k in range(whole, M):
+        for d in range(d0, d1):
+            for t in range(T):
+                w[g, k, d, t] = parts[0, g, t * D + d, k]
 
 
 @once

@@ -181,7 +181,7 @@ start = (ctypes.c_char * 0).from_buffer
 # times, while another thread may be waiting for the core: with two DDPM demos at once on two cores,
 # each took 1,750 ms a step instead of 224. A single demo takes 98 ms, or 95 with GNU's default;
 # with 5,000 it takes 103, as threads that Python kept waiting have to be woken. The variable is
-# read at the first threaded loop.
+# read when the pool starts.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 compiled = njit(**FLAGS)
@@ -197,15 +197,6 @@ def buffer(size, like):
     return numbers[start:start + size]
 
 
-def threaded(function):
-    """Compile with prange as the only source of threads: array expressions stay plain loops.
-    Numba generates machine code for a threaded loop's body four times: where that takes long, the
-    body is a function of its own, kernel_of(chunk, …), compiled once."""
-    return njit(parallel=dict.fromkeys(
-        ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"),
-        False), **FLAGS)(function)
-
-
 @compiled
 def part(x, chunk, chunks):
     """Part number `chunk` of the flat array x, cut into `chunks`. A loop over the part counts from
@@ -215,10 +206,16 @@ def part(x, chunk, chunks):
     return x[chunk * len(x) // chunks:(chunk + 1) * len(x) // chunks]
 
 
+@compiled
+def share(items, chunk, chunks):
+    """The share of part number `chunk` of range(items), cut into `chunks`."""
+    return range(chunk * items // chunks, (chunk + 1) * items // chunks)
+
+
 PART = 1 << 14  # elements that justify one more thread for a pass over memory
 
 
 def chunks(items):
-    """The number of chunks into which a threaded loop is cut. Partial sums are indexed by chunk and
-    added in order, so that for a given number of threads every run gives bit-identical results."""
+    """The number of chunks, one call of a threaded function each. Partial sums are indexed by chunk
+    and added in order, so that for a given number of threads every run gives the same bits."""
     return max(1, min(items, numba.get_num_threads()))

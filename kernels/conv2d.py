@@ -16,7 +16,6 @@ them there: no large intermediate ever reaches memory.
 """
 
 import numpy as np
-from numba import prange
 
 from . import winograd
 from .columns import (
@@ -35,10 +34,10 @@ from .columns import (
     use_pixel_vectors,
     windows,
 )
-from .common import buffer, chunks, empty, kernel, threaded
+from .common import buffer, chunks, empty, kernel, share
 from .cuda import launch_tiles, pack, per_output, pixels, xp
 from .matmul import matmul
-from .once import once
+from .once import once, threaded
 from .product import product
 
 DEPTH = 256  # terms of the product at a time: their part of the filters stays in cache
@@ -73,11 +72,11 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
     threads = chunks(len(x) * P)
     images, rows = blocking(len(x), D * R * S, (P, Q), threads, x.itemsize)
     if (R, S, *stride, *padding) == (1, 1, 1, 1, 0, 0) and P * Q >= MIN_VECTOR:
-        _pointwise(x, w, bias, y, groups, threads, rows)
+        _pointwise(threads, x, w, bias, y, groups, rows)
     elif use_pixel_vectors(D, K // groups, Q):
-        _rows(x, w, bias, y, stride, padding, dilation, groups, threads)
+        _rows(threads, x, w, bias, y, stride, padding, dilation, groups)
     else:
-        _columns(x, filters_last(w, groups), bias, y, stride, padding, dilation, threads, images,
+        _columns(threads, x, filters_last(w, groups), bias, y, stride, padding, dilation, images,
                  rows)
     return y
 
@@ -122,29 +121,22 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
 
 
 @threaded
-def _pointwise(x, w, b, y, groups, chunks, rows):
+def _pointwise(chunk, chunks, x, w, b, y, groups, rows):
     """1×1 filters at stride 1: an image is its own colᵀ, taken `rows` rows at a time."""
     (N, K, P, Q), D = y.shape, w.shape[1]
     M, bands = K // groups, -(-P // rows)
-    for chunk in prange(chunks):
-        for item in range(chunk * N * bands // chunks, (chunk + 1) * N * bands // chunks):
-            n, p0 = item // bands, item % bands * rows
-            p1 = min(p0 + rows, P)
-            for g in range(groups):
-                _fill(y[n, g * M:(g + 1) * M], p0, p1, b[g * M:])
-                product(M, (p1 - p0) * Q, D, w, g * M * D, D, 1,
-                        x, ((n * groups + g) * D * P + p0) * Q, P * Q, True,
-                        y, ((n * K + g * M) * P + p0) * Q, P * Q)
+    for item in share(N * bands, chunk, chunks):
+        n, p0 = item // bands, item % bands * rows
+        p1 = min(p0 + rows, P)
+        for g in range(groups):
+            _fill(y[n, g * M:(g + 1) * M], p0, p1, b[g * M:])
+            product(M, (p1 - p0) * Q, D, w, g * M * D, D, 1,
+                    x, ((n * groups + g) * D * P + p0) * Q, P * Q, True,
+                    y, ((n * K + g * M) * P + p0) * Q, P * Q)
 
 
 @threaded
-def _rows(x, w, b, y, stride, padding, dilation, groups, chunks):
-    for chunk in prange(chunks):
-        _rows_of(chunk, x, w, b, y, stride, padding, dilation, groups, chunks)
-
-
-@once
-def _rows_of(chunk, x, w, b, y, stride, padding, dilation, groups, chunks):
+def _rows(chunk, chunks, x, w, b, y, stride, padding, dilation, groups):
     """For few channels or filters: rows of y are w times rows of x, read in place. One product
     makes `rows` rows of y, and with them the values between the rows, which are dropped."""
     (N, K, P, Q), (_, D, R, S), (sh, sw) = y.shape, w.shape, stride
@@ -152,7 +144,7 @@ def _rows_of(chunk, x, w, b, y, stride, padding, dilation, groups, chunks):
     rows = -(-P // bands)
     height, width, starts = tap_offsets(D, R, S, stride, dilation, rows, Q)
     image, out = buffer(D * sh * sw * height * width, x), buffer(M * rows * width, x)
-    for item in range(chunk * N * bands // chunks, (chunk + 1) * N * bands // chunks):
+    for item in share(N * bands, chunk, chunks):
         n, p0 = item // bands, item % bands * rows
         for g in range(groups):
             polyphase(x[n, g * D:(g + 1) * D], padding[0] - p0 * sh, padding[1], stride, height,
@@ -178,13 +170,7 @@ def _fill(y, p0, p1, b):
 
 
 @threaded
-def _columns(x, w, b, y, stride, padding, dilation, chunks, images, rows):
-    for chunk in prange(chunks):
-        _columns_of(chunk, x, w, b, y, stride, padding, dilation, chunks, images, rows)
-
-
-@once
-def _columns_of(chunk, x, w, b, y, stride, padding, dilation, chunks, images, rows):
+def _columns(chunk, chunks, x, w, b, y, stride, padding, dilation, images, rows):
     """w (groups, R, S, D, M): a row of col times the filters of a group gives M outputs."""
     (N, _, P, Q), (groups, R, S, D, M) = y.shape, w.shape
     L, block = R * S * D, images * rows * Q
@@ -195,7 +181,7 @@ def _columns_of(chunk, x, w, b, y, stride, padding, dilation, chunks, images, ro
     col = buffer(block * L, x).reshape(block, L)
     out = buffer(block * M, x)
     offsets = pixel_offsets(x.shape[2:], (height, width), D)
-    for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
+    for item in share(items, chunk, chunks):
         n0, p0 = item // bands * images, item % bands * rows
         n1, p1 = min(n0 + images, N), min(p0 + rows, P)
         size = (p1 - p0) * Q

@@ -14,7 +14,6 @@ accumulates a gradient of its own; these are added at the end, in order.
 """
 
 import numpy as np
-from numba import prange
 
 from . import winograd
 from .columns import (
@@ -32,10 +31,10 @@ from .columns import (
     use_pixel_vectors,
     windows,
 )
-from .common import buffer, chunks, empty, kernel, threaded
+from .common import buffer, chunks, empty, kernel, share
 from .cuda import blocks, launch, launch_tiles, pack, pixels, real_macro, tiling, xp
 from .matmul import matmul
-from .once import once
+from .once import threaded
 from .product import product
 
 ROWS = 48  # of gwᵀ at a time, so that its memory is written block after block
@@ -68,10 +67,10 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
         if M < D and stride == (1, 1) and min(back) >= 0:  # swap: vectors run along the filters
             return rotate180(conv2d_weight.cpu(x, g, size, stride, back, dilation, groups), groups)
         parts = np.zeros((chunks(N), groups, L, M), x.dtype)
-        _rows(g, x, parts, size, stride, padding, dilation)
+        _rows(len(parts), g, x, parts, size, stride, padding, dilation)
         return np.ascontiguousarray(parts.sum(0).swapaxes(1, 2)).reshape(K, D, *size)
     parts = empty((chunks(N * P), groups, *size, D, M), x.dtype)
-    _columns(g, x, parts, stride, padding, dilation,
+    _columns(len(parts), g, x, parts, stride, padding, dilation,
              *blocking(N, L, (P, Q), len(parts), x.itemsize))
     return filters_first(parts)
 
@@ -94,22 +93,16 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
 
 
 @threaded
-def _rows(g, x, parts, kernel, stride, padding, dilation):
-    for chunk in prange(len(parts)):
-        _rows_of(chunk, g, x, parts, kernel, stride, padding, dilation)
-
-
-@once
-def _rows_of(chunk, g, x, parts, kernel, stride, padding, dilation):
+def _rows(chunk, chunks, g, x, parts, kernel, stride, padding, dilation):
     """For few channels or filters: gwᵀ (L, M) is a sum over rows of x, read in place, times rows of
     g, padded with zeros where x has further pixels between its rows."""
     (N, _, P, Q), (R, S), (sh, sw) = g.shape, kernel, stride
-    chunks, groups, L, M = parts.shape
+    groups, L, M = parts.shape[1:]
     D = L // (R * S)
     height, width, starts = tap_offsets(D, R, S, stride, dilation, P, Q)
     image, out = buffer(D * sh * sw * height * width, x), buffer(P * width * M, x)
     offsets = pixel_offsets((P, Q), (P, width), M)
-    for n in range(chunk * N // chunks, (chunk + 1) * N // chunks):
+    for n in share(N, chunk, chunks):
         for j in range(groups):
             polyphase(x[n, j * D:(j + 1) * D], *padding, stride, height, width, image)
             channels_last(g[n, j * M:(j + 1) * M], 0, 0, (P, width), out, offsets)
@@ -118,14 +111,8 @@ def _rows_of(chunk, g, x, parts, kernel, stride, padding, dilation):
 
 
 @threaded
-def _columns(g, x, parts, stride, padding, dilation, images, rows):
-    for chunk in prange(len(parts)):
-        _columns_of(chunk, g, x, parts, stride, padding, dilation, images, rows)
-
-
-@once
-def _columns_of(chunk, g, x, parts, stride, padding, dilation, images, rows):
-    (N, _, P, Q), (chunks, groups, R, S, D, M) = g.shape, parts.shape
+def _columns(chunk, chunks, g, x, parts, stride, padding, dilation, images, rows):
+    (N, _, P, Q), (groups, R, S, D, M) = g.shape, parts.shape[1:]
     L, block = R * S * D, images * rows * Q
     width, bands = (Q - 1) * stride[1] + (S - 1) * dilation[1] + 1, -(-P // rows)
     height = (rows - 1) * stride[0] + (R - 1) * dilation[0] + 1
@@ -135,10 +122,8 @@ def _columns_of(chunk, g, x, parts, stride, padding, dilation, images, rows):
     col = buffer(block * L, x).reshape(block, L)
     out = buffer(block * M, x)
     offsets = pixel_offsets(x.shape[2:], (height, width), D)
-    first, last = chunk * items // chunks, (chunk + 1) * items // chunks
-    if first == last:
-        parts[chunk] = 0
-    for item in range(first, last):
+    first = True
+    for item in share(items, chunk, chunks):
         n0, p0 = item // bands * images, item % bands * rows
         n1, p1 = min(n0 + images, N), min(p0 + rows, P)
         size = (p1 - p0) * Q
@@ -156,4 +141,7 @@ def _columns_of(chunk, g, x, parts, stride, padding, dilation, images, rows):
                               out[(n - n0) * size * M:], M)
             for l in range(0, L, ROWS):
                 product(min(ROWS, L - l), M, (n1 - n0) * size, col, l, 1, L, out, 0, M,
-                        item > first, parts, ((chunk * groups + j) * L + l) * M, M)
+                        not first, parts, ((chunk * groups + j) * L + l) * M, M)
+        first = False
+    if first:
+        parts[chunk] = 0

@@ -16,7 +16,6 @@ adds the columns to an image with the channels innermost, in contiguous runs of 
 """
 
 import numpy as np
-from numba import prange
 
 from . import winograd
 from .columns import (
@@ -31,11 +30,11 @@ from .columns import (
     rotate180,
     rotated_padding,
 )
-from .common import buffer, chunks, empty, kernel, threaded
+from .common import buffer, chunks, empty, kernel, share
 from .conv2d import conv2d
 from .cuda import blocks, launch_tiles, pack, per_output, pixels, xp
 from .matmul import PANEL, matmul, multiply
-from .once import once
+from .once import threaded
 
 ROWS = 64  # pixels multiplied at a time, at least: the filters are read once for all of them
 
@@ -82,8 +81,8 @@ def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
     w = channels_innermost(w.reshape(K * blocks, D // blocks, R, S))
     w = w.reshape(K, blocks, R, S, D // blocks).swapaxes(0, 1)
     images = balanced_block(N, threads, -(-ROWS // (x.shape[2] * x.shape[3])))
-    _columns(x, np.ascontiguousarray(w), bias, y, stride, padding, dilation, groups, images,
-             threads)
+    _columns(threads, x, np.ascontiguousarray(w), bias, y, stride, padding, dilation, groups,
+             images)
     return y
 
 
@@ -130,13 +129,7 @@ def conv_transpose2d(x, w, b, size, stride, padding, dilation, groups):
 
 
 @threaded
-def _columns(x, w, b, y, stride, padding, dilation, groups, images, chunks):
-    for chunk in prange(chunks):
-        _columns_of(chunk, x, w, b, y, stride, padding, dilation, groups, images, chunks)
-
-
-@once
-def _columns_of(chunk, x, w, b, y, stride, padding, dilation, groups, images, chunks):
+def _columns(chunk, chunks, x, w, b, y, stride, padding, dilation, groups, images):
     (N, K, P, Q), (H, W), (blocks, _, R, S, D) = x.shape, y.shape[2:], w.shape
     M, L, size = K // groups, R * S * D, P * Q
     height, width = H + 2 * padding[0], W + 2 * padding[1]
@@ -145,7 +138,7 @@ def _columns_of(chunk, x, w, b, y, stride, padding, dilation, groups, images, ch
     pixels, w_panel = buffer(images * size * M, x).reshape(images * size, M), buffer(PANEL, x)
     col = buffer(images * size * L, x).reshape(images * size, L)
     offsets = pixel_offsets((H, W), (height, width), D)
-    for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
+    for item in share(items, chunk, chunks):
         batch, g, block = item // (groups * blocks), item // blocks % groups, item % blocks
         n0, n1 = batch * images, min((batch + 1) * images, N)
         for n in range(n0, n1):

@@ -15,11 +15,11 @@ computes one (a, b), or a warp where B = 1, as in softmax.cu.
 """
 
 import numpy as np
-from numba import prange
 
-from .common import empty, kernel, threaded
+from .common import chunks, empty, kernel, share
 from .cuda import launch_rows, xp
 from .exponential import difference, exp, larger, largest
+from .once import threaded
 
 
 @kernel(x="A C B", t="A B int")
@@ -33,9 +33,9 @@ def cross_entropy(x, t):
 def cross_entropy(x, t):
     results = [empty(t.shape, x.dtype) for _ in range(3)]
     if x.shape[2] == 1:
-        _rows(x[..., 0], t[:, 0], *(a[:, 0] for a in results))
+        _rows(chunks(len(x)), x[..., 0], t[:, 0], *(a[:, 0] for a in results))
     else:
-        _columns(x, t, *results)
+        _columns(chunks(len(x)), x, t, *results)
     return tuple(results)
 
 
@@ -47,9 +47,9 @@ def cross_entropy(x, t):
 
 
 @threaded
-def _rows(x, t, y, top, total):
+def _rows(chunk, chunks, x, t, y, top, total):
     """Along the last axis of x (A, C)."""
-    for a in prange(len(x)):
+    for a in share(len(x), chunk, chunks):
         row, row_max, sum = x[a], largest(x[a]), x.dtype.type(0)
         for c in range(len(row)):
             sum += exp(row[c] - row_max)
@@ -58,10 +58,10 @@ def _rows(x, t, y, top, total):
 
 
 @threaded
-def _columns(x, t, y, top, total):
+def _columns(chunk, chunks, x, t, y, top, total):
     """Along the middle axis of x (A, C, B)."""
     A, C, B = x.shape
-    for a in prange(A):
+    for a in share(A, chunk, chunks):
         for b in range(B):
             top[a, b], total[a, b] = x[a, 0, b], 0
         for c in range(1, C):
@@ -86,9 +86,10 @@ def cross_entropy_backward(g, x, t, top, total):
 def cross_entropy_backward(g, x, t, top, total):
     gx = empty(x.shape, x.dtype)
     if x.shape[2] == 1:
-        _rows_backward(x[..., 0], *(a[:, 0] for a in (g, t, top, g / total)), gx[..., 0])
+        _rows_backward(chunks(len(x)), x[..., 0], *(a[:, 0] for a in (g, t, top, g / total)),
+                       gx[..., 0])
     else:
-        _columns_backward(x, g, t, top, g / total, gx)
+        _columns_backward(chunks(len(x)), x, g, t, top, g / total, gx)
     return gx
 
 
@@ -101,8 +102,8 @@ def cross_entropy_backward(g, x, t, top, total):
 
 
 @threaded
-def _rows_backward(x, g, t, top, scale, gx):
-    for a in prange(len(x)):
+def _rows_backward(chunk, chunks, x, g, t, top, scale, gx):
+    for a in share(len(x), chunk, chunks):
         row, dst, factor, shift = x[a], gx[a], scale[a], top[a]
         for c in range(len(row)):
             dst[c] = factor * exp(row[c] - shift)
@@ -110,9 +111,9 @@ def _rows_backward(x, g, t, top, scale, gx):
 
 
 @threaded
-def _columns_backward(x, g, t, top, scale, gx):
+def _columns_backward(chunk, chunks, x, g, t, top, scale, gx):
     A, C, B = x.shape
-    for a in prange(A):
+    for a in share(A, chunk, chunks):
         for c in range(C):
             for b in range(B):
                 gx[a, c, b] = scale[a, b] * exp(x[a, c, b] - top[a, b])

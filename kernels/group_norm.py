@@ -15,11 +15,10 @@ recomputes h, so that nothing is stored between the norm and its activation.
 """
 
 import numpy as np
-from numba import prange
 
 from .activation import silu as silu_kernel
 from .activation import silu_backward
-from .common import empty, kernel, threaded
+from .common import empty, kernel
 from .exponential import exp
 from .norm import (
     launch_norm,
@@ -30,6 +29,7 @@ from .norm import (
     scale_and_shift,
     sums_of,
 )
+from .once import threaded
 
 
 def _check_groups(name, x, num_groups, weight, bias):
@@ -66,7 +66,7 @@ def group_norm(x, num_groups, weight, bias, eps, silu):
 def group_norm(x, num_groups, weight, bias, eps, silu):
     y, stats = empty(x.shape, x.dtype), np.empty((2, len(x), num_groups), x.dtype)
     weight, bias = scale_and_shift(weight, bias, (1, x.shape[1]), x.dtype)
-    _group_norm(x, weight, bias, float(eps), bool(silu), y, stats)
+    _group_norm(stats[0].size, x, weight, bias, float(eps), bool(silu), y, stats)
     return y, *stats
 
 
@@ -77,23 +77,22 @@ def group_norm(x, num_groups, weight, bias, eps, silu):
 
 
 @threaded
-def _group_norm(x, weight, bias, eps, silu, y, stats):
-    (N, C, L), G, one = x.shape, stats.shape[2], stats.dtype.type(1)
-    M = C // G
-    for item in prange(N * G):
-        n, group = item // G, item % G
-        b = n % len(weight)
-        mean, squares = moments(x[n, group * M:(group + 1) * M].reshape(M * L))
-        rstd = 1 / np.sqrt(squares / (M * L) + eps)
-        stats[0, n, group], stats[1, n, group] = mean, rstd
-        for c in range(group * M, (group + 1) * M):
-            scale = stats[1, n, group] * weight[b, c]
-            for i in range(L):
-                y[n, c, i] = (x[n, c, i] - stats[0, n, group]) * scale + bias[b, c]
-        if silu:  # over the whole group: one channel of 7×7 would be three vectors and a bit
-            h = y[n, group * M:(group + 1) * M].reshape(M * L)
-            for i in range(M * L):
-                h[i] = h[i] / (one + exp(-h[i]))
+def _group_norm(group, groups, x, weight, bias, eps, silu, y, stats):
+    """One group of one image, of all."""
+    (_, C, L), G, one = x.shape, stats.shape[2], stats.dtype.type(1)
+    M, n, group = C // G, group // G, group % G
+    b = n % len(weight)
+    mean, squares = moments(x[n, group * M:(group + 1) * M].reshape(M * L))
+    rstd = 1 / np.sqrt(squares / (M * L) + eps)
+    stats[0, n, group], stats[1, n, group] = mean, rstd
+    for c in range(group * M, (group + 1) * M):
+        scale = stats[1, n, group] * weight[b, c]
+        for i in range(L):
+            y[n, c, i] = (x[n, c, i] - stats[0, n, group]) * scale + bias[b, c]
+    if silu:  # over the whole group: one channel of 7×7 would be three vectors and a bit
+        h = y[n, group * M:(group + 1) * M].reshape(M * L)
+        for i in range(M * L):
+            h[i] = h[i] / (one + exp(-h[i]))
 
 
 @kernel(check_group_backward, g="N C L", x="N C L", weight="B C or None", bias="B C or None",
@@ -114,7 +113,7 @@ def group_norm_backward(g, x, num_groups, weight, bias, mean, rstd, silu):
 def group_norm_backward(g, x, num_groups, weight, bias, mean, rstd, silu):
     gx, sums = empty(x.shape, x.dtype), np.empty((2, *x.shape[:2]), x.dtype)
     w, b = scale_and_shift(weight, bias, (1, x.shape[1]), x.dtype)
-    _group_norm_backward(g, x, w, b, mean, rstd, bool(silu), gx, sums)
+    _group_norm_backward(mean.size, g, x, w, b, mean, rstd, bool(silu), gx, sums)
     return (gx, None, None) if weight is None else (gx, *sums)
 
 
@@ -124,28 +123,26 @@ def group_norm_backward(g, x, num_groups, weight, bias, mean, rstd, silu):
 
 
 @threaded
-def _group_norm_backward(g, x, weight, bias, mean, rstd, silu, gx, sums):
-    (N, C, L), G, one = x.shape, mean.shape[1], x.dtype.type(1)
-    M = C // G
-    for item in prange(N * G):
-        n, group = item // G, item % G
-        b, m, r, factors = n % len(weight), mean[n, group], rstd[n, group], np.empty(2, x.dtype)
-        slope, shift = 0.0, 0.0
-        for c in range(group * M, (group + 1) * M):
-            if silu:
-                scale = weight[b, c] * r
-                for i in range(L):
-                    h = (x[n, c, i] - m) * scale + bias[b, c]
-                    s = one / (one + exp(-h))
-                    gx[n, c, i] = g[n, c, i] * (s * (one + h * (one - s)))
-            gw, gb = sums_of(gx[n, c] if silu else g[n, c], x[n, c], m, r)
-            sums[0, n, c], sums[1, n, c] = gw, gb
-            slope += weight[b, c] * gw
-            shift += weight[b, c] * gb
-        factors[0], factors[1] = slope * r * r / (M * L), shift * r / (M * L)
-        for c in range(group * M, (group + 1) * M):
-            scale, gh = weight[b, c] * r, g[n, c]
-            if silu:
-                gh = gx[n, c]
+def _group_norm_backward(group, groups, g, x, weight, bias, mean, rstd, silu, gx, sums):
+    (_, C, L), G, one = x.shape, mean.shape[1], x.dtype.type(1)
+    M, n, group = C // G, group // G, group % G
+    b, m, r, factors = n % len(weight), mean[n, group], rstd[n, group], np.empty(2, x.dtype)
+    slope, shift = 0.0, 0.0
+    for c in range(group * M, (group + 1) * M):
+        if silu:
+            scale = weight[b, c] * r
             for i in range(L):
-                gx[n, c, i] = scale * gh[i] - factors[1] - factors[0] * (x[n, c, i] - m)
+                h = (x[n, c, i] - m) * scale + bias[b, c]
+                s = one / (one + exp(-h))
+                gx[n, c, i] = g[n, c, i] * (s * (one + h * (one - s)))
+        gw, gb = sums_of(gx[n, c] if silu else g[n, c], x[n, c], m, r)
+        sums[0, n, c], sums[1, n, c] = gw, gb
+        slope += weight[b, c] * gw
+        shift += weight[b, c] * gb
+    factors[0], factors[1] = slope * r * r / (M * L), shift * r / (M * L)
+    for c in range(group * M, (group + 1) * M):
+        scale, gh = weight[b, c] * r, g[n, c]
+        if silu:
+            gh = gx[n, c]
+        for i in range(L):
+            gx[n, c, i] = scale * gh[i] - factors[1] - factors[0] * (x[n, c, i] - m)

@@ -7,10 +7,10 @@ thread, which cannot use the whole memory bandwidth, and the other threads fall 
 """
 
 import numpy as np
-from numba import prange
 
-from .common import chunks, empty, kernel, threaded
+from .common import chunks, empty, kernel, share
 from .cuda import xp
+from .once import threaded
 
 
 @kernel(a="R L", b="R M")
@@ -21,7 +21,7 @@ def join(a, b):
 @join.version("cpu")
 def join(a, b):
     y = empty((len(a), a.shape[1] + b.shape[1]), a.dtype)
-    _join(a, b, y, chunks(len(a)))
+    _join(chunks(len(a)), a, b, y)
     return y
 
 
@@ -31,12 +31,11 @@ def join(a, b):  # CuPy copies each in one pass
 
 
 @threaded
-def _join(a, b, y, chunks):
+def _join(chunk, chunks, a, b, y):
     R, L = a.shape
-    for chunk in prange(chunks):
-        for r in range(chunk * R // chunks, (chunk + 1) * R // chunks):
-            left, right = y[r, :L], y[r, L:]
-            for l in range(L):
-                left[l] = a[r, l]
-            for m in range(b.shape[1]):
-                right[m] = b[r, m]
+    for r in share(R, chunk, chunks):
+        left, right = y[r, :L], y[r, L:]
+        for l in range(L):
+            left[l] = a[r, l]
+        for m in range(b.shape[1]):
+            right[m] = b[r, m]

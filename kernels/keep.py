@@ -8,10 +8,10 @@ blends; np.where branches at every element and takes fifteen times as long on an
 """
 
 import numpy as np
-from numba import prange
 
-from .common import chunks, empty, kernel, part, threaded
+from .common import PART, chunks, empty, kernel, part
 from .cuda import xp
+from .once import threaded
 
 
 @kernel(x="...", mask="... mask")
@@ -22,7 +22,7 @@ def keep(x, mask):
 @keep.version("cpu")
 def keep(x, mask):
     y = empty(x.shape, x.dtype)
-    _keep(x.ravel(), mask.ravel(), y.reshape(-1), chunks(1 + x.size // 65536))
+    _keep(chunks(1 + x.size // PART), x.ravel(), mask.ravel(), y.reshape(-1))
     return y
 
 
@@ -32,9 +32,8 @@ def keep(x, mask):  # CuPy's where is one pass, and a selection too
 
 
 @threaded
-def _keep(x, mask, y, chunks):
+def _keep(chunk, chunks, x, mask, y):
+    xs, masks, ys = part(x, chunk, chunks), part(mask, chunk, chunks), part(y, chunk, chunks)
     zero = x.dtype.type(0)
-    for chunk in prange(chunks):
-        xs, masks, ys = part(x, chunk, chunks), part(mask, chunk, chunks), part(y, chunk, chunks)
-        for i in range(len(ys)):
-            ys[i] = xs[i] if masks[i] else zero
+    for i in range(len(ys)):
+        ys[i] = xs[i] if masks[i] else zero

@@ -11,9 +11,8 @@ stays in cache for both passes. Sums over the rows are kept per chunk.
 """
 
 import numpy as np
-from numba import prange
 
-from .common import chunks, empty, kernel, threaded
+from .common import chunks, empty, kernel, share
 from .norm import (
     launch_norm,
     launch_norm_backward,
@@ -22,6 +21,7 @@ from .norm import (
     normalise_backward,
     scale_and_shift,
 )
+from .once import threaded
 
 
 @kernel(x="M D", weight="D or None", bias="D or None")
@@ -35,7 +35,7 @@ def layer_norm(x, weight, bias, eps):
 def layer_norm(x, weight, bias, eps):
     y, stats = empty(x.shape, x.dtype), np.empty((2, len(x)), x.dtype)
     weight, bias = scale_and_shift(weight, bias, x.shape[1], x.dtype)
-    _layer_norm(x, weight, bias, float(eps), chunks(len(x)), y, stats)
+    _layer_norm(chunks(len(x)), x, weight, bias, float(eps), y, stats)
     return y, *stats
 
 
@@ -46,14 +46,13 @@ def layer_norm(x, weight, bias, eps):
 
 
 @threaded
-def _layer_norm(x, weight, bias, eps, chunks, y, stats):
+def _layer_norm(chunk, chunks, x, weight, bias, eps, y, stats):
     M, D = x.shape
-    for chunk in prange(chunks):
-        for m in range(chunk * M // chunks, (chunk + 1) * M // chunks):
-            mean, squares = moments(x[m])
-            stats[0, m], stats[1, m] = mean, 1 / np.sqrt(squares / D + eps)
-            for d in range(D):
-                y[m, d] = (x[m, d] - stats[0, m]) * stats[1, m] * weight[d] + bias[d]
+    for m in share(M, chunk, chunks):
+        mean, squares = moments(x[m])
+        stats[0, m], stats[1, m] = mean, 1 / np.sqrt(squares / D + eps)
+        for d in range(D):
+            y[m, d] = (x[m, d] - stats[0, m]) * stats[1, m] * weight[d] + bias[d]
 
 
 @kernel(g="M D", x="M D", weight="D or None", mean="M", rstd="M")
@@ -68,7 +67,7 @@ def layer_norm_backward(g, x, weight, mean, rstd):
 def layer_norm_backward(g, x, weight, mean, rstd):
     gx, sums = empty(x.shape, x.dtype), np.zeros((chunks(len(x)), 2, x.shape[1]))
     w = scale_and_shift(weight, None, x.shape[1], x.dtype)[0]
-    _layer_norm_backward(g, x, w, mean, rstd, gx, sums)
+    _layer_norm_backward(len(sums), g, x, w, mean, rstd, gx, sums)
     return (gx, None, None) if weight is None else (gx, *sums.sum(0).astype(x.dtype))
 
 
@@ -80,19 +79,17 @@ def layer_norm_backward(g, x, weight, mean, rstd):
 
 
 @threaded
-def _layer_norm_backward(g, x, weight, mean, rstd, gx, sums):
-    (M, D), chunks = x.shape, len(sums)
-    for chunk in prange(chunks):
-        factors = np.empty(2, x.dtype)
-        for m in range(chunk * M // chunks, (chunk + 1) * M // chunks):
-            slope, shift = 0.0, 0.0
-            for d in range(D):
-                xhat, h = (x[m, d] - mean[m]) * rstd[m], g[m, d] * weight[d]
-                slope += h * xhat
-                shift += h
-                sums[chunk, 0, d] += g[m, d] * xhat
-                sums[chunk, 1, d] += g[m, d]
-            factors[0], factors[1] = slope / D, shift / D
-            for d in range(D):
-                xhat = (x[m, d] - mean[m]) * rstd[m]
-                gx[m, d] = rstd[m] * (g[m, d] * weight[d] - factors[1] - xhat * factors[0])
+def _layer_norm_backward(chunk, chunks, g, x, weight, mean, rstd, gx, sums):
+    (M, D), factors = x.shape, np.empty(2, x.dtype)
+    for m in share(M, chunk, chunks):
+        slope, shift = 0.0, 0.0
+        for d in range(D):
+            xhat, h = (x[m, d] - mean[m]) * rstd[m], g[m, d] * weight[d]
+            slope += h * xhat
+            shift += h
+            sums[chunk, 0, d] += g[m, d] * xhat
+            sums[chunk, 1, d] += g[m, d]
+        factors[0], factors[1] = slope / D, shift / D
+        for d in range(D):
+            xhat = (x[m, d] - mean[m]) * rstd[m]
+            gx[m, d] = rstd[m] * (g[m, d] * weight[d] - factors[1] - xhat * factors[0])

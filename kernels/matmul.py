@@ -18,11 +18,10 @@ import math
 
 import numba
 import numpy as np
-from numba import prange
 
-from .common import buffer, empty, kernel, threaded
+from .common import buffer, empty, kernel
 from .cuda import launch_tiles, pack, xp
-from .once import once
+from .once import once, threaded
 from .product import panel, product
 
 SMALL = 1 << 18  # M·N·K of the largest product that OpenBLAS leaves to one thread
@@ -65,8 +64,8 @@ def matmul(a, b, c):
     a, ta = _matrices(a, lead)
     b, tb = _matrices(b, lead)
     threads = numba.get_num_threads()
-    _products(a, ta, b, tb, np.empty(0, y.dtype) if c is None else c, out,
-              1 if len(out) >= threads else threads)
+    _products(len(out) * (1 if len(out) >= threads else threads), a, ta, b, tb,
+              np.empty(0, y.dtype) if c is None else c, out)
     return y
 
 
@@ -116,17 +115,17 @@ def _matrices_as_they_lie(x, lead):
 
 
 @threaded
-def _products(a, ta, b, tb, c, y, parts):
+def _products(item, items, a, ta, b, tb, c, y):
+    """One part of one matrix: of its rows, or its columns if there are more."""
     B, M, N = y.shape
-    for item in prange(B * parts):
-        n, part, b_panel = item // parts, item % parts, buffer(PANEL, y)
-        i0, i1, j0, j1 = 0, M, 0, N
-        if M >= N:
-            i0, i1 = part * M // parts, (part + 1) * M // parts
-        else:
-            j0, j1 = part * N // parts, (part + 1) * N // parts
-        multiply(a[n % len(a)], ta, b[n % len(b)], tb, c, i0, i1, j0, j1, y[n].reshape(M * N), N,
-                 b_panel)
+    parts = items // B
+    n, part, i0, i1, j0, j1 = item // parts, item % parts, 0, M, 0, N
+    if M >= N:
+        i0, i1 = part * M // parts, (part + 1) * M // parts
+    else:
+        j0, j1 = part * N // parts, (part + 1) * N // parts
+    multiply(a[n % len(a)], ta, b[n % len(b)], tb, c, i0, i1, j0, j1, y[n].reshape(M * N), N,
+             buffer(PANEL, y))
 
 
 @once
@@ -143,6 +142,8 @@ def multiply(a, ta, b, tb, c, i0, i1, j0, j1, y, ldy, b_panel):
                 rows = min(ROWS, i1 - i)
                 if k == 0 and len(c):
                     for r in range(i, i + rows):
-                        y[r * ldy + j:r * ldy + j + width] = c[j:j + width]
+                        dst, bias = y[r * ldy + j:], c[j:j + width]
+                        for q in range(width):
+                            dst[q] = bias[q]
                 product(rows, width, depth, a, i * row + k * column, row, column,
                         b_panel, 0, COLUMNS + PAD, k > 0 or len(c) > 0, y, i * ldy + j, ldy)

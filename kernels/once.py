@@ -1,10 +1,14 @@
-"""Compiled functions that are called by name
+"""Compiled functions that are called by name, from compiled code or by all threads
 
-Numba copies the code of a compiled function into all its callers, and from these into theirs; and
-it generates machine code for the body of a threaded loop, with everything that the body calls, four
-times. A function decorated here is compiled once per combination of argument types; its callers
-know only its name, which LLVM looks up when it loads them. It can be called only from compiled
-code, and should do enough work per call for the cost of the call not to matter.
+Numba copies the code of a compiled function into all its callers, and from these into theirs. A
+function decorated here is compiled once per combination of argument types; its callers know only
+its name, which LLVM looks up when it loads them.
+
+    @once        can be called from compiled code, and should do enough work per call for the cost
+                 of the call not to matter
+    @threaded    f(i, n, *args) becomes a function of (n, *args) that calls it for all i < n, on all
+                 threads; Numba's prange would generate machine code for the body of such a loop,
+                 with everything that the body calls, four times
 """
 
 import copy
@@ -16,9 +20,11 @@ from pathlib import Path
 
 from llvmlite import binding, ir
 from numba import config, njit, types
+from numba.core import cgutils
 from numba.core.caching import IndexDataCacheFile, _SourceFileBackedLocatorMixin
 from numba.core.codegen import CPUCodeLibrary, get_host_cpu_features
 from numba.extending import intrinsic
+from numba.np.ufunc.parallel import _launch_threads
 
 # Sums may be reordered, so that they can be vectorised; NaN and infinity keep their meaning.
 FLAGS = {"cache": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True,
@@ -96,7 +102,7 @@ def once_pointers(function):
 
 
 def _once(function, convert):
-    name = f"{function.__module__}.{function.__qualname__}"
+    name = _name(function)
     _functions[name] = njit(no_cpython_wrapper=True, **FLAGS)(function)
 
     def call(typing, *args):
@@ -109,15 +115,104 @@ def _once(function, convert):
             args = [_borrowed(context, builder, kind, a) if kind == to else
                     context.make_array(kind)(context, builder, a).data
                     for kind, to, a in zip(kinds, own, args, strict=True)]
-            callee = copy.copy(compiled.fndesc)
-            callee.mangled_name = _symbol(name, own)
-            return context.call_internal(builder, callee, compiled.signature, args)
+            return context.call_internal(builder, _by_name(compiled, name, own),
+                                         compiled.signature, args)
         return compiled.signature.return_type(*kinds), emit
 
     parameters = inspect.signature(call).parameters["typing"], *inspect.signature(
         function).parameters.values()
     call.__signature__ = inspect.Signature(parameters)
     return functools.update_wrapper(intrinsic(call), function)
+
+
+def threaded(function, like=None):
+    """Turn function(i, n, *args) into one of (n, *args) that calls it for every i < n, each thread
+    for neighbouring i. RuntimeError if one of the calls fails. A function made inside of another
+    one is named as its argument `like`."""
+    name = _name(like or function)
+    _functions[name] = njit(no_cpython_wrapper=True, **FLAGS)(function)
+
+    def launch(n, *args):
+        _on_all_threads(name, n, args)
+
+    launch.__qualname__ = name  # names its cache file
+    return functools.update_wrapper(njit(**FLAGS)(launch), function, updated=())
+
+
+@intrinsic(prefer_literal=True)
+def _on_all_threads(typing, name, n, args):
+    """Call the function called `name` with (i, n, *args) for every i < n, by Numba's pool."""
+    if not isinstance(name, types.StringLiteral):
+        return None  # Numba tries this after an error, and reports the error if it gets nothing
+    name = name.literal_value
+    kinds = (types.intp, types.intp, *map(_canonical, args.types))
+    compiled = _load(name, kinds)
+
+    def emit(context, builder, signature, values):
+        _launch_threads()  # LLVM knows the pool's functions from here on
+        context.active_code_library._reload_init |= {
+            functools.partial(_load, name, kinds), _launch_threads}
+        n, args = values[1], cgutils.unpack_tuple(builder, values[2])
+        args = [_borrowed(context, builder, kind, context.cast(builder, a, given, kind))
+                for a, given, kind in zip(args, signature.args[2].types, kinds[2:], strict=True)]
+        failed = cgutils.alloca_once_value(builder, ir.Constant(BYTE, 0))
+        data = cgutils.pack_struct(builder, [failed, n, *args])
+        some = _some_calls(context, builder.module, data.type, _by_name(compiled, name, kinds),
+                           compiled.signature)
+        # The pool divides dims[0] = n calls among its threads. Each finds the number of its first
+        # in a "pointer" that starts from 0 and advances by steps[0] = 1.
+        dims, steps = (cgutils.alloca_once_value(builder, a) for a in (n, ir.Constant(INT, 1)))
+        first = cgutils.alloca_once_value(builder, ir.Constant(POINTER, None))
+        pool = cgutils.get_or_insert_function(builder.module, ir.FunctionType(
+            ir.VoidType(), [POINTER] * 5 + [INT] * 3), "numba_parallel_for")
+        threads = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(INT, []), "get_num_threads")
+        pointers = [builder.bitcast(a, POINTER) for a in (
+            some, first, dims, steps, cgutils.alloca_once_value(builder, data))]
+        with builder.if_else(builder.icmp_signed(">", n, INT(1))) as (many, one):
+            with many:
+                builder.call(pool, [*pointers, INT(0), INT(1), builder.call(threads, [])])
+            with one:  # without waking the other threads
+                builder.call(some, [first, dims, steps, pointers[4]])
+        with cgutils.if_unlikely(builder, cgutils.is_not_null(builder, builder.load(failed))):
+            context.call_conv.return_user_exc(builder, RuntimeError, (f"{name} failed",))
+        return context.get_dummy_value()
+    return types.void(types.literal(name), types.intp, args), emit
+
+
+BYTE, INT = ir.IntType(8), ir.IntType(64)
+POINTER = BYTE.as_pointer()
+
+
+def _some_calls(context, module, data_type, callee, signature):
+    """What a thread of the pool does: the calls from `first` on, dims[0] of them."""
+    kind = ir.FunctionType(ir.VoidType(), [POINTER.as_pointer(), INT.as_pointer(),
+                                           INT.as_pointer(), POINTER])
+    function = ir.Function(module, kind, module.get_unique_name("some_calls"))
+    function.linkage = "internal"
+    builder = ir.IRBuilder(function.append_basic_block())
+    first, dims, _, data = function.args
+    first = builder.ptrtoint(builder.load(first), INT)
+    data = builder.load(builder.bitcast(data, data_type.as_pointer()))
+    failed, *args = cgutils.unpack_tuple(builder, data)
+    with cgutils.for_range(builder, builder.load(dims)) as loop:
+        status, _ = context.call_internal_no_propagate(
+            builder, callee, signature, [builder.add(first, loop.index), *args])
+        with cgutils.if_unlikely(builder, status.is_error):
+            builder.store(ir.Constant(BYTE, 1), failed)
+    builder.ret_void()
+    return function
+
+
+def _by_name(compiled, name, kinds):
+    """The descriptor with which a caller finds a compiled function by its name."""
+    callee = copy.copy(compiled.fndesc)
+    callee.mangled_name = _symbol(name, kinds)
+    return callee
+
+
+def _name(function):
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 def _borrowed(context, builder, kind, a):

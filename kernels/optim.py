@@ -26,11 +26,10 @@ the update of a bias.
 import math
 
 import numpy as np
-from numba import prange
 
-from .common import compiled, threaded
 from .cuda import launch_elementwise, xp
 from .many import foreach, num_chunks, piece
+from .once import threaded
 
 
 @foreach(p="... in place", g="...", m="... in place", v="... in place")
@@ -59,7 +58,7 @@ def _adam_numbers(scalars, beta1, beta2, eps, weight_decay, decoupled):
 
 @adam.foreach_cpu
 def adam(table, dtype, *options):
-    _run(_adam, _adam_threads, table, dtype, _adam_numbers(*options))
+    _run(_adam, table, dtype, _adam_numbers(*options))
 
 
 @adam.version("cuda")
@@ -67,7 +66,7 @@ def adam(p, g, m, v, *options):
     _launch("adam", (g, m, v, p), *options)
 
 
-@compiled
+@threaded
 def _adam(chunk, chunks, table, dtype, factor, decay, shrink, beta1, rest1, beta2, rest2, step,
           scale, eps):
     for k in range(len(table)):
@@ -78,12 +77,6 @@ def _adam(chunk, chunks, table, dtype, factor, decay, shrink, beta1, rest1, beta
             m[i] = mi = beta1 * m[i] + rest1 * gi
             v[i] = vi = beta2 * v[i] + rest2 * gi * gi
             p[i] = shrink * p[i] - step * mi / (np.sqrt(vi) * scale + eps)
-
-
-@threaded
-def _adam_threads(chunks, table, dtype, *numbers):
-    for c in prange(chunks):
-        _adam(c, chunks, table, dtype, *numbers)
 
 
 @foreach(p="... in place", g="...", buf="... in place or None")
@@ -107,8 +100,7 @@ def _sgd_numbers(scalars, momentum, dampening, weight_decay, nesterov):
 
 @sgd.foreach_cpu
 def sgd(table, dtype, scalars, momentum, *options):
-    _run(_sgd, _sgd_threads, table, dtype, _sgd_numbers(scalars, momentum, *options),
-         bool(momentum))
+    _run(_sgd, table, dtype, _sgd_numbers(scalars, momentum, *options), bool(momentum))
 
 
 @sgd.version("cuda")
@@ -116,7 +108,7 @@ def sgd(p, g, buf, *options):
     _launch("sgd", (g, buf, p), *options)
 
 
-@compiled
+@threaded
 def _sgd(chunk, chunks, table, dtype, momentum, factor, lr, decay, mu, gain, from_g, from_buf):
     for k in range(len(table)):
         p, g = piece(table, k, 1, chunk, chunks, dtype), piece(table, k, 2, chunk, chunks, dtype)
@@ -127,12 +119,6 @@ def _sgd(chunk, chunks, table, dtype, momentum, factor, lr, decay, mu, gain, fro
                 buf[i] = bi = mu * buf[i] + gain * gi
                 gi = from_g * gi + from_buf * bi
             p[i] -= lr * gi
-
-
-@threaded
-def _sgd_threads(chunks, table, dtype, momentum, *numbers):
-    for c in prange(chunks):
-        _sgd(c, chunks, table, dtype, momentum, *numbers)
 
 
 @foreach(p="... in place", g="...", v="... in place", buf="... in place or None")
@@ -154,7 +140,7 @@ def rmsprop(p, g, v, buf, scalars, alpha, eps, weight_decay, momentum):
 @rmsprop.foreach_cpu
 def rmsprop(table, dtype, scalars, alpha, eps, weight_decay, momentum):
     factor, lr, _ = scalars
-    _run(_rmsprop, _rmsprop_threads, table, dtype,
+    _run(_rmsprop, table, dtype,
          (factor, lr, alpha, 1 - alpha, eps, weight_decay, momentum), bool(momentum))
 
 
@@ -163,7 +149,7 @@ def rmsprop(p, g, v, buf, *options):
     _launch("rmsprop", (g, v, buf, p), *options)
 
 
-@compiled
+@threaded
 def _rmsprop(chunk, chunks, table, dtype, momentum, factor, lr, alpha, rest, eps, decay, mu):
     for k in range(len(table)):
         p, g = piece(table, k, 1, chunk, chunks, dtype), piece(table, k, 2, chunk, chunks, dtype)
@@ -178,12 +164,6 @@ def _rmsprop(chunk, chunks, table, dtype, momentum, factor, lr, alpha, rest, eps
             p[i] -= lr * u
 
 
-@threaded
-def _rmsprop_threads(chunks, table, dtype, momentum, *numbers):
-    for c in prange(chunks):
-        _rmsprop(c, chunks, table, dtype, momentum, *numbers)
-
-
 @foreach(a="... in place", p="...")
 def ema(a, p, decay):
     a[...] = a + (1 - decay) * (p - a)  # decay may be (1,), a a single number
@@ -191,7 +171,7 @@ def ema(a, p, decay):
 
 @ema.foreach_cpu
 def ema(table, dtype, decay):
-    _run(_ema, _ema_threads, table, dtype, (1 - decay,))
+    _run(_ema, table, dtype, (1 - decay,))
 
 
 @ema.version("cuda")
@@ -199,7 +179,7 @@ def ema(a, p, decay):
     _launch("ema", (p, a), decay)
 
 
-@compiled
+@threaded
 def _ema(chunk, chunks, table, dtype, rest):
     for k in range(len(table)):
         a, p = piece(table, k, 1, chunk, chunks, dtype), piece(table, k, 2, chunk, chunks, dtype)
@@ -207,19 +187,11 @@ def _ema(chunk, chunks, table, dtype, rest):
             a[i] += rest * (p[i] - a[i])
 
 
-@threaded
-def _ema_threads(chunks, table, dtype, rest):
-    for c in prange(chunks):
-        _ema(c, chunks, table, dtype, rest)
-
-
-def _run(one, threads, table, dtype, numbers, *flags):
-    """Call `one`, or `threads` for several chunks, with `numbers` in the arrays' dtype; not at all
-    if the first of them, the gradient's factor, is NaN."""
+def _run(update, table, dtype, numbers, *flags):
+    """Call `update` with `numbers` in the arrays' dtype; not at all if the first of them, the
+    gradient's factor, is NaN."""
     if numbers[0] == numbers[0]:
-        args = table, dtype, *flags, *(dtype.type(x) for x in numbers)
-        chunks = num_chunks(table)
-        one(0, 1, *args) if chunks == 1 else threads(chunks, *args)
+        update(num_chunks(table), table, dtype, *flags, *(dtype.type(x) for x in numbers))
 
 
 def _launch(name, arrays, scalars, *options):

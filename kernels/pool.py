@@ -19,11 +19,11 @@ takes one image plane after another, so that a plane stays in cache while its wi
 import math
 
 import numpy as np
-from numba import prange
 
 from .columns import conv_size, windows
-from .common import empty, kernel, threaded
+from .common import chunks, empty, kernel, share
 from .cuda import launch_elementwise, xp
+from .once import threaded
 
 
 def _check_pool(name, size, out, kernel_size, stride, padding):
@@ -80,7 +80,8 @@ def max_pool2d(x, kernel_size, stride, padding):
 def max_pool2d(x, kernel_size, stride, padding):
     shape = (*x.shape[:2], *conv_size(x.shape[2:], kernel_size, stride, padding))
     y, index = empty(shape, x.dtype), np.empty(shape, np.int32)
-    _max_pool2d(_planes(x), kernel_size, stride, padding, _planes(y), _planes(index))
+    _max_pool2d(chunks(len(_planes(x))), _planes(x), kernel_size, stride, padding, _planes(y),
+                _planes(index))
     return y, index
 
 
@@ -103,10 +104,10 @@ def _flat(x):
 
 
 @threaded
-def _max_pool2d(x, kernel_size, stride, padding, y, index):
+def _max_pool2d(chunk, chunks, x, kernel_size, stride, padding, y, index):
     (N, H, W), (_, P, Q) = x.shape, y.shape
     (R, S), (sh, sw), (ph, pw) = kernel_size, stride, padding
-    for n in prange(N):
+    for n in share(N, chunk, chunks):
         for p in range(P):
             h0, h1 = max(0, p * sh - ph), min(H, p * sh - ph + R)
             for q in range(Q):
@@ -130,7 +131,7 @@ def max_unpool2d(g, index, size, kernel_size, stride, padding):
 @max_unpool2d.version("cpu")
 def max_unpool2d(g, index, size, kernel_size, stride, padding):
     y = empty((*g.shape[:2], *size), g.dtype)
-    _max_unpool2d(_flat(g), _flat(index), _flat(y))
+    _max_unpool2d(chunks(len(_planes(g))), _flat(g), _flat(index), _flat(y))
     return y
 
 
@@ -143,8 +144,8 @@ def max_unpool2d(g, index, size, kernel_size, stride, padding):
 
 
 @threaded
-def _max_unpool2d(g, index, y):
-    for n in prange(len(g)):
+def _max_unpool2d(chunk, chunks, g, index, y):
+    for n in share(len(g), chunk, chunks):
         y[n] = 0
         for i in range(g.shape[1]):
             y[n, index[n, i]] += g[n, i]
@@ -158,7 +159,7 @@ def max_pool2d_at(x, index):
 @max_pool2d_at.version("cpu")
 def max_pool2d_at(x, index):
     y = empty(index.shape, x.dtype)
-    _max_pool2d_at(_flat(x), _flat(index), _flat(y))
+    _max_pool2d_at(chunks(len(_planes(x))), _flat(x), _flat(index), _flat(y))
     return y
 
 
@@ -171,8 +172,8 @@ def max_pool2d_at(x, index):
 
 
 @threaded
-def _max_pool2d_at(x, index, y):
-    for n in prange(len(x)):
+def _max_pool2d_at(chunk, chunks, x, index, y):
+    for n in share(len(x), chunk, chunks):
         for i in range(y.shape[1]):
             y[n, i] = x[n, index[n, i]]
 
@@ -186,7 +187,7 @@ def avg_pool2d(x, kernel_size, stride, padding):
 def avg_pool2d(x, kernel_size, stride, padding):
     size = conv_size(x.shape[2:], kernel_size, stride, padding)
     y = empty((*x.shape[:2], *size), x.dtype)
-    _avg_pool2d(_planes(x), kernel_size, stride, padding, _planes(y))
+    _avg_pool2d(chunks(len(_planes(x))), _planes(x), kernel_size, stride, padding, _planes(y))
     return y
 
 
@@ -200,10 +201,10 @@ def avg_pool2d(x, kernel_size, stride, padding):
 
 
 @threaded
-def _avg_pool2d(x, kernel_size, stride, padding, y):
+def _avg_pool2d(chunk, chunks, x, kernel_size, stride, padding, y):
     (N, H, W), (_, P, Q) = x.shape, y.shape
     (R, S), (sh, sw), (ph, pw) = kernel_size, stride, padding
-    for n in prange(N):
+    for n in share(N, chunk, chunks):
         for p in range(P):
             for q in range(Q):
                 y[n, p, q] = 0
@@ -226,7 +227,8 @@ def avg_pool2d_transpose(g, size, kernel_size, stride, padding):
 @avg_pool2d_transpose.version("cpu")
 def avg_pool2d_transpose(g, size, kernel_size, stride, padding):
     y = empty((*g.shape[:2], *size), g.dtype)
-    _avg_pool2d_transpose(_planes(g), kernel_size, stride, padding, _planes(y))
+    _avg_pool2d_transpose(chunks(len(_planes(g))), _planes(g), kernel_size, stride, padding,
+                          _planes(y))
     return y
 
 
@@ -239,10 +241,10 @@ def avg_pool2d_transpose(g, size, kernel_size, stride, padding):
 
 
 @threaded
-def _avg_pool2d_transpose(g, kernel_size, stride, padding, y):
+def _avg_pool2d_transpose(chunk, chunks, g, kernel_size, stride, padding, y):
     (N, P, Q), (_, H, W) = g.shape, y.shape
     (R, S), (sh, sw), (ph, pw) = kernel_size, stride, padding
-    for n in prange(N):
+    for n in share(N, chunk, chunks):
         y[n] = 0
         for p in range(P):
             for q in range(Q):

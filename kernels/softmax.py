@@ -17,11 +17,11 @@ a warp does where B = 1. For the cross-entropy with integer targets see cross_en
 """
 
 import numpy as np
-from numba import prange
 
-from .common import empty, kernel, threaded
+from .common import chunks, empty, kernel, share
 from .cuda import launch_rows, xp
 from .exponential import exp, larger, largest
+from .once import threaded
 
 
 @kernel(x="A C B")
@@ -49,9 +49,9 @@ def log_softmax(x):
 def _on_threads(x, log):
     y = empty(x.shape, x.dtype)
     if x.shape[2] == 1:
-        _rows(x[..., 0], y[..., 0], log)
+        _rows(chunks(len(x)), x[..., 0], y[..., 0], log)
     else:
-        _columns(x, y, log)
+        _columns(chunks(len(x)), x, y, log)
     return y
 
 
@@ -78,16 +78,16 @@ def log_softmax_backward(g, y):
 def _back_on_threads(g, y, log):
     gx = empty(y.shape, y.dtype)
     if y.shape[2] == 1:
-        _rows_backward(g[..., 0], y[..., 0], gx[..., 0], log)
+        _rows_backward(chunks(len(y)), g[..., 0], y[..., 0], gx[..., 0], log)
     else:
-        _columns_backward(g, y, gx, log)
+        _columns_backward(chunks(len(y)), g, y, gx, log)
     return gx
 
 
 @threaded
-def _rows(x, y, log):
+def _rows(chunk, chunks, x, y, log):
     """Along the last axis of x (A, C)."""
-    for a in prange(len(x)):
+    for a in share(len(x), chunk, chunks):
         top, total, one, dst = largest(x[a]), x.dtype.type(0), x.dtype.type(1), y[a]
         for c in range(len(dst)):
             dst[c] = x[a, c] - top  # stored: top + log Σ would be rounded to the precision of top
@@ -101,10 +101,10 @@ def _rows(x, y, log):
 
 
 @threaded
-def _columns(x, y, log):
+def _columns(chunk, chunks, x, y, log):
     """Along the middle axis of x (A, C, B)."""
     A, C, B = x.shape
-    for a in prange(A):
+    for a in share(A, chunk, chunks):
         top, total = x[a, 0].copy(), np.zeros(B, x.dtype)
         for c in range(1, C):
             for b in range(B):
@@ -124,8 +124,8 @@ def _columns(x, y, log):
 
 
 @threaded
-def _rows_backward(g, y, gx, log):
-    for a in prange(len(y)):
+def _rows_backward(chunk, chunks, g, y, gx, log):
+    for a in share(len(y), chunk, chunks):
         g_row, y_row, dst, total = g[a], y[a], gx[a], y.dtype.type(0)
         for c in range(len(dst)):
             total += g_row[c] if log else g_row[c] * y_row[c]
@@ -134,9 +134,9 @@ def _rows_backward(g, y, gx, log):
 
 
 @threaded
-def _columns_backward(g, y, gx, log):
+def _columns_backward(chunk, chunks, g, y, gx, log):
     A, C, B = y.shape
-    for a in prange(A):
+    for a in share(A, chunk, chunks):
         total = np.zeros(B, y.dtype)
         for c in range(C):
             for b in range(B):

@@ -12,11 +12,11 @@ elements are not worth waking the threads; on a device, PART have a block of the
 """
 
 import numpy as np
-from numba import prange
 
-from .common import PART, chunks, compiled, kernel, threaded
+from .common import PART, chunks, compiled, kernel, share
 from .cuda import MAX_INT_ELEMENTS, blocks, launch, real_macro, xp
 from .many import foreach, num_chunks, piece
+from .once import threaded
 
 BLOCK = 1 << 10  # elements summed in x's dtype; the sums of these parts are added in float64
 
@@ -32,9 +32,9 @@ def channel_sum(x):
         return x.sum((0, 2))
     parts = np.empty((chunks(len(x)), x.shape[1]))
     if x.shape[2] == 1:
-        _row_sum(x[..., 0], parts)
+        _row_sum(len(parts), x[..., 0], parts)
     else:
-        _channel_sum(x, 1 if len(parts) > 1 else chunks(x.shape[1]), parts)
+        _channel_sum(len(parts) if len(parts) > 1 else chunks(x.shape[1]), x, parts)
     return parts.sum(0).astype(x.dtype)
 
 
@@ -56,12 +56,8 @@ def square_sum(x):
 
 @square_sum.foreach_cpu
 def square_sum(table, dtype):
-    chunks = num_chunks(table)
-    parts = np.zeros((chunks, len(table)))
-    if chunks == 1:
-        _square_sum(0, 1, table, dtype, parts)
-    else:
-        _square_sum_threads(chunks, table, dtype, parts)
+    parts = np.zeros((num_chunks(table), len(table)))
+    _square_sum(len(parts), table, dtype, parts)
     return parts.sum(0).tolist()
 
 
@@ -90,42 +86,32 @@ def _squares(x):
 
 
 @threaded
-def _channel_sum(x, ranges, parts):
-    """A thread takes one of T ranges of images or, if T = 1, one of `ranges` of the channels."""
+def _channel_sum(chunk, chunks, x, parts):
+    """A chunk is one of T ranges of images or, if T = 1, one of the channels."""
     (N, C, L), (T, _) = x.shape, parts.shape
-    for item in prange(T * ranges):
-        t, c_range = item // ranges, item % ranges
-        first, last = c_range * C // ranges, (c_range + 1) * C // ranges
-        for c in range(first, last):
-            parts[t, c] = 0
-        for n in range(t * N // T, (t + 1) * N // T):
-            for c in range(first, last):
-                for start in range(0, L, BLOCK):
-                    parts[t, c] += _sum(x[n, c, start:start + BLOCK])
+    t, ranges = chunk * T // chunks, chunks // T
+    for c in share(C, chunk % ranges, ranges):
+        parts[t, c] = 0
+    for n in share(N, t, T):
+        for c in share(C, chunk % ranges, ranges):
+            for start in range(0, L, BLOCK):
+                parts[t, c] += _sum(x[n, c, start:start + BLOCK])
 
 
 @threaded
-def _row_sum(x, parts):
-    """The sums of T ranges of the rows of x (N, C), with vectors along C."""
-    N, T = len(x), len(parts)
-    for t in prange(T):
-        sums = parts[t]
-        sums[:] = 0
-        for n in range(t * N // T, (t + 1) * N // T):
-            row = x[n]
-            for c in range(len(sums)):
-                sums[c] += row[c]
+def _row_sum(chunk, chunks, x, parts):
+    """The sum of a range of the rows of x (N, C), with vectors along C."""
+    sums = parts[chunk]
+    sums[:] = 0
+    for n in share(len(x), chunk, chunks):
+        row = x[n]
+        for c in range(len(sums)):
+            sums[c] += row[c]
 
 
-@compiled
+@threaded
 def _square_sum(chunk, chunks, table, dtype, parts):
     for k in range(len(table)):
         x = piece(table, k, 1, chunk, chunks, dtype)
         for i in range(0, len(x), BLOCK):
             parts[chunk, k] += _squares(x[i:i + BLOCK])
-
-
-@threaded
-def _square_sum_threads(chunks, table, dtype, parts):
-    for c in prange(chunks):
-        _square_sum(c, chunks, table, dtype, parts)

@@ -18,13 +18,13 @@ float64 these are NumPy's functions.
 import math
 
 import numpy as np
-from numba import prange
 
 from .activation import pointwise
-from .common import PART, chunks, empty, inlined, part, threaded
+from .common import PART, chunks, empty, inlined, part
 from .cuda import xp
 from .elementary import fast_in_float32
 from .exponential import HALF, ONE
+from .once import threaded
 
 _f = np.float32
 PER_QUARTER = 2 / math.pi
@@ -54,22 +54,22 @@ def periodic(far):
     def decorate(f):
         f = inlined(f)
 
-        @threaded
-        def loop(x, y, chunks):
-            for chunk in prange(chunks):
-                xs, ys = part(x, chunk, chunks), part(y, chunk, chunks)
-                outside = 0
+        def loop(chunk, chunks, x, y):
+            xs, ys = part(x, chunk, chunks), part(y, chunk, chunks)
+            outside = 0
+            for i in range(len(ys)):
+                ys[i] = f(xs[i])
+                outside += not abs(xs[i]) <= FAR
+            if outside:
                 for i in range(len(ys)):
-                    ys[i] = f(xs[i])
-                    outside += not abs(xs[i]) <= FAR
-                if outside:
-                    for i in range(len(ys)):
-                        if not abs(xs[i]) <= FAR:
-                            ys[i] = far(np.float64(xs[i]))
+                    if not abs(xs[i]) <= FAR:
+                        ys[i] = far(np.float64(xs[i]))
+
+        loop = threaded(loop, f)
 
         def run(x):
             y = empty(x.shape, x.dtype)
-            loop(x.ravel(), y.reshape(-1), chunks(1 + x.size // PART))
+            loop(chunks(1 + x.size // PART), x.ravel(), y.reshape(-1))
             return y
         return run
     return decorate

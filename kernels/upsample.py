@@ -14,10 +14,10 @@ one plane after another.
 """
 
 import numpy as np
-from numba import prange
 
-from .common import empty, kernel, threaded
+from .common import chunks, empty, kernel, share
 from .cuda import launch_elementwise, xp
+from .once import threaded
 
 
 def nearest(n, m):
@@ -74,13 +74,13 @@ def upsample_nearest(x, size):
 def upsample_nearest(x, size):
     y = empty((*x.shape[:2], *size), x.dtype)
     h, w = (nearest(n, m) for n, m in zip(x.shape[2:], size, strict=True))
-    _nearest(_planes(x), h, w, _planes(y))
+    _nearest(chunks(len(_planes(x))), _planes(x), h, w, _planes(y))
     return y
 
 
 @threaded
-def _nearest(x, h, w, y):
-    for n in prange(len(x)):
+def _nearest(chunk, chunks, x, h, w, y):
+    for n in share(len(x), chunk, chunks):
         for p in range(len(h)):
             if p and h[p] == h[p - 1]:
                 y[n, p] = y[n, p - 1]
@@ -98,13 +98,13 @@ def upsample_nearest_transpose(g, size):
 def upsample_nearest_transpose(g, size):
     y = empty((*g.shape[:2], *size), g.dtype)
     h, w = (nearest(n, m) for n, m in zip(size, g.shape[2:], strict=True))
-    _nearest_transpose(_planes(g), h, w, _planes(y))
+    _nearest_transpose(chunks(len(_planes(g))), _planes(g), h, w, _planes(y))
     return y
 
 
 @threaded
-def _nearest_transpose(g, h, w, y):
-    for n in prange(len(g)):
+def _nearest_transpose(chunk, chunks, g, h, w, y):
+    for n in share(len(g), chunk, chunks):
         y[n] = 0
         for p in range(len(h)):
             for q in range(len(w)):
@@ -120,14 +120,14 @@ def upsample_bilinear(x, size):
 def upsample_bilinear(x, size):
     y = empty((*x.shape[:2], *size), x.dtype)
     tables = (bilinear(n, m, x.dtype) for n, m in zip(x.shape[2:], size, strict=True))
-    _bilinear(_planes(x), *tables, _planes(y))
+    _bilinear(chunks(len(_planes(x))), _planes(x), *tables, _planes(y))
     return y
 
 
 @threaded
-def _bilinear(x, rows, columns, y):
+def _bilinear(chunk, chunks, x, rows, columns, y):
     (h0, h1, th), (w0, w1, tw) = rows, columns
-    for n in prange(len(x)):
+    for n in share(len(x), chunk, chunks):
         for p in range(len(h0)):
             up, down, t = x[n, h0[p]], x[n, h1[p]], th[p]
             for q in range(len(w0)):
@@ -145,14 +145,14 @@ def upsample_bilinear_transpose(g, size):
 def upsample_bilinear_transpose(g, size):
     y = empty((*g.shape[:2], *size), g.dtype)
     tables = (bilinear(n, m, g.dtype) for n, m in zip(size, g.shape[2:], strict=True))
-    _bilinear_transpose(_planes(g), *tables, _planes(y))
+    _bilinear_transpose(chunks(len(_planes(g))), _planes(g), *tables, _planes(y))
     return y
 
 
 @threaded
-def _bilinear_transpose(g, rows, columns, y):
+def _bilinear_transpose(chunk, chunks, g, rows, columns, y):
     (h0, h1, th), (w0, w1, tw) = rows, columns
-    for n in prange(len(g)):
+    for n in share(len(g), chunk, chunks):
         y[n] = 0
         for p in range(len(h0)):
             up, down, t = y[n, h0[p]], y[n, h1[p]], th[p]

@@ -26,7 +26,6 @@ channels innermost, so that every step is a plain loop over many channels.
 import math
 
 import numpy as np
-from numba import prange
 
 from .columns import (
     balanced_block,
@@ -37,9 +36,9 @@ from .columns import (
     pixel_offsets,
 )
 from .combination import combination
-from .common import buffer, chunks, compiled, empty, threaded
+from .common import buffer, chunks, compiled, empty, share
 from .matmul import matmul
-from .once import once, once_pointers
+from .once import once, once_pointers, threaded
 from .product import product
 
 TILES = 24  # tiles in a block, at least: few enough to stay in cache along with the filters
@@ -89,7 +88,7 @@ def conv2d(x, w, b, stride, padding, y):
     (K, C), s, r = w.shape[:2], stride[0], w.shape[2] // stride[0]
     w = filters_last(w)[0].reshape(r, s, r, s, C, K).swapaxes(1, 2)  # (i, j), a, (b, c), k
     u = _transform_filters(w, r).reshape(-1, s, s * C, K)
-    _conv2d(x, u, b, padding, (0, 0), y, r, 1, chunks(len(x)))
+    _conv2d(chunks(len(x)), x, u, b, padding, (0, 0), y, r, 1)
 
 
 def conv_transpose2d(x, w, b, stride, padding, y):
@@ -97,17 +96,17 @@ def conv_transpose2d(x, w, b, stride, padding, y):
     w = channels_innermost(w).reshape(K, r, s, r, s, C)[:, ::-1, :, ::-1]
     u = _transform_filters(w.transpose(1, 3, 0, 2, 4, 5), r)
     off = [min(r - 1, p // s) for p in padding]  # what would be computed only to be cut off
-    _conv2d(x, u.reshape(-1, 1, K, s * s * C), b, tuple(r - 1 - i for i in off),
-            tuple(p - s * i for p, i in zip(padding, off, strict=True)), y, r, s, chunks(len(x)))
+    _conv2d(chunks(len(x)), x, u.reshape(-1, 1, K, s * s * C), b, tuple(r - 1 - i for i in off),
+            tuple(p - s * i for p, i in zip(padding, off, strict=True)), y, r, s)
 
 
 def conv2d_weight(g, x, size, stride, padding):
     K, C, s = g.shape[1], x.shape[1], stride[0]
     r = size[0] // s
     parts = np.empty((chunks(len(x)), (r + 3)**2, s, K, s * C), x.dtype)
-    _weight(g, x, padding, r, parts)
+    _weight(len(parts), g, x, padding, r, parts)
     gw = empty((K, C, r, s, r, s), x.dtype)
-    _filter_gradient(parts, r, gw)
+    _filter_gradient(K, parts, r, gw)
     return gw.reshape(K, C, *size)
 
 
@@ -118,18 +117,12 @@ def _transform_filters(w, r):
 
 
 @threaded
-def _filter_gradient(parts, r, gw):
-    for k in prange(len(gw)):
-        _filter_gradient_of(k, parts, r, gw)
-
-
-@once
-def _filter_gradient_of(k, parts, r, gw):
+def _filter_gradient(k, filters, parts, r, gw):
     """gw[k, c, i, a, j, b] = (Gᵀ z G)[i, j], z[p, q] = Σ_chunk parts[chunk, (p, q), a, k, (b, c)];
     z is left in parts[0]."""
     (chunks, points, phases, K, B), n, C = parts.shape, r + 3, gw.shape[1]
     z, size = parts.reshape(parts.size), phases * K * B
-    half, filters, which = buffer(r * n * B, gw), buffer(r * r * B, gw), GT + PER_R * (r - 2)
+    half, w, which = buffer(r * n * B, gw), buffer(r * r * B, gw), GT + PER_R * (r - 2)
     for a in range(phases):
         for chunk in range(1, chunks):
             for point in range(points):
@@ -137,11 +130,11 @@ def _filter_gradient_of(k, parts, r, gw):
                 for i in range(B):
                     sum[i] += part[i]
         _combine(which, n, B, z, (a * K + k) * B, n * size, size, half, 0, n * B, B)
-        _combine(which, r, B, half, 0, B, n * B, filters, 0, B, r * B)
+        _combine(which, r, B, half, 0, B, n * B, w, 0, B, r * B)
         for t in range(r * r):
             for b in range(phases):
                 for c in range(C):
-                    gw[k, c, t // r, a, t % r, b] = filters[t * B + b * C + c]
+                    gw[k, c, t // r, a, t % r, b] = w[t * B + b * C + c]
 
 
 @once
@@ -170,13 +163,7 @@ def _images(N, chunks, tiles, filters):
 
 
 @threaded
-def _conv2d(x, u, b, padding, crop, y, r, out, chunks):
-    for chunk in prange(chunks):
-        _conv2d_of(chunk, x, u, b, padding, crop, y, r, out, chunks)
-
-
-@once
-def _conv2d_of(chunk, x, u, b, padding, crop, y, r, out, chunks):
+def _conv2d(chunk, chunks, x, u, b, padding, crop, y, r, out):
     """u (n², row phases of x, B, K): B counts x's channels and column phases, K those of y with its
     out × out phases; y is computed in whole tiles, and `crop` is cut off above and to the left."""
     (N, _, H, W), n, (_, phases, B, K) = y.shape, r + 3, u.shape
@@ -191,7 +178,7 @@ def _conv2d_of(chunk, x, u, b, padding, crop, y, r, out, chunks):
     m = buffer(n * tiles * n * K, x)
     x_off = pixel_offsets(x.shape[2:], (phases * height, phases * width), x.shape[1])
     y_off = pixel_offsets((H, W), (4 * rows * out, 4 * columns * out), y.shape[1])
-    for item in range(chunk * items // chunks, (chunk + 1) * items // chunks):
+    for item in share(items, chunk, chunks):
         n0, n1 = item * images, min(N, (item + 1) * images)
         for i in range(n0, n1):
             _tiles(x[i], which + BT, n, n, padding[0], padding[1], rows, columns, phases,
@@ -215,14 +202,8 @@ def _conv2d_of(chunk, x, u, b, padding, crop, y, r, out, chunks):
 
 
 @threaded
-def _weight(g, x, padding, r, parts):
-    for chunk in prange(len(parts)):
-        _weight_of(chunk, g, x, padding, r, parts)
-
-
-@once
-def _weight_of(chunk, g, x, padding, r, parts):
-    (N, K, P, Q), (chunks, _, phases, _, B) = g.shape, parts.shape
+def _weight(chunk, chunks, g, x, padding, r, parts):
+    (N, K, P, Q), (_, phases, _, B) = g.shape, parts.shape[1:]
     n, which, rows, columns = r + 3, PER_R * (r - 2), -(-P // 4), -(-Q // 4)
     images = _images(N, chunks, rows * columns, parts[chunk])
     tiles, items = images * rows * columns, -(-N // images)
@@ -233,10 +214,8 @@ def _weight_of(chunk, g, x, padding, r, parts):
     z = buffer(n * tiles * n * K, x)
     x_off = pixel_offsets(x.shape[2:], (phases * height, phases * width), x.shape[1])
     g_off = pixel_offsets((P, Q), (4 * rows, 4 * columns), K)
-    first, last = chunk * items // chunks, (chunk + 1) * items // chunks
-    if first == last:
-        parts[chunk] = 0
-    for item in range(first, last):
+    first = True
+    for item in share(items, chunk, chunks):
         n0, n1 = item * images, min(N, (item + 1) * images)
         for i in range(n0, n1):
             tile = (i - n0) * rows * columns
@@ -249,5 +228,8 @@ def _weight_of(chunk, g, x, padding, r, parts):
                 for a in range(phases):
                     product(K, B, (n1 - n0) * rows * columns,
                             z, (i * tiles * n + j) * K, 1, n * K,
-                            v, ((i * phases + a) * tiles * n + j) * B, n * B, item > first,
+                            v, ((i * phases + a) * tiles * n + j) * B, n * B, not first,
                             parts, (((chunk * n + i) * n + j) * phases + a) * K * B, B)
+        first = False
+    if first:
+        parts[chunk] = 0

@@ -14,7 +14,7 @@ from kernel_checks import DTYPES, close, normal
 from llvmlite import binding
 from minigen.kernels.combination import combination
 from minigen.kernels.common import PAGE, compiled, empty
-from minigen.kernels.once import once, once_pointers
+from minigen.kernels.once import once, once_pointers, threaded
 from minigen.kernels.product import product
 from minigen.kernels.transpose import transpose
 from numba import njit
@@ -129,6 +129,35 @@ def test_once(tmp_path):
         assert done.stdout.strip() == f"{times} [[2.0, 2.0, 1.0], [2.0, 2.0, 1.0]]", done.stderr
 
 
+@threaded
+def count(i, n, calls, pair, flag, nothing):
+    if i >= pair[1]:
+        raise ValueError
+    if nothing is None and flag:
+        calls[i] += n * pair[0]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 1000])
+def test_threaded_functions_are_called_for_every_number(n):
+    calls = np.zeros(max(1, n), np.int64)
+    for flag in (True, False, np.True_):
+        count(n, calls, (3, n), flag, None)
+    assert (calls == 6 * n).all()
+    if n:
+        with pytest.raises(RuntimeError, match=r"vectors.count failed"):
+            count(n, calls, (3, n - 1), True, None)
+
+
+def test_every_cached_kernel_is_found(tmp_path):
+    """A second process compiles nothing. Functions made in a function, one for each operation, once
+    had keys that differed from process to process."""
+    code = SECOND.replace("KERNELS", NEIGHBOURS)
+    counts = [int(subprocess.check_output(
+        [sys.executable, "-c", code], env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}))
+        for _ in range(2)]
+    assert counts[0] > 20 and counts[1] == 0
+
+
 ROUNDED = """
 import zlib
 import numpy as np
@@ -194,6 +223,13 @@ def test_large_results_start_a_page():
             a[...] = 1  # ours to write
             assert a.nbytes < 4 * PAGE or a.ctypes.data % PAGE == 0
 
+
+SECOND = """
+from numba.core import event
+with event.install_recorder("numba:compile") as compiled:
+    exec('''KERNELS''')
+print(sum(e.is_start for _, e in compiled.buffer))
+"""
 
 NEIGHBOURS = """
 import numpy as np

@@ -60,9 +60,12 @@ def launch(file, name, grid, block, args, shared=0, **macros):
     if isinstance(first, np.ndarray):
         return emulate.run(file, source(file), defined, name, grid, block, args, shared)
     function = _function(file, name, defined, first.device.id)
-    if shared > STATIC_SHARED and shared > function.max_dynamic_shared_size_bytes:
-        function.max_dynamic_shared_size_bytes = shared  # never lower: recorded steps may need more
+    if shared > _allowed.get(function, STATIC_SHARED):  # never lower: recorded steps may need more
+        function.max_dynamic_shared_size_bytes = _allowed[function] = shared
     function(grid, block, tuple(np.uint64(0) if a is None else a for a in args), shared_mem=shared)
+
+
+_allowed = {}  # bytes of dynamic shared memory, by function: asking CuPy is a call of the driver
 
 
 @functools.cache

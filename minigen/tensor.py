@@ -157,10 +157,10 @@ def tensor(a, requires_grad=False):
 
 
 def as_array(a, prefix=""):
-    if isinstance(a, (np.ndarray, np.generic)):
+    if isinstance(a, (np.ndarray, np.generic)) or type(a).__module__.partition(".")[0] == "cupy":
         if a.dtype.kind not in "fiub":
             raise TypeError(f"{prefix}expected real numbers, got {a.dtype}")
-        return np.asarray(a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("=")))
+        return xp(a).asarray(a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("=")))
     if isinstance(a, (list, tuple, int, float)):
         booleans = not np.isscalar(a) and np.asarray(a).dtype == bool
         return np.array(a, None if booleans else np.float32)

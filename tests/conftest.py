@@ -42,9 +42,11 @@ def site(tmp_path_factory):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """A file's tests stay in one process, so that what they share is compiled once."""
-    from xdist.scheduler import LoadFileScheduling
-    return LoadFileScheduling(config, log)
+    """A file's tests stay in one process, so that what they share is compiled once. On a device
+    (pytest -m gpu) every test goes to whichever process is free: otherwise one would get all
+    demos."""
+    from xdist.scheduler import LoadFileScheduling, LoadScheduling
+    return (LoadScheduling if config.option.markexpr == "gpu" else LoadFileScheduling)(config, log)
 
 
 def pytest_collection_modifyitems(items):

@@ -47,10 +47,13 @@ def test_every_demo_trains_on_the_device(demo, flags, quick_cupy, tmp_path, monk
     # Adam's first step is equally large for all gradients, even those that are only rounding error,
     # and a device rounds differently. Rounding alone moves what comes after: with the CPU's kernels
     # gan_cls's last loss is 0.1261, with the references on the same CPU 0.1244, 1.3% less. A
-    # difference of means (D's distance) can be near 0.
-    after = 3e-2 if request.node.get_closest_marker("gpu") else 2e-2
+    # difference of means (D's distance) can be near 0. Two of vq_vae's words are equal at first:
+    # rounding decides which of them a vector takes, but a device rounds both distances equally, and
+    # all vectors take the first.
+    gpu = request.node.get_closest_marker("gpu")
+    first, after = 1e-3 if gpu and demo == "vq_vae" else 1e-4, 3e-2 if gpu else 2e-2
     logs = [*zip(losses("cpu"), losses("cuda"), strict=True)]
     for t, (here, there) in enumerate(logs):
-        rel = after if t else 1e-4
+        rel = after if t else first
         assert there == pytest.approx(here, rel=rel, abs=rel / 10)
     assert len(logs) == 4

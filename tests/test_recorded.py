@@ -78,13 +78,17 @@ def trained(name, recorded, device="cuda"):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_training_steps(cupy, name):
+def test_training_steps(cupy, name, request):
+    # a device adds up the gradients of an embedding in no fixed order
+    ordered = name != "language_model" or not request.node.get_closest_marker("gpu")
+    tolerances = {"rtol": 0, "atol": 0} if ordered else {"rtol": 1e-5, "atol": 1e-6}
     weights, averages, results, _, counts = trained(name, recorded=False)
     replayed = trained(name, recorded=True)
     for one, other in zip((weights, averages), replayed, strict=False):
         for key, a in one.items():
-            np.testing.assert_array_equal(other[key], a, err_msg=key)
-    assert replayed[2:] == (results, 2, counts)
+            np.testing.assert_allclose(other[key], a, err_msg=key, **tolerances)
+    assert replayed[3:] == (2, counts)
+    assert replayed[2] == (results if ordered else [pytest.approx(r, rel=1e-5) for r in results])
     assert not np.array_equal(averages[next(iter(averages))], weights[next(iter(weights))])
     here, *_, on_cpu = trained(name, recorded=False, device="cpu")
     assert on_cpu == counts

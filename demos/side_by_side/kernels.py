@@ -4,7 +4,7 @@ Names are the labels of rows in the table: "conv2d, bf16, 128→128 3×3, 256 of
 bf16 are the precisions to which products round their factors. minigen's arrays are float32
 throughout; PyTorch's are bf16 where the row says so, and channels-last for its convolutions, which
 suits them best. In rows "of float32" PyTorch is given the same float32 arrays as minigen, rounds
-them, and converts the result to float32.
+them and makes them channels-last in one pass, and converts the result back.
 """
 
 import numpy as np
@@ -104,10 +104,12 @@ def table(n=N, side=H, heads=HEADS, lengths=LENGTHS, square=SIDE, many=MANY):
 
 
 def rounding(function):
-    """A PyTorch function on bf16 arrays, made one on float32 arrays."""
+    """A convolution by PyTorch, of bf16 arrays, made one of float32 arrays."""
     def rounded(torch, *arrays):
-        y = function(torch, *(a.bfloat16() for a in arrays))
-        return next(a for a in y if a is not None).float() if isinstance(y, tuple) else y.float()
+        last = {"dtype": torch.bfloat16, "memory_format": torch.channels_last}
+        y = function(torch, *(a.to(**last) for a in arrays))
+        y = next(a for a in y if a is not None) if isinstance(y, tuple) else y
+        return y.to(dtype=torch.float32, memory_format=torch.contiguous_format)
     return rounded
 
 

@@ -30,15 +30,15 @@ from .conv2d_weight import conv2d_weight
 from .conv_transpose2d import conv_transpose2d
 from .cross_entropy import cross_entropy, cross_entropy_backward
 from .cuda import PRECISIONS, precision
-from .elementary import absolute, erf, exp, expm1, log, log1p, sqrt
+from .elementary import absolute, clip, erf, exp, expm1, log, log1p, sign, sqrt
 from .group_norm import group_norm, group_norm_backward
 from .join import join
-from .keep import keep
 from .layer_norm import layer_norm, layer_norm_backward
 from .matmul import matmul
 from .optim import adam, ema, rmsprop, sgd
 from .philox import random_bits, random_normal, random_uniform
 from .pool import avg_pool2d, avg_pool2d_transpose, max_pool2d, max_pool2d_at, max_unpool2d
+from .select import select
 from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from .sums import channel_sum, square_sum
 from .trigonometric import arctan, cos, sin, tan
@@ -52,14 +52,14 @@ from .upsample import (
 __all__ = [
     "PRECISIONS", "absolute", "adam", "add", "arctan", "attention", "attention_backward",
     "avg_pool2d", "avg_pool2d_transpose", "batch_norm", "batch_norm_backward", "channel_sum",
-    "conv2d", "conv2d_weight", "conv_transpose2d", "cos", "cross_entropy",
-    "cross_entropy_backward", "divide", "elu", "elu_backward", "ema", "erf", "exp", "expm1",
-    "gelu", "gelu_backward", "group_norm", "group_norm_backward", "join", "keep", "layer_norm",
+    "clip", "conv2d", "conv2d_weight", "conv_transpose2d", "cos", "cross_entropy",
+    "cross_entropy_backward", "divide", "elu", "elu_backward", "ema", "erf", "exp", "expm1", "gelu",
+    "gelu_backward", "group_norm", "group_norm_backward", "join", "layer_norm",
     "layer_norm_backward", "leaky_relu", "leaky_relu_backward", "log", "log1p", "log_softmax",
     "log_softmax_backward", "matmul", "max_pool2d", "max_pool2d_at", "max_unpool2d", "maximum",
-    "minimum", "multiply", "precision", "random_bits", "random_normal", "random_uniform",
-    "relu", "relu_backward", "rmsprop", "sgd", "sigmoid", "sigmoid_backward", "silu",
-    "silu_backward", "sin", "softmax", "softmax_backward", "softplus", "sqrt", "square_sum",
-    "subtract", "tan", "tanh", "tanh_backward", "upsample_bilinear",
-    "upsample_bilinear_transpose", "upsample_nearest", "upsample_nearest_transpose",
+    "minimum", "multiply", "precision", "random_bits", "random_normal", "random_uniform", "relu",
+    "relu_backward", "rmsprop", "select", "sgd", "sigmoid", "sigmoid_backward", "silu",
+    "silu_backward", "sign", "sin", "softmax", "softmax_backward", "softplus", "sqrt", "square_sum",
+    "subtract", "tan", "tanh", "tanh_backward", "upsample_bilinear", "upsample_bilinear_transpose",
+    "upsample_nearest", "upsample_nearest_transpose",
 ]

@@ -39,46 +39,48 @@ Q3, Q4, TOP = _f(0.0003283101477101376), _f(7.762063890382622e-07), _f(9.02)
 
 
 def pointwise(f):
-    """Turn f, of numbers, into a function of arrays: y[i] = f(x[i], 1, a), with 1 in x's dtype."""
+    """Turn f, of numbers, into a function of an array and numbers, y[i] = f(x[i], 1, *numbers),
+    where 1 and the numbers have x's dtype."""
     f = inlined(f)
 
-    def loop(chunk, chunks, x, one, a, y):
+    def loop(chunk, chunks, x, numbers, y):
         xs, ys = part(x, chunk, chunks), part(y, chunk, chunks)
         for i in range(len(ys)):
-            ys[i] = f(xs[i], one, a)
+            ys[i] = f(xs[i], *numbers)
 
     loop = threaded(loop, f)
 
-    def run(x, a=1):
+    def run(x, *numbers):
         y = empty(x.shape, x.dtype)
-        loop(chunks(1 + x.size // PART), x.ravel(), x.dtype.type(1), x.dtype.type(a), y.reshape(-1))
+        loop(chunks(1 + x.size // PART), x.ravel(), tuple(map(x.dtype.type, (1, *numbers))),
+             y.reshape(-1))
         return y
     return run
 
 
 def pointwise_backward(f):
-    """As `pointwise`, for a gradient: gx[i] = f(g[i], x[i], 1, a)."""
+    """As `pointwise`, for a gradient: gx[i] = f(g[i], x[i], 1, *numbers)."""
     f = inlined(f)
 
-    def loop(chunk, chunks, g, x, one, a, gx):
+    def loop(chunk, chunks, g, x, numbers, gx):
         gs, xs, gxs = part(g, chunk, chunks), part(x, chunk, chunks), part(gx, chunk, chunks)
         for i in range(len(gxs)):
-            gxs[i] = f(gs[i], xs[i], one, a)
+            gxs[i] = f(gs[i], xs[i], *numbers)
 
     loop = threaded(loop, f)
 
-    def run(g, x, a=1):
+    def run(g, x, *numbers):
         gx = empty(x.shape, x.dtype)
-        loop(chunks(1 + x.size // PART), g.ravel(), x.ravel(), x.dtype.type(1), x.dtype.type(a),
-             gx.reshape(-1))
+        loop(chunks(1 + x.size // PART), g.ravel(), x.ravel(),
+             tuple(map(x.dtype.type, (1, *numbers))), gx.reshape(-1))
         return gx
     return run
 
 
 @pointwise
-def _sigmoid(x, one, a): return one / (one + exp(-x))
+def _sigmoid(x, one): return one / (one + exp(-x))
 @pointwise_backward
-def _sigmoid_backward(g, y, one, a): return g * (y * (one - y))
+def _sigmoid_backward(g, y, one): return g * (y * (one - y))
 
 def _rational(x): ...
 @overload(_rational, jit_options=OPTIONS)
@@ -94,24 +96,24 @@ def _(x):
     return single if x == types.float32 else lambda x: math.tanh(x)
 
 @pointwise
-def _tanh(x, one, a): return _rational(x)
+def _tanh(x, one): return _rational(x)
 @pointwise_backward
-def _tanh_backward(g, y, one, a): return g * (one - y * y)
+def _tanh_backward(g, y, one): return g * (one - y * y)
 
 @pointwise
-def _softplus(x, one, a):
+def _softplus(x, one):
     y = log1p(exp(-abs(x)))
     return x + y if x > 0 else y
 
 @pointwise
-def _silu(x, one, a): return x / (one + exp(-x))
+def _silu(x, one): return x / (one + exp(-x))
 @pointwise_backward
-def _silu_backward(g, x, one, a):
+def _silu_backward(g, x, one):
     s = one / (one + exp(-x))
     return g * (s * (one + x * (one - s)))
 
 @pointwise
-def _gelu(x, one, a):
+def _gelu(x, one):
     _, q = tail(abs(x))
     return x * (one - q if x > 0 else q)
 @pointwise_backward
@@ -133,9 +135,9 @@ def _leaky_relu_backward(g, x, one, a): return g if x > 0 else g * a
 
 
 @pointwise
-def _relu(x, one, a): return one - one if x <= 0 else x
+def _relu(x, one): return one - one if x <= 0 else x
 @pointwise_backward
-def _relu_backward(g, y, one, a): return one - one if y <= 0 else g
+def _relu_backward(g, y, one): return one - one if y <= 0 else g
 
 
 @kernel(x="...")

@@ -1,6 +1,6 @@
 """Elementary functions and the error function, each in one pass over memory on all threads
 
-    absolute |x|        sqrt  √x
+    absolute |x|        sqrt  √x        clip  min(max(x, low), high)        sign  −1, 0 or 1
     exp      e^x = 2^k e^r as in exponential.py, but 2^k in two factors: results may be subnormal
     expm1    e^x − 1, of exponential.py
     log      k ln 2 + 2 artanh((m − 1) / (m + 1)), where x = 2^k m, √½ < m ≤ √2
@@ -67,28 +67,36 @@ def _log_of(x, u, k):
 
 
 @pointwise
-def _absolute(x, one, a): return abs(x)
+def _absolute(x, one): return abs(x)
 
 @pointwise
-def _sqrt(x, one, a): return math.sqrt(x)
+def _sqrt(x, one): return math.sqrt(x)
 
 @pointwise
-def _exp(x, one, a):
+def _sign(x, one): return one if x > 0 else -one if x < 0 else x - x if x == 0 else x
+
+@pointwise
+def _clip(x, one, low, high):
+    y = low if x < low else x
+    return high if y > high else y  # NaN remains NaN
+
+@pointwise
+def _exp(x, one):
     m, t = reduced(max(x, SMALLEST), K_MAX)
     half = (t - ROUND) * HALF + ROUND
     return (one + m) * power_of_2(half) * power_of_2(t - half + ROUND)
 
 @pointwise
-def _expm1(x, one, a): return x if x == 0 else exponential.expm1(x)
+def _expm1(x, one): return x if x == 0 else exponential.expm1(x)
 
 @pointwise
-def _log(x, one, a):
+def _log(x, one):
     subnormal = x < TINY
     m, k = _split(x * SCALE if subnormal else x)
     return _log_of(x, (m - one) / (m + one), k - LOG2_SCALE if subnormal else k)
 
 @pointwise
-def _log1p(x, one, a):
+def _log1p(x, one):
     near = abs(x) < NEAR  # where 1 + x would be rounded too much
     m, k = _split(one + x)
     u = (x if near else m - one) / (one + one + x if near else m + one)
@@ -96,7 +104,7 @@ def _log1p(x, one, a):
     return x if x == 0 else y  # −0 remains −0
 
 @pointwise
-def _erf(x, one, a):
+def _erf(x, one):
     z = abs(x)
     w = z * z
     near = x * ((((((E6 * w + E5) * w + E4) * w + E3) * w + E2) * w + E1) * w + E0)
@@ -119,6 +127,14 @@ def absolute(x): return xp(x).absolute(x)
 
 @fast_in_float32(_sqrt)
 def sqrt(x): return xp(x).sqrt(x)
+
+@fast_in_float32(_sign)
+def sign(x): return xp(x).sign(x)
+
+@kernel(x="...")
+def clip(x, low, high): return xp(x).minimum(xp(x).maximum(x, low), high)
+clip.version("cpu")(_clip)
+clip.version("cuda")(clip.reference)
 
 @fast_in_float32(_exp)
 def exp(x): return xp(x).exp(x)

@@ -95,7 +95,7 @@ def _tan(x):
     return x if x == 0 else y
 
 @pointwise
-def _arctan(x, one, a):
+def _arctan(x, one):
     z = abs(x)
     far = z > one
     t = (one if far else z) / (z if far else one)

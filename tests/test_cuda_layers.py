@@ -91,9 +91,10 @@ def test_cross_entropy(on, shape, dtype):
     same(on, kernels.cross_entropy_backward, normal(rng, dtype, *t.shape), x, t, *saved)
 
 
-def test_keep(on):
+def test_select(on):
     x, mask = np.array([1, np.inf, np.nan, -0.0], np.float32), np.array([True, False, False, True])
-    same(on, kernels.keep, x, mask)
+    same(on, kernels.select, x, x[::-1].copy(), mask)
+    same(on, kernels.select, x, np.zeros(1, np.float32), mask)
 
 
 def test_join(on):

@@ -228,14 +228,18 @@ def test_attention_is_torchs(case):
     close(ours, tuple(a.numpy().astype(q.dtype) for a in grads))
 
 
-@pytest.mark.parametrize("shape", [(), (0,), (7,), (3, 50, 40), (300_000,)])
-def test_keep(shape):
-    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    mask = np.asarray(np.random.default_rng(1).random(shape) < 0.5)
-    x[~mask] = np.inf
-    assert_array_equal = np.testing.assert_array_equal
-    assert_array_equal(kernels.keep(x, mask), kernels.keep.reference(x, mask))
-    assert np.isfinite(kernels.keep(x, mask)).all()
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shapes", [((), (), ()), ((0,), (), (0,)), ((7,), (7,), (7,)),
+                                    ((3, 50, 40), (40,), (50, 1)), ((1,), (9, 1), (4, 1, 5)),
+                                    ((1, 1), (1,), (6, 5)), ((300_000,), (), (300_000,)),
+                                    ((), (2, 150_000), (150_000,))])
+def test_select(shapes, dtype):
+    rng = np.random.default_rng(0)
+    a, b = (normal(rng, dtype, *shape) for shape in shapes[:2])
+    mask = np.asarray(rng.random(shapes[2]) < 0.5)
+    np.testing.assert_array_equal(kernels.select(a, b, mask), np.where(mask, a, b), strict=True)
+    a = np.where(mask, a, np.inf).astype(dtype)
+    assert np.isfinite(kernels.select(a, np.zeros((), dtype), mask)).all()  # 0 · ∞ would be NaN
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -58,8 +58,9 @@ def test_numbers_whose_quarters_do_not_fit_into_32_bits(name):
                                rtol=2.3e-7)
 
 
-@pytest.mark.parametrize("name, op", [("absolute", minigen.abs), ("sqrt", minigen.sqrt)])
-def test_absolute_values_and_roots_have_numpys_bits(name, op):
+@pytest.mark.parametrize("name, op", [("absolute", minigen.abs), ("sqrt", minigen.sqrt),
+                                      ("sign", minigen.sign)])
+def test_absolute_values_roots_and_signs_have_numpys_bits(name, op):
     x = np.concatenate([np.tile(ODD, 100), np.linspace(-1, 9, LARGE)])
     for a in (x.astype(np.float32), x, np.arange(LARGE + 1) % 200):
         with np.errstate(all="ignore"):
@@ -67,6 +68,16 @@ def test_absolute_values_and_roots_have_numpys_bits(name, op):
                                               a.dtype)
             y = op(tensor(a)).numpy()
         np.testing.assert_array_equal(y, exact, strict=True)
+
+
+@pytest.mark.parametrize("bounds", [(-2, 0.5), (None, 1), (3, None), (2, 1), (-INF, INF)])
+def test_limited_numbers_are_numpys(bounds):
+    x = np.concatenate([np.tile(ODD, 100), np.linspace(-1, 9, LARGE)])
+    for a in (x.astype(np.float32), x, np.arange(LARGE + 1) % 200):
+        with np.errstate(invalid="ignore"):
+            exact = np.clip(a, *bounds).astype(a.dtype)
+        y = minigen.clip(a, *bounds).numpy()
+        np.testing.assert_array_equal(y.astype(a.dtype), exact)
 
 
 def test_tanh_never_exceeds_1():

@@ -235,7 +235,8 @@ NEIGHBOURS = """
 import numpy as np
 from minigen import kernels as k
 x, scalars = np.ones((2, 3, 16384), np.float32), (1.0, 0.1, 1)
-k.add(x, x), k.multiply(x, x[:, :1, :1]), k.keep(x, x > 0), k.join(x[0], x[1])
+k.add(x, x), k.multiply(x, x[:, :1, :1]), k.join(x[0], x[1])
+k.select(x, x[0], x > 0), k.select(x, x[0, 0, :1], x > 0), k.clip(x, 0, 1), k.sign(x)
 k.relu(x), k.relu_backward(x, x), k.softplus(x), k.softmax(x), k.log1p(x), k.erf(x)
 k.adam(x, x.copy(), x.copy(), x.copy(), scalars, 0.9, 0.999, 1e-8, 0.0, False)
 k.batch_norm(x, None, None, 1e-5), k.group_norm(x, 3, None, None, 1e-5, True)

@@ -3,6 +3,7 @@
 from minigen.ops import (
     activation,
     attention,
+    compare,
     conv,
     indexing,
     linalg,
@@ -16,6 +17,7 @@ from minigen.ops import (
 from minigen.ops import norm as norms
 from minigen.ops.activation import *
 from minigen.ops.attention import *
+from minigen.ops.compare import *
 from minigen.ops.conv import *
 from minigen.ops.indexing import *
 from minigen.ops.linalg import *
@@ -28,8 +30,8 @@ from minigen.ops.shape import *
 from minigen.ops.special import *
 from minigen.tensor import Tensor
 
-__all__ = [name for module in (activation, attention, conv, indexing, linalg, loss, math, norms,
-                               pool, reduce, shape, special) for name in module.__all__]
+__all__ = [name for module in (activation, attention, compare, conv, indexing, linalg, loss, math,
+                               norms, pool, reduce, shape, special) for name in module.__all__]
 
 for name in ("abs", "all", "any", "argmax", "argmin", "argsort", "astype", "clip", "cumsum", "exp",
              "expand_dims", "flatten", "log", "logsumexp", "max", "mean", "min", "moveaxis", "norm",

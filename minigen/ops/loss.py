@@ -8,17 +8,9 @@ from minigen import kernels
 from minigen.operands import accepts_arrays
 from minigen.operation import op
 from minigen.ops.activation import logsigmoid, sigmoid
+from minigen.ops.compare import logical_and
 from minigen.ops.indexing import getitem, take_along_axis
-from minigen.ops.math import (
-    abs,
-    check_floats,
-    elementary,
-    logical_and,
-    multiply,
-    square,
-    subtract,
-    where,
-)
+from minigen.ops.math import abs, check_floats, elementary, multiply, square, subtract, where
 from minigen.ops.reduce import log_softmax, mean, sum
 from minigen.ops.shape import astype, squeeze
 from minigen.tensor import Tensor, as_array, readable, to_device_of, xp

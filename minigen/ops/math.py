@@ -6,15 +6,15 @@ import numpy as np
 from numpy import ndarray
 
 from minigen import kernels
+from minigen.operands import NUMBERS
 from minigen.operation import op
 from minigen.sums import LARGE
-from minigen.tensor import FLOATS, Tensor, as_array, to_device_of, xp
+from minigen.tensor import FLOATS, Tensor, xp
 
 __all__ = [
-    "abs", "add", "arctan", "ceil", "clip", "cos", "divide", "equal", "exp", "expm1", "floor",
-    "greater", "greater_equal", "less", "less_equal", "log", "log1p", "logical_and", "logical_not",
-    "logical_or", "maximum", "minimum", "multiply", "negative", "not_equal", "power", "reciprocal",
-    "round", "sign", "sin", "sqrt", "square", "subtract", "tan", "tanh", "where",
+    "abs", "add", "arctan", "ceil", "clip", "cos", "divide", "exp", "expm1", "floor", "log",
+    "log1p", "maximum", "minimum", "multiply", "negative", "power", "reciprocal", "round", "sign",
+    "sin", "sqrt", "square", "subtract", "tan", "tanh", "where",
 ]
 
 
@@ -200,6 +200,8 @@ def _tie_grad(g, a, y, b):
 @op
 def clip(x, *, min=None, max=None):
     """x limited to [min, max]; the gradient passes inside, bounds included, and is 0 outside."""
+    if kernel_pair(x, 0) and {type(min), type(max)} <= NUMBERS:
+        return kernels.clip(x, -math.inf if min is None else min, math.inf if max is None else max)
     y = x if min is None else maximum.forward(x, min)
     return y if max is None else minimum.forward(y, max)
 @clip.vjp
@@ -208,12 +210,14 @@ def clip(g, y, x, **kw): return apply_mask(g, mask=(y == x).data)
 @op
 def apply_mask(x, *, mask):
     """x where the boolean `mask` holds, 0 elsewhere."""
-    return kernels.keep(x, xp(x).broadcast_to(mask, x.shape))
+    return kernels.select(x, xp(x).zeros((), x.dtype), xp(x).asarray(mask))
 @apply_mask.vjp
 def apply_mask(g, *, mask): return apply_mask(g, mask=mask)
 
 @op
 def _where(a, b, *, condition):
+    if pair := kernel_pair(a, b):
+        return kernels.select(*pair, condition)
     m = xp(condition, a, b)
     return m.where(m.asarray(condition), a, b)
 @_where.vjp
@@ -241,7 +245,7 @@ def check_floats(name, *arrays):
 @op
 def sign(x):
     """−1, 0 or 1."""
-    return xp(x).sign(x)
+    return kernels.sign(x) if kernel_pair(x, 0) else xp(x).sign(x)
 
 @op
 def floor(x): return xp(x).floor(x)
@@ -251,50 +255,3 @@ def ceil(x): return xp(x).ceil(x)
 
 @op
 def round(x, *, decimals=0): return xp(x).round(x, decimals)
-
-def _comparison(name, symbol):
-    def compare(a, b):
-        a, b = (v.data if isinstance(v, Tensor) else v.item() if isinstance(v, np.generic)
-                else v if isinstance(v, (int, float)) else as_array(v, f"{name}: {key}: ")
-                for key, v in (("a", a), ("b", b)))
-        m = xp(a, b)
-        if m is not np:
-            like = b if xp(a) is np else a
-            a, b = (to_device_of(v, like) if isinstance(v, np.ndarray) else v for v in (a, b))
-        try:
-            return Tensor(m.asarray(getattr(m, name)(a, b)))
-        except ValueError as e:
-            raise ValueError(f"{name}(a: {np.shape(a)}, b: {np.shape(b)}): {e}") from e
-    compare.__name__ = name
-    compare.__doc__ = f"a {symbol} b, element by element: untracked booleans."
-    return compare
-
-equal = _comparison("equal", "==")
-not_equal = _comparison("not_equal", "!=")
-less = _comparison("less", "<")
-less_equal = _comparison("less_equal", "<=")
-greater = _comparison("greater", ">")
-greater_equal = _comparison("greater_equal", ">=")
-
-def _check_booleans(*arrays):
-    for a in arrays:
-        if not (isinstance(a, int) or hasattr(a, "dtype") and a.dtype == bool):
-            raise TypeError("needs booleans: compare first, for example x > 0")
-
-@op
-def logical_and(a, b):
-    """Whether both hold, for booleans."""
-    _check_booleans(a, b)
-    return xp(a, b).logical_and(a, b)
-
-@op
-def logical_or(a, b):
-    """Whether one of them holds, for booleans."""
-    _check_booleans(a, b)
-    return xp(a, b).logical_or(a, b)
-
-@op
-def logical_not(x):
-    """Whether x does not hold, for booleans."""
-    _check_booleans(x)
-    return xp(x).logical_not(x)

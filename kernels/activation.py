@@ -44,15 +44,15 @@ def pointwise(f):
     f = inlined(f)
 
     def loop(chunk, chunks, x, numbers, y):
-        xs, ys = part(x, chunk, chunks), part(y, chunk, chunks)
+        xs, ys, one = part(x, chunk, chunks), part(y, chunk, chunks), x.dtype.type(1)
         for i in range(len(ys)):
-            ys[i] = f(xs[i], *numbers)
+            ys[i] = f(xs[i], one, *numbers)
 
     loop = threaded(loop, f)
 
     def run(x, *numbers):
         y = empty(x.shape, x.dtype)
-        loop(chunks(1 + x.size // PART), x.ravel(), tuple(map(x.dtype.type, (1, *numbers))),
+        loop(chunks(1 + x.size // PART), x.ravel(), tuple(map(x.dtype.type, numbers)),
              y.reshape(-1))
         return y
     return run
@@ -64,15 +64,16 @@ def pointwise_backward(f):
 
     def loop(chunk, chunks, g, x, numbers, gx):
         gs, xs, gxs = part(g, chunk, chunks), part(x, chunk, chunks), part(gx, chunk, chunks)
+        one = x.dtype.type(1)
         for i in range(len(gxs)):
-            gxs[i] = f(gs[i], xs[i], *numbers)
+            gxs[i] = f(gs[i], xs[i], one, *numbers)
 
     loop = threaded(loop, f)
 
     def run(g, x, *numbers):
         gx = empty(x.shape, x.dtype)
         loop(chunks(1 + x.size // PART), g.ravel(), x.ravel(),
-             tuple(map(x.dtype.type, (1, *numbers))), gx.reshape(-1))
+             tuple(map(x.dtype.type, numbers)), gx.reshape(-1))
         return gx
     return run
 

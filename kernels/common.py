@@ -10,12 +10,11 @@ import math
 import os
 import sys
 
-import numba
 import numpy as np
 from numba import njit
 from numba.extending import register_jitable
 
-from .once import FLAGS, once
+from .once import FLAGS, num_threads, once
 
 LINE = 64  # bytes in a cache line and in a vector; LLVM splits it if the CPU's are shorter
 MAX_CHECKED = 4096  # combinations of types and shapes that a kernel remembers as checked
@@ -215,7 +214,8 @@ def share(items, chunk, chunks):
 PART = 1 << 14  # elements that justify one more thread for a pass over memory
 
 
+@compiled
 def chunks(items):
     """The number of chunks, one call of a threaded function each. Partial sums are indexed by chunk
     and added in order, so that for a given number of threads every run gives the same bits."""
-    return max(1, min(items, numba.get_num_threads()))
+    return max(1, min(items, num_threads()))

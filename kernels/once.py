@@ -149,9 +149,7 @@ def _on_all_threads(typing, name, n, args):
     compiled = _load(name, kinds)
 
     def emit(context, builder, signature, values):
-        _launch_threads()  # LLVM knows the pool's functions from here on
-        context.active_code_library._reload_init |= {
-            functools.partial(_load, name, kinds), _launch_threads}
+        context.active_code_library._reload_init.add(functools.partial(_load, name, kinds))
         n, args = values[1], cgutils.unpack_tuple(builder, values[2])
         args = [_borrowed(context, builder, kind, context.cast(builder, a, given, kind))
                 for a, given, kind in zip(args, signature.args[2].types, kinds[2:], strict=True)]
@@ -163,15 +161,13 @@ def _on_all_threads(typing, name, n, args):
         # in a "pointer" that starts from 0 and advances by steps[0] = 1.
         dims, steps = (cgutils.alloca_once_value(builder, a) for a in (n, ir.Constant(INT, 1)))
         first = cgutils.alloca_once_value(builder, ir.Constant(POINTER, None))
-        pool = cgutils.get_or_insert_function(builder.module, ir.FunctionType(
-            ir.VoidType(), [POINTER] * 5 + [INT] * 3), "numba_parallel_for")
-        threads = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(INT, []), "get_num_threads")
         pointers = [builder.bitcast(a, POINTER) for a in (
             some, first, dims, steps, cgutils.alloca_once_value(builder, data))]
         with builder.if_else(builder.icmp_signed(">", n, INT(1))) as (many, one):
             with many:
-                builder.call(pool, [*pointers, INT(0), INT(1), builder.call(threads, [])])
+                threads = _call_pool(context, builder, INT, "get_num_threads")
+                _call_pool(context, builder, ir.VoidType(), "numba_parallel_for", *pointers,
+                           INT(0), INT(1), threads)
             with one:  # without waking the other threads
                 builder.call(some, [first, dims, steps, pointers[4]])
         with cgutils.if_unlikely(builder, cgutils.is_not_null(builder, builder.load(failed))):
@@ -180,8 +176,23 @@ def _on_all_threads(typing, name, n, args):
     return types.void(types.literal(name), types.intp, args), emit
 
 
+@intrinsic
+def num_threads(typing):
+    """How many threads Numba's pool has, or is told to use."""
+    return types.intp(), lambda context, builder, signature, args: (
+        _call_pool(context, builder, INT, "get_num_threads"))
+
+
 BYTE, INT = ir.IntType(8), ir.IntType(64)
 POINTER = BYTE.as_pointer()
+
+
+def _call_pool(context, builder, result, name, *args):
+    """Call a C function of the pool, which exists once the threads do."""
+    _launch_threads()
+    context.active_code_library._reload_init.add(_launch_threads)
+    kind = ir.FunctionType(result, [a.type for a in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
 
 def _some_calls(context, module, data_type, callee, signature):

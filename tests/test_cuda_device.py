@@ -220,12 +220,12 @@ def test_recording_is_for_a_device(tmp_path):
 
 
 def test_a_demo_trains_on_the_device(cupy, tmp_path, monkeypatch):
-    monkeypatch.setitem(QUICK, "n_test", 8)  # the emulator is slow
+    monkeypatch.setitem(QUICK, "n_test", 4)  # the emulator is slow
 
     def nats(*flags):
         out = tmp_path / "-".join(flags)
         importlib.import_module("demos.pixelcnn").main(
-            ["--quick", "--batch", "2", "--out", str(out), *flags])
+            ["--quick", "--batch", "1", "--out", str(out), *flags])
         return json.loads((out / "metrics.json").read_text())["test_nll_nats"]
 
     there = nats("--device", "cuda")

@@ -134,25 +134,25 @@ def blocks(tags):
     return [(*key, lines) for key, lines in groups.items()]
 
 
+def statements(node, line):
+    """The statements inside a node that contain a line, outermost first."""
+    for child in ast.iter_child_nodes(node):
+        if getattr(child, "lineno", line) <= line <= getattr(child, "end_lineno", line):
+            if isinstance(child, ast.stmt):
+                yield child
+            yield from statements(child, line)
+
+
 def statement(tree, line):
     """The innermost statement that contains a line, None if there is none."""
-    found = None
-    for node in ast.walk(tree):
-        if isinstance(node, ast.stmt) and node.lineno <= line <= node.end_lineno:
-            if found is None or _size(node) <= _size(found):
-                found = node
-    return found
-
-
-def _size(node):
-    return node.end_lineno - node.lineno
+    return [None, *statements(tree, line)][-1]
 
 
 def _tagged_line(path, text, tree, line):
     if tree is None:
         return TaggedLine(path, line, "", *_block(text.splitlines(), line))
-    enclosing = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))
-                 and n.lineno <= line <= n.end_lineno]  # outermost first
+    enclosing = [node for node in statements(tree, line)
+                 if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
     functions = [n for n in enclosing if isinstance(n, ast.FunctionDef)]
     if path.startswith(TESTS):  # pytest can address only the outermost function
         enclosing = enclosing[:enclosing.index(functions[0]) + 1] if functions else enclosing

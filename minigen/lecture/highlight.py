@@ -30,6 +30,7 @@ def highlighted(path, link):
     return html.removesuffix("\n").split("\n")
 
 
+@functools.cache  # most tokens are signs and names that occur again and again
 def _token(kind, text, link):
     name = next((css for group, css in KINDS if kind in group), None)
     if kind in Name:

@@ -12,11 +12,12 @@ encoded and decoded; an unguided and a guided sample for the caption, from the s
 
 squared_error is that of encoded and decoded test images, summed over their values in [0, 1]: no
 sample can be more faithful. colour_named is the share of the colours named in a caption that its
-image shows, colour_not_named the share of the other colours that it shows; r_precision@1 is how
-often the evaluating CLIP finds an image's own caption among 100. They are given for test images
-(`real`), for these encoded and decoded (`rebuilt`), and for samples with guidance weight w. Seconds
-are per batch: of a training step and a sampling step on `grids` and, for comparison, on `images`,
-which a network of the same width would model without an autoencoder; and of decoding, `painting`.
+image shows, colour_not_named the share of the other colours that it shows; shape_named is the share
+of the objects named that it shows in the shape named; r_precision@1 is how often the evaluating
+CLIP finds an image's own caption among 100. They are given for test images (`real`), for these
+encoded and decoded (`rebuilt`), and for samples with guidance weight w. Seconds are per batch: of a
+training step and a sampling step on `grids` and, for comparison, on `images`, which a network of
+the same width would model without an autoencoder; and of decoding, `painting`.
 """
 
 import time
@@ -41,7 +42,7 @@ from minigen.models.diffusion.latent_diffusion import (
 )
 from minigen.models.diffusion.unclip import CodeGuided, drop_codes
 
-SHARES = (0, 0.42, 0.5, 1)  # of the steps, at which each of the three stages begins, and the end
+SHARES = (0, 0.28, 0.33, 1)  # of the steps, at which each of the three stages begins, and the end
 WEIGHTS, SHOWN, D = (1, 3), 10, 4
 
 
@@ -51,10 +52,10 @@ def flags(parser):
 
 
 def main(argv=None):
-    run = Demo("latent_diffusion", __doc__, argv, data=("scenes",), batch=16, steps=6600,
+    run = Demo("latent_diffusion", __doc__, argv, data=("scenes",), batch=16, steps=10_000,
                staged=True, flags=flags)
     shape, d, s = run.data.shape, 64, schedule.cosine(T)
-    width = 8 if run.quick else 64
+    width = 8 if run.quick else 96
     text, judge = (CLIP(ImageEncoder(shape, d, (8, 8) if run.quick else (16, 32, 64, 128)),
                         TextEncoder(len(VOCABULARY), LONGEST, d)) for _ in range(2))
     stage_1, net = autoencoder(shape[0], D), latent_denoiser(D, d, width)
@@ -111,12 +112,14 @@ def main(argv=None):
 
     error = np.square(images["rebuilt"] - images["real"]).sum((1, 2, 3)).mean()
     numbers, g = {"squared_error": error}, embed(judge.g, c)
+    known = run.data.train_x[:1000] / np.float32(255), run.data.train_captions[:1000]
     for key, some in images.items():
         named, not_named = text_metrics.colours_shown(some, captions)
+        shape = text_metrics.shapes_shown(some, captions, *known)
         r_precision = metrics.r_precision(g, embed(judge.f, 2 * some - 1), 1,
                                           np.random.default_rng(0), min(99, n - 1))
         numbers |= {f"colour_named_{key}": named, f"colour_not_named_{key}": not_named,
-                    f"r_precision@1_{key}": r_precision}
+                    f"shape_named_{key}": shape, f"r_precision@1_{key}": r_precision}
     timed = slice(2 if run.quick else run.args.batch)
     run.finish(numbers | costs(model, x[timed], words[timed], width, run.rng))
 

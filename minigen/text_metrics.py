@@ -6,6 +6,7 @@ from operator import or_
 
 import numpy as np
 
+from minigen import metrics
 from minigen.data.scenes import COLOURS
 from minigen.models.gan.dissection import colour
 
@@ -74,6 +75,34 @@ def colours_shown(images, captions):
     named = np.array([[name in text.split() for name in COLOURS] for text in captions])
     shown = np.stack([colour(hue)(images).sum((1, 2)) >= MIN_PIXELS for hue in COLOURS.values()], 1)
     return shown[named].mean(), shown[~named].mean()
+
+
+def shapes_shown(images, captions, train_x, train_captions):
+    """The share of the objects named in captions that their images show in the shape named: whose
+    pixels of the colour named, if MIN_PIXELS or more, are most like an object of that shape in the
+    training images. Both sets of images are (N, 3, H, W) in [0, 1] with captions of scenes data."""
+    pixels, shapes = _silhouettes(images, captions)
+    known, known_shapes = _silhouettes(train_x, train_captions)
+    found = pixels.sum((1, 2)) >= MIN_PIXELS
+    if not found.any():
+        return 0.0
+    _, index = metrics.nearest(pixels[found], known)
+    return (shapes[found] == known_shapes[index]).sum() / len(found)
+
+
+def _silhouettes(images, captions, side=16):
+    """For each object named in the captions, the pixels of its colour in its image, moved to the
+    centre: 0 or 1, float32 (n, side, side); and the name of its shape (n,)."""
+    shown, cut, shapes = [colour(hue)(images) for hue in COLOURS.values()], [], []
+    for i, text in enumerate(captions):
+        words = text.split()
+        for k, name in enumerate(COLOURS):
+            if name in words:
+                ys, xs = np.nonzero(shown[k][i])
+                y, x = (round(v.mean()) if len(v) else 0 for v in (ys, xs))
+                cut.append(np.pad(shown[k][i], side // 2)[y:y + side, x:x + side])
+                shapes.append(words[words.index(name) + 1])
+    return np.array(cut, np.float32), np.array(shapes)
 
 
 def relative_score(scores, reference):

@@ -95,7 +95,7 @@ class SpatialTransformer:
 class CrossAttentionBlocks:
     """The `mix` of a TimeUNet: `depth` residual blocks, each followed by a SpatialTransformer."""
 
-    def __init__(self, C, d, D, depth=3, rng=None):
+    def __init__(self, C, d, D, depth=2, rng=None):
         self.blocks = [ResidualBlock(C, C, D, rng=rng) for _ in range(depth)]
         self.transformers = [SpatialTransformer(C, d, rng=rng) for _ in range(depth)]
 
@@ -106,7 +106,7 @@ class CrossAttentionBlocks:
         return x
 
 
-def latent_denoiser(C, d, width=64, D=128, rng=None):
+def latent_denoiser(C, d, width=96, D=128, rng=None):
     """ε_θ: a TextDenoiser for images or grids (N, C, H, W) and words, codes of length d."""
     unet = TimeUNet(C, C, D, (width,), mix=CrossAttentionBlocks(width, d, D, rng=rng), rng=rng)
     embed = nn.TimeEmbedding(D, rng=rng)

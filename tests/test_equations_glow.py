@@ -30,15 +30,20 @@ def log_det(f, x):
     return np.linalg.slogdet(jacobian(f, x))[1]
 
 
+def log_det_of(layer, h):
+    return log_det(lambda h: layer(h)[0], h)
+
+
 LAYERS = {"actnorm": lambda: invertible.ActNorm(5),
           "conv": lambda: invertible.InvertibleConv(5, RNG(0)),
-          "coupling": lambda: invertible.AffineCoupling(5, 7, RNG(0))}
+          "coupling": lambda: invertible.AffineCoupling(5, 7, rng=RNG(0)),
+          "global coupling": lambda: invertible.AffineCoupling(5, 7, 1, RNG(0))}
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_log_determinant_of_a_layer_is_that_of_its_jacobian(name):
     layer, h = random(LAYERS[name](), 1), RNG(2).standard_normal((1, 5, 2, 3))
-    want = log_det(lambda h: layer(h)[0], h)
+    want = log_det_of(layer, h)
     got = layer(tensor(h))[1].numpy()
     assert abs(want) > 0.1
     assert np.allclose(got, want)  # eq: flow-actnorm, flow-conv, flow-coupling
@@ -66,8 +71,18 @@ def test_w_is_first_a_rotation_and_has_the_determinant_of_s():
     assert np.allclose(conv(tensor(h))[0].numpy(), mixed)  # eq: flow-conv
 
 
+def test_a_rotation_keeps_volumes_and_is_not_learnt():
+    layer, h = invertible.Rotation(6, RNG(31)), RNG(32).standard_normal((2, 6, 3, 2))
+    nn.astype(layer, np.float64)
+    out, log_det = layer(tensor(h))
+    assert np.allclose(out.numpy(), np.einsum("dc,ncij->ndij", layer.R.numpy(), h))
+    assert log_det == 0 and np.isclose(log_det_of(layer, h[:1]), 0, atol=1e-6)
+    assert not np.allclose(out.numpy(), h, atol=0.1) and not nn.parameters(layer)
+    assert np.allclose(layer.inverse(out).numpy(), h, atol=1e-6)
+
+
 def test_a_coupling_changes_one_half_given_the_other():
-    layer = random(invertible.AffineCoupling(5, 7, RNG(0)), 8)
+    layer = random(invertible.AffineCoupling(5, 7, rng=RNG(0)), 8)
     h = RNG(9).standard_normal((1, 5, 3, 3))
     J = jacobian(lambda h: layer(h)[0], h)
     n = 3 * 9  # numbers in h_a
@@ -75,13 +90,13 @@ def test_a_coupling_changes_one_half_given_the_other():
     s = np.diag(J)[n:]
     assert np.array_equal(J[n:, n:], np.diag(s)) and (s > 0).all()  # eq: flow-coupling
     assert np.abs(np.log(s)).max() < invertible.BOUND and np.abs(J[n:, :n]).max() > 0.1
-    first, h = invertible.AffineCoupling(5, 7, RNG(0)), h.astype(np.float32)
+    first, h = invertible.AffineCoupling(5, 7, rng=RNG(0)), h.astype(np.float32)
     assert np.array_equal(first(tensor(h))[0].numpy(), h)  # initially the identity
 
 
 def test_the_network_of_a_coupling_is_that_of_the_paper():
     """Convolutions of 3×3, 1×1 and 3×3 pixels with ReLUs between them."""
-    layer = random(invertible.AffineCoupling(5, 7, RNG(0)), 29)
+    layer = random(invertible.AffineCoupling(5, 7, rng=RNG(0)), 29)
     first, second, last = layer.net
     assert [conv.weight.shape[2:] for conv in layer.net] == [(3, 3), (1, 1), (3, 3)]
     h = RNG(30).standard_normal((2, 3, 4, 4))
@@ -98,7 +113,8 @@ def flow(shape=(2, 4, 4), L=2, seed=10):
     return random(model.glow(shape, 2, L, 5, RNG(0)), seed, std=0.1)
 
 
-@pytest.mark.parametrize("shape, L", [((1, 4, 4), 1), ((1, 4, 4), 2), ((2, 8, 8), 3)])
+@pytest.mark.parametrize("shape, L", [((1, 3, 2), 0), ((1, 4, 6), 1), ((1, 4, 4), 2),
+                                      ((2, 8, 8), 3)])
 def test_the_density_is_that_of_the_latents_times_the_change_of_volume(shape, L):
     net, x = flow(shape, L), RNG(11).random((1, *shape))
     z, _ = net.encode(x)
@@ -121,13 +137,23 @@ def test_latents_and_images_correspond_one_to_one():
 
 
 def test_each_level_hands_over_half_of_what_is_left():
-    """The latents of the first level do not depend on the second, the others do."""
-    net, x = flow(), RNG(14).random((1, 2, 4, 4))
-    before = net.encode(x)[0].numpy()
-    random(net.levels[1], 15)
-    after = net.encode(x)[0].numpy()
-    assert np.array_equal(before[:, :16], after[:, :16])
-    assert (before[:, 16:] != after[:, 16:]).all()
+    """The latents of a level do not depend on the levels after it, the others do."""
+    for level, n in ((1, 16), (2, 24)):
+        net, x = flow(), RNG(14).random((1, 2, 4, 4))
+        before = net.encode(x)[0].numpy()
+        random(net.levels[level], 15)
+        after = net.encode(x)[0].numpy()
+        assert np.array_equal(before[:, :n], after[:, :n])
+        assert (before[:, n:] != after[:, n:]).all()
+
+
+def test_the_last_level_sees_all_that_is_left():
+    """A single pixel of the image changes every latent of the global level."""
+    net, x = flow((1, 8, 8), 1), RNG(33).random((1, 1, 8, 8))
+    other = x.copy()
+    other[0, 0, 0, 0] = 1 - other[0, 0, 0, 0]
+    a, b = (net.encode(x)[0].numpy() for x in (x, other))
+    assert (a[:, 32:] != b[:, 32:]).all() and (a[:, :32] == b[:, :32]).any()
 
 
 def test_pixels_become_logits(monkeypatch):
@@ -153,7 +179,7 @@ def test_actnorm_normalises_the_first_batch():
     outputs = []
     net.encode(x, lambda layer, h: outputs.append(layer(h)[0].numpy())
                if isinstance(layer, invertible.ActNorm) else None)
-    assert len(outputs) == 4
+    assert len(outputs) == 6
     for h in outputs:
         assert np.allclose(h.mean((0, 2, 3)), 0, atol=1e-5)  # eq: flow-actnorm
         assert np.allclose(h.std((0, 2, 3)), 1, atol=1e-4)  # eq: flow-actnorm
@@ -178,8 +204,9 @@ def test_no_images_are_possible():
 
 def test_couplings_of_later_levels_have_more_channels():
     couplings = [layer for level in flow((1, 8, 8), 3).levels for layer in level[2::3]]
-    widths = [layer.net[0].weight.shape[0] for layer in couplings]
-    assert widths == [5, 5, 10, 10, 20, 20]
+    shapes = [layer.net[0].weight.shape for layer in couplings[::2]]
+    assert shapes == [(5, 2, 3, 3), (10, 4, 3, 3), (20, 8, 3, 3), (40, 4, 1, 1)]
+    assert len(couplings) == 8
 
 
 def test_it_learns_a_density():

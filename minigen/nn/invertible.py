@@ -6,13 +6,16 @@ number for all images. Inverting a layer and its log-determinant cost no more th
     Logit            h' = logit(α + (1 − 2α) h)                           Σ log ∂h'/∂h
     ActNorm          h' = s ⊙ (h + b), per channel                        H W Σ_c log|s_c|
     InvertibleConv   h'[:, i, j] = W h[:, i, j], W = P L (U + diag(s))    H W Σ_c log|s_c|
+    Rotation         h'[:, i, j] = R h[:, i, j], RᵀR = I                  0
     AffineCoupling   h'_a = h_a,  h'_b = s ⊙ h_b + t,                     Σ log s
                      (log s, t) = NN(h_a)
 
-All but P, a permutation, is learnt; L is lower triangular with ones on its diagonal, U strictly
-upper triangular. The Jacobian of a coupling is triangular, and it can be inverted whatever NN is.
+All but R and P, a permutation, is learnt; L is lower triangular with ones on its diagonal, U
+strictly upper triangular. The Jacobian of a coupling is triangular, and it can be inverted whatever
+NN is.
 
-Logit and coupling are from Dinh et al. 2017, the others from Kingma & Dhariwal 2018.
+Logit and coupling are from Dinh et al. 2017, the others but the rotation from Kingma & Dhariwal
+2018.
 """
 
 import math
@@ -120,14 +123,31 @@ class InvertibleConv:
         return conv2d(h, to_device_of(inverse[:, :, None, None], h.data))
 
 
+class Rotation:
+    """h[:, i, j] ← R h[:, i, j], with R a random rotation of C channels, which is not learnt."""
+
+    def __init__(self, C, rng=None):
+        self.R = tensor(np.empty((C, C), np.float32))
+        self.init(_rng(rng))
+
+    def init(self, rng):
+        initializers.values(self.R, np.linalg.qr(rng.standard_normal(self.R.shape))[0])
+
+    def __call__(self, h):
+        return conv2d(h, self.R[:, :, None, None]), 0.0
+
+    def inverse(self, h):
+        return conv2d(h, self.R.T[:, :, None, None])
+
+
 class AffineCoupling:
     """h_a, h_b ← h_a, s ⊙ h_b + t, with (log s, t) = NN(h_a); initially the identity on C
-    channels."""
+    channels. The first and the last convolution of NN are of `kernel`×`kernel` pixels."""
 
-    def __init__(self, C, width, rng=None):
-        self.net = [Conv2d(C - C // 2, width, 3, padding=1, rng=rng),
+    def __init__(self, C, width, kernel=3, rng=None):
+        self.net = [Conv2d(C - C // 2, width, kernel, padding=kernel // 2, rng=rng),
                     Conv2d(width, width, 1, rng=rng),
-                    ZeroConv2d(width, 2 * (C // 2), 3, padding=1)]
+                    ZeroConv2d(width, 2 * (C // 2), kernel, padding=kernel // 2)]
 
     def scale_and_shift(self, h_a):
         first, second, last = self.net

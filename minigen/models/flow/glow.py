@@ -12,11 +12,15 @@ takes K steps of
     a 1×1 convolution    which mixes the channels, and
     an affine coupling   which scales and shifts one half of them given the other half.
 
-Then half of the channels become part of z, and the next level continues with the others.
+Then half of the channels become part of z, and the next level continues with the others. The last
+level is global: it takes K steps on all the numbers that are left, as the channels of one pixel, so
+that its couplings are fully connected, as in NICE (Dinh et al. 2015).
 
-Differs from the paper: the halves of z that leave early are N(0, I), too, where the paper predicts
-their mean and variance from the other half; couplings have fewer channels and no actnorm inside,
-and their log s is bounded; the logit, which the paper does without.
+Differs from the paper: the global level, which mixes channels by a random rotation that is not
+learnt (with Adam's steps, a learnt matrix of so many channels changes too much); the halves of z
+that leave early are N(0, I), too, where the paper predicts their mean and variance from the other
+half; couplings have fewer channels and no actnorm inside, and their log s is bounded; the logit,
+which the paper does without.
 """
 
 import math
@@ -32,18 +36,27 @@ from minigen import (
     tensor,
 )
 from minigen.dist import Normal, noise, per_image
-from minigen.nn.invertible import ActNorm, AffineCoupling, InvertibleConv, Logit, halves
+from minigen.nn.invertible import (
+    ActNorm,
+    AffineCoupling,
+    InvertibleConv,
+    Logit,
+    Rotation,
+    halves,
+)
 from minigen.tensor import xp
 
 
 class Glow:
-    """A flow for images (N, C, H, W) of `shape`, floats in [0, 1]. ValueError unless H and W are
-    divisible by 2^len(levels), and for images of another shape or dtype."""
+    """A flow for images (N, C, H, W) of `shape`, floats in [0, 1]; the last of the `levels` is the
+    global one. ValueError unless H and W can be halved once for each of the others, and for images
+    of another shape or dtype."""
 
     def __init__(self, shape, levels):
-        if any(n % 2**len(levels) for n in shape[1:]):
-            raise ValueError(f"Glow: images of shape {shape} cannot be halved {len(levels)} times: "
-                             f"use fewer levels, or sides divisible by {2**len(levels)}")
+        L = len(levels) - 1
+        if any(n % 2**L for n in shape[1:]):
+            raise ValueError(f"Glow: images of shape {shape} cannot be halved {L} times: "
+                             f"use fewer levels, or sides divisible by {2**L}")
         self.shape, self.logit, self.levels = tuple(shape), Logit(), levels
 
     def encode(self, x, before=lambda layer, h: None):
@@ -54,13 +67,14 @@ class Glow:
             raise ValueError(f"Glow: images are {x.shape} {x.dtype}, expected floats in [0, 1] of "
                              f"shape (N, {', '.join(map(str, self.shape))})")
         (h, log_det), parts = self.logit(x), []
-        for i, level in enumerate(self.levels):
-            h = pixel_unshuffle(h, 2)
+        for level in self.levels:
+            is_global = level is self.levels[-1]
+            h = h.flatten(1)[:, :, None, None] if is_global else pixel_unshuffle(h, 2)
             for layer in level:
                 before(layer, h)
                 h, log_det_of_layer = layer(h)
                 log_det = log_det + log_det_of_layer  # eq: flow-likelihood
-            if i < len(self.levels) - 1:
+            if not is_global:
                 z, h = halves(h)
                 parts.append(z)
         return concatenate([z.flatten(1) for z in (*parts, h)], axis=1), log_det
@@ -69,17 +83,18 @@ class Glow:
         """The images x (N, C, H, W) with latents z (N, C·H·W). ValueError for z of another shape.
         """
         z, (C, H, W) = tensor(z), self.shape
-        L, D = len(self.levels), C * H * W
+        L, D = len(self.levels) - 1, C * H * W
         if z.shape[1:] != (D,):
             raise ValueError(f"Glow: latents are {z.shape}, expected (N, {D})")
-        parts = split(z, [D - (D >> i) for i in range(1, L)], axis=1)
-        h = parts.pop().reshape(len(z), C << (L + 1), H >> L, W >> L)
+        parts = split(z, [D - (D >> i) for i in range(1, L + 1)], axis=1)
+        h = parts.pop()[:, :, None, None]
         for level in self.levels[::-1]:
-            if level is not self.levels[-1]:
+            is_global = level is self.levels[-1]
+            if not is_global:
                 h = concatenate([parts.pop().reshape(*h.shape), h], axis=1)
             for layer in level[::-1]:
                 h = layer.inverse(h)
-            h = pixel_shuffle(h, 2)
+            h = h.reshape(len(z), C << L, H >> L, W >> L) if is_global else pixel_shuffle(h, 2)
         return self.logit.inverse(h)
 
     def log_prob(self, x):
@@ -107,12 +122,15 @@ class Glow:
 
 
 def glow(shape, K=8, L=2, width=64, rng=None):
-    """A Glow for images of `shape` (C, H, W), H and W divisible by 2^L, with L levels of K steps.
-    The couplings of the first level have `width` hidden channels, those of the next twice as many.
-    """
+    """A Glow for images of `shape` (C, H, W), H and W divisible by 2^L, with L levels and the
+    global one, all of K steps. The couplings of the first level have `width` hidden channels, those
+    of each level twice as many as those of the level before."""
     C, levels = shape[0], []
     for i in range(L):
         C, hidden = (4 if i == 0 else 2) * C, width << i
         levels.append([layer for _ in range(K) for layer in
-                       (ActNorm(C), InvertibleConv(C, rng), AffineCoupling(C, hidden, rng))])
+                       (ActNorm(C), InvertibleConv(C, rng), AffineCoupling(C, hidden, rng=rng))])
+    C = math.prod(shape) >> L
+    levels.append([layer for _ in range(K) for layer in
+                   (ActNorm(C), Rotation(C, rng), AffineCoupling(C, width << L, 1, rng))])
     return Glow(shape, levels)

@@ -12,8 +12,8 @@
 NumPy has one thread compute them, and expm1, log1p and SciPy's erf number by number, which takes
 ten times as long as one vectorised loop. The relative error is at most 1e-7 (exp), 1.2e-7
 (expm1; 4e-7 above 88.3), 2.3e-7 (log, log1p), 1.8e-7 (erf; the polynomial p, of degree 6, was
-fitted to minimise the largest relative error: 1.2e-9). In float64 these are NumPy's functions, and
-SciPy's erf.
+fitted to minimise the largest relative error: 1.2e-9). In float64 all but clip are NumPy's
+functions, and SciPy's erf.
 """
 
 import math

@@ -10,7 +10,6 @@ fast a network fits an image, the same image with noise, with its pixels shuffle
 --batch is the number of images; each of them has a separate network for each of these tasks.
 """
 
-
 import numpy as np
 
 from minigen import avg_pool2d, interpolate, metrics, nn, no_grad, optim, pictures, tensor, train

@@ -112,10 +112,11 @@ def main(argv=None):
 
     error = np.square(images["rebuilt"] - images["real"]).sum((1, 2, 3)).mean()
     numbers, g = {"squared_error": error}, embed(judge.g, c)
-    known = run.data.train_x[:1000] / np.float32(255), run.data.train_captions[:1000]
+    known = text_metrics.silhouettes(run.data.train_x[:1000] / np.float32(255),
+                                     run.data.train_captions[:1000])
     for key, some in images.items():
         named, not_named = text_metrics.colours_shown(some, captions)
-        shape = text_metrics.shapes_shown(some, captions, *known)
+        shape = text_metrics.shapes_shown(some, captions, known)
         r_precision = metrics.r_precision(g, embed(judge.f, 2 * some - 1), 1,
                                           np.random.default_rng(0), min(99, n - 1))
         numbers |= {f"colour_named_{key}": named, f"colour_not_named_{key}": not_named,

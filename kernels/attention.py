@@ -19,13 +19,12 @@ the maximum grows; the backward pass recomputes p from lse. On the CPU vectors r
 
 import math
 
-import numba
 import numpy as np
 
 from .common import buffer, chunks, empty, kernel
 from .cuda import blocks, input_macros, is_hopper, launch, per_output, xp
 from .exponential import exp_shifted, larger
-from .once import once, threaded
+from .once import num_threads, once, threaded
 from .product import panel, product
 
 ROWS, KEYS = 128, 128
@@ -244,7 +243,7 @@ def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
 @attention_backward.version("cpu")
 def attention_backward(g, o, lse, q, k, v, mask, is_causal, scale):
     B, S = k.shape[:2]
-    threads = numba.get_num_threads()  # with fewer sequences than that, split their keys
+    threads = num_threads()  # with fewer sequences than that, split their keys
     parts = 1 if B >= threads else chunks(-(-S // KEYS))
     gq, gk, gv = np.zeros((parts, *q.shape), q.dtype), np.zeros_like(k), np.zeros_like(v)
     _backward(parts * B, g, o, lse, q, k, v, _attn_bias(mask, q), is_causal, q.dtype.type(scale),

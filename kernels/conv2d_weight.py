@@ -122,8 +122,10 @@ def _columns(chunk, chunks, g, x, parts, stride, padding, dilation, images, rows
     col = buffer(block * L, x).reshape(block, L)
     out = buffer(block * M, x)
     offsets = pixel_offsets(x.shape[2:], (height, width), D)
-    first = True
-    for item in share(items, chunk, chunks):
+    shared = share(items, chunk, chunks)
+    if len(shared) == 0:
+        parts[chunk] = 0
+    for item in shared:
         n0, p0 = item // bands * images, item % bands * rows
         n1, p1 = min(n0 + images, N), min(p0 + rows, P)
         size = (p1 - p0) * Q
@@ -141,7 +143,4 @@ def _columns(chunk, chunks, g, x, parts, stride, padding, dilation, images, rows
                               out[(n - n0) * size * M:], M)
             for l in range(0, L, ROWS):
                 product(min(ROWS, L - l), M, (n1 - n0) * size, col, l, 1, L, out, 0, M,
-                        not first, parts, ((chunk * groups + j) * L + l) * M, M)
-        first = False
-    if first:
-        parts[chunk] = 0
+                        item > shared.start, parts, ((chunk * groups + j) * L + l) * M, M)

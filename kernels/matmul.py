@@ -16,12 +16,11 @@ which needs no cuBLAS and so can be captured in a graph.
 
 import math
 
-import numba
 import numpy as np
 
 from .common import buffer, empty, kernel
 from .cuda import launch_tiles, pack, xp
-from .once import once, threaded
+from .once import num_threads, once, threaded
 from .product import panel, product
 
 SMALL = 1 << 18  # M·N·K of the largest product that OpenBLAS leaves to one thread
@@ -63,7 +62,7 @@ def matmul(a, b, c):
         out = y.reshape(B, M, N)
     a, ta = _matrices(a, lead)
     b, tb = _matrices(b, lead)
-    threads = numba.get_num_threads()
+    threads = num_threads()
     _products(len(out) * (1 if len(out) >= threads else threads), a, ta, b, tb,
               np.empty(0, y.dtype) if c is None else c, out)
     return y

@@ -80,7 +80,8 @@ def max_pool2d(x, kernel_size, stride, padding):
 def max_pool2d(x, kernel_size, stride, padding):
     shape = (*x.shape[:2], *conv_size(x.shape[2:], kernel_size, stride, padding))
     y, index = empty(shape, x.dtype), np.empty(shape, np.int32)
-    _max_pool2d(chunks(len(_planes(x))), _planes(x), kernel_size, stride, padding, _planes(y),
+    planes = _planes(x)
+    _max_pool2d(chunks(len(planes)), planes, kernel_size, stride, padding, _planes(y),
                 _planes(index))
     return y, index
 
@@ -131,7 +132,8 @@ def max_unpool2d(g, index, size, kernel_size, stride, padding):
 @max_unpool2d.version("cpu")
 def max_unpool2d(g, index, size, kernel_size, stride, padding):
     y = empty((*g.shape[:2], *size), g.dtype)
-    _max_unpool2d(chunks(len(_planes(g))), _flat(g), _flat(index), _flat(y))
+    planes = _flat(g)
+    _max_unpool2d(chunks(len(planes)), planes, _flat(index), _flat(y))
     return y
 
 
@@ -159,7 +161,8 @@ def max_pool2d_at(x, index):
 @max_pool2d_at.version("cpu")
 def max_pool2d_at(x, index):
     y = empty(index.shape, x.dtype)
-    _max_pool2d_at(chunks(len(_planes(x))), _flat(x), _flat(index), _flat(y))
+    planes = _flat(x)
+    _max_pool2d_at(chunks(len(planes)), planes, _flat(index), _flat(y))
     return y
 
 
@@ -187,7 +190,8 @@ def avg_pool2d(x, kernel_size, stride, padding):
 def avg_pool2d(x, kernel_size, stride, padding):
     size = conv_size(x.shape[2:], kernel_size, stride, padding)
     y = empty((*x.shape[:2], *size), x.dtype)
-    _avg_pool2d(chunks(len(_planes(x))), _planes(x), kernel_size, stride, padding, _planes(y))
+    planes = _planes(x)
+    _avg_pool2d(chunks(len(planes)), planes, kernel_size, stride, padding, _planes(y))
     return y
 
 
@@ -227,8 +231,8 @@ def avg_pool2d_transpose(g, size, kernel_size, stride, padding):
 @avg_pool2d_transpose.version("cpu")
 def avg_pool2d_transpose(g, size, kernel_size, stride, padding):
     y = empty((*g.shape[:2], *size), g.dtype)
-    _avg_pool2d_transpose(chunks(len(_planes(g))), _planes(g), kernel_size, stride, padding,
-                          _planes(y))
+    planes = _planes(g)
+    _avg_pool2d_transpose(chunks(len(planes)), planes, kernel_size, stride, padding, _planes(y))
     return y
 
 

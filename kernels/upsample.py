@@ -74,7 +74,8 @@ def upsample_nearest(x, size):
 def upsample_nearest(x, size):
     y = empty((*x.shape[:2], *size), x.dtype)
     h, w = (nearest(n, m) for n, m in zip(x.shape[2:], size, strict=True))
-    _nearest(chunks(len(_planes(x))), _planes(x), h, w, _planes(y))
+    planes = _planes(x)
+    _nearest(chunks(len(planes)), planes, h, w, _planes(y))
     return y
 
 
@@ -98,7 +99,8 @@ def upsample_nearest_transpose(g, size):
 def upsample_nearest_transpose(g, size):
     y = empty((*g.shape[:2], *size), g.dtype)
     h, w = (nearest(n, m) for n, m in zip(size, g.shape[2:], strict=True))
-    _nearest_transpose(chunks(len(_planes(g))), _planes(g), h, w, _planes(y))
+    planes = _planes(g)
+    _nearest_transpose(chunks(len(planes)), planes, h, w, _planes(y))
     return y
 
 
@@ -120,7 +122,8 @@ def upsample_bilinear(x, size):
 def upsample_bilinear(x, size):
     y = empty((*x.shape[:2], *size), x.dtype)
     tables = (bilinear(n, m, x.dtype) for n, m in zip(x.shape[2:], size, strict=True))
-    _bilinear(chunks(len(_planes(x))), _planes(x), *tables, _planes(y))
+    planes = _planes(x)
+    _bilinear(chunks(len(planes)), planes, *tables, _planes(y))
     return y
 
 
@@ -145,7 +148,8 @@ def upsample_bilinear_transpose(g, size):
 def upsample_bilinear_transpose(g, size):
     y = empty((*g.shape[:2], *size), g.dtype)
     tables = (bilinear(n, m, g.dtype) for n, m in zip(size, g.shape[2:], strict=True))
-    _bilinear_transpose(chunks(len(_planes(g))), _planes(g), *tables, _planes(y))
+    planes = _planes(g)
+    _bilinear_transpose(chunks(len(planes)), planes, *tables, _planes(y))
     return y
 
 

@@ -214,8 +214,10 @@ def _weight(chunk, chunks, g, x, padding, r, parts):
     z = buffer(n * tiles * n * K, x)
     x_off = pixel_offsets(x.shape[2:], (phases * height, phases * width), x.shape[1])
     g_off = pixel_offsets((P, Q), (4 * rows, 4 * columns), K)
-    first = True
-    for item in share(items, chunk, chunks):
+    shared = share(items, chunk, chunks)
+    if len(shared) == 0:
+        parts[chunk] = 0
+    for item in shared:
         n0, n1 = item * images, min(N, (item + 1) * images)
         for i in range(n0, n1):
             tile = (i - n0) * rows * columns
@@ -228,8 +230,5 @@ def _weight(chunk, chunks, g, x, padding, r, parts):
                 for a in range(phases):
                     product(K, B, (n1 - n0) * rows * columns,
                             z, (i * tiles * n + j) * K, 1, n * K,
-                            v, ((i * phases + a) * tiles * n + j) * B, n * B, not first,
+                            v, ((i * phases + a) * tiles * n + j) * B, n * B, item > shared.start,
                             parts, (((chunk * n + i) * n + j) * phases + a) * K * B, B)
-        first = False
-    if first:
-        parts[chunk] = 0

@@ -77,12 +77,11 @@ def colours_shown(images, captions):
     return shown[named].mean(), shown[~named].mean()
 
 
-def shapes_shown(images, captions, train_x, train_captions):
+def shapes_shown(images, captions, known):
     """The share of the objects named in captions that their images show in the shape named: whose
-    pixels of the colour named, if MIN_PIXELS or more, are most like an object of that shape in the
-    training images. Both sets of images are (N, 3, H, W) in [0, 1] with captions of scenes data."""
-    pixels, shapes = _silhouettes(images, captions)
-    known, known_shapes = _silhouettes(train_x, train_captions)
+    pixels of the colour named, if MIN_PIXELS or more, are most like an object of that shape among
+    `known` ones: the silhouettes of training images. Images are (N, 3, H, W) in [0, 1]."""
+    (pixels, shapes), (known, known_shapes) = silhouettes(images, captions), known
     found = pixels.sum((1, 2)) >= MIN_PIXELS
     if not found.any():
         return 0.0
@@ -90,9 +89,10 @@ def shapes_shown(images, captions, train_x, train_captions):
     return (shapes[found] == known_shapes[index]).sum() / len(found)
 
 
-def _silhouettes(images, captions, side=16):
-    """For each object named in the captions, the pixels of its colour in its image, moved to the
-    centre: 0 or 1, float32 (n, side, side); and the name of its shape (n,)."""
+def silhouettes(images, captions, side=16):
+    """For each object named in the captions, which are those of scenes data, the pixels of its
+    colour in its image, moved to the centre: 0 or 1, float32 (n, side, side); and the name of its
+    shape (n,)."""
     shown, cut, shapes = [colour(hue)(images) for hue in COLOURS.values()], [], []
     for i, text in enumerate(captions):
         words = text.split()

@@ -23,6 +23,7 @@ from numba import config, njit, types
 from numba.core import cgutils
 from numba.core.caching import IndexDataCacheFile, _SourceFileBackedLocatorMixin
 from numba.core.codegen import CPUCodeLibrary, get_host_cpu_features
+from numba.core.compiler import CompileResult
 from numba.extending import intrinsic
 from numba.np.ufunc.parallel import _launch_threads
 
@@ -71,6 +72,19 @@ def _stamp(locator):
 
 _own_stamp = _SourceFileBackedLocatorMixin.get_source_stamp
 _SourceFileBackedLocatorMixin.get_source_stamp = _stamp
+
+
+def _rebuild(*cached):
+    """What compiled code needs loaded before it, all code that contains a copy of it needs too.
+    Numba passes this on when both are compiled in one process, but forgets it if the first comes
+    from the cache: the second then calls address 0 in later processes."""
+    compiled = _rebuild_cached(*cached)
+    compiled.library._reload_init.update(compiled.reload_init)
+    return compiled
+
+
+_rebuild_cached = CompileResult._rebuild
+CompileResult._rebuild = _rebuild
 
 
 def _optimise(library):
@@ -227,7 +241,9 @@ def _by_name(context, compiled, name, kinds):
 
 
 def _define(function, like):
-    """Make a function known by the name of the function `like`, which is returned."""
+    """Make a function known by the name of the function `like`, which is returned. Numba names its
+    machine code by the qualified name and a number that is unique in one process only."""
+    function.__qualname__ = like.__qualname__
     name = f"{like.__module__}.{like.__qualname__}"
     _functions[name] = njit(no_cpython_wrapper=True, **FLAGS)(function)
     return name

@@ -14,7 +14,7 @@ from kernel_checks import DTYPES, close, normal
 from llvmlite import binding
 from minigen.kernels.combination import combination
 from minigen.kernels.common import PAGE, compiled, empty
-from minigen.kernels.once import once, once_pointers, threaded
+from minigen.kernels.once import _functions, once, once_pointers, threaded
 from minigen.kernels.product import product
 from minigen.kernels.transpose import transpose
 from numba import njit
@@ -107,6 +107,12 @@ def of_lines(x):
     doubled(x[1], len(x))  # a variable
 
 
+@compiled
+def of_lines_and_back(x):
+    of_lines(x)
+    return x
+
+
 ONCE = """
 import sys
 import numpy as np
@@ -127,6 +133,38 @@ def test_once(tmp_path):
                               capture_output=True, text=True,
                               env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)})
         assert done.stdout.strip() == f"{times} [[2.0, 2.0, 1.0], [2.0, 2.0, 1.0]]", done.stderr
+
+
+CALL = """
+import sys
+import numpy as np
+sys.path.append(sys.argv[1])
+import test_kernels_vectors as tests
+from minigen.kernels.common import chunks
+from minigen.kernels.once import num_threads
+x = np.ones((2, 2), np.float32)
+print(eval(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("inner, outer, result", [
+    ("tests.of_lines(x)", "tests.of_lines_and_back(x)[1, 1]", "2.0"),
+    ("num_threads()", "chunks(1)", "1")])
+def test_code_compiled_with_cached_code_is_complete_in_the_cache(tmp_path, inner, outer, result):
+    """A process compiles a function, a second one its caller, and a third finds both."""
+    for call in (inner, outer, outer):
+        done = subprocess.run([sys.executable, "-c", CALL, Path(__file__).parent, call],
+                              capture_output=True, text=True,
+                              env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)})
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == result
+
+
+def test_no_two_functions_have_one_name_in_the_cache():
+    """Of those made in a function, one for each operation, two could, if compiled in two processes;
+    a third, which loads both, would find one of them under the name."""
+    names = [(f.py_func.__module__, f.py_func.__qualname__) for f in _functions.values()]
+    assert len(names) == len(set(names)) > 90
 
 
 @threaded

@@ -91,11 +91,12 @@ def prove(ids, root=None, workers=2, max_mutants=MAX_MUTANTS, log=print):
 
 
 def _copy(root, folder):
-    """Copy what the tests need: Numba's compiled kernels, but no Python bytecode (a mutant may have
-    the same size and time as the file it replaces)."""
+    """Copy what the tests need: Numba's compiled kernels, except those being written, but no Python
+    bytecode (a mutant may have the same size and time as the file it replaces)."""
+    ignore = shutil.ignore_patterns("*.pyc", "*.tmp.*")
     for part in PARTS:
         if (root / part).is_dir():
-            shutil.copytree(root / part, Path(folder, part), ignore=shutil.ignore_patterns("*.pyc"))
+            shutil.copytree(root / part, Path(folder, part), ignore=ignore)
         elif (root / part).exists():
             shutil.copy2(root / part, Path(folder, part))
     return Path(folder)

@@ -14,7 +14,8 @@ import numpy as np
 from numba import njit
 from numba.extending import register_jitable
 
-from .once import FLAGS, num_threads, once
+from .compiler import FLAGS
+from .once import num_threads, once
 
 LINE = 64  # bytes in a cache line and in a vector; LLVM splits it if the CPU's are shorter
 MAX_CHECKED = 4096  # combinations of types and shapes that a kernel remembers as checked

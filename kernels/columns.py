@@ -247,16 +247,18 @@ def use_pixel_vectors(D, M, Q):
 
 
 @once
-def polyphase(x, top, left, stride, height, width, image):
+def polyphase(x, top, left, stride, columns, step, height, width, image):
     """Split x (D, H, W) into images of every sh-th row and sw-th column, in which the pixels that
-    one filter element multiplies are contiguous: the flat array image (D, sh, sw, height, width)
-    gets [d, a, b, h, v] = x[d, h·sh + a − top, v·sw + b − left], 0 outside."""
+    one filter element multiplies are contiguous: the flat array image (D, sh, columns, height,
+    width) gets [d, a, b, h, v] = x[d, h·sh + a − top, v·sw + b·step − left], 0 outside. The images
+    differ by the first row, a, and the first column, b·step."""
     (D, H, W), (sh, sw), i = x.shape, stride, 0
     for d in range(D):
         for a in range(sh):
-            for b in range(sw):
-                v0 = min(width, max(0, -((b - left) // sw)))
-                v1 = max(v0, min(width, -((b - left - W) // sw)))
+            for b in range(columns):
+                j = b * step - left
+                v0 = min(width, max(0, -(j // sw)))
+                v1 = max(v0, min(width, -((j - W) // sw)))
                 for h in range(height):
                     row, line = image[i * width:(i + 1) * width], h * sh + a - top
                     i += 1
@@ -264,16 +266,19 @@ def polyphase(x, top, left, stride, height, width, image):
                         row[:] = 0
                         continue
                     row[:v0] = row[v1:] = 0
-                    dst, src = row[v0:v1], x[d, line, max(0, v0 * sw + b - left):]
-                    for v in range(len(dst)):
-                        dst[v] = src[v * sw]
+                    dst, src = row[v0:v1], x[d, line, max(0, v0 * sw + j):]
+                    for v in range(len(dst)):  # unsigned, never negative: see common.part
+                        dst[v] = src[np.uintp(v * sw)]
 
 
 @once
 def tap_offsets(D, R, S, stride, dilation, P, Q):
     """The height and width of `polyphase`'s images for P×Q output pixels, and the offset
     in them (D channels) of the first pixel that each filter element (d, r, s) multiplies. The pixel
-    that it multiplies for output (p, q) comes p·width + q later."""
+    that it multiplies for output (p, q) comes p·width + q later. With (sh, sw) images for each
+    channel, sw the stride, rows of all filter columns are read from the same images; with (sh, S)
+    images, as if S were the stride, and dilation (dh, 1), each filter column has its own, which are
+    not wider than the output."""
     (sh, sw), starts = stride, np.empty(D * R * S, np.intp)
     height, width = P + (R - 1) * dilation[0] // sh, Q + (S - 1) * dilation[1] // sw
     for l in range(len(starts)):

@@ -74,7 +74,8 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
     if (R, S, *stride, *padding) == (1, 1, 1, 1, 0, 0) and P * Q >= MIN_VECTOR:
         _pointwise(threads, x, w, bias, y, groups, rows)
     elif use_pixel_vectors(D, K // groups, Q):
-        _rows(threads, x, w, bias, y, stride, padding, dilation, groups)
+        rows_of_y = _few_channels if D <= K // groups else _few_filters
+        rows_of_y(threads, x, w, bias, y, stride, padding, dilation, groups)
     else:
         _columns(threads, x, filters_last(w, groups), bias, y, stride, padding, dilation, images,
                  rows)
@@ -136,9 +137,29 @@ def _pointwise(chunk, chunks, x, w, b, y, groups, rows):
 
 
 @threaded
-def _rows(chunk, chunks, x, w, b, y, stride, padding, dilation, groups):
-    """For few channels or filters: rows of y are w times rows of x, read in place. One product
-    makes `rows` rows of y, and with them the values between the rows, which are dropped."""
+def _few_channels(chunk, chunks, x, w, b, y, stride, padding, dilation, groups):
+    """Rows of y are w times rows of x, of which each filter column has its own copy, so that a
+    product makes `rows` rows of y in place."""
+    (N, K, P, Q), (_, D, R, S), sh = y.shape, w.shape, stride[0]
+    M, L, bands = K // groups, D * R * S, -(-chunks // max(N, 1))
+    rows = -(-P // bands)
+    height, _, starts = tap_offsets(D, R, S, (sh, S), (dilation[0], 1), rows, Q)
+    image = buffer(D * sh * S * height * Q, x)
+    for item in share(N * bands, chunk, chunks):
+        n, p0 = item // bands, item % bands * rows
+        p1 = min(p0 + rows, P)
+        for g in range(groups):
+            polyphase(x[n, g * D:(g + 1) * D], padding[0] - p0 * sh, padding[1], stride, S,
+                      dilation[1], height, Q, image)
+            _fill(y[n, g * M:(g + 1) * M], p0, p1, b[g * M:])
+            product(M, (p1 - p0) * Q, L, w, g * M * L, L, 1, image, 0, starts, True,
+                    y, ((n * K + g * M) * P + p0) * Q, P * Q)
+
+
+@threaded
+def _few_filters(chunk, chunks, x, w, b, y, stride, padding, dilation, groups):
+    """Rows of y are w times rows of x. One product makes `rows` rows of y, and with them the values
+    between the rows, which are dropped."""
     (N, K, P, Q), (_, D, R, S), (sh, sw) = y.shape, w.shape, stride
     M, L, bands = K // groups, D * R * S, -(-chunks // max(N, 1))
     rows = -(-P // bands)
@@ -147,8 +168,8 @@ def _rows(chunk, chunks, x, w, b, y, stride, padding, dilation, groups):
     for item in share(N * bands, chunk, chunks):
         n, p0 = item // bands, item % bands * rows
         for g in range(groups):
-            polyphase(x[n, g * D:(g + 1) * D], padding[0] - p0 * sh, padding[1], stride, height,
-                      width, image)
+            polyphase(x[n, g * D:(g + 1) * D], padding[0] - p0 * sh, padding[1], stride, sw, 1,
+                      height, width, image)
             product(M, (rows - 1) * width + Q, L, w, g * M * L, L, 1, image, 0, starts, False, out,
                     0, rows * width)
             for k in range(M):
@@ -163,10 +184,9 @@ def _rows(chunk, chunks, x, w, b, y, stride, padding, dilation, groups):
 def _fill(y, p0, p1, b):
     """y[k] = b[k] in rows p0 to p1 of the planes y (K, P, Q)."""
     for k in range(len(y)):
-        for p in range(p0, p1):
-            row = y[k, p]
-            for q in range(len(row)):
-                row[q] = b[k]
+        rows = y[k, p0:p1].reshape((p1 - p0) * y.shape[2])
+        for i in range(len(rows)):
+            rows[i] = b[k]
 
 
 @threaded

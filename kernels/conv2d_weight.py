@@ -104,7 +104,7 @@ def _rows(chunk, chunks, g, x, parts, kernel, stride, padding, dilation):
     offsets = pixel_offsets((P, Q), (P, width), M)
     for n in share(N, chunk, chunks):
         for j in range(groups):
-            polyphase(x[n, j * D:(j + 1) * D], *padding, stride, height, width, image)
+            polyphase(x[n, j * D:(j + 1) * D], *padding, stride, sw, 1, height, width, image)
             channels_last(g[n, j * M:(j + 1) * M], 0, 0, (P, width), out, offsets)
             product(L, M, (P - 1) * width + Q, image, 0, starts, 1, out, 0, M, True, parts,
                     (chunk * groups + j) * L * M, M)

@@ -2,7 +2,8 @@
 
     kernels.conv2d(x, w, b, stride, padding, dilation, groups)   picks a version by array type
     kernels.conv2d.reference, kernels.conv2d.cpu                 the versions themselves
-    MINIGEN_KERNELS=reference                                    forces one, for reading and testing
+    with kernels.version("reference"): ...                       forces one, as does the variable
+    MINIGEN_KERNELS=reference                                    for the whole process
 """
 
 from .activation import (
@@ -25,6 +26,7 @@ from .activation import (
 from .arithmetic import add, divide, maximum, minimum, multiply, subtract
 from .attention import attention, attention_backward
 from .batch_norm import batch_norm, batch_norm_backward
+from .common import version
 from .conv2d import conv2d
 from .conv2d_weight import conv2d_weight
 from .conv_transpose2d import conv_transpose2d
@@ -61,5 +63,5 @@ __all__ = [
     "relu_backward", "rmsprop", "select", "sgd", "sigmoid", "sigmoid_backward", "silu",
     "silu_backward", "sign", "sin", "softmax", "softmax_backward", "softplus", "sqrt", "square_sum",
     "subtract", "tan", "tanh", "tanh_backward", "upsample_bilinear", "upsample_bilinear_transpose",
-    "upsample_nearest", "upsample_nearest_transpose",
+    "upsample_nearest", "upsample_nearest_transpose", "version",
 ]

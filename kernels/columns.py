@@ -250,8 +250,7 @@ def use_pixel_vectors(D, M, Q):
 def polyphase(x, top, left, stride, columns, step, height, width, image):
     """Split x (D, H, W) into images of every sh-th row and sw-th column, in which the pixels that
     one filter element multiplies are contiguous: the flat array image (D, sh, columns, height,
-    width) gets [d, a, b, h, v] = x[d, h·sh + a − top, v·sw + b·step − left], 0 outside. The images
-    differ by the first row, a, and the first column, b·step."""
+    width) gets [d, a, b, h, v] = x[d, h·sh + a − top, v·sw + b·step − left], 0 outside."""
     (D, H, W), (sh, sw), i = x.shape, stride, 0
     for d in range(D):
         for a in range(sh):
@@ -273,12 +272,9 @@ def polyphase(x, top, left, stride, columns, step, height, width, image):
 
 @once
 def tap_offsets(D, R, S, stride, dilation, P, Q):
-    """The height and width of `polyphase`'s images for P×Q output pixels, and the offset
-    in them (D channels) of the first pixel that each filter element (d, r, s) multiplies. The pixel
-    that it multiplies for output (p, q) comes p·width + q later. With (sh, sw) images for each
-    channel, sw the stride, rows of all filter columns are read from the same images; with (sh, S)
-    images, as if S were the stride, and dilation (dh, 1), each filter column has its own, which are
-    not wider than the output."""
+    """The height and width of `polyphase`'s images for P×Q output pixels, and the offset in them of
+    the first pixel that each filter element (d, r, s) multiplies; that for output (p, q) comes
+    p·width + q later. Given S as stride sw, and dw = 1, each s has images of its own, Q wide."""
     (sh, sw), starts = stride, np.empty(D * R * S, np.intp)
     height, width = P + (R - 1) * dilation[0] // sh, Q + (S - 1) * dilation[1] // sw
     for l in range(len(starts)):

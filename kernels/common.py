@@ -9,6 +9,8 @@ import inspect
 import math
 import os
 import sys
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 from numba import njit
@@ -20,11 +22,25 @@ from .once import num_threads, once
 LINE = 64  # bytes in a cache line and in a vector; LLVM splits it if the CPU's are shorter
 MAX_CHECKED = 4096  # combinations of types and shapes that a kernel remembers as checked
 HOST = ("reference", "cpu")  # versions for NumPy arrays only; the others take CuPy arrays
+# Read once: os.environ takes 1.5 µs, a sixth of what calling a kernel costs.
+DEFAULT_VERSION = os.environ.get("MINIGEN_KERNELS")
+_version = ContextVar("version", default=DEFAULT_VERSION)
+
+
+@contextmanager
+def version(name):
+    """A context in which every kernel runs its version of this name: "reference", "cpu" or "cuda".
+    By default MINIGEN_KERNELS names it for the whole process or, if that is not set when minigen is
+    imported, the array type decides: "cpu" for NumPy, "cuda" for CuPy."""
+    token = _version.set(name)
+    try:
+        yield
+    finally:
+        _version.reset(token)
 
 
 class Kernel:
-    """One operation on arrays. Calling it checks the arguments, then runs the version for their
-    array type ("cpu" for NumPy, "cuda" for CuPy), or the version that MINIGEN_KERNELS names.
+    """One operation on arrays. Calling it checks the arguments, then runs a version: see `version`.
 
     The decorated function is the reference; `@name.version("cpu")` adds a version with the same
     signature, and `name.cpu` is that version itself, without checks.
@@ -133,16 +149,15 @@ class Kernel:
                              f"({', '.join(dims)}){' with ' + known if known else ''}")
 
     def _pick(self, device):
-        numpy = device.__module__ == "numpy"
-        forced = os.environ.get("MINIGEN_KERNELS")
+        numpy, forced = device.__module__ == "numpy", _version.get()
         version = forced or ("cpu" if numpy else "cuda")
         if version not in self.versions:
             if version == "cuda":
                 raise NotImplementedError(f"{self.name} has no CUDA version")
-            raise ValueError(f"MINIGEN_KERNELS={forced}: {self.name} has "
+            raise ValueError(f"kernels' version {forced}: {self.name} has "
                              f"{', '.join(self.versions)}")
         if not numpy and version in HOST:
-            raise TypeError(f"MINIGEN_KERNELS={forced}: it takes NumPy arrays, not CuPy's")
+            raise TypeError(f"kernels' version {forced}: it takes NumPy arrays, not CuPy's")
         return self.versions[version]
 
 

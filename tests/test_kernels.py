@@ -66,16 +66,17 @@ def test_named_arguments_and_strided_input():
 
 @pytest.mark.parametrize("forced, message", [
     ("reference", "reference"), ("cpu", "cpu"), ("", "cpu"),
-    ("tpu", "MINIGEN_KERNELS=tpu: matmul has reference, cpu"), ("cuda", "cuda")])
+    ("tpu", "kernels' version tpu: matmul has reference, cpu"), ("cuda", "cuda")])
 def test_a_version_can_be_forced(forced, message, monkeypatch):
-    monkeypatch.setenv("MINIGEN_KERNELS", forced)
     for name in list(kernels.matmul.versions):
         monkeypatch.setitem(kernels.matmul.versions, name, lambda a, b, c, name=name: name)
     try:
-        done = kernels.matmul(np.ones((2, 2)), np.ones((2, 2)), None)
+        with kernels.version(forced):
+            done = kernels.matmul(np.ones((2, 2)), np.ones((2, 2)), None)
     except ValueError as error:
         done = str(error)
     assert message in done
+    assert kernels.matmul(np.ones((2, 2)), np.ones((2, 2)), None) == "cpu"
 
 
 # ----------------------------------------------------------------------------------- matrix product

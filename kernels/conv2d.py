@@ -141,8 +141,8 @@ def _few_channels(chunk, chunks, x, w, b, y, stride, padding, dilation, groups):
     """Rows of y are w times rows of x, of which each filter column has its own copy, so that a
     product makes `rows` rows of y in place."""
     (N, K, P, Q), (_, D, R, S), sh = y.shape, w.shape, stride[0]
-    M, L, bands = K // groups, D * R * S, -(-chunks // max(N, 1))
-    rows = -(-P // bands)
+    M, L, rows = K // groups, D * R * S, -(-P // -(-chunks // max(N, 1)))
+    bands = -(-P // rows)
     height, _, starts = tap_offsets(D, R, S, (sh, S), (dilation[0], 1), rows, Q)
     image = buffer(D * sh * S * height * Q, x)
     for item in share(N * bands, chunk, chunks):
@@ -161,8 +161,8 @@ def _few_filters(chunk, chunks, x, w, b, y, stride, padding, dilation, groups):
     """Rows of y are w times rows of x. One product makes `rows` rows of y, and with them the values
     between the rows, which are dropped."""
     (N, K, P, Q), (_, D, R, S), (sh, sw) = y.shape, w.shape, stride
-    M, L, bands = K // groups, D * R * S, -(-chunks // max(N, 1))
-    rows = -(-P // bands)
+    M, L, rows = K // groups, D * R * S, -(-P // -(-chunks // max(N, 1)))
+    bands = -(-P // rows)
     height, width, starts = tap_offsets(D, R, S, stride, dilation, rows, Q)
     image, out = buffer(D * sh * sw * height * width, x), buffer(M * rows * width, x)
     for item in share(N * bands, chunk, chunks):

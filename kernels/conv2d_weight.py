@@ -70,8 +70,11 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
         _rows(len(parts), g, x, parts, size, stride, padding, dilation)
         return np.ascontiguousarray(parts.sum(0).swapaxes(1, 2)).reshape(K, D, *size)
     parts = empty((chunks(N * P), groups, *size, D, M), x.dtype)
-    _columns(len(parts), g, x, parts, stride, padding, dilation,
-             *blocking(N, L, (P, Q), len(parts), x.itemsize))
+    if (*size, *stride, *padding) == (1, 1, 1, 1, 0, 0):
+        _pointwise(len(parts), g, x, parts)
+    else:
+        _columns(len(parts), g, x, parts, stride, padding, dilation,
+                 *blocking(N, L, (P, Q), len(parts), x.itemsize))
     return filters_first(parts)
 
 
@@ -90,6 +93,24 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
     launch("sums.cu", "add_parts", blocks(sums[0].size, 256), 256,
            (sums, gw, parts, K, D, R * S, x.shape[2]), **real_macro(gw.dtype))
     return gw
+
+
+@threaded
+def _pointwise(chunk, chunks, g, x, parts):
+    """1×1 filters at stride 1: gwᵀ (D, M) is a sum over rows of x, read in place, times pixels of
+    g."""
+    (N, _, P, Q), (_, groups, _, _, D, M) = g.shape, parts.shape
+    rows = -(-P // -(-chunks // max(N, 1)))
+    bands = -(-P // rows)
+    out = buffer(rows * Q * M, x)
+    parts[chunk] = 0
+    for item in share(N * bands, chunk, chunks):
+        n, p0 = item // bands, item % bands * rows
+        p1 = min(p0 + rows, P)
+        for j in range(groups):
+            channels_last(g[n, j * M:(j + 1) * M], -p0, 0, (p1 - p0, Q), out, M)
+            product(D, M, (p1 - p0) * Q, x, ((n * groups + j) * D * P + p0) * Q, P * Q, 1,
+                    out, 0, M, True, parts, (chunk * groups + j) * D * M, M)
 
 
 @threaded
@@ -117,7 +138,6 @@ def _columns(chunk, chunks, g, x, parts, stride, padding, dilation, images, rows
     width, bands = (Q - 1) * stride[1] + (S - 1) * dilation[1] + 1, -(-P // rows)
     height = (rows - 1) * stride[0] + (R - 1) * dilation[0] + 1
     items = -(-N // images) * bands
-    pointwise = R * S * stride[0] * stride[1] == 1 and padding[0] == padding[1] == 0
     image = buffer(height * width * D, x)
     col = buffer(block * L, x).reshape(block, L)
     out = buffer(block * M, x)
@@ -131,14 +151,10 @@ def _columns(chunk, chunks, g, x, parts, stride, padding, dilation, images, rows
         size = (p1 - p0) * Q
         for j in range(groups):
             for n in range(n0, n1):
-                if pointwise:  # the image is its own column matrix
-                    channels_last(x[n, j * D:(j + 1) * D], -p0, 0, (p1 - p0, Q),
-                                  col.reshape(block * L)[(n - n0) * size * L:], D)
-                else:
-                    channels_last(x[n, j * D:(j + 1) * D], padding[0] - p0 * stride[0],
-                                  padding[1], (height, width), image, offsets)
-                    im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
-                           col[(n - n0) * size:])
+                channels_last(x[n, j * D:(j + 1) * D], padding[0] - p0 * stride[0], padding[1],
+                              (height, width), image, offsets)
+                im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
+                       col[(n - n0) * size:])
                 channels_last(g[n, j * M:(j + 1) * M], -p0, 0, (p1 - p0, Q),
                               out[(n - n0) * size * M:], M)
             for l in range(0, L, ROWS):

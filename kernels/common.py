@@ -227,6 +227,14 @@ def share(items, chunk, chunks):
     return range(chunk * items // chunks, (chunk + 1) * items // chunks)
 
 
+@compiled
+def row_bands(N, P, chunks):
+    """The rows of each band, and the bands of each of N images of P rows, of which every chunk gets
+    its share even if there are fewer images than chunks."""
+    rows = -(-P // -(-chunks // max(N, 1)))
+    return rows, -(-P // rows)
+
+
 PART = 1 << 14  # elements that justify one more thread for a pass over memory
 
 

@@ -34,7 +34,7 @@ from .columns import (
     use_pixel_vectors,
     windows,
 )
-from .common import buffer, chunks, empty, kernel, share
+from .common import buffer, chunks, empty, kernel, row_bands, share
 from .cuda import launch_tiles, pack, per_output, pixels, xp
 from .matmul import matmul
 from .once import once, threaded
@@ -141,8 +141,7 @@ def _few_channels(chunk, chunks, x, w, b, y, stride, padding, dilation, groups):
     """Rows of y are w times rows of x, of which each filter column has its own copy, so that a
     product makes `rows` rows of y in place."""
     (N, K, P, Q), (_, D, R, S), sh = y.shape, w.shape, stride[0]
-    M, L, rows = K // groups, D * R * S, -(-P // -(-chunks // max(N, 1)))
-    bands = -(-P // rows)
+    (M, L), (rows, bands) = (K // groups, D * R * S), row_bands(N, P, chunks)
     height, _, starts = tap_offsets(D, R, S, (sh, S), (dilation[0], 1), rows, Q)
     image = buffer(D * sh * S * height * Q, x)
     for item in share(N * bands, chunk, chunks):
@@ -161,8 +160,7 @@ def _few_filters(chunk, chunks, x, w, b, y, stride, padding, dilation, groups):
     """Rows of y are w times rows of x. One product makes `rows` rows of y, and with them the values
     between the rows, which are dropped."""
     (N, K, P, Q), (_, D, R, S), (sh, sw) = y.shape, w.shape, stride
-    M, L, rows = K // groups, D * R * S, -(-P // -(-chunks // max(N, 1)))
-    bands = -(-P // rows)
+    (M, L), (rows, bands) = (K // groups, D * R * S), row_bands(N, P, chunks)
     height, width, starts = tap_offsets(D, R, S, stride, dilation, rows, Q)
     image, out = buffer(D * sh * sw * height * width, x), buffer(M * rows * width, x)
     for item in share(N * bands, chunk, chunks):

@@ -31,7 +31,7 @@ from .columns import (
     use_pixel_vectors,
     windows,
 )
-from .common import buffer, chunks, empty, kernel, share
+from .common import buffer, chunks, empty, kernel, row_bands, share
 from .cuda import blocks, launch, launch_tiles, pack, pixels, real_macro, tiling, xp
 from .matmul import matmul
 from .once import threaded
@@ -100,8 +100,7 @@ def _pointwise(chunk, chunks, g, x, parts):
     """1×1 filters at stride 1: gwᵀ (D, M) is a sum over rows of x, read in place, times pixels of
     g."""
     (N, _, P, Q), (_, groups, _, _, D, M) = g.shape, parts.shape
-    rows = -(-P // -(-chunks // max(N, 1)))
-    bands = -(-P // rows)
+    rows, bands = row_bands(N, P, chunks)
     out = buffer(rows * Q * M, x)
     parts[chunk] = 0
     for item in share(N * bands, chunk, chunks):

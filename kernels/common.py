@@ -28,15 +28,20 @@ _version = ContextVar("version", default=DEFAULT_VERSION)
 
 
 @contextmanager
+def with_value(variable, value):
+    """A context in which the context variable has the given value."""
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
 def version(name):
     """A context in which every kernel runs its version of this name: "reference", "cpu" or "cuda".
     By default MINIGEN_KERNELS names it for the whole process or, if that is not set when minigen is
     imported, the array type decides: "cpu" for NumPy, "cuda" for CuPy."""
-    token = _version.set(name)
-    try:
-        yield
-    finally:
-        _version.reset(token)
+    return with_value(_version, name)
 
 
 class Kernel:
@@ -154,10 +159,11 @@ class Kernel:
         if version not in self.versions:
             if version == "cuda":
                 raise NotImplementedError(f"{self.name} has no CUDA version")
-            raise ValueError(f"kernels' version {forced}: {self.name} has "
+            raise ValueError(f"kernels.version or MINIGEN_KERNELS={forced}: {self.name} has "
                              f"{', '.join(self.versions)}")
         if not numpy and version in HOST:
-            raise TypeError(f"kernels' version {forced}: it takes NumPy arrays, not CuPy's")
+            raise TypeError(f"kernels.version or MINIGEN_KERNELS={forced}: it takes NumPy arrays, "
+                            "not CuPy's")
         return self.versions[version]
 
 

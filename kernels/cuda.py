@@ -12,13 +12,13 @@ import hashlib
 import os
 import re
 import sys
-from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
 
 from . import emulate
+from .common import with_value
 
 FOLDER = Path(__file__).parent
 STATIC_SHARED = 47 << 10  # dynamic bytes a block may use without opting in, beside 1 KB of static
@@ -30,18 +30,13 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 _precision = ContextVar("precision")
 
 
-@contextmanager
 def precision(name):
     """A context in which CUDA products of float32 arrays (matrix product, convolutions, attention)
     use "fp32" factors, or round them to "tf32" or "bf16" (with a relative error of up to 2⁻¹¹ or
     2⁻⁸) for the tensor cores. Sums stay float32. The default is MINIGEN_PRECISION, or "fp32"."""
     if name not in PRECISIONS:
         raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {name}")
-    token = _precision.set(name)
-    try:
-        yield
-    finally:
-        _precision.reset(token)
+    return with_value(_precision, name)
 
 
 def launch(file, name, grid, block, args, shared=0, **macros):

@@ -13,12 +13,13 @@ import os
 import re
 import shutil
 import subprocess
-from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
 from llvmlite import binding
+
+from .common import with_value
 
 FLAGS = ["-std=c++20", "-O1", "-g1", "-fno-strict-aliasing", "-Wall", "-Wno-unknown-pragmas"]
 if binding.get_host_cpu_features().get("fma"):
@@ -26,14 +27,9 @@ if binding.get_host_cpu_features().get("fma"):
 _sanitizer = ContextVar("sanitizer", default=None)
 
 
-@contextmanager
 def sanitized(by):
     """A context in which emulated kernels run under the sanitizer "address" or "thread"."""
-    token = _sanitizer.set(by)
-    try:
-        yield
-    finally:
-        _sanitizer.reset(token)
+    return with_value(_sanitizer, by)
 
 
 def run(file, text, macros, name, grid, block, args, shared):

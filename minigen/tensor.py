@@ -4,12 +4,13 @@ The engine is three files: this one holds the data structures, `operation.py` ma
 operation a node of the graph (`operands.py` converts its inputs), `autodiff.py` walks it in `grad`.
 """
 
-import contextlib
 import itertools
 from contextvars import ContextVar
 from operator import attrgetter
 
 import numpy as np
+
+from minigen.kernels.common import with_value
 
 _tick = itertools.count(1).__next__  # one clock stamps both nodes and writes: see `write`
 _tracking = ContextVar("tracking", default=True)
@@ -223,16 +224,6 @@ def _check_readable(a):
     if not readable(a):
         raise TypeError("a step that is recorded was about to read a number from the device, which "
                         "no replay would read again: compute with the tensor itself")
-
-
-@contextlib.contextmanager
-def with_value(variable, value):
-    """A context in which the context variable has the given value."""
-    token = variable.set(value)
-    try:
-        yield
-    finally:
-        variable.reset(token)
 
 
 def track(on):

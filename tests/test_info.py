@@ -1,6 +1,8 @@
 """`python -m minigen info` prints what is available, and how to install or fix the rest."""
 
 import io
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -45,6 +47,14 @@ def test_what_the_environment_sets_is_checked(capsys, monkeypatch):
         with pytest.raises(UserError, match=f"{name}=foo: --device cpu takes .*; unset {name} for"):
             info.module("cpu")
         monkeypatch.delenv(name)
+
+
+def test_the_environment_names_a_version_for_the_whole_process():
+    code = ("import numpy as np; from minigen import kernels; "
+            "kernels.matmul(np.ones((2, 2)), np.ones((2, 2)), None)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env=os.environ | {"MINIGEN_KERNELS": "tpu"})
+    assert "MINIGEN_KERNELS=tpu: matmul has reference, cpu" in done.stderr
 
 
 def test_a_path_with_letters_that_the_terminal_has_not(monkeypatch, tmp_path):

@@ -2,13 +2,13 @@
 
     col[(n, p, q), (r, s, d)] = x[n, d, p·stride + r·dilation − padding, q·stride + s·dilation − …]
 
-with zeros outside the image: a convolution is then one matrix product, w (K, R·S·D) · colᵀ. The
-matrix of a whole batch is R·S times as large as the input and would go to memory and back; so the
-kernels build it for a few images, or a few rows of one, at a time, in a buffer that stays in the
-core's own cache. They build it from an image with the channels innermost, (h, w, C), in which the
-S·D elements under one row of the filter are contiguous. Vectors then run along channels. Where
-there are few of these, vectors run along rows of pixels, and no columns are needed: the pixels that
-one filter element multiplies are contiguous in the image or, with a stride, in one of its phases.
+with zeros outside the image: a convolution is then one matrix product, col · wᵀ. The matrix is R·S
+times as large as the input, but no number in it is new: in images with the channels innermost,
+(h, w, C), surrounded by zeros, its elements are found at the sum of two offsets, one for the row
+(n, p, q) and one for the column (r, s, d). Products read it there (product.py), a few images, or a
+few rows of one, at a time, which stay in the core's own cache, and vectors run along channels.
+Where there are few of these, vectors run along rows of pixels: the pixels that one filter element
+multiplies are contiguous in the image or, with a stride, in one of its phases.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ from .common import LINE, compiled, empty
 from .once import once, threaded
 from .transpose import transpose
 
-CACHE = 1 << 20  # bytes of columns a core works on at a time
+CACHE = 1 << 18  # bytes of images and outputs that a core works on at a time
 MIN_VECTOR = 16  # channels or filters: with fewer, vectors run along the pixels
 CHANNELS = 8  # channels of the filters that a thread reorders at a time
 
@@ -65,11 +65,11 @@ def balanced_block(N, threads, block):
     return max(1, -(-N // (threads * max(1, round(N / (threads * block))))))
 
 
-def blocking(N, rows, pixels, threads, itemsize):
-    """How many images, or how many of the P rows (of Q pixels) of a single image, make a block of
-    columns of `rows` entries each that fits in cache, yet leaves work for every thread."""
+def blocking(N, entries, pixels, threads, itemsize):
+    """How many images, or how many of the P rows (of Q pixels) of a single image, make a block that
+    fits in cache, given its entries per pixel, yet leaves work for every thread."""
     P, Q = pixels
-    width = max(256, CACHE // (rows * itemsize))
+    width = max(256, CACHE // (entries * itemsize))
     images = balanced_block(N, threads, max(1, width // (P * Q)))
     return images, (P if images > 1 else max(1, min(P, width // Q, -(-P * N // threads))))
 
@@ -226,19 +226,17 @@ def _filter_offsets(w, d0, d1):
 
 
 @once
-def im2col(image, width, channels, out, kernel, stride, dilation, col):
-    """Fill the first P·Q rows of col, one per output pixel, from image (h, width, channels)."""
+def column_offsets(images, D, out, kernel, stride, dilation):
+    """Where `images` images (height, width, D), one behind the other, contain their columns:
+    col[i, l] is at pixels[i] + taps[l]. Returns height, width, pixels, taps."""
     (P, Q), (R, S), (sh, sw), (dh, dw) = out, kernel, stride, dilation
-    pieces, run = (1, S * channels) if dw == 1 else (S, channels)  # contiguous runs: number, length
-    for p in range(P):
-        for q in range(Q):
-            row = col[p * Q + q]
-            for r in range(R):
-                for s in range(pieces):
-                    dst = row[(r * S + s) * channels:]
-                    src = image[((p * sh + r * dh) * width + q * sw + s * dw) * channels:]
-                    for i in range(run):
-                        dst[i] = src[i]
+    height, width = (P - 1) * sh + (R - 1) * dh + 1, (Q - 1) * sw + (S - 1) * dw + 1
+    pixels, taps = np.empty(images * P * Q, np.intp), np.empty(R * S * D, np.intp)
+    for i in range(len(pixels)):
+        pixels[i] = ((i // (P * Q) * height + i // Q % P * sh) * width + i % Q * sw) * D
+    for l in range(len(taps)):
+        taps[l] = (l // (S * D) * dh * width + l // D % S * dw) * D + l % D
+    return height, width, pixels, taps
 
 
 def use_pixel_vectors(D, M, Q):
@@ -286,7 +284,7 @@ def tap_offsets(D, R, S, stride, dilation, P, Q):
 
 @once
 def col2im(col, out, kernel, stride, dilation, image, width, channels):
-    """Add the rows of col to their pixels in image (h, width, channels): the adjoint of im2col."""
+    """Add the rows of col (P·Q, R·S·channels) to their pixels in image (h, width, channels)."""
     (P, Q), (R, S), (sh, sw), (dh, dw) = out, kernel, stride, dilation
     pieces, run = (1, S * channels) if dw == 1 else (S, channels)
     for p in range(P):

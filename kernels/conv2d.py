@@ -10,9 +10,9 @@
 2·N·K·P·Q·D·R·S FLOPs; every array passes through memory at least once. The fast version depends on
 the shape: Winograd's algorithm (winograd.py) for 3×3 filters at stride 1 and 4×4 filters at stride
 2; a plain matrix product for 1×1 filters at stride 1 and for filters as large as the image; with
-few channels or filters, rows of y as products with rows of x, which need no columns; otherwise each
-thread unrolls blocks of images into columns (columns.py) inside its core's cache and multiplies
-them there: no large intermediate ever reaches memory.
+few channels or filters, rows of y as products with rows of x; otherwise a product with the columns
+(columns.py) of a few images at a time, which stay in the core's cache: no large intermediate ever
+reaches memory.
 """
 
 import numpy as np
@@ -24,9 +24,9 @@ from .columns import (
     channels_first,
     channels_last,
     check_conv,
+    column_offsets,
     conv_size,
     filters_last,
-    im2col,
     is_full_size,
     pixel_offsets,
     polyphase,
@@ -70,7 +70,8 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
         winograd.conv2d(x, w, bias, stride, padding, y)
         return y
     threads = chunks(len(x) * P)
-    images, rows = blocking(len(x), D * R * S, (P, Q), threads, x.itemsize)
+    images, rows = blocking(len(x), D * stride[0] * stride[1] + K // groups, (P, Q), threads,
+                            x.itemsize)
     if (R, S, *stride, *padding) == (1, 1, 1, 1, 0, 0) and P * Q >= MIN_VECTOR:
         _pointwise(threads, x, w, bias, y, groups, rows)
     elif use_pixel_vectors(D, K // groups, Q):
@@ -191,28 +192,21 @@ def _fill(y, p0, p1, b):
 def _columns(chunk, chunks, x, w, b, y, stride, padding, dilation, images, rows):
     """w (groups, R, S, D, M): a row of col times the filters of a group gives M outputs."""
     (N, _, P, Q), (groups, R, S, D, M) = y.shape, w.shape
-    L, block = R * S * D, images * rows * Q
-    width, bands = (Q - 1) * stride[1] + (S - 1) * dilation[1] + 1, -(-P // rows)
-    height = (rows - 1) * stride[0] + (R - 1) * dilation[0] + 1
-    items = -(-N // images) * bands
-    image = buffer(height * width * D, x)
-    col = buffer(block * L, x).reshape(block, L)
-    out = buffer(block * M, x)
+    height, width, pixels, taps = column_offsets(images, D, (rows, Q), (R, S), stride, dilation)
+    bands = -(-P // rows)
+    image, out = buffer(images * height * width * D, x), buffer(images * rows * Q * M, x)
     offsets = pixel_offsets(x.shape[2:], (height, width), D)
-    for item in share(items, chunk, chunks):
+    for item in share(-(-N // images) * bands, chunk, chunks):
         n0, p0 = item // bands * images, item % bands * rows
         n1, p1 = min(n0 + images, N), min(p0 + rows, P)
         size = (p1 - p0) * Q
         for g in range(groups):
-            bias = b[g * M:(g + 1) * M]
             for n in range(n0, n1):
-                channels_last(x[n, g * D:(g + 1) * D], padding[0] - p0 * stride[0],
-                              padding[1], (height, width), image, offsets)
-                im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
-                       col[(n - n0) * size:])
-            for l in range(0, L, DEPTH):
-                product((n1 - n0) * size, M, min(DEPTH, L - l), col, l, L, 1, w, (g * L + l) * M, M,
-                        l > 0, out, 0, M)
+                channels_last(x[n, g * D:(g + 1) * D], padding[0] - p0 * stride[0], padding[1],
+                              (height, width), image[(n - n0) * height * width * D:], offsets)
+            for l in range(0, len(taps), DEPTH):
+                product((n1 - n0) * size, M, min(DEPTH, len(taps) - l), image, 0, pixels, taps[l:],
+                        w, (g * len(taps) + l) * M, M, l > 0, out, 0, M)
             for n in range(n0, n1):
-                channels_first(out[(n - n0) * size * M:], Q, 0, 0, bias,
+                channels_first(out[(n - n0) * size * M:], Q, 0, 0, b[g * M:(g + 1) * M],
                                y[n, g * M:(g + 1) * M, p0:p1], M)

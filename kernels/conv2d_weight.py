@@ -20,8 +20,8 @@ from .columns import (
     blocking,
     channels_last,
     check_conv,
+    column_offsets,
     filters_first,
-    im2col,
     is_full_size,
     pixel_offsets,
     polyphase,
@@ -74,7 +74,7 @@ def conv2d_weight(g, x, size, stride, padding, dilation, groups):
         _pointwise(len(parts), g, x, parts)
     else:
         _columns(len(parts), g, x, parts, stride, padding, dilation,
-                 *blocking(N, L, (P, Q), len(parts), x.itemsize))
+                 *blocking(N, D * stride[0] * stride[1] + M, (P, Q), len(parts), x.itemsize))
     return filters_first(parts)
 
 
@@ -133,15 +133,11 @@ def _rows(chunk, chunks, g, x, parts, kernel, stride, padding, dilation):
 @threaded
 def _columns(chunk, chunks, g, x, parts, stride, padding, dilation, images, rows):
     (N, _, P, Q), (groups, R, S, D, M) = g.shape, parts.shape[1:]
-    L, block = R * S * D, images * rows * Q
-    width, bands = (Q - 1) * stride[1] + (S - 1) * dilation[1] + 1, -(-P // rows)
-    height = (rows - 1) * stride[0] + (R - 1) * dilation[0] + 1
-    items = -(-N // images) * bands
-    image = buffer(height * width * D, x)
-    col = buffer(block * L, x).reshape(block, L)
-    out = buffer(block * M, x)
+    height, width, pixels, taps = column_offsets(images, D, (rows, Q), (R, S), stride, dilation)
+    L, bands = R * S * D, -(-P // rows)
+    image, out = buffer(images * height * width * D, x), buffer(images * rows * Q * M, x)
     offsets = pixel_offsets(x.shape[2:], (height, width), D)
-    shared = share(items, chunk, chunks)
+    shared = share(-(-N // images) * bands, chunk, chunks)
     if len(shared) == 0:
         parts[chunk] = 0
     for item in shared:
@@ -151,11 +147,9 @@ def _columns(chunk, chunks, g, x, parts, stride, padding, dilation, images, rows
         for j in range(groups):
             for n in range(n0, n1):
                 channels_last(x[n, j * D:(j + 1) * D], padding[0] - p0 * stride[0], padding[1],
-                              (height, width), image, offsets)
-                im2col(image, width, D, (p1 - p0, Q), (R, S), stride, dilation,
-                       col[(n - n0) * size:])
+                              (height, width), image[(n - n0) * height * width * D:], offsets)
                 channels_last(g[n, j * M:(j + 1) * M], -p0, 0, (p1 - p0, Q),
                               out[(n - n0) * size * M:], M)
             for l in range(0, L, ROWS):
-                product(min(ROWS, L - l), M, (n1 - n0) * size, col, l, 1, L, out, 0, M,
-                        item > shared.start, parts, ((chunk * groups + j) * L + l) * M, M)
+                product(min(ROWS, L - l), M, (n1 - n0) * size, image, 0, taps[l:], pixels, out, 0,
+                        M, item > shared.start, parts, ((chunk * groups + j) * L + l) * M, M)

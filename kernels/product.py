@@ -34,26 +34,27 @@ def product(m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc):
     """C = A B, or C + A B if `add`: A[i,p] is a[a0 + i·row + p·column], B[p,j] is
     b[b0 + p·ldb + j] and C[i,j] is c[c0 + i·ldc + j]; a, b, c are arrays of one dtype, of which c
     does not overlap the others; offsets count from their first elements, whatever their shapes.
-    For rows at irregular distances, row (m,) or ldb (k,) may be an array of offsets, np.intp:
-    A[i,p] is then a[a0 + row[i] + p·column]."""
+    Where distances are irregular, row (m,), column (k,), ldb (k,) and ldc (m,) may be arrays of
+    offsets, np.intp: A[i,p] is then a[a0 + row[i] + column[p]]."""
     _product(m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc)
 
 
 @intrinsic
 def _product(typing, m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc):
-    tables = isinstance(row, types.CPointer), isinstance(ldb, types.CPointer)
+    tables = [isinstance(step, types.CPointer) for step in (row, column, ldb, ldc)]
     return types.void(m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc), codegen(
         functools.partial(_define, a.dtype.bitwidth // 8, tables))
 
 
 def _define(size, tables, builder, m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc):
-    """The body of `product` for elements of `size` bytes; tables: whether row, ldb are arrays."""
+    """The body of `product` for elements of `size` bytes; tables: which of row, column, ldb, ldc
+    are arrays."""
     a, b, c = builder.gep(a, [a0]), builder.gep(b, [b0]), builder.gep(c, [c0])
     const = lambda i: ir.Constant(ir.IntType(64), i)
-    row_offset, ldb_offset = (
+    row_at, column_at, b_at, c_at = (
         (lambda i, offsets=offsets: builder.load(builder.gep(offsets, [i]))) if table else
         (lambda i, stride=offsets: builder.mul(i, stride))
-        for offsets, table in zip((row, ldb), tables, strict=True))
+        for offsets, table in zip((row, column, ldb, ldc), tables, strict=True))
     j = const(0)
     for number, (width, vectors, rows) in enumerate(TILES, 1):
         vector = ir.VectorType(a.type.pointee, width // size)
@@ -65,8 +66,8 @@ def _define(size, tables, builder, m, n, k, a, a0, row, column, b, b0, ldb, add,
             by_four = builder.sub(m, builder.srem(builder.sub(m, whole), const(4)))
             for first, end, step in ((const(0), whole, rows), (whole, by_four, 4), (by_four, m, 1)):
                 with cgutils.for_range_slice(builder, first, end, const(step)) as (i0, _):
-                    _tile(builder, access, vector, step, vectors, k, (a, row_offset, column),
-                          (b, ldb_offset), add, (c, ldc), i0, j0)
+                    _tile(builder, access, vector, step, vectors, k, (a, row_at, column_at),
+                          (b, b_at), add, (c, c_at), i0, j0)
         j = last
 
 
@@ -133,23 +134,23 @@ class _Access:
 
 def _tile(builder, access, vector, rows, vectors, k, A, B, add, C, i0, j0):
     """C[i0 + r, j0 + …] for r < rows, with the sums in registers."""
-    (a, row_offset, column), (b, ldb_offset), (c, ldc) = A, B, C
+    (a, row_at, column_at), (b, b_at), (c, c_at) = A, B, C
     const = lambda i: ir.Constant(ir.IntType(64), i)
     at = lambda array, *terms: builder.gep(array, [_sum(builder, terms)])
     as_vector = lambda address: builder.bitcast(address, vector.as_pointer())
-    c_pointers = [as_vector(at(c, builder.mul(builder.add(i0, const(r)), ldc), j0,
-                               const(v * vector.count)))
-                  for r in range(rows) for v in range(vectors)]
+    numbers = [builder.add(i0, const(r)) for r in range(rows)]
+    c_pointers = [as_vector(at(c, c_at(i), j0, const(v * vector.count)))
+                  for i in numbers for v in range(vectors)]
     sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * vector.count))
             for _ in c_pointers]
-    a_rows = [row_offset(builder.add(i0, const(r))) for r in range(rows)]
+    a_rows = [at(a, row_at(i)) for i in numbers]
     with cgutils.for_range(builder, k) as loop:
         p = loop.index
-        first = ldb_offset(p)
-        b_vectors = [access.load(as_vector(at(b, first, j0, const(v * vector.count))))
+        b_row, a_column = b_at(p), column_at(p)
+        b_vectors = [access.load(as_vector(at(b, b_row, j0, const(v * vector.count))))
                      for v in range(vectors)]
         for r in range(rows):
-            a_value = builder.load(at(a, a_rows[r], builder.mul(p, column)))
+            a_value = builder.load(at(a_rows[r], a_column))
             factor = _splat(builder, a_value, vector)
             for v in range(vectors):
                 sum, term = sums[r * vectors + v], builder.fmul(b_vectors[v], factor,

@@ -75,7 +75,7 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
     if (R, S, *stride, *padding) == (1, 1, 1, 1, 0, 0) and P * Q >= MIN_VECTOR:
         _pointwise(threads, x, w, bias, y, groups, rows)
     elif use_pixel_vectors(D, K // groups, Q):
-        rows_of_y = _few_channels if D <= K // groups else _few_filters
+        rows_of_y = _few_channels if D < K // groups else _few_filters
         rows_of_y(threads, x, w, bias, y, stride, padding, dilation, groups)
     else:
         _columns(threads, x, filters_last(w, groups), bias, y, stride, padding, dilation, images,

@@ -27,6 +27,8 @@ from .transpose import transpose
 _WIDE = [(64, 4, 6), (64, 3, 8), (64, 2, 12), (64, 1, 12)]
 _NARROW = [(32, 2, 6), (32, 1, 12), (16, 1, 12), (16, 1, 12)]
 TILES = _WIDE if binding.get_host_cpu_features().get("avx512f") else _NARROW
+# Matrices of fewer than 4 rows fill no tile, but 8 sums at once keep both multipliers busy.
+FEW, ROW_TILE = 4, (TILES[0][0], 8, 1)
 
 
 @once_pointers
@@ -55,16 +57,21 @@ def _define(size, tables, builder, m, n, k, a, a0, row, column, b, b0, ldb, add,
         (lambda i, offsets=offsets: builder.load(builder.gep(offsets, [i]))) if table else
         (lambda i, stride=offsets: builder.mul(i, stride))
         for offsets, table in zip((row, column, ldb, ldc), tables, strict=True))
-    j = const(0)
-    for number, (width, vectors, rows) in enumerate(TILES, 1):
+    j, few = const(0), builder.icmp_signed("<", m, const(FEW))
+    for number, (width, vectors, rows) in enumerate((ROW_TILE, *TILES)):
         vector = ir.VectorType(a.type.pointee, width // size)
         columns, masked = const(vector.count * vectors), number == len(TILES)
         last = n if masked else builder.sub(n, builder.srem(builder.sub(n, j), columns))
-        with cgutils.for_range_slice(builder, j, last, columns) as (j0, _):
-            access = _Access(builder, vector, size, builder.sub(n, j0) if masked else None)
+        parts = [(const(0), m, 1)]
+        if rows == 1:
+            last = builder.select(few, last, j)
+        else:
             whole = _rows_in_tiles(builder, m, rows)
             by_four = builder.sub(m, builder.srem(builder.sub(m, whole), const(4)))
-            for first, end, step in ((const(0), whole, rows), (whole, by_four, 4), (by_four, m, 1)):
+            parts = [(const(0), whole, rows), (whole, by_four, 4), (by_four, m, 1)]
+        with cgutils.for_range_slice(builder, j, last, columns) as (j0, _):
+            access = _Access(builder, vector, size, builder.sub(n, j0) if masked else None)
+            for first, end, step in parts:
                 with cgutils.for_range_slice(builder, first, end, const(step)) as (i0, _):
                     _tile(builder, access, vector, step, vectors, k, (a, row_at, column_at),
                           (b, b_at), add, (c, c_at), i0, j0)

@@ -31,11 +31,11 @@ from .columns import (
     use_pixel_vectors,
     windows,
 )
-from .common import buffer, chunks, compiled, empty, kernel, row_bands, share
+from .common import buffer, chunks, empty, kernel, row_bands, share
 from .cuda import blocks, launch, launch_tiles, pack, pixels, real_macro, tiling, xp
 from .matmul import matmul
 from .once import threaded
-from .product import FEW, product
+from .product import FEW, dot, product
 
 ROWS = 48  # of gwᵀ at a time, so that its memory is written block after block
 
@@ -129,20 +129,11 @@ def _rows(chunk, chunks, g, x, parts, kernel, stride, padding, dilation):
                 polyphase(g[n, j * M:(j + 1) * M], 0, 0, (1, 1), 1, 1, P, width, out)
                 for l in range(L):
                     for m in range(M):
-                        parts[chunk, j, l, m] += _dot(image[starts[l]:], out[m * P * width:], size)
+                        parts[chunk, j, l, m] += dot(image[starts[l]:], out[m * P * width:], size)
             else:
                 channels_last(g[n, j * M:(j + 1) * M], 0, 0, (P, width), out, offsets)
                 product(L, M, size, image, 0, starts, 1, out, 0, M, True, parts,
                         (chunk * groups + j) * L * M, M)
-
-
-@compiled
-def _dot(a, b, size):
-    """Σ a[i] b[i] over i < size."""
-    sum = a.dtype.type(0)
-    for i in range(size):
-        sum += a[i] * b[i]
-    return sum
 
 
 @threaded

@@ -8,10 +8,10 @@
 2·M·N·K FLOPs per matrix; every array passes through memory at least once. The fast version divides
 the work among the threads: the matrices of a batch, or the rows or columns of one large product.
 Each thread copies a panel of b, DEPTH × COLUMNS, into its core's cache and multiplies all rows of a
-by it (product.py), ROWS at a time, accumulating into rows of y that start as c. Transposed views
-are read in place. Small products are left to NumPy: up to SMALL its BLAS uses no threads, so that
-no second pool competes with Numba's. On the device the product is the tile loop of product.cuh,
-which needs no cuBLAS and so can be captured in a graph.
+by it (product.py), ROWS at a time, accumulating into rows of y that start as c. If a has few rows,
+b is read in place instead. Transposed views need no copy. Small products are left to NumPy: up to
+SMALL its BLAS uses no threads, so that no second pool competes with Numba's. On the device the
+product is the tile loop of product.cuh, which needs no cuBLAS and so can be captured in a graph.
 """
 
 import math
@@ -21,7 +21,7 @@ import numpy as np
 from .common import buffer, empty, kernel
 from .cuda import launch_tiles, pack, xp
 from .once import num_threads, once, threaded
-from .product import panel, product
+from .product import FEW, dot, panel, product
 
 SMALL = 1 << 18  # M·N·K of the largest product that OpenBLAS leaves to one thread
 DEPTH, COLUMNS, ROWS = 128, 256, 48  # a panel of b; the rows of a that it multiplies at a time
@@ -133,6 +133,9 @@ def multiply(a, ta, b, tb, c, i0, i1, j0, j1, y, ldy, b_panel):
     empty; ta and tb: a or b is stored transposed; b_panel (PANEL,) is a buffer."""
     K, lda = b.shape[1] if tb else b.shape[0], a.strides[0] // a.itemsize
     row, column = (1, lda) if ta else (lda, 1)
+    if i1 - i0 < FEW and not ta:
+        _few_rows(a, b, tb, c, i0, i1, j0, j1, y, ldy)
+        return
     for j in range(j0, j1, COLUMNS):
         for k in range(0, K, DEPTH):
             width, depth = min(COLUMNS, j1 - j), min(DEPTH, K - k)
@@ -146,3 +149,18 @@ def multiply(a, ta, b, tb, c, i0, i1, j0, j1, y, ldy, b_panel):
                             dst[q] = bias[q]
                 product(rows, width, depth, a, i * row + k * column, row, column,
                         b_panel, 0, COLUMNS + PAD, k > 0 or len(c) > 0, y, i * ldy + j, ldy)
+
+
+@once
+def _few_rows(a, b, tb, c, i0, i1, j0, j1, y, ldy):
+    """As `multiply`, for so few rows of a, stored by rows, that b is better read in place."""
+    K, lda, ldb = a.shape[1], a.strides[0] // a.itemsize, b.strides[0] // b.itemsize
+    for j in range(j0, j1):
+        for i in range(i0, i1):
+            y[i * ldy + j] = c[j] if len(c) else 0
+            if tb:
+                y[i * ldy + j] += dot(a[i], b[j], K)
+    if not tb:
+        for k in range(0, K, DEPTH):
+            product(i1 - i0, j1 - j0, min(DEPTH, K - k), a, i0 * lda + k, lda, 1,
+                    b, k * ldb + j0, ldb, True, y, i0 * ldy + j0, ldy)

@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .common import LINE
+from .common import LINE, compiled
 from .once import codegen, once, once_pointers
 from .transpose import transpose
 
@@ -110,6 +110,15 @@ def panel(b, by_columns, p0, j0, k, n, dst, ld):
             for p in range(0, k, lanes):
                 p = min(p, k - lanes)
                 transpose(b, (j0 + j) * stride + p0 + p, stride, 0, 0, 0, dst, p * ld + j, ld, 0)
+
+
+@compiled
+def dot(a, b, k):
+    """Σ_p a[p] · b[p], p < k: what to use where C would have a single row and few columns."""
+    sum = a.dtype.type(0)
+    for p in range(k):
+        sum += a[p] * b[p]
+    return sum
 
 
 class _Access:

@@ -23,6 +23,7 @@ from minigen import metrics, nn, optim, pictures, text_metrics, train
 from minigen.data import in_order, scenes, signed, unsigned
 from minigen.demo import Demo, cli
 from minigen.models.multimodal.llava import llava
+from minigen.nn.parameters import write_bytes
 
 SHARES = (0, 0.35, 0.45, 1)  # of the steps, at which text, stage 1 and stage 2 begin, and the end
 SHOWN = 12
@@ -96,7 +97,7 @@ def main(argv=None):
                   f"stage 2, {mark[two]:<5}  {two}", ""]
         texts.append((fill(two, 52), "green" if two in some else "firebrick"))
     with train.writing(run.out):
-        train.write_text(run.out / "captions.txt", "\n".join(lines))
+        write_bytes(run.out / "captions.txt", "\n".join(lines).encode())
         pictures.captioned(run.out / "samples.png", unsigned(x[:SHOWN]), texts[:SHOWN])
     run.finish(numbers)
 

@@ -22,10 +22,15 @@ MIN_VECTOR = 16  # channels or filters: with fewer, vectors run along the pixels
 CHANNELS = 8  # channels of the filters that a thread reorders at a time
 
 
+def conv_output_size(i, k, s=1, p=0, d=1):
+    """The length o of a convolution's output, for input length i, filter k, stride s, padding p,
+    dilation d: o = ⌊(i + 2p − d(k − 1) − 1) / s⌋ + 1."""
+    return (i + 2 * p - d * (k - 1) - 1) // s + 1  # eq: conv-output-size
+
+
 def conv_size(size, kernel, stride, padding, dilation=(1, 1)):
     """The output size (P, Q) of a convolution or of pooling."""
-    return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1
-                 for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True))
+    return tuple(map(conv_output_size, size, kernel, stride, padding, dilation))
 
 
 def check_conv(name, image, out, w, stride, padding, dilation, groups):
@@ -34,7 +39,7 @@ def check_conv(name, image, out, w, stride, padding, dilation, groups):
     C, (K, D), size = image[1], w[:2], tuple(image[2:])
     if min(groups, D, K) < 1 or C != D * groups or K % groups:
         raise ValueError(f"{name}: {C} channels, {K} filters of {D} channels and "
-                         f"groups = {groups} do not fit")
+                         f"groups = {groups} do not fit: filters take channels / groups")
     P, Q = conv_size(size, w[2:], stride, padding, dilation)
     if min(P, Q) < 1:
         raise ValueError(f"{name}: filters of {w[2:]}, dilation {dilation} are larger than the "
@@ -280,19 +285,3 @@ def tap_offsets(D, R, S, stride, dilation, P, Q):
         plane = (d * sh + h % sh) * sw + v % sw
         starts[l] = (plane * height + h // sh) * width + v // sw
     return height, width, starts
-
-
-@once
-def col2im(col, out, kernel, stride, dilation, image, width, channels):
-    """Add the rows of col (P·Q, R·S·channels) to their pixels in image (h, width, channels)."""
-    (P, Q), (R, S), (sh, sw), (dh, dw) = out, kernel, stride, dilation
-    pieces, run = (1, S * channels) if dw == 1 else (S, channels)
-    for p in range(P):
-        for q in range(Q):
-            row = col[p * Q + q]
-            for r in range(R):
-                for s in range(pieces):
-                    src = row[(r * S + s) * channels:]
-                    dst = image[((p * sh + r * dh) * width + q * sw + s * dw) * channels:]
-                    for i in range(run):
-                        dst[i] += src[i]

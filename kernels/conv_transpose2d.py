@@ -24,7 +24,6 @@ from .columns import (
     channels_innermost,
     channels_last,
     check_conv,
-    col2im,
     is_full_size,
     pixel_offsets,
     rotate180,
@@ -34,7 +33,7 @@ from .common import buffer, chunks, empty, kernel, share
 from .conv2d import conv2d
 from .cuda import blocks, launch_tiles, pack, per_output, pixels, xp
 from .matmul import PANEL, matmul, multiply
-from .once import threaded
+from .once import once, threaded
 
 ROWS = 64  # pixels multiplied at a time, at least: the filters are read once for all of them
 
@@ -151,3 +150,19 @@ def _columns(chunk, chunks, x, w, b, y, stride, padding, dilation, groups, image
             image[:] = 0
             col2im(col[(n - n0) * size:], (P, Q), (R, S), stride, dilation, image, width, D)
             channels_first(image, width, padding[0], padding[1], b[d:], y[n, d:d + D], offsets)
+
+
+@once
+def col2im(col, out, kernel, stride, dilation, image, width, channels):
+    """Add the rows of col (P·Q, R·S·channels) to their pixels in image (h, width, channels)."""
+    (P, Q), (R, S), (sh, sw), (dh, dw) = out, kernel, stride, dilation
+    pieces, run = (1, S * channels) if dw == 1 else (S, channels)
+    for p in range(P):
+        for q in range(Q):
+            row = col[p * Q + q]
+            for r in range(R):
+                for s in range(pieces):
+                    src = row[(r * S + s) * channels:]
+                    dst = image[((p * sh + r * dh) * width + q * sw + s * dw) * channels:]
+                    for i in range(run):
+                        dst[i] += src[i]

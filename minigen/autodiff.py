@@ -54,10 +54,12 @@ def grad(y, wrt, create_graph=False, cotangent=None, allow_unused=False):
     that y was computed from has been written since (by `write`, as optimisers do; writes to options
     of operations and to plain arrays are not detected).
     """
-    names = list(wrt) if isinstance(wrt, dict) else [f"wrt[{i}]" for i in range(
-        len(wrt) if isinstance(wrt, (list, tuple)) else 1)]
-    targets = [wrt[name] for name in names] if isinstance(wrt, dict) else list(wrt) if isinstance(
-        wrt, (list, tuple)) else [wrt]
+    if isinstance(wrt, dict):
+        names, targets = list(wrt), list(wrt.values())
+    elif isinstance(wrt, (list, tuple)):
+        names, targets = [f"wrt[{i}]" for i in range(len(wrt))], list(wrt)
+    else:
+        names, targets = ["wrt"], [wrt]
     for name, t in zip(["y", *names], [y, *targets], strict=True):
         if not isinstance(t, Tensor):
             raise TypeError(f"grad: {name} must be a tensor, got {type(t).__name__}")

@@ -40,8 +40,9 @@ import numpy as np
 
 from minigen import data, kernels, nn, pictures, train
 from minigen.info import module
+from minigen.nn.parameters import write_bytes
 from minigen.recorded import recorded_step
-from minigen.train import UserError, write_text, writing
+from minigen.train import UserError, writing
 
 QUICK = {"steps": 4, "batch": 8, "n_train": 64, "n_test": 32}
 # Options that may differ when a run is resumed.
@@ -93,10 +94,10 @@ class Demo:
         self.out, self.quick = Path(self.args.out), self.args.quick
         self.rng = np.random.default_rng((self.args.seed, 0, INIT))
         self.xp, self.device = np, module(self.args.device)
-        print(f"{system}: {self.args.steps} steps of {self.args.batch} "
-              f"{'samples' if _generates_data(self.args) else 'images'}, seed "
-              f"{self.args.seed}, results in {self.out}", flush=True)
         self.data = _load(self.args)
+        print(f"{system}: {self.args.steps} steps of {self.args.batch} "
+              f"{'images' if self.data else 'samples'}, seed {self.args.seed}, results in "
+              f"{self.out}", flush=True)
         if self.data:
             print(self.data, flush=True)
         with writing(self.out):
@@ -166,8 +167,8 @@ class Demo:
                    **{key: float(value) for key, value in metrics.items()},
                    "seconds": round(self.earlier + time.perf_counter() - self.started, 1)}
         with writing(self.out / "metrics.json"):
-            write_text(self.out / "metrics.json", json.dumps(
-                {k: v if math.isfinite(v) else None for k, v in numbers.items()}, indent=1) + "\n")
+            finite = {k: v if math.isfinite(v) else None for k, v in numbers.items()}
+            write_bytes(self.out / "metrics.json", (json.dumps(finite, indent=1) + "\n").encode())
         for key, value in numbers.items():
             print(f"{key:<28} {value:,.6g}")
         print(f"pictures, numbers and weights are in {self.out}")
@@ -279,14 +280,9 @@ def _format_default(default):
     return f"{default:,}"
 
 
-def _generates_data(args):
-    """Whether the demo generates its own samples instead of loading a data set."""
-    return args.data not in data.NAMES
-
-
 def _load(args):
-    if _generates_data(args):
-        return None
+    if args.data not in data.NAMES:
+        return None  # the demo draws its own samples
     sizes = {k: QUICK[k] for k in ("n_train", "n_test") if args.quick}
     return data.load(args.data, args.data_dir, args.download, **sizes)
 

@@ -127,8 +127,8 @@ def check_levels(name, x, levels=256):
     """x as an array of integers that are all valid levels; else TypeError or ValueError."""
     x = x.data if isinstance(x, Tensor) else as_array(x)
     if x.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected integers 0 … {levels - 1}, got {x.dtype}: pass the "
-                        "images as they are in the file, not rescaled")
+        raise TypeError(f"{name}: expected integers 0 … {levels - 1}, got {x.dtype}: pass levels, "
+                        "not images rescaled")
     if x.size and readable(x) and (x.min() < 0 or x.max() >= levels):
         raise ValueError(f"{name}: expected integers 0 … {levels - 1}, got values from {x.min()} "
                          f"to {x.max()}")

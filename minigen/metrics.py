@@ -133,7 +133,7 @@ def crop_boxes(images, boxes, size):
                              f"not inside images {x.shape}")
         crops.append(interpolate(x[n:n + 1, :, top:bottom, left:right], size=(size, size),
                                  mode="bilinear").data)
-    return np.concatenate(crops)
+    return np.concatenate(crops or [np.empty((0, x.shape[1], size, size), x.dtype)])
 
 
 def scene_fid(features, real, generated, size):

@@ -28,7 +28,7 @@ class Optimizer:
         if not isinstance(params, (dict, list, tuple)) or not params:
             raise ValueError(f"{type(self).__name__}: expected a dict or list of parameters "
                              f"(nn.parameters(model)), got {type(params).__name__}"
-                             f"{' without any' if isinstance(params, (dict, list)) else ''}")
+                             f"{' without any' if isinstance(params, (dict, list, tuple)) else ''}")
         for name in ("momentum", "weight_decay"):
             if not getattr(self, name, 0) >= 0:
                 raise ValueError(f"{type(self).__name__}: {name} must not be negative, got "
@@ -111,7 +111,7 @@ class SGD(Optimizer):
 class RMSprop(Optimizer):
     """Steps divided by a running root mean square of the gradient (Hinton 2012), as in PyTorch:
 
-        v ← α v + (1 − α) g²     b ← μ b + g / (√v + ε)     p ← p − lr · b
+        g ← g + λ p     v ← α v + (1 − α) g²     b ← μ b + g / (√v + ε)     p ← p − lr · b
     """
 
     moments = ("v", "b")

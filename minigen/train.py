@@ -26,6 +26,7 @@ from minigen import kernels, nn, pictures
 from minigen.autodiff import grad
 from minigen.finite import finite, gradient_origin, origin
 from minigen.memory import keep_freed
+from minigen.nn.parameters import write_bytes
 from minigen.optim import Optimizer, clip_factor
 from minigen.progress import Progress, interrupts
 from minigen.tensor import Tensor, last_write, readable
@@ -137,16 +138,6 @@ def writing(path):
                         ) from None
 
 
-def write_text(path, text):
-    """Write a text file atomically: the whole of it or nothing."""
-    temp = path.with_name(path.name + ".part")
-    try:
-        temp.write_text(text, encoding="utf-8")
-        os.replace(temp, path)
-    finally:
-        temp.unlink(missing_ok=True)
-
-
 # ---------------------------------------------------------------------------------- the loop
 
 def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **parts):
@@ -214,8 +205,9 @@ def fit(step, steps, *, seed, out, resume=False, config=None, precision=None, **
             os.replace(last, last.with_name("previous.safetensors"))
         if not resume:
             last.with_name("metrics.json").unlink(missing_ok=True)  # an older run's
-        write_text(last.with_name("config.json"), json.dumps(config, indent=1) + "\n")
-        write_text(log, _lines_until(done, log))
+        write_bytes(last.with_name("config.json"),
+                    (json.dumps(config, indent=1) + "\n").encode())
+        write_bytes(log, _lines_until(done, log).encode())
     saved, kept = save() if not resume else (start, f"{last} keeps step {done}")
     counters = [part for part in parts.values() if isinstance(part, (Optimizer, nn.EMA))]
 

@@ -180,7 +180,7 @@ class Site:
                 "tagged": [{"id": id, "lines": lines, "address": equation_address(id),
                             "formula": Markup(render_mixed(equations()[id].parts))}
                            for id, lines in by_id.items()],
-                "block": self.sources.part(path, first, after - 1, {s.line for s in inside})})
+                "block": self.sources.part(path, first, after - 1, {tag.line for tag in inside})})
         demos, summary = self.sources.demos_of(path), self.sources.summary(path)
         runs = [run for run in self.runs if run.system in demos]
         self.write(file_page(path), "file.html", path, symbols(), segments=segments,

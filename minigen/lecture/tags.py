@@ -126,7 +126,7 @@ def _asserts(node):
 
 
 def blocks(tags):
-    """Spots grouped by function: ``(path, name, first, last, tagged lines)``."""
+    """Tags grouped by function: ``(path, name, first, last, tagged lines)``."""
     groups = {}
     for tag in tags:
         key = (tag.path, tag.name, tag.first, tag.last)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from minigen.nn import initializers
-from minigen.nn.layers import Linear, _rng
+from minigen.nn.layers import Linear
 from minigen.ops import concatenate, cos, silu, sin
 from minigen.tensor import as_array, tensor, to_device_of
 
@@ -35,7 +35,7 @@ class RandomFourier:
             raise ValueError(f"RandomFourier: D must be even and at least 2, got {D}")
         self.D, self.T, self.scale = D, T, scale
         self.omega = tensor(np.empty(D // 2, np.float32))
-        self.init(_rng(rng))
+        self.init(initializers.generator(rng))
 
     def init(self, rng):
         initializers.normal(self.omega, self.scale, rng)
@@ -51,6 +51,8 @@ class TimeEmbedding:
     between them: integers t (N,) → (N, D)."""
 
     def __init__(self, D, features=None, rng=None):
+        if features is None and D % 4:
+            raise ValueError(f"TimeEmbedding: D must be a multiple of 4, got {D}")
         self.features = Sinusoidal(D // 2) if features is None else features
         self.first, self.second = Linear(self.features.D, D, rng=rng), Linear(D, D, rng=rng)
 

@@ -7,7 +7,14 @@ import numpy as np
 from minigen.tensor import tensor, to_device_of, write
 
 
-def empty(*shape):
+def generator(rng):
+    """rng or, if it is None, a new generator. TypeError if it is something else."""
+    if rng is not None and not hasattr(rng, "standard_normal"):
+        raise TypeError(f"rng must be a generator, np.random.default_rng(seed), got {rng!r}")
+    return np.random.default_rng() if rng is None else rng
+
+
+def parameter(*shape):
     """A float32 parameter whose values a layer's `init` will draw. ValueError if a size is below 1.
     """
     if any(n < 1 for n in shape):

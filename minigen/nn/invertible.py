@@ -24,7 +24,7 @@ import numpy as np
 
 from minigen.dist import per_image
 from minigen.nn import initializers
-from minigen.nn.layers import Conv2d, _rng
+from minigen.nn.layers import Conv2d
 from minigen.nn.unet import ZeroConv2d
 from minigen.ops import (
     concatenate,
@@ -63,7 +63,7 @@ class ActNorm:
     """h ← s ⊙ (h + b), one s and b for each of C channels."""
 
     def __init__(self, C):
-        self.log_s, self.b = initializers.empty(C, 1, 1), initializers.empty(C, 1, 1)
+        self.log_s, self.b = initializers.parameter(C, 1, 1), initializers.parameter(C, 1, 1)
         self.init(None)
 
     def init(self, rng):
@@ -94,9 +94,9 @@ class InvertibleConv:
 
     def __init__(self, C, rng=None):
         self.P, self.sign = (tensor(np.empty(shape, np.float32)) for shape in ((C, C), C))
-        self.L, self.U = initializers.empty(C, C), initializers.empty(C, C)
-        self.log_s = initializers.empty(C)
-        self.init(_rng(rng))
+        self.L, self.U = initializers.parameter(C, C), initializers.parameter(C, C)
+        self.log_s = initializers.parameter(C)
+        self.init(initializers.generator(rng))
 
     def init(self, rng):
         from scipy.linalg import lu  # imported here: it loads slowly
@@ -128,7 +128,7 @@ class Rotation:
 
     def __init__(self, C, rng=None):
         self.R = tensor(np.empty((C, C), np.float32))
-        self.init(_rng(rng))
+        self.init(initializers.generator(rng))
 
     def init(self, rng):
         initializers.values(self.R, np.linalg.qr(rng.standard_normal(self.R.shape))[0])

@@ -1,9 +1,6 @@
 """Layers: the parameters of an op and a call to it, with PyTorch's names, options, weight layouts
 and initial distributions. A layer is a plain object; ``rng`` draws its initial weights."""
 
-import inspect
-import types
-import weakref
 from numbers import Integral
 
 import numpy as np
@@ -14,19 +11,13 @@ from minigen.ops.conv import pair
 from minigen.tensor import tensor, write, xp
 
 
-def _rng(rng):
-    if rng is not None and not hasattr(rng, "standard_normal"):
-        raise TypeError(f"rng must be a generator, np.random.default_rng(seed), got {rng!r}")
-    return np.random.default_rng() if rng is None else rng
-
-
 class Linear:
     """y = x Wᵀ + b on the last axis; weight (out, in), bias (out,)."""
 
     def __init__(self, in_features, out_features, bias=True, rng=None):
-        self.weight = initializers.empty(out_features, in_features)
-        self.bias = initializers.empty(out_features) if bias else None
-        self.init(_rng(rng))
+        self.weight = initializers.parameter(out_features, in_features)
+        self.bias = initializers.parameter(out_features) if bias else None
+        self.init(initializers.generator(rng))
 
     def init(self, rng):
         initializers.linear(self.weight, self.bias, rng)
@@ -43,12 +34,12 @@ class Conv2d:
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"Conv2d: groups {groups} must divide in_channels {in_channels} and "
                              f"out_channels {out_channels}")
-        self.weight = initializers.empty(out_channels, in_channels // groups,
+        self.weight = initializers.parameter(out_channels, in_channels // groups,
                                          *pair("kernel_size", kernel_size))
-        self.bias = initializers.empty(out_channels) if bias else None
+        self.bias = initializers.parameter(out_channels) if bias else None
         self.options = {"stride": stride, "padding": padding, "dilation": dilation,
                         "groups": groups}
-        self.init(_rng(rng))
+        self.init(initializers.generator(rng))
 
     def init(self, rng):
         initializers.linear(self.weight, self.bias, rng)
@@ -65,12 +56,12 @@ class ConvTranspose2d:
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"ConvTranspose2d: groups {groups} must divide in_channels "
                              f"{in_channels} and out_channels {out_channels}")
-        self.weight = initializers.empty(in_channels, out_channels // groups,
+        self.weight = initializers.parameter(in_channels, out_channels // groups,
                                          *pair("kernel_size", kernel_size))
-        self.bias = initializers.empty(out_channels) if bias else None
+        self.bias = initializers.parameter(out_channels) if bias else None
         self.options = {"stride": stride, "padding": padding, "output_padding": output_padding,
                         "groups": groups, "dilation": dilation}
-        self.init(_rng(rng))
+        self.init(initializers.generator(rng))
 
     def init(self, rng):
         initializers.linear(self.weight, self.bias, rng)
@@ -87,8 +78,8 @@ class BatchNorm2d:
         if momentum is None:
             raise ValueError("BatchNorm: momentum must be a number, got None")
         self.eps, self.momentum, self.training = eps, momentum, True
-        self.weight = initializers.empty(num_features) if affine else None
-        self.bias = initializers.empty(num_features) if affine else None
+        self.weight = initializers.parameter(num_features) if affine else None
+        self.bias = initializers.parameter(num_features) if affine else None
         self.running_mean = tensor(np.zeros(num_features, np.float32))
         self.running_var = tensor(np.ones(num_features, np.float32))
         self.num_batches_tracked = tensor(np.zeros((), np.int64))
@@ -105,7 +96,7 @@ class BatchNorm2d:
             raise ValueError(f"BatchNorm: x is {x.shape}, expected (N, {self.running_mean.size}, "
                              "...)")
         y = ops.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
-                           self.training, self.momentum, self.eps)
+                           self.training, self.eps)
         if self.training:
             mean, _, var = y.saved
             n = x.size // x.shape[1]
@@ -128,8 +119,8 @@ class GroupNorm:
             raise ValueError(f"GroupNorm: {num_groups} groups do not divide {num_channels} "
                              "channels")
         self.num_groups, self.eps = num_groups, eps
-        self.weight = initializers.empty(num_channels) if affine else None
-        self.bias = initializers.empty(num_channels) if affine else None
+        self.weight = initializers.parameter(num_channels) if affine else None
+        self.bias = initializers.parameter(num_channels) if affine else None
         self.init(None)
 
     def init(self, rng):
@@ -152,8 +143,8 @@ class LayerNorm:
     def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True):
         shape = (normalized_shape,) if isinstance(normalized_shape, Integral) else normalized_shape
         self.normalized_shape, self.eps = tuple(shape), eps
-        self.weight = initializers.empty(*shape) if elementwise_affine else None
-        self.bias = initializers.empty(*shape) if elementwise_affine else None
+        self.weight = initializers.parameter(*shape) if elementwise_affine else None
+        self.bias = initializers.parameter(*shape) if elementwise_affine else None
         self.init(None)
 
     def init(self, rng):
@@ -168,8 +159,8 @@ class Embedding:
     the standard deviation of its initial values."""
 
     def __init__(self, num_embeddings, embedding_dim, rng=None, std=1.0):
-        self.weight, self.std = initializers.empty(num_embeddings, embedding_dim), std
-        self.init(_rng(rng))
+        self.weight, self.std = initializers.parameter(num_embeddings, embedding_dim), std
+        self.init(initializers.generator(rng))
 
     def init(self, rng):
         initializers.normal(self.weight, self.std, rng)
@@ -183,7 +174,7 @@ class Parameter:
     what owns it computes with its weight. PyTorch's class of this name is the tensor itself."""
 
     def __init__(self, *shape, value=0.0):
-        self.weight, self.value = initializers.empty(*shape), value
+        self.weight, self.value = initializers.parameter(*shape), value
         self.init(None)
 
     def init(self, rng):
@@ -204,10 +195,10 @@ class MultiheadAttention:
         if num_heads < 1 or embed_dim % num_heads:
             raise ValueError(f"MultiheadAttention: {num_heads} heads do not divide {embed_dim}")
         self.num_heads = num_heads
-        self.in_proj_weight = initializers.empty(3 * embed_dim, embed_dim)
-        self.in_proj_bias = initializers.empty(3 * embed_dim) if bias else None
+        self.in_proj_weight = initializers.parameter(3 * embed_dim, embed_dim)
+        self.in_proj_bias = initializers.parameter(3 * embed_dim) if bias else None
         self.out_proj = Linear(embed_dim, embed_dim, bias)
-        self.init(_rng(rng))
+        self.init(initializers.generator(rng))
 
     def init(self, rng):
         initializers.xavier_uniform(self.in_proj_weight, rng)
@@ -251,6 +242,8 @@ class MultiheadAttention:
 class Dropout:
     """In training each element is set to 0 with probability p, the others are divided by 1 − p."""
 
+    takes_rng = True
+
     def __init__(self, p=0.5):
         if not 0 <= p < 1:
             raise ValueError(f"Dropout: p must lie in [0, 1), got {p}")
@@ -262,7 +255,9 @@ class Dropout:
 
 class Sequential(list):
     """Layers and plain functions, one after the other; a slice is a Sequential too. `rng` is passed
-    to those that take it; without one, those that have a default use their default."""
+    to those with an attribute `takes_rng`, as `Dropout` has."""
+
+    takes_rng = True
 
     def __init__(self, *layers):
         super().__init__(layers)
@@ -273,20 +268,6 @@ class Sequential(list):
 
     def __call__(self, x, rng=None):
         for layer in self:
-            takes = _rng_of(layer)
-            own = rng is None and takes and takes.default is not takes.empty
-            x = layer(x, rng=rng) if takes and not own else layer(x)
+            draws = rng is not None and getattr(layer, "takes_rng", False)
+            x = layer(x, rng) if draws else layer(x)
         return x
-
-
-_known = weakref.WeakKeyDictionary()  # weak: it keeps no function's closure alive
-
-
-def _rng_of(layer):
-    """The parameter rng of a layer's call, if it has one."""
-    kind = layer if isinstance(layer, types.FunctionType) else getattr(
-        layer, "__func__", type(layer))
-    if kind not in _known:
-        called = kind.__call__ if isinstance(kind, type) else kind
-        _known[kind] = inspect.signature(called).parameters.get("rng")
-    return _known[kind]

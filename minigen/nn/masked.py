@@ -87,7 +87,7 @@ class PositionBias:
     layer cannot see how far it is to the lower and the right border; this tells it."""
 
     def __init__(self, K, H, W):
-        self.bias = initializers.empty(1, K, H, W)
+        self.bias = initializers.parameter(1, K, H, W)
 
     def init(self, rng):
         initializers.constant(self.bias, 0)

@@ -23,7 +23,7 @@ _LEAVES = (np.ndarray, np.generic, str, bytes, bytearray, memoryview, range, int
 
 def walk(model, prefix="", seen=None):
     """Yield (key, object) for the model and every layer and tensor in it, each object once. `seen`
-    holds the ids of those objects and the keys of those tensors."""
+    holds what has been visited: ids of objects, and keys of tensors."""
     seen = set() if seen is None else seen
     if isinstance(model, _LEAVES) or id(model) in seen:
         return
@@ -104,13 +104,18 @@ def load_state_dict(model, arrays):
 
 
 def save_arrays(path, arrays, metadata=None):
-    """Write named arrays to a safetensors file: under a temporary name, then renamed, so that a
-    file of the final name is always complete. `metadata` is a dict of strings."""
+    """Write named arrays to a safetensors file. `metadata` is a dict of strings."""
     from safetensors.numpy import save  # save_file makes files that only their owner can read
+    write_bytes(path, save({k: np.asarray(a, order="C") for k, a in arrays.items()}, metadata))
+
+
+def write_bytes(path, content):
+    """Write a file under a temporary name, then rename it, so that a file of the final name is
+    always complete."""
     path = Path(path)
     part = path.with_name(path.name + ".part")
     try:
-        part.write_bytes(save({k: np.asarray(a, order="C") for k, a in arrays.items()}, metadata))
+        part.write_bytes(content)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -16,7 +16,6 @@ import copy
 import numpy as np
 
 from minigen.nn import initializers
-from minigen.nn.layers import _rng
 from minigen.tensor import tensor, write
 
 
@@ -25,7 +24,7 @@ class SpectralNorm:
 
     def __init__(self, layer, rng=None):
         self.layer, self.training = layer, True
-        u = _rng(rng).standard_normal(len(layer.weight), np.float32)
+        u = initializers.generator(rng).standard_normal(len(layer.weight), np.float32)
         self.u = tensor(unit(u))
 
     def init(self, rng):

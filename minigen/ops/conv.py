@@ -9,6 +9,7 @@ are the other two, so three kernels give derivatives of every order.
 import numpy as np
 
 from minigen import kernels
+from minigen.kernels.columns import conv_output_size
 from minigen.operands import accepts_arrays
 from minigen.operation import op
 from minigen.ops.reduce import sum
@@ -68,7 +69,12 @@ def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
             raise ValueError(f'conv2d: padding="same" needs an odd filter, got {w.shape[2:]}: '
                              "pad x first with minigen.pad")
         padding = [t // 2 for t in total]
-    padding = pair("padding", 0 if padding == "valid" else padding)
+    elif padding == "valid":
+        padding = 0
+    elif isinstance(padding, str):
+        raise ValueError(f'conv2d: padding must be "valid", "same", an integer or a pair of them, '
+                         f"got {padding!r}")
+    padding = pair("padding", padding, 0)
     return _conv2d(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
@@ -76,7 +82,7 @@ def conv2d_weight(g, x, size, stride=1, padding=0, dilation=1, groups=1):
     """The gradient of a convolution's weight: g is (N, K, P, Q), x is (N, C, H, W), `size` is (R,
     S), the result (K, C/groups, R, S)."""
     return _conv2d_weight(g, x, size=pair("size", size), stride=pair("stride", stride),
-                          padding=pair("padding", padding), dilation=pair("dilation", dilation),
+                          padding=pair("padding", padding, 0), dilation=pair("dilation", dilation),
                           groups=groups)
 
 
@@ -89,9 +95,8 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, groups
     `conv_transpose_output_size`; `output_padding` < stride chooses among the sizes that the
     convolution maps to (P, Q).
     """
-    stride, padding, dilation, extra = (pair(n, v) for n, v in (
-        ("stride", stride), ("padding", padding), ("dilation", dilation),
-        ("output_padding", output_padding)))
+    stride, dilation = pair("stride", stride), pair("dilation", dilation)
+    padding, extra = pair("padding", padding, 0), pair("output_padding", output_padding, 0)
     if x.ndim != 4 or w.ndim != 4:
         raise ValueError(f"conv_transpose2d: expected x (N, K, P, Q) and w (K, C/groups, R, S), "
                          f"got {x.shape} and {w.shape}")
@@ -107,12 +112,6 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, groups
                              dilation=dilation, groups=groups)
 
 
-def conv_output_size(i, k, s=1, p=0, d=1):
-    """The length o of a convolution's output, for input length i, filter k, stride s, padding p,
-    dilation d: o = ⌊(i + 2p − d(k − 1) − 1) / s⌋ + 1."""
-    return (i + 2 * p - d * (k - 1) - 1) // s + 1  # eq: conv-output-size
-
-
 def conv_transpose_output_size(i, k, s=1, p=0, p_out=0, d=1):
     """The length of a transposed convolution's output: (i − 1)s − 2p + d(k − 1) + 1 + p_out.
 
@@ -121,13 +120,10 @@ def conv_transpose_output_size(i, k, s=1, p=0, p_out=0, d=1):
     return (i - 1) * s - 2 * p + d * (k - 1) + 1 + p_out  # eq: tconv-output-size
 
 
-def pair(name, value):
+def pair(name, value, minimum=1):
     """`value` as (height, width)."""
-    minimum = int(name in _POSITIVE)
     both = value if isinstance(value, (tuple, list)) else (value, value)
     if len(both) != 2 or not all([isinstance(n, (int, np.integer)) and n >= minimum for n in both]):
         raise ValueError(f"{name} must be an integer or a pair of them, at least {minimum}, "
                          f"got {value!r}")
     return int(both[0]), int(both[1])
-
-_POSITIVE = {"stride", "dilation", "kernel_size", "size", "scale_factor"}

@@ -100,12 +100,11 @@ def _raveled(*arrays): return [None if a is None else a.reshape(-1) for a in arr
 
 @accepts_arrays("x", "running_mean", "running_var", "weight", "bias")
 def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, training=False,
-               momentum=0.1, eps=1e-5):
+               eps=1e-5):
     """Each channel standardised over batch and positions: x is (N, C, ...), the others (C,).
 
     Uses the batch's own mean and variance in training, else the running ones. Nothing is written
-    here: the layer `minigen.nn.BatchNorm2d` updates its running statistics; `momentum` only keeps
-    PyTorch's order of arguments.
+    here: the layer `minigen.nn.BatchNorm2d` updates its running statistics.
     """
     if x.ndim < 2:
         raise ValueError(f"batch_norm: expected x (N, C, ...), got {x.shape}")

@@ -75,7 +75,7 @@ def avg_pool2d(x, kernel_size, stride=None, padding=0):
 
 
 def _window(kernel_size, stride, padding):
-    kernel_size, padding = pair("kernel_size", kernel_size), pair("padding", padding)
+    kernel_size, padding = pair("kernel_size", kernel_size), pair("padding", padding, 0)
     if any(2 * p > k for p, k in zip(padding, kernel_size, strict=True)):
         raise ValueError(f"padding {padding} is more than half of kernel_size {kernel_size}: a "
                          "window would see no pixel")

@@ -48,7 +48,7 @@ class PixelCNNpp:
         self.u = Stream(down_shifted, widths, depths, others=0)
         self.ul = Stream(down_right_shifted, widths, depths, others=1)
         self.last = nn.Conv2d(2 * width, LogisticMixture.parameters(K, C), 1)
-        self.init(np.random.default_rng() if rng is None else rng)
+        self.init(initializers.generator(rng))
 
     def init(self, rng):
         """Draw the weights; the last layer starts as the linear predictor, its mixture's scales

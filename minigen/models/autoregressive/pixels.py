@@ -11,9 +11,10 @@ after the other. With V = 2 the scores are (0, s), so s is the logit of a Bernou
 import numpy as np
 
 from minigen import concatenate, cross_entropy, mean, nn, no_grad, sum, tensor
+from minigen.logistic import check_levels, rescale
 from minigen.models.autoregressive import decoding
 from minigen.nn.masked import Scan
-from minigen.tensor import Tensor, readable, to_device_of, xp
+from minigen.tensor import to_device_of, xp
 
 
 def outputs(levels):
@@ -111,17 +112,13 @@ class PixelModel:
             x[here] = xp(x).where(to_device_of(known[here], x), x[here], choose(s, rng))
 
     def _checked(self, x):
-        """x as an array of integers, or a ValueError."""
-        x = x.data if isinstance(x, Tensor) else np.asarray(x) if isinstance(x, list) else x
-        if x.shape[1:] != self.shape or x.dtype.kind not in "iu":
-            raise ValueError(f"images are {x.dtype} {x.shape}, expected integers (N, "
+        """x as an array of levels, or a TypeError or ValueError."""
+        x = check_levels(type(self).__name__, x, self.levels)
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"{type(self).__name__}: images are {x.shape}, expected (N, "
                              f"{', '.join(map(str, self.shape))})")
-        if x.size and readable(x) and (x.min() < 0 or x.max() >= self.levels):
-            raise ValueError(f"images have values {x.min()}…{x.max()}, but this model's levels are "
-                             f"0…{self.levels - 1}: scale and round them first")
         return x
 
     def _scaled(self, x):
-        """Integers as floats in [−1, 1], of the network's dtype."""
-        dtype = nn.like(self.net).dtype
-        return x.astype(dtype) * dtype.type(2 / (self.levels - 1)) - dtype.type(1)
+        """Levels as floats in [−1, 1], of the network's dtype."""
+        return rescale(x, self.levels, nn.like(self.net).dtype)

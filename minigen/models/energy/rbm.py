@@ -53,8 +53,8 @@ class RBM:
     """An RBM of D pixels and K latents: W (K, D), b (D,), c (K,)."""
 
     def __init__(self, D, K, rng=None):
-        self.W, self.b, self.c = (initializers.empty(*shape) for shape in ((K, D), (D,), (K,)))
-        self.init(np.random.default_rng() if rng is None else rng)
+        self.W, self.b, self.c = (initializers.parameter(*shape) for shape in ((K, D), (D,), (K,)))
+        self.init(initializers.generator(rng))
 
     def init(self, rng):
         initializers.normal(self.W, 0.01, rng)

@@ -13,7 +13,6 @@ Differs from the paper: three doublings of the resolution instead of four, for i
 (from 3, 7, 14) or 32×32 (from 4, 8, 16).
 """
 
-import numpy as np
 
 from minigen import nn, optim, relu, tanh
 from minigen.models.gan.gan import NonSaturatingGAN, leaky
@@ -53,7 +52,7 @@ class Net(nn.Sequential):
 
     def __init__(self, *layers, rng=None):
         super().__init__(*layers)
-        self.init(np.random.default_rng() if rng is None else rng)
+        self.init(initializers.generator(rng))
 
     def init(self, rng):
         for layer in self:

@@ -43,7 +43,7 @@ class ClippedRMSprop(RMSprop):
         super().__init__(params, lr)
         self.c = c
 
-    def update(self, p, g, now, v, b):
-        super().update(p, g, now, v, b)
+    def update(self, p, g, scalars, v, b):
+        super().update(p, g, scalars, v, b)
         for w in p:
             w.clip(-self.c, self.c, out=w)

@@ -17,10 +17,10 @@ class Mixture:
     p_model ≈ p_data, then sample x ~ p_model."""
 
     def __init__(self, K, rng=None):
-        self.weight_logits = initializers.empty(K)
-        self.mu = initializers.empty(K)
-        self.logvar = initializers.empty(K)
-        self.init(np.random.default_rng() if rng is None else rng)
+        self.weight_logits = initializers.parameter(K)
+        self.mu = initializers.parameter(K)
+        self.logvar = initializers.parameter(K)
+        self.init(initializers.generator(rng))
 
     def init(self, rng):
         """Initialise the components to differ slightly: identical ones would stay identical."""

@@ -33,7 +33,7 @@ class DeepImagePrior:
     def __init__(self, shape, widths=(32, 64, 64), channels=32, rng=None):
         self.net = hourglass(channels, shape, widths, rng)
         self.z = tensor(np.empty((1, channels, *shape[1:]), np.float32))
-        self.init(np.random.default_rng() if rng is None else rng)
+        self.init(initializers.generator(rng))
 
     def init(self, rng):
         nn.init(self.net, rng)

@@ -38,7 +38,6 @@ from minigen import (
     concatenate,
     exp,
     log,
-    logsumexp,
     mean,
     nn,
     no_grad,
@@ -50,6 +49,7 @@ from minigen import (
 )
 from minigen.dist import Bernoulli, Normal, kl, per_image
 from minigen.models.vae.cells import Cell, Group, decoder, enlarge
+from minigen.models.vae.vae import importance_weighted
 
 
 def residual(p, delta):
@@ -164,17 +164,16 @@ class NVAE:
 
     def log_prob(self, x, rng, K=50):
         """log p(x), approached from below as in vae.py: (N,), untracked. ValueError if K < 1."""
-        if K < 1:
-            raise ValueError(f"NVAE.log_prob: it takes at least one sample, got K = {K}")
         with no_grad():
-            features, weights = self.features(x), []
-            for _ in range(K):
+            features = self.features(x)
+
+            def log_weight():
                 p_x, steps = self.infer(features, rng)
                 log_w = per_image(p_x.log_prob(x))
                 for q, p, z, _ in steps:
                     log_w = log_w + per_image(p.log_prob(z) - q.log_prob(z))  # eq: nvae-hierarchy
-                weights.append(log_w)
-            return logsumexp(stack(weights), axis=0) - math.log(K)
+                return log_w
+            return importance_weighted(log_weight, K)
 
     def generate(self, n, rng, t=1.0, z=()):
         """p(x | z) for n samples z ~ p(z), untracked: see `draw`."""

@@ -75,15 +75,14 @@ class VAE:
 
             log 1/K Σ_k p(x | z_k) p(z_k) / q(z_k | x),   z_k ~ q(z | x)
         """
-        if K < 1:
-            raise ValueError(f"VAE.log_prob: it takes at least one sample, got K = {K}")
         with no_grad():
-            q, p_z, weights = self.encode(x, *given), self.prior(len(x)), []
-            for _ in range(K):
+            q, p_z = self.encode(x, *given), self.prior(len(x))
+
+            def log_weight():
                 z = q.sample(rng)
                 log_p = self.log_p(x, z, *given) + sum(p_z.log_prob(z), 1)
-                weights.append(log_p - sum(q.log_prob(z), 1))  # eq: vae-approx-evidence
-            return logsumexp(stack(weights), axis=0) - math.log(K)  # eq: iwae-bound
+                return log_p - sum(q.log_prob(z), 1)  # eq: vae-approx-evidence
+            return importance_weighted(log_weight, K)
 
     def generate(self, n, rng, *given):
         """p(x | z) for n samples z ~ p(z): a distribution over images. The encoder is not used."""
@@ -96,8 +95,17 @@ class VAE:
         return self.generate(n, rng, *given).sample(rng)  # eq: vae-generative-process
 
 
+def importance_weighted(log_weight, K):
+    """log 1/K Σ_k w_k, from K calls of log_weight, each of which draws log w_k (N,): (N,).
+    ValueError if K < 1."""
+    if K < 1:
+        raise ValueError(f"importance_weighted: it takes at least one sample, got K = {K}")
+    weights = [log_weight() for _ in range(K)]
+    return logsumexp(stack(weights), axis=0) - math.log(K)  # eq: iwae-bound
+
+
 def kl_to_prior(q):
-    """KL(N(μ, σ²) ‖ N(0, I)), summed over the dimensions of z: (N,)."""
+    """KL(N(μ, σ²) ‖ N(0, I)), summed over axis 1: (N,) for codes (N, d)."""
     return -0.5 * sum(1 + q.logvar - square(q.mu) - exp(q.logvar), 1)  # eq: vae-kl-closed-form
 
 

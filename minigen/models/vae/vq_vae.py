@@ -47,8 +47,8 @@ class Codebook:
     """The codebook: K words, vectors of D numbers."""
 
     def __init__(self, K, D, rng=None):
-        self.weight = initializers.empty(K, D)
-        self.init(np.random.default_rng() if rng is None else rng)
+        self.weight = initializers.parameter(K, D)
+        self.init(initializers.generator(rng))
 
     def init(self, rng):
         initializers.uniform(self.weight, 1 / len(self.weight), rng)

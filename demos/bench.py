@@ -32,7 +32,8 @@ from pathlib import Path
 
 from minigen import info
 from minigen.demo import at_least, cli
-from minigen.train import UserError, write_text
+from minigen.nn.parameters import write_bytes
+from minigen.train import UserError
 from side_by_side.kernels import ceilings, precision, table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,7 +101,7 @@ def main(argv=None):
     print(f"\n{markdown(rows)}\n\n" + "\n".join(f"{k}: {v}" for k, v in summary(rows).items()))
     if args.json:
         found = {**about, "rows": rows, **summary(rows)}
-        write_text(Path(args.json), json.dumps(found, indent=1) + "\n")
+        write_bytes(Path(args.json), (json.dumps(found, indent=1) + "\n").encode())
     return rows
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from bench import MODELS, Side, machine
 from minigen import pictures
 from minigen.demo import cli
-from minigen.train import write_text, writing
+from minigen.nn.parameters import write_bytes
+from minigen.train import writing
 
 BATCHES, SIDES = (1, 4, 16, 64, 256), (16, 28, 48, 64)
 
@@ -42,7 +43,7 @@ def main(argv=None):
     text = table(times, models, sizes, threads)
     about = "; ".join(f"{key} {value}" for key, value in machine(max(threads)).items())
     print(f"{about}\n\n{text}")
-    write_text(out / "scaling.md", f"{about}\n\n{text}\n")
+    write_bytes(out / "scaling.md", f"{about}\n\n{text}\n".encode())
     batches = [batch for batch, side in sizes if side == 28]
     with writing(out / "scaling.png"):
         pictures.lines(out / "scaling.png",

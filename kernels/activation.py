@@ -52,8 +52,8 @@ def pointwise(f):
 
     def run(x, *numbers):
         y = empty(x.shape, x.dtype)
-        loop(chunks(1 + x.size // PART), x.ravel(), tuple(map(x.dtype.type, numbers)),
-             y.reshape(-1))
+        loop(chunks(1 + x.size // PART), x.ravel(),
+             tuple([x.dtype.type(float(n)) for n in numbers]), y.reshape(-1))
         return y
     return run
 
@@ -73,7 +73,7 @@ def pointwise_backward(f):
     def run(g, x, *numbers):
         gx = empty(x.shape, x.dtype)
         loop(chunks(1 + x.size // PART), g.ravel(), x.ravel(),
-             tuple(map(x.dtype.type, numbers)), gx.reshape(-1))
+             tuple([x.dtype.type(float(n)) for n in numbers]), gx.reshape(-1))
         return gx
     return run
 

@@ -37,7 +37,7 @@ def check_conv(name, image, out, w, stride, padding, dilation, groups):
     """Check the shapes of an image (N, C, H, W), an output (N, K, P, Q) and filters (K, D, R, S)
     against each other; out is None if the output is not known yet."""
     C, (K, D), size = image[1], w[:2], tuple(image[2:])
-    if min(groups, D, K) < 1 or C != D * groups or K % groups:
+    if min(groups, *w) < 1 or C != D * groups or K % groups:
         raise ValueError(f"{name}: {C} channels, {K} filters of {D} channels and "
                          f"groups = {groups} do not fit: filters take channels / groups")
     P, Q = conv_size(size, w[2:], stride, padding, dilation)

@@ -236,7 +236,7 @@ def launch_tiles(file, name, size, others, args, dtype):
 
 def xp(a):
     """The module of an array: numpy or cupy."""
-    return np if isinstance(a, np.ndarray) else sys.modules["cupy"]
+    return np if isinstance(a, (np.ndarray, np.generic)) else sys.modules["cupy"]
 
 
 def special(a):

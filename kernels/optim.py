@@ -191,7 +191,7 @@ def _run(update, table, dtype, numbers, *flags):
     """Call `update` with `numbers` in the arrays' dtype; not at all if the first of them, the
     gradient's factor, is NaN."""
     if numbers[0] == numbers[0]:
-        update(num_chunks(table), table, dtype, *flags, *(dtype.type(x) for x in numbers))
+        update(num_chunks(table), table, dtype, *flags, *(dtype.type(float(x)) for x in numbers))
 
 
 def _launch(name, arrays, scalars, *options):

@@ -26,13 +26,13 @@ from .once import threaded
 
 @kernel(x="A C B")
 def softmax(x):
-    e = np.exp(x - x.max(1, keepdims=True))
+    e = np.exp(x - x.max(1, keepdims=True, initial=-np.inf))
     return e / e.sum(1, keepdims=True)
 
 
 @kernel(x="A C B")
 def log_softmax(x):
-    d = x - x.max(1, keepdims=True)
+    d = x - x.max(1, keepdims=True, initial=-np.inf)
     return d - np.log(np.exp(d).sum(1, keepdims=True))
 
 
@@ -48,6 +48,8 @@ def log_softmax(x):
 
 def _on_threads(x, log):
     y = empty(x.shape, x.dtype)
+    if not x.size:  # perhaps an axis of no elements, which have no largest
+        return y
     if x.shape[2] == 1:
         _rows(chunks(len(x)), x[..., 0], y[..., 0], log)
     else:

@@ -23,10 +23,12 @@ def as_operands(args, kw, name, inputs):
 
 
 def operand(a, name, i, inputs):
-    """The i-th input of the op `name` as a tensor or a Python number. NumPy scalars and booleans
-    become Python numbers, so that none of them promotes a float32."""
-    if isinstance(a, (np.generic, bool)) and not np.iscomplexobj(a):
-        return a.item() if isinstance(a, np.generic) else int(a)
+    """The i-th input of the op `name` as a tensor or a Python number. NumPy scalars become Python
+    numbers, so that none of them promotes a float32."""
+    if type(a) is bool:
+        return a
+    if isinstance(a, np.generic) and not np.iscomplexobj(a):
+        return a.item()
     return Tensor(as_array(a, f"{name}: {[*inputs, i][min(i, len(inputs))]}: "))
 
 

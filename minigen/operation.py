@@ -110,8 +110,9 @@ def op(forward):
             tracked = any(type(p) is Tensor and p.requires_grad for p in args)
         try:
             y = forward(*arrays, **kw)
-        except (IndexError, OverflowError, TypeError, ValueError) as e:
-            text, classes = str(e), (ValueError, TypeError, IndexError, OverflowError)
+        except (AttributeError, IndexError, OverflowError, TypeError, ValueError) as e:
+            classes = ValueError, TypeError, IndexError, OverflowError, AttributeError
+            text = str(e)
             if not text.startswith(name):
                 text = f"{describe(name, args, kw, inputs)}: {text}"
             raise next(kind for kind in classes if isinstance(e, kind))(text) from e

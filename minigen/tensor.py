@@ -163,8 +163,10 @@ def as_array(a, prefix=""):
             raise TypeError(f"{prefix}expected real numbers, got {a.dtype}")
         return xp(a).asarray(a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("=")))
     if isinstance(a, (list, tuple, int, float)):
-        booleans = not np.isscalar(a) and np.asarray(a).dtype == bool
-        return np.array(a, None if booleans else np.float32)
+        kind = "f" if np.isscalar(a) else np.asarray(a).dtype.kind
+        if kind not in "fiub":
+            raise TypeError(f"{prefix}expected real numbers, got {a!r:.60}")
+        return np.array(a, None if kind == "b" else np.float32)
     if hasattr(a, "__dlpack_device__"):
         if a.__dlpack_device__()[0] == 2:  # a CUDA device, in DLPack's numbering
             import cupy

@@ -86,7 +86,7 @@ def test_unused():
         grad(y, [x, w])
     g = grad(y, {"x": x, "w": w}, allow_unused=True)
     assert g["w"].shape == (2,) and not g["w"].numpy().any() and g["x"].item() == 2
-    with pytest.raises(ValueError, match="wrt.0. has no history"):
+    with pytest.raises(ValueError, match="for wrt of shape .*: wrt has no history"):
         grad(y, tensor(1.0))
     with pytest.raises(ValueError, match="y has no history"):
         grad(tensor(1.0), x)

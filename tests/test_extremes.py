@@ -10,7 +10,7 @@ from leaves import leaf
 from scipy.stats import norm
 
 import minigen as mg
-from minigen import grad, kernels, no_grad, optim, tensor
+from minigen import grad, kernels, nn, no_grad, optim, tensor
 from minigen.models.gan.divergences import js_weighted
 
 
@@ -233,3 +233,48 @@ def test_a_long_product_needs_no_square_of_its_length():
     tracemalloc.stop()
     assert np.allclose(g * x.numpy(), np.prod(x.numpy()), rtol=1e-10)
     assert most < 40 * x.numpy().nbytes
+
+
+@pytest.mark.parametrize("softmax", [mg.softmax, mg.log_softmax])
+def test_softmax_along_an_axis_of_no_elements_is_empty(softmax):
+    for shape, axis in (((2, 0, 1 << 20), 1), ((3, 0), 1), ((0, 3), 1)):
+        x = tensor(np.zeros(shape, np.float32), requires_grad=True)
+        y = softmax(x, axis=axis)
+        assert y.shape == shape and grad(mg.sum(y), x).shape == shape
+
+
+def test_booleans_stay_booleans():
+    mask = tensor(np.array([True, False, False, True]))
+    kept = mg.where(np.array([True, True, False, False]), mask, False)
+    assert tensor([10.0, 11, 12, 13])[kept].numpy().tolist() == [10]  # not the positions 1, 0, 0, 0
+    for y in (mask * True, mg.maximum(mask, False), mask & True):
+        assert y.dtype == bool
+    assert (tensor([1.5]) * True).dtype == np.float32
+
+
+def test_logits_of_bytes_do_not_wrap_around():
+    x, t = np.uint8([0, 1, 2]), np.zeros(3, np.float32)
+    plain = mg.binary_cross_entropy_with_logits(x, t)
+    weighted = mg.binary_cross_entropy_with_logits(x, t, pos_weight=1.0)
+    assert np.isclose(plain.item(), weighted.item()) and np.isclose(
+        plain.item(), np.log1p(np.exp([0, 1, 2])).mean())
+
+
+def test_a_number_has_a_logsumexp():
+    assert mg.logsumexp(tensor(2.0)).item() == 2
+
+
+def test_a_step_without_a_factor_leaves_the_parameters():
+    p = tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(TypeError, match="NoneType"):
+        optim.SGD([p]).step([tensor([1.0, 1.0])], None)
+    assert p.numpy().tolist() == [1, 2]
+
+
+def test_a_model_can_be_loaded_from_views_of_itself():
+    a, b = nn.Linear(2, 2), nn.Linear(2, 2)
+    both, old = [a, b], [a.weight.numpy().copy(), b.weight.numpy().copy()]
+    swapped = {"0.weight": b.weight.data, "1.weight": a.weight.data, "0.bias": b.bias.data,
+               "1.bias": a.bias.data}
+    nn.load_state_dict(both, swapped)
+    assert np.array_equal(a.weight.numpy(), old[1]) and np.array_equal(b.weight.numpy(), old[0])

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from minigen import kernels
-from minigen.tensor import Tensor, device_scalars, recording, tensor, write, xp
+from minigen.tensor import FLOATS, Tensor, device_scalars, recording, tensor, write, xp
 
 _LEAVES = (np.ndarray, np.generic, str, bytes, bytearray, memoryview, range, int, float, complex,
            type, types.FunctionType, types.ModuleType, types.BuiltinFunctionType, type(None),
@@ -90,7 +90,7 @@ def load_state_dict(model, arrays):
         t = mine[key]
         try:
             with np.errstate(over="raise"):
-                a = tensor(arrays[key]).numpy().astype(t.dtype, casting="same_kind", copy=False)
+                a = tensor(arrays[key]).numpy().astype(t.dtype, casting="same_kind")
         except (TypeError, ValueError, FloatingPointError) as e:
             wrong.append(f"{key}: {e}")
         else:
@@ -192,7 +192,9 @@ def evaluation(model):
 
 
 def astype(model, dtype):
-    """Convert the model's floating-point tensors, in place, such as to float64 for checks."""
+    """Convert the model's floating-point tensors, in place, to float32 or float64."""
+    if np.dtype(dtype) not in FLOATS:
+        raise TypeError(f"nn.astype: expected float32 or float64, got {np.dtype(dtype)}")
     for t in _tensors(model).values():
         if t.dtype.kind == "f":
             t.data, t.written = t.data.astype(dtype), None

@@ -101,4 +101,4 @@ def scaled_dot_product_attention(q, k, v, attn_mask=None, *, is_causal=False, sc
         mask = mask.data if mask.dtype == bool else _shift_mask(mask.data.astype(q.dtype), T, S,
                                                                 is_causal)
     return _attention(q, k, v, mask=mask, is_causal=is_causal,
-                      scale=1 / math.sqrt(q.shape[-1] or 1) if scale is None else scale)
+                      scale=1 / math.sqrt(q.shape[-1] or 1) if scale is None else float(scale))

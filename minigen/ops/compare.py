@@ -37,7 +37,7 @@ greater_equal = _comparison("greater_equal", ">=")
 
 def _check_booleans(*arrays):
     for a in arrays:
-        if not (isinstance(a, int) or hasattr(a, "dtype") and a.dtype == bool):
+        if not (isinstance(a, bool) or hasattr(a, "dtype") and a.dtype == bool):
             raise TypeError("needs booleans: compare first, for example x > 0")
 
 @op

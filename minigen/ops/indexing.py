@@ -121,6 +121,8 @@ def _take_along_axis(g, _x, *, indices, axis):
 def take_along_axis(x, indices, axis=-1):
     """The elements of x at integer `indices`, which have the shape of x except along `axis`."""
     indices = integer_array(indices)
+    if axis is None:
+        raise TypeError("take_along_axis: axis is None: flatten x, then take axis 0")
     if xp(x.data) is not np and isinstance(indices, np.ndarray) and indices.ndim == x.ndim:
         _check_integers("take_along_axis", indices, x.shape, normalize_axis_index(axis, x.ndim))
     return _take_along_axis(x, indices=indices, axis=axis)

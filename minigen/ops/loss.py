@@ -70,7 +70,7 @@ def binary_cross_entropy_with_logits(x, targets, weight=None, pos_weight=None, r
         loss = _bce(x, targets)
     else:
         targets = targets if targets.dtype.kind == "f" else astype(targets, x.dtype)
-        loss = -(pos_weight * targets * logsigmoid(x) + (1 - targets) * logsigmoid(-x))
+        loss = -(pos_weight * targets * logsigmoid(x) + (1 - targets) * logsigmoid(-1.0 * x))
     return _reduce(loss if weight is None else loss * weight, reduction)
 
 
@@ -144,6 +144,9 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
     axis = 1 if logits.ndim > 1 else 0
     C = logits.shape[axis]
     t = _raw(targets)
+    if weight is not None and weight.requires_grad:
+        raise TypeError("cross_entropy has no derivative with respect to weight: pass "
+                        "weight.detach()")
     w = None if weight is None else to_device_of(weight.data.astype(logits.dtype), logits.data)
     if w is not None and w.shape != (C,):
         raise ValueError(f"cross_entropy: weight has shape {w.shape}, expected ({C},)")
@@ -167,7 +170,7 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
         raise ValueError(f"cross_entropy: logits {logits.shape} need integer targets of shape "
                          f"{expected}, got {t.shape}")
     valid = t != ignore_index
-    t = to_device_of(check_indices("cross_entropy", xp(t).where(valid, t, 0), C), logits.data)
+    t = to_device_of(check_indices("cross_entropy", t * valid, C), logits.data)
     valid = to_device_of(valid, logits.data)
     if w is None and not label_smoothing:
         nll = _cross_entropy(logits, t=t) if axis else _cross_entropy(
@@ -197,8 +200,9 @@ def dropout(x, p=0.5, training=True, rng=None):
         raise ValueError(f"dropout: p must lie in [0, 1), got {p}")
     if not training or p == 0:
         return x
-    if rng is None:
-        raise ValueError("dropout: pass rng=numpy.random.default_rng(seed): noise is an argument")
+    if not hasattr(rng, "random"):
+        raise ValueError("dropout: pass rng=numpy.random.default_rng(seed): noise is an argument, "
+                         f"got {rng!r}")
     check_floats("dropout", x)
     keep = rng.random(x.shape, dtype=np.float32) >= p
     return multiply(x, to_device_of(keep.astype(x.dtype) / x.dtype.type(1 - p), x.data))

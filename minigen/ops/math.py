@@ -232,6 +232,8 @@ def where(condition, a, b):
     if condition.dtype != bool:
         raise TypeError(f"where: condition must be boolean, got {condition.dtype}: compare it, "
                         "for example x != 0")
+    if a is None or b is None:
+        raise TypeError("where: expected tensors, arrays or numbers to choose from, got None")
     return _where(a, b, condition=condition)
 
 def check_floats(name, *arrays):

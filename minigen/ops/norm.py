@@ -141,6 +141,10 @@ def _checked_group_norm(x, num_groups, weight, bias, eps, silu):
         raise ValueError(f"group_norm: expected x (N, C, ...), got {x.shape}")
     if num_groups < 1 or x.shape[1] % num_groups:
         raise ValueError(f"group_norm: {num_groups} groups do not divide {x.shape[1]} channels")
+    for name, t in (("weight", weight), ("bias", bias)):
+        if t is not None and t.ndim not in (1, 2):
+            raise ValueError(f"group_norm: {name} is {t.shape}, expected {x.shape[1:2]} or "
+                             f"{x.shape[:2]}")
     return _group_norm(x, _weight(weight, bias), bias, num_groups=num_groups, eps=eps, silu=silu)
 
 

@@ -261,5 +261,7 @@ def _astype(g, _x, *, dtype): return _astype(g, dtype=_x.dtype)
 
 @accepts_arrays("x")
 def astype(x, dtype):
-    """A copy of x with another dtype."""
-    return _astype(x, dtype=np.dtype(dtype))
+    """A copy of x with another dtype: of floats, integers or booleans."""
+    if (dtype := np.dtype(dtype)).kind not in "fiub":
+        raise TypeError(f"astype: expected a dtype of real numbers or booleans, got {dtype}")
+    return _astype(x, dtype=dtype)

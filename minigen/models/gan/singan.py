@@ -34,7 +34,6 @@ from minigen import grad, interpolate, mean, mse_loss, nn, no_grad, norm, pad, s
 from minigen.models.gan.gan import leaky
 from minigen.models.gan.wgan_gp import random_interpolates
 from minigen.models.image_to_image.cyclegan import instance_norm
-from minigen.nn import initializers
 from minigen.tensor import tensor, to_device_of, write
 
 LAYERS = 5  # convolutions with 3×3 filters: each output sees PATCH × PATCH pixels
@@ -63,7 +62,7 @@ class SinGAN:
         self.psi = [residual(C, width, rng) for _ in self.x]
         self.D = [critic(C, width, rng) for _ in self.x]
         self.sigma = tensor(np.ones(self.N + 1, np.float32))
-        rng = initializers.generator(rng)
+        rng = nn.initializers.generator(rng)
         self.z_star = tensor(rng.standard_normal((1, 1, *self.x[self.N].shape[2:]), np.float32))
 
     def sizes(self, size):

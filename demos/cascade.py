@@ -39,7 +39,7 @@ def main(argv=None):
     ema = nn.EMA(opt.params, decay=0.995)
 
     def step(t, rng):
-        opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, run.args.steps, floor=0.02)
+        opt.lr = 2e-3 * optim.warmup_cosine(t, 0, run.args.steps, floor=0.02)
         x = data.signed(run.batch(t))
         y = avg_pool2d(x, FACTOR)
         cond = noise_augment(y, rng.integers(1, LEVELS[-1] + 1, len(y)), s, rng)

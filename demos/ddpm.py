@@ -54,7 +54,7 @@ def main(argv=None):
         return train.descend(opt, *model.loss(x, rng, weight=weight), max_norm=1.0)
 
     def step(t, rng):
-        opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, run.args.steps, floor=0.02)
+        opt.lr = 2e-3 * optim.warmup_cosine(t, 0, run.args.steps, floor=0.02)
         return learn(data.signed(run.batch(t)), rng)
 
     run.fit(step, model=model, opt=opt, ema=ema)

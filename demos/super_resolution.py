@@ -57,7 +57,7 @@ def main(argv=None):
     ema = nn.EMA(opt.params, decay=0.995)
 
     def step(t, rng):
-        opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, run.args.steps, floor=0.02)
+        opt.lr = 2e-3 * optim.warmup_cosine(t, 0, run.args.steps, floor=0.02)
         x = data.signed(run.batch(t))
         y = avg_pool2d(x, factor)
         loss, _ = model.loss(x, rng, y, weight=weight, norm=power(p))

@@ -68,7 +68,7 @@ def main(argv=None):
 
     n = 200 if run.quick else 2000
     few = schedule.respaced(s, 10 if run.quick else 50)
-    null_label, x_T = np.full(n, K), noise(run.rng, np.empty((n, 2), np.float32))
+    null_label, x_T = np.full(n, K), noise(run.rng, nn.like(net), (n, 2))
     shown = np.rint(np.linspace(1, 0, 10) ** 2 * few.T).astype(int)
     numbers = {}
     with ema.applied():

@@ -161,7 +161,7 @@ def main(argv=None):
     z_test = embed(model.encode_semantic, data.signed(run.data.test_x[:many]))
     codes_of = {"z_test": z_test, "z_normal": run.rng.standard_normal(z_test.shape, np.float32)}
     for name, z in codes_of.items():
-        images = data.unsigned(model.decode(z, noise(run.rng, np.empty((many, *shape), z.dtype))))
+        images = data.unsigned(model.decode(z, noise(run.rng, z, (many, *shape))))
         numbers[f"fid_lenet@{many}_{name}"] = ruler.quality(images, run.data)[f"fid_lenet@{many}"]
     samples = data.unsigned(model.sample(many, shape, run.rng))
     run.picture("samples", samples[:100])

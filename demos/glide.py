@@ -86,7 +86,7 @@ def main(argv=None):
     few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
     truth, captions = run.data.test_x[:n] / np.float32(255), run.data.test_captions[:n]
     c, tau = np.tile(encode(captions), (2, 1)), guide.tau().item()  # two images per caption
-    x_T = noise(run.rng, np.empty((2 * n, *shape), np.float32))
+    x_T = noise(run.rng, nn.like(net), (2 * n, *shape))
     with no_grad():
         words = encode_text(guide.text, c)
     conditioned = lambda x_t, t, c: model.net(x_t, t, words)

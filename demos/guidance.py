@@ -67,7 +67,7 @@ def main(argv=None):
 
     each = 2 if run.quick else 10  # images per class
     y = np.repeat(np.arange(K), each)
-    x_T = noise(run.rng, run.xp.empty((len(y), *shape), np.float32))
+    x_T = noise(run.rng, nn.like(net), (len(y), *shape))
     steps = schedule.respaced(model.schedule, 3 if run.quick else run.args.sampling_steps)
 
     def generate(net, some=slice(None), threshold=threshold.static):

@@ -95,8 +95,7 @@ class DDPM(Forward):
 
         callback: called with (t, x_t) for t = T … 0, to follow the reverse process
         """
-        weight = nn.like(self.net)
-        x_T = noise(rng, xp(weight).empty((n, *shape), weight.dtype))
+        x_T = noise(rng, nn.like(self.net), (n, *shape))
         for t, x in chain([(self.schedule.T, x_T)],
                           self.chain(x_T, rng, *given, threshold=threshold)):
             if callback:
@@ -133,8 +132,7 @@ class DDPM(Forward):
             p = self.p(x_1, 1, *given)
             logvar = p.logvar if self.sigma2[1] else s.at(log0(self.sigma2), 2, x_0)
             L_0 = -per_image(DiscretisedNormal(p.mu, logvar).log_prob(x_0))
-            zeros = tensor(xp(x_0.data).zeros_like(x_0.data))
-            L_T = per_image(kl(self.q(x_0, s.T), Normal(zeros, zeros)))  # eq: ddpm-terminal
+            L_T = per_image(kl(self.q(x_0, s.T), Normal(0.0, 0.0)))  # eq: ddpm-terminal
             parts = {"L_T": L_T, "L_between": L_between, "L_0": L_0}
             return L_T + L_between + L_0, parts  # eq: ddpm-vlb
 

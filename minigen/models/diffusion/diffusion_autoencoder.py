@@ -35,7 +35,7 @@ from minigen.models.diffusion.schedule import respaced
 from minigen.models.diffusion.slerp import slerp
 from minigen.nn import initializers
 from minigen.nn.unet import AdaGN, SpaceToDepthUNet
-from minigen.tensor import as_array, xp
+from minigen.tensor import as_array
 
 
 class SemanticDenoiser(Denoiser):
@@ -147,7 +147,7 @@ class DiffusionAutoencoder:
     def sample(self, n, shape, rng):
         """n images of `shape` (C, H, W): z from the DDIM of codes, x_T from N(0, I)."""
         z = self.ddim_z.sample(n, (self.d,), rng)
-        return self.decode(z, noise(rng, xp(z.data).empty((n, *shape), z.dtype)))
+        return self.decode(z, noise(rng, z, (n, *shape)))
 
 
 def edit_attribute(z, w, s):

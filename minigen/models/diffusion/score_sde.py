@@ -102,10 +102,9 @@ class ScoreSDE:
     def sample(self, n, shape, rng, steps=500, r=None):
         """n images of `shape` (C, H, W) by `steps` steps, each corrected if r is given, 0.16 in the
         paper."""
-        weight = nn.like(self.net)
         times = np.linspace(1, LAST, steps + 1)
         with no_grad():
-            x = noise(rng, xp(weight).empty((n, *shape), weight.dtype))
+            x = noise(rng, nn.like(self.net), (n, *shape))
             for t, after in zip(times[:-1], times[1:], strict=True):
                 x = self.predict(x, t, t - after, rng)
                 if r is not None:

@@ -42,7 +42,7 @@ from minigen.models.diffusion.denoiser import Denoiser, denoiser
 from minigen.models.diffusion.guidance import check_weight
 from minigen.models.diffusion.slerp import slerp
 from minigen.nn.unet import SpaceToDepthUNet
-from minigen.tensor import as_array, xp
+from minigen.tensor import as_array
 
 
 class CodeEmbedding:
@@ -156,8 +156,7 @@ class UnCLIP:
 
     def variations(self, z, n, rng):
         """n images with the one code z (1, d)."""
-        like = nn.like(self.decoder.net)
-        x_T = noise(rng, xp(like).empty((n, *self.shape), like.dtype))
+        x_T = noise(rng, nn.like(self.decoder.net), (n, *self.shape))
         return self.decode(z, x_T)  # eq: dalle2-variations
 
     def interpolation(self, z_1, z_2, x_T, n):

@@ -44,7 +44,6 @@ from minigen.nn.invertible import (
     Rotation,
     halves,
 )
-from minigen.tensor import xp
 
 
 class Glow:
@@ -109,10 +108,8 @@ class Glow:
 
     def sample(self, n, rng):
         """n images (n, C, H, W)."""
-        weight = nn.like(self)
         with no_grad():
-            return self.decode(noise(rng, xp(weight).empty((n, math.prod(self.shape)),
-                                                           weight.dtype)))
+            return self.decode(noise(rng, nn.like(self), (n, math.prod(self.shape))))
 
     def fit_actnorm(self, x):
         """Choose the s and b of each actnorm so that, for a first batch x (N, C, H, W), each of its

@@ -17,12 +17,13 @@ import numpy as np
 from minigen import nn, no_grad, optim, silu, train
 from minigen.demo import Demo, cli
 from minigen.dist import noise
-from minigen.models.diffusion import schedule, velocity
+from minigen.models.diffusion import schedule
 from minigen.models.diffusion.conditional import ConditionalDenoiser
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.exact import Mixture
 from minigen.models.diffusion.guidance import ClassifierFree, drop_labels
+from minigen.models.diffusion.velocity import Velocity
 
 T, K, REACH = 1000, 5, 2.0  # pictures show [−REACH, REACH]²
 WEIGHTS = (0, 1, 2, 4, 8)
@@ -51,7 +52,7 @@ def main(argv=None):
     ring = Mixture(np.full(K, 1 / K), np.stack([np.cos(angle), np.sin(angle)], 1),
                    np.full(K, 0.12 ** 2), s)
     embed = nn.TimeEmbedding(64, nn.Sinusoidal(64))
-    net = velocity.Velocity(ConditionalDenoiser(Points(), embed, K, 64), s)
+    net = Velocity(ConditionalDenoiser(Points(), embed, K, 64), s)
     nn.init(net, run.rng)
     model = DDPM(net, s)
     opt = optim.Adam(nn.parameters(net), lr=2e-3)
@@ -61,8 +62,7 @@ def main(argv=None):
         opt.lr = 2e-3 * optim.cosine(t, run.args.steps, floor=0.01)
         x_0, y = ring.sample(run.args.batch, rng)
         y = drop_labels(y, K, rng, p=0.5)  # conditional and unconditional are both examined
-        loss, _ = model.loss(x_0.astype(np.float32), rng, y, weight=velocity.weight(s))
-        return train.descend(opt, loss)
+        return train.descend(opt, model.loss(x_0.astype(np.float32), rng, y))
 
     run.fit(step, model=model, opt=opt, ema=ema)
 
@@ -76,7 +76,7 @@ def main(argv=None):
                 "ddim": DDIM(net, few)}
         pictures, ends = [known(ring, few.times[shown])], {}
         for name, sampler in ways.items():
-            x = dict([(few.T, x_T), *sampler.chain(x_T, run.rng, null_label)])
+            x = dict(sampler.chain(x_T, run.rng, null_label))
             pictures += [density(x[t].numpy()) for t in shown]
             ends[name] = x[0].numpy()
         run.picture("samples", np.concatenate([pictures[0], np.stack(pictures[1:])]))

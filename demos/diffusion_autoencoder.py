@@ -87,12 +87,12 @@ def main(argv=None):
     def step(t, rng):
         if t < first:
             opt.lr = 4e-3 * optim.warmup_cosine(t, 0, first, floor=0.02)
-            loss, _ = model.loss(data.signed(run.batch(t)), rng)
+            loss = model.loss(data.signed(run.batch(t)), rng)
             return train.descend(opt, loss, max_norm=1.0)
         opt_z.lr = 4e-3 * optim.warmup_cosine(t, first, run.args.steps, floor=0.02)
         # codes are cheap: a batch sixteen times as large
         z = codes()[rng.integers(0, len(run.data.train_x), 16 * run.args.batch)]
-        loss, _ = model.loss_z(tensor(run.xp.asarray(z)), rng)
+        loss = model.loss_z(tensor(run.xp.asarray(z)), rng)
         return train.descend(opt_z, loss, name="loss_z", max_norm=1.0)
 
     run.fit(step, model=model, opt=opt, opt_z=opt_z)

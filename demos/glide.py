@@ -60,7 +60,7 @@ def main(argv=None):
     opt_g, opt_j = (optim.AdamW(nn.parameters(clip), lr=3e-3) for clip in (guide, judge))
     opt = optim.Adam(nn.parameters(net), lr=3e-3)
     ema = nn.EMA(opt.params, decay=0.995)
-    tokens, w_t = encode(run.data.train_captions), clean.weight(s)
+    tokens = encode(run.data.train_captions)
     first = max(run.args.steps // 11, 1)
 
     def step(t, rng):
@@ -76,8 +76,7 @@ def main(argv=None):
         opt.lr = 3e-3 * optim.warmup_cosine(t, first, run.args.steps, floor=0.02)
         with no_grad():
             words = encode_text(guide.text, run.xp.asarray(tokens[run.indices(t)]))
-        words = drop_codes(words, 0.1, rng)
-        loss, _ = model.loss(data.signed(run.batch(t)), rng, words, weight=w_t)
+        loss = model.loss(data.signed(run.batch(t)), rng, drop_codes(words, 0.1, rng))
         return train.descend(opt, loss, max_norm=1.0)
 
     run.fit(step, guide=guide, judge=judge, net=net, opt_g=opt_g, opt_j=opt_j, opt=opt, ema=ema)

@@ -21,12 +21,13 @@ from minigen import data, nn, optim, pictures, ruler, train
 from minigen.demo import Demo, cli
 from minigen.diffusion_demo import T, guidance_weight, sampling_steps
 from minigen.dist import noise
-from minigen.models.diffusion import schedule, threshold, velocity
+from minigen.models.diffusion import schedule, threshold
 from minigen.models.diffusion.conditional import conditional
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.guidance import ClassifierFree, ClassifierGuided, drop_labels
 from minigen.models.diffusion.noisy_classifier import NoisyClassifier
+from minigen.models.diffusion.velocity import Velocity
 
 WEIGHTS, OMEGA = (0, 1, 2, 4, 8), 5.0
 THRESHOLDS = {"none": None, "static": threshold.static, "dynamic": threshold.dynamic(0.9)}
@@ -45,8 +46,8 @@ def main(argv=None):
     classifier = NoisyClassifier(shape, K, small if run.quick else (32, 64, 64))
     noise_schedule = schedule.linear(T)
     nn.init([net, classifier], run.rng)
-    net = velocity.Velocity(net, noise_schedule)  # learns faster than a network that predicts ε
-    model, w_t = DDPM(net, noise_schedule), velocity.weight(noise_schedule)
+    net = Velocity(net, noise_schedule)  # learns faster than a network that predicts ε
+    model = DDPM(net, noise_schedule)
     opt = optim.Adam(nn.parameters(net), lr=2e-3)
     opt_c = optim.Adam(nn.parameters(classifier), lr=2e-3)
     ema = nn.EMA(opt.params, decay=0.995)
@@ -55,7 +56,7 @@ def main(argv=None):
         x_0, y = data.signed(run.batch(t)), run.data.train_y[run.indices(t)]
         slower = optim.cosine(t, run.args.steps, floor=0.05)
         opt.lr, opt_c.lr = 2e-3 * optim.warmup(t, 50) * slower, 2e-3 * slower
-        loss, _ = model.loss(x_0, rng, drop_labels(y, K, rng), weight=w_t)
+        loss = model.loss(x_0, rng, drop_labels(y, K, rng))
         numbers = train.descend(opt, loss, max_norm=1.0)
         # the classifier is cheap, so its batches are four times as large
         i = rng.integers(0, len(run.data.train_x), 4 * len(x_0))

@@ -65,7 +65,7 @@ def main(argv=None):
     opt_t, opt_j = (optim.AdamW(nn.parameters(clip), lr=3e-3) for clip in (text, judge))
     opt = optim.Adam(nn.parameters(net), lr=3e-3)
     ema = nn.EMA(opt.params, decay=0.995)
-    tokens, w_t = encode(run.data.train_captions), clean.weight(s)
+    tokens = encode(run.data.train_captions)
     starts = [int(share * run.args.steps) for share in SHARES]
 
     def step(t, rng):
@@ -87,7 +87,7 @@ def main(argv=None):
             stage_1.rescale(x, rng)
         with no_grad():
             words = encode_text(text.text, run.xp.asarray(tokens[run.indices(t)]))
-        loss, _ = model.loss(x, rng, drop_codes(words, 0.1, rng), weight=w_t)
+        loss = model.loss(x, rng, drop_codes(words, 0.1, rng))
         return train.descend(opt, loss, max_norm=1.0)
 
     run.fit(step, text=text, judge=judge, stage_1=stage_1, net=net, opt_1=opt_1, opt_t=opt_t,
@@ -136,7 +136,7 @@ def costs(model, x, words, width, rng):
         with no_grad():
             sampling = seconds(lambda: ddim.p(sample, s.T, words))
         return {f"seconds_training_step_{name}":
-                    seconds(lambda: train.descend(opt, learner.loss(x, rng, words)[0])),
+                    seconds(lambda: train.descend(opt, learner.loss(x, rng, words))),
                 f"seconds_sampling_step_{name}": sampling}
 
     nets = (latent_denoiser(a.shape[1], words.shape[2], width) for a in (z, x))

@@ -51,7 +51,7 @@ def main(argv=None):
     nets = {"prior": CodePrior(d),
             "decoder": code_denoiser(shape, d, (8, 8) if run.quick else (32, 64, 64))}
     nn.init([clip, nets], run.rng)
-    prior, decoder = (Clean(net, s) for net in nets.values())
+    prior, decoder = Clean(nets["prior"], s, gamma=1), Clean(nets["decoder"], s)
     model = UnCLIP(clip, DDPM(prior, s), DDIM(decoder, s), shape)
     opt_clip = optim.AdamW(nn.parameters(clip), lr=3e-3)
     opt = optim.Adam(nn.parameters(nets), lr=4e-3)

@@ -189,7 +189,7 @@ def test_the_label_reaches_the_network_and_null_is_one_of_its_own():
     x = RNG(8).normal(size=(4, 1, 8, 8)).astype(np.float32)
     opt = optim.Adam(nn.parameters(net), lr=1e-2)
     for t in range(3):  # the last convolution starts at 0
-        loss, _ = model.loss(x, RNG((0, t)), np.array([0, 1, 2, 3]))
+        loss = model.loss(x, RNG((0, t)), np.array([0, 1, 2, 3]))
         opt.step(grad(loss, opt.params))
     same = np.repeat(x[:1], 4, 0)
     out = net(same, np.full(4, 20), np.arange(4)).numpy()

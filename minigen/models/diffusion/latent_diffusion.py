@@ -120,9 +120,9 @@ class LatentDiffusion:
     def __init__(self, autoencoder, diffusion):
         self.autoencoder, self.diffusion = autoencoder, diffusion
 
-    def loss(self, x, rng, words, weight=None):
+    def loss(self, x, rng, words):
         """L_LDM of images x (N, C, H, W) described by words (N, L, d): see `DDPM.loss`."""
-        return self.diffusion.loss(self.autoencoder.encode(x, rng), rng, words, weight=weight)
+        return self.diffusion.loss(self.autoencoder.encode(x, rng), rng, words)
 
     def generate(self, z_T, words):
         """The images generated from noise z_T (N, D, h, w) and words (N, L, d)."""

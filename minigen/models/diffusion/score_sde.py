@@ -62,13 +62,13 @@ class ScoreSDE:
         self.net, self.sde = net, sde
 
     def loss(self, x_0, rng):
-        """E ‖ε − ε_θ(x_t, t)‖² / ᾱ(t) = E ‖v − v_θ‖² of images x_0 (N, C, H, W), t uniform: a mean
-        over pixels too, and its parts (none)."""
+        """E ‖ε − ε_θ(x_t, t)‖² / ᾱ(t) = E ‖v − v_θ‖² of images x_0 (N, C, H, W), t uniform, a mean
+        over pixels too: a scalar."""
         x_0 = tensor(x_0)
         t = rng.uniform(START, 1, len(x_0))
         eps = noise(rng, x_0)
         error = eps - self.eps(self.q_sample(x_0, t, eps), t)
-        return mean(square(error) * column(1 / self.sde.alpha_bar(t), x_0)), {}  # eq: sde-loss
+        return mean(square(error) * column(1 / self.sde.alpha_bar(t), x_0))  # eq: sde-loss
 
     def q_sample(self, x_0, t, eps):
         """x_t = √ᾱ x_0 + √(1 − ᾱ) ε."""

@@ -37,7 +37,6 @@ import numpy as np
 from minigen import broadcast_to, nn, no_grad, stack
 from minigen.dist import noise
 from minigen.models.clip.clip import unit
-from minigen.models.diffusion import clean
 from minigen.models.diffusion.denoiser import Denoiser, denoiser
 from minigen.models.diffusion.guidance import check_weight
 from minigen.models.diffusion.slerp import slerp
@@ -109,8 +108,9 @@ class CodeGuided:
 
 
 class UnCLIP:
-    """`clip` is a trained CLIP; `prior` a DDPM of a Clean(CodePrior); `decoder` a DDIM of a
-    Clean(CodeDenoiser) for images of `shape` (C, H, W); all methods but `sample` need η = 0."""
+    """`clip` is a trained CLIP; `prior` a DDPM of a Clean(CodePrior) with γ = 1; `decoder` a DDIM
+    of a Clean(CodeDenoiser) for images of `shape` (C, H, W). `encode`, `decode` and the methods
+    after them need η = 0."""
 
     def __init__(self, clip, prior, decoder, shape):
         self.clip, self.prior, self.decoder, self.shape = clip, prior, decoder, tuple(shape)
@@ -120,10 +120,8 @@ class UnCLIP:
         for images x (N, C, H, W) with texts y."""
         with no_grad():
             z, g = self.clip.f(x), self.clip.g(y)
-        prior, _ = self.prior.loss(z.shape[1] ** 0.5 * z, rng, drop_codes(g, 0.1, rng),
-                                   weight=clean.weight(self.prior.schedule, 1))
-        decoder, _ = self.decoder.loss(x, rng, drop_codes(z, 0.1, rng), drop_codes(g, 0.5, rng),
-                                       weight=clean.weight(self.decoder.schedule))
+        prior = self.prior.loss(z.shape[1] ** 0.5 * z, rng, drop_codes(g, 0.1, rng))
+        decoder = self.decoder.loss(x, rng, drop_codes(z, 0.1, rng), drop_codes(g, 0.5, rng))
         return prior + decoder, {"prior": prior, "decoder": decoder}
 
     def sample_code(self, g, rng):

@@ -102,9 +102,8 @@ class Glow:
         return per_image(Normal(0.0, 0.0).log_prob(z)) + log_det  # eq: flow-likelihood
 
     def loss(self, x):
-        """−log p(x) per dimension of images x (N, C, H, W): a scalar in nats, and its parts
-        (none)."""
-        return -mean(self.log_prob(x)) / math.prod(self.shape), {}  # eq: flow-likelihood
+        """−log p(x) per dimension of images x (N, C, H, W): a scalar in nats."""
+        return -mean(self.log_prob(x)) / math.prod(self.shape)  # eq: flow-likelihood
 
     def sample(self, n, rng):
         """n images (n, C, H, W)."""

@@ -22,7 +22,7 @@ from minigen.models.diffusion.conditional import ConditionalDenoiser
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.exact import Mixture
-from minigen.models.diffusion.guidance import ClassifierFree, drop_labels
+from minigen.models.diffusion.guidance import ClassifierFree, drop_labels, no_label
 from minigen.models.diffusion.velocity import Velocity
 
 T, K, REACH = 1000, 5, 2.0  # pictures show [−REACH, REACH]²
@@ -95,7 +95,7 @@ def main(argv=None):
         y, rows = np.zeros(n, int), []
         for network in (ring, net):
             for w in WEIGHTS:
-                x = DDIM(ClassifierFree(network, w), few).decode(x_T, y).numpy()
+                x = DDIM(ClassifierFree(network, w, no_label(K)), few).decode(x_T, y).numpy()
                 rows.append(density(x))
                 if network is net:
                     numbers[f"spread@w={w}"] = x.std(0).mean()

@@ -36,8 +36,9 @@ from minigen.models.diffusion.clip_guidance import CLIPGuided, noisy_loss
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.glide import encode_text, text_denoiser
+from minigen.models.diffusion.guidance import ClassifierFree
 from minigen.models.diffusion.noisy_classifier import NoisyClassifier
-from minigen.models.diffusion.unclip import CodeGuided, drop_codes
+from minigen.models.diffusion.unclip import drop_codes, no_code
 
 WEIGHTS, SHOWN = (1, 3, 9), 10
 
@@ -89,7 +90,7 @@ def main(argv=None):
     with no_grad():
         words = encode_text(guide.text, c)
     conditioned = lambda x_t, t, c: model.net(x_t, t, words)
-    guided_nets = {"free": lambda w: (CodeGuided(model.net, w), words),
+    guided_nets = {"free": lambda w: (ClassifierFree(model.net, w, no_code), words),
              "clip": lambda w: (CLIPGuided(conditioned, guide, s, w / tau), c)}
 
     def generate(net, given):

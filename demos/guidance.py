@@ -25,7 +25,12 @@ from minigen.models.diffusion import schedule, threshold
 from minigen.models.diffusion.conditional import conditional
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
-from minigen.models.diffusion.guidance import ClassifierFree, ClassifierGuided, drop_labels
+from minigen.models.diffusion.guidance import (
+    ClassifierFree,
+    ClassifierGuided,
+    drop_labels,
+    no_label,
+)
 from minigen.models.diffusion.noisy_classifier import NoisyClassifier
 from minigen.models.diffusion.velocity import Velocity
 
@@ -79,18 +84,19 @@ def main(argv=None):
     numbers, samples = {}, {}
     with ema.applied():
         for w in WEIGHTS:
-            samples[w] = generate(ClassifierFree(net, w))
+            samples[w] = generate(ClassifierFree(net, w, no_label(K)))
             numbers |= {f"{key}@w={w}": v for key, v in fidelity(samples[w], y, run).items()}
         w = run.args.weight
-        x = samples[w] if w in samples else generate(ClassifierFree(net, w))
+        x = samples[w] if w in samples else generate(ClassifierFree(net, w, no_label(K)))
         run.picture("samples", x, each)
         first = slice(None, None, each)  # one of each class
         run.picture("weights", np.concatenate([samples[w][first] for w in WEIGHTS]), columns=K)
-        large = ClassifierFree(net, WEIGHTS[-1])
+        large = ClassifierFree(net, WEIGHTS[-1], no_label(K))
         rows = {name: generate(large, first, rule) for name, rule in THRESHOLDS.items()}
         run.picture("thresholds", np.concatenate(list(rows.values())), columns=K)
         numbers |= {f"saturated_share@{name}": saturated(x) for name, x in rows.items()}
-        x = generate(ClassifierGuided(net, classifier, model.schedule, omega=OMEGA))
+        unlabelled = lambda x_t, t: net(x_t, t, np.full(len(x_t), K))
+        x = generate(ClassifierGuided(unlabelled, classifier, model.schedule, omega=OMEGA))
         run.picture("classifier_guidance", x, each)
         numbers |= {f"{key}@classifier": v for key, v in fidelity(x, y, run).items()}
 

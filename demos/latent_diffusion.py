@@ -35,12 +35,13 @@ from minigen.models.diffusion import clean, schedule
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.glide import encode_text
+from minigen.models.diffusion.guidance import ClassifierFree
 from minigen.models.diffusion.latent_diffusion import (
     LatentDiffusion,
     autoencoder,
     latent_denoiser,
 )
-from minigen.models.diffusion.unclip import CodeGuided, drop_codes
+from minigen.models.diffusion.unclip import drop_codes, no_code
 
 SHARES = (0, 0.28, 0.33, 1)  # of the steps, at which each of the three stages begins, and the end
 WEIGHTS, SHOWN, D = (1, 3), 10, 4
@@ -103,7 +104,7 @@ def main(argv=None):
     z_T = noise(run.rng, z)  # the same for each weight
     with ema.applied():
         for w in sorted({0, *WEIGHTS, run.args.weight}):
-            guided = DDIM(CodeGuided(model.diffusion.net, w), few)
+            guided = DDIM(ClassifierFree(model.diffusion.net, w, no_code), few)
             images[f"w={w:g}"] = LatentDiffusion(stage_1, guided).generate(z_T, words).numpy()
     images = {key: data.unsigned(some) for key, some in images.items()}
     rows = [images[key][:SHOWN] for key in ("real", "rebuilt", "w=0", f"w={run.args.weight:g}")]

@@ -32,7 +32,8 @@ from minigen.models.diffusion import schedule
 from minigen.models.diffusion.clean import Clean
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
-from minigen.models.diffusion.unclip import CodeGuided, CodePrior, UnCLIP, code_denoiser
+from minigen.models.diffusion.guidance import ClassifierFree
+from minigen.models.diffusion.unclip import CodePrior, UnCLIP, code_denoiser, no_code
 
 SHOWN = 10
 
@@ -80,7 +81,7 @@ def main(argv=None):
     others = [recoloured(caption) for caption in captions]
     x, c, c_other = 2 * truth - 1, encode(captions), encode(others)
     f, g, g_other = embed(clip.f, x), embed(clip.g, c), embed(clip.g, c_other)
-    guided = DDIM(CodeGuided(decoder, run.args.weight), few)
+    guided = DDIM(ClassifierFree(decoder, run.args.weight, no_code), few)
     model = UnCLIP(clip, DDPM(prior, few, few.beta_tilde), guided, shape)
     # at t = 1 an error of a hundredth in x̂_0 counts as noise of 1, and the x_T of an image would
     # be seven times too large: so one step leads from the image to t = 100

@@ -14,6 +14,7 @@ from minigen.models.diffusion.clean import Clean
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.exact import Mixture
+from minigen.models.diffusion.guidance import ClassifierFree
 from minigen.models.diffusion.schedule import cosine, linear
 
 __all__ = ["mixture"]  # a fixture
@@ -254,7 +255,7 @@ def test_guidance_follows_the_sharpened_density(mixture, w):
         log_c = log_p(x, t, s, k) + np.log(PI[k]) - log_p(x, t, s)
         return log_p(x, t, s, k) + w * log_c
 
-    eps = unclip.CodeGuided(net, w)(x, t, np.tile(np.eye(3)[k], (5, 1))).numpy()
+    eps = ClassifierFree(net, w, unclip.no_code)(x, t, np.tile(np.eye(3)[k], (5, 1))).numpy()
     expected = noise_of(numerical_grad(log_sharpened, x), t, s)
     assert np.allclose(eps, expected, atol=1e-6)  # eq: classifier-free-guidance
     left = unclip.drop_codes(np.ones((20_000, 3)), 0.1, RNG(0))
@@ -297,5 +298,3 @@ def test_what_does_not_fit_is_refused(world):
             model.decode(np.zeros(z), np.zeros(x_T))
     with pytest.raises(ValueError, match="the two texts have one code"):
         model.text_diff(world.codes[:1], np.zeros((1, 1, 2, 2)), [0], [0], [0.5])
-    with pytest.raises(ValueError, match="a weight is a number from 0"):
-        unclip.CodeGuided(net, -1)

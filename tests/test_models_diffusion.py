@@ -10,7 +10,7 @@ from minigen.models.diffusion import schedule
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
-from minigen.models.diffusion.guidance import ClassifierFree
+from minigen.models.diffusion.guidance import ClassifierFree, no_label
 from minigen.models.diffusion.velocity import Velocity
 from side_by_side.ddpm import unet
 
@@ -100,7 +100,6 @@ def test_the_bound_of_small_variances_is_that_of_near_ones():
 X = np.zeros((2, 1, 8, 8), np.float32)
 MODEL = DDPM(lambda x_t, t: x_t, schedule.linear(50))
 TWO = lambda x_t, t, *_: concatenate([tensor(x_t)] * 2, 1)  # a network that predicts variances, too
-TWO.classes = 3
 
 
 @pytest.mark.parametrize(("call", "message"), [
@@ -125,7 +124,7 @@ TWO.classes = 3
     (lambda: nn.SpaceToDepthUNet(None)(X[:, :, :7], None), "must be even, got (2, 1, 7, 8)"),
     (lambda: DDPM(TWO, MODEL.schedule).loss(X, RNG(0)), "gives (2, 2, 8, 8) for images x_t (2,"),
     (lambda: DDPM(TWO, MODEL.schedule).p(X, 3), "expected noise of their shape"),
-    (lambda: ClassifierFree(TWO, 1.0)(X, 3, [0, 1]), "expected noise of their shape"),
+    (lambda: ClassifierFree(TWO, 1.0, no_label(3))(X, 3, [0, 1]), "expected noise of their shape"),
     (lambda: Velocity(TWO, MODEL.schedule)(X, 3), "expected noise of their shape"),
     (lambda: DDIM(MODEL.net, MODEL.schedule).bound(X, RNG(0)), "adds no noise, so that"),
     (lambda: DDIM(MODEL.net, MODEL.schedule, 0.5).decode(X), "a DDIM(net, schedule) with eta=0"),

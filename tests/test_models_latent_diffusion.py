@@ -11,6 +11,7 @@ from minigen.models.diffusion import clean
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.glide import encode_text
+from minigen.models.diffusion.guidance import ClassifierFree
 from minigen.models.diffusion.latent_diffusion import (
     Autoencoder,
     LatentDiffusion,
@@ -19,7 +20,7 @@ from minigen.models.diffusion.latent_diffusion import (
     latent_denoiser,
 )
 from minigen.models.diffusion.schedule import linear, respaced
-from minigen.models.diffusion.unclip import CodeGuided, drop_codes
+from minigen.models.diffusion.unclip import drop_codes, no_code
 
 RNG = np.random.default_rng
 
@@ -120,6 +121,7 @@ def test_both_stages_learn_and_draw_what_is_asked_for():
         opt.step(grad(loss, opt.params))
     rebuilt = stage.decode(stage.encode(tensor(x), RNG(6))).numpy()
     assert np.square(rebuilt - x).mean() < 0.05
-    samples = LatentDiffusion(stage, DDIM(CodeGuided(net, 1.0), respaced(s, 10))).generate(
+    guided = DDIM(ClassifierFree(net, 1.0, no_code), respaced(s, 10))
+    samples = LatentDiffusion(stage, guided).generate(
         RNG(7).standard_normal((16, 4, 4, 4), np.float32), words).numpy()
     assert ((samples * x).mean((1, 2, 3)) > 0.5).mean() > 0.8  # by chance, half of them

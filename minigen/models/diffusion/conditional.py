@@ -14,10 +14,10 @@ class ConditionalDenoiser(Denoiser):
 
     def __init__(self, unet, embed, classes, D, rng=None):
         super().__init__(unet, embed)
-        self.label, self.classes = nn.Embedding(classes + 1, D, rng=rng), classes
+        self.label = nn.Embedding(classes + 1, D, rng=rng)
 
     def __call__(self, x_t, t, y):
-        """Images (N, C, H, W), integers t (N,) and labels y (N,), 0 ≤ y ≤ classes."""
+        """Images (N, C, H, W), integers t (N,) and labels y (N,), from 0 to K."""
         return self.unet(x_t, self.embed(t) + self.label(y))
 
 

@@ -9,8 +9,7 @@ resolution every position p attends to all positions and to all words. Padding h
 text that is all padding is ∅, which replaces the caption for 10% of the images in training. Padding
 counts in the mean and is attended to, so texts must be padded to the same length as in training.
 Without guidance, captions are followed only loosely. They are followed better with classifier-free
-guidance (`CodeGuided` of unclip.py), or with guidance by a CLIP trained on noised images
-(clip_guidance.py).
+guidance (guidance.py), or with guidance by a CLIP trained on noised images (clip_guidance.py).
 
 Differs from the paper: the transformer is that of the guiding CLIP, and is frozen. One trained from
 scratch with the U-Net had not learnt the names of colours after 2,000 steps of 16 scenes, with a

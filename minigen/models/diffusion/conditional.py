@@ -6,7 +6,7 @@ The label enters wherever the time does, so the U-Net is unchanged.
 """
 
 from minigen import nn
-from minigen.models.diffusion.denoiser import Denoiser, denoiser
+from minigen.models.diffusion.denoiser import Denoiser, unet_and_embed
 
 
 class ConditionalDenoiser(Denoiser):
@@ -22,6 +22,5 @@ class ConditionalDenoiser(Denoiser):
 
 
 def conditional(shape, classes, widths=(32, 64, 64), D=128, rng=None):
-    """A ConditionalDenoiser for images of `shape` (C, H, W): see `denoiser`."""
-    net = denoiser(shape, widths, D, rng=rng)
-    return ConditionalDenoiser(net.unet, net.embed, classes, D, rng)
+    """A ConditionalDenoiser for images of `shape` (C, H, W): see `unet_and_embed`."""
+    return ConditionalDenoiser(*unet_and_embed(shape, widths, D, rng=rng), classes, D, rng)

@@ -29,7 +29,7 @@ from minigen import concatenate, nn, no_grad, silu, tensor
 from minigen.dist import noise
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
-from minigen.models.diffusion.denoiser import Denoiser, denoiser
+from minigen.models.diffusion.denoiser import Denoiser, unet_and_embed
 from minigen.models.diffusion.schedule import respaced
 from minigen.models.diffusion.slerp import slerp
 from minigen.models.diffusion.velocity import Velocity
@@ -57,8 +57,8 @@ def semantic_denoiser(shape, d, widths=(32, 64), D=128, rng=None):
     """A SemanticDenoiser for images of `shape` (C, H, W), whose U-Net sees each 2×2 pixels as one
     position."""
     C, H, W = shape
-    net = denoiser((4 * C, H // 2, W // 2), widths, D, rng=rng)
-    return SemanticDenoiser(SpaceToDepthUNet(net.unet), net.embed, d, D, rng)
+    unet, embed = unet_and_embed((4 * C, H // 2, W // 2), widths, D, rng=rng)
+    return SemanticDenoiser(SpaceToDepthUNet(unet), embed, d, D, rng)
 
 
 class CodeMLP:

@@ -37,7 +37,7 @@ import numpy as np
 from minigen import broadcast_to, nn, no_grad, stack
 from minigen.dist import noise
 from minigen.models.clip.clip import unit
-from minigen.models.diffusion.denoiser import Denoiser, denoiser
+from minigen.models.diffusion.denoiser import Denoiser, unet_and_embed
 from minigen.models.diffusion.slerp import slerp
 from minigen.nn.unet import SpaceToDepthUNet
 from minigen.tensor import as_array
@@ -70,8 +70,8 @@ class CodeDenoiser(Denoiser):
 def code_denoiser(shape, d, widths=(32, 64, 64), D=128, rng=None):
     """A CodeDenoiser for images of `shape` (C, H, W), with 2×2 pixels folded into one position."""
     C, H, W = shape
-    net = denoiser((4 * C, H // 2, W // 2), widths, D, rng=rng)
-    return CodeDenoiser(SpaceToDepthUNet(net.unet), net.embed, d, D, rng)
+    unet, embed = unet_and_embed((4 * C, H // 2, W // 2), widths, D, rng=rng)
+    return CodeDenoiser(SpaceToDepthUNet(unet), embed, d, D, rng)
 
 
 class CodePrior:

@@ -13,7 +13,7 @@ import numpy as np
 
 from minigen import avg_pool2d, data, interpolate, metrics, nn, optim, pictures, ruler, train
 from minigen.demo import Demo, cli
-from minigen.diffusion_demo import T, sampling_steps
+from minigen.diffusion_demo import T, few_steps, sampling_steps
 from minigen.models.diffusion import schedule
 from minigen.models.diffusion.cascade import Cascade, augmented, noise_augment
 from minigen.models.diffusion.ddpm import DDPM
@@ -54,7 +54,7 @@ def main(argv=None):
 
     run.fit(step, nets=nets, opt=opt, ema=ema)
 
-    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    few = schedule.respaced(s, few_steps(run))
     n = 20 if run.quick else 500
     base, sr3, aug = (DDPM(net, few, few.beta_tilde) for net in nets.values())
     cascade, samples = Cascade(small, base, [aug], s, FACTOR), {}

@@ -16,7 +16,7 @@ import numpy as np
 
 from minigen import data, metrics, nn, optim, ruler, train
 from minigen.demo import Demo, cli, recordable
-from minigen.diffusion_demo import T, sampling_steps
+from minigen.diffusion_demo import T, few_steps, sampling_steps
 from minigen.dist import noise
 from minigen.models.diffusion import schedule, threshold
 from minigen.models.diffusion.analytic_dpm import analytic, fitted
@@ -66,7 +66,7 @@ def main(argv=None):
     forward = [x_0, *(model.q_sample(x_0, max(1, round(t)), eps) for t in times[1:])]
     filmed(run, "forward", forward)
 
-    few = schedule.respaced(model.schedule, 3 if run.quick else run.args.sampling_steps, power=1.5)
+    few = schedule.respaced(model.schedule, few_steps(run), power=1.5)
     # β̃, because β is too large for long steps. Less if the network was trained for long, because
     # its errors act as noise too (exposure bias, Ning et al. 2023): with factors 0.8 and 1 the
     # Fréchet distance is 8.6 and 11 for MNIST, but 170 and 41 for glyphs, whose strokes the smaller

@@ -40,7 +40,7 @@ from minigen import (
     train,
 )
 from minigen.demo import Demo, at_least, cli
-from minigen.diffusion_demo import T, sampling_steps
+from minigen.diffusion_demo import T, few_steps, sampling_steps
 from minigen.dist import noise
 from minigen.models.autoencoder.conv_autoencoder import convolutional
 from minigen.models.clip.retrieval import embed
@@ -69,7 +69,7 @@ def main(argv=None):
     model = DiffusionAutoencoder(
         convolutional(shape, d).encoder,
         semantic_denoiser(shape, d, (8, 8) if run.quick else (32, 64)), CodeMLP(d),
-        schedule.linear(T), 3 if run.quick else run.args.sampling_steps)
+        schedule.linear(T), few_steps(run))
     nn.init(model, run.rng)
     opt = optim.Adam(nn.parameters([model.encoder, model.ddim]), lr=4e-3)
     opt_z = optim.Adam(nn.parameters(model.ddim_z), lr=4e-3)

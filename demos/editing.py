@@ -18,7 +18,7 @@ import numpy as np
 
 from minigen import avg_pool2d, data, metrics, nn, optim, ruler, tensor, train
 from minigen.demo import Demo, cli
-from minigen.diffusion_demo import T, sampling_steps
+from minigen.diffusion_demo import T, few_steps, sampling_steps
 from minigen.models.diffusion import schedule
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
@@ -46,7 +46,7 @@ def main(argv=None):
 
     run.fit(step, net=net, opt=opt, ema=ema)
 
-    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    few = schedule.respaced(s, few_steps(run))
     n = 20 if run.quick else 500
     x, digits = data.signed(run.data.test_x[:n]), run.data.test_y[:n]
     y = low_pass(tensor(x), SQUARE)

@@ -27,7 +27,7 @@ import numpy as np
 from minigen import data, metrics, nn, no_grad, optim, pictures, tensor, text_metrics, train
 from minigen.data.scenes import LONGEST, VOCABULARY, encode
 from minigen.demo import Demo, cli
-from minigen.diffusion_demo import T, guidance_weight, sampling_steps
+from minigen.diffusion_demo import T, few_steps, guidance_weight, sampling_steps
 from minigen.dist import noise
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
 from minigen.models.clip.retrieval import embed
@@ -83,7 +83,7 @@ def main(argv=None):
     run.fit(step, guide=guide, judge=judge, net=net, opt_g=opt_g, opt_j=opt_j, opt=opt, ema=ema)
 
     n = 12 if run.quick else 100
-    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    few = schedule.respaced(s, few_steps(run))
     truth, captions = run.data.test_x[:n] / np.float32(255), run.data.test_captions[:n]
     c, tau = np.tile(encode(captions), (2, 1)), guide.tau().item()  # two images per caption
     x_T = noise(run.rng, nn.like(net), (2 * n, *shape))

@@ -19,7 +19,7 @@ import numpy as np
 
 from minigen import data, nn, optim, pictures, ruler, train
 from minigen.demo import Demo, cli
-from minigen.diffusion_demo import T, guidance_weight, sampling_steps
+from minigen.diffusion_demo import T, few_steps, guidance_weight, sampling_steps
 from minigen.dist import noise
 from minigen.models.diffusion import schedule, threshold
 from minigen.models.diffusion.conditional import conditional
@@ -74,7 +74,7 @@ def main(argv=None):
     each = 2 if run.quick else 10  # images per class
     y = np.repeat(np.arange(K), each)
     x_T = noise(run.rng, nn.like(net), (len(y), *shape))
-    steps = schedule.respaced(model.schedule, 3 if run.quick else run.args.sampling_steps)
+    steps = schedule.respaced(model.schedule, few_steps(run))
 
     def generate(net, some=slice(None), threshold=threshold.static):
         """Samples for the labels y[some], always from the same noise."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from minigen import data, metrics, nn, optim, ruler, train
 from minigen.demo import Demo, cli
-from minigen.diffusion_demo import T, sampling_steps
+from minigen.diffusion_demo import T, few_steps, sampling_steps
 from minigen.models.diffusion import schedule
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
@@ -48,7 +48,7 @@ def main(argv=None):
 
     run.fit(step, nets=nets, opt_plain=opts["plain"], opt_taught=opts["taught"])
 
-    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    few = schedule.respaced(s, few_steps(run))
     n = 20 if run.quick else 500
     x, y = data.signed(run.data.test_x[:n]), run.data.test_y[:n]
     m = random_masks(n, shape[1:], np.random.default_rng(0))

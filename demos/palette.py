@@ -13,7 +13,7 @@ import numpy as np
 
 from minigen import data, metrics, nn, optim, train
 from minigen.demo import Demo, cli
-from minigen.diffusion_demo import T, sampling_steps
+from minigen.diffusion_demo import T, few_steps, sampling_steps
 from minigen.models.diffusion import schedule
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.inpainting import inpaint
@@ -38,7 +38,7 @@ def main(argv=None):
 
     run.fit(step, net=net, opt=opt, ema=ema)
 
-    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    few = schedule.respaced(s, few_steps(run))
     sampler = DDPM(model.net, few, few.beta_tilde)
     n = 10 if run.quick else 100
     x_0, numbers, rows = data.signed(run.data.test_x[:n]), {}, []

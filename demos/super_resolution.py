@@ -30,7 +30,7 @@ from minigen import (
     train,
 )
 from minigen.demo import Demo, cli
-from minigen.diffusion_demo import T, sampling_steps
+from minigen.diffusion_demo import T, few_steps, sampling_steps
 from minigen.models.diffusion import schedule
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.super_resolution import power, super_resolution
@@ -67,7 +67,7 @@ def main(argv=None):
 
     run.fit(step, mean=mean, net=net, opt=opt, ema=ema)
 
-    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    few = schedule.respaced(s, few_steps(run))
     n = 20 if run.quick else 500
     x, labels = data.signed(run.data.test_x[:n]), run.data.test_y[:n]
     y, sampler = avg_pool2d(x, factor), DDPM(net, few, few.beta_tilde)

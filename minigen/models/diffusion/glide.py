@@ -19,7 +19,7 @@ replaces the last word; captions are dropped from the first step on, in the pape
 fine-tuning, for 20% of the images; images stay small.
 """
 
-from minigen import concatenate, mean, nn, swapaxes
+from minigen import concatenate, mean, nn
 from minigen.models.diffusion.denoiser import Denoiser
 from minigen.nn.unet import SpaceToDepthUNet, TimeUNet, groups
 
@@ -35,10 +35,9 @@ class TextAttention2d:
 
     def __call__(self, x, e, words):
         """x (N, C, H, W) and words (N, L, d): (N, C, H, W). The embedding e is not used."""
-        N, C, H, W = x.shape
-        p = swapaxes(self.norm(x).reshape(N, C, H * W), 1, 2)  # (N, HW, C)
+        p = nn.positions(self.norm(x))  # (N, HW, C)
         context = concatenate([p, self.word_proj(words)], axis=1)  # (N, HW + L, C)
-        return x + swapaxes(self.attention(p, context, context), 1, 2).reshape(x.shape)
+        return x + nn.as_maps(self.attention(p, context, context), x.shape)
 
 
 class TextDenoiser(Denoiser):

@@ -28,9 +28,9 @@ def test_a_small_model_learns_samples_and_scores(inject):
     before = model.bound(x_0, RNG(2))[0].numpy().mean()
     opt = optim.Adam(nn.parameters(net), lr=3e-3)
     for t in range(60):
-        loss, parts = model.loss(x_0, RNG((3, t)))
+        loss = model.loss(x_0, RNG((3, t)))
         opt.step(grad(loss, opt.params))
-    assert loss.item() < 0.5 and parts == {}
+    assert loss.item() < 0.5
     bound, parts = model.bound(x_0, RNG(2))
     assert bound.shape == (32,) and not bound.requires_grad and bound.numpy().mean() < before / 2
     assert np.allclose(bound.numpy(), sum(part.numpy() for part in parts.values()), rtol=1e-5)

@@ -48,8 +48,8 @@ def labels(y, classes):
 
 
 def no_label(classes):
-    """The `null` of ClassifierFree for labels: y (N,) → N times ∅."""
-    return lambda y: np.full(len(y), classes)
+    """The `null` of ClassifierFree for labels y (N,): N times ∅. ValueError for other y."""
+    return lambda y: np.full(len(labels(y, classes)), classes)
 
 
 class ClassifierFree:

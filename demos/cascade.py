@@ -13,13 +13,14 @@ import numpy as np
 
 from minigen import avg_pool2d, data, interpolate, metrics, nn, optim, pictures, ruler, train
 from minigen.demo import Demo, cli
-from minigen.diffusion_demo import T, sampling_steps
-from minigen.models.diffusion import schedule, velocity
+from minigen.diffusion_demo import T, few_steps, sampling_steps
+from minigen.models.diffusion import schedule
 from minigen.models.diffusion.cascade import Cascade, augmented, noise_augment
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
 from minigen.models.diffusion.super_resolution import super_resolution
 from minigen.models.diffusion.threshold import static
+from minigen.models.diffusion.velocity import Velocity
 
 FACTOR, LEVELS = 4, (1, 50, 100, 150, 200, 300)
 
@@ -34,12 +35,12 @@ def main(argv=None):
             "sr3": super_resolution(shape, widths, D=64),
             "augmented": augmented(shape, widths, D=64)}
     nn.init(nets, run.rng)
-    nets = {name: velocity.Velocity(net, s) for name, net in nets.items()}
+    nets = {name: Velocity(net, s) for name, net in nets.items()}
     opt = optim.Adam(nn.parameters(nets), lr=2e-3)
     ema = nn.EMA(opt.params, decay=0.995)
 
     def step(t, rng):
-        opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, run.args.steps, floor=0.02)
+        opt.lr = 2e-3 * optim.warmup_cosine(t, 0, run.args.steps, floor=0.02)
         x = data.signed(run.batch(t))
         y = avg_pool2d(x, FACTOR)
         cond = noise_augment(y, rng.integers(1, LEVELS[-1] + 1, len(y)), s, rng)
@@ -47,13 +48,13 @@ def main(argv=None):
         i = rng.integers(0, len(run.data.train_x), 4 * len(x))
         x_base = avg_pool2d(data.signed(run.xp.asarray(run.data.train_x[i])), FACTOR)
         batches = {"base": (x_base,), "sr3": (x, y), "augmented": (x, *cond)}
-        losses = {name: DDPM(nets[name], s).loss(images, rng, *given, weight=velocity.weight(s))[0]
+        losses = {name: DDPM(nets[name], s).loss(images, rng, *given)
                   for name, (images, *given) in batches.items()}
         return train.descend(opt, sum(losses.values()), losses, max_norm=1.0)
 
     run.fit(step, nets=nets, opt=opt, ema=ema)
 
-    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    few = schedule.respaced(s, few_steps(run))
     n = 20 if run.quick else 500
     base, sr3, aug = (DDPM(net, few, few.beta_tilde) for net in nets.values())
     cascade, samples = Cascade(small, base, [aug], s, FACTOR), {}

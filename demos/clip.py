@@ -104,7 +104,7 @@ def main(argv=None):
 
     def step(t, rng):
         for opt in opts:
-            opt.lr = LR * optim.warmup(t, 50) * optim.cosine(t, run.args.steps)
+            opt.lr = LR * optim.warmup_cosine(t, 0, run.args.steps)
         i = texts.kept[data.batch_indices(len(texts.kept), run.args.batch, run.args.seed, t)]
         x = tensor(run.xp.asarray(data.signed(run.data.train_x[i])))
         c = tokens[i, rng.integers(tokens.shape[1], size=len(i))]

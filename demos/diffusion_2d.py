@@ -17,12 +17,13 @@ import numpy as np
 from minigen import nn, no_grad, optim, silu, train
 from minigen.demo import Demo, cli
 from minigen.dist import noise
-from minigen.models.diffusion import schedule, velocity
+from minigen.models.diffusion import schedule
 from minigen.models.diffusion.conditional import ConditionalDenoiser
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.exact import Mixture
-from minigen.models.diffusion.guidance import ClassifierFree, drop_labels
+from minigen.models.diffusion.guidance import ClassifierFree, drop_labels, no_label
+from minigen.models.diffusion.velocity import Velocity
 
 T, K, REACH = 1000, 5, 2.0  # pictures show [−REACH, REACH]²
 WEIGHTS = (0, 1, 2, 4, 8)
@@ -51,7 +52,7 @@ def main(argv=None):
     ring = Mixture(np.full(K, 1 / K), np.stack([np.cos(angle), np.sin(angle)], 1),
                    np.full(K, 0.12 ** 2), s)
     embed = nn.TimeEmbedding(64, nn.Sinusoidal(64))
-    net = velocity.Velocity(ConditionalDenoiser(Points(), embed, K, 64), s)
+    net = Velocity(ConditionalDenoiser(Points(), embed, K, 64), s)
     nn.init(net, run.rng)
     model = DDPM(net, s)
     opt = optim.Adam(nn.parameters(net), lr=2e-3)
@@ -61,14 +62,13 @@ def main(argv=None):
         opt.lr = 2e-3 * optim.cosine(t, run.args.steps, floor=0.01)
         x_0, y = ring.sample(run.args.batch, rng)
         y = drop_labels(y, K, rng, p=0.5)  # conditional and unconditional are both examined
-        loss, _ = model.loss(x_0.astype(np.float32), rng, y, weight=velocity.weight(s))
-        return train.descend(opt, loss)
+        return train.descend(opt, model.loss(x_0.astype(np.float32), rng, y))
 
     run.fit(step, model=model, opt=opt, ema=ema)
 
     n = 200 if run.quick else 2000
     few = schedule.respaced(s, 10 if run.quick else 50)
-    null_label, x_T = np.full(n, K), noise(run.rng, np.empty((n, 2), np.float32))
+    null_label, x_T = np.full(n, K), noise(run.rng, nn.like(net), (n, 2))
     shown = np.rint(np.linspace(1, 0, 10) ** 2 * few.T).astype(int)
     numbers = {}
     with ema.applied():
@@ -76,7 +76,7 @@ def main(argv=None):
                 "ddim": DDIM(net, few)}
         pictures, ends = [known(ring, few.times[shown])], {}
         for name, sampler in ways.items():
-            x = dict([(few.T, x_T), *sampler.chain(x_T, run.rng, null_label)])
+            x = dict(sampler.chain(x_T, run.rng, null_label))
             pictures += [density(x[t].numpy()) for t in shown]
             ends[name] = x[0].numpy()
         run.picture("samples", np.concatenate([pictures[0], np.stack(pictures[1:])]))
@@ -95,7 +95,7 @@ def main(argv=None):
         y, rows = np.zeros(n, int), []
         for network in (ring, net):
             for w in WEIGHTS:
-                x = DDIM(ClassifierFree(network, w), few).decode(x_T, y).numpy()
+                x = DDIM(ClassifierFree(network, w, no_label(K)), few).decode(x_T, y).numpy()
                 rows.append(density(x))
                 if network is net:
                     numbers[f"spread@w={w}"] = x.std(0).mean()

@@ -40,7 +40,7 @@ from minigen import (
     train,
 )
 from minigen.demo import Demo, at_least, cli
-from minigen.diffusion_demo import T, sampling_steps
+from minigen.diffusion_demo import T, few_steps, sampling_steps
 from minigen.dist import noise
 from minigen.models.autoencoder.conv_autoencoder import convolutional
 from minigen.models.clip.retrieval import embed
@@ -69,7 +69,7 @@ def main(argv=None):
     model = DiffusionAutoencoder(
         convolutional(shape, d).encoder,
         semantic_denoiser(shape, d, (8, 8) if run.quick else (32, 64)), CodeMLP(d),
-        schedule.linear(T), 3 if run.quick else run.args.sampling_steps)
+        schedule.linear(T), few_steps(run))
     nn.init(model, run.rng)
     opt = optim.Adam(nn.parameters([model.encoder, model.ddim]), lr=4e-3)
     opt_z = optim.Adam(nn.parameters(model.ddim_z), lr=4e-3)
@@ -87,12 +87,12 @@ def main(argv=None):
     def step(t, rng):
         if t < first:
             opt.lr = 4e-3 * optim.warmup_cosine(t, 0, first, floor=0.02)
-            loss, _ = model.loss(data.signed(run.batch(t)), rng)
+            loss = model.loss(data.signed(run.batch(t)), rng)
             return train.descend(opt, loss, max_norm=1.0)
         opt_z.lr = 4e-3 * optim.warmup_cosine(t, first, run.args.steps, floor=0.02)
         # codes are cheap: a batch sixteen times as large
         z = codes()[rng.integers(0, len(run.data.train_x), 16 * run.args.batch)]
-        loss, _ = model.loss_z(tensor(run.xp.asarray(z)), rng)
+        loss = model.loss_z(tensor(run.xp.asarray(z)), rng)
         return train.descend(opt_z, loss, name="loss_z", max_norm=1.0)
 
     run.fit(step, model=model, opt=opt, opt_z=opt_z)
@@ -161,7 +161,7 @@ def main(argv=None):
     z_test = embed(model.encode_semantic, data.signed(run.data.test_x[:many]))
     codes_of = {"z_test": z_test, "z_normal": run.rng.standard_normal(z_test.shape, np.float32)}
     for name, z in codes_of.items():
-        images = data.unsigned(model.decode(z, noise(run.rng, np.empty((many, *shape), z.dtype))))
+        images = data.unsigned(model.decode(z, noise(run.rng, z, (many, *shape))))
         numbers[f"fid_lenet@{many}_{name}"] = ruler.quality(images, run.data)[f"fid_lenet@{many}"]
     samples = data.unsigned(model.sample(many, shape, run.rng))
     run.picture("samples", samples[:100])

@@ -18,12 +18,13 @@ import numpy as np
 
 from minigen import avg_pool2d, data, metrics, nn, optim, ruler, tensor, train
 from minigen.demo import Demo, cli
-from minigen.diffusion_demo import T, sampling_steps
-from minigen.models.diffusion import schedule, velocity
+from minigen.diffusion_demo import T, few_steps, sampling_steps
+from minigen.models.diffusion import schedule
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
 from minigen.models.diffusion.editing import ILVR, low_pass, sdedit
 from minigen.models.diffusion.threshold import static
+from minigen.models.diffusion.velocity import Velocity
 
 SQUARE = 4  # pixels of an image per pixel of a drawing, along each axis
 SHARES = (0.2, 0.4, 0.6, 0.8)  # of the steps, from which SDEdit denoises
@@ -36,17 +37,16 @@ def main(argv=None):
     s = schedule.linear(T)
     net = denoiser(run.data.shape, (8, 8, 8) if run.quick else (16, 32, 64))
     nn.init(net, run.rng)
-    model, opt = DDPM(velocity.Velocity(net, s), s), optim.Adam(nn.parameters(net))
+    model, opt = DDPM(Velocity(net, s), s), optim.Adam(nn.parameters(net))
     ema = nn.EMA(opt.params, decay=0.995)
 
     def step(t, rng):
         opt.lr = 2e-3 * optim.warmup_cosine(t, 0, run.args.steps, floor=0.02)
-        loss, _ = model.loss(data.signed(run.batch(t)), rng, weight=velocity.weight(s))
-        return train.descend(opt, loss, max_norm=1.0)
+        return train.descend(opt, model.loss(data.signed(run.batch(t)), rng), max_norm=1.0)
 
     run.fit(step, net=net, opt=opt, ema=ema)
 
-    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    few = schedule.respaced(s, few_steps(run))
     n = 20 if run.quick else 500
     x, digits = data.signed(run.data.test_x[:n]), run.data.test_y[:n]
     y = low_pass(tensor(x), SQUARE)

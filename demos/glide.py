@@ -27,7 +27,7 @@ import numpy as np
 from minigen import data, metrics, nn, no_grad, optim, pictures, tensor, text_metrics, train
 from minigen.data.scenes import LONGEST, VOCABULARY, encode
 from minigen.demo import Demo, cli
-from minigen.diffusion_demo import T, guidance_weight, sampling_steps
+from minigen.diffusion_demo import T, few_steps, guidance_weight, sampling_steps
 from minigen.dist import noise
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
 from minigen.models.clip.retrieval import embed
@@ -36,8 +36,9 @@ from minigen.models.diffusion.clip_guidance import CLIPGuided, noisy_loss
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.glide import encode_text, text_denoiser
+from minigen.models.diffusion.guidance import ClassifierFree
 from minigen.models.diffusion.noisy_classifier import NoisyClassifier
-from minigen.models.diffusion.unclip import CodeGuided, drop_codes
+from minigen.models.diffusion.unclip import drop_codes, no_code
 
 WEIGHTS, SHOWN = (1, 3, 9), 10
 
@@ -60,7 +61,7 @@ def main(argv=None):
     opt_g, opt_j = (optim.AdamW(nn.parameters(clip), lr=3e-3) for clip in (guide, judge))
     opt = optim.Adam(nn.parameters(net), lr=3e-3)
     ema = nn.EMA(opt.params, decay=0.995)
-    tokens, w_t = encode(run.data.train_captions), clean.weight(s)
+    tokens = encode(run.data.train_captions)
     first = max(run.args.steps // 11, 1)
 
     def step(t, rng):
@@ -76,21 +77,20 @@ def main(argv=None):
         opt.lr = 3e-3 * optim.warmup_cosine(t, first, run.args.steps, floor=0.02)
         with no_grad():
             words = encode_text(guide.text, run.xp.asarray(tokens[run.indices(t)]))
-        words = drop_codes(words, 0.1, rng)
-        loss, _ = model.loss(data.signed(run.batch(t)), rng, words, weight=w_t)
+        loss = model.loss(data.signed(run.batch(t)), rng, drop_codes(words, 0.1, rng))
         return train.descend(opt, loss, max_norm=1.0)
 
     run.fit(step, guide=guide, judge=judge, net=net, opt_g=opt_g, opt_j=opt_j, opt=opt, ema=ema)
 
     n = 12 if run.quick else 100
-    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    few = schedule.respaced(s, few_steps(run))
     truth, captions = run.data.test_x[:n] / np.float32(255), run.data.test_captions[:n]
     c, tau = np.tile(encode(captions), (2, 1)), guide.tau().item()  # two images per caption
-    x_T = noise(run.rng, np.empty((2 * n, *shape), np.float32))
+    x_T = noise(run.rng, nn.like(net), (2 * n, *shape))
     with no_grad():
         words = encode_text(guide.text, c)
     conditioned = lambda x_t, t, c: model.net(x_t, t, words)
-    guided_nets = {"free": lambda w: (CodeGuided(model.net, w), words),
+    guided_nets = {"free": lambda w: (ClassifierFree(model.net, w, no_code), words),
              "clip": lambda w: (CLIPGuided(conditioned, guide, s, w / tau), c)}
 
     def generate(net, given):

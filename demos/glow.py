@@ -36,7 +36,7 @@ def main(argv=None):
     def step(t, rng):
         opt.lr = 3e-3 * optim.warmup_cosine(t, 0, run.args.steps, floor=0.02)
         x = run.xp.asarray(dequantised(run.data.train_x[run.indices(t)], rng))
-        return train.descend(opt, *model.loss(x), max_norm=1.0)
+        return train.descend(opt, model.loss(x), max_norm=1.0)
 
     run.fit(step, model=model, opt=opt, ema=ema)
 

@@ -19,14 +19,20 @@ import numpy as np
 
 from minigen import data, nn, optim, pictures, ruler, train
 from minigen.demo import Demo, cli
-from minigen.diffusion_demo import T, guidance_weight, sampling_steps
+from minigen.diffusion_demo import T, few_steps, guidance_weight, sampling_steps
 from minigen.dist import noise
-from minigen.models.diffusion import schedule, threshold, velocity
+from minigen.models.diffusion import schedule, threshold
 from minigen.models.diffusion.conditional import conditional
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
-from minigen.models.diffusion.guidance import ClassifierFree, ClassifierGuided, drop_labels
+from minigen.models.diffusion.guidance import (
+    ClassifierFree,
+    ClassifierGuided,
+    drop_labels,
+    no_label,
+)
 from minigen.models.diffusion.noisy_classifier import NoisyClassifier
+from minigen.models.diffusion.velocity import Velocity
 
 WEIGHTS, OMEGA = (0, 1, 2, 4, 8), 5.0
 THRESHOLDS = {"none": None, "static": threshold.static, "dynamic": threshold.dynamic(0.9)}
@@ -45,8 +51,8 @@ def main(argv=None):
     classifier = NoisyClassifier(shape, K, small if run.quick else (32, 64, 64))
     noise_schedule = schedule.linear(T)
     nn.init([net, classifier], run.rng)
-    net = velocity.Velocity(net, noise_schedule)  # learns faster than a network that predicts ε
-    model, w_t = DDPM(net, noise_schedule), velocity.weight(noise_schedule)
+    net = Velocity(net, noise_schedule)  # learns faster than a network that predicts ε
+    model = DDPM(net, noise_schedule)
     opt = optim.Adam(nn.parameters(net), lr=2e-3)
     opt_c = optim.Adam(nn.parameters(classifier), lr=2e-3)
     ema = nn.EMA(opt.params, decay=0.995)
@@ -55,7 +61,7 @@ def main(argv=None):
         x_0, y = data.signed(run.batch(t)), run.data.train_y[run.indices(t)]
         slower = optim.cosine(t, run.args.steps, floor=0.05)
         opt.lr, opt_c.lr = 2e-3 * optim.warmup(t, 50) * slower, 2e-3 * slower
-        loss, _ = model.loss(x_0, rng, drop_labels(y, K, rng), weight=w_t)
+        loss = model.loss(x_0, rng, drop_labels(y, K, rng))
         numbers = train.descend(opt, loss, max_norm=1.0)
         # the classifier is cheap, so its batches are four times as large
         i = rng.integers(0, len(run.data.train_x), 4 * len(x_0))
@@ -67,8 +73,8 @@ def main(argv=None):
 
     each = 2 if run.quick else 10  # images per class
     y = np.repeat(np.arange(K), each)
-    x_T = noise(run.rng, run.xp.empty((len(y), *shape), np.float32))
-    steps = schedule.respaced(model.schedule, 3 if run.quick else run.args.sampling_steps)
+    x_T = noise(run.rng, nn.like(net), (len(y), *shape))
+    steps = schedule.respaced(model.schedule, few_steps(run))
 
     def generate(net, some=slice(None), threshold=threshold.static):
         """Samples for the labels y[some], always from the same noise."""
@@ -78,18 +84,19 @@ def main(argv=None):
     numbers, samples = {}, {}
     with ema.applied():
         for w in WEIGHTS:
-            samples[w] = generate(ClassifierFree(net, w))
+            samples[w] = generate(ClassifierFree(net, w, no_label(K)))
             numbers |= {f"{key}@w={w}": v for key, v in fidelity(samples[w], y, run).items()}
         w = run.args.weight
-        x = samples[w] if w in samples else generate(ClassifierFree(net, w))
+        x = samples[w] if w in samples else generate(ClassifierFree(net, w, no_label(K)))
         run.picture("samples", x, each)
         first = slice(None, None, each)  # one of each class
         run.picture("weights", np.concatenate([samples[w][first] for w in WEIGHTS]), columns=K)
-        large = ClassifierFree(net, WEIGHTS[-1])
+        large = ClassifierFree(net, WEIGHTS[-1], no_label(K))
         rows = {name: generate(large, first, rule) for name, rule in THRESHOLDS.items()}
         run.picture("thresholds", np.concatenate(list(rows.values())), columns=K)
         numbers |= {f"saturated_share@{name}": saturated(x) for name, x in rows.items()}
-        x = generate(ClassifierGuided(net, classifier, model.schedule, omega=OMEGA))
+        unlabelled = lambda x_t, t: net(x_t, t, np.full(len(x_t), K))
+        x = generate(ClassifierGuided(unlabelled, classifier, model.schedule, omega=OMEGA))
         run.picture("classifier_guidance", x, each)
         numbers |= {f"{key}@classifier": v for key, v in fidelity(x, y, run).items()}
 

@@ -15,11 +15,12 @@ import numpy as np
 
 from minigen import data, metrics, nn, optim, ruler, train
 from minigen.demo import Demo, cli
-from minigen.diffusion_demo import T, sampling_steps
-from minigen.models.diffusion import schedule, velocity
+from minigen.diffusion_demo import T, few_steps, sampling_steps
+from minigen.models.diffusion import schedule
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
 from minigen.models.diffusion.inpainting import init_from_plain, inpaint, inpainter, random_masks
+from minigen.models.diffusion.velocity import Velocity
 
 
 def main(argv=None):
@@ -29,7 +30,7 @@ def main(argv=None):
     s = schedule.linear(T)
     nets = {"plain": denoiser(shape, widths, D=64), "taught": inpainter(shape, widths, D=64)}
     nn.init(nets, run.rng)
-    plain, finetuned = (DDPM(velocity.Velocity(net, s), s) for net in nets.values())
+    plain, finetuned = (DDPM(Velocity(net, s), s) for net in nets.values())
     opts = {name: optim.Adam(nn.parameters(net), lr=2e-3) for name, net in nets.items()}
     half = run.args.steps // 2
 
@@ -43,12 +44,11 @@ def main(argv=None):
             model, opt, start, end = finetuned, opts["taught"], half, run.args.steps
             given = x, run.xp.asarray(random_masks(len(x), shape[1:], rng))
         opt.lr = 2e-3 * optim.warmup_cosine(t, start, end, floor=0.02)
-        loss, _ = model.loss(x, rng, *given, weight=velocity.weight(s))
-        return train.descend(opt, loss, max_norm=1.0)
+        return train.descend(opt, model.loss(x, rng, *given), max_norm=1.0)
 
     run.fit(step, nets=nets, opt_plain=opts["plain"], opt_taught=opts["taught"])
 
-    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    few = schedule.respaced(s, few_steps(run))
     n = 20 if run.quick else 500
     x, y = data.signed(run.data.test_x[:n]), run.data.test_y[:n]
     m = random_masks(n, shape[1:], np.random.default_rng(0))

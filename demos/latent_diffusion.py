@@ -35,12 +35,13 @@ from minigen.models.diffusion import clean, schedule
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.glide import encode_text
+from minigen.models.diffusion.guidance import ClassifierFree
 from minigen.models.diffusion.latent_diffusion import (
     LatentDiffusion,
     autoencoder,
     latent_denoiser,
 )
-from minigen.models.diffusion.unclip import CodeGuided, drop_codes
+from minigen.models.diffusion.unclip import drop_codes, no_code
 
 SHARES = (0, 0.28, 0.33, 1)  # of the steps, at which each of the three stages begins, and the end
 WEIGHTS, SHOWN, D = (1, 3), 10, 4
@@ -65,7 +66,7 @@ def main(argv=None):
     opt_t, opt_j = (optim.AdamW(nn.parameters(clip), lr=3e-3) for clip in (text, judge))
     opt = optim.Adam(nn.parameters(net), lr=3e-3)
     ema = nn.EMA(opt.params, decay=0.995)
-    tokens, w_t = encode(run.data.train_captions), clean.weight(s)
+    tokens = encode(run.data.train_captions)
     starts = [int(share * run.args.steps) for share in SHARES]
 
     def step(t, rng):
@@ -87,7 +88,7 @@ def main(argv=None):
             stage_1.rescale(x, rng)
         with no_grad():
             words = encode_text(text.text, run.xp.asarray(tokens[run.indices(t)]))
-        loss, _ = model.loss(x, rng, drop_codes(words, 0.1, rng), weight=w_t)
+        loss = model.loss(x, rng, drop_codes(words, 0.1, rng))
         return train.descend(opt, loss, max_norm=1.0)
 
     run.fit(step, text=text, judge=judge, stage_1=stage_1, net=net, opt_1=opt_1, opt_t=opt_t,
@@ -103,7 +104,7 @@ def main(argv=None):
     z_T = noise(run.rng, z)  # the same for each weight
     with ema.applied():
         for w in sorted({0, *WEIGHTS, run.args.weight}):
-            guided = DDIM(CodeGuided(model.diffusion.net, w), few)
+            guided = DDIM(ClassifierFree(model.diffusion.net, w, no_code), few)
             images[f"w={w:g}"] = LatentDiffusion(stage_1, guided).generate(z_T, words).numpy()
     images = {key: data.unsigned(some) for key, some in images.items()}
     rows = [images[key][:SHOWN] for key in ("real", "rebuilt", "w=0", f"w={run.args.weight:g}")]
@@ -136,7 +137,7 @@ def costs(model, x, words, width, rng):
         with no_grad():
             sampling = seconds(lambda: ddim.p(sample, s.T, words))
         return {f"seconds_training_step_{name}":
-                    seconds(lambda: train.descend(opt, learner.loss(x, rng, words)[0])),
+                    seconds(lambda: train.descend(opt, learner.loss(x, rng, words))),
                 f"seconds_sampling_step_{name}": sampling}
 
     nets = (latent_denoiser(a.shape[1], words.shape[2], width) for a in (z, x))

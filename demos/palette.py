@@ -13,11 +13,12 @@ import numpy as np
 
 from minigen import data, metrics, nn, optim, train
 from minigen.demo import Demo, cli
-from minigen.diffusion_demo import T, sampling_steps
-from minigen.models.diffusion import schedule, velocity
+from minigen.diffusion_demo import T, few_steps, sampling_steps
+from minigen.models.diffusion import schedule
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.inpainting import inpaint
 from minigen.models.diffusion.palette import TASKS, degraded, masked, palette
+from minigen.models.diffusion.velocity import Velocity
 
 
 def main(argv=None):
@@ -26,19 +27,18 @@ def main(argv=None):
     shape, s = run.data.shape, schedule.linear(T)
     net = palette(shape, (8, 8) if run.quick else (64, 64))
     nn.init(net, run.rng)
-    model, opt = DDPM(velocity.Velocity(net, s), s), optim.Adam(nn.parameters(net))
+    model, opt = DDPM(Velocity(net, s), s), optim.Adam(nn.parameters(net))
     ema = nn.EMA(opt.params, decay=0.995)
 
     def step(t, rng):
         opt.lr = 2e-3 * optim.warmup_cosine(t, 0, run.args.steps, floor=0.02)
         x_0 = data.signed(run.data.train_x[run.indices(t)])
         x_0, y, m = (run.xp.asarray(a) for a in (x_0, *degraded(x_0, rng)))
-        loss, _ = model.loss(x_0, rng, y, weight=velocity.weight(s), norm=masked(m))
-        return train.descend(opt, loss, max_norm=1.0)
+        return train.descend(opt, model.loss(x_0, rng, y, norm=masked(m)), max_norm=1.0)
 
     run.fit(step, net=net, opt=opt, ema=ema)
 
-    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    few = schedule.respaced(s, few_steps(run))
     sampler = DDPM(model.net, few, few.beta_tilde)
     n = 10 if run.quick else 100
     x_0, numbers, rows = data.signed(run.data.test_x[:n]), {}, []

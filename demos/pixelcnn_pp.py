@@ -49,7 +49,7 @@ def main(argv=None):
 
     def step(t, rng):
         running = {} if t % EVERY else {"held_out_bits_per_dim": bits(model, held_out)}
-        opt.lr = 2e-3 * optim.warmup(t, 20) * optim.cosine(t, run.args.steps)
+        opt.lr = 2e-3 * optim.warmup_cosine(t, 0, run.args.steps, warmup_steps=20)
         x = train_x[run.indices(t)]
         if colour:  # photographs may be mirrored, digits may not
             x = np.where(rng.random((len(x), 1, 1, 1)) < 0.5, x[..., ::-1], x)

@@ -41,9 +41,9 @@ def main(argv=None):
     ema = nn.EMA(opt.params, decay=0.995)
 
     def step(t, rng):
-        opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, run.args.steps, floor=0.02)
+        opt.lr = 2e-3 * optim.warmup_cosine(t, 0, run.args.steps, floor=0.02)
         x_0 = run.xp.asarray(dequantised(run.data.train_x[run.indices(t)], rng))
-        return train.descend(opt, *model.loss(x_0, rng), max_norm=1.0)
+        return train.descend(opt, model.loss(x_0, rng), max_norm=1.0)
 
     run.fit(step, net=net, opt=opt, ema=ema)
 

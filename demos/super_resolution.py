@@ -30,11 +30,12 @@ from minigen import (
     train,
 )
 from minigen.demo import Demo, cli
-from minigen.diffusion_demo import T, sampling_steps
-from minigen.models.diffusion import schedule, velocity
+from minigen.diffusion_demo import T, few_steps, sampling_steps
+from minigen.models.diffusion import schedule
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.super_resolution import power, super_resolution
 from minigen.models.diffusion.threshold import static
+from minigen.models.diffusion.velocity import Velocity
 
 
 def flags(parser):
@@ -51,22 +52,22 @@ def main(argv=None):
     widths, s = (8, 8, 8) if run.quick else (16, 32, 32), schedule.linear(T)
     mean, net = (super_resolution(shape, widths, D=64) for _ in range(2))
     nn.init([mean, net], run.rng)
-    net = velocity.Velocity(net, s)
-    model, weight = DDPM(net, s), velocity.weight(s) ** (p / 2)  # ‖ε − ε̂‖_p^p becomes ‖v − v̂‖_p^p
+    net = Velocity(net, s, p)
+    model = DDPM(net, s)
     opt = optim.Adam(nn.parameters([mean, net]), lr=2e-3)
     ema = nn.EMA(opt.params, decay=0.995)
 
     def step(t, rng):
-        opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, run.args.steps, floor=0.02)
+        opt.lr = 2e-3 * optim.warmup_cosine(t, 0, run.args.steps, floor=0.02)
         x = data.signed(run.batch(t))
         y = avg_pool2d(x, factor)
-        loss, _ = model.loss(x, rng, y, weight=weight, norm=power(p))
+        loss = model.loss(x, rng, y, norm=power(p))
         error = mse_loss(at_once(mean, x, y), x)
         return train.descend(opt, loss + error, {"sr3": loss, "mean": error}, max_norm=1.0)
 
     run.fit(step, mean=mean, net=net, opt=opt, ema=ema)
 
-    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    few = schedule.respaced(s, few_steps(run))
     n = 20 if run.quick else 500
     x, labels = data.signed(run.data.test_x[:n]), run.data.test_y[:n]
     y, sampler = avg_pool2d(x, factor), DDPM(net, few, few.beta_tilde)

@@ -25,14 +25,15 @@ import numpy as np
 from minigen import data, metrics, nn, optim, tensor, text_metrics, train
 from minigen.data.scenes import COLOURS, LONGEST, VOCABULARY, encode
 from minigen.demo import Demo, cli
-from minigen.diffusion_demo import T, guidance_weight, sampling_steps
+from minigen.diffusion_demo import T, few_steps, guidance_weight, sampling_steps
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
 from minigen.models.clip.retrieval import embed
 from minigen.models.diffusion import schedule
 from minigen.models.diffusion.clean import Clean
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
-from minigen.models.diffusion.unclip import CodeGuided, CodePrior, UnCLIP, code_denoiser
+from minigen.models.diffusion.guidance import ClassifierFree
+from minigen.models.diffusion.unclip import CodePrior, UnCLIP, code_denoiser, no_code
 
 SHOWN = 10
 
@@ -51,7 +52,7 @@ def main(argv=None):
     nets = {"prior": CodePrior(d),
             "decoder": code_denoiser(shape, d, (8, 8) if run.quick else (32, 64, 64))}
     nn.init([clip, nets], run.rng)
-    prior, decoder = (Clean(net, s) for net in nets.values())
+    prior, decoder = Clean(nets["prior"], s, gamma=1), Clean(nets["decoder"], s)
     model = UnCLIP(clip, DDPM(prior, s), DDIM(decoder, s), shape)
     opt_clip = optim.AdamW(nn.parameters(clip), lr=3e-3)
     opt = optim.Adam(nn.parameters(nets), lr=4e-3)
@@ -73,18 +74,18 @@ def main(argv=None):
 
     run.fit(step, clip=clip, nets=nets, opt_clip=opt_clip, opt=opt, ema=ema)
 
-    steps = 3 if run.quick else run.args.sampling_steps
-    few = schedule.respaced(s, steps)
+    few = schedule.respaced(s, few_steps(run))
     n = 20 if run.quick else 200
     truth, captions = run.data.test_x[:n] / np.float32(255), run.data.test_captions[:n]
     others = [recoloured(caption) for caption in captions]
     x, c, c_other = 2 * truth - 1, encode(captions), encode(others)
     f, g, g_other = embed(clip.f, x), embed(clip.g, c), embed(clip.g, c_other)
-    guided = DDIM(CodeGuided(decoder, run.args.weight), few)
+    guided = DDIM(ClassifierFree(decoder, run.args.weight, no_code), few)
     model = UnCLIP(clip, DDPM(prior, few, few.beta_tilde), guided, shape)
     # at t = 1 an error of a hundredth in x̂_0 counts as noise of 1, and the x_T of an image would
     # be seven times too large: so one step leads from the image to t = 100
-    edit = UnCLIP(clip, model.prior, DDIM(decoder, schedule.respaced(s, steps, first=100)), shape)
+    late = schedule.respaced(s, few_steps(run), first=100)
+    edit = UnCLIP(clip, model.prior, DDIM(decoder, late), shape)
     with ema.applied():
         z = model.sample_code(g, run.rng).numpy()
         given = {"redrawn": (f, g), "drawn": (z, g), "no_prior": (g, g), "no_code": (0 * g, g)}

@@ -27,7 +27,7 @@ def main(argv=None):
     opt = optim.Adam(nn.parameters(model), lr=2e-3)
 
     def step(t, rng):
-        opt.lr = 2e-3 * optim.warmup(t, 50) * optim.cosine(t, run.args.steps)
+        opt.lr = 2e-3 * optim.warmup_cosine(t, 0, run.args.steps)
         x = metrics.binarise(run.batch(t) / np.float32(255), rng)
         loss, parts = model.loss(x)
         return train.descend(opt, loss, parts, max_norm=100.0)

@@ -1,5 +1,5 @@
-"""What the demos of diffusion models share: T, the flag for how many of the T steps are taken in
-sampling, and the flag for the guidance weight."""
+"""What the demos of diffusion models share: T, how many of the T steps are taken in sampling, and
+the flag for the guidance weight."""
 
 import argparse
 
@@ -19,6 +19,11 @@ def sampling_steps(parser, default=25):
 
     parser.add_argument("--sampling-steps", type=number, default=default, metavar="N",
                         help=f"how many of the {T} steps a sample takes")
+
+
+def few_steps(run):
+    """How many steps a sample takes in this run of a demo with --sampling-steps."""
+    return 3 if run.quick else run.args.sampling_steps
 
 
 def guidance_weight(parser, default, help_text):

@@ -36,13 +36,15 @@ __all__ = ["Bernoulli", "Categorical", "DiscretisedNormal", "Normal", "kl", "noi
            "per_image"]
 
 
-def noise(rng, like):
-    """ε ~ N(0, I), with the shape, dtype and device of `like`, a tensor or an array of floats."""
+def noise(rng, like, shape=None):
+    """ε ~ N(0, I), with the dtype and device of `like`, a tensor or an array of floats, and with
+    its shape unless `shape` is given."""
     like = tensor(like)
     if like.dtype not in FLOATS:
         raise TypeError(f"noise: expected float32 or float64, got {like.dtype}: convert it first "
                         "(images with data.signed)")
-    return Tensor(to_device_of(rng.standard_normal(like.shape, like.dtype), like.data))
+    shape = like.shape if shape is None else shape
+    return Tensor(to_device_of(rng.standard_normal(shape, like.dtype), like.data))
 
 
 def per_image(values):

@@ -51,7 +51,7 @@ def fit(run, model, lr, max_norm=None, cond=lambda t: ()):
         return train.descend(opt, model.loss(x, *inputs), max_norm=max_norm)
 
     def step(t, rng):
-        opt.lr = lr * optim.warmup(t, 50) * optim.cosine(t, run.args.steps)
+        opt.lr = lr * optim.warmup_cosine(t, 0, run.args.steps)
         return train_step(quantise(run.batch(t), model.levels, rng), *cond(t), rng)
 
     run.fit(step, model=model, opt=opt)

@@ -89,14 +89,14 @@ MODELS = {
         lambda: PixelCNNpp((1, 8, 8), LinearPredictor(1).fit(BYTES), (4,), (1,)), (),
         lambda model, rng: model.loss(BYTES)),
     "ddpm": two_steps(lambda: DDPM(denoiser((1, 8, 8), widths=(8, 8), D=16), schedule.linear(50)),
-                      (2 * IMAGES - 1,)),
+                      (2 * IMAGES - 1,), lambda model, x, rng: model.loss(x, rng)),
     "improved_ddpm": two_steps(
         lambda: ImprovedDDPM(denoiser((1, 8, 8), (8, 8), D=16, outputs=2), schedule.linear(50)),
         (2 * IMAGES - 1,)),
     "rnn": two_steps(lambda: RNN(5, 8), (), lambda model, rng: -model.log_prob(WORDS).mean()),
     "super_resolution": two_steps(
         lambda: DDPM(super_resolution((1, 8, 8), (8, 8), D=16), schedule.linear(50)),
-        (2 * IMAGES - 1, 2 * SMALL - 1), lambda model, x, y, rng: model.loss(x, rng, y)[0]),
+        (2 * IMAGES - 1, 2 * SMALL - 1), lambda model, x, y, rng: model.loss(x, rng, y)),
     "lenet": two_steps(LeNet, (RNG(4).random((3, 1, 28, 28), np.float32), np.arange(3)),
                        lambda net, x, y, rng: mg.cross_entropy(net(x), y)),
     "clip": two_steps(

@@ -135,6 +135,15 @@ def test_draws_of_the_counter_have_their_ranges_and_frequencies():
     assert stats.kstest(x, stats.uniform(2, 3).cdf).pvalue > 1e-3
 
 
+def test_noise_is_like_a_tensor_or_has_the_shape_asked_for():
+    for dtype in (np.float32, np.float64):
+        like = tensor(np.zeros((2, 3), dtype))
+        assert np.array_equal(dist.noise(RNG(0), like), RNG(0).standard_normal((2, 3), dtype))
+        other = dist.noise(RNG(0), like, (4, 5))
+        assert np.array_equal(other, RNG(0).standard_normal((4, 5), dtype))
+        assert other.dtype == dtype
+
+
 def test_samples_of_the_discretised_normal_are_levels():
     for dtype in (np.float32, np.float64):
         mu = tensor(np.full(20_000, 0.9, dtype), requires_grad=True)

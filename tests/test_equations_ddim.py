@@ -13,6 +13,7 @@ from minigen.models.diffusion.denoiser import denoiser
 from minigen.models.diffusion.exact import Mixture
 from minigen.models.diffusion.forward import Forward
 from minigen.models.diffusion.schedule import Schedule, cosine, linear, respaced
+from minigen.models.diffusion.super_resolution import power
 
 RNG = np.random.default_rng
 BETA = np.array([0.02, 0.1, 0.3, 0.25, 0.5])
@@ -91,11 +92,12 @@ def test_encoding_is_the_inverse_of_decoding():
 
 def test_ddim_starts_and_ends_like_ddpm_and_keeps_the_way():
     net = denoiser((1, 8, 8), widths=(8, 8), D=16, rng=RNG(3))
-    model, path = ddim.DDIM(net, respaced(linear(100), 7)), []
-    x = model.sample(2, (1, 8, 8), RNG(4), callback=lambda t, x: path.append((t, x)))
-    assert [t for t, _ in path] == [7, 6, 5, 4, 3, 2, 1, 0] and path[-1][1] is x
-    again = model.decode(path[0][1])
-    assert np.allclose(again.numpy(), x.numpy(), atol=1e-5)  # η = 0: the start decides everything
+    model, rng = ddim.DDIM(net, respaced(linear(100), 7)), RNG(4)
+    path = dict(model.chain(dist.noise(rng, nn.like(net), (2, 1, 8, 8)), rng))
+    assert [*path] == [7, 6, 5, 4, 3, 2, 1, 0]
+    assert np.array_equal(path[0].numpy(), model.sample(2, (1, 8, 8), RNG(4)).numpy())
+    again = model.decode(path[7])  # η = 0: the start decides everything
+    assert np.allclose(again.numpy(), path[0].numpy(), atol=1e-5)
 
 
 # ---------------------------------------------------------------------------------- variances
@@ -202,8 +204,10 @@ def test_a_network_of_the_velocity_gives_the_noise_and_its_loss():
     assert np.allclose(velocity.Velocity(lambda *_: tensor(v), s)(tensor(x_t), t).numpy(), eps)
     model = DDPM(velocity.Velocity(lambda *_: tensor(v + wrong), s), s)
     assert np.allclose(model.predict_x0(x_t, t, model.eps(x_t, t)).numpy(), x_0 - b * wrong)
-    loss, _ = model.loss(x_0, RNG(25), weight=velocity.weight(s))
+    loss = model.loss(x_0, RNG(25))
     assert loss.item() == pytest.approx((wrong ** 2).mean())
+    model = DDPM(velocity.Velocity(lambda *_: tensor(v + wrong), s, p=1), s)
+    assert model.loss(x_0, RNG(25), norm=power(1)).item() == pytest.approx(np.abs(wrong).mean())
 
 
 def test_a_network_of_the_image_gives_the_noise_and_its_loss():
@@ -217,7 +221,8 @@ def test_a_network_of_the_image_gives_the_noise_and_its_loss():
     model = DDPM(clean.Clean(lambda *_: tensor(x_0 + wrong), s), s)
     assert np.allclose(model.predict_x0(x_t, t, model.eps(x_t, t)).numpy(), x_0 + wrong)
     for gamma in (1, 1.5, 10):
-        loss, _ = model.loss(x_0, RNG(27), weight=clean.weight(s, gamma))
+        net = clean.Clean(lambda *_: tensor(x_0 + wrong), s, gamma)
+        loss = DDPM(net, s).loss(x_0, RNG(27))
         w = np.array([min(1 / (1 - A[k]), gamma) for k in t])
         assert loss.item() == pytest.approx((w * (wrong ** 2).mean(1)).mean())
     with pytest.raises(ValueError, match=r"gives \(30, 1\) for images x_t \(30, 3\)"):

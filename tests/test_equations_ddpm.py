@@ -22,7 +22,7 @@ def numbers_net(x_t, t):
 
 def test_the_loss_is_the_squared_error_of_the_noise():
     model, x_0 = DDPM(numbers_net, SHORT), RNG(0).normal(size=(64, 1, 3, 3))
-    loss, _ = model.loss(x_0, RNG(1))
+    loss = model.loss(x_0, RNG(1))
     rng, total = RNG(1), 0.0
     t = rng.integers(1, 6, 64)
     eps = rng.standard_normal(x_0.shape)
@@ -36,7 +36,7 @@ def test_the_loss_is_the_squared_error_of_the_noise():
 
 def test_the_target_is_the_noise_that_was_drawn_not_any_unit_noise():
     x_0, rng = np.zeros((20_000, 1, 2, 2)), RNG(2)
-    error = {name: DDPM(net, SHORT).loss(x_0, RNG(3))[0].item() for name, net in {
+    error = {name: DDPM(net, SHORT).loss(x_0, RNG(3)).item() for name, net in {
         "unit noise": lambda x_t, t: dist.noise(rng, x_t),
         "nothing": lambda x_t, t: 0 * x_t,
         "the noise": lambda x_t, t: x_t / SHORT.at(np.sqrt(1 - SHORT.alpha_bar), t, x_t)}.items()}
@@ -52,7 +52,7 @@ def test_training_finds_the_expected_noise():
     for step in range(400):
         opt.lr = 2.0 * optim.cosine(step, 400)
         x_0, before = 0.5 * RNG((4, step)).normal(size=(500, 4)), w.numpy().copy()
-        loss, _ = model.loss(x_0, RNG((5, step)))
+        loss = model.loss(x_0, RNG((5, step)))
         opt.step(grad(loss, opt.params))
         if step < 3:  # the step itself: w_t ← w_t − lr ∂/∂w_t of the mean of (ε − w_t x_t)²
             rng = RNG((5, step))
@@ -69,10 +69,11 @@ def test_with_its_weight_the_error_is_a_term_of_the_bound():
     """KL(q(x_{t−1}|x_t, x_0) ‖ p_θ) = w_t ‖ε − ε_θ‖² with w_t = β_t² / (2 σ_t² α_t (1 − ᾱ_t)),
     where σ_t² is the variance of both distributions."""
     s, x_0, t = SHORT, RNG(6).normal(size=(3000, 1, 2, 2)), 3
-    model = DDPM(numbers_net, s, sigma2=s.beta_tilde)
-    w = np.zeros(6)
+    net, w = lambda x_t, t: numbers_net(x_t, t), np.zeros(6)
+    model = DDPM(net, s, sigma2=s.beta_tilde)
     w[t] = s.beta[t] ** 2 / (2 * s.beta_tilde[t] * s.alpha[t] * (1 - s.alpha_bar[t]))
-    loss, _ = model.loss(x_0, RNG(7), weight=w)
+    net.loss_weight = w
+    loss = model.loss(x_0, RNG(7))
     rng = RNG(7)
     ts = rng.integers(1, 6, 3000)
     x_t = model.q_sample(x_0, ts, rng.standard_normal(x_0.shape))
@@ -98,12 +99,14 @@ def test_the_reverse_mean_is_the_posteriors_at_the_estimated_image():
 
 
 def test_algorithm_2_step_by_step():
-    model, shape = DDPM(numbers_net, SHORT), (7, 1, 2, 2)
-    seen = {}
-    x_0 = model.sample(7, shape[1:], RNG(9), callback=lambda t, x: seen.update({t: x.numpy()}))
+    model, shape, rng = DDPM(numbers_net, SHORT), (7, 1, 2, 2), RNG(9)
+    x_T = rng.standard_normal(shape, np.float32)
+    seen = {t: x.numpy() for t, x in model.chain(x_T, rng)}
+    x_0 = model.sample(7, shape[1:], RNG(9))
+    assert list(seen) == [5, 4, 3, 2, 1, 0] and np.array_equal(seen[0], x_0.numpy())
     rng = RNG(9)
     x = rng.standard_normal(shape, np.float32).astype(np.float64)
-    assert list(seen) == [5, 4, 3, 2, 1, 0] and np.allclose(seen[5], x)
+    assert np.allclose(seen[5], x)
     for t in (5, 4, 3, 2, 1):
         beta, a = BETA[t - 1], math.prod(1 - b for b in BETA[:t])
         eps = np.sin(3 * x) * 0.5 + t / 7

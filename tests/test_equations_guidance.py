@@ -19,6 +19,7 @@ from minigen.models.diffusion.guidance import (
     ClassifierGuided,
     classifier_grad,
     drop_labels,
+    no_label,
 )
 from minigen.models.diffusion.noisy_classifier import NoisyClassifier
 from minigen.models.diffusion.schedule import linear, respaced
@@ -93,7 +94,7 @@ def test_classifier_free_guidance_follows_the_sharpened_density(mixture, t, w):
         log_c_given_x = log_p(x, t, s, c) + np.log(PI[c]) - log_p(x, t, s)
         return log_p(x, t, s, c) + w * log_c_given_x
 
-    eps = ClassifierFree(mixture, w)(x, t, np.full(5, c)).numpy()
+    eps = ClassifierFree(mixture, w, no_label(3))(x, t, np.full(5, c)).numpy()
     expected = noise_of(numerical_grad(log_sharpened, x), t, s)
     assert np.allclose(eps, expected, atol=1e-6)  # eq: classifier-free-guidance
 
@@ -117,7 +118,7 @@ def test_classifier_guidance_adds_the_classifiers_slope_to_the_score(mixture, t,
 
 def test_the_two_kinds_of_guidance_agree_on_perfect_networks(mixture):
     x, t, y = points(), 9, np.array([0, 1, 2, 1, 0])
-    free = ClassifierFree(mixture, 1.5)(x, t, y).numpy()
+    free = ClassifierFree(mixture, 1.5, no_label(3))(x, t, y).numpy()
     by_classifier = ClassifierGuided(mixture, mixture.log_joint, mixture.schedule, 2.5)(x, t, y)
     assert np.allclose(free, by_classifier.numpy())
 
@@ -126,7 +127,8 @@ def test_guided_samples_are_surer_of_their_class_and_closer_together(mixture):
     s, y = respaced(mixture.schedule, 40), np.full(2000, 0)
     spread, sure = [], []
     for w in (0.0, 1.0, 4.0):
-        x = DDIM(ClassifierFree(mixture, w), s).decode(RNG(3).standard_normal((2000, 2)), y).numpy()
+        net = ClassifierFree(mixture, w, no_label(3))
+        x = DDIM(net, s).decode(RNG(3).standard_normal((2000, 2)), y).numpy()
         r = minigen.softmax(mixture.log_joint(x, 1), 1).numpy()
         sure.append(r[:, 0].mean())
         spread.append(x.std(0).mean())
@@ -171,7 +173,7 @@ def test_both_thresholds_bring_x0_home_and_dynamic_clips_less():
 
 def test_a_threshold_keeps_x_t_and_corrects_the_noise(mixture):
     """With the corrected ε, x̂_0 is the thresholded image and x_t is still √ᾱ x̂_0 + √(1 − ᾱ) ε."""
-    model, x, t = DDPM(ClassifierFree(mixture, 20.0), mixture.schedule), points(), 20
+    model, x, t = DDPM(ClassifierFree(mixture, 20.0, no_label(3)), mixture.schedule), points(), 20
     y = np.zeros(5, int)
     free = model.predict_x0(x, t, model.eps(x, t, y)).numpy()
     eps = model.eps(x, t, y, threshold=static)
@@ -189,7 +191,7 @@ def test_the_label_reaches_the_network_and_null_is_one_of_its_own():
     x = RNG(8).normal(size=(4, 1, 8, 8)).astype(np.float32)
     opt = optim.Adam(nn.parameters(net), lr=1e-2)
     for t in range(3):  # the last convolution starts at 0
-        loss, _ = model.loss(x, RNG((0, t)), np.array([0, 1, 2, 3]))
+        loss = model.loss(x, RNG((0, t)), np.array([0, 1, 2, 3]))
         opt.step(grad(loss, opt.params))
     same = np.repeat(x[:1], 4, 0)
     out = net(same, np.full(4, 20), np.arange(4)).numpy()
@@ -218,11 +220,10 @@ def test_the_noisy_classifier_learns_and_its_slope_leads_to_the_class():
 # ---------------------------------------------------------------------------------- bad input
 
 @pytest.mark.parametrize("wrong, says", [
-    (lambda m: ClassifierFree(lambda x, t: x, 2.0), "conditional network"),
-    (lambda m: ClassifierFree(m, -0.5), "a weight is a number from 0"),
-    (lambda m: ClassifierFree(m, float("nan")), "a weight is a number from 0"),
+    (lambda m: ClassifierFree(m, -0.5, no_label(3)), "a weight is a number from 0"),
+    (lambda m: ClassifierFree(m, float("nan"), no_label(3)), "a weight is a number from 0"),
     (lambda m: ClassifierGuided(m, m.log_joint, m.schedule, -1), "a weight is a number from 0"),
-    (lambda m: ClassifierFree(m, 2.0)(points(), 3, np.array([0, 1, 2, 3, 0])),
+    (lambda m: ClassifierFree(m, 2.0, no_label(3))(points(), 3, np.array([0, 1, 2, 3, 0])),
      "from 0 to 2, got 3"),
     (lambda m: ClassifierGuided(m, m.log_joint, m.schedule, 1.0)(points(), 3, np.full(5, -1)),
      "from 0 to 2, got -1"),

@@ -48,7 +48,7 @@ def test_the_loss_of_a_perfect_network_is_what_cannot_be_known(world, p):
     """ε − E[ε | x_t, y] is normal; for N(0, v) the mean square is v, the mean of |·| √(2v/π)."""
     model, x = DDPM(world.sr3, cosine(60)), world.sample(60_000, RNG(0))
     loss = lambda net: DDPM(net, model.schedule).loss(
-        x, RNG(1), shrink(x), norm=super_resolution.power(p))[0].item()
+        x, RNG(1), shrink(x), norm=super_resolution.power(p)).item()
     v = np.array([np.diag(world.eps_posterior(t, world.mean, [0])[1]) for t in range(1, 61)])
     unknown = (v if p == 2 else np.sqrt(2 * v / np.pi)).mean()
     assert loss(world.sr3) == pytest.approx(unknown, rel=0.01)  # eq: sr3-loss
@@ -115,7 +115,7 @@ def test_the_network_is_told_how_much():
     assert np.allclose(e_s, net.aug_embed(s).numpy(), atol=1e-6)  # eq: noise-cond-augmentation
     assert np.ptp(e_s, axis=0).min() > 1e-3
     net = cascade.augmented((1, 4, 4), (8, 8), 16, RNG(0))
-    loss, _ = DDPM(net, cosine(60)).loss(x_t.astype('f4'), RNG(3), y.astype('f4'), s)
+    loss = DDPM(net, cosine(60)).loss(x_t.astype('f4'), RNG(3), y.astype('f4'), s)
     grad(loss, nn.parameters(net.aug_embed))  # raises an error if it gets no gradient
 
 

@@ -9,10 +9,12 @@ from test_equations_guidance import PI, log_p, mixture, noise_of, numerical_grad
 
 from minigen import grad, nn, optim, tensor
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
-from minigen.models.diffusion import clean, unclip
+from minigen.models.diffusion import unclip
+from minigen.models.diffusion.clean import Clean
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.exact import Mixture
+from minigen.models.diffusion.guidance import ClassifierFree
 from minigen.models.diffusion.schedule import cosine, linear
 
 __all__ = ["mixture"]  # a fixture
@@ -232,7 +234,7 @@ def test_the_prior_gives_the_code_and_is_taught_by_its_distance():
     s = linear(40)
     net = unclip.CodePrior(3, D=8, layers=1, heads=2, rng=RNG(0))
     z, g = (a.astype(np.float32) for a in RNG(1).normal(size=(2, 50, 3)))
-    loss, _ = DDPM(clean.Clean(net, s), s).loss(z, RNG(2), tensor(g), weight=clean.weight(s, 1))
+    loss = DDPM(Clean(net, s, gamma=1), s).loss(z, RNG(2), tensor(g))
     draws = RNG(2)
     t, eps = draws.integers(1, 41, 50), draws.standard_normal(z.shape, np.float32)
     a = alpha_bar_of(s)[t][:, None].astype(np.float32)
@@ -253,7 +255,7 @@ def test_guidance_follows_the_sharpened_density(mixture, w):
         log_c = log_p(x, t, s, k) + np.log(PI[k]) - log_p(x, t, s)
         return log_p(x, t, s, k) + w * log_c
 
-    eps = unclip.CodeGuided(net, w)(x, t, np.tile(np.eye(3)[k], (5, 1))).numpy()
+    eps = ClassifierFree(net, w, unclip.no_code)(x, t, np.tile(np.eye(3)[k], (5, 1))).numpy()
     expected = noise_of(numerical_grad(log_sharpened, x), t, s)
     assert np.allclose(eps, expected, atol=1e-6)  # eq: classifier-free-guidance
     left = unclip.drop_codes(np.ones((20_000, 3)), 0.1, RNG(0))
@@ -266,8 +268,8 @@ def test_both_networks_learn_and_the_prior_finds_the_code_of_the_text():
     y, s = np.repeat([[1], [2]], 16, 0), linear(50)
     clip = CLIP(ImageEncoder((1, 8, 8), 4, (4, 8), RNG(0)), TextEncoder(3, 1, 4, 8, 1, 2, RNG(1)))
     model = unclip.UnCLIP(
-        clip, DDPM(clean.Clean(unclip.CodePrior(4, D=16, layers=1, heads=2, rng=RNG(2)), s), s),
-        DDIM(clean.Clean(unclip.code_denoiser((1, 8, 8), 4, (8, 8), 16, RNG(3)), s), s), (1, 8, 8))
+        clip, DDPM(Clean(unclip.CodePrior(4, D=16, layers=1, heads=2, rng=RNG(2)), s, gamma=1), s),
+        DDIM(Clean(unclip.code_denoiser((1, 8, 8), 4, (8, 8), 16, RNG(3)), s), s), (1, 8, 8))
     opt = optim.Adam(nn.parameters([model.prior.net, model.decoder.net]), lr=1e-2)
     log = []
     for t in range(80):
@@ -296,5 +298,3 @@ def test_what_does_not_fit_is_refused(world):
             model.decode(np.zeros(z), np.zeros(x_T))
     with pytest.raises(ValueError, match="the two texts have one code"):
         model.text_diff(world.codes[:1], np.zeros((1, 1, 2, 2)), [0], [0], [0.5])
-    with pytest.raises(ValueError, match="a weight is a number from 0"):
-        unclip.CodeGuided(net, -1)

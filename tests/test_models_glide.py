@@ -9,9 +9,10 @@ from minigen.models.diffusion import clean
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.glide import TextAttention2d, encode_text, text_denoiser
+from minigen.models.diffusion.guidance import ClassifierFree
 from minigen.models.diffusion.schedule import linear, respaced
 from minigen.models.diffusion.threshold import static
-from minigen.models.diffusion.unclip import CodeGuided, drop_codes
+from minigen.models.diffusion.unclip import drop_codes, no_code
 
 RNG = np.random.default_rng
 
@@ -77,10 +78,10 @@ def test_it_learns_and_guidance_draws_what_is_asked_for():
     losses = []
     for t in range(60):
         rng = RNG((3, t))
-        loss, _ = model.loss(x, rng, drop_codes(words, 0.1, rng), weight=clean.weight(s))
+        loss = model.loss(x, rng, drop_codes(words, 0.1, rng))
         losses.append(loss.item())
         opt.step(grad(loss, opt.params))
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
-    samples = DDIM(CodeGuided(net, 2.0), respaced(s, 10)).decode(
+    samples = DDIM(ClassifierFree(net, 2.0, no_code), respaced(s, 10)).decode(
         RNG(4).standard_normal(x.shape, np.float32), words, threshold=static).numpy()
     assert ((samples * x).mean((1, 2, 3)) > 0.5).mean() > 0.8  # by chance, half of them

@@ -11,6 +11,7 @@ from minigen.models.diffusion import clean
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.glide import encode_text
+from minigen.models.diffusion.guidance import ClassifierFree
 from minigen.models.diffusion.latent_diffusion import (
     Autoencoder,
     LatentDiffusion,
@@ -19,7 +20,7 @@ from minigen.models.diffusion.latent_diffusion import (
     latent_denoiser,
 )
 from minigen.models.diffusion.schedule import linear, respaced
-from minigen.models.diffusion.unclip import CodeGuided, drop_codes
+from minigen.models.diffusion.unclip import drop_codes, no_code
 
 RNG = np.random.default_rng
 
@@ -60,7 +61,7 @@ def test_the_second_loss_is_of_noised_codes_and_leaves_the_first_stage_alone():
     words = tensor(RNG(4).normal(size=(6, 2, 5)).astype(np.float32))
     stage.rescale(x, RNG(5))
     model = LatentDiffusion(stage, DDPM(net, s))
-    loss, _ = model.loss(x, RNG(6), words)
+    loss = model.loss(x, RNG(6), words)
     rng, q = RNG(6), stage.q(x)
     z = (q.mu.numpy() + np.exp(q.logvar.numpy() / 2)
          * rng.standard_normal(q.mu.shape, np.float32)) / stage.scale.item()
@@ -109,17 +110,18 @@ def test_both_stages_learn_and_draw_what_is_asked_for():
     stage = autoencoder(1, rng=RNG(2))
     net = clean.Clean(latent_denoiser(4, 8, 16, 16, RNG(3)), s)
     model = LatentDiffusion(stage, DDPM(net, s))
-    for learner, given, weight in ((stage, (), {}),
-                                   (model, (words,), {"weight": clean.weight(s)})):
-        opt = optim.Adam(nn.parameters(stage if learner is stage else net), lr=1e-2)
-        for t in range(60):
-            rng = RNG((4, t))
-            cond = [drop_codes(part, 0.1, rng) for part in given]
-            loss, _ = learner.loss(tensor(x), rng, *cond, **weight)
-            opt.step(grad(loss, opt.params))
-        stage.rescale(tensor(x), RNG(5))
+    opt = optim.Adam(nn.parameters(stage), lr=1e-2)
+    for t in range(60):
+        opt.step(grad(stage.loss(tensor(x), RNG((4, t)))[0], opt.params))
+    stage.rescale(tensor(x), RNG(5))
+    opt = optim.Adam(nn.parameters(net), lr=1e-2)
+    for t in range(60):
+        rng = RNG((4, t))
+        loss = model.loss(tensor(x), rng, drop_codes(words, 0.1, rng))
+        opt.step(grad(loss, opt.params))
     rebuilt = stage.decode(stage.encode(tensor(x), RNG(6))).numpy()
     assert np.square(rebuilt - x).mean() < 0.05
-    samples = LatentDiffusion(stage, DDIM(CodeGuided(net, 1.0), respaced(s, 10))).generate(
+    guided = DDIM(ClassifierFree(net, 1.0, no_code), respaced(s, 10))
+    samples = LatentDiffusion(stage, guided).generate(
         RNG(7).standard_normal((16, 4, 4, 4), np.float32), words).numpy()
     assert ((samples * x).mean((1, 2, 3)) > 0.5).mean() > 0.8  # by chance, half of them

@@ -44,6 +44,13 @@ def test_attention_to_other_keys_and_values_by_hand():
     assert np.allclose(layer(query, key, value).numpy(), expected, atol=1e-6)
 
 
+def test_positions_are_vectors_and_become_maps_again():
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5))
+    p = nn.positions(tensor(x))
+    assert p.shape == (2, 20, 3) and np.array_equal(p[1, 7].numpy(), x[1, :, 1, 2])
+    assert np.array_equal(nn.as_maps(p, x.shape).numpy(), x)
+
+
 def test_sequential_slices_subclasses_and_layers_that_take_noise():
     model = nn.Sequential(nn.Linear(4, 3, rng=RNG(0)), minigen.relu)
     x = RNG(1).random((2, 4), np.float32)

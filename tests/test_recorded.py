@@ -29,6 +29,10 @@ def training_step(model, opt, rng):
     return lambda x: descend(opt, *model.loss(2 * x - 1, rng), max_norm=0.5)
 
 
+def diffusion_step(model, opt, rng):
+    return lambda x: descend(opt, model.loss(2 * x - 1, rng), max_norm=0.5)
+
+
 def pixel_step(model, opt, rng):
     return lambda x: descend(opt, model.loss(x.astype(np.int64)))
 
@@ -44,7 +48,7 @@ def gan_step(game, opt, rng):
 
 MODELS = {
     "vae": (lambda: conv_vae.convolutional((1, 8, 8), 3), training_step),
-    "ddpm": (diffusion, training_step),
+    "ddpm": (diffusion, diffusion_step),
     "pixelcnn": (lambda: pixelcnn((1, 8, 8), 2, 12, 2), pixel_step),
     "language_model": (lambda: LanguageModel(3, 4, 8, 1, 2), text_step),
     "dcgan": (lambda: dcgan.dcgan((1, 8, 8), 3, 4), gan_step),

@@ -26,7 +26,7 @@ def minigen(shared, target, batch=BATCH, side=28):
     respaced = schedule.respaced(model.schedule, 50)
     sampler = DDPM(net, respaced, sigma2=respaced.beta_tilde)
     rngs, images = target.noises(), target.put(x)
-    train_step = target.step(lambda x: train.descend(opt, *model.loss(x, next(rngs)), max_norm=1.0))
+    train_step = target.step(lambda x: train.descend(opt, model.loss(x, next(rngs)), max_norm=1.0))
     return {"train": lambda: train_step(images)["loss"],
             "sample": target.step(lambda: sampler.sample(SAMPLES, shape, next(rngs),
                                                          threshold=threshold.static))}

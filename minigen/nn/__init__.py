@@ -40,7 +40,7 @@ from minigen.nn.parameters import (
 )
 from minigen.nn.recurrent import LSTMCell
 from minigen.nn.spectral import SpectralNorm
-from minigen.nn.transformer import TransformerBlock, mlp
+from minigen.nn.transformer import TransformerBlock, as_maps, mlp, positions
 from minigen.nn.unet import (
     AdaGN,
     AddTime,
@@ -58,7 +58,7 @@ __all__ = [
     "Labelled", "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention", "Parameter",
     "RandomFourier", "ResidualBlock", "SelfAttention2d", "Sequential", "Sinusoidal",
     "SpaceToDepthUNet", "SpectralNorm", "TimeEmbedding", "TimeUNet", "TransformerBlock", "UNet",
-    "astype", "buffers", "eval", "evaluation", "init", "initializers", "like", "load",
-    "load_arrays", "load_state_dict", "mlp", "parameters", "save", "save_arrays", "state_dict",
-    "to", "train", "walk",
+    "as_maps", "astype", "buffers", "eval", "evaluation", "init", "initializers", "like", "load",
+    "load_arrays", "load_state_dict", "mlp", "parameters", "positions", "save", "save_arrays",
+    "state_dict", "to", "train", "walk",
 ]

@@ -1,7 +1,8 @@
-"""A pre-norm transformer block (Vaswani et al. 2017; the norms first as in Radford et al. 2019)."""
+"""A pre-norm transformer block (Vaswani et al. 2017; the norms first as in Radford et al. 2019),
+and images as sequences of positions."""
 
 from minigen.nn.layers import LayerNorm, Linear, MultiheadAttention, Sequential
-from minigen.ops import gelu
+from minigen.ops import gelu, swapaxes
 
 
 class TransformerBlock:
@@ -28,3 +29,13 @@ class TransformerBlock:
 def mlp(D, rng=None):
     """Two linear layers with GELU, 4 D numbers between them: (..., D) → the same shape."""
     return Sequential(Linear(D, 4 * D, rng=rng), gelu, Linear(4 * D, D, rng=rng))
+
+
+def positions(x):
+    """The vectors of C numbers at the positions of images x (N, C, H, W): (N, HW, C)."""
+    return swapaxes(x.flatten(2), 1, 2)
+
+
+def as_maps(p, shape):
+    """Images of `shape` (N, C, H, W) from the vectors p (N, HW, C) at their positions."""
+    return swapaxes(p, 1, 2).reshape(shape)

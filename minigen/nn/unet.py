@@ -16,6 +16,7 @@ from minigen.nn.layers import (
     Linear,
     MultiheadAttention,
 )
+from minigen.nn.transformer import as_maps, positions
 from minigen.ops import (
     concatenate,
     group_norm_silu,
@@ -24,7 +25,6 @@ from minigen.ops import (
     relu,
     silu,
     split,
-    swapaxes,
 )
 
 
@@ -109,10 +109,8 @@ class SelfAttention2d:
         self.attention = MultiheadAttention(channels, heads, rng=rng)
 
     def __call__(self, x):
-        N, C, H, W = x.shape
-        h = swapaxes(self.norm(x).reshape(N, C, H * W), 1, 2)  # (N, HW, C)
-        h = self.attention(h, h, h)
-        return x + swapaxes(h, 1, 2).reshape(N, C, H, W)
+        p = positions(self.norm(x))  # (N, HW, C)
+        return x + as_maps(self.attention(p, p, p), x.shape)
 
 
 class DenseMixing:

@@ -19,7 +19,7 @@ but only 23% had the caption's colour; s is computed by four residual convolutio
 the dilation of the one before, at full resolution, in the paper at lower resolutions.
 """
 
-from minigen import mean, nn, one_hot, relu, swapaxes, transpose
+from minigen import mean, nn, one_hot, relu, transpose
 from minigen.models.autoregressive.gated_pixelcnn import gated_pixelcnn
 from minigen.tensor import tensor
 
@@ -54,8 +54,8 @@ class StructureEncoder:
         s = relu(self.A(M) + self.B(mean(h, 1))[:, :, None, None])
         for conv in self.blocks:
             s = s + relu(conv(s))
-        q, h = swapaxes(self.norm(s).flatten(2), 1, 2), self.word_proj(h)  # (N, HW, d), (N, L, d)
-        return s + swapaxes(self.attention(q, h, h), 1, 2).reshape(s.shape)
+        q, h = nn.positions(self.norm(s)), self.word_proj(h)  # (N, HW, d), (N, L, d)
+        return s + nn.as_maps(self.attention(q, h, h), s.shape)
 
 
 class StructurePixelCNN:

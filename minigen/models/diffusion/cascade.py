@@ -17,12 +17,9 @@ import numpy as np
 
 from minigen import nn
 from minigen.dist import noise
+from minigen.models.diffusion.denoiser import unet_and_embed
 from minigen.models.diffusion.forward import Forward
-from minigen.models.diffusion.super_resolution import (
-    SR3Denoiser,
-    concat_upsampled,
-    super_resolution,
-)
+from minigen.models.diffusion.super_resolution import SR3Denoiser, concat_upsampled
 
 
 def noise_augment(y, s, schedule, rng):
@@ -46,9 +43,9 @@ class AugmentedSR3Denoiser(SR3Denoiser):
 
 
 def augmented(shape, widths=(32, 64, 64), D=128, rng=None):
-    """An AugmentedSR3Denoiser for large images of `shape` (C, H, W): see `super_resolution`."""
-    net = super_resolution(shape, widths, D, rng)
-    return AugmentedSR3Denoiser(net.unet, net.embed, D, rng)
+    """An AugmentedSR3Denoiser for large images of `shape` (C, H, W): see `unet_and_embed`."""
+    unet, embed = unet_and_embed(shape, widths, D, extra_channels=shape[0], rng=rng)
+    return AugmentedSR3Denoiser(unet, embed, D, rng)
 
 
 class Cascade:

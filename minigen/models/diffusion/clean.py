@@ -9,7 +9,9 @@ easier to predict: after half a minute of training on scenes, ‖x_0 − x̂_0�
 
 The training loss is min(1 / (1 − ᾱ_t), γ) ‖x_0 − x̂_0‖². The first argument is 1 + SNR(t), the
 weight implied by ‖v − v̂‖² (velocity.py); the cap γ keeps images with next to no noise from
-dominating the loss (as in Hang et al. 2023).
+dominating the loss (as in Hang et al. 2023). As weights of ‖ε − ε̂‖² these are
+
+    w_t = min(1 / (1 − ᾱ_t), γ) / SNR(t)
 """
 
 import numpy as np
@@ -20,17 +22,14 @@ from minigen.models.diffusion.forward import Forward
 
 class Clean:
     """ε_θ(x_t, t) from a `net` that predicts x̂_0 and the `schedule` of its training: used like any
-    other network, in `DDPM(Clean(net, schedule), schedule)`. Works for codes as well as images."""
+    other network, in `DDPM(Clean(net, schedule), schedule)`. Works for codes as well as images.
+    With γ = 1 the loss is the mean of ‖x_0 − x̂_0‖² itself."""
 
-    def __init__(self, net, schedule):
-        self.net, self.forward, self.classes = net, Forward(schedule), getattr(net, "classes", None)
+    def __init__(self, net, schedule, gamma=3):
+        self.net, self.forward = net, Forward(schedule)
+        alpha_bar = schedule.alpha_bar
+        self.loss_weight = np.minimum(1, gamma * (1 - alpha_bar)) / alpha_bar
 
     def __call__(self, x_t, t, *given):
         """Images (N, ...) and integers t (N,): of the shape of x_t."""
         return self.forward.predict_eps(x_t, t, check_eps(self.net(x_t, t, *given), x_t))
-
-
-def weight(schedule, gamma=3):
-    """w_t = min(1 / (1 − ᾱ_t), γ) / SNR(t), which makes DDPM's loss the mean of the minimum times
-    ‖x_0 − x̂_0‖²: (T + 1,), 0 at t = 0. With γ = 1 it is the mean of ‖x_0 − x̂_0‖² itself."""
-    return np.minimum(1, gamma * (1 - schedule.alpha_bar)) / schedule.alpha_bar

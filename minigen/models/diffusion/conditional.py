@@ -6,7 +6,7 @@ The label enters wherever the time does, so the U-Net is unchanged.
 """
 
 from minigen import nn
-from minigen.models.diffusion.denoiser import Denoiser, denoiser
+from minigen.models.diffusion.denoiser import Denoiser, unet_and_embed
 
 
 class ConditionalDenoiser(Denoiser):
@@ -14,14 +14,13 @@ class ConditionalDenoiser(Denoiser):
 
     def __init__(self, unet, embed, classes, D, rng=None):
         super().__init__(unet, embed)
-        self.label, self.classes = nn.Embedding(classes + 1, D, rng=rng), classes
+        self.label = nn.Embedding(classes + 1, D, rng=rng)
 
     def __call__(self, x_t, t, y):
-        """Images (N, C, H, W), integers t (N,) and labels y (N,), 0 ≤ y ≤ classes."""
+        """Images (N, C, H, W), integers t (N,) and labels y (N,), from 0 to K."""
         return self.unet(x_t, self.embed(t) + self.label(y))
 
 
 def conditional(shape, classes, widths=(32, 64, 64), D=128, rng=None):
-    """A ConditionalDenoiser for images of `shape` (C, H, W): see `denoiser`."""
-    net = denoiser(shape, widths, D, rng=rng)
-    return ConditionalDenoiser(net.unet, net.embed, classes, D, rng)
+    """A ConditionalDenoiser for images of `shape` (C, H, W): see `unet_and_embed`."""
+    return ConditionalDenoiser(*unet_and_embed(shape, widths, D, rng=rng), classes, D, rng)

@@ -12,7 +12,7 @@ process is learnt, through a network ε_θ that predicts the noise in x_t:
         L_T = KL(q(x_T | x_0) ‖ p(x_T))        L_0 = −E log p_θ(x_0 | x_1)
 """
 
-from itertools import chain, pairwise
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,7 +27,8 @@ class DDPM(Forward):
     """`net(x_t, t, *given)` predicts the noise in images x_t (N, C, H, W) at integers t (N,);
     `schedule` is a Schedule; `sigma2` (T + 1,), the variances σ_t² of the reverse steps, is β
     unless given: with few steps `schedule.beta_tilde`, the other bound on the best variances, is
-    better.
+    better. In training, errors are multiplied by the network's `loss_weight`, w_t (T + 1,), if it
+    has one (velocity.py, clean.py).
 
     Images and t are as in `Forward`. A `threshold` is a function that corrects an estimate of x_0.
     """
@@ -39,69 +40,71 @@ class DDPM(Forward):
 
     # ------------------------------------------------------------------ training
 
-    def loss(self, x_0, rng, *given, weight=None, norm=square):
-        """L_simple of images x_0 (N, C, H, W), averaged over pixels too, and its parts (none). A
-        training step (Algorithm 1) is this loss, then a step of the optimiser down its gradient.
+    def loss(self, x_0, rng, *given, norm=square):
+        """L_simple of images x_0 (N, C, H, W), averaged over pixels too: a scalar. A training step
+        (Algorithm 1) is this loss, then a step of the optimiser down its gradient.
 
-        weight: w_t (T + 1,), a factor for each t; norm: the function of the error that is averaged
+        norm: the function of the error that is averaged
         """
         x_0, s = tensor(x_0), self.schedule
         t = rng.integers(1, s.T + 1, len(x_0))
         eps = noise(rng, x_0)
         error = norm(eps - self.eps(self.q_sample(x_0, t, eps), t, *given))
-        if weight is not None:
+        if (weight := getattr(self.net, "loss_weight", None)) is not None:
             error = s.at(weight, t, x_0) * error  # eq: ddpm-loss-weighting
-        return mean(error), {}  # eq: ddpm-loss-simple, ddpm-algorithm-1
+        return mean(error)  # eq: ddpm-loss-simple, ddpm-algorithm-1
 
     def eps(self, x_t, t, *given, threshold=None):
         """ε_θ(x_t, t), the predicted noise in x_t. With a `threshold`, the noise that corresponds
         to the corrected estimate of x_0."""
         x_t = tensor(x_t)
-        eps = check_eps(self.output(x_t, t, *given), x_t)
+        return self.corrected(x_t, t, check_eps(self.output(x_t, t, *given), x_t), threshold)
+
+    def corrected(self, x_t, t, eps, threshold):
+        """The noise in x_t that corresponds to the estimate of x_0 after a `threshold`; ε without
+        one."""
         if threshold is None:
             return eps
         return self.predict_eps(x_t, t, threshold(self.predict_x0(x_t, t, eps)))
 
     def output(self, x_t, t, *given):
-        """The network's raw output for x_t, a tensor."""
+        """The network's output for x_t, a tensor."""
         s, t = self.schedule, self.schedule.check(t)
         return self.net(x_t, s.pick(s.times, xp(t).broadcast_to(t, len(x_t))), *given)
 
     # ------------------------------------------------------------------ the reverse process
 
-    def p(self, x_t, t, *given, threshold=None):
-        """p_θ(x_{t−1} | x_t): a `Normal`."""
+    def mu(self, x_t, t, eps):
+        """μ_θ(x_t, t) for a predicted noise ε."""
         s, at = self.schedule, self.schedule.at
         a, b = 1 / np.sqrt(s.alpha), safe_divide(1 - s.alpha, np.sqrt(1 - s.alpha_bar))
-        eps = self.eps(x_t, t, *given, threshold=threshold)
-        mu = at(a, t, x_t) * (tensor(x_t) - at(b, t, x_t) * eps)
-        return Normal(mu, at(log0(self.sigma2), t, x_t))  # eq: ddpm-reverse-model
+        return at(a, t, x_t) * (tensor(x_t) - at(b, t, x_t) * eps)
+
+    def p(self, x_t, t, *given, threshold=None):
+        """p_θ(x_{t−1} | x_t): a `Normal`."""
+        mu = self.mu(x_t, t, self.eps(x_t, t, *given, threshold=threshold))
+        return Normal(mu, self.schedule.at(log0(self.sigma2), t, x_t))  # eq: ddpm-reverse-model
 
     def step(self, x_t, t, rng, *given, threshold=None):
         """x_{t−1}: a sample of p_θ(x_{t−1} | x_t), or at t = 1 its mean."""
         p = self.p(x_t, t, *given, threshold=threshold)
         return p.sample(rng) if t > 1 else p.mean  # eq: ddpm-algorithm-2
 
-    def chain(self, x_T, rng, *given, threshold=None):
-        """Algorithm 2, starting from x_T: yields (t, x_t) for t = T − 1 … 0."""
-        x = tensor(x_T)
-        for t in range(self.schedule.T, 0, -1):
+    def chain(self, x_t, rng, *given, threshold=None, start=None):
+        """Algorithm 2: yields (t, x_t) for t = T … 0, beginning with the given x_T; with `start`,
+        from that t on."""
+        x, start = tensor(x_t), self.schedule.T if start is None else start
+        yield start, x
+        for t in range(start, 0, -1):
             with no_grad():
                 x = self.step(x, t, rng, *given, threshold=threshold)
             yield t - 1, x
 
-    def sample(self, n, shape, rng, *given, threshold=None, callback=None):
-        """n images of `shape` (C, H, W), by Algorithm 2.
-
-        callback: called with (t, x_t) for t = T … 0, to follow the reverse process
-        """
-        weight = nn.like(self.net)
-        x_T = noise(rng, xp(weight).empty((n, *shape), weight.dtype))
-        for t, x in chain([(self.schedule.T, x_T)],
-                          self.chain(x_T, rng, *given, threshold=threshold)):
-            if callback:
-                callback(t, x)
-        return x
+    def sample(self, n, shape, rng, *given, threshold=None):
+        """n images of `shape` (C, H, W), by Algorithm 2."""
+        x_T = noise(rng, nn.like(self.net), (n, *shape))
+        chain = self.chain(x_T, rng, *given, threshold=threshold)
+        return next(x for t, x in chain if t == 0)
 
     # ------------------------------------------------------------------ the likelihood
 
@@ -133,8 +136,7 @@ class DDPM(Forward):
             p = self.p(x_1, 1, *given)
             logvar = p.logvar if self.sigma2[1] else s.at(log0(self.sigma2), 2, x_0)
             L_0 = -per_image(DiscretisedNormal(p.mu, logvar).log_prob(x_0))
-            zeros = tensor(xp(x_0.data).zeros_like(x_0.data))
-            L_T = per_image(kl(self.q(x_0, s.T), Normal(zeros, zeros)))  # eq: ddpm-terminal
+            L_T = per_image(kl(self.q(x_0, s.T), Normal(0.0, 0.0)))  # eq: ddpm-terminal
             parts = {"L_T": L_T, "L_between": L_between, "L_0": L_0}
             return L_T + L_between + L_0, parts  # eq: ddpm-vlb
 

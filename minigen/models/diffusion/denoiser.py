@@ -21,15 +21,19 @@ class Denoiser:
         return self.unet(x_t, self.embed(t))
 
 
-def denoiser(shape, widths=(32, 64, 64), D=128, inject=AdaGN, outputs=1, extra_channels=0,
-             rng=None):
-    """A Denoiser for images of `shape` (C, H, W), with `outputs` values for each value of an image
-    (two if the variance is learnt as well), whose U-Net takes `extra_channels` more input channels.
-    ValueError if a side cannot be halved often enough."""
+def denoiser(shape, widths=(32, 64, 64), D=128, inject=AdaGN, outputs=1, rng=None):
+    """A Denoiser for images of `shape` (C, H, W): see `unet_and_embed`."""
+    return Denoiser(*unet_and_embed(shape, widths, D, inject, outputs, rng=rng))
+
+
+def unet_and_embed(shape, widths, D, inject=AdaGN, outputs=1, extra_channels=0, rng=None):
+    """What a Denoiser consists of, for images of `shape` (C, H, W). The U-Net has `outputs` values
+    for each value of an image (two if the variance is learnt as well), and takes `extra_channels`
+    more input channels. ValueError if a side cannot be halved often enough."""
     C, H, W = shape
     factor = 2 ** (len(widths) - 1)
     if H % factor or W % factor:
         raise ValueError(f"denoiser: height and width must be divisible by {factor}, got {H}×{W}")
     mix = DenseMixing(widths[-1], (H // factor, W // factor), D, rng=rng)
     unet = TimeUNet(C + extra_channels, outputs * C, D, widths, inject=inject, mix=mix, rng=rng)
-    return Denoiser(unet, TimeEmbedding(D, rng=rng))
+    return unet, TimeEmbedding(D, rng=rng)

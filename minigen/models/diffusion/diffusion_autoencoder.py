@@ -27,15 +27,15 @@ import numpy as np
 
 from minigen import concatenate, nn, no_grad, silu, tensor
 from minigen.dist import noise
-from minigen.models.diffusion import velocity
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
-from minigen.models.diffusion.denoiser import Denoiser, denoiser
+from minigen.models.diffusion.denoiser import Denoiser, unet_and_embed
 from minigen.models.diffusion.schedule import respaced
 from minigen.models.diffusion.slerp import slerp
+from minigen.models.diffusion.velocity import Velocity
 from minigen.nn import initializers
 from minigen.nn.unet import AdaGN, SpaceToDepthUNet
-from minigen.tensor import as_array, xp
+from minigen.tensor import as_array
 
 
 class SemanticDenoiser(Denoiser):
@@ -57,8 +57,8 @@ def semantic_denoiser(shape, d, widths=(32, 64), D=128, rng=None):
     """A SemanticDenoiser for images of `shape` (C, H, W), whose U-Net sees each 2×2 pixels as one
     position."""
     C, H, W = shape
-    net = denoiser((4 * C, H // 2, W // 2), widths, D, rng=rng)
-    return SemanticDenoiser(SpaceToDepthUNet(net.unet), net.embed, d, D, rng)
+    unet, embed = unet_and_embed((4 * C, H // 2, W // 2), widths, D, rng=rng)
+    return SemanticDenoiser(SpaceToDepthUNet(unet), embed, d, D, rng)
 
 
 class CodeMLP:
@@ -86,17 +86,16 @@ class DiffusionAutoencoder:
 
     def __init__(self, encoder, net, prior, schedule, steps=50):
         self.encoder, self.d, few = encoder, net.d, respaced(schedule, steps)
-        net, prior = (velocity.Velocity(each, schedule) for each in (net, prior))
+        net, prior = (Velocity(each, schedule) for each in (net, prior))
         self.ddpm, self.ddim = DDPM(net, schedule), DDIM(net, few)
         self.ddpm_z, self.ddim_z = DDPM(prior, schedule), DDIM(prior, few)
         self.mu = tensor(np.zeros(self.d, np.float32))
         self.sigma = tensor(np.ones(self.d, np.float32))
-        self.weight = velocity.weight(schedule)
 
     def loss(self, x, rng):
-        """The loss of encoder and decoder on images x (N, C, H, W), and its parts (none)."""
+        """The loss of encoder and decoder on images x (N, C, H, W): a scalar."""
         z = self.encoder(tensor(x))  # eq: dae-loss
-        return self.ddpm.loss(x, rng, z, weight=self.weight)
+        return self.ddpm.loss(x, rng, z)
 
     def fit_statistics(self, codes):
         """Set μ and σ to those of `codes` (n, d), the encoded training images: from now on, z is
@@ -109,8 +108,8 @@ class DiffusionAutoencoder:
         initializers.values(self.sigma, sigma)
 
     def loss_z(self, z, rng):
-        """The loss of the DDIM of codes z (N, d), and its parts (none)."""
-        return self.ddpm_z.loss(z, rng, weight=self.weight)
+        """The loss of the DDIM of codes z (N, d): a scalar."""
+        return self.ddpm_z.loss(z, rng)
 
     def encode_semantic(self, x):
         """z of images x (N, C, H, W): (N, d)."""
@@ -147,7 +146,7 @@ class DiffusionAutoencoder:
     def sample(self, n, shape, rng):
         """n images of `shape` (C, H, W): z from the DDIM of codes, x_T from N(0, I)."""
         z = self.ddim_z.sample(n, (self.d,), rng)
-        return self.decode(z, noise(rng, xp(z.data).empty((n, *shape), z.dtype)))
+        return self.decode(z, noise(rng, z, (n, *shape)))
 
 
 def edit_attribute(z, w, s):

@@ -20,18 +20,16 @@ equation, and all of a drawing may change; in the paper φ is bicubic and need n
 every step.
 """
 
-from minigen import avg_pool2d, interpolate, no_grad, tensor
+from minigen import avg_pool2d, interpolate, tensor
 from minigen.models.diffusion.ddpm import DDPM
 
 
 def sdedit(ddpm, y, t_0, rng, *given, threshold=None):
     """Images (N, C, H, W), one for each crude drawing y in [−1, 1], from a trained DDPM. ValueError
     unless t_0 is one of 1 … T."""
-    with no_grad():
-        x = ddpm.q(y, t_0).sample(rng)
-        for t in range(t_0, 0, -1):
-            x = ddpm.step(x, t, rng, *given, threshold=threshold)
-    return x
+    x = ddpm.q(y, t_0).sample(rng)
+    chain = ddpm.chain(x, rng, *given, threshold=threshold, start=t_0)
+    return next(x for t, x in chain if t == 0)
 
 
 def low_pass(x, n):

@@ -9,8 +9,7 @@ resolution every position p attends to all positions and to all words. Padding h
 text that is all padding is ∅, which replaces the caption for 10% of the images in training. Padding
 counts in the mean and is attended to, so texts must be padded to the same length as in training.
 Without guidance, captions are followed only loosely. They are followed better with classifier-free
-guidance (`CodeGuided` of unclip.py), or with guidance by a CLIP trained on noised images
-(clip_guidance.py).
+guidance (guidance.py), or with guidance by a CLIP trained on noised images (clip_guidance.py).
 
 Differs from the paper: the transformer is that of the guiding CLIP, and is frozen. One trained from
 scratch with the U-Net had not learnt the names of colours after 2,000 steps of 16 scenes, with a
@@ -20,7 +19,7 @@ replaces the last word; captions are dropped from the first step on, in the pape
 fine-tuning, for 20% of the images; images stay small.
 """
 
-from minigen import concatenate, mean, nn, swapaxes
+from minigen import concatenate, mean, nn
 from minigen.models.diffusion.denoiser import Denoiser
 from minigen.nn.unet import SpaceToDepthUNet, TimeUNet, groups
 
@@ -36,10 +35,9 @@ class TextAttention2d:
 
     def __call__(self, x, e, words):
         """x (N, C, H, W) and words (N, L, d): (N, C, H, W). The embedding e is not used."""
-        N, C, H, W = x.shape
-        p = swapaxes(self.norm(x).reshape(N, C, H * W), 1, 2)  # (N, HW, C)
+        p = nn.positions(self.norm(x))  # (N, HW, C)
         context = concatenate([p, self.word_proj(words)], axis=1)  # (N, HW + L, C)
-        return x + swapaxes(self.attention(p, context, context), 1, 2).reshape(x.shape)
+        return x + nn.as_maps(self.attention(p, context, context), x.shape)
 
 
 class TextDenoiser(Denoiser):

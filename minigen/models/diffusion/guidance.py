@@ -13,9 +13,10 @@ Both follow from ε = −√(1 − ᾱ_t) ∇ log p(x_t) and
 ∇ log p(c | x_t) = ∇ log p(x_t | c) − ∇ log p(x_t). They agree for ω = 1 + w: ε̃ is then the noise
 in x_t if its density is proportional to p(x_t | c) p(c | x_t)^w. Images that are clearly of class c
 become more probable, at the cost of diversity. A guided network is called like any other:
-``DDPM(ClassifierFree(net, 2.0), schedule)``.
+``DDPM(ClassifierFree(net, 2.0, no_label(10)), schedule)``.
 
-A conditional network is net(x_t, t, y), with labels y = 0 … `net.classes` − 1; ∅ is `net.classes`.
+A label y is one of 0 … K − 1, and ∅ is K. A network may also be conditioned on something else, with
+another ∅, such as codes (unclip.py).
 """
 
 import math
@@ -46,42 +47,40 @@ def labels(y, classes):
     return y
 
 
-class ClassifierFree:
-    """ε̃ with guidance weight w ≥ 0 from a conditional network: itself a network of x_t, t, y.
+def no_label(classes):
+    """The `null` of ClassifierFree for labels y (N,): N times ∅. ValueError for other y."""
+    return lambda y: np.full(len(labels(y, classes)), classes)
 
-    Raises ValueError if `net` is not conditional, or for a weight below 0.
+
+class ClassifierFree:
+    """ε̃ with guidance weight w ≥ 0 from a conditional network: itself a network of x_t, t and what
+    that one is given besides. `null` maps each such input to the ∅ that takes its place.
+
+    Raises ValueError for a weight below 0.
     """
 
-    def __init__(self, net, w):
-        self.net, self.w, self.classes = net, check_weight(w), getattr(net, "classes", None)
-        if self.classes is None:
-            raise ValueError("guidance: a weight needs a conditional network, trained with labels "
-                             f"and without; this {type(net).__name__} has no classes")
+    def __init__(self, net, w, null):
+        self.net, self.w, self.null = net, check_weight(w), null
 
-    def __call__(self, x_t, t, y):
-        given = check_eps(self.net(x_t, t, labels(y, self.classes)), x_t)
-        free = self.net(x_t, t, np.full(len(x_t), self.classes))
-        return (1 + self.w) * given - self.w * free  # eq: classifier-free-guidance
+    def __call__(self, x_t, t, *given):
+        cond = check_eps(self.net(x_t, t, *given), x_t)
+        uncond = self.net(x_t, t, *map(self.null, given))
+        return (1 + self.w) * cond - self.w * uncond  # eq: classifier-free-guidance
 
 
 class ClassifierGuided:
     """ε̃ with guidance weight ω ≥ 0 from a network `net` and a `classifier`, both called with x_t
     and t; the classifier returns logits (N, classes), for each image independently. `schedule` is
-    the one used in training.
-
-    A conditional `net` is called without a label (∅).
-    """
+    the one used in training."""
 
     def __init__(self, net, classifier, schedule, omega):
         self.net, self.classifier = net, classifier
         self.schedule, self.omega = schedule, check_weight(omega)
 
     def __call__(self, x_t, t, y):
-        classes = getattr(self.net, "classes", None)
-        uncond = () if classes is None else (np.full(len(x_t), classes),)
         b = self.schedule.at(np.sqrt(1 - self.schedule.alpha_bar), t, x_t)
         grad_log_p = classifier_grad(self.classifier, x_t, t, y)
-        eps = check_eps(self.net(x_t, t, *uncond), x_t)
+        eps = check_eps(self.net(x_t, t), x_t)
         return eps - self.omega * b * grad_log_p  # eq: classifier-guidance
 
 

@@ -15,7 +15,6 @@ expectation.
 
 from minigen import no_grad, tensor
 from minigen.dist import Normal, per_image
-from minigen.tensor import xp
 
 
 def encode(model, x_0, rng):
@@ -35,10 +34,9 @@ def log_q(model, chain):
 
 def log_p(model, chain, *given):
     """log p_θ(x_{0:T}): (N,). The last factor, p_θ(x_0 | x_1), is a density here."""
-    zeros = tensor(xp(chain[-1].data).zeros_like(chain[-1].data))
     steps = zip(chain[:-1], chain[1:], strict=True)
     log_ps = [per_image(model.p(b, t, *given).log_prob(a)) for t, (a, b) in enumerate(steps, 1)]
-    log_p_T = per_image(Normal(zeros, zeros).log_prob(chain[-1]))
+    log_p_T = per_image(Normal(0.0, 0.0).log_prob(chain[-1]))
     return log_p_T + sum(log_ps)  # eq: ddpm-reverse-model
 
 

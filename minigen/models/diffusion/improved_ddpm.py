@@ -17,7 +17,7 @@ import numpy as np
 
 from minigen import mean, split, square, tensor, where
 from minigen.dist import DiscretisedNormal, Normal, kl, noise
-from minigen.models.diffusion.ddpm import DDPM
+from minigen.models.diffusion.ddpm import DDPM, check_eps
 
 
 class ImprovedDDPM(DDPM):
@@ -34,25 +34,20 @@ class ImprovedDDPM(DDPM):
 
     def outputs(self, x_t, t, *given):
         """ε_θ and log σ_t², both of the shape of x_t."""
-        at = self.schedule.at
-        eps, v = split(self.output(tensor(x_t), t, *given), 2, axis=1)
+        x_t, at = tensor(x_t), self.schedule.at
+        eps, v = split(super().output(x_t, t, *given), 2, axis=1)
         v, high, low = (v + 1) / 2, at(self.log_beta, t, v), at(self.log_beta_tilde, t, v)
         logvar = v * high + (1 - v) * low  # eq: ddpm-learned-sigma
-        return eps, logvar
+        return check_eps(eps, x_t), logvar
 
-    def with_eps(self, eps):
-        """The DDPM whose network always predicts ε: for whatever depends on ε alone."""
-        return DDPM(lambda *_: eps, self.schedule)
-
-    def eps(self, x_t, t, *given, threshold=None):
-        """ε_θ(x_t, t), as in `DDPM`."""
-        eps, _ = self.outputs(x_t, t, *given)
-        return self.with_eps(eps).eps(x_t, t, threshold=threshold)
+    def output(self, x_t, t, *given):
+        """The network's output for x_t without the variances: ε_θ, a tensor."""
+        return self.outputs(x_t, t, *given)[0]
 
     def p(self, x_t, t, *given, threshold=None):
         """p_θ(x_{t−1} | x_t): a `Normal` with a variance for every pixel."""
         eps, logvar = self.outputs(x_t, t, *given)
-        return Normal(self.with_eps(eps).p(x_t, t, threshold=threshold).mu, logvar)
+        return Normal(self.mu(x_t, t, self.corrected(x_t, t, eps, threshold)), logvar)
 
     def loss(self, x_0, rng, *given):
         """L_hybrid of images x_0 (N, C, H, W), and its two parts."""
@@ -62,7 +57,7 @@ class ImprovedDDPM(DDPM):
         x_t = self.q_sample(x_0, t, eps)
         eps_hat, logvar = self.outputs(x_t, t, *given)
         simple = mean(square(eps - eps_hat))
-        p = Normal(self.with_eps(eps_hat.detach()).p(x_t, t).mu, logvar)
+        p = Normal(self.mu(x_t, t, eps_hat.detach()), logvar)
         L_0 = -DiscretisedNormal(p.mu, p.logvar).log_prob(x_0)
         is_first = (t == 1).reshape(-1, *[1] * (x_0.ndim - 1))
         term = where(is_first, L_0, kl(self.q_posterior(x_t, x_0, t), p))

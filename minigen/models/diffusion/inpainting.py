@@ -14,7 +14,7 @@ sees them only through the noise of x_t when it has to decide what goes beside t
 import numpy as np
 
 from minigen import concatenate, nn, tensor
-from minigen.models.diffusion.denoiser import Denoiser, denoiser
+from minigen.models.diffusion.denoiser import Denoiser, unet_and_embed
 from minigen.models.diffusion.threshold import static
 from minigen.ops.math import check_floats
 from minigen.tensor import as_array
@@ -35,9 +35,8 @@ class Inpainter(Denoiser):
 
 
 def inpainter(shape, widths=(32, 64, 64), D=128, rng=None):
-    """An Inpainter for images of `shape` (C, H, W): see `denoiser`."""
-    net = denoiser(shape, widths, D, extra_channels=shape[0] + 1, rng=rng)
-    return Inpainter(net.unet, net.embed)
+    """An Inpainter for images of `shape` (C, H, W): see `unet_and_embed`."""
+    return Inpainter(*unet_and_embed(shape, widths, D, extra_channels=shape[0] + 1, rng=rng))
 
 
 def init_from_plain(net, plain):

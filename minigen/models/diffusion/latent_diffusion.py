@@ -19,7 +19,7 @@ keep z from growing without bound. A larger λ blurs z, and the samples: with λ
 scenes, w = 1, 100 s of training), although the reconstructions of the test images were much alike
 (squared error 4.0, 2.8 and 3.6).
 
-τ_θ is the transformer of a CLIP (`glide.read`), frozen, as in Stable Diffusion.
+τ_θ is the transformer of a CLIP (`encode_text` of glide.py), frozen, as in Stable Diffusion.
 
 Differs from the paper: ‖x − D(z)‖² alone, where the paper adds a perceptual distance of features
 and a patch discriminator (vqgan.py); a grid of 8×8 is not downsampled further, so that the U-Net
@@ -120,9 +120,9 @@ class LatentDiffusion:
     def __init__(self, autoencoder, diffusion):
         self.autoencoder, self.diffusion = autoencoder, diffusion
 
-    def loss(self, x, rng, words, weight=None):
+    def loss(self, x, rng, words):
         """L_LDM of images x (N, C, H, W) described by words (N, L, d): see `DDPM.loss`."""
-        return self.diffusion.loss(self.autoencoder.encode(x, rng), rng, words, weight=weight)
+        return self.diffusion.loss(self.autoencoder.encode(x, rng), rng, words)
 
     def generate(self, z_T, words):
         """The images generated from noise z_T (N, D, h, w) and words (N, L, d)."""

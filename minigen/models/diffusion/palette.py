@@ -25,10 +25,9 @@ from PIL import Image
 
 from minigen import concatenate, square
 from minigen.data import signed, unsigned
-from minigen.models.diffusion.denoiser import Denoiser
+from minigen.models.diffusion.denoiser import Denoiser, unet_and_embed
 from minigen.models.diffusion.inpainting import random_masks
-from minigen.nn.embedding import TimeEmbedding
-from minigen.nn.unet import DenseMixing, SpaceToDepthUNet, TimeUNet
+from minigen.nn.unet import SpaceToDepthUNet
 
 BRIGHTNESS = np.array([0.299, 0.587, 0.114])  # of red, green and blue, as in JPEG
 
@@ -100,7 +99,5 @@ class Palette(Denoiser):
 def palette(shape, widths=(64, 64), D=128, rng=None):
     """A Palette for images of `shape` (3, H, W), both sides divisible by 2^len(widths)."""
     C, H, W = shape
-    factor = 2 ** len(widths)
-    mix = DenseMixing(widths[-1], (H // factor, W // factor), D, rng=rng)
-    unet = TimeUNet(8 * C, 4 * C, D, widths, mix=mix, rng=rng)
-    return Palette(SpaceToDepthUNet(unet), TimeEmbedding(D, rng=rng))
+    unet, embed = unet_and_embed((4 * C, H // 2, W // 2), widths, D, extra_channels=4 * C, rng=rng)
+    return Palette(SpaceToDepthUNet(unet), embed)

@@ -62,13 +62,13 @@ class ScoreSDE:
         self.net, self.sde = net, sde
 
     def loss(self, x_0, rng):
-        """E ‖ε − ε_θ(x_t, t)‖² / ᾱ(t) = E ‖v − v_θ‖² of images x_0 (N, C, H, W), t uniform: a mean
-        over pixels too, and its parts (none)."""
+        """E ‖ε − ε_θ(x_t, t)‖² / ᾱ(t) = E ‖v − v_θ‖² of images x_0 (N, C, H, W), t uniform, a mean
+        over pixels too: a scalar."""
         x_0 = tensor(x_0)
         t = rng.uniform(START, 1, len(x_0))
         eps = noise(rng, x_0)
         error = eps - self.eps(self.q_sample(x_0, t, eps), t)
-        return mean(square(error) * column(1 / self.sde.alpha_bar(t), x_0)), {}  # eq: sde-loss
+        return mean(square(error) * column(1 / self.sde.alpha_bar(t), x_0))  # eq: sde-loss
 
     def q_sample(self, x_0, t, eps):
         """x_t = √ᾱ x_0 + √(1 − ᾱ) ε."""
@@ -102,10 +102,9 @@ class ScoreSDE:
     def sample(self, n, shape, rng, steps=500, r=None):
         """n images of `shape` (C, H, W) by `steps` steps, each corrected if r is given, 0.16 in the
         paper."""
-        weight = nn.like(self.net)
         times = np.linspace(1, LAST, steps + 1)
         with no_grad():
-            x = noise(rng, xp(weight).empty((n, *shape), weight.dtype))
+            x = noise(rng, nn.like(self.net), (n, *shape))
             for t, after in zip(times[:-1], times[1:], strict=True):
                 x = self.predict(x, t, t - after, rng)
                 if r is not None:

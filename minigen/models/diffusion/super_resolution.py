@@ -13,7 +13,7 @@ Differs from the paper: up is bilinear, not bicubic, and the network is given t,
 """
 
 from minigen import abs, concatenate, interpolate
-from minigen.models.diffusion.denoiser import Denoiser, denoiser
+from minigen.models.diffusion.denoiser import Denoiser, unet_and_embed
 
 
 def power(p):
@@ -41,6 +41,5 @@ class SR3Denoiser(Denoiser):
 
 
 def super_resolution(shape, widths=(32, 64, 64), D=128, rng=None):
-    """An SR3Denoiser for large images of `shape` (C, H, W): see `denoiser`."""
-    net = denoiser(shape, widths, D, extra_channels=shape[0], rng=rng)
-    return SR3Denoiser(net.unet, net.embed)
+    """An SR3Denoiser for large images of `shape` (C, H, W): see `unet_and_embed`."""
+    return SR3Denoiser(*unet_and_embed(shape, widths, D, extra_channels=shape[0], rng=rng))

@@ -37,12 +37,10 @@ import numpy as np
 from minigen import broadcast_to, nn, no_grad, stack
 from minigen.dist import noise
 from minigen.models.clip.clip import unit
-from minigen.models.diffusion import clean
-from minigen.models.diffusion.denoiser import Denoiser, denoiser
-from minigen.models.diffusion.guidance import check_weight
+from minigen.models.diffusion.denoiser import Denoiser, unet_and_embed
 from minigen.models.diffusion.slerp import slerp
 from minigen.nn.unet import SpaceToDepthUNet
-from minigen.tensor import as_array, xp
+from minigen.tensor import as_array
 
 
 class CodeEmbedding:
@@ -72,8 +70,8 @@ class CodeDenoiser(Denoiser):
 def code_denoiser(shape, d, widths=(32, 64, 64), D=128, rng=None):
     """A CodeDenoiser for images of `shape` (C, H, W), with 2×2 pixels folded into one position."""
     C, H, W = shape
-    net = denoiser((4 * C, H // 2, W // 2), widths, D, rng=rng)
-    return CodeDenoiser(SpaceToDepthUNet(net.unet), net.embed, d, D, rng)
+    unet, embed = unet_and_embed((4 * C, H // 2, W // 2), widths, D, rng=rng)
+    return CodeDenoiser(SpaceToDepthUNet(unet), embed, d, D, rng)
 
 
 class CodePrior:
@@ -96,21 +94,10 @@ class CodePrior:
         return self.last(self.norm(h[:, -1]))
 
 
-class CodeGuided:
-    """ε̃ with weight w ≥ 0 from the prior's or the decoder's network: used in place of that one."""
-
-    def __init__(self, net, w):
-        self.net, self.w = net, check_weight(w)
-
-    def __call__(self, x_t, t, *codes):
-        cond = self.net(x_t, t, *codes)
-        uncond = self.net(x_t, t, *(0 * z for z in codes))
-        return (1 + self.w) * cond - self.w * uncond  # eq: classifier-free-guidance
-
-
 class UnCLIP:
-    """`clip` is a trained CLIP; `prior` a DDPM of a Clean(CodePrior); `decoder` a DDIM of a
-    Clean(CodeDenoiser) for images of `shape` (C, H, W); all methods but `sample` need η = 0."""
+    """`clip` is a trained CLIP; `prior` a DDPM of a Clean(CodePrior) with γ = 1; `decoder` a DDIM
+    of a Clean(CodeDenoiser) for images of `shape` (C, H, W). `encode`, `decode` and the methods
+    after them need η = 0."""
 
     def __init__(self, clip, prior, decoder, shape):
         self.clip, self.prior, self.decoder, self.shape = clip, prior, decoder, tuple(shape)
@@ -120,10 +107,8 @@ class UnCLIP:
         for images x (N, C, H, W) with texts y."""
         with no_grad():
             z, g = self.clip.f(x), self.clip.g(y)
-        prior, _ = self.prior.loss(z.shape[1] ** 0.5 * z, rng, drop_codes(g, 0.1, rng),
-                                   weight=clean.weight(self.prior.schedule, 1))
-        decoder, _ = self.decoder.loss(x, rng, drop_codes(z, 0.1, rng), drop_codes(g, 0.5, rng),
-                                       weight=clean.weight(self.decoder.schedule))
+        prior = self.prior.loss(z.shape[1] ** 0.5 * z, rng, drop_codes(g, 0.1, rng))
+        decoder = self.decoder.loss(x, rng, drop_codes(z, 0.1, rng), drop_codes(g, 0.5, rng))
         return prior + decoder, {"prior": prior, "decoder": decoder}
 
     def sample_code(self, g, rng):
@@ -141,7 +126,7 @@ class UnCLIP:
         """Both codes of images x (N, C, H, W): z (N, d) and x_T, of the shape of x."""
         with no_grad():
             z = self.clip.f(x)
-        return z, self.decoder.encode(x, z, 0 * z)
+        return z, self.decoder.encode(x, z, no_code(z))
 
     def decode(self, z, x_T):
         """The images decoded from codes z (N, d) and x_T (N, C, H, W); one of either serves all.
@@ -152,12 +137,11 @@ class UnCLIP:
             raise ValueError(f"unclip: codes z {z.shape} and x_T {x_T.shape}, expected (N, d) and "
                              f"(N, {str(self.shape)[1:-1]}), or one of either for all")
         z, x_T = (broadcast_to(a, (n, *a.shape[1:])) for a in (z, x_T))
-        return self.decoder.decode(x_T, z, 0 * z)
+        return self.decoder.decode(x_T, z, no_code(z))
 
     def variations(self, z, n, rng):
         """n images with the one code z (1, d)."""
-        like = nn.like(self.decoder.net)
-        x_T = noise(rng, xp(like).empty((n, *self.shape), like.dtype))
+        x_T = noise(rng, nn.like(self.decoder.net), (n, *self.shape))
         return self.decode(z, x_T)  # eq: dalle2-variations
 
     def interpolation(self, z_1, z_2, x_T, n):
@@ -171,6 +155,11 @@ class UnCLIP:
         with no_grad():
             g_0, g_1 = self.clip.g(c_0), self.clip.g(c_1)
         return self.decode(text_diff_slerp(z, g_0, g_1, theta), x_T)  # eq: dalle2-text-diff
+
+
+def no_code(code):
+    """∅ in place of codes: the `null` of ClassifierFree (guidance.py)."""
+    return 0 * code
 
 
 def drop_codes(code, p, rng):

@@ -44,7 +44,6 @@ from minigen.nn.invertible import (
     Rotation,
     halves,
 )
-from minigen.tensor import xp
 
 
 class Glow:
@@ -103,16 +102,13 @@ class Glow:
         return per_image(Normal(0.0, 0.0).log_prob(z)) + log_det  # eq: flow-likelihood
 
     def loss(self, x):
-        """−log p(x) per dimension of images x (N, C, H, W): a scalar in nats, and its parts
-        (none)."""
-        return -mean(self.log_prob(x)) / math.prod(self.shape), {}  # eq: flow-likelihood
+        """−log p(x) per dimension of images x (N, C, H, W): a scalar in nats."""
+        return -mean(self.log_prob(x)) / math.prod(self.shape)  # eq: flow-likelihood
 
     def sample(self, n, rng):
         """n images (n, C, H, W)."""
-        weight = nn.like(self)
         with no_grad():
-            return self.decode(noise(rng, xp(weight).empty((n, math.prod(self.shape)),
-                                                           weight.dtype)))
+            return self.decode(noise(rng, nn.like(self), (n, math.prod(self.shape))))
 
     def fit_actnorm(self, x):
         """Choose the s and b of each actnorm so that, for a first batch x (N, C, H, W), each of its

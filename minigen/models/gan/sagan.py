@@ -23,7 +23,6 @@ from minigen import (
     relu,
     scaled_dot_product_attention,
     sum,
-    swapaxes,
 )
 from minigen.models.gan.gan import Game
 
@@ -63,9 +62,9 @@ class SelfAttention:
     def __call__(self, h):
         N, C, H, W = h.shape
         f, g, v = self.f(h), max_pool2d(self.g(h), 2), max_pool2d(self.v(h), 2)
-        f, g, v = (swapaxes(a.flatten(2), 1, 2) for a in (f, g, v))  # (N, positions, channels)
+        f, g, v = map(nn.positions, (f, g, v))  # (N, positions, channels)
         found = scaled_dot_product_attention(f, g, v, scale=1)  # eq: self-attention-gan
-        found = swapaxes(found, 1, 2).reshape(N, C // 2, H, W)
+        found = nn.as_maps(found, (N, C // 2, H, W))
         return h + self.gamma.weight * self.o(found)  # eq: self-attention-gan
 
 

@@ -23,7 +23,6 @@ from minigen import (
     max_pool2d,
     nn,
     no_grad,
-    swapaxes,
     tensor,
     transpose,
 )
@@ -53,7 +52,7 @@ class Encoder:
     def scores(self, x):
         """The scores of the words in each patch, from the maximum of each channel over its 2×2
         vectors: (N, P, V)."""
-        return self.head(swapaxes(halve(self.body(x)).flatten(2), 1, 2))
+        return self.head(nn.positions(halve(self.body(x))))
 
     def __call__(self, x):
         return max(self.scores(x), axis=1)

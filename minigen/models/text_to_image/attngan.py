@@ -11,7 +11,7 @@ last image matches the words.
 Differs from the paper: DCGAN's blocks, two stages of 16×16 and 32×32.
 """
 
-from minigen import concatenate, nn, relu, scaled_dot_product_attention, swapaxes, tanh
+from minigen import concatenate, nn, relu, scaled_dot_product_attention, tanh
 from minigen.models.gan import dcgan
 from minigen.models.text_to_image.gan_cls import generator, upsample
 from minigen.models.text_to_image.stackgan import (
@@ -30,10 +30,9 @@ class Attention:
         self.proj = nn.Linear(d, K, bias=False, rng=rng)
 
     def __call__(self, h, e, mask):
-        q = swapaxes(h.flatten(2), 1, 2)  # (N, H·W, K)
-        e = self.proj(e)
+        q, e = nn.positions(h), self.proj(e)  # (N, HW, K), (N, T, K)
         c = scaled_dot_product_attention(q, e, e, mask[:, None], scale=1.0)
-        return swapaxes(c, 1, 2).reshape(h.shape)
+        return nn.as_maps(c, h.shape)
 
 
 class Generator:

@@ -90,7 +90,7 @@ class DAMSM:
 
     def embed_image(self, x):
         """v (N, regions, d) and v̄ (N, d)."""
-        h = swapaxes(self.image(x).flatten(2), 1, 2)
+        h = nn.positions(self.image(x))
         return self.proj_region(h), self.proj_image(mean(h, axis=1))
 
     def embed_text(self, c):

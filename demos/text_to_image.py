@@ -120,7 +120,6 @@ def main(argv=None):
     run.fit(step, encoders=encoders.net, G=game.G, D=D_E, opt=opt, opt_d=opt_d, opt_g=opt_g,
             ema=ema)
 
-    nn.eval(game.G)
     n = 20 if run.quick else 500
     truth, captions = run.data.test_x[:n] / np.float32(255), run.data.test_captions[:n]
     with no_grad(), ema.applied():

@@ -49,6 +49,15 @@ def test_every_game_is_played_and_draws(name):
     assert np.array_equal(y, film.render(game, game.prior(6, RNG(3)), *given))  # evaluation mode
 
 
+def test_samples_are_drawn_in_evaluation_mode():
+    game = dcgan.dcgan((1, 8, 8), 3, 4, RNG(10))
+    before, x = nn.state_dict(game), game.sample(6, RNG(11))
+    for key, value in nn.state_dict(game).items():  # also the running statistics
+        assert np.array_equal(value, before[key]), key
+    assert np.allclose(game.sample(2, RNG(11)).numpy(), x.numpy()[:2])  # whatever its neighbours
+    assert game.G[2].training
+
+
 def test_the_discriminator_wins_when_the_generator_stands_still():
     game = gan.fully_connected((2,), 3, 16, rng=RNG(4))
     x = (RNG(5).normal(size=(64, 2)) * 0.1 + 3).astype(np.float32)

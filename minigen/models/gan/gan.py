@@ -43,8 +43,8 @@ class Game:
         return self.G(z, *given)  # eq: gan-pushforward
 
     def sample(self, n, rng, *given):
-        """n samples, untracked: (n, ...). The discriminator is not used."""
-        with no_grad():
+        """n samples of G in evaluation mode, untracked: (n, ...). D is not used."""
+        with nn.evaluation(self.G), no_grad():
             return self.generate(n, rng, *given)
 
     def discriminate(self, x, rng, *given):
@@ -59,7 +59,8 @@ class Game:
     def fake_batch(self, x, rng, *given):
         """As many generated samples as there are real samples x, untracked. ValueError if their
         shape is not that of x."""
-        x_fake = self.sample(len(x), rng, *given)
+        with no_grad():
+            x_fake = self.generate(len(x), rng, *given)
         if x_fake.shape != x.shape:
             raise ValueError(f"{type(self).__name__}: real samples are {x.shape}, G draws "
                              f"{x_fake.shape}: build G and D for the shape of the data")

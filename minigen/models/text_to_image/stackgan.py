@@ -27,7 +27,19 @@ paper for the two stages of the first, trained together; the KL is averaged over
 summed.
 """
 
-from minigen import avg_pool2d, expand_dims, logsigmoid, mean, nn, relu, sum, swapaxes, tanh, tensor
+from minigen import (
+    avg_pool2d,
+    expand_dims,
+    logsigmoid,
+    mean,
+    nn,
+    no_grad,
+    relu,
+    sum,
+    swapaxes,
+    tanh,
+    tensor,
+)
 from minigen.dist import Normal, kl
 from minigen.models.gan import dcgan
 from minigen.models.gan.gan import Game
@@ -127,7 +139,8 @@ class Stages(Game):
         """Σᵢ L_{Dᵢ} on real images x (N, C, H, W), the term in brackets included. ValueError unless
         they have the size of the last stage's images."""
         x, e_bar, total = tensor(x), tensor(text[-1]), 0
-        images = self.sample(len(x), rng, *text)
+        with no_grad():
+            images = self.generate(len(x), rng, *text)
         if images[-1].shape != x.shape:
             raise ValueError(f"{type(self).__name__}: real images are {x.shape}, G draws "
                              f"{images[-1].shape}: give images of that size")

@@ -37,7 +37,7 @@ def main(argv=None):
     nn.init(model, run.rng)
     opt_d, opt_g = adam(nn.parameters(model.D)), adam(nn.parameters(model.G))
     ema = nn.EMA(nn.parameters(model.G), 0.999)
-    film = TrainingFilm(model.prior(10, run.rng), run.data.shape)
+    film = TrainingFilm(model.codes(10, run.rng), run.data.shape)
     k = run.args.k
 
     @run.recorded

@@ -49,7 +49,7 @@ def main(argv=None):
     run.fit(step, model=model, opt_d=opt_d, opt_g=opt_g)
 
     h, f = split_generator(model.G, LAYER)
-    r = h(model.prior(50 if run.quick else 1000, run.rng).numpy())
+    r = h(model.codes(50 if run.quick else 1000, run.rng).numpy())
     x, t = f(r), thresholds(r)
     samples, maps, numbers = [], [], {}
     for name, hue in COLOURS.items():

@@ -96,7 +96,7 @@ def draw_digits(run):
                               run.args.divergence)
     nn.init(model, run.rng)
     opt_d, opt_g = dcgan.adam(nn.parameters(model.D)), dcgan.adam(nn.parameters(model.G))
-    film = TrainingFilm(model.prior(10, run.rng), shape)
+    film = TrainingFilm(model.codes(10, run.rng), shape)
     play = gan.algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),))
 
     def step(t, rng):

@@ -42,7 +42,7 @@ def main(argv=None):
     else:
         opt_d, opt_g = adam(params_d, 1e-3), adam(params_g, 1e-3)
     ema, first = nn.EMA(params_g, 0.999), (opt_d.lr, opt_g.lr)
-    film = TrainingFilm(model.prior(10, run.rng), run.data.shape)
+    film = TrainingFilm(model.codes(10, run.rng), run.data.shape)
     play = gan.algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),), run.args.k)
 
     def step(t, rng):

@@ -15,7 +15,7 @@ RNG = np.random.default_rng
 def playing(kind, x_fake, D, **options):
     """A game whose generator returns `x_fake`, whatever the noise."""
     game = kind(lambda z: tensor(x_fake), D, 1, **options)
-    game.prior = lambda n, rng: None
+    game.codes = lambda n, rng: None
     return game
 
 

@@ -108,7 +108,7 @@ def test_the_analogy_of_a_generator_that_has_a_code_for_slant(tmp_path):
     class Lookup:
         d_z = 11
 
-        def prior(self, n, rng):
+        def codes(self, n, rng):
             k = rng.integers(len(data.train_x), size=n)
             return tensor(np.concatenate([np.eye(10)[data.train_y[k]], lean[k, None]], 1))
 

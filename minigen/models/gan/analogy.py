@@ -46,7 +46,7 @@ def slant_arithmetic(run, game, n=2000, confidence=0.9):
     """
     if run.data.name not in ruler.NAMES:
         return {}
-    z = game.prior(n, run.rng).numpy()
+    z = game.codes(n, run.rng).numpy()
     x = render(game, z)
     p, slants = ruler.classify(x, run.data.name), slant(x)
     digit = likeliest_classes(p, confidence)

@@ -32,14 +32,14 @@ class Game:
     def __init__(self, G, D, d_z):
         self.G, self.D, self.d_z = G, D, d_z
 
-    def prior(self, n, rng):
+    def codes(self, n, rng):
         """n codes z ~ N(0, I): (n, d_z)."""
         weight = nn.like(self.G)
         return tensor(to_device_of(rng.standard_normal((n, self.d_z), weight.dtype), weight))
 
     def generate(self, n, rng, *given):
         """n samples x̃ = G(z), tracked for differentiation: (n, ...)."""
-        z = self.prior(n, rng)
+        z = self.codes(n, rng)
         return self.G(z, *given)  # eq: gan-pushforward
 
     def sample(self, n, rng, *given):

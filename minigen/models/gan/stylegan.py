@@ -173,7 +173,7 @@ class StyleGAN(Game):
 
     def generate(self, n, rng):
         """n images, a share of them with mixed styles, to be differentiated: (n, C, H, W)."""
-        first, second = (self.G.styles(self.prior(n, rng)) for _ in range(2))
+        first, second = (self.G.styles(self.codes(n, rng)) for _ in range(2))
         L = first.shape[1]
         layer = np.where(rng.random(n) < self.mixing, rng.integers(1, L, n), L)
         return self.G.g(mix(first, second, layer), rng)
@@ -186,7 +186,7 @@ class StyleGAN(Game):
 def mean_style(game, rng):
     """w̄, the mean of the styles of many codes: (d_w,)."""
     with no_grad():
-        return mean(game.G.f(game.prior(MEAN_OF, rng)), axis=0)
+        return mean(game.G.f(game.codes(MEAN_OF, rng)), axis=0)
 
 
 def stylegan(shape, d_z, d_w=64, widths=WIDTHS, rng=None):

@@ -61,10 +61,16 @@ class Game:
         shape is not that of x."""
         with no_grad():
             x_fake = self.generate(len(x), rng, *given)
-        if x_fake.shape != x.shape:
-            raise ValueError(f"{type(self).__name__}: real samples are {x.shape}, G draws "
-                             f"{x_fake.shape}: build G and D for the shape of the data")
-        return x_fake
+        return check_shape(type(self).__name__, x_fake, x)
+
+
+def check_shape(name, x_fake, x):
+    """x_fake, what G makes, or an error that names `name` unless it has the shape of x, what is
+    real."""
+    if x_fake.shape != x.shape:
+        raise ValueError(f"{name}: real samples are {x.shape}, G draws {x_fake.shape}: build G and "
+                         "D for the shape of the data")
+    return x_fake
 
 
 class GAN(Game):

@@ -42,7 +42,7 @@ from minigen import (
 )
 from minigen.dist import Normal, kl
 from minigen.models.gan import dcgan
-from minigen.models.gan.gan import Game
+from minigen.models.gan.gan import Game, check_shape
 from minigen.models.text_to_image.gan_cls import Discriminator, generator, mismatched, upsample
 
 
@@ -141,9 +141,7 @@ class Stages(Game):
         x, e_bar, total = tensor(x), tensor(text[-1]), 0
         with no_grad():
             images = self.generate(len(x), rng, *text)
-        if images[-1].shape != x.shape:
-            raise ValueError(f"{type(self).__name__}: real images are {x.shape}, G draws "
-                             f"{images[-1].shape}: give images of that size")
+        check_shape(type(self).__name__, images[-1], x)
         for D, x_hat in zip(self.D, images, strict=True):
             x_i = avg_pool2d(x, x.shape[2] // x_hat.shape[2])
             _, mismatch = D(x_i, mismatched(e_bar))

@@ -5,7 +5,7 @@ import pytest
 
 from minigen import gradcheck, nn, optim, tensor
 from minigen.models.gan.gan import algorithm_1, fully_connected
-from minigen.models.text_to_image.xmc_gan import contrastive_loss, xmc_gan
+from minigen.models.text_to_image.xmc_gan import sentence_loss, xmc_gan
 
 RNG = np.random.default_rng
 
@@ -21,12 +21,12 @@ def by_hand(x, s, tau):
 def test_the_contrastive_loss_of_images_and_sentences():
     x, s = RNG(0).normal(size=(5, 3)), 2 * RNG(1).normal(size=(5, 3))
     for tau in (0.1, 1.0):
-        loss = contrastive_loss(tensor(x), tensor(s), tau).item()
+        loss = sentence_loss(tensor(x), tensor(s), tau).item()
         assert loss == pytest.approx(by_hand(x, s, tau))  # eq: xmc-contrastive
     with pytest.raises(ValueError, match=r"\(3, 5\), expected \(N, N\)"):
-        contrastive_loss(tensor(x[:3]), tensor(s), 1.0)
-    assert contrastive_loss(tensor(x), tensor(x), 0.01).item() < 0.01
-    gradcheck(lambda x: contrastive_loss(x, tensor(s), 0.5), x)
+        sentence_loss(tensor(x[:3]), tensor(s), 1.0)
+    assert sentence_loss(tensor(x), tensor(x), 0.01).item() < 0.01
+    gradcheck(lambda x: sentence_loss(x, tensor(s), 0.5), x)
 
 
 def test_the_loss_stands_beside_that_of_the_gan():

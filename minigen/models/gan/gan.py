@@ -92,11 +92,9 @@ class GAN(Game):
         return mean(logsigmoid(-fake))  # eq: gan-g-argmin, gan-g-minibatch-grad
 
 
-class NonSaturatingGAN(Game):
+class NonSaturatingGAN(GAN):
     """Each player has its own objective: D's as in `GAN`, but G maximises E_z[log D(G(z))], which
     has the same fixed point and a gradient that is largest where the samples are bad."""
-
-    value, d_loss = GAN.value, GAN.d_loss
 
     def g_loss(self, n, rng, *given):
         """−E_z[log D(G(z))], on n samples."""

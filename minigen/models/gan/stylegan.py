@@ -41,7 +41,7 @@ from minigen import (
 )
 from minigen.dist import noise
 from minigen.models.gan import dcgan
-from minigen.models.gan.gan import GAN, Game, NonSaturatingGAN, leaky
+from minigen.models.gan.gan import NonSaturatingGAN, leaky
 from minigen.models.gan.minibatch_std import minibatch_std
 from minigen.models.gan.progressive import WIDTHS, pixel_norm
 from minigen.models.gan.r1 import r1
@@ -161,11 +161,9 @@ def discriminator(shape, width=dcgan.WIDTH, rng=None):
     return nn.Sequential(*halve, minibatch_std, last, lambda a: a.flatten(1))
 
 
-class StyleGAN(Game):
+class StyleGAN(NonSaturatingGAN):
     """The game of a `Generator` G and of D, which gives logits (N, 1). In training a share `mixing`
     of the images have mixed styles; ``G(z, rng)`` draws images of one style each."""
-
-    value, g_loss = GAN.value, NonSaturatingGAN.g_loss
 
     def __init__(self, G, D, gamma=1.0, mixing=0.9):
         super().__init__(G, D, G.d_z)

@@ -25,7 +25,7 @@ import math
 
 from minigen import logsigmoid, max_pool2d, mean, nn, pixel_shuffle, relu, square, tanh
 from minigen.models.gan.gan import check_shape
-from minigen.models.vae.vqgan import patch_discriminator
+from minigen.models.vae.vqgan import texture_discriminator
 
 PHI = 9  # how many layers of `classifier` φ has: VGG's φ_{2,2}, (N, 2 width, H/2, W/2)
 
@@ -115,4 +115,4 @@ def classifier(shape, classes, width=16, rng=None):
 
 def srgan(C, factor, phi, width=32, blocks=4, rng=None):
     """An SRGAN for images of C channels, whose size is divisible by 4, and features `phi`."""
-    return SRGAN(srresnet(C, factor, width, blocks, rng), patch_discriminator(C, rng=rng), phi)
+    return SRGAN(srresnet(C, factor, width, blocks, rng), texture_discriminator(C, rng=rng), phi)

@@ -116,7 +116,7 @@ def test_between_two_classes_the_code_stays_and_the_class_is_mixed():
 
 
 def test_a_mixture_of_labels_is_what_a_linear_network_mixes():
-    net = nn.Labelled(nn.Linear(2 + 3, 4, rng=RNG(0)), 3)
+    net = nn.Conditioned(nn.Linear(2 + 3, 4, rng=RNG(0)), 3)
     x = RNG(1).standard_normal((2, 2), np.float32)
     pure = [net(tensor(x), np.full(2, k)).numpy() for k in range(3)]
     mixed = net(tensor(x), np.array([[0.5, 0.5, 0], [0.2, 0, 0.8]])).numpy()

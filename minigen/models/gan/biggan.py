@@ -37,7 +37,7 @@ from minigen import (
     tensor,
 )
 from minigen.models.gan.sagan import SAGAN, Discriminator, SelfAttention, halvings
-from minigen.nn.labelled import class_weights
+from minigen.nn.conditioned import as_vectors
 from minigen.tensor import to_device_of, xp
 
 D_CLASS = 32  # numbers in the shared embedding of a class
@@ -136,7 +136,7 @@ class Generator:
 
     def __call__(self, z, y):
         z_0, *chunks = split(z, 1 + len(self.blocks), axis=1)
-        e = class_weights(y, len(z), self.classes, z.dtype) @ self.embed.weight
+        e = as_vectors(y, len(z), self.classes, z.dtype) @ self.embed.weight
         h = self.first(z_0).reshape(len(z), *self.small)
         for block, z_i in zip(self.blocks, chunks, strict=True):
             if block is self.blocks[-1]:

@@ -28,7 +28,7 @@ at the border. D halves images of 32×32 four times, not images of 128×128 six 
 from minigen import binary_cross_entropy_with_logits, l1_loss, mean, nn, no_grad, tanh
 from minigen.models.gan.gan import check_shape, leaky
 from minigen.models.gan.wgan_gp import penalty, random_interpolates
-from minigen.nn import Labelled
+from minigen.nn import Conditioned
 
 
 class StarGAN:
@@ -81,7 +81,7 @@ class Generator:
     c (N, n) to images. Any value in [−1, 1] can be reached from any other."""
 
     def __init__(self, C, n, width, rng=None):
-        self.f = Labelled(nn.UNet(C + n, C, (width, 2 * width, 4 * width), rng), n)
+        self.f = Conditioned(nn.UNet(C + n, C, (width, 2 * width, 4 * width), rng), n)
 
     def __call__(self, x, c):
         return x + 2 * tanh(self.f(x, c))

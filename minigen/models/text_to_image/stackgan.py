@@ -112,8 +112,8 @@ class Generator:
     def __init__(self, shape, d_z, d, d_c, K, rng=None):
         C, H, W = shape
         self.augment = ConditioningAugmentation(d, d_c, rng)
-        self.G_1 = nn.Labelled(generator(d_z + d_c, (C, H // 2, W // 2), K, rng), d_c)
-        self.G_2 = nn.Labelled(dcgan.Net(
+        self.G_1 = nn.Conditioned(generator(d_z + d_c, (C, H // 2, W // 2), K, rng), d_c)
+        self.G_2 = nn.Conditioned(dcgan.Net(
             nn.Conv2d(C + d_c, K, 3, 1, 1, bias=False), nn.BatchNorm2d(K), relu,
             nn.Conv2d(K, K, 3, 1, 1, bias=False), nn.BatchNorm2d(K), relu,
             *upsample(K, K), nn.Conv2d(K, C, 3, 1, 1), tanh, rng=rng), d_c)

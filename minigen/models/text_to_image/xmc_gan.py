@@ -46,7 +46,7 @@ def sentence_loss(x, s, tau):
 def xmc_gan(shape, d_z, d, width=dcgan.WIDTH, rng=None):
     """An XMCGAN for images of `shape` (C, H, W), sides divisible by 8, in [−1, 1] and sentence
     embeddings of d numbers. E is a linear map of the output of D's convolutions."""
-    G = nn.Labelled(generator(d_z + d, shape, 3 * width // 2, rng), d)
+    G = nn.Conditioned(generator(d_z + d, shape, 3 * width // 2, rng), d)
     D = Discriminator(shape, d, width, rng)
     K, (_, H, W) = 4 * width, shape
     E = nn.Sequential(D.convs, lambda h: h.flatten(1), nn.Linear(K * H * W // 64, d, rng=rng))

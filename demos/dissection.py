@@ -15,13 +15,12 @@ import numpy as np
 
 from minigen import nn, optim
 from minigen.data import signed
-from minigen.data.scenes import COLOURS
+from minigen.data.scenes import COLOURS, shows
 from minigen.demo import Demo, at_least, cli
 from minigen.models.gan.dcgan import adam, dcgan
 from minigen.models.gan.dissection import (
     agreement,
     causal_effect,
-    colour,
     intervene,
     split_generator,
     thresholds,
@@ -53,7 +52,7 @@ def main(argv=None):
     x, t = f(r), thresholds(r)
     samples, maps, numbers = [], [], {}
     for name, hue in COLOURS.items():
-        s = colour(hue)
+        s = shows(hue)
         iou = agreement(r, s(x), t)
         units = np.argsort(-iou)[:run.args.units]
         rest = np.setdiff1d(np.arange(len(t)), units)

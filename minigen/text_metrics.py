@@ -7,8 +7,7 @@ from operator import or_
 import numpy as np
 
 from minigen import metrics
-from minigen.data.scenes import COLOURS
-from minigen.models.gan.dissection import colour
+from minigen.data.scenes import COLOURS, shows
 
 MIN_PIXELS = 8  # of a shown colour; in 12,000 scenes objects have 14 or more, absent colours ≤ 2
 
@@ -73,7 +72,7 @@ def colours_shown(images, captions):
     """The share of the colours named in a caption that its image shows, and the share of the other
     colours of the scenes data that it shows; images are (N, 3, H, W) in [0, 1]. Two numbers."""
     named = np.array([[name in text.split() for name in COLOURS] for text in captions])
-    shown = np.stack([colour(hue)(images).sum((1, 2)) >= MIN_PIXELS for hue in COLOURS.values()], 1)
+    shown = np.stack([shows(hue)(images).sum((1, 2)) >= MIN_PIXELS for hue in COLOURS.values()], 1)
     return shown[named].mean(), shown[~named].mean()
 
 
@@ -93,7 +92,7 @@ def silhouettes(images, captions, side=16):
     """For each object named in the captions, which are those of scenes data, the pixels of its
     colour in its image, moved to the centre: 0 or 1, float32 (n, side, side); and the name of its
     shape (n,)."""
-    shown, cut, shapes = [colour(hue)(images) for hue in COLOURS.values()], [], []
+    shown, cut, shapes = [shows(hue)(images) for hue in COLOURS.values()], [], []
     for i, text in enumerate(captions):
         words = text.split()
         for k, name in enumerate(COLOURS):

@@ -39,7 +39,8 @@ class Pix2Pix:
 
     def value(self, x, y, G_x):
         """L_GAN(G, D), with no gradient into G: a scalar in nats."""
-        real, fake = self.D(x, y), self.D(x, check_shape("Pix2Pix", G_x, y).detach())
+        G_x = check_shape("Pix2Pix", G_x, y).detach()
+        real, fake = self.D(x, y), self.D(x, G_x)
         return mean(logsigmoid(real)) + mean(logsigmoid(-fake))  # eq: pix2pix-pair-d
 
     def d_loss(self, x, y, G_x):

@@ -24,10 +24,10 @@ from scipy.stats import spearmanr
 from minigen import metrics, nn, optim, pictures, ruler
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
+from minigen.gan_demo import TrainingFilm, gallery, render
 from minigen.models.gan.began import began, training_step
 from minigen.models.gan.dcgan import adam
 from minigen.models.gan.ebgan import reconstructions
-from minigen.models.gan.film import TrainingFilm, gallery, render
 
 
 def flags(parser):

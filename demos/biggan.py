@@ -26,10 +26,10 @@ import numpy as np
 from minigen import metrics, nn, optim, ruler
 from minigen.data import signed
 from minigen.demo import Demo, cli
+from minigen.gan_demo import render
 from minigen.models.gan import cgan, dcgan
 from minigen.models.gan.biggan import biggan, standing_statistics
 from minigen.models.gan.cgan import interpolate_classes
-from minigen.models.gan.film import render
 from minigen.models.gan.gan import algorithm_1
 from minigen.models.vae.latent import interpolation
 

@@ -15,9 +15,9 @@ import numpy as np
 from minigen import nn, optim, ruler
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
+from minigen.gan_demo import TrainingFilm, render
 from minigen.models.gan.cgan import conditional, interpolate_classes
 from minigen.models.gan.dcgan import adam
-from minigen.models.gan.film import TrainingFilm, render
 from minigen.models.gan.gan import algorithm_1
 
 

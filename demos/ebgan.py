@@ -21,9 +21,9 @@ import numpy as np
 from minigen import nn, no_grad, optim, pictures
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
+from minigen.gan_demo import TrainingFilm, gallery, render
 from minigen.models.gan.dcgan import adam
 from minigen.models.gan.ebgan import ebgan, pulling_away, reconstructions
-from minigen.models.gan.film import TrainingFilm, gallery, render
 from minigen.models.gan.gan import algorithm_1
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from minigen import nn, optim, tensor, train
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
+from minigen.gan_demo import TrainingFilm, gallery
 from minigen.models.gan import dcgan, gan, normal_fit
 from minigen.models.gan.divergences import DIVERGENCES
 from minigen.models.gan.fgan import NonSaturatingFGAN
-from minigen.models.gan.film import TrainingFilm, gallery
 
 LR_D, LR_G = 3e-3, 2e-3  # for the mixture
 LR_DIGITS = 1e-3

@@ -12,9 +12,9 @@ codes.
 from minigen import nn, optim
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
+from minigen.gan_demo import TrainingFilm, gallery
 from minigen.models.gan import gan
 from minigen.models.gan.dcgan import adam
-from minigen.models.gan.film import TrainingFilm, gallery
 from minigen.models.gan.lsgan import LSGAN
 from minigen.models.gan.wgan import WGAN, ClippedRMSprop
 

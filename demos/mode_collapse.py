@@ -20,8 +20,8 @@ from minigen import nn, optim, relu, ruler, tensor, train
 from minigen.coverage import coverage, likeliest_classes, nearest_modes
 from minigen.data import ring, signed
 from minigen.demo import Demo, cli
+from minigen.gan_demo import TrainingFilm, render
 from minigen.models.gan import gan
-from minigen.models.gan.film import TrainingFilm, render
 from minigen.models.gan.wgan_gp import WGANGP
 
 # The game, the updates of its discriminator and of its generator in each step, Adam's β.

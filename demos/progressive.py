@@ -12,7 +12,7 @@ import numpy as np
 from minigen import interpolate, nn, optim, ruler
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
-from minigen.models.gan.film import render
+from minigen.gan_demo import render
 from minigen.models.gan.gan import algorithm_1
 from minigen.models.gan.progressive import grow, match_resolution, progress, progressive
 from minigen.models.gan.wgan_gp import adam

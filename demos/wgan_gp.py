@@ -15,7 +15,7 @@ few thousand steps.
 from minigen import nn, optim
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
-from minigen.models.gan.film import TrainingFilm, gallery
+from minigen.gan_demo import TrainingFilm, gallery
 from minigen.models.gan.gan import algorithm_1
 from minigen.models.gan.wgan_gp import adam, wgan_gp
 

@@ -5,6 +5,7 @@ import pytest
 
 from minigen import nn, tensor
 from minigen.data.scenes import shows
+from minigen.gan_demo import render
 from minigen.models.gan import cgan, dcgan
 from minigen.models.gan.dissection import (
     agreement,
@@ -14,7 +15,6 @@ from minigen.models.gan.dissection import (
     thresholds,
     upsampled,
 )
-from minigen.models.gan.film import render
 
 RNG = np.random.default_rng
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from minigen import grad, nn, relu, tensor
+from minigen.gan_demo import render
 from minigen.models.gan import biggan as model
 from minigen.models.gan import sagan
 from minigen.models.gan.cgan import interpolate_classes
-from minigen.models.gan.film import render
 
 RNG = np.random.default_rng
 Y = np.arange(6) % 4

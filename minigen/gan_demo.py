@@ -1,5 +1,5 @@
-"""What a generator produces: a demo's pictures and numbers, and images of the same codes as
-training proceeds."""
+"""What the demos of GANs share: images of given codes, images of the same codes as training
+proceeds, and the pictures and numbers of the simpler demos."""
 
 import numpy as np
 

@@ -76,15 +76,26 @@ def colours_shown(images, captions):
     return shown[named].mean(), shown[~named].mean()
 
 
+def caption_scores(name, images, captions, f, g):
+    """How well N images match their captions: what `colours_shown` gives, and how often an image's
+    own caption is found among 100, by the codes f and g (N, d) of images and captions. A dict,
+    whose keys end in `name`."""
+    named, not_named = colours_shown(images, captions)
+    r_precision = metrics.r_precision(g, f, 1, np.random.default_rng(0), min(99, len(g) - 1))
+    return {f"colour_named_{name}": named, f"colour_not_named_{name}": not_named,
+            f"r_precision@1_{name}": r_precision}
+
+
 def shapes_shown(images, captions, known):
-    """The share of the objects named in captions that their images show in the shape named: whose
-    pixels of the colour named, if MIN_PIXELS or more, are most like an object of that shape among
-    `known` ones: the silhouettes of training images. Images are (N, 3, H, W) in [0, 1]."""
-    (pixels, shapes), (known, known_shapes) = silhouettes(images, captions), known
+    """The share of the objects named in captions that images (N, 3, H, W) in [0, 1] show in the
+    shape named. An object's pixels are those of its colour, at least MIN_PIXELS; its shape is that
+    of the nearest of the `known` silhouettes, those of training images."""
+    pixels, shapes = silhouettes(images, captions)
     found = pixels.sum((1, 2)) >= MIN_PIXELS
     if not found.any():
         return 0.0
-    _, index = metrics.nearest(pixels[found], known)
+    known_pixels, known_shapes = known
+    _, index = metrics.nearest(pixels[found], known_pixels)
     return (shapes[found] == known_shapes[index]).sum() / len(found)
 
 

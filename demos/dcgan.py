@@ -5,9 +5,9 @@
 
 samples.png: samples. nearest.png: samples, and below each the nearest training image. training.png:
 images of the same codes z as training proceeds. interpolation.png: images along lines between
-codes. arithmetic.png, a row per digit: three slanted ones, three upright ones, three upright next
-digits, and the slanted next digit that the first less the second plus the third codes give. The
-ruler recognises the digits, and the slant is measured, so all are chosen and judged automatically.
+codes. arithmetic.png, a row per digit: a, three slanted ones; b, three upright ones; c, three of
+the next digit, upright; and G(z̄_a − z̄_b + z̄_c), a slanted one. The ruler recognises digits, and
+slant is measured, so exemplars are chosen and results are judged automatically.
 
 Differs from the paper: small batches, and a learning rate that falls from 3·10⁻³ in place of 2·10⁻⁴
 throughout, because a few minutes allow only a few thousand steps.
@@ -63,8 +63,7 @@ def main(argv=None):
 
 
 def slant_arithmetic(run, game, n=2000, confidence=0.9):
-    """Draw n samples from a trained GAN and write arithmetic.png: one row per digit, with the
-    exemplars a, b and c, three each, and G(z̄_a − z̄_b + z̄_c). Returns numbers for metrics.json:
+    """Draw n samples from a trained GAN and write arithmetic.png. Returns numbers for metrics.json:
 
         arithmetic_slant_before     the exemplars c, in columns per row
         arithmetic_slant_aim        the most slanted samples of the same digit as c

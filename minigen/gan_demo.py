@@ -1,5 +1,5 @@
 """What the demos of GANs share: images of given codes, images of the same codes as training
-proceeds, and the pictures and numbers of the simpler demos."""
+proceeds, and the pictures and numbers of games without labels."""
 
 import numpy as np
 

@@ -9,9 +9,8 @@
 ↑ upsamples a unit's map to the size of x. A unit that is off is 0 everywhere; a unit that is on has
 the same high value everywhere.
 
-Differs from the paper: the concepts are colours, found by a formula (`shows` in scenes.py) in place
-of a trained segmentation network; t_u is a quantile of r_u; U is the set of units with the largest
-IoU.
+Differs from the paper: the concepts are colours, found by a formula (`scenes.shows`), not by a
+trained segmentation network; t_u is a quantile of r_u; U is the set of units with the largest IoU.
 """
 
 import numpy as np

@@ -65,8 +65,8 @@ class Game:
 
 
 def check_shape(name, x_fake, x):
-    """x_fake, what G makes, or an error that names `name` unless it has the shape of x, what is
-    real."""
+    """Generated samples x_fake, or an error that names `name` if their shape is not that of the
+    real samples x."""
     if x_fake.shape != x.shape:
         raise ValueError(f"{name}: real samples are {x.shape}, G draws {x_fake.shape}: build G and "
                          "D for the shape of the data")

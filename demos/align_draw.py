@@ -54,7 +54,7 @@ def main(argv=None):
                                           unseen=name == "unseen")
         x = metrics.binarise(images / np.float32(255), np.random.default_rng(0))
         text = describe(model, contents)
-        drawn, states = model.sample(len(x), run.rng, *text)
+        drawn, states = model.trace(len(x), run.rng, *text)
         nats, reconstruction, kl = metrics.neg_elbo(model, x, *text)
         numbers |= {f"neg_elbo_nats_{name}": nats, f"reconstruction_nats_{name}": reconstruction,
                     f"kl_nats_{name}": kl, **agreement(name, drawn[-1].numpy(), contents, run.data)}
@@ -67,8 +67,7 @@ def main(argv=None):
     steps = [images[:SHOWN] / 255, *(c.numpy()[:SHOWN] for c in drawn)]
     run.picture("samples", np.concatenate(steps), SHOWN)
     few = describe(model, np.tile(contents[:SHOWN], (VARIED, 1)))
-    varied, _ = model.sample(len(few[0]), run.rng, *few)
-    run.picture("varied", varied[-1], SHOWN)
+    run.picture("varied", model.sample(len(few[0]), run.rng, *few), SHOWN)
     few = [a[:3] for a in text]
     with no_grad():
         alpha = np.stack([model.align.weights(h[:3], *few).numpy() for h in states], 1)

@@ -24,10 +24,10 @@ from scipy.stats import spearmanr
 from minigen import metrics, nn, optim, pictures, ruler
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
+from minigen.gan_demo import TrainingFilm, gallery, render
 from minigen.models.gan.began import began, training_step
 from minigen.models.gan.dcgan import adam
 from minigen.models.gan.ebgan import reconstructions
-from minigen.models.gan.film import TrainingFilm, gallery, render
 
 
 def flags(parser):
@@ -46,10 +46,10 @@ def main(argv=None):
     nn.init(model, run.rng)
     opt_d, opt_g = adam(nn.parameters(model.D)), adam(nn.parameters(model.G))
     ema = nn.EMA(nn.parameters(model.G), 0.999)
-    film = TrainingFilm(model.prior(10, run.rng), run.data.shape)
+    film = TrainingFilm(model.codes(10, run.rng), run.data.shape)
     play = training_step(model, opt_d, opt_g, lambda t: signed(run.batch(t)))
     n, every = 50 if run.quick else 500, max(1, run.args.steps // 20)
-    codes, scored = model.prior(n, run.rng), run.data.name in ruler.NAMES
+    codes, scored = model.codes(n, run.rng), run.data.name in ruler.NAMES
     real = ruler.features(run.data.train_x[:10 * n], run.data.name) if scored else None
 
     def step(t, rng):

@@ -26,10 +26,10 @@ import numpy as np
 from minigen import metrics, nn, optim, ruler
 from minigen.data import signed
 from minigen.demo import Demo, cli
+from minigen.gan_demo import render
 from minigen.models.gan import cgan, dcgan
 from minigen.models.gan.biggan import biggan, standing_statistics
 from minigen.models.gan.cgan import interpolate_classes
-from minigen.models.gan.film import render
 from minigen.models.gan.gan import algorithm_1
 from minigen.models.vae.latent import interpolation
 
@@ -68,15 +68,15 @@ def main(argv=None):
     patches = None if run.data.name in ruler.NAMES else metrics.patches(
         signed(run.data.train_x), SIDE)
     score = lambda x, y: quality(x, y, run.data, patches)
-    codes, all_y = baseline.prior(10, run.rng).numpy(), np.arange(classes)
+    codes, all_y = baseline.codes(10, run.rng).numpy(), np.arange(classes)
     run.picture("cgan", table(baseline, codes, classes))
     y = np.arange(50 if run.quick else 5000) % classes
-    numbers = {"cgan": score(render(baseline, baseline.prior(len(y), run.rng), y), y)}
+    numbers = {"cgan": score(render(baseline, baseline.codes(len(y), run.rng), y), y)}
     rows = []
     with ema.applied():
         for tau in TAUS:
             standing_statistics(model, tau, run.rng, passes=2 if run.quick else 50)
-            z = model.prior(len(y), run.rng, tau).numpy()
+            z = model.codes(len(y), run.rng, tau).numpy()
             numbers[f"{tau:g}"] = score(render(model, z, y), y)
             rows.append([render(model, z[:10], np.full(10, k)) for k in SHOWN])
             if tau == np.inf:

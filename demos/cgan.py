@@ -15,9 +15,9 @@ import numpy as np
 from minigen import nn, optim, ruler
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
+from minigen.gan_demo import TrainingFilm, render
 from minigen.models.gan.cgan import conditional, interpolate_classes
 from minigen.models.gan.dcgan import adam
-from minigen.models.gan.film import TrainingFilm, render
 from minigen.models.gan.gan import algorithm_1
 
 
@@ -31,7 +31,7 @@ def main(argv=None):
     model = conditional(run.data.shape, run.args.latent, classes)
     nn.init(model, run.rng)
     opt_d, opt_g = adam(nn.parameters(model.D)), adam(nn.parameters(model.G))
-    film = TrainingFilm(model.prior(classes, run.rng), run.data.shape, all_y)
+    film = TrainingFilm(model.codes(classes, run.rng), run.data.shape, all_y)
 
     def minibatch(i):
         return signed(run.batch(i)), run.data.train_y[run.indices(i)]
@@ -45,14 +45,14 @@ def main(argv=None):
     run.fit(film.recording(step, model), model=model, opt_d=opt_d, opt_g=opt_g, film=film)
 
     # a class per row, a code per column
-    z = model.prior(10, run.rng).numpy()
+    z = model.codes(10, run.rng).numpy()
     run.picture("samples", render(model, np.tile(z, (classes, 1)), np.repeat(all_y, 10)))
     pairs = zip(z, all_y, np.roll(all_y, -1), strict=False)
     inputs = [interpolate_classes(z_i, y_1, y_2, classes, 10) for z_i, y_1, y_2 in pairs]
     run.picture("between", np.concatenate([render(model, *z_y) for z_y in inputs]))
     run.picture("training", film.strip(run.args.steps, model), columns=classes)
     y = np.arange(50 if run.quick else 5000) % classes
-    samples = render(model, model.prior(len(y), run.rng), y)
+    samples = render(model, model.codes(len(y), run.rng), y)
     scores = ruler.quality(samples, run.data)
     if run.data.name in ruler.NAMES:
         predicted = ruler.classify(samples, run.data.name).argmax(1)

@@ -19,7 +19,7 @@ ranks first (best). r_precision@1 is how often CLIP finds an image's own caption
 
 import numpy as np
 
-from minigen import metrics, nn, no_grad, optim, tensor, text_metrics, train
+from minigen import nn, no_grad, optim, tensor, text_metrics, train
 from minigen.data import in_order, signed, unsigned
 from minigen.data.scenes import LONGEST, VOCABULARY, encode
 from minigen.demo import Demo, at_least, cli
@@ -92,11 +92,8 @@ def main(argv=None):
                "squared_error": np.square(unsigned(x_hat) - unsigned(x)).sum((1, 2, 3)).mean()}
     for name, images in (("truth", x), ("reconstructed", x_hat), ("first", drawn[:, 0]),
                          ("best", ranked[:, 0])):
-        named, not_named = text_metrics.colours_shown(unsigned(images), captions)
-        numbers |= {f"colour_named_{name}": named, f"colour_not_named_{name}": not_named,
-                    f"r_precision@1_{name}": metrics.r_precision(
-                        g, embed(clip.f, images), 1, np.random.default_rng(0),
-                        min(99, len(c) - 1))}
+        numbers |= text_metrics.caption_scores(name, unsigned(images), captions,
+                                               embed(clip.f, images), g)
     run.finish(numbers)
 
 

@@ -15,13 +15,12 @@ import numpy as np
 
 from minigen import nn, optim
 from minigen.data import signed
-from minigen.data.scenes import COLOURS
+from minigen.data.scenes import COLOURS, shows
 from minigen.demo import Demo, at_least, cli
 from minigen.models.gan.dcgan import adam, dcgan
 from minigen.models.gan.dissection import (
     agreement,
     causal_effect,
-    colour,
     intervene,
     split_generator,
     thresholds,
@@ -49,11 +48,11 @@ def main(argv=None):
     run.fit(step, model=model, opt_d=opt_d, opt_g=opt_g)
 
     h, f = split_generator(model.G, LAYER)
-    r = h(model.prior(50 if run.quick else 1000, run.rng).numpy())
+    r = h(model.codes(50 if run.quick else 1000, run.rng).numpy())
     x, t = f(r), thresholds(r)
     samples, maps, numbers = [], [], {}
     for name, hue in COLOURS.items():
-        s = colour(hue)
+        s = shows(hue)
         iou = agreement(r, s(x), t)
         units = np.argsort(-iou)[:run.args.units]
         rest = np.setdiff1d(np.arange(len(t)), units)

@@ -32,7 +32,7 @@ def main(argv=None):
     run.fit(step, model=model, opt=opt)
 
     x_test = metrics.binarise(run.data.test_x / np.float32(255), np.random.default_rng(0))
-    images, _ = model.sample(100, run.rng)
+    images, _ = model.trace(100, run.rng)
     run.picture("samples", images[-1])
     run.picture("steps", np.concatenate([x.numpy()[:SHOWN] for x in images]), SHOWN)
     few = x_test[:SHOWN]

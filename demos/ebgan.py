@@ -21,9 +21,9 @@ import numpy as np
 from minigen import nn, no_grad, optim, pictures
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
+from minigen.gan_demo import TrainingFilm, gallery, render
 from minigen.models.gan.dcgan import adam
 from minigen.models.gan.ebgan import ebgan, pulling_away, reconstructions
-from minigen.models.gan.film import TrainingFilm, gallery, render
 from minigen.models.gan.gan import algorithm_1
 
 
@@ -43,7 +43,7 @@ def main(argv=None):
     nn.init(model, run.rng)
     opt_d, opt_g = adam(nn.parameters(model.D)), adam(nn.parameters(model.G))
     ema = nn.EMA(nn.parameters(model.G), 0.999)
-    film = TrainingFilm(model.prior(10, run.rng), run.data.shape)
+    film = TrainingFilm(model.codes(10, run.rng), run.data.shape)
     play = algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),))
 
     def step(t, rng):
@@ -60,7 +60,7 @@ def energies(run, model):
     """Draw what D makes of images, and measure their energies and codes: a dict."""
     n = 50 if run.quick else 1000
     test = run.data.test_x[:n] / np.float32(255)
-    images = {"test": test, "samples": render(model, model.prior(n, run.rng)),
+    images = {"test": test, "samples": render(model, model.codes(n, run.rng)),
               "noise": run.rng.random(test.shape, np.float32)}
     run.picture("reconstructed", reconstructions(model.D, *(x[:10] for x in images.values())))
     numbers = {"variety": images["samples"].std(0).mean() / test.std(0).mean()}

@@ -13,10 +13,10 @@ import numpy as np
 from minigen import nn, optim, tensor, train
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
+from minigen.gan_demo import TrainingFilm, gallery
 from minigen.models.gan import dcgan, gan, normal_fit
 from minigen.models.gan.divergences import DIVERGENCES
 from minigen.models.gan.fgan import NonSaturatingFGAN
-from minigen.models.gan.film import TrainingFilm, gallery
 
 LR_D, LR_G = 3e-3, 2e-3  # for the mixture
 LR_DIGITS = 1e-3
@@ -96,7 +96,7 @@ def draw_digits(run):
                               run.args.divergence)
     nn.init(model, run.rng)
     opt_d, opt_g = dcgan.adam(nn.parameters(model.D)), dcgan.adam(nn.parameters(model.G))
-    film = TrainingFilm(model.prior(10, run.rng), shape)
+    film = TrainingFilm(model.codes(10, run.rng), shape)
     play = gan.algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),))
 
     def step(t, rng):

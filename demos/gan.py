@@ -12,9 +12,9 @@ codes.
 from minigen import nn, optim
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
+from minigen.gan_demo import TrainingFilm, gallery
 from minigen.models.gan import gan
 from minigen.models.gan.dcgan import adam
-from minigen.models.gan.film import TrainingFilm, gallery
 from minigen.models.gan.lsgan import LSGAN
 from minigen.models.gan.wgan import WGAN, ClippedRMSprop
 
@@ -42,7 +42,7 @@ def main(argv=None):
     else:
         opt_d, opt_g = adam(params_d, 1e-3), adam(params_g, 1e-3)
     ema, first = nn.EMA(params_g, 0.999), (opt_d.lr, opt_g.lr)
-    film = TrainingFilm(model.prior(10, run.rng), run.data.shape)
+    film = TrainingFilm(model.codes(10, run.rng), run.data.shape)
     play = gan.algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),), run.args.k)
 
     def step(t, rng):

@@ -20,8 +20,8 @@ from minigen import nn, optim, relu, ruler, tensor, train
 from minigen.coverage import coverage, likeliest_classes, nearest_modes
 from minigen.data import ring, signed
 from minigen.demo import Demo, cli
+from minigen.gan_demo import TrainingFilm, render
 from minigen.models.gan import gan
-from minigen.models.gan.film import TrainingFilm, render
 from minigen.models.gan.wgan_gp import WGANGP
 
 # The game, the updates of its discriminator and of its generator in each step, Adam's β.
@@ -48,7 +48,7 @@ class Player:
         self.k, self.turns = k, turns
         self.opt_d = optim.Adam(nn.parameters(self.game.D), LR_D, betas)
         self.opt_g = optim.Adam(nn.parameters(self.game.G), LR_G, betas)
-        self.film = TrainingFilm(self.game.prior(n, run.rng), shape)
+        self.film = TrainingFilm(self.game.codes(n, run.rng), shape)
 
     def step(self, minibatch, n, slower, t, rng):
         """Algorithm 1 with the extra turns of G. `minibatch(i)` gives n samples."""
@@ -88,7 +88,7 @@ def main(argv=None):
 
     games = {name: player.game for name, player in players.items()}
     n = 50 if run.quick else 5000
-    samples = {name: render(game, game.prior(n, run.rng)) for name, game in games.items()}
+    samples = {name: render(game, game.codes(n, run.rng)) for name, game in games.items()}
     strips = {name: player.film.strip(run.args.steps, player.game)
               for name, player in players.items()}
     numbers = {}

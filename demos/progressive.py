@@ -12,7 +12,7 @@ import numpy as np
 from minigen import interpolate, nn, optim, ruler
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
-from minigen.models.gan.film import render
+from minigen.gan_demo import render
 from minigen.models.gan.gan import algorithm_1
 from minigen.models.gan.progressive import grow, match_resolution, progress, progressive
 from minigen.models.gan.wgan_gp import adam
@@ -31,7 +31,7 @@ def main(argv=None):
     game = progressive(shape, run.args.latent)
     nn.init([game.G, game.D], run.rng)
     opts = [(adam(game.D.parameters(k)), adam(game.G.parameters(k))) for k in range(STAGES)]
-    z = game.prior(SHOWN, run.rng)
+    z = game.codes(SHOWN, run.rng)
     growth = tensor(np.zeros((len(MOMENTS), SHOWN, *shape), np.float32))
     plays = [algorithm_1(game, *pair, lambda i: (match_resolution(signed(run.batch(i)), game),), K)
              for pair in opts]
@@ -53,7 +53,7 @@ def main(argv=None):
                for name, opt in zip("dg", pair, strict=True)})
 
     grow(game, STAGES - 1, 1.0)
-    samples = render(game, game.prior(50 if run.quick else 5000, run.rng))
+    samples = render(game, game.codes(50 if run.quick else 5000, run.rng))
     run.picture("samples", samples[:100])
     run.picture("growth", np.concatenate(growth.numpy()), columns=SHOWN)
     run.finish(ruler.quality(samples, run.data))

@@ -20,12 +20,11 @@ import numpy as np
 
 from minigen import metrics, nn, no_grad, optim, tensor, text_metrics, train
 from minigen.data import signed
-from minigen.data.scenes import COLOURS, LONGEST, VOCABULARY, encode
+from minigen.data.scenes import COLOURS, LONGEST, VOCABULARY, encode, shows
 from minigen.demo import Demo, cli
 from minigen.models.autoregressive.structure_pixelcnn import structure_pixelcnn
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
 from minigen.models.diffusion.glide import encode_text
-from minigen.models.gan.dissection import colour
 from minigen.pixel_demo import quantise
 
 CODE = 64  # length of a code
@@ -87,7 +86,7 @@ def codes(clip, words):
 
 def as_asked(images, test):
     """The share of objects that have more pixels of their own colour than of any other."""
-    shown = np.stack([colour(hue)(images) for hue in COLOURS.values()])  # (colours, N, H, W)
+    shown = np.stack([shows(hue)(images) for hue in COLOURS.values()])  # (colours, N, H, W)
     right = [shown[:, i, test.test_masks[i, 0] == k + 1].sum(1).argmax() == scene["colour"][k]
              for i, scene in enumerate(test.test_scenes) for k in range(scene["number"])]
     return np.mean(right)

@@ -47,7 +47,7 @@ def main(argv=None):
 
     with ema.applied(), no_grad():
         centre = mean_style(model, run.rng)
-        w = model.G.styles(model.prior(50 if run.quick else 5000, run.rng))
+        w = model.G.styles(model.codes(50 if run.quick else 5000, run.rng))
         samples, truncated = draw(w), draw(truncate(w, centre, 0.7))
         run.picture("samples", samples[:100])
         run.picture("truncation", np.concatenate([draw(truncate(w[:10], centre, psi))

@@ -20,7 +20,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from minigen import data, interpolate, metrics, nn, no_grad, optim, tensor, text_metrics, train
+from minigen import data, interpolate, nn, no_grad, optim, tensor, text_metrics, train
 from minigen.data.scenes import COLOURS, LONGEST, VOCABULARY, encode
 from minigen.demo import Demo, at_least, cli
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder, unit
@@ -120,7 +120,6 @@ def main(argv=None):
     run.fit(step, encoders=encoders.net, G=game.G, D=D_E, opt=opt, opt_d=opt_d, opt_g=opt_g,
             ema=ema)
 
-    nn.eval(game.G)
     n = 20 if run.quick else 500
     truth, captions = run.data.test_x[:n] / np.float32(255), run.data.test_captions[:n]
     with no_grad(), ema.applied():
@@ -136,11 +135,8 @@ def main(argv=None):
     numbers = {"variety": np.abs(samples[0] - samples[1]).mean()
                / np.abs(samples[0] - np.roll(samples[1], 1, axis=0)).mean()}
     for which, images in (("truth", truth), ("drawn", samples[0])):
-        named, not_named = text_metrics.colours_shown(images, captions)
-        numbers |= {f"colour_named_{which}": named, f"colour_not_named_{which}": not_named,
-                    f"r_precision@1_{which}": metrics.r_precision(
-                        text[-1].numpy(), embed(encoders.embed_image, 2 * images - 1), 1,
-                        np.random.default_rng(0), min(99, n - 1))}
+        f = embed(encoders.embed_image, 2 * images - 1)
+        numbers |= text_metrics.caption_scores(which, images, captions, f, text[-1].numpy())
     run.finish(numbers)
 
 

@@ -115,11 +115,8 @@ def main(argv=None):
                "std_x_T": x_T.numpy().std()}
     for name, images in outputs.items():
         asked, code = (others, g_other) if name == "turned" else (captions, g)
-        named, not_named = text_metrics.colours_shown(images, asked)
-        numbers |= {f"colour_named_{name}": named, f"colour_not_named_{name}": not_named,
-                    f"r_precision@1_{name}": metrics.r_precision(
-                        code, embed(clip.f, 2 * images - 1), 1, np.random.default_rng(0),
-                        min(99, n - 1))}
+        numbers |= text_metrics.caption_scores(name, images, asked,
+                                               embed(clip.f, 2 * images - 1), code)
     run.finish(numbers)
 
 

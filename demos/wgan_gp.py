@@ -15,7 +15,7 @@ few thousand steps.
 from minigen import nn, optim
 from minigen.data import signed
 from minigen.demo import Demo, at_least, cli
-from minigen.models.gan.film import TrainingFilm, gallery
+from minigen.gan_demo import TrainingFilm, gallery
 from minigen.models.gan.gan import algorithm_1
 from minigen.models.gan.wgan_gp import adam, wgan_gp
 
@@ -39,7 +39,7 @@ def main(argv=None):
     model = wgan_gp(run.data.shape, run.args.latent, run.args.width)
     nn.init(model, run.rng)
     opt_d, opt_g = adam(nn.parameters(model.D)), adam(nn.parameters(model.G))
-    film = TrainingFilm(model.prior(10, run.rng), run.data.shape)
+    film = TrainingFilm(model.codes(10, run.rng), run.data.shape)
     play = algorithm_1(model, opt_d, opt_g, lambda i: (signed(run.batch(i)),), k)
 
     def step(t, rng):

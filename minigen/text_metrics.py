@@ -7,8 +7,7 @@ from operator import or_
 import numpy as np
 
 from minigen import metrics
-from minigen.data.scenes import COLOURS
-from minigen.models.gan.dissection import colour
+from minigen.data.scenes import COLOURS, shows
 
 MIN_PIXELS = 8  # of a shown colour; in 12,000 scenes objects have 14 or more, absent colours ≤ 2
 
@@ -73,19 +72,30 @@ def colours_shown(images, captions):
     """The share of the colours named in a caption that its image shows, and the share of the other
     colours of the scenes data that it shows; images are (N, 3, H, W) in [0, 1]. Two numbers."""
     named = np.array([[name in text.split() for name in COLOURS] for text in captions])
-    shown = np.stack([colour(hue)(images).sum((1, 2)) >= MIN_PIXELS for hue in COLOURS.values()], 1)
+    shown = np.stack([shows(hue)(images).sum((1, 2)) >= MIN_PIXELS for hue in COLOURS.values()], 1)
     return shown[named].mean(), shown[~named].mean()
 
 
+def caption_scores(name, images, captions, f, g):
+    """How well N images match their captions: what `colours_shown` gives, and how often an image's
+    own caption is found among 100, by the codes f and g (N, d) of images and captions. A dict,
+    whose keys end in `name`."""
+    named, not_named = colours_shown(images, captions)
+    r_precision = metrics.r_precision(g, f, 1, np.random.default_rng(0), min(99, len(g) - 1))
+    return {f"colour_named_{name}": named, f"colour_not_named_{name}": not_named,
+            f"r_precision@1_{name}": r_precision}
+
+
 def shapes_shown(images, captions, known):
-    """The share of the objects named in captions that their images show in the shape named: whose
-    pixels of the colour named, if MIN_PIXELS or more, are most like an object of that shape among
-    `known` ones: the silhouettes of training images. Images are (N, 3, H, W) in [0, 1]."""
-    (pixels, shapes), (known, known_shapes) = silhouettes(images, captions), known
+    """The share of the objects named in captions that images (N, 3, H, W) in [0, 1] show in the
+    shape named. An object's pixels are those of its colour, at least MIN_PIXELS; its shape is that
+    of the nearest of the `known` silhouettes, those of training images."""
+    pixels, shapes = silhouettes(images, captions)
     found = pixels.sum((1, 2)) >= MIN_PIXELS
     if not found.any():
         return 0.0
-    _, index = metrics.nearest(pixels[found], known)
+    known_pixels, known_shapes = known
+    _, index = metrics.nearest(pixels[found], known_pixels)
     return (shapes[found] == known_shapes[index]).sum() / len(found)
 
 
@@ -93,7 +103,7 @@ def silhouettes(images, captions, side=16):
     """For each object named in the captions, which are those of scenes data, the pixels of its
     colour in its image, moved to the centre: 0 or 1, float32 (n, side, side); and the name of its
     shape (n,)."""
-    shown, cut, shapes = [colour(hue)(images) for hue in COLOURS.values()], [], []
+    shown, cut, shapes = [shows(hue)(images) for hue in COLOURS.values()], [], []
     for i, text in enumerate(captions):
         words = text.split()
         for k, name in enumerate(COLOURS):

@@ -178,12 +178,12 @@ class Impatient:
 @pytest.mark.parametrize("tau", [np.inf, 2, 1, 0.3])
 def test_truncated_codes_are_normal_between_the_thresholds(tau):
     net = game()
-    z = net.prior(20_000, Impatient(21), tau).numpy()
+    z = net.codes(20_000, Impatient(21), tau).numpy()
     assert z.shape == (20_000, 6) and z.dtype == np.float32
     assert np.abs(z).max() <= tau  # eq: truncation-trick
     p = scipy.stats.kstest(z.ravel(), scipy.stats.truncnorm(-tau, tau).cdf).pvalue
     assert p > 0.01  # eq: truncation-trick
-    first = net.prior(20_000, RNG(21)).numpy()
+    first = net.codes(20_000, RNG(21)).numpy()
     near = np.abs(first) <= tau
     assert np.array_equal(z[near], first[near])  # eq: truncation-trick
     assert near.all() or (z[~near] != first[~near]).all()
@@ -198,7 +198,7 @@ def test_each_truncation_has_statistics_of_its_own():
         assert not any(part.training for _, part in nn.walk(net) if hasattr(part, "training"))
         rng, means, variances = RNG(22), [], []
         for _ in range(30):
-            z = net.prior(8, rng, tau)
+            z = net.codes(8, rng, tau)
             rng.integers(4, size=8)  # the classes
             h = G.first(z[:, :3]).reshape(8, *G.small).numpy()  # here γ is 0 in the attention
             means.append(h.mean((0, 2, 3)))

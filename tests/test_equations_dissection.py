@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 from minigen import nn, tensor
+from minigen.data.scenes import shows
+from minigen.gan_demo import render
 from minigen.models.gan import cgan, dcgan
 from minigen.models.gan.dissection import (
     agreement,
     causal_effect,
-    colour,
     intervene,
     split_generator,
     thresholds,
     upsampled,
 )
-from minigen.models.gan.film import render
 
 RNG = np.random.default_rng
 
@@ -95,9 +95,9 @@ def test_a_generator_is_cut_in_two():
 def test_colours_are_found_by_their_hue():
     red, blue, grey, dark = (0.9, 0.1, 0.1), (0.1, 0.1, 0.9), (0.5, 0.5, 0.5), (0.2, 0.0, 0.0)
     x = np.array([red, blue, grey, dark, (0.9, 0.1, 0.2)]).T.reshape(1, 3, 1, 5)
-    assert colour(0)(x)[0, 0].tolist() == [True, False, False, False, True]
-    assert colour(240)(x)[0, 0].tolist() == [False, True, False, False, False]
-    assert colour(350)(x)[0, 0].tolist() == [True, False, False, False, True]  # 350° is near 0°
+    assert shows(0)(x)[0, 0].tolist() == [True, False, False, False, True]
+    assert shows(240)(x)[0, 0].tolist() == [False, True, False, False, False]
+    assert shows(350)(x)[0, 0].tolist() == [True, False, False, False, True]  # 350° is near 0°
 
 
 def test_between_two_classes_the_code_stays_and_the_class_is_mixed():
@@ -116,7 +116,7 @@ def test_between_two_classes_the_code_stays_and_the_class_is_mixed():
 
 
 def test_a_mixture_of_labels_is_what_a_linear_network_mixes():
-    net = nn.Labelled(nn.Linear(2 + 3, 4, rng=RNG(0)), 3)
+    net = nn.Conditioned(nn.Linear(2 + 3, 4, rng=RNG(0)), 3)
     x = RNG(1).standard_normal((2, 2), np.float32)
     pure = [net(tensor(x), np.full(2, k)).numpy() for k in range(3)]
     mixed = net(tensor(x), np.array([[0.5, 0.5, 0], [0.2, 0, 0.8]])).numpy()

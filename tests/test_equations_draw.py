@@ -157,7 +157,7 @@ def test_samples_step_by_step(kind):
     net, given = tiny(kind)
     rng = RNG(6)
     eps = [rng.standard_normal((4, 2)) for _ in range(3)]
-    images, states = net.sample(4, RNG(6), *given)
+    images, states = net.trace(4, RNG(6), *given)
     assert len(images) == len(states) == 3 and not states[0].numpy().any()
     for image, h, (_, p, c) in zip(images, states, by_hand(net, None, eps, given), strict=True):
         assert np.allclose(image.numpy(), sigma(c))  # eq: draw-generate

@@ -29,7 +29,7 @@ class EnergyTable(Table):
 
 def playing(game, x_fake):
     """The game with a generator that returns `x_fake`, whatever the noise."""
-    game.G, game.prior = (lambda z: tensor(x_fake)), (lambda n, rng: None)
+    game.G, game.codes = (lambda z: tensor(x_fake)), (lambda n, rng: None)
     return game
 
 

@@ -36,7 +36,7 @@ def test_samples_are_the_generators_image_of_the_prior(linear):
     assert np.allclose(np.cov(x.numpy().T), W @ W.T, atol=0.01)
     z = RNG(3).standard_normal((5, 1))
     assert np.allclose(game.generate(5, RNG(3)).numpy(), z @ W.T + b)
-    assert np.allclose(game.prior(100_000, RNG(3)).numpy().var(), 1, atol=0.02)
+    assert np.allclose(game.codes(100_000, RNG(3)).numpy().var(), 1, atol=0.02)
 
 
 def test_the_value_is_two_mean_log_probabilities(linear):
@@ -52,7 +52,7 @@ def test_the_value_is_two_mean_log_probabilities(linear):
 @pytest.mark.parametrize("kind", GAMES)
 def test_the_value_of_a_discriminator_that_is_sure_stays_finite(kind):
     game = kind(lambda z: z, lambda x: 1e4 * x, 1)
-    game.prior = lambda n, rng: tensor(np.array([[1.0], [-1.0]]))
+    game.codes = lambda n, rng: tensor(np.array([[1.0], [-1.0]]))
     x = np.array([[1.0], [-1.0]])
     assert game.value(x, RNG(0)).item() == pytest.approx(-1e4)
     assert np.isfinite(game.g_loss(2, RNG(0)).item())
@@ -70,7 +70,7 @@ def test_the_discriminators_loss_leads_to_the_best_discriminator(kind):
                       for p in (P_DATA, P_G))
     D = Table(np.zeros(4))
     game = kind(lambda z: tensor(x_fake), D, 1)
-    game.prior = lambda n, rng: None
+    game.codes = lambda n, rng: None
     for _ in range(2000):
         optim.SGD(nn.parameters(D), lr=2).step(grad(game.d_loss(x_real, None), nn.parameters(D)))
     best = P_DATA / (P_DATA + P_G)
@@ -84,7 +84,7 @@ def test_the_generators_loss_leads_to_where_the_discriminator_is_most_deceived()
     """Against a fixed D, G = argmin V puts every sample where D is largest."""
     x = tensor(np.zeros((3, 1)), True)
     game = gan.GAN(lambda z: x, lambda x: 2 - (x - 1.5) ** 2, 1)
-    game.prior = lambda n, rng: None
+    game.codes = lambda n, rng: None
     for _ in range(300):
         optim.SGD([x], lr=1).step(grad(game.g_loss(3, None), [x]))
     assert np.allclose(x.numpy(), 1.5)  # eq: gan-g-argmin
@@ -157,7 +157,7 @@ def test_bad_samples_have_a_slope_only_in_the_second_objective():
     D = Table(a)
     for slope, kind in ((first, gan.GAN), (second, gan.NonSaturatingGAN)):
         game = kind(lambda z: tensor(np.arange(5)), D, 1)
-        game.prior = lambda n, rng: None
+        game.codes = lambda n, rng: None
         g = grad(game.g_loss(5, None), D.values).numpy() * 5
         sign = 1 if kind is gan.GAN else -1  # the first is descended, the second ascended
         assert np.allclose(sign * g, slope.numpy())  # eq: gan-saturation-gradient

@@ -15,7 +15,7 @@ RNG = np.random.default_rng
 def playing(kind, x_fake, D, **options):
     """A game whose generator returns `x_fake`, whatever the noise."""
     game = kind(lambda z: tensor(x_fake), D, 1, **options)
-    game.prior = lambda n, rng: None
+    game.codes = lambda n, rng: None
     return game
 
 
@@ -96,7 +96,7 @@ def test_the_label_goes_into_both_networks():
     planes = np.zeros((5, 4, 8, 8), np.float32)
     planes[np.arange(5), y] = 1
     x_fake = game.G.net(np.concatenate([z, np.eye(4, dtype=np.float32)[y]], 1)).numpy()
-    assert np.allclose(game.sample(5, RNG(6), y).numpy(), x_fake)
+    assert np.allclose(game.generate(5, RNG(6), y).numpy(), x_fake)
     p = [1 / (1 + np.exp(-game.D.net(np.concatenate([images, planes], 1)).numpy()))
          for images in (x, x_fake)]
     V = np.log(p[0]).mean() + np.log(1 - p[1]).mean()
@@ -105,7 +105,7 @@ def test_the_label_goes_into_both_networks():
     with pytest.raises(IndexError, match="0…3, got 0…4"):
         game.d_loss(x, RNG(6), np.arange(5))
     one_hot = np.eye(4, dtype=np.float32)[y]
-    assert np.allclose(game.sample(5, RNG(6), one_hot).numpy(), x_fake)
+    assert np.allclose(game.generate(5, RNG(6), one_hot).numpy(), x_fake)
     with pytest.raises(ValueError, match=r"y \(4, 5\), expected \(5,\) or \(5, 4\)"):
         game.sample(5, RNG(6), one_hot.T)
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from demos import dcgan
 from minigen import tensor
 from minigen.data import glyphs, signed
-from minigen.models.gan import analogy
 from minigen.models.gan import latent_arithmetic as latent
 from minigen.models.vae.latent import interpolation
 
@@ -91,7 +91,7 @@ def test_slant_orders_the_digits():
 def test_exemplars_lean_and_belong_together():
     rng = RNG(4)
     digit, lean = rng.integers(-1, 9, 400), rng.normal(size=400)  # no nines
-    rows = analogy.exemplars(digit, lean)
+    rows = dcgan.exemplars(digit, lean)
     assert len(rows) == 8  # neither 8, whose successor is missing, nor 9
     for k, (a, b, c) in enumerate(rows):
         assert set(digit[a]) == set(digit[b]) == {k} and set(digit[c]) == {k + 1}
@@ -108,7 +108,7 @@ def test_the_analogy_of_a_generator_that_has_a_code_for_slant(tmp_path):
     class Lookup:
         d_z = 11
 
-        def prior(self, n, rng):
+        def codes(self, n, rng):
             k = rng.integers(len(data.train_x), size=n)
             return tensor(np.concatenate([np.eye(10)[data.train_y[k]], lean[k, None]], 1))
 
@@ -121,7 +121,7 @@ def test_the_analogy_of_a_generator_that_has_a_code_for_slant(tmp_path):
 
     game, run = Lookup(), SimpleNamespace(data=data, rng=RNG(5), picture=lambda *a, **kw: None)
     game.G = G
-    numbers = analogy.slant_arithmetic(run, game, n=1000)
+    numbers = dcgan.slant_arithmetic(run, game, n=1000)
     assert numbers["arithmetic_same_digit"] == 1
     aim, after = numbers["arithmetic_slant_aim"], numbers["arithmetic_slant_after"]
     assert after == pytest.approx(aim, abs=0.1) and after > numbers["arithmetic_slant_before"] + 0.3

@@ -56,8 +56,8 @@ def test_a_convolution_and_a_shuffle_are_a_transposed_convolution():
     (lambda: model.srresnet(3, 1), "got 1"),
     (lambda: model.srresnet(3, 2.5), "got 2.5"),
     (lambda: game().g_loss(tensor(images()), tensor(images(4, 16))),
-     r"images are \(4, 3, 8, 8\), enlarged ones \(4, 3, 16, 16\)"),
-    (lambda: game().d_loss(tensor(images()), tensor(images(4, 16))), "build G for the factor"),
+     r"real samples are \(4, 3, 8, 8\), G draws \(4, 3, 16, 16\)"),
+    (lambda: game().d_loss(tensor(images()), tensor(images(4, 16))), "build G and D for the shape"),
 ])
 def test_mistakes_are_named(call, message):
     with pytest.raises(ValueError, match=message):

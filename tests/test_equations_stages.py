@@ -234,7 +234,7 @@ def test_the_loss_adds_the_stages_and_the_match():
     assert found == pytest.approx(sum(stages) + 0.5 * match, rel=1e-5)  # eq: attngan-total-loss
     found = alone.g_loss(3, RNG(5), *text).item()
     assert found == pytest.approx(sum(stages), rel=1e-5)  # eq: attngan-total-loss
-    before, images = both.d_loss(x, RNG(6), *text), both.sample(3, RNG(6), *text)
+    before, images = both.d_loss(x, RNG(6), *text), both.generate(3, RNG(6), *text)
     small = x.reshape(3, 3, 16, 2, 16, 2).mean((3, 5))
     other, want = np.roll(text[-1], 1, axis=0), 0
     for D, real, image in zip(both.D, map(tensor, (small, x)), images, strict=True):

@@ -94,7 +94,7 @@ def test_training_mixes_a_share_of_the_images():
 def test_truncation_draws_styles_towards_their_mean():
     g = game()
     with no_grad():
-        w = g.G.styles(g.prior(7, RNG(11)))
+        w = g.G.styles(g.codes(7, RNG(11)))
         centre = model.mean_style(g, RNG(12)).numpy()
     for psi in (0, 0.3, 1):
         less = model.truncate(w, tensor(centre), psi).numpy()
@@ -103,7 +103,7 @@ def test_truncation_draws_styles_towards_their_mean():
         assert np.allclose(away, psi * wide, atol=1e-5)  # eq: stylegan-truncation
         along = ((less - centre) * (w.numpy() - centre)).sum(2)
         assert np.allclose(along, psi * wide**2, atol=1e-5)  # eq: stylegan-truncation
-    many = g.G.f(g.prior(4000, RNG(13))).numpy()
+    many = g.G.f(g.codes(4000, RNG(13))).numpy()
     spread = many.std(0) * (1 / 4000 + 1 / model.MEAN_OF) ** 0.5
     assert (np.abs(many.mean(0) - centre) < 5 * spread).all()  # eq: stylegan-truncation
 

@@ -103,7 +103,7 @@ def world(n=6):
     game = gan_cls.GANCLS(lambda z, t: z * tensor(t), logit, 3)
     z = rng.normal(size=(2 * n, 3))
     calls = iter(range(100))
-    game.prior = lambda n, rng: tensor(z[:n] if next(calls) % 2 == 0 else z[n:2 * n])
+    game.codes = lambda n, rng: tensor(z[:n] if next(calls) % 2 == 0 else z[n:2 * n])
     return game, rng.normal(size=(n, 3)), rng.normal(size=(n, 3)), z
 
 
@@ -141,7 +141,7 @@ def test_the_generator_draws_for_sentences_in_between_too():
     assert game.g_loss(6, None, t).item() == pytest.approx(-matching - interpolated)  # eq: gan-int
     gradcheck(lambda t: game.g_loss(6, None, t), t)
     game.beta = 1.0
-    game.prior = lambda n, rng: tensor(z[:n])
+    game.codes = lambda n, rng: tensor(z[:n])
     assert game.g_loss(6, None, t).item() == pytest.approx(-2 * matching)  # eq: gan-int
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from minigen import gradcheck, nn, optim, tensor
 from minigen.models.gan.gan import algorithm_1, fully_connected
-from minigen.models.text_to_image.xmc_gan import contrastive_loss, xmc_gan
+from minigen.models.text_to_image.xmc_gan import sentence_loss, xmc_gan
 
 RNG = np.random.default_rng
 
@@ -21,18 +21,18 @@ def by_hand(x, s, tau):
 def test_the_contrastive_loss_of_images_and_sentences():
     x, s = RNG(0).normal(size=(5, 3)), 2 * RNG(1).normal(size=(5, 3))
     for tau in (0.1, 1.0):
-        loss = contrastive_loss(tensor(x), tensor(s), tau).item()
+        loss = sentence_loss(tensor(x), tensor(s), tau).item()
         assert loss == pytest.approx(by_hand(x, s, tau))  # eq: xmc-contrastive
     with pytest.raises(ValueError, match=r"\(3, 5\), expected \(N, N\)"):
-        contrastive_loss(tensor(x[:3]), tensor(s), 1.0)
-    assert contrastive_loss(tensor(x), tensor(x), 0.01).item() < 0.01
-    gradcheck(lambda x: contrastive_loss(x, tensor(s), 0.5), x)
+        sentence_loss(tensor(x[:3]), tensor(s), 1.0)
+    assert sentence_loss(tensor(x), tensor(x), 0.01).item() < 0.01
+    gradcheck(lambda x: sentence_loss(x, tensor(s), 0.5), x)
 
 
 def test_the_loss_stands_beside_that_of_the_gan():
     game, rng = xmc_gan((1, 16, 16), 4, 3, width=2, rng=RNG(0)), RNG(1)
     x, s = (rng.normal(size=(6, *shape)).astype(np.float32) for shape in ((1, 16, 16), (3,)))
-    fake = game.sample(6, RNG(2), s)
+    fake = game.generate(6, RNG(2), s)
     sigma = lambda a: 1 / (1 + np.exp(-a.numpy()))
     D = lambda x: sigma(game.D(x, s))
     codes = lambda x: game.E(x).numpy()
@@ -72,7 +72,7 @@ def test_the_loss_makes_the_generator_heed_the_sentence(lam, heeds):
     parts = ({"D": game.D, "E": game.E}, game.G)
     opts = [optim.Adam(nn.parameters(part), lr=2e-3, betas=(0.5, 0.999)) for part in parts]
     step = algorithm_1(game, *opts, minibatch)
-    for t in range(200):
+    for t in range(300):
         step(t, RNG((3, t)))
     k = np.arange(40) % 4
     drawn = game.sample(40, RNG(4), sentences[k]).numpy()

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from minigen import grad, nn, relu, tensor
+from minigen.gan_demo import render
 from minigen.models.gan import biggan as model
 from minigen.models.gan import sagan
 from minigen.models.gan.cgan import interpolate_classes
-from minigen.models.gan.film import render
 
 RNG = np.random.default_rng
 Y = np.arange(6) % 4
@@ -36,8 +36,8 @@ def test_images_grow_from_a_small_map_of_features(shape, d_z, small):
 @pytest.mark.parametrize(("call", "message"), [
     (lambda: game((1, 30, 32)), "divisible by 4 and at least 8, got 30×32"),
     (lambda: game((1, 28, 4)), "got 28×4"),
-    (lambda: game().prior(2, RNG(0), 0), "expected τ > 0, got 0"),
-    (lambda: game().prior(2, RNG(0), float("nan")), "got nan"),
+    (lambda: game().codes(2, RNG(0), 0), "expected τ > 0, got 0"),
+    (lambda: game().codes(2, RNG(0), float("nan")), "got nan"),
     (lambda: game().sample(6, RNG(0), Y[:5]), r"6 inputs came with y \(5,\)"),
     (lambda: game().D(images(), Y[:5]), "D was given 6 images and 5 labels"),
     (lambda: game().D(images(1), Y), "given 1 images and 6 labels: one label"),
@@ -86,7 +86,7 @@ def test_each_block_gets_its_own_chunk_of_z_and_the_shared_embedding():
         net.G.blocks[i] = listen
     attention = net.G.attention
     net.G.attention = lambda h: order.append(h.shape[2:]) or attention(h)
-    z = net.prior(6, RNG(4))
+    z = net.codes(6, RNG(4))
     net.G(z, Y)
     assert order == [0, 1, (16, 16), 2]  # self-attention is at half of the size
     e = net.G.embed.weight.numpy()[Y]
@@ -96,7 +96,7 @@ def test_each_block_gets_its_own_chunk_of_z_and_the_shared_embedding():
 
 
 def test_the_first_chunk_makes_the_smallest_map():
-    G, z = game().G, game().prior(2, RNG(5)).numpy()
+    G, z = game().G, game().codes(2, RNG(5)).numpy()
     seen, first = [], G.first
     G.first = lambda a: seen.append(a.numpy()) or first(a)
     G(tensor(z), Y[:2])
@@ -132,7 +132,7 @@ def test_images_enter_the_discriminator_without_a_relu():
 def test_classes_are_interpolated_with_the_function_of_the_conditional_gan():
     net = game((1, 8, 8))
     model.standing_statistics(net, np.inf, RNG(9), passes=5)
-    z = net.prior(1, RNG(10)).numpy()[0]
+    z = net.codes(1, RNG(10)).numpy()[0]
     x = render(net, *interpolate_classes(z, 3, 1, 4, 5))
     ends = render(net, np.tile(z, (2, 1)), np.array([3, 1]))
     assert np.allclose(x[[0, -1]], ends, atol=1e-6) and not np.allclose(x[2], ends[0], atol=1e-3)

@@ -7,7 +7,8 @@ import pytest
 
 import minigen
 from minigen import nn, optim, tensor
-from minigen.models.gan import biggan, cgan, dcgan, ebgan, film, gan, lsgan, wgan, wgan_gp
+from minigen.gan_demo import TrainingFilm, render
+from minigen.models.gan import biggan, cgan, dcgan, ebgan, gan, lsgan, wgan, wgan_gp
 
 RNG = np.random.default_rng
 
@@ -44,9 +45,18 @@ def test_every_game_is_played_and_draws(name):
     # the power iteration of its one row stands still
     stays = {"wgan": 1, "wgan_gp": 1, "biggan": 2}
     assert len(moved) >= len(after) - stays.get(name, 0)
-    y = film.render(game, game.prior(6, RNG(3)), *given)
+    y = render(game, game.codes(6, RNG(3)), *given)
     assert y.shape == shape and y.min() >= 0 and y.max() <= 1
-    assert np.array_equal(y, film.render(game, game.prior(6, RNG(3)), *given))  # evaluation mode
+    assert np.array_equal(y, render(game, game.codes(6, RNG(3)), *given))  # evaluation mode
+
+
+def test_samples_are_drawn_in_evaluation_mode():
+    game = dcgan.dcgan((1, 8, 8), 3, 4, RNG(10))
+    before, x = nn.state_dict(game), game.sample(6, RNG(11))
+    for key, value in nn.state_dict(game).items():  # also the running statistics
+        assert np.array_equal(value, before[key]), key
+    assert np.allclose(game.sample(2, RNG(11)).numpy(), x.numpy()[:2])  # whatever its neighbours
+    assert game.G[2].training
 
 
 def test_the_discriminator_wins_when_the_generator_stands_still():
@@ -60,14 +70,14 @@ def test_the_discriminator_wins_when_the_generator_stands_still():
 
 def test_the_film_is_saved_with_the_run():
     game = gan.fully_connected((1, 8, 8), 3, 16, rng=RNG(6))
-    reel = film.TrainingFilm(game.prior(4, RNG(7)), (1, 8, 8))
+    reel = TrainingFilm(game.codes(4, RNG(7)), (1, 8, 8))
     done = []
     step = reel.recording(lambda t, rng: done.append(t), game)
-    first = film.render(game, reel.z)
+    first = render(game, reel.z)
     for t in range(3):
         step(t, None)
         nn.init(game, RNG(8))
-    again = film.TrainingFilm(game.prior(4, RNG(9)), (1, 8, 8))
+    again = TrainingFilm(game.codes(4, RNG(9)), (1, 8, 8))
     nn.load_state_dict(again, nn.state_dict(reel))
     strip = again.strip(3, game)
     assert done == [0, 1, 2] and strip.shape == (8, 1, 8, 8)  # the first frame, and G as it is now

@@ -107,10 +107,10 @@ def test_default_distributions_of_weights():
     (lambda: nn.to(nn.Linear(3, 2), "gpu"), "nn.to: expected cpu or cuda, got gpu"),
     (lambda: Philox(0, "cuda:0"), "Philox: expected cpu or cuda, got cuda:0"),
     (lambda: nn.Embedding(5, 2)(np.array([5])), "must lie in 0…4, got 5…5"),
-    (lambda: nn.Labelled(None, 3)(np.ones((2, 4), int), [0, 1]), "input must be of floats"),
-    (lambda: nn.Labelled(None, 3)(np.ones((2, 4)), [0, 3]), "must lie in 0…2, got 0…3"),
-    (lambda: nn.Labelled(None, 3)(np.ones((2, 4)), [0]), r"2 inputs came with y \(1,\), expected"),
-    (lambda: nn.Labelled(None, 3)(np.ones((2, 4)), np.ones((2, 4))), r"y \(2, 4\), expected"),
+    (lambda: nn.Conditioned(None, 3)(np.ones((2, 4), int), [0, 1]), "input must be of floats"),
+    (lambda: nn.Conditioned(None, 3)(np.ones((2, 4)), [0, 3]), "must lie in 0…2, got 0…3"),
+    (lambda: nn.Conditioned(None, 3)(np.ones((2, 4)), [0]), r"2 inputs came with y \(1,\)"),
+    (lambda: nn.Conditioned(None, 3)(np.ones((2, 4)), np.ones((2, 4))), r"y \(2, 4\), expected"),
 ])
 def test_wrong_layers_and_inputs(make, message):
     with pytest.raises((ValueError, IndexError, TypeError), match=message):

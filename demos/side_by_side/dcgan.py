@@ -24,11 +24,7 @@ def minigen(shared, target, batch=BATCH, side=28):
         numbers = gan_step(images)
         return numbers["d_loss"] + numbers["g_loss"]
 
-    def draw():
-        with nn.evaluation(model.G):
-            return model.sample(SAMPLES, next(rngs))
-
-    return {"train": step, "sample": target.step(draw)}
+    return {"train": step, "sample": target.step(lambda: model.sample(SAMPLES, next(rngs)))}
 
 
 def pytorch(shared, compile):

@@ -26,6 +26,7 @@ SHAPES = ("circle", "square", "triangle", "cross", "ring")
 SIZES = ("small", "large")
 RADII = ((3.0, 3.8), (5.4, 6.4))  # roughly from the centre to the rim, in pixels
 COLOURS = {"red": 0, "orange": 28, "yellow": 56, "green": 120, "blue": 225, "purple": 285}  # hue, °
+TOLERANCE = 15  # by which the hue of a pixel may differ from that of its colour, °
 GROUNDS = ("dark", "light")
 PLACES = (("in the top left", "at the top", "in the top right"),
           ("on the left", "in the middle", "on the right"),
@@ -212,6 +213,17 @@ def paint(rng, colour):
     k = (np.array([5, 3, 1]) + hue[:, None] / 60) % 6
     chroma = (saturation * value)[:, None]
     return (value[:, None] - chroma * np.minimum(k, 4 - k).clip(0, 1)).astype(np.float32)
+
+
+def shows(hue):
+    """A function that finds the pixels of images (N, 3, H, W) in [0, 1] that show a colour: their
+    hue is within TOLERANCE of `hue`, in degrees, and they are neither grey nor dark."""
+    def s(x):
+        from matplotlib.colors import rgb_to_hsv
+        h, saturation, value = np.moveaxis(rgb_to_hsv(x.transpose(0, 2, 3, 1).clip(0, 1)), -1, 0)
+        hue_diff = np.abs((360 * h - hue + 180) % 360 - 180)
+        return (hue_diff <= TOLERANCE) & (saturation > 0.4) & (value > 0.4)
+    return s
 
 
 def _caption(order, number, shape, colour, size, centre, ground):

@@ -1,8 +1,8 @@
 """Neural networks: layers, and the functions that find, save, load and initialise their weights."""
 
 from minigen.nn import initializers
+from minigen.nn.conditioned import Conditioned
 from minigen.nn.embedding import RandomFourier, Sinusoidal, TimeEmbedding
-from minigen.nn.labelled import Labelled
 from minigen.nn.layers import (
     BatchNorm1d,
     BatchNorm2d,
@@ -53,9 +53,9 @@ from minigen.nn.unet import (
 )
 
 __all__ = [
-    "AdaGN", "AddTime", "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d",
+    "AdaGN", "AddTime", "BatchNorm1d", "BatchNorm2d", "Conditioned", "Conv2d", "ConvTranspose2d",
     "DenseMixing", "Dropout", "EMA", "Embedding", "GroupNorm", "GroupNormSiLU", "LSTMCell",
-    "Labelled", "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention", "Parameter",
+    "LayerNorm", "Linear", "MaskedConv2d", "MultiheadAttention", "Parameter",
     "RandomFourier", "ResidualBlock", "SelfAttention2d", "Sequential", "Sinusoidal",
     "SpaceToDepthUNet", "SpectralNorm", "TimeEmbedding", "TimeUNet", "TransformerBlock", "UNet",
     "as_maps", "astype", "buffers", "eval", "evaluation", "init", "initializers", "like", "load",

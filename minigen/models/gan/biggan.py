@@ -37,7 +37,7 @@ from minigen import (
     tensor,
 )
 from minigen.models.gan.sagan import SAGAN, Discriminator, SelfAttention, halvings
-from minigen.nn.labelled import class_weights
+from minigen.nn.conditioned import as_vectors
 from minigen.tensor import to_device_of, xp
 
 D_CLASS = 32  # numbers in the shared embedding of a class
@@ -50,7 +50,7 @@ class BigGAN(SAGAN):
         super().__init__(G, D, d_z)
         self.beta = beta
 
-    def prior(self, n, rng, tau=np.inf):
+    def codes(self, n, rng, tau=np.inf):
         """n codes z ~ N(0, I), truncated to [−τ, τ]: (n, d_z). ValueError unless τ > 0."""
         if not tau > 0:
             raise ValueError(f"BigGAN: codes are truncated to [−τ, τ], expected τ > 0, got {tau}")
@@ -87,7 +87,7 @@ def standing_statistics(game, tau, rng, passes=50, batch=64):
         for k in range(passes):
             for norm in norms:
                 norm.momentum = 1 / (k + 1)
-            game.G(game.prior(batch, rng, tau), rng.integers(game.G.classes, size=batch))
+            game.G(game.codes(batch, rng, tau), rng.integers(game.G.classes, size=batch))
     for norm, momentum in norms.items():
         norm.momentum = momentum
 
@@ -136,7 +136,7 @@ class Generator:
 
     def __call__(self, z, y):
         z_0, *chunks = split(z, 1 + len(self.blocks), axis=1)
-        e = class_weights(y, len(z), self.classes, z.dtype) @ self.embed.weight
+        e = as_vectors(y, len(z), self.classes, z.dtype) @ self.embed.weight
         h = self.first(z_0).reshape(len(z), *self.small)
         for block, z_i in zip(self.blocks, chunks, strict=True):
             if block is self.blocks[-1]:

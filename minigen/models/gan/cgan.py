@@ -18,7 +18,7 @@ import numpy as np
 from minigen.models.gan import dcgan
 from minigen.models.gan.gan import NonSaturatingGAN
 from minigen.models.vae.latent import interpolation
-from minigen.nn import Labelled
+from minigen.nn import Conditioned
 from minigen.ops.loss import check_indices
 
 
@@ -27,8 +27,8 @@ def conditional(shape, d_z, classes, width=dcgan.WIDTH, rng=None):
     labels as their last argument: ``d_loss(x, rng, y)``, ``g_loss(n, rng, y)``,
     ``sample(n, rng, y)``."""
     C, H, W = shape
-    G = Labelled(dcgan.generator(d_z + classes, shape, 2 * width, rng), classes)
-    D = Labelled(dcgan.discriminator((C + classes, H, W), width, rng), classes)
+    G = Conditioned(dcgan.generator(d_z + classes, shape, 2 * width, rng), classes)
+    D = Conditioned(dcgan.discriminator((C + classes, H, W), width, rng), classes)
     return NonSaturatingGAN(G, D, d_z)
 
 

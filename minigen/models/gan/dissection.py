@@ -9,8 +9,8 @@
 ↑ upsamples a unit's map to the size of x. A unit that is off is 0 everywhere; a unit that is on has
 the same high value everywhere.
 
-Differs from the paper: the concepts are colours, found by a formula (`colour`) instead of a trained
-segmentation network; t_u is a quantile of r_u; U is the set of units with the largest IoU.
+Differs from the paper: the concepts are colours, found by a formula (`scenes.shows`), not by a
+trained segmentation network; t_u is a quantile of r_u; U is the set of units with the largest IoU.
 """
 
 import numpy as np
@@ -64,17 +64,3 @@ def split_generator(G, layer):
                 return convert(net(tensor(x)).numpy())
         return run
     return part(G[:layer + 1], np.asarray), part(G[layer + 1:], unsigned)
-
-
-TOLERANCE = 15  # degrees of hue
-
-
-def colour(hue):
-    """The concept of a colour: a function that finds the pixels of images (N, 3, H, W) in [0, 1]
-    whose hue is within TOLERANCE of `hue`, in degrees, and which are neither grey nor dark."""
-    def s(x):
-        from matplotlib.colors import rgb_to_hsv
-        h, saturation, value = np.moveaxis(rgb_to_hsv(x.transpose(0, 2, 3, 1).clip(0, 1)), -1, 0)
-        hue_diff = np.abs((360 * h - hue + 180) % 360 - 180)
-        return (hue_diff <= TOLERANCE) & (saturation > 0.4) & (value > 0.4)
-    return s

@@ -27,7 +27,7 @@ from minigen.models.gan.gan import Game
 from minigen.models.gan.wgan_gp import critic
 
 
-class Energy(Autoencoder):
+class ReconstructionEnergy(Autoencoder):
     """D: images (N, C, H, W) in [−1, 1] to energies (N,)."""
 
     def __call__(self, x):
@@ -39,8 +39,8 @@ class Energy(Autoencoder):
 
 
 class EBGAN(Game):
-    """`D` is an `Energy`, m the margin and `lam_pt` the weight of the pulling-away term, 0 for
-    EBGAN without it. ValueError if m is not positive."""
+    """`D` is a `ReconstructionEnergy`, m the margin and `lam_pt` the weight of the pulling-away
+    term, 0 for EBGAN without it. ValueError if m is not positive."""
 
     def __init__(self, G, D, d_z, m, lam_pt=0.1):
         if not m > 0:
@@ -73,7 +73,7 @@ def pulling_away(S):
     return (sum(square(cosines)) - N) / (N * (N - 1))  # eq: ebgan-pulling-away
 
 
-def autoencoder(shape, d_s, width=dcgan.WIDTH, rng=None, kind=Energy):
+def autoencoder(shape, d_s, width=dcgan.WIDTH, rng=None, kind=ReconstructionEnergy):
     """D for images of `shape` (C, H, W): WGAN-GP's convolutions down to codes (N, d_s), and
     DCGAN's generator back up."""
     return kind(critic(shape, width, rng, d_s), dcgan.generator(d_s, shape, width, rng))

@@ -32,19 +32,19 @@ class Game:
     def __init__(self, G, D, d_z):
         self.G, self.D, self.d_z = G, D, d_z
 
-    def prior(self, n, rng):
+    def codes(self, n, rng):
         """n codes z ~ N(0, I): (n, d_z)."""
         weight = nn.like(self.G)
         return tensor(to_device_of(rng.standard_normal((n, self.d_z), weight.dtype), weight))
 
     def generate(self, n, rng, *given):
         """n samples x̃ = G(z), tracked for differentiation: (n, ...)."""
-        z = self.prior(n, rng)
+        z = self.codes(n, rng)
         return self.G(z, *given)  # eq: gan-pushforward
 
     def sample(self, n, rng, *given):
-        """n samples, untracked: (n, ...). The discriminator is not used."""
-        with no_grad():
+        """n samples of G in evaluation mode, untracked: (n, ...). D is not used."""
+        with nn.evaluation(self.G), no_grad():
             return self.generate(n, rng, *given)
 
     def discriminate(self, x, rng, *given):
@@ -59,11 +59,18 @@ class Game:
     def fake_batch(self, x, rng, *given):
         """As many generated samples as there are real samples x, untracked. ValueError if their
         shape is not that of x."""
-        x_fake = self.sample(len(x), rng, *given)
-        if x_fake.shape != x.shape:
-            raise ValueError(f"{type(self).__name__}: real samples are {x.shape}, G draws "
-                             f"{x_fake.shape}: build G and D for the shape of the data")
-        return x_fake
+        with no_grad():
+            x_fake = self.generate(len(x), rng, *given)
+        return check_shape(type(self).__name__, x_fake, x)
+
+
+def check_shape(name, x_fake, x):
+    """Generated samples x_fake, or an error that names `name` if their shape is not that of the
+    real samples x."""
+    if x_fake.shape != x.shape:
+        raise ValueError(f"{name}: real samples are {x.shape}, G draws {x_fake.shape}: build G and "
+                         "D for the shape of the data")
+    return x_fake
 
 
 class GAN(Game):
@@ -85,11 +92,9 @@ class GAN(Game):
         return mean(logsigmoid(-fake))  # eq: gan-g-argmin, gan-g-minibatch-grad
 
 
-class NonSaturatingGAN(Game):
+class NonSaturatingGAN(GAN):
     """Each player has its own objective: D's as in `GAN`, but G maximises E_z[log D(G(z))], which
     has the same fixed point and a gradient that is largest where the samples are bad."""
-
-    value, d_loss = GAN.value, GAN.d_loss
 
     def g_loss(self, n, rng, *given):
         """−E_z[log D(G(z))], on n samples."""

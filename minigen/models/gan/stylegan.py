@@ -41,7 +41,7 @@ from minigen import (
 )
 from minigen.dist import noise
 from minigen.models.gan import dcgan
-from minigen.models.gan.gan import GAN, Game, NonSaturatingGAN, leaky
+from minigen.models.gan.gan import NonSaturatingGAN, leaky
 from minigen.models.gan.minibatch_std import minibatch_std
 from minigen.models.gan.progressive import WIDTHS, pixel_norm
 from minigen.models.gan.r1 import r1
@@ -161,11 +161,9 @@ def discriminator(shape, width=dcgan.WIDTH, rng=None):
     return nn.Sequential(*halve, minibatch_std, last, lambda a: a.flatten(1))
 
 
-class StyleGAN(Game):
+class StyleGAN(NonSaturatingGAN):
     """The game of a `Generator` G and of D, which gives logits (N, 1). In training a share `mixing`
     of the images have mixed styles; ``G(z, rng)`` draws images of one style each."""
-
-    value, g_loss = GAN.value, NonSaturatingGAN.g_loss
 
     def __init__(self, G, D, gamma=1.0, mixing=0.9):
         super().__init__(G, D, G.d_z)
@@ -173,7 +171,7 @@ class StyleGAN(Game):
 
     def generate(self, n, rng):
         """n images, a share of them with mixed styles, to be differentiated: (n, C, H, W)."""
-        first, second = (self.G.styles(self.prior(n, rng)) for _ in range(2))
+        first, second = (self.G.styles(self.codes(n, rng)) for _ in range(2))
         L = first.shape[1]
         layer = np.where(rng.random(n) < self.mixing, rng.integers(1, L, n), L)
         return self.G.g(mix(first, second, layer), rng)
@@ -186,7 +184,7 @@ class StyleGAN(Game):
 def mean_style(game, rng):
     """w̄, the mean of the styles of many codes: (d_w,)."""
     with no_grad():
-        return mean(game.G.f(game.prior(MEAN_OF, rng)), axis=0)
+        return mean(game.G.f(game.codes(MEAN_OF, rng)), axis=0)
 
 
 def stylegan(shape, d_z, d_w=64, widths=WIDTHS, rng=None):

@@ -9,14 +9,12 @@ sample separately, so D must not mix the samples of a batch: no batch norm in th
 
 from minigen import flatten, grad, mean, nn, norm, optim, square, sum, tensor
 from minigen.models.gan import dcgan
-from minigen.models.gan.gan import Game, leaky
+from minigen.models.gan.gan import leaky
 from minigen.models.gan.wgan import WGAN
 
 
-class WGANGP(Game):
+class WGANGP(WGAN):
     """`lam` is λ."""
-
-    distance, g_loss = WGAN.distance, WGAN.g_loss
 
     def __init__(self, G, D, d_z, lam=10.0):
         super().__init__(G, D, d_z)

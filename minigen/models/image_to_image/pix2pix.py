@@ -18,7 +18,7 @@ and has no batch norm and no dropout, the paper's only noise; a patch is 22×22 
 
 from minigen import concatenate, l1_loss, logsigmoid, mean, nn, no_grad, tanh
 from minigen.models.gan.dcgan import Net
-from minigen.models.gan.gan import leaky
+from minigen.models.gan.gan import check_shape, leaky
 
 
 class Pix2Pix:
@@ -39,10 +39,8 @@ class Pix2Pix:
 
     def value(self, x, y, G_x):
         """L_GAN(G, D), with no gradient into G: a scalar in nats."""
-        if G_x.shape != y.shape:
-            raise ValueError(f"Pix2Pix: outputs are {y.shape}, G draws {G_x.shape}: build G for "
-                             "the shape of the outputs")
-        real, fake = self.D(x, y), self.D(x, G_x.detach())
+        G_x = check_shape("Pix2Pix", G_x, y).detach()
+        real, fake = self.D(x, y), self.D(x, G_x)
         return mean(logsigmoid(real)) + mean(logsigmoid(-fake))  # eq: pix2pix-pair-d
 
     def d_loss(self, x, y, G_x):

@@ -24,7 +24,8 @@ vqgan.py, which judges patches and has no batch norm.
 import math
 
 from minigen import logsigmoid, max_pool2d, mean, nn, pixel_shuffle, relu, square, tanh
-from minigen.models.vae.vqgan import patch_discriminator
+from minigen.models.gan.gan import check_shape
+from minigen.models.vae.vqgan import texture_discriminator
 
 PHI = 9  # how many layers of `classifier` φ has: VGG's φ_{2,2}, (N, 2 width, H/2, W/2)
 
@@ -42,13 +43,13 @@ class SRGAN:
 
     def d_loss(self, x, G_y):
         """What D minimises, with no gradient into G: a scalar in nats."""
-        real, fake = self.D(x), self.D(checked(x, G_y).detach())
+        real, fake = self.D(x), self.D(check_shape("SRGAN", G_y, x).detach())
         return -mean(logsigmoid(real)) - mean(logsigmoid(-fake))  # eq: srgan-game
 
     def content_loss(self, x, G_y):
         """L_X: a scalar. φ(x) is a constant in it."""
         phi_x = self.phi(x).detach()
-        error = mean(square(phi_x - self.phi(checked(x, G_y))))
+        error = mean(square(phi_x - self.phi(check_shape("SRGAN", G_y, x))))
         return 0.1 * error / mean(square(phi_x))  # eq: srgan-content-loss
 
     def g_loss(self, x, G_y):
@@ -56,14 +57,6 @@ class SRGAN:
         L_X = self.content_loss(x, G_y)
         L_Gen = -mean(logsigmoid(self.D(G_y)))  # eq: srgan-perceptual-loss
         return L_X + 1e-3 * L_Gen, {"L_X": L_X, "L_Gen": L_Gen}  # eq: srgan-perceptual-loss
-
-
-def checked(x, G_y):
-    """G_y, if it has the shape of x."""
-    if G_y.shape != x.shape:
-        raise ValueError(f"SRGAN: images are {x.shape}, enlarged ones {G_y.shape}: build G for the "
-                         "factor by which images were reduced")
-    return G_y
 
 
 class PReLU:
@@ -122,4 +115,4 @@ def classifier(shape, classes, width=16, rng=None):
 
 def srgan(C, factor, phi, width=32, blocks=4, rng=None):
     """An SRGAN for images of C channels, whose size is divisible by 4, and features `phi`."""
-    return SRGAN(srresnet(C, factor, width, blocks, rng), patch_discriminator(C, rng=rng), phi)
+    return SRGAN(srresnet(C, factor, width, blocks, rng), texture_discriminator(C, rng=rng), phi)

@@ -26,9 +26,9 @@ at the border. D halves images of 32×32 four times, not images of 128×128 six 
 """
 
 from minigen import binary_cross_entropy_with_logits, l1_loss, mean, nn, no_grad, tanh
-from minigen.models.gan.gan import leaky
+from minigen.models.gan.gan import check_shape, leaky
 from minigen.models.gan.wgan_gp import penalty, random_interpolates
-from minigen.nn import Labelled
+from minigen.nn import Conditioned
 
 
 class StarGAN:
@@ -51,7 +51,7 @@ class StarGAN:
     def d_loss(self, x, c_prime, G_x, rng):
         """L_D, with no gradient into G, and its parts: E[D_src(x)] − E[D_src(G(x, c))], the penalty
         and L_cls^r."""
-        fake = checked(x, G_x).detach()
+        fake = check_shape("StarGAN", G_x, x).detach()
         src, cls = self.D(x)
         distance = mean(src) - mean(self.D(fake)[0])  # eq: stargan-adversarial
         slope = penalty(lambda x_hat: self.D(x_hat)[0], random_interpolates(x, fake, rng))
@@ -63,19 +63,11 @@ class StarGAN:
     def g_loss(self, x, c_prime, c, G_x):
         """L_G without E[D_src(x)], which does not depend on G, and without the penalty, which is
         for D only; and its parts, L_cls^f and L_rec."""
-        src, cls = self.D(checked(x, G_x))
+        src, cls = self.D(check_shape("StarGAN", G_x, x))
         L_cls = classification_loss(cls, c)
         L_rec = l1_loss(self.G(G_x, c_prime), x)  # eq: stargan-reconstruction
         L_G = -mean(src) + self.lam_cls * L_cls + self.lam_rec * L_rec  # eq: stargan-objective
         return L_G, {"L_cls_f": L_cls, "L_rec": L_rec}
-
-
-def checked(x, G_x):
-    """G_x, if it has the shape of x."""
-    if G_x.shape != x.shape:
-        raise ValueError(f"StarGAN: images are {x.shape}, translations {G_x.shape}: translate this "
-                         "batch, with a G that outputs as many channels as it is given")
-    return G_x
 
 
 def classification_loss(logits, c):
@@ -89,7 +81,7 @@ class Generator:
     c (N, n) to images. Any value in [−1, 1] can be reached from any other."""
 
     def __init__(self, C, n, width, rng=None):
-        self.f = Labelled(nn.UNet(C + n, C, (width, 2 * width, 4 * width), rng), n)
+        self.f = Conditioned(nn.UNet(C + n, C, (width, 2 * width, 4 * width), rng), n)
 
     def __call__(self, x, c):
         return x + 2 * tanh(self.f(x, c))

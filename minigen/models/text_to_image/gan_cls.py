@@ -66,7 +66,7 @@ class Discriminator:
         K = 4 * width
         *convs, last, flat = dcgan.discriminator(shape, width)
         self.convs = dcgan.Net(*convs, rng=rng)
-        self.joint = nn.Labelled(dcgan.Net(
+        self.joint = nn.Conditioned(dcgan.Net(
             nn.Conv2d(K + d, K, 1, bias=False), nn.BatchNorm2d(K), leaky, last, flat, rng=rng), d)
 
     def __call__(self, x, t):
@@ -98,5 +98,5 @@ def upsample(a, b):
 def gan_cls(shape, d_z, d, width=dcgan.WIDTH, rng=None):
     """A GANCLS for images of `shape` (C, H, W) in [−1, 1] and embeddings of d numbers: DCGAN's
     networks, G 1.5 times as wide as D."""
-    G = nn.Labelled(generator(d_z + d, shape, 3 * width // 2, rng), d)
+    G = nn.Conditioned(generator(d_z + d, shape, 3 * width // 2, rng), d)
     return GANCLS(G, Discriminator(shape, d, width, rng), d_z)

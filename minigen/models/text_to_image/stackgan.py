@@ -27,10 +27,22 @@ paper for the two stages of the first, trained together; the KL is averaged over
 summed.
 """
 
-from minigen import avg_pool2d, expand_dims, logsigmoid, mean, nn, relu, sum, swapaxes, tanh, tensor
+from minigen import (
+    avg_pool2d,
+    expand_dims,
+    logsigmoid,
+    mean,
+    nn,
+    no_grad,
+    relu,
+    sum,
+    swapaxes,
+    tanh,
+    tensor,
+)
 from minigen.dist import Normal, kl
 from minigen.models.gan import dcgan
-from minigen.models.gan.gan import Game
+from minigen.models.gan.gan import Game, check_shape
 from minigen.models.text_to_image.gan_cls import Discriminator, generator, mismatched, upsample
 
 
@@ -100,8 +112,8 @@ class Generator:
     def __init__(self, shape, d_z, d, d_c, K, rng=None):
         C, H, W = shape
         self.augment = ConditioningAugmentation(d, d_c, rng)
-        self.G_1 = nn.Labelled(generator(d_z + d_c, (C, H // 2, W // 2), K, rng), d_c)
-        self.G_2 = nn.Labelled(dcgan.Net(
+        self.G_1 = nn.Conditioned(generator(d_z + d_c, (C, H // 2, W // 2), K, rng), d_c)
+        self.G_2 = nn.Conditioned(dcgan.Net(
             nn.Conv2d(C + d_c, K, 3, 1, 1, bias=False), nn.BatchNorm2d(K), relu,
             nn.Conv2d(K, K, 3, 1, 1, bias=False), nn.BatchNorm2d(K), relu,
             *upsample(K, K), nn.Conv2d(K, C, 3, 1, 1), tanh, rng=rng), d_c)
@@ -127,10 +139,9 @@ class Stages(Game):
         """Σᵢ L_{Dᵢ} on real images x (N, C, H, W), the term in brackets included. ValueError unless
         they have the size of the last stage's images."""
         x, e_bar, total = tensor(x), tensor(text[-1]), 0
-        images = self.sample(len(x), rng, *text)
-        if images[-1].shape != x.shape:
-            raise ValueError(f"{type(self).__name__}: real images are {x.shape}, G draws "
-                             f"{images[-1].shape}: give images of that size")
+        with no_grad():
+            images = self.generate(len(x), rng, *text)
+        check_shape(type(self).__name__, images[-1], x)
         for D, x_hat in zip(self.D, images, strict=True):
             x_i = avg_pool2d(x, x.shape[2] // x_hat.shape[2])
             _, mismatch = D(x_i, mismatched(e_bar))

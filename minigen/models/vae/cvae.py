@@ -8,7 +8,7 @@ Differs from the paper: there the prior of z is learnt too, conditioned on the i
 
 from minigen.models.vae import conv_vae
 from minigen.models.vae.vae import VAE
-from minigen.nn import Labelled
+from minigen.nn import Conditioned
 
 
 def conditional(shape, d_z, classes, rng=None):
@@ -16,5 +16,5 @@ def conditional(shape, d_z, classes, rng=None):
     their other positional arguments: ``loss(x, rng, y)``, ``decode(z, y)``, ``sample(n, rng, y)``.
     """
     C, H, W = shape
-    return VAE(encoder=Labelled(conv_vae.encoder((C + classes, H, W), 2 * d_z, rng), classes),
-               decoder=Labelled(conv_vae.decoder(d_z + classes, shape, rng), classes), d_z=d_z)
+    return VAE(encoder=Conditioned(conv_vae.encoder((C + classes, H, W), 2 * d_z, rng), classes),
+               decoder=Conditioned(conv_vae.decoder(d_z + classes, shape, rng), classes), d_z=d_z)

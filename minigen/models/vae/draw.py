@@ -93,8 +93,12 @@ class DRAW:
         return -mean(elbo), {"reconstruction": -mean(reconstruction), "kl": mean(total)}
 
     def sample(self, n, rng, *given):
-        """σ(c_1) … σ(c_T) of n samples, untracked: T images (n, C, H, W), of which the last is the
-        mean of p(x | z); and the T states h_{t−1}^dec (n, d_h) from which they were drawn."""
+        """n samples, the means of p(x | z), untracked: (n, C, H, W)."""
+        return self.trace(n, rng, *given)[0][-1]
+
+    def trace(self, n, rng, *given):
+        """How n samples are drawn, untracked: σ(c_1) … σ(c_T), T images (n, C, H, W), the last of
+        which are the samples, and the T states h_{t−1}^dec (n, d_h) that led to them."""
         with no_grad():
             (c, _, dec), images, states = self.start(n), [], []
             for _ in range(self.T):

@@ -22,7 +22,7 @@ from minigen.dist import Bernoulli
 from minigen.models.vae.vq_vae import CHANNELS, VQVAE, Codebook, Prior, vq_vae
 
 
-def concat_upsampled(top, h):
+def stack_grids(top, h):
     """The coarse top (N, C, h, w), upsampled, and the fine h (N, D, H, W), stacked as channels."""
     return concatenate([interpolate(top, size=h.shape[2:]), h], axis=1)
 
@@ -39,20 +39,20 @@ class Codebooks:
         """
         self.top.init_from(self.E_top(h), rng)
         _, z_top, *_ = self.top.quantise(self.E_top(h))
-        self.bottom.init_from(self.E_bottom(concat_upsampled(z_top, h)), rng)
+        self.bottom.init_from(self.E_bottom(stack_grids(z_top, h)), rng)
 
     def quantise(self, h):
         """As `Codebook.quantise`; the codebook and commitment losses are sums over both grids."""
         top, z_top, *top_losses = self.top.quantise(self.E_top(h))
-        h = self.E_bottom(concat_upsampled(z_top, h))
+        h = self.E_bottom(stack_grids(z_top, h))
         bottom, z_bottom, *bottom_losses = self.bottom.quantise(h)
         dictionary, commitment = (a + b for a, b in zip(top_losses, bottom_losses, strict=True))
-        return (top, bottom), concat_upsampled(z_top, z_bottom), dictionary, commitment
+        return (top, bottom), stack_grids(z_top, z_bottom), dictionary, commitment
 
     def __call__(self, k):
         """The words of a pair of grids, stacked as channels: (N, 2D, H, W)."""
         top, bottom = k
-        return concat_upsampled(self.top(top), self.bottom(bottom))
+        return stack_grids(self.top(top), self.bottom(bottom))
 
 
 class TopConditionedConv:

@@ -50,7 +50,7 @@ class VQGAN:
         return rec_norm / (gan_norm + self.delta)  # eq: vqgan-objective
 
 
-def patch_discriminator(C, width=32, rng=None):
+def texture_discriminator(C, width=32, rng=None):
     """A discriminator of images (N, C, H, W), H and W divisible by 4: logits (N, 1, H/4, W/4), each
     for a patch of 20×20 pixels. Its first layer compares neighbouring pixels, and it has no batch
     norm: what gives fakes away is how much neighbouring pixels vary, and with batch norm D still
@@ -66,4 +66,4 @@ def vqgan(shape, K=32, D=16, width=32, rng=None):
     """A VQGAN for images of `shape` (C, H, W), H and W divisible by 4; K words of D numbers, and
     `width` channels in the first layer of the discriminator."""
     return VQGAN(vq_vae(shape, K, D, fixed_variance_normal, rng),
-                 patch_discriminator(shape[0], width, rng))
+                 texture_discriminator(shape[0], width, rng))

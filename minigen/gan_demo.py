@@ -1,5 +1,5 @@
-"""What a generator produces: a demo's pictures and numbers, and images of the same codes as
-training proceeds."""
+"""What the demos of GANs share: images of given codes, images of the same codes as training
+proceeds, and the pictures and numbers of games without labels."""
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def gallery(run, game, film):
     """Write a demo's pictures (samples, training progress, interpolations between the film's codes,
     the training images nearest to samples) and return its numbers, those of 5,000 samples: see
     `ruler.quality`."""
-    samples = render(game, game.prior(50 if run.quick else 5000, run.rng))
+    samples = render(game, game.codes(50 if run.quick else 5000, run.rng))
     run.picture("samples", samples[:100])
     run.picture("nearest", ruler.nearest_pairs(samples, run.data))
     run.picture("training", film.strip(run.args.steps, game))

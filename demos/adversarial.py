@@ -16,7 +16,7 @@ lowest probability for a fooling image's class.
 
 import numpy as np
 
-from minigen import data, nn, no_grad, optim, pictures, tensor, train
+from minigen import data, nn, optim, pictures, tensor, train
 from minigen.demo import Demo, cli
 from minigen.models.classifier import input_optimisation as inputs
 from minigen.models.classifier.lenet import LeNet
@@ -79,9 +79,7 @@ def main(argv=None):
 
 def predict(model, x):
     """The classes that the network predicts for images (N, C, H, W): (N,)."""
-    with no_grad():
-        return np.concatenate([model(part).numpy().argmax(1)
-                               for part in data.in_order(tensor(x).numpy(), batch_size=500)])
+    return data.in_batches(model, tensor(x).numpy()).argmax(1)
 
 
 if __name__ == "__main__":

@@ -48,8 +48,7 @@ def main(argv=None):
 
     x_test = run.data.test_x / np.float32(255)
     with no_grad():
-        x_hat = np.concatenate([model.reconstruct(x).numpy()
-                                for x in data.in_order(x_test, batch_size=500)])
+        x_hat = data.in_batches(model.reconstruct, x_test)
         z = model.encode(x_test[:1000]).numpy()
         run.picture("reconstructions", np.concatenate([x_test[:10], x_hat[:10]]))
         # Random codes with the mean and variance of real images' codes. An autoencoder does not
@@ -74,10 +73,8 @@ def accuracy(run, encoder, n):
     for t in range(steps):
         i = np.random.default_rng((run.args.seed, t)).integers(0, n, 32)
         opt.step(grad(model.loss(x[i], y[i]), opt.params))
-    with no_grad():
-        predicted = [model.predict(x / np.float32(255)).numpy()
-                     for x in data.in_order(run.data.test_x, batch_size=500)]
-    return (np.concatenate(predicted) == run.data.test_y).mean()
+    predicted = data.in_batches(model.predict, run.data.test_x / np.float32(255))
+    return (predicted == run.data.test_y).mean()
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ from textwrap import fill
 
 import numpy as np
 
-from minigen import nn, no_grad, optim, pictures, tensor, train
-from minigen.data import in_order, scenes, signed, unsigned
+from minigen import nn, optim, pictures, tensor, train
+from minigen.data import in_batches, scenes, signed, unsigned
 from minigen.data.esperanto import ESPERANTO, esperanto
 from minigen.demo import Demo, cli
 from minigen.models.clip.clip import CLIP, TextEncoder
@@ -234,11 +234,8 @@ def named(sentences):
 
 def perplexity(p, w, k, *given):
     """The perplexity of the words in the k-th captions of texts w (N, T), by p's `token_nll`."""
-    nll = []
-    for rows in in_order(np.arange(len(w)), batch_size=100):
-        with no_grad():
-            nll.append(p.token_nll(w[rows], *(a[rows] for a in given)).numpy())
-    return np.exp(np.concatenate(nll)[caption(w, k)].mean())
+    nll = in_batches(p.token_nll, w, *given, batch_size=100)
+    return np.exp(nll[caption(w, k)].mean())
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ images from training images, as a function of that noise.
 
 import numpy as np
 
-from minigen import avg_pool2d, data, interpolate, metrics, nn, optim, pictures, ruler, train
+from minigen import avg_pool2d, data, interpolate, nn, optim, pictures, ruler, train
 from minigen.demo import Demo, cli
 from minigen.diffusion_demo import T, few_steps, sampling_steps
 from minigen.models.diffusion import schedule
@@ -65,10 +65,8 @@ def main(argv=None):
                    "sr3": sr3.sample(n, shape, run.rng, y, threshold=static)} | samples
     samples = {name: data.unsigned(images) for name, images in samples.items()}
     run.picture("samples", np.concatenate([images[:10] for images in samples.values()]))
-    reference = ruler.features(run.data.train_x[:2000], run.data.name)
     samples["real"] = run.data.test_x[:n]
-    fid = {name: metrics.frechet_distance(ruler.features(images, run.data.name), reference)
-           for name, images in samples.items()}
+    fid = {name: ruler.fid_to_2000(images, run.data) for name, images in samples.items()}
     with train.writing(run.out / "spoilt.png"):
         pictures.lines(run.out / "spoilt.png", {
             "xlabel": "s, steps of noise in the small image", "ylabel": "Fréchet distance",
@@ -76,7 +74,7 @@ def main(argv=None):
                 "with augmentation": (LEVELS, [fid[f"s={level}"] for level in LEVELS]),
                 "SR3, no noise": (LEVELS, [fid["sr3"]] * len(LEVELS), "--"),
                 "test images": (LEVELS, [fid["real"]] * len(LEVELS), "--")}})
-    run.finish({f"fid_lenet@{n}_{name}": distance for name, distance in fid.items()})
+    run.finish({f"fid_to_2000@{n}_{name}": distance for name, distance in fid.items()})
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ images whose labels it finds least probable.
 
 import numpy as np
 
-from minigen import data, metrics, nn, no_grad, optim, train
+from minigen import data, metrics, nn, optim, train
 from minigen.demo import Demo, cli
 from minigen.models.classifier.lenet import LeNet
 
@@ -46,9 +46,7 @@ def main(argv=None):
         nn.save(model, run.out / f"lenet-{run.args.data}.safetensors")
 
     x, y = run.data.test_x, run.data.test_y
-    with no_grad():
-        p = np.concatenate([model.probabilities(few / np.float32(255)).numpy()
-                            for few in data.in_order(x, batch_size=500)])
+    p = data.in_batches(lambda few: model.probabilities(few / np.float32(255)), x)
     p_right = p[np.arange(len(y)), y]
     hardest = np.argsort(p_right)[:50]  # those whose labels are least probable
     run.picture("samples", x[np.argsort(p.argmax(1), kind="stable")][::max(1, len(x) // 100)][:100])

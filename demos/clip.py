@@ -27,7 +27,7 @@ from minigen import cross_entropy, data, log_softmax, metrics, nn, optim, tensor
 from minigen.data.scenes import COLOURS, GROUNDS, PLACES, SHAPES, SIZES, encode
 from minigen.demo import Demo, cli
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
-from minigen.models.clip.retrieval import embed, label_scores, retrieve, zero_shot
+from minigen.models.clip.retrieval import label_scores, retrieve, zero_shot
 
 UNSEEN = ("red ring", "orange circle", "yellow cross", "green triangle", "blue square")
 TEMPLATES = ("a photo of {}", "a small picture of {}", "this is {}", "here we see {}")
@@ -116,16 +116,16 @@ def main(argv=None):
     run.fit(step, model=model, classifier=classifier, opt=opts[0], opt_c=opts[1])
 
     x, y = run.data.test_x, run.data.test_y
-    f, g = embed(model.f, data.signed(x)), embed(model.g, words(texts.test))
+    f, g = data.in_batches(model.f, data.signed(x)), data.in_batches(model.g, words(texts.test))
     tau = model.tau().item()
-    codes = {name: embed(model.g, words(np.ravel(prompts))).reshape(*np.shape(prompts), d)
+    codes = {name: data.in_batches(model.g, words(np.ravel(prompts))).reshape(*np.shape(prompts), d)
              for name, (prompts, *_) in texts.tasks.items()}
     accuracy = {name: (zero_shot(f[i], codes[name], tau) == labels).mean()
                 for name, (_, i, labels) in texts.tasks.items()}
     i = texts.tasks["zero_shot"][1]
     log_p = log_softmax(tensor(label_scores(f[i], codes["zero_shot"], tau)), axis=1).numpy()
     surest = np.argsort(-log_p, axis=0)[:10].T
-    supervised = embed(classifier, data.signed(x[i])).argmax(1) == y[i]
+    supervised = data.in_batches(classifier, data.signed(x[i])).argmax(1) == y[i]
     few, rng = min(100, len(x)), np.random.default_rng(0)
     similar = np.diag(metrics.visual_similarity(g[:1000], f[:1000]))
     run.picture("samples", np.concatenate([x[[n, *found]] for n, found in enumerate(

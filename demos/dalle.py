@@ -20,11 +20,11 @@ ranks first (best). r_precision@1 is how often CLIP finds an image's own caption
 import numpy as np
 
 from minigen import nn, no_grad, optim, tensor, text_metrics, train
-from minigen.data import in_order, signed, unsigned
+from minigen.data import in_batches, in_order, signed, unsigned
 from minigen.data.scenes import LONGEST, VOCABULARY, encode
 from minigen.demo import Demo, at_least, cli
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
-from minigen.models.clip.retrieval import embed, rerank
+from minigen.models.clip.retrieval import rerank
 from minigen.models.text_to_image.dalle import DALLE, image_tokenizer
 
 SHARES = (0, 0.34, 0.73, 1)  # of the steps, at which each of the three stages begins, and the end
@@ -73,13 +73,11 @@ def main(argv=None):
     test, n = run.data.first(n_test=500), run.args.drawn
     x, captions, c = signed(test.test_x), test.test_captions, encode(test.test_captions)
     z = vae.encode(x)
+    nll = in_batches(model.token_nll, c, z, batch_size=100)
     with no_grad():
-        nll = np.concatenate([model.token_nll(*part).numpy()
-                              for part in in_order(c, z, batch_size=100)])
         x_hat = vae.decode(z).mean.numpy()
-    drawn = np.concatenate([model.generate(part, run.rng).mean.numpy()
-                            for part in in_order(np.repeat(c, n, 0), batch_size=500)])
-    g, f = embed(clip.g, c), embed(clip.f, drawn).reshape(len(c), n, -1)
+    drawn = in_batches(lambda part: model.generate(part, run.rng).mean, np.repeat(c, n, 0))
+    g, f = in_batches(clip.g, c), in_batches(clip.f, drawn).reshape(len(c), n, -1)
     drawn = drawn.reshape(len(c), n, *x.shape[1:])
     order = np.array([rerank(*pair) for pair in zip(f, g, strict=True)])
     ranked = np.take_along_axis(drawn, order[:, :, None, None, None], 1)
@@ -93,7 +91,7 @@ def main(argv=None):
     for name, images in (("truth", x), ("reconstructed", x_hat), ("first", drawn[:, 0]),
                          ("best", ranked[:, 0])):
         numbers |= text_metrics.caption_scores(name, unsigned(images), captions,
-                                               embed(clip.f, images), g)
+                                               in_batches(clip.f, images), g)
     run.finish(numbers)
 
 

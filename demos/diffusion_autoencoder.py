@@ -43,7 +43,6 @@ from minigen.demo import Demo, at_least, cli
 from minigen.diffusion_demo import T, few_steps, sampling_steps
 from minigen.dist import noise
 from minigen.models.autoencoder.conv_autoencoder import convolutional
-from minigen.models.clip.retrieval import embed
 from minigen.models.diffusion import schedule
 from minigen.models.diffusion.diffusion_autoencoder import (
     CodeMLP,
@@ -82,7 +81,7 @@ def main(argv=None):
         return of_all(model.encode_semantic)
 
     def of_all(encoder):
-        return embed(lambda x: encoder(data.signed(run.xp.asarray(x.data))), run.data.train_x)
+        return data.in_batches(lambda x: encoder(data.signed(run.xp.asarray(x))), run.data.train_x)
 
     def step(t, rng):
         if t < first:
@@ -158,7 +157,7 @@ def main(argv=None):
         rows += [outputs["real"][i], edited(w, s, np.repeat(i.start, SHOWN - 1))]
     run.picture("codes", np.concatenate(rows), SHOWN)
 
-    z_test = embed(model.encode_semantic, data.signed(run.data.test_x[:many]))
+    z_test = data.in_batches(model.encode_semantic, data.signed(run.data.test_x[:many]))
     codes_of = {"z_test": z_test, "z_normal": run.rng.standard_normal(z_test.shape, np.float32)}
     for name, z in codes_of.items():
         images = data.unsigned(model.decode(z, noise(run.rng, z, (many, *shape))))

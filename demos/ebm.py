@@ -38,8 +38,8 @@ def main(argv=None):
     run.fit(step, model=model, opt=opt)
 
     count = 5 if run.quick else 100  # steps
-    samples = np.concatenate([data.unsigned(model.langevin(tensor(x), rng, count))
-                              for x in data.in_order(model.chains.numpy(), batch_size=100)])
+    samples = data.unsigned(data.in_batches(lambda x: model.langevin(tensor(x), rng, count),
+                                            model.chains.numpy(), batch_size=100))
     run.picture("samples", samples[:100])
     x, rows = model.sample(10 if run.quick else 1000, rng, 0), []
     for before, after in zip((0, *SHOWN), SHOWN, strict=False):

@@ -8,7 +8,7 @@ of the steps to them and removes it again; ILVR starts from pure noise, and at e
 the image's 7×7 pixels by the drawing's.
 
 samples.png, a column per image: the drawing; SDEdit from 20%, 40%, 60% and 80% of the steps; ILVR;
-the original. Numbers are over the first 500 test images: fid_lenet, the Fréchet distance to
+the original. Numbers are over the first 500 test images: fid_to_2000, the Fréchet distance to
 training images; recognised, the share that the ruler classifies as the original digit; away, the
 root-mean-square distance of their 7×7 pixels from the drawing's, in [0, 1]. `samples` are
 unconditional samples of the model.
@@ -16,7 +16,7 @@ unconditional samples of the model.
 
 import numpy as np
 
-from minigen import avg_pool2d, data, metrics, nn, optim, ruler, tensor, train
+from minigen import avg_pool2d, data, nn, optim, ruler, tensor, train
 from minigen.demo import Demo, cli
 from minigen.diffusion_demo import T, few_steps, sampling_steps
 from minigen.models.diffusion import schedule
@@ -61,11 +61,10 @@ def main(argv=None):
         results |= {"truth": tensor(x), "samples": sampler.sample(n, run.data.shape, run.rng,
                                                                   threshold=static)}
     results = {name: data.unsigned(images) for name, images in results.items()}
-    numbers, reference = {}, ruler.features(run.data.train_x[:2000], run.data.name)
+    numbers = {}
     small = lambda images: avg_pool2d(tensor(images), SQUARE).numpy()
     for name, images in results.items():
-        features = ruler.features(images, run.data.name)
-        numbers[f"fid_lenet@{n}_{name}"] = metrics.frechet_distance(features, reference)
+        numbers[f"fid_to_2000@{n}_{name}"] = ruler.fid_to_2000(images, run.data)
         if name != "samples":
             predicted = ruler.classify(images, run.data.name).argmax(1)
             numbers |= {

@@ -30,7 +30,6 @@ from minigen.demo import Demo, cli
 from minigen.diffusion_demo import T, few_steps, guidance_weight, sampling_steps
 from minigen.dist import noise
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
-from minigen.models.clip.retrieval import embed
 from minigen.models.diffusion import clean, schedule, threshold
 from minigen.models.diffusion.clip_guidance import CLIPGuided, noisy_loss
 from minigen.models.diffusion.ddim import DDIM
@@ -109,11 +108,11 @@ def main(argv=None):
                                            for w in (0, *WEIGHTS)]), SHOWN)
     print("captions of samples.png:", *captions[:SHOWN], sep="\n  ")
 
-    codes = embed(judge.g, c)
+    codes = data.in_batches(judge.g, c)
 
     def evaluate(images):
         """The metrics of images in [0, 1]: (2n, 3, H, W), or (n, 3, H, W) with one per caption."""
-        f, rng = embed(judge.f, 2 * images - 1), np.random.default_rng(0)
+        f, rng = data.in_batches(judge.f, 2 * images - 1), np.random.default_rng(0)
         named, not_named = text_metrics.colours_shown(images, np.resize(captions, len(images)))
         r_precision = np.mean([metrics.r_precision(codes[:n], part, 1, rng, n - 1)
                                for part in np.split(f, len(images) // n)])

@@ -13,7 +13,7 @@ deviation of a pixel in a hole over the three samples.
 
 import numpy as np
 
-from minigen import data, metrics, nn, optim, ruler, train
+from minigen import data, nn, optim, ruler, train
 from minigen.demo import Demo, cli
 from minigen.diffusion_demo import T, few_steps, sampling_steps
 from minigen.models.diffusion import schedule
@@ -58,13 +58,12 @@ def main(argv=None):
     ways = {"hole": [np.where(m, -1, x)], "replaced": [inpaint(plain, x, m, run.rng)],
             "taught": [inpaint(finetuned, x, m, run.rng, x, m) for _ in range(3)], "truth": [x]}
     ways = {name: [data.unsigned(images) for images in several] for name, several in ways.items()}
-    numbers, reference = {}, ruler.features(run.data.train_x[:2000], run.data.name)
+    numbers = {}
     for name, several in ways.items():
         predicted = [ruler.classify(images, run.data.name).argmax(1) for images in several]
-        features = [ruler.features(images, run.data.name) for images in several]
         numbers[f"recognised_{name}"] = np.mean([labels == y for labels in predicted])
-        numbers[f"fid_lenet@{n}_{name}"] = np.mean([
-            metrics.frechet_distance(f, reference) for f in features])
+        numbers[f"fid_to_2000@{n}_{name}"] = np.mean([
+            ruler.fid_to_2000(images, run.data) for images in several])
     filled, (truth,) = ways["replaced"] + ways["taught"], ways["truth"]
     numbers["largest_change_of_known"] = max(np.abs(z - truth)[m == 0].max() for z in filled)
     numbers["variety"] = np.std(ways["taught"], 0)[m == 1].mean()

@@ -20,7 +20,7 @@ from textwrap import fill
 import numpy as np
 
 from minigen import metrics, nn, optim, pictures, text_metrics, train
-from minigen.data import in_order, scenes, signed, unsigned
+from minigen.data import in_batches, scenes, signed, unsigned
 from minigen.demo import Demo, cli
 from minigen.models.multimodal.llava import llava
 from minigen.nn.parameters import write_bytes
@@ -81,7 +81,7 @@ def main(argv=None):
             f"bleu@{name}": text_metrics.bleu(sentences, true)}
 
     objects = scenes.encode(scenes.OBJECTS)[:, :3]
-    found = np.concatenate([encoder.detects(part, objects) for part in in_order(x, batch_size=500)])
+    found = in_batches(lambda part: encoder.detects(part, objects), x)
     for name, shift in (("", 0), ("@other_picture", 1)):
         shown = np.roll(captions, shift)
         numbers |= {

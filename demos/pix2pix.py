@@ -18,7 +18,7 @@ Differs from the paper: λ = 20 in place of 100, and a learning rate that falls 
 
 import numpy as np
 
-from minigen import data, l1_loss, metrics, nn, no_grad, optim, train
+from minigen import data, l1_loss, metrics, nn, optim, train
 from minigen.data import signed, unsigned
 from minigen.demo import Demo, at_least, cli
 from minigen.models.gan.dcgan import adam
@@ -91,8 +91,7 @@ def mixed(matrix, images):
 
 def coloured(net, x):
     """The colours that a network predicts for brightness x, untracked."""
-    with no_grad():
-        return np.concatenate([net(few).numpy() for few in data.in_order(x, batch_size=100)])
+    return data.in_batches(net, x, batch_size=100)
 
 
 def paint(images, masks):

@@ -7,7 +7,7 @@ samples.png: three rows each of samples by the predictor, by predictor and corre
 probability flow. between.png: in each row the first and the last image are test images; those in
 between are decoded from the arc between their noises x_1.
 
-fid_lenet: the Fréchet distance of 500 samples of each kind to training images; evaluations: how
+fid_to_2000: the Fréchet distance of 500 samples of each kind to training images; evaluations: how
 often the network is evaluated for them. bits_per_dim: of the model's likelihood of 128 test images,
 with uniform noise between the levels of pixels, which makes it comparable with a bound on discrete
 levels. decoded_error: the root mean square difference of images from what their noise is decoded
@@ -94,9 +94,7 @@ def quality(x, dataset):
     """The scores of images x in [0, 1], for a data set that has a ruler."""
     if dataset.name not in ruler.NAMES:
         return {}
-    reference = ruler.features(dataset.train_x[:2000], dataset.name)
-    return {f"fid_lenet@{len(x)}":
-                metrics.frechet_distance(ruler.features(x, dataset.name), reference),
+    return {f"fid_to_2000@{len(x)}": ruler.fid_to_2000(x, dataset),
             f"inception_score_lenet@{len(x)}":
                 metrics.inception_score(ruler.classify(x, dataset.name))}
 

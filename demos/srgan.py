@@ -9,7 +9,7 @@ rows: small images; enlarged by bicubic interpolation; by SRResNet; by SRGAN; th
 
 psnr (dB) and ssim compare enlarged images with the originals, features is the relative error of φ.
 sharpness and the Fréchet distance to training images ask whether they look real: the mean
-difference of neighbouring pixels, in [−1, 1]; fid_lenet of the ruler's features of digits,
+difference of neighbouring pixels, in [−1, 1]; fid_to_2000 of the ruler's features of digits,
 fid_patches of 8×8-pixel patches. recognised is the share that the ruler classifies as the right
 digit.
 
@@ -28,13 +28,12 @@ from minigen import (
     metrics,
     mse_loss,
     nn,
-    no_grad,
     optim,
     ruler,
     tensor,
     train,
 )
-from minigen.data import in_order, signed, unsigned
+from minigen.data import in_batches, signed, unsigned
 from minigen.demo import Demo, cli
 from minigen.models.gan.dcgan import adam
 from minigen.models.image_to_image.srgan import PHI, classifier, srgan, srresnet
@@ -95,13 +94,13 @@ def main(argv=None):
 def quality(x, dataset):
     """Whether images x in [−1, 1], of the first test images of a data set, look real: a dict."""
     n, name = len(x), dataset.name
-    train_x, numbers = signed(dataset.train_x[:4 * n]), {"sharpness": metrics.sharpness(x)}
+    numbers = {"sharpness": metrics.sharpness(x)}
     if name not in ruler.NAMES:
+        train_x = signed(dataset.train_x[:4 * n])
         return numbers | {"fid_patches": metrics.frechet_distance(
             *(metrics.patches(images, SIDE) for images in (x, train_x)))}
     predicted = ruler.classify(unsigned(x), name).argmax(1)
-    return numbers | {f"fid_lenet@{n}": metrics.frechet_distance(
-                          *(ruler.features(unsigned(images), name) for images in (x, train_x))),
+    return numbers | {f"fid_to_2000@{n}": ruler.fid_to_2000(unsigned(x), dataset),
                       "recognised": (predicted == dataset.test_y[:n]).mean()}
 
 
@@ -116,8 +115,8 @@ def bicubic(y, factor):
 
 def each(net, x):
     """The outputs of a network for all of x, untracked, in evaluation mode."""
-    with nn.evaluation(net), no_grad():
-        return np.concatenate([net(few).numpy() for few in in_order(tensor(x), batch_size=100)])
+    with nn.evaluation(net):
+        return in_batches(net, tensor(x), batch_size=100)
 
 
 if __name__ == "__main__":

@@ -93,8 +93,7 @@ def drawn(x, c):
 
 def translated(model, x, c):
     """G(x, c) for all images, with values beyond [−1, 1] clipped: an array (N, C, H, W)."""
-    return np.concatenate([model.translate(*few).numpy().clip(-1, 1)
-                           for few in data.in_order(x, c, batch_size=100)])
+    return data.in_batches(model.translate, x, c, batch_size=100).clip(-1, 1)
 
 
 if __name__ == "__main__":

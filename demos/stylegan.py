@@ -15,7 +15,7 @@ Differs from the paper: a learning rate that falls from 2·10⁻³, and a few th
 import numpy as np
 
 from minigen import nn, no_grad, optim, ruler, tensor
-from minigen.data import in_order, signed, unsigned
+from minigen.data import in_batches, signed, unsigned
 from minigen.demo import Demo, at_least, cli
 from minigen.models.gan.gan import algorithm_1
 from minigen.models.gan.stylegan import mean_style, mix, stylegan, truncate
@@ -42,8 +42,7 @@ def main(argv=None):
     run.fit(step, model=model, opt_d=opt_d, opt_g=opt_g, ema=ema)
 
     def draw(styles):
-        return unsigned(np.concatenate([model.G.g(some, run.rng).numpy()
-                                        for some in in_order(styles, batch_size=500)]))
+        return unsigned(in_batches(lambda some: model.G.g(some, run.rng), styles))
 
     with ema.applied(), no_grad():
         centre = mean_style(model, run.rng)

@@ -81,14 +81,13 @@ def main(argv=None):
     run.picture("samples", np.concatenate([images[:10] for images in outputs.values()]))
     samples = [outputs.pop(f"sample_{k}") for k in range(5)]
     outputs |= {"sample": samples[0], "mean_of_5_samples": np.mean(samples, 0)}
-    numbers, reference = {}, ruler.features(run.data.train_x[:2000], run.data.name)
+    numbers = {}
     for name, images in outputs.items():
         if name != "truth":
             numbers[f"psnr_{name}"] = metrics.psnr(images, outputs["truth"], 1)
         predicted = ruler.classify(images, run.data.name).argmax(1)
         numbers[f"recognised_{name}"] = (predicted == labels).mean()
-        numbers[f"fid_lenet@{n}_{name}"] = metrics.frechet_distance(
-            ruler.features(images, run.data.name), reference)
+        numbers[f"fid_to_2000@{n}_{name}"] = ruler.fid_to_2000(images, run.data)
     small = avg_pool2d(samples[0], factor).numpy()
     numbers["psnr_sample_made_small"] = metrics.psnr(small, data.unsigned(y), 1)
     run.finish(numbers | {"variety": np.std(samples, 0).mean()})

@@ -24,7 +24,6 @@ from minigen import data, interpolate, nn, no_grad, optim, tensor, text_metrics,
 from minigen.data.scenes import COLOURS, LONGEST, VOCABULARY, encode
 from minigen.demo import Demo, at_least, cli
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder, unit
-from minigen.models.clip.retrieval import embed
 from minigen.models.gan.dcgan import adam
 from minigen.models.text_to_image.attngan import attngan
 from minigen.models.text_to_image.damsm import DAMSM
@@ -135,7 +134,7 @@ def main(argv=None):
     numbers = {"variety": np.abs(samples[0] - samples[1]).mean()
                / np.abs(samples[0] - np.roll(samples[1], 1, axis=0)).mean()}
     for which, images in (("truth", truth), ("drawn", samples[0])):
-        f = embed(encoders.embed_image, 2 * images - 1)
+        f = data.in_batches(encoders.embed_image, 2 * images - 1)
         numbers |= text_metrics.caption_scores(which, images, captions, f, text[-1].numpy())
     run.finish(numbers)
 

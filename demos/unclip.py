@@ -27,7 +27,6 @@ from minigen.data.scenes import COLOURS, LONGEST, VOCABULARY, encode
 from minigen.demo import Demo, cli
 from minigen.diffusion_demo import T, few_steps, guidance_weight, sampling_steps
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
-from minigen.models.clip.retrieval import embed
 from minigen.models.diffusion import schedule
 from minigen.models.diffusion.clean import Clean
 from minigen.models.diffusion.ddim import DDIM
@@ -79,7 +78,8 @@ def main(argv=None):
     truth, captions = run.data.test_x[:n] / np.float32(255), run.data.test_captions[:n]
     others = [recoloured(caption) for caption in captions]
     x, c, c_other = 2 * truth - 1, encode(captions), encode(others)
-    f, g, g_other = embed(clip.f, x), embed(clip.g, c), embed(clip.g, c_other)
+    f = data.in_batches(clip.f, x)
+    g, g_other = data.in_batches(clip.g, c), data.in_batches(clip.g, c_other)
     guided = DDIM(ClassifierFree(decoder, run.args.weight, no_code), few)
     model = UnCLIP(clip, DDPM(prior, few, few.beta_tilde), guided, shape)
     # at t = 1 an error of a hundredth in x̂_0 counts as noise of 1, and the x_T of an image would
@@ -116,7 +116,7 @@ def main(argv=None):
     for name, images in outputs.items():
         asked, code = (others, g_other) if name == "turned" else (captions, g)
         numbers |= text_metrics.caption_scores(name, images, asked,
-                                               embed(clip.f, 2 * images - 1), code)
+                                               data.in_batches(clip.f, 2 * images - 1), code)
     run.finish(numbers)
 
 

@@ -23,9 +23,8 @@ from textwrap import fill
 import numpy as np
 
 from minigen import nn, no_grad, optim, pictures, tensor, train
-from minigen.data import scenes, signed, unsigned
+from minigen.data import in_batches, scenes, signed, unsigned
 from minigen.demo import Demo, cli
-from minigen.models.clip.retrieval import embed
 from minigen.models.multimodal.llava import Encoder
 from minigen.models.multimodal.vilbert import ViLBERT
 
@@ -63,10 +62,10 @@ def main(argv=None):
     test = run.data.first(n_test=500)
     x, rng = signed(test.test_x), np.random.default_rng(0)
     w = scenes.encode(test.test_captions)
-    Z = embed(encoder.features, x, batch=FEW)
+    Z = in_batches(encoder.features, x, batch_size=FEW)
     other = np.roll(Z, 1, axis=0)
-    match_logits = lambda Z, w: embed(lambda Z, w: model.match_logits(*model.hidden(Z, w)), Z, w,
-                                      batch=FEW)
+    matches = lambda Z, w: model.match_logits(*model.hidden(Z, w))
+    match_logits = lambda Z, w: in_batches(matches, Z, w, batch_size=FEW)
     numbers = {"aligned": np.mean([(match_logits(Z, w) > 0).mean(),
                                    (match_logits(other, w) < 0).mean()])}
     for kind in KINDS:
@@ -99,7 +98,7 @@ def main(argv=None):
 
 def predict(model, Z, w, positions):
     """The most probable word at one position of each text, which is masked."""
-    s = embed(model.scores, Z, replace_words(w, positions, model.MASK), batch=FEW)
+    s = in_batches(model.scores, Z, replace_words(w, positions, model.MASK), batch_size=FEW)
     return s[np.arange(len(w)), positions].argmax(-1)
 
 

@@ -82,9 +82,7 @@ def main(argv=None):
     reconstructions, images = [], []
     for name, model in models.items():
         k = model.encode(x)
-        with no_grad():
-            x_hat = np.concatenate([model.decode(few).mean.numpy().clip(-1, 1)
-                                    for few in data.in_order(k, batch_size=500)])
+        x_hat = data.in_batches(lambda few, model=model: model.decode(few).mean, k).clip(-1, 1)
         samples = model.generate(n, run.rng).mean.numpy().clip(-1, 1)
         used, perplexity = metrics.codebook_usage(k, run.args.words)
         numbers |= {

@@ -3,23 +3,17 @@ proceeds, and the pictures and numbers of games without labels."""
 
 import numpy as np
 
-from minigen import nn, no_grad, ruler, tensor
-from minigen.data import unsigned
+from minigen import nn, ruler, tensor
+from minigen.data import in_batches, unsigned
 from minigen.models.vae.latent import interpolation
 from minigen.tensor import write, xp
-
-CHUNK = 500  # images in one pass
 
 
 def render(game, z, *given):
     """G(z) for codes z (n, d_z), in evaluation mode (batch norm uses its running statistics),
     rescaled from [−1, 1] to [0, 1]: a NumPy array (n, C, H, W). `given`: arrays of length n."""
-    z, x = tensor(z).data, []
-    with nn.evaluation(game.G), no_grad():
-        for i in range(0, len(z), CHUNK):
-            chunk = slice(i, i + CHUNK)
-            x.append(game.G(tensor(z[chunk]), *(y[chunk] for y in given)).numpy())
-    return unsigned(np.concatenate(x))
+    with nn.evaluation(game.G):
+        return unsigned(in_batches(game.G, tensor(z), *given))
 
 
 class TrainingFilm:

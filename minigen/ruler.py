@@ -1,5 +1,5 @@
-"""The ruler: one fixed classifier that scores generated digits, so that the scores of all models
-can be compared.
+"""The ruler: one fixed classifier that scores generated digits, so that the scores of different
+models can be compared, if they are computed from as many images.
 
     images = data.unsigned(generator.sample(5000, rng))
     run.finish(ruler.quality(images, run.data))
@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from minigen import data, metrics, nn, no_grad
+from minigen import metrics, nn
+from minigen.data import in_batches
 from minigen.models.classifier.lenet import LeNet
 from minigen.tensor import tensor
 
@@ -34,12 +35,12 @@ def classify(images, name):
 
     ValueError for an unknown name, another shape, values beyond [0, 1] or not finite.
     """
-    return _in_batches(_model(name).probabilities, _digits(images))
+    return in_batches(_model(name).probabilities, _digits(images))
 
 
 def features(images, name):
     """The input of the ruler's last layer for each image: (n, 64). Arguments as for `classify`."""
-    return _in_batches(_model(name).features, _digits(images))
+    return in_batches(_model(name).features, _digits(images))
 
 
 def quality(images, dataset):
@@ -78,6 +79,14 @@ def quality(images, dataset):
     return numbers
 
 
+def fid_to_2000(images, dataset):
+    """`metrics.frechet_distance` of images (n, 1, 28, 28) to the first 2,000 training images: for
+    demos that compare a few hundred images. `quality` compares as many training images as there
+    are images, so its numbers are others."""
+    real = features(dataset.train_x[:2000], dataset.name)
+    return metrics.frechet_distance(features(images, dataset.name), real)
+
+
 def nearest_pairs(images, dataset, columns=10):
     """The first `columns` images, and below each the training image nearest to it, for a picture
     with `columns` per row: float32 (2 columns, C, H, W)."""
@@ -112,11 +121,6 @@ def _model(name):
     model = LeNet(rng=np.random.default_rng(0))
     nn.load(model, Path(__file__).parent / "rulers" / f"lenet-{name}.safetensors")
     return model
-
-
-def _in_batches(f, x):
-    with no_grad():
-        return np.concatenate([f(batch).numpy() for batch in data.in_order(x, batch_size=500)])
 
 
 def _digits(images):

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from minigen import grad, gradcheck, nn, optim, tensor
-from minigen.data import scenes, signed
+from minigen.data import in_batches, scenes, signed
 from minigen.models.clip.clip import ImageEncoder, TextEncoder
-from minigen.models.clip.retrieval import embed
 from minigen.models.text_to_image import gan_cls
 from minigen.models.text_to_image import joint_embedding as sje
 
@@ -82,7 +81,7 @@ def test_a_joint_embedding_learns_scenes():
     for t in range(200):
         i = RNG((4, t)).integers(0, 600, 32)
         opt.step(grad(model.loss(tensor(x[i]), c[i], y[i]), opt.params))
-    v, t = embed(model.image, x), embed(model.text, c)
+    v, t = in_batches(model.image, x), in_batches(model.text, c)
     K = y.max() + 1
     assert sje.zero_one_loss(y, sje.image_class(v, t, y, K), sje.text_class(t, v, y, K)) < 1
 

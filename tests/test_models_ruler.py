@@ -61,6 +61,25 @@ def test_quality_tells_good_images_from_bad_ones(glyphs):
         good["nearest_train_distance_of_test"], rel=0.1)
 
 
+def test_fid_to_the_first_2000_training_images():
+    few = data.load("glyphs", n_train=2001, n_test=100)
+    x = few.test_x
+    real = ruler.features(few.train_x[:-1], "glyphs")
+    expected = metrics.frechet_distance(ruler.features(x, "glyphs"), real)
+    assert ruler.fid_to_2000(x, few) == expected
+
+
+def test_in_batches_gives_what_one_call_gives():
+    x, y, sizes = np.arange(22.0).reshape(11, 2), np.arange(11), []
+
+    def f(x, y):
+        sizes.append(len(y))
+        return tensor(x).sum(1) * y
+
+    assert np.array_equal(data.in_batches(f, x, y, batch_size=4), x.sum(1) * y)
+    assert sizes == [4, 4, 3]
+
+
 def test_quality_by_hand(glyphs):
     """If all images are used, none are chosen at random: each number from its own function."""
     few = glyphs.first(200, 200)

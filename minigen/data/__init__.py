@@ -9,14 +9,14 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from . import cifar10, glyphs, mnist, scenes
-from .batching import batch_indices, batches, in_order
+from .batching import batch_indices, batches, in_batches, in_order
 from .dataset import DataError, Dataset
 from .download import cache_folder
 from .download import fetch as _fetch
 from .scale import signed, unsigned
 
-__all__ = ["NAMES", "DataError", "Dataset", "batch_indices", "batches", "in_order", "load",
-           "signed", "unsigned"]
+__all__ = ["NAMES", "DataError", "Dataset", "batch_indices", "batches", "in_batches", "in_order",
+           "load", "signed", "unsigned"]
 
 DRAWN = {"glyphs": glyphs, "scenes": scenes}
 READ = {"mnist": mnist, "fashion-mnist": mnist, "cifar10": cifar10}

@@ -6,6 +6,8 @@ from itertools import count
 
 import numpy as np
 
+from minigen.tensor import no_grad, tensor
+
 # Keeps the shuffles independent of the noise of training step t, which is drawn from (seed, t).
 SHUFFLE = 0x5EED
 
@@ -48,6 +50,15 @@ def in_order(*arrays, batch_size):
     for i in range(0, _length(arrays), batch_size):
         rows = slice(i, i + batch_size)
         yield arrays[0][rows] if len(arrays) == 1 else tuple(a[rows] for a in arrays)
+
+
+def in_batches(f, *arrays, batch_size=500):
+    """f of arrays (n, ...), for `batch_size` rows at a time, untracked: an array (n, ...). f gives
+    a tensor or an array with as many rows as it is given."""
+    with no_grad():
+        results = [f(*(a[i:i + batch_size] for a in arrays))
+                   for i in range(0, _length(arrays), batch_size)]
+        return np.concatenate([tensor(y).numpy() for y in results])
 
 
 @lru_cache(maxsize=4)

@@ -1,6 +1,6 @@
 """What CLIP is used for: everything by similarity of embeddings, without any further training.
 
-    x̂ = argmax_x cos(g(c), f(x))        embed and retrieve: of stored images, the best match
+    x̂ = argmax_x cos(g(c), f(x))        retrieve: of stored images, the best match
     argmax_x f(x)·g(c)                  rerank: of images generated for a text, the best match
     ŷ = argmax_y f(x)·g(prompt(y))      zero-shot: of labels, the one whose description matches best
 
@@ -18,17 +18,8 @@ drawn scenes correctly, and the sum 70% (demos/clip.py, 800 steps).
 
 import numpy as np
 
-from minigen import logsumexp, no_grad, tensor
-from minigen.data import in_order
+from minigen import logsumexp, tensor
 from minigen.metrics import visual_similarity
-
-
-def embed(encoder, *inputs, batch=500):
-    """The embeddings of images or texts (n, ...) by an encoder, f or g, or the outputs of another
-    network for both: an array (n, ...)."""
-    with no_grad():
-        return np.concatenate([encoder(*(tensor(a[rows]) for a in inputs)).numpy()
-                               for rows in in_order(np.arange(len(inputs[0])), batch_size=batch)])
 
 
 def retrieve(queries, stored, r=1):

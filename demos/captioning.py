@@ -45,6 +45,7 @@ from minigen.models.multimodal.language_model import LanguageModel
 from minigen.models.multimodal.llava import Encoder
 from minigen.models.multimodal.simvlm import SimVLM
 from minigen.models.multimodal.visual_gpt import VisualGPT
+from minigen.nn.parameters import write_bytes
 
 IMAGE_TOKEN = "<image>"  # before each caption
 VOCABULARY = ("", IMAGE_TOKEN, *sorted(
@@ -209,7 +210,7 @@ def main(argv=None):
         texts.append(("\n".join(fill(generated[at][n], 56) for at in shown),
                       "green" if all(marks) else "darkorange" if any(marks) else "firebrick"))
     with train.writing(run.out):
-        train.write_text(run.out / "captions.txt", "\n".join(lines))
+        write_bytes(run.out / "captions.txt", "\n".join(lines).encode())
         pictures.captioned(run.out / "samples.png", unsigned(x[:SHOWN]), texts[:SHOWN])
     run.finish(numbers)
 

@@ -30,7 +30,6 @@ from minigen.demo import Demo, cli
 from minigen.diffusion_demo import T, guidance_weight, sampling_steps
 from minigen.dist import noise
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
-from minigen.models.clip.retrieval import embed
 from minigen.models.diffusion import clean, schedule
 from minigen.models.diffusion.ddim import DDIM
 from minigen.models.diffusion.ddpm import DDPM
@@ -112,13 +111,13 @@ def main(argv=None):
     print("captions of samples.png:", *captions[:SHOWN], sep="\n  ")
 
     error = np.square(images["rebuilt"] - images["real"]).sum((1, 2, 3)).mean()
-    numbers, g = {"squared_error": error}, embed(judge.g, c)
+    numbers, g = {"squared_error": error}, data.in_batches(judge.g, c)
     known = text_metrics.silhouettes(run.data.train_x[:1000] / np.float32(255),
                                      run.data.train_captions[:1000])
     for key, some in images.items():
         named, not_named = text_metrics.colours_shown(some, captions)
         shape = text_metrics.shapes_shown(some, captions, known)
-        r_precision = metrics.r_precision(g, embed(judge.f, 2 * some - 1), 1,
+        r_precision = metrics.r_precision(g, data.in_batches(judge.f, 2 * some - 1), 1,
                                           np.random.default_rng(0), min(99, n - 1))
         numbers |= {f"colour_named_{key}": named, f"colour_not_named_{key}": not_named,
                     f"shape_named_{key}": shape, f"r_precision@1_{key}": r_precision}

@@ -33,6 +33,7 @@ from minigen.data.esperanto import ESPERANTO, esperanto
 from minigen.demo import Demo, cli
 from minigen.models.multimodal.instruct_gpt import PPO, Prompted, ScalarHeadLM, preference_loss
 from minigen.models.multimodal.language_model import LanguageModel
+from minigen.nn.parameters import write_bytes
 
 INSTRUCTIONS = ("short", "reversed", "mirrored", "esperanto")  # carried out in this order
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
@@ -197,7 +198,7 @@ def main(argv=None):
                 shown += [(texts[n], "black"), *(
                     (f"    {y}", "firebrick" if off else "green") for _, y, off, _ in answers)]
     with train.writing(run.out):
-        train.write_text(run.out / "answers.txt", "\n".join(lines))
+        write_bytes(run.out / "answers.txt", "\n".join(lines).encode())
         pictures.text_image(run.out / "samples.png", shown)
     run.finish(numbers)
 

@@ -233,15 +233,15 @@ def _filter_offsets(w, d0, d1):
 @once
 def column_offsets(images, D, out, kernel, stride, dilation):
     """Where `images` images (height, width, D), one behind the other, contain their columns:
-    col[i, l] is at pixels[i] + taps[l]. Returns height, width, pixels, taps."""
+    col[i, l] is at starts[i] + taps[l]. Returns height, width, starts, taps."""
     (P, Q), (R, S), (sh, sw), (dh, dw) = out, kernel, stride, dilation
     height, width = (P - 1) * sh + (R - 1) * dh + 1, (Q - 1) * sw + (S - 1) * dw + 1
-    pixels, taps = np.empty(images * P * Q, np.intp), np.empty(R * S * D, np.intp)
-    for i in range(len(pixels)):
-        pixels[i] = ((i // (P * Q) * height + i // Q % P * sh) * width + i % Q * sw) * D
+    starts, taps = np.empty(images * P * Q, np.intp), np.empty(R * S * D, np.intp)
+    for i in range(len(starts)):
+        starts[i] = ((i // (P * Q) * height + i // Q % P * sh) * width + i % Q * sw) * D
     for l in range(len(taps)):
         taps[l] = (l // (S * D) * dh * width + l // D % S * dw) * D + l % D
-    return height, width, pixels, taps
+    return height, width, starts, taps
 
 
 def use_pixel_vectors(D, M, Q):

@@ -192,7 +192,7 @@ def _fill(y, p0, p1, b):
 def _columns(chunk, chunks, x, w, b, y, stride, padding, dilation, images, rows):
     """w (groups, R, S, D, M): a row of col times the filters of a group gives M outputs."""
     (N, _, P, Q), (groups, R, S, D, M) = y.shape, w.shape
-    height, width, pixels, taps = column_offsets(images, D, (rows, Q), (R, S), stride, dilation)
+    height, width, starts, taps = column_offsets(images, D, (rows, Q), (R, S), stride, dilation)
     bands = -(-P // rows)
     image, out = buffer(images * height * width * D, x), buffer(images * rows * Q * M, x)
     offsets = pixel_offsets(x.shape[2:], (height, width), D)
@@ -205,7 +205,7 @@ def _columns(chunk, chunks, x, w, b, y, stride, padding, dilation, images, rows)
                 channels_last(x[n, g * D:(g + 1) * D], padding[0] - p0 * stride[0], padding[1],
                               (height, width), image[(n - n0) * height * width * D:], offsets)
             for l in range(0, len(taps), DEPTH):
-                product((n1 - n0) * size, M, min(DEPTH, len(taps) - l), image, 0, pixels, taps[l:],
+                product((n1 - n0) * size, M, min(DEPTH, len(taps) - l), image, 0, starts, taps[l:],
                         w, (g * len(taps) + l) * M, M, l > 0, out, 0, M)
             for n in range(n0, n1):
                 channels_first(out[(n - n0) * size * M:], Q, 0, 0, b[g * M:(g + 1) * M],

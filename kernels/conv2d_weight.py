@@ -139,7 +139,7 @@ def _rows(chunk, chunks, g, x, parts, kernel, stride, padding, dilation):
 @threaded
 def _columns(chunk, chunks, g, x, parts, stride, padding, dilation, images, rows):
     (N, _, P, Q), (groups, R, S, D, M) = g.shape, parts.shape[1:]
-    height, width, pixels, taps = column_offsets(images, D, (rows, Q), (R, S), stride, dilation)
+    height, width, starts, taps = column_offsets(images, D, (rows, Q), (R, S), stride, dilation)
     L, bands = R * S * D, -(-P // rows)
     image, out = buffer(images * height * width * D, x), buffer(images * rows * Q * M, x)
     offsets = pixel_offsets(x.shape[2:], (height, width), D)
@@ -157,5 +157,5 @@ def _columns(chunk, chunks, g, x, parts, stride, padding, dilation, images, rows
                 channels_last(g[n, j * M:(j + 1) * M], -p0, 0, (p1 - p0, Q),
                               out[(n - n0) * size * M:], M)
             for l in range(0, L, ROWS):
-                product(min(ROWS, L - l), M, (n1 - n0) * size, image, 0, taps[l:], pixels, out, 0,
+                product(min(ROWS, L - l), M, (n1 - n0) * size, image, 0, taps[l:], starts, out, 0,
                         M, item > shared.start, parts, ((chunk * groups + j) * L + l) * M, M)

@@ -36,27 +36,27 @@ def product(m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc):
     """C = A B, or C + A B if `add`: A[i,p] is a[a0 + i·row + p·column], B[p,j] is
     b[b0 + p·ldb + j] and C[i,j] is c[c0 + i·ldc + j]; a, b, c are arrays of one dtype, of which c
     does not overlap the others; offsets count from their first elements, whatever their shapes.
-    Where distances are irregular, row (m,), column (k,), ldb (k,) and ldc (m,) may be arrays of
-    offsets, np.intp: A[i,p] is then a[a0 + row[i] + column[p]]."""
+    Where distances are irregular, row (m,), column (k,) and ldb (k,) may be arrays of offsets,
+    np.intp: A[i,p] is then a[a0 + row[i] + column[p]]."""
     _product(m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc)
 
 
 @intrinsic
 def _product(typing, m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc):
-    tables = [isinstance(step, types.CPointer) for step in (row, column, ldb, ldc)]
+    tables = [isinstance(step, types.CPointer) for step in (row, column, ldb)]
     return types.void(m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc), codegen(
         functools.partial(_define, a.dtype.bitwidth // 8, tables))
 
 
 def _define(size, tables, builder, m, n, k, a, a0, row, column, b, b0, ldb, add, c, c0, ldc):
-    """The body of `product` for elements of `size` bytes; tables: which of row, column, ldb, ldc
-    are arrays."""
+    """The body of `product` for elements of `size` bytes; tables: which of row, column and ldb are
+    arrays."""
     a, b, c = builder.gep(a, [a0]), builder.gep(b, [b0]), builder.gep(c, [c0])
     const = lambda i: ir.Constant(ir.IntType(64), i)
-    row_at, column_at, b_at, c_at = (
+    row_at, column_at, b_at = (
         (lambda i, offsets=offsets: builder.load(builder.gep(offsets, [i]))) if table else
         (lambda i, stride=offsets: builder.mul(i, stride))
-        for offsets, table in zip((row, column, ldb, ldc), tables, strict=True))
+        for offsets, table in zip((row, column, ldb), tables, strict=True))
     j, few = const(0), builder.icmp_signed("<", m, const(FEW))
     for number, (width, vectors, rows) in enumerate((ROW_TILE, *TILES)):
         vector = ir.VectorType(a.type.pointee, width // size)
@@ -74,7 +74,7 @@ def _define(size, tables, builder, m, n, k, a, a0, row, column, b, b0, ldb, add,
             for first, end, step in parts:
                 with cgutils.for_range_slice(builder, first, end, const(step)) as (i0, _):
                     _tile(builder, access, vector, step, vectors, k, (a, row_at, column_at),
-                          (b, b_at), add, (c, c_at), i0, j0)
+                          (b, b_at), add, (c, ldc), i0, j0)
         j = last
 
 
@@ -150,12 +150,12 @@ class _Access:
 
 def _tile(builder, access, vector, rows, vectors, k, A, B, add, C, i0, j0):
     """C[i0 + r, j0 + …] for r < rows, with the sums in registers."""
-    (a, row_at, column_at), (b, b_at), (c, c_at) = A, B, C
+    (a, row_at, column_at), (b, b_at), (c, ldc) = A, B, C
     const = lambda i: ir.Constant(ir.IntType(64), i)
     at = lambda array, *terms: builder.gep(array, [_sum(builder, terms)])
     as_vector = lambda address: builder.bitcast(address, vector.as_pointer())
     numbers = [builder.add(i0, const(r)) for r in range(rows)]
-    c_pointers = [as_vector(at(c, c_at(i), j0, const(v * vector.count)))
+    c_pointers = [as_vector(at(c, builder.mul(i, ldc), j0, const(v * vector.count)))
                   for i in numbers for v in range(vectors)]
     sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * vector.count))
             for _ in c_pointers]

@@ -241,7 +241,7 @@ def test_softmax_along_an_axis_of_no_elements_is_empty(softmax):
         x = tensor(np.zeros(shape, np.float32), requires_grad=True)
         y = softmax(x, axis=axis)
         assert y.shape == shape and grad(mg.sum(y), x).shape == shape
-        with kernels.version("reference"):
+        with kernels.version("reference"), np.errstate(divide="ignore"):  # log of the empty sum
             assert softmax(x, axis=axis).shape == shape
     assert softmax(np.zeros((1, 0, 10**8), np.float32), axis=1).size == 0  # once read beyond x
 

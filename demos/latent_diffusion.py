@@ -24,10 +24,10 @@ import time
 
 import numpy as np
 
-from minigen import data, metrics, nn, no_grad, optim, tensor, text_metrics, train
+from minigen import data, nn, no_grad, optim, tensor, text_metrics, train
 from minigen.data.scenes import LONGEST, VOCABULARY, encode
 from minigen.demo import Demo, cli
-from minigen.diffusion_demo import T, guidance_weight, sampling_steps
+from minigen.diffusion_demo import T, few_steps, guidance_weight, sampling_steps
 from minigen.dist import noise
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder
 from minigen.models.diffusion import clean, schedule
@@ -94,7 +94,7 @@ def main(argv=None):
             opt_j=opt_j, opt=opt, ema=ema)
 
     n = 12 if run.quick else 200
-    few = schedule.respaced(s, 3 if run.quick else run.args.sampling_steps)
+    few = schedule.respaced(s, few_steps(run))
     x, captions = data.signed(run.data.test_x[:n]), run.data.test_captions[:n]
     c = encode(captions)
     with no_grad():
@@ -115,12 +115,9 @@ def main(argv=None):
     known = text_metrics.silhouettes(run.data.train_x[:1000] / np.float32(255),
                                      run.data.train_captions[:1000])
     for key, some in images.items():
-        named, not_named = text_metrics.colours_shown(some, captions)
-        shape = text_metrics.shapes_shown(some, captions, known)
-        r_precision = metrics.r_precision(g, data.in_batches(judge.f, 2 * some - 1), 1,
-                                          np.random.default_rng(0), min(99, n - 1))
-        numbers |= {f"colour_named_{key}": named, f"colour_not_named_{key}": not_named,
-                    f"shape_named_{key}": shape, f"r_precision@1_{key}": r_precision}
+        numbers |= text_metrics.caption_scores(key, some, captions,
+                                               data.in_batches(judge.f, 2 * some - 1), g)
+        numbers[f"shape_named_{key}"] = text_metrics.shapes_shown(some, captions, known)
     timed = slice(2 if run.quick else run.args.batch)
     run.finish(numbers | costs(model, x[timed], words[timed], width, run.rng))
 

@@ -9,8 +9,8 @@ import numpy as np
 from minigen.tensor import F64, Tensor, as_array, recording, to_device_of, xp
 
 ERRORS = (ValueError, TypeError, IndexError, AttributeError, ZeroDivisionError, OverflowError)
-NUMBERS = {float, int, type(None)}  # an op's inputs, once converted, are these or tensors
-PLAIN = {*NUMBERS, bool, str, tuple, list, np.ndarray, np.dtype}  # the types of most options
+NUMBERS = {float, int, bool, type(None)}  # an op's inputs, once converted, are these or tensors
+PLAIN = {*NUMBERS, str, tuple, list, np.ndarray, np.dtype}  # the types of most options
 
 
 def as_operands(args, kw, name, inputs):
@@ -25,8 +25,6 @@ def as_operands(args, kw, name, inputs):
 def operand(a, name, i, inputs):
     """The i-th input of the op `name` as a tensor or a Python number. NumPy scalars become Python
     numbers, so that none of them promotes a float32."""
-    if type(a) is bool:
-        return a
     if isinstance(a, np.generic) and not np.iscomplexobj(a):
         return a.item()
     return Tensor(as_array(a, f"{name}: {[*inputs, i][min(i, len(inputs))]}: "))

@@ -83,8 +83,12 @@ def fid_to_2000(images, dataset):
     """`metrics.frechet_distance` of images (n, 1, 28, 28) to the first 2,000 training images: for
     demos that compare a few hundred images. `quality` compares as many training images as there
     are images, so its numbers are others."""
-    real = features(dataset.train_x[:2000], dataset.name)
-    return metrics.frechet_distance(features(images, dataset.name), real)
+    return metrics.frechet_distance(features(images, dataset.name), _first_2000(dataset))
+
+
+@lru_cache(maxsize=1)
+def _first_2000(dataset):
+    return features(dataset.train_x[:2000], dataset.name)
 
 
 def nearest_pairs(images, dataset, columns=10):

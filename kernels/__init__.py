@@ -32,6 +32,7 @@ from .conv2d_weight import conv2d_weight
 from .conv_transpose2d import conv_transpose2d
 from .cross_entropy import cross_entropy, cross_entropy_backward
 from .cuda import PRECISIONS, precision
+from .cumsum import cumsum
 from .elementary import absolute, clip, erf, exp, expm1, log, log1p, sign, sqrt
 from .group_norm import group_norm, group_norm_backward
 from .join import join
@@ -55,8 +56,8 @@ __all__ = [
     "PRECISIONS", "absolute", "adam", "add", "arctan", "attention", "attention_backward",
     "avg_pool2d", "avg_pool2d_transpose", "batch_norm", "batch_norm_backward", "channel_sum",
     "clip", "conv2d", "conv2d_weight", "conv_transpose2d", "cos", "cross_entropy",
-    "cross_entropy_backward", "divide", "elu", "elu_backward", "ema", "erf", "exp", "expm1", "gelu",
-    "gelu_backward", "group_norm", "group_norm_backward", "join", "layer_norm",
+    "cross_entropy_backward", "cumsum", "divide", "elu", "elu_backward", "ema", "erf", "exp",
+    "expm1", "gelu", "gelu_backward", "group_norm", "group_norm_backward", "join", "layer_norm",
     "layer_norm_backward", "leaky_relu", "leaky_relu_backward", "log", "log1p", "log_softmax",
     "log_softmax_backward", "matmul", "max_pool2d", "max_pool2d_at", "max_unpool2d", "maximum",
     "minimum", "multiply", "precision", "random_bits", "random_normal", "random_uniform", "relu",

@@ -1,9 +1,9 @@
-"""Sums of arrays over axes, by a kernel where there is one."""
+"""Sums of arrays over axes and along them, by a kernel where there is one."""
 
 import math
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from minigen import kernels
 from minigen.tensor import FLOATS
@@ -32,3 +32,12 @@ def array_sum(x, axis=None, keepdims=False):
         return x.sum(axis, keepdims=keepdims)
     shape = [n if i in kept else 1 for i, n in enumerate(x.shape) if keepdims or i in kept]
     return kernels.channel_sum(x.reshape(ncl)).reshape(shape)
+
+
+def array_cumsum(x, axis=None):
+    """x.cumsum(axis). A kernel computes it for a large array on the CPU."""
+    if x.dtype not in FLOATS or type(x) is not np.ndarray or x.size <= LARGE:
+        return x.cumsum(axis)
+    shape = x.shape if axis is not None else (x.size,)
+    at = normalize_axis_index(axis or 0, x.ndim)
+    return kernels.cumsum(x.reshape(math.prod(shape[:at]), shape[at], -1)).reshape(shape)

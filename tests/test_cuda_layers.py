@@ -101,6 +101,10 @@ def test_join(on):
     same(on, kernels.join, np.arange(6.0).reshape(2, 3), -np.arange(8.0).reshape(2, 4))
 
 
+def test_cumsum(on):
+    same(on, kernels.cumsum, np.arange(24.0).reshape(2, 3, 4))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("shape", [(2, 6, 7), (1, 6, 50), (9, 6, 1), (2, 6, 200)])

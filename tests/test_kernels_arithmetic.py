@@ -91,3 +91,28 @@ def test_sums_over_any_axes(shape, dtype):
                 y = minigen.sum(x, axes, keepdims).numpy()
                 assert y.shape == exact.shape and y.dtype == dtype
                 np.testing.assert_allclose(y, exact, 0, 200 * np.finfo(dtype).eps * x.size**0.5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(3, 5, 1), (9, 4, 3), (1, 40, 77), (1, 5, 1), (0, 3, 4),
+                                   (2, 0, 4), (3, 3, 0), (17, 33, 1), (2, 1, 2)])
+def test_cumsum(shape, dtype):
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    x[:1, 1:2] = np.inf
+    x[-1:, 2:3] = np.nan
+    np.testing.assert_array_equal(kernels.cumsum(x), np.cumsum(x, 1), strict=True)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+def test_cumsum_of_a_large_array(axis):
+    x = np.random.default_rng(0).standard_normal((40, 50, 60))[:, ::-1]
+    t = minigen.tensor(x, requires_grad=True)
+    y = minigen.cumsum(t, axis)
+    np.testing.assert_array_equal(y.numpy(), np.cumsum(x, axis), strict=True)
+    # ∂ Σ_t a_t y_t / ∂x_s = Σ_{t≥s} a_t
+    a = np.random.default_rng(1).standard_normal(y.shape)
+    g = np.flip(np.cumsum(np.flip(a, axis), axis), axis).reshape(x.shape)
+    dx, = minigen.grad((y * a).sum(), [t])
+    np.testing.assert_allclose(dx.numpy(), g, rtol=1e-10)
+    with pytest.raises(ValueError, match="cumsum.*: axis 3 is out of bounds"):
+        minigen.cumsum(t, 3)

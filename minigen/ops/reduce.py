@@ -11,7 +11,7 @@ from minigen.operation import op
 from minigen.ops.indexing import along, take_along_axis
 from minigen.ops.math import as_float, check_floats, elementary, exp, square, subtract, where
 from minigen.ops.shape import broadcast_to, flip, pad, reshape, squeeze
-from minigen.sums import array_sum
+from minigen.sums import array_cumsum, array_sum
 from minigen.tensor import xp
 
 __all__ = ["all", "any", "argmax", "argmin", "argsort", "cumsum", "log_softmax", "logsumexp", "max",
@@ -139,7 +139,7 @@ def sort(x, axis=-1):
     return take_along_axis(x, argsort(x, axis), axis)
 
 @op
-def cumsum(x, *, axis=None): return x.cumsum(axis)
+def cumsum(x, *, axis=None): return array_cumsum(x, axis)
 @cumsum.vjp
 def cumsum(g, _x, *, axis):
     if axis is None:

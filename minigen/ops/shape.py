@@ -155,12 +155,13 @@ def _concatenate(*xs, axis=0):
     return join(xs, axis)
 @_concatenate.vjp
 def _concatenate(g, *_xs, axis):
-    def part(a, b):  # copied once here: each kernel that reads a view makes its own copy
-        return astype(getitem(g, along(g, axis, slice(a, b))), g.dtype)
-
     ends = np.cumsum([x.shape[axis] for x in _xs])
-    return tuple(lambda a=end - x.shape[axis], b=end: part(a, b)
+    return tuple(lambda part=slice(end - x.shape[axis], end): _part(g, axis, part)
                  for x, end in zip(_xs, ends.tolist(), strict=True))
+
+def _part(g, axis, index):
+    """A copy of g[index] along the axis: of a view, each kernel that reads it makes its own."""
+    return astype(getitem(g, along(g, axis, index)), g.dtype)
 
 def _concatenate_two(a, b, axis):
     """np.concatenate of two arrays, with threads if they are large."""
@@ -178,9 +179,16 @@ def concatenate(arrays, axis=0):
         arrays, axis = [reshape(x, -1) for x in arrays], 0
     return _concatenate(*arrays, axis=axis)
 
+@op
+def _stack(*xs, axis):
+    return _concatenate.forward(*[xp(*xs).expand_dims(x, axis) for x in xs], axis=axis)
+@_stack.vjp
+def _stack(g, *_xs, axis):
+    return tuple(lambda i=i: _part(g, axis, i) for i in range(len(_xs)))
+
 def stack(arrays, axis=0):
     """The arrays joined along a new axis."""
-    return concatenate([expand_dims(x, axis) for x in arrays], axis)
+    return _stack(*arrays, axis=axis)
 
 @accepts_arrays("x")
 def split(x, indices_or_sections, axis=0):

@@ -21,7 +21,7 @@ from minigen.models.vae.nvae import NVAE, ladder, residual
 
 POSTERIORS = {"residual": residual, "ladder": ladder}
 TEMPERATURES = (0.4, 0.6, 0.8, 1.0)
-WARM_UP = 0.1  # of the steps, in which β rises to 1
+WARM_UP = 0.3  # of the steps, in which β rises to 1
 LAMBDA = 0.01
 
 

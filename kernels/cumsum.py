@@ -3,8 +3,9 @@
     y[n, t, c] = Σ_{s≤t} x[n, s, c]        x (N, T, C) → y (N, T, C)
 
 One FLOP per element; both arrays pass through memory once. NumPy sums one column after another,
-each element waiting for the one before it. Here whole rows are added, in vectors along c, and the
-threads share the matrices n or the columns. Every sum keeps its order, and so its bits.
+each element waiting for the one before it. Here whole rows x[n, t] are added, in vectors along c,
+and the threads share the matrices n or, if there are more, the columns. If C = 1, the sums remain
+one after another, on all threads. Every sum keeps its order, and so its bits.
 """
 
 import numpy as np

@@ -38,6 +38,7 @@ def array_cumsum(x, axis=None):
     """x.cumsum(axis). A kernel computes it for a large array on the CPU."""
     if x.dtype not in FLOATS or type(x) is not np.ndarray or x.size <= LARGE:
         return x.cumsum(axis)
-    shape = x.shape if axis is not None else (x.size,)
-    at = normalize_axis_index(axis or 0, x.ndim)
-    return kernels.cumsum(x.reshape(math.prod(shape[:at]), shape[at], -1)).reshape(shape)
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    at = normalize_axis_index(axis, x.ndim)
+    return kernels.cumsum(x.reshape(math.prod(x.shape[:at]), x.shape[at], -1)).reshape(x.shape)

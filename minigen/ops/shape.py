@@ -181,7 +181,8 @@ def concatenate(arrays, axis=0):
 
 @op
 def _stack(*xs, axis):
-    return _concatenate.forward(*[xp(*xs).expand_dims(x, axis) for x in xs], axis=axis)
+    expand_dims = xp(*xs).expand_dims
+    return _concatenate.forward(*[expand_dims(x, axis) for x in xs], axis=axis)
 @_stack.vjp
 def _stack(g, *_xs, axis):
     return tuple(lambda i=i: _part(g, axis, i) for i in range(len(_xs)))

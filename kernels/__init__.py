@@ -43,7 +43,7 @@ from .philox import random_bits, random_normal, random_uniform
 from .pool import avg_pool2d, avg_pool2d_transpose, max_pool2d, max_pool2d_at, max_unpool2d
 from .select import select
 from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
-from .sums import channel_sum, square_sum
+from .sums import axis_sum, channel_sum, square_sum
 from .trigonometric import arctan, cos, sin, tan
 from .upsample import (
     upsample_bilinear,
@@ -54,8 +54,8 @@ from .upsample import (
 
 __all__ = [
     "PRECISIONS", "absolute", "adam", "add", "arctan", "attention", "attention_backward",
-    "avg_pool2d", "avg_pool2d_transpose", "batch_norm", "batch_norm_backward", "channel_sum",
-    "clip", "conv2d", "conv2d_weight", "conv_transpose2d", "cos", "cross_entropy",
+    "avg_pool2d", "avg_pool2d_transpose", "axis_sum", "batch_norm", "batch_norm_backward",
+    "channel_sum", "clip", "conv2d", "conv2d_weight", "conv_transpose2d", "cos", "cross_entropy",
     "cross_entropy_backward", "cumsum", "divide", "elu", "elu_backward", "ema", "erf", "exp",
     "expm1", "gelu", "gelu_backward", "group_norm", "group_norm_backward", "join", "layer_norm",
     "layer_norm_backward", "leaky_relu", "leaky_relu_backward", "log", "log1p", "log_softmax",

@@ -13,7 +13,9 @@
     P = (H + 2·padding − R) // stride + 1, Q likewise;  padding ≤ kernel_size / 2
 
 R·S operations per output; x, y and index pass through memory once. In the fast version each thread
-takes one image plane after another, so that a plane stays in cache while its windows overlap.
+takes one image plane after another, so that a plane stays in cache while its windows overlap. For a
+row of windows it first reduces the columns of R pixels, with vectors along the row, then S columns
+at a time: R + S operations instead of R·S where windows overlap.
 """
 
 import math
@@ -21,7 +23,7 @@ import math
 import numpy as np
 
 from .columns import conv_size, windows
-from .common import chunks, empty, kernel, share
+from .common import chunks, empty, inlined, kernel, share
 from .cuda import launch_elementwise, xp
 from .once import threaded
 
@@ -104,22 +106,40 @@ def _flat(x):
     return x.reshape(x.shape[0] * x.shape[1], x.shape[2] * x.shape[3])
 
 
+@inlined
+def _wins(a, b):
+    return (a > b) | (a != a) & (b == b)
+
+
 @threaded
 def _max_pool2d(chunk, chunks, x, kernel_size, stride, padding, y, index):
+    """For each row of windows: the first maximum of every column and its row, then the first of S
+    columns at a time. Column indices are unsigned: see common.part."""
     (N, H, W), (_, P, Q) = x.shape, y.shape
     (R, S), (sh, sw), (ph, pw) = kernel_size, stride, padding
+    top, row = np.full(W + 2 * pw, -np.inf, x.dtype), np.full(W + 2 * pw, H, np.int32)
+    inner, inner_row = top[pw:pw + W], row[pw:pw + W]
     for n in share(N, chunk, chunks):
         for p in range(P):
             h0, h1 = max(0, p * sh - ph), min(H, p * sh - ph + R)
+            inner[:] = x[n, h0]
+            inner_row[:] = h0
+            for h in range(h0 + 1, h1):
+                values, h32 = x[n, h], np.int32(h)
+                for w in range(W):
+                    best, value = inner[w], values[w]
+                    new = _wins(value, best)
+                    inner[w] = value if new else best
+                    inner_row[w] = h32 if new else inner_row[w]
+            out, at = y[n, p], index[n, p]
             for q in range(Q):
-                w0, w1 = max(0, q * sw - pw), min(W, q * sw - pw + S)
-                best, at = x[n, h0, w0], h0 * W + w0
-                for h in range(h0, h1):
-                    for w in range(w0, w1):
-                        value = x[n, h, w]
-                        if value > best or (value != value and best == best):
-                            best, at = value, h * W + w
-                y[n, p, q], index[n, p, q] = best, at
+                w = np.uintp(q * sw)
+                best, h, first = top[w], row[w], w
+                for s in range(q * sw + 1, q * sw + S):
+                    w = np.uintp(s)
+                    if _wins(top[w], best) or row[w] < h and not _wins(best, top[w]):
+                        best, h, first = top[w], row[w], w
+                out[q], at[q] = best, h * W + np.int32(first) - pw
 
 
 @kernel(check_unpool, g="N C P Q", index="N C P Q int")
@@ -206,16 +226,24 @@ def avg_pool2d(x, kernel_size, stride, padding):
 
 @threaded
 def _avg_pool2d(chunk, chunks, x, kernel_size, stride, padding, y):
+    """For each row of windows: the sum of every column, then of S columns at a time."""
     (N, H, W), (_, P, Q) = x.shape, y.shape
     (R, S), (sh, sw), (ph, pw) = kernel_size, stride, padding
+    sums, scale = np.zeros(W + 2 * pw, x.dtype), x.dtype.type(1 / (R * S))
+    inner = sums[pw:pw + W]
     for n in share(N, chunk, chunks):
         for p in range(P):
+            inner[:] = 0
+            for h in range(max(0, p * sh - ph), min(H, p * sh - ph + R)):
+                row = x[n, h]
+                for w in range(W):
+                    inner[w] += row[w]
+            out = y[n, p]
             for q in range(Q):
-                y[n, p, q] = 0
-                for h in range(max(0, p * sh - ph), min(H, p * sh - ph + R)):
-                    for w in range(max(0, q * sw - pw), min(W, q * sw - pw + S)):
-                        y[n, p, q] += x[n, h, w]
-                y[n, p, q] /= R * S
+                total = sums[q * sw]
+                for s in range(q * sw + 1, q * sw + S):
+                    total += sums[s]
+                out[q] = total * scale
 
 
 @kernel(check_avg_transpose, g="N C P Q")
@@ -246,13 +274,21 @@ def avg_pool2d_transpose(g, size, kernel_size, stride, padding):
 
 @threaded
 def _avg_pool2d_transpose(chunk, chunks, g, kernel_size, stride, padding, y):
+    """For each row of windows: what it gives to every column, added to all of its R rows."""
     (N, P, Q), (_, H, W) = g.shape, y.shape
     (R, S), (sh, sw), (ph, pw) = kernel_size, stride, padding
+    parts, scale = np.empty(W + 2 * pw, g.dtype), g.dtype.type(1 / (R * S))
+    inner = parts[pw:pw + W]
     for n in share(N, chunk, chunks):
         y[n] = 0
         for p in range(P):
+            parts[:] = 0
+            row = g[n, p]
             for q in range(Q):
-                part = g[n, p, q] / (R * S)
-                for h in range(max(0, p * sh - ph), min(H, p * sh - ph + R)):
-                    for w in range(max(0, q * sw - pw), min(W, q * sw - pw + S)):
-                        y[n, h, w] += part
+                part = row[q] * scale
+                for s in range(q * sw, q * sw + S):
+                    parts[s] += part
+            for h in range(max(0, p * sh - ph), min(H, p * sh - ph + R)):
+                out = y[n, h]
+                for w in range(W):
+                    out[w] += inner[w]

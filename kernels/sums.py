@@ -1,5 +1,6 @@
 """Sums of large arrays that every training step needs
 
+    axis_sum      y[a,b] = Σ_c x[a,c,b]       x (A, C, B) → y (A, B)
     channel_sum   y[c] = Σ_n Σ_l x[n,c,l]     x (N, C, L) → y (C,): the gradient of a bias
     square_sum    s = Σ x²                     x (...) → a number, on a device an array of no axes:
                                                for the norm of gradients; for lists see many.py
@@ -16,9 +17,32 @@ import numpy as np
 from .common import PART, chunks, compiled, kernel, share
 from .cuda import MAX_INT_ELEMENTS, blocks, launch, real_macro, xp
 from .many import foreach, num_chunks, piece
-from .once import threaded
+from .once import num_threads, threaded
 
 BLOCK = 1 << 10  # elements summed in x's dtype; the sums of these parts are added in float64
+
+
+@kernel(x="A C B")
+def axis_sum(x):
+    return x.sum(1)
+
+
+@axis_sum.version("cpu")
+def axis_sum(x):
+    A, C, B = x.shape
+    T = 1 if A >= num_threads() or C <= B else chunks(C)
+    parts = np.empty((T, A, B))
+    n = T if T > 1 else chunks(max(A, B))
+    if B == 1:
+        _line_sums(n, x[..., 0], parts[..., 0])
+    else:
+        _row_sums(n, x, parts)
+    return parts.sum(0).astype(x.dtype)
+
+
+@axis_sum.version("cuda")
+def axis_sum(x):  # CuPy's is a reduction in shared memory
+    return x.sum(1)
 
 
 @kernel(x="N C L")
@@ -31,10 +55,7 @@ def channel_sum(x):
     if x.size <= PART:
         return x.sum((0, 2))
     parts = np.empty((chunks(len(x)), x.shape[1]))
-    if x.shape[2] == 1:
-        _row_sum(len(parts), x[..., 0], parts)
-    else:
-        _channel_sum(len(parts) if len(parts) > 1 else chunks(x.shape[1]), x, parts)
+    _channel_sum(len(parts) if len(parts) > 1 else chunks(x.shape[1]), x, parts)
     return parts.sum(0).astype(x.dtype)
 
 
@@ -86,6 +107,39 @@ def _squares(x):
 
 
 @threaded
+def _line_sums(chunk, chunks, x, parts):
+    """Sums of the rows of x (A, C). A chunk is one of T ranges of C or, if T = 1, of A."""
+    (A, C), T = x.shape, len(parts)
+    t, ranges = chunk * T // chunks, chunks // T
+    for a in share(A, chunk % ranges, ranges):
+        line, parts[t, a] = x[a, t * C // T:(t + 1) * C // T], 0
+        for start in range(0, len(line), BLOCK):
+            parts[t, a] += _sum(line[start:start + BLOCK])
+
+
+@threaded
+def _row_sums(chunk, chunks, x, parts):
+    """Sums along C of x (A, C, B), of four rows at a time, so that the sums are read and written a
+    quarter as often. A chunk is one of T ranges of C or, if T = 1, of A or of B."""
+    (A, C, B), T = x.shape, len(parts)
+    t, ranges = chunk * T // chunks, chunks // T
+    matrices = share(A, chunk % ranges, ranges) if A >= ranges else range(A)
+    columns = share(B, chunk % ranges, ranges) if A < ranges else range(B)
+    c0, c1, b0, b1 = t * C // T, (t + 1) * C // T, columns.start, columns.stop
+    for a in matrices:
+        sums = parts[t, a, b0:b1]
+        sums[:] = 0
+        for c in range(c0, c1 - 3, 4):
+            p, q, r, s = x[a, c, b0:b1], x[a, c + 1, b0:b1], x[a, c + 2, b0:b1], x[a, c + 3, b0:b1]
+            for b in range(len(sums)):
+                sums[b] += (p[b] + q[b]) + (r[b] + s[b])
+        for c in range(c1 - (c1 - c0) % 4, c1):
+            row = x[a, c, b0:b1]
+            for b in range(len(sums)):
+                sums[b] += row[b]
+
+
+@threaded
 def _channel_sum(chunk, chunks, x, parts):
     """A chunk is one of T ranges of images or, if T = 1, one of the channels."""
     (N, C, L), (T, _) = x.shape, parts.shape
@@ -96,17 +150,6 @@ def _channel_sum(chunk, chunks, x, parts):
         for c in share(C, chunk % ranges, ranges):
             for start in range(0, L, BLOCK):
                 parts[t, c] += _sum(x[n, c, start:start + BLOCK])
-
-
-@threaded
-def _row_sum(chunk, chunks, x, parts):
-    """The sum of a range of the rows of x (N, C), with vectors along C."""
-    sums = parts[chunk]
-    sums[:] = 0
-    for n in share(len(x), chunk, chunks):
-        row = x[n]
-        for c in range(len(sums)):
-            sums[c] += row[c]
 
 
 @threaded

@@ -12,26 +12,27 @@ LARGE = 1 << 15  # array size from which a pass over it is worth two threads
 
 
 def array_sum(x, axis=None, keepdims=False):
-    """x.sum(axis). A kernel computes it over all axes but the second, as in the gradient of a bias,
-    and, for a large array on the CPU, over the first or the last axes, or all."""
-    large = type(x) is np.ndarray and x.size > LARGE and x.flags.c_contiguous
-    if x.dtype not in FLOATS or not large and x.ndim < 3 or type(axis) is list:  # an error
+    """x.sum(axis). A kernel computes it for a large array in which the summed axes are neighbours,
+    or those that are kept."""
+    small = type(x) is np.ndarray and x.size <= LARGE
+    if small or x.dtype not in FLOATS or not x.flags.c_contiguous or type(axis) is list:  # an error
         return x.sum(axis, keepdims=keepdims)
     axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
-    kept = [i for i in range(x.ndim) if i not in axes]
-    size = math.prod(x.shape[i] for i in kept)
-    if kept == [1] and x.ndim > 2:
-        ncl = *x.shape[:2], math.prod(x.shape[2:])
-    elif large and not kept:
-        ncl = x.shape[0], 1, -1
-    elif large and axes and kept == [*range(len(kept))]:
-        ncl = 1, size, -1
-    elif large and axes and kept == [*range(len(axes), x.ndim)]:
-        ncl = -1, size, 1
+    summed, sizes = [], []  # neighbours that are all summed or all kept are one axis
+    for i, n in enumerate(x.shape):
+        if summed and summed[-1] == (i in axes):
+            sizes[-1] *= n
+        else:
+            summed.append(i in axes)
+            sizes.append(n)
+    if summed == [True, False, True]:
+        y = kernels.channel_sum(x.reshape(sizes))
+    elif sum(summed) == 1:
+        y = kernels.axis_sum(x.reshape([1] * summed[0] + sizes + [1] * summed[-1]))
     else:
         return x.sum(axis, keepdims=keepdims)
-    shape = [n if i in kept else 1 for i, n in enumerate(x.shape) if keepdims or i in kept]
-    return kernels.channel_sum(x.reshape(ncl)).reshape(shape)
+    return y.reshape([1 if i in axes else n for i, n in enumerate(x.shape)
+                      if keepdims or i not in axes])
 
 
 def array_cumsum(x, axis=None):

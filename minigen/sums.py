@@ -20,6 +20,8 @@ def array_sum(x, axis=None, keepdims=False):
     axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
     summed, sizes = [], []  # neighbours that are all summed or all kept are one axis
     for i, n in enumerate(x.shape):
+        if n == 1:
+            continue
         if summed and summed[-1] == (i in axes):
             sizes[-1] *= n
         else:

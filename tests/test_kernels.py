@@ -122,7 +122,7 @@ def test_matmul_of_a_field_whose_rows_are_no_whole_numbers_apart(dtype, beside):
 
 @pytest.mark.parametrize("axis", [None, -1, (0, 1, 2), (0, 2), 0, 1, (1, 2), (0, 3), ()])
 @pytest.mark.parametrize("keepdims", [False, True])
-@pytest.mark.parametrize("shape", [(30, 40, 50, 1), (9, 20, 17, 16), (99_999, 1, 1, 1)])
+@pytest.mark.parametrize("shape", [(30, 40, 50, 1), (90, 71, 1, 33), (99_999, 1, 1, 1)])
 def test_large_sums_and_means(shape, axis, keepdims):
     x = 1 + np.random.default_rng(0).standard_normal(shape, np.float32)
     for f, exact in ((minigen.sum, np.sum), (minigen.mean, np.mean)):

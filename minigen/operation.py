@@ -49,6 +49,7 @@ def op(forward):
     kinds = {p.kind: p.name for p in spec.parameters.values()}
     inputs = {p.name: p.default for p in spec.parameters.values()
               if p.kind is p.POSITIONAL_OR_KEYWORD}
+    options = [p.name for p in spec.parameters.values() if p.kind is p.KEYWORD_ONLY]
     variadic = kinds.get(inspect.Parameter.VAR_POSITIONAL)  # an op with any number of inputs
     if bool(variadic) == bool(inputs) or "y" in inputs:
         raise TypeError(f"{name}{spec}: an op has inputs by name, none called y, which is the "
@@ -59,6 +60,9 @@ def op(forward):
         for p in spec.parameters.values()])
 
     def bind(args, kw):
+        named = dict(zip(options, args[arity:], strict=False))  # x.sum(0): the usual case
+        if arity < len(args) == arity + len(named) and named.keys().isdisjoint(kw):
+            return args[:arity], named | kw
         try:
             kw = signature.bind(*args, **kw).arguments
         except TypeError as e:

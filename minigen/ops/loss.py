@@ -170,8 +170,9 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
         raise ValueError(f"cross_entropy: logits {logits.shape} need integer targets of shape "
                          f"{expected}, got {t.shape}")
     valid = t != ignore_index
-    t = to_device_of(check_indices("cross_entropy", t * valid, C), logits.data)
-    valid = to_device_of(valid, logits.data)
+    all_valid = isinstance(t, np.ndarray) and bool(valid.all())  # on a device the host would wait
+    t = check_indices("cross_entropy", t if all_valid else t * valid, C)
+    t, valid = to_device_of(t, logits.data), to_device_of(valid, logits.data)
     if w is None and not label_smoothing:
         nll = _cross_entropy(logits, t=t) if axis else _cross_entropy(
             logits.reshape(1, C), t=t.reshape(1)).reshape(())
@@ -180,10 +181,11 @@ def cross_entropy(logits, targets, weight=None, ignore_index=-100, reduction="me
         nll = -squeeze(take_along_axis(weighted, xp(t).expand_dims(t, axis), axis), axis)
         if label_smoothing:
             nll = (1 - label_smoothing) * nll - (label_smoothing / C) * sum(weighted, axis)
-    nll = where(valid, nll, 0.0)
-    if reduction == "mean":
-        return sum(nll) / (valid if w is None else w[t] * valid).sum()
-    return _reduce(nll, reduction)
+    if not all_valid:
+        nll = where(valid, nll, 0.0)
+    if reduction != "mean" or w is None and all_valid:
+        return _reduce(nll, reduction)
+    return sum(nll) / (valid if w is None else w[t] * valid).sum()
 
 
 @accepts_arrays("weight")

@@ -22,7 +22,20 @@ from .exponential import difference, exp, larger, largest
 from .once import threaded
 
 
-@kernel(x="A C B", t="A B int")
+def _check_targets(name, t, C):
+    if isinstance(t, np.ndarray) and t.size and (t.min() < 0 or t.max() >= C):
+        raise IndexError(f"{name}: targets reach from {t.min()} to {t.max()}, expected [0, {C})")
+
+
+def check(x, t):
+    _check_targets("cross_entropy", t, x.shape[1])
+
+
+def check_backward(g, x, t, top, total):
+    _check_targets("cross_entropy_backward", t, x.shape[1])
+
+
+@kernel(check, x="A C B", t="A B int")
 def cross_entropy(x, t):
     top = x.max(1)
     total = np.exp(x - top[:, None]).sum(1)
@@ -74,7 +87,7 @@ def _columns(chunk, chunks, x, t, y, top, total):
             y[a, b] = np.log(total[a, b]) + difference(top[a, b], x[a, t[a, b], b])
 
 
-@kernel(g="A B", x="A C B", t="A B int", top="A B", total="A B")
+@kernel(check_backward, g="A B", x="A C B", t="A B int", top="A B", total="A B")
 def cross_entropy_backward(g, x, t, top, total):
     gx = np.exp(x - top[:, None]) / total[:, None]
     A, B = np.indices(t.shape)

@@ -21,6 +21,8 @@ def _matmul(g, a, b):
 def matmul(a, b):
     """The matrix product of (..., M, K) and (..., K, N), with batch axes broadcast; a vector is a
     row on the left and a column on the right, as in NumPy."""
+    if a.ndim == b.ndim == 2:
+        return _matmul(a, b)
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError(f"matmul: needs at least one axis each, got {a.shape} and {b.shape}")
     left = expand_dims(a, 0) if a.ndim == 1 else a

@@ -16,6 +16,8 @@ from minigen.tensor import Tensor, recording, xp
 
 __all__ = ["getitem", "take_along_axis"]
 
+SEQUENCES = Tensor, list, tuple, range  # what is an array of indices, apart from arrays
+
 
 @op
 def _getitem(x, *, index):
@@ -78,9 +80,8 @@ def _scatter_add_rows(g, rows, shape):
 def getitem(x, index):
     """``x[index]`` with slices, integers, integer arrays, boolean masks, None and ``...``."""
     index = index if isinstance(index, tuple) else (index,)
-    arrays = (Tensor, list, tuple, range)
-    index = tuple(integer_array(i) if isinstance(i, arrays) else i for i in index)
-    if isinstance(x, Tensor) and xp(x.data) is not np and _integer_arrays(index):
+    index = tuple([integer_array(i) if isinstance(i, SEQUENCES) else i for i in index])
+    if isinstance(x, Tensor) and type(x.data) is not np.ndarray and _integer_arrays(index):
         _check_index(index, x.shape)
     return _getitem(x, index=index)
 

@@ -115,7 +115,7 @@ def test_python_protocol():
     assert repr(x) == "tensor([1. , 2.5], shape=(2,), dtype=float64, requires_grad=True)"
     assert repr(tensor(3)) == "tensor(3., shape=(), dtype=float32)"
     assert (x.shape, x.ndim, x.size, x.T.shape) == ((2,), 1, 2, (2,))
-    assert (-x).numpy()[0] == -1 and abs(-x).numpy()[0] == 1
+    assert (+x) is x and (-x).numpy()[0] == -1 and abs(-x).numpy()[0] == 1
     for bad, error, words in [(lambda: len(x[0]), TypeError, "no len"),
                               (lambda: bool(x), ValueError, "neither true nor false"),
                               (lambda: [1, 2][x[0]], TypeError, "integer tensor"),

@@ -57,7 +57,7 @@ def _in_place(operator):
 for name in ("add", "sub", "mul", "truediv", "pow", "matmul"):
     setattr(Tensor, f"__i{name}__", _in_place(getattr(Tensor, f"__{name}__")))
 
-Tensor.__neg__, Tensor.__abs__ = negative, abs
+Tensor.__neg__, Tensor.__pos__, Tensor.__abs__ = negative, lambda x: x, abs
 Tensor.__getitem__ = getitem
 Tensor.__eq__ = lambda a, b: NotImplemented if b is None or isinstance(b, str) else equal(a, b)
 Tensor.__ne__ = lambda a, b: NotImplemented if b is None or isinstance(b, str) else not_equal(a, b)

@@ -16,7 +16,7 @@ computes one (a, b), or a warp where B = 1, as in softmax.cu.
 
 import numpy as np
 
-from .common import chunks, empty, kernel, share
+from .common import empty, kernel, row_chunks, share
 from .cuda import launch_rows, xp
 from .exponential import difference, exp, larger, largest
 from .once import threaded
@@ -46,9 +46,9 @@ def cross_entropy(x, t):
 def cross_entropy(x, t):
     results = [empty(t.shape, x.dtype) for _ in range(3)]
     if x.shape[2] == 1:
-        _rows(chunks(len(x)), x[..., 0], t[:, 0], *(a[:, 0] for a in results))
+        _rows(row_chunks(x), x[..., 0], t[:, 0], *(a[:, 0] for a in results))
     else:
-        _columns(chunks(len(x)), x, t, *results)
+        _columns(row_chunks(x), x, t, *results)
     return tuple(results)
 
 
@@ -99,10 +99,10 @@ def cross_entropy_backward(g, x, t, top, total):
 def cross_entropy_backward(g, x, t, top, total):
     gx = empty(x.shape, x.dtype)
     if x.shape[2] == 1:
-        _rows_backward(chunks(len(x)), x[..., 0], *(a[:, 0] for a in (g, t, top, g / total)),
+        _rows_backward(row_chunks(x), x[..., 0], *(a[:, 0] for a in (g, t, top, g / total)),
                        gx[..., 0])
     else:
-        _columns_backward(chunks(len(x)), x, g, t, top, g / total, gx)
+        _columns_backward(row_chunks(x), x, g, t, top, g / total, gx)
     return gx
 
 

@@ -12,7 +12,7 @@ stays in cache for both passes. Sums over the rows are kept per chunk.
 
 import numpy as np
 
-from .common import chunks, empty, kernel, share
+from .common import empty, kernel, row_chunks, share
 from .norm import (
     launch_norm,
     launch_norm_backward,
@@ -35,7 +35,7 @@ def layer_norm(x, weight, bias, eps):
 def layer_norm(x, weight, bias, eps):
     y, stats = empty(x.shape, x.dtype), np.empty((2, len(x)), x.dtype)
     weight, bias = scale_and_shift(weight, bias, x.shape[1], x.dtype)
-    _layer_norm(chunks(len(x)), x, weight, bias, float(eps), y, stats)
+    _layer_norm(row_chunks(x), x, weight, bias, float(eps), y, stats)
     return y, *stats
 
 
@@ -65,7 +65,7 @@ def layer_norm_backward(g, x, weight, mean, rstd):
 
 @layer_norm_backward.version("cpu")
 def layer_norm_backward(g, x, weight, mean, rstd):
-    gx, sums = empty(x.shape, x.dtype), np.zeros((chunks(len(x)), 2, x.shape[1]))
+    gx, sums = empty(x.shape, x.dtype), np.zeros((row_chunks(x), 2, x.shape[1]))
     w = scale_and_shift(weight, None, x.shape[1], x.dtype)[0]
     _layer_norm_backward(len(sums), g, x, w, mean, rstd, gx, sums)
     return (gx, None, None) if weight is None else (gx, *sums.sum(0).astype(x.dtype))

@@ -18,7 +18,7 @@ a warp does where B = 1. For the cross-entropy with integer targets see cross_en
 
 import numpy as np
 
-from .common import chunks, empty, kernel, share
+from .common import empty, kernel, row_chunks, share
 from .cuda import launch_rows, xp
 from .exponential import exp, larger, largest
 from .once import threaded
@@ -51,9 +51,9 @@ def _on_threads(x, log):
     if not x.size:  # perhaps an axis of no elements, which have no largest
         return y
     if x.shape[2] == 1:
-        _rows(chunks(len(x)), x[..., 0], y[..., 0], log)
+        _rows(row_chunks(x), x[..., 0], y[..., 0], log)
     else:
-        _columns(chunks(len(x)), x, y, log)
+        _columns(row_chunks(x), x, y, log)
     return y
 
 
@@ -80,9 +80,9 @@ def log_softmax_backward(g, y):
 def _back_on_threads(g, y, log):
     gx = empty(y.shape, y.dtype)
     if y.shape[2] == 1:
-        _rows_backward(chunks(len(y)), g[..., 0], y[..., 0], gx[..., 0], log)
+        _rows_backward(row_chunks(y), g[..., 0], y[..., 0], gx[..., 0], log)
     else:
-        _columns_backward(chunks(len(y)), g, y, gx, log)
+        _columns_backward(row_chunks(y), g, y, gx, log)
     return gx
 
 

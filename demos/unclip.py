@@ -12,12 +12,12 @@ CLIP is trained first, then the prior and the decoder together. samples.png, fro
     a row per image: the image, and nine turned from its caption to one of another colour (printed)
 
 colour_named is the share of the colours named in a caption that its image shows, colour_not_named
-the share of the other colours that it shows; r_precision@1 is how often CLIP, on whose codes the
-others were trained, finds an image's own caption among 100. They are given for test images, `real`;
-for images decoded from their codes, `redrawn`, which shows what the decoder can do; from the
-prior's codes, `drawn`; from the captions' codes, `no_prior`; from captions alone, `no_code`; for
-test images that were encoded as z and x_T and `decoded`; and for such images `turned` to captions
-with another colour.
+the share of the other colours that it shows; shape_named is the share of the objects named that it
+shows in the shape named; r_precision@1 is how often CLIP, on whose codes the others were trained,
+finds an image's own caption among 100. They are given for test images, `real`; for images decoded
+from their codes, `redrawn`, which shows what the decoder can do; from the prior's codes, `drawn`;
+from the captions' codes, `no_prior`; from captions alone, `no_code`; for test images that were
+encoded as z and x_T and `decoded`; and for such images `turned` to captions with another colour.
 """
 
 import numpy as np
@@ -38,12 +38,12 @@ SHOWN = 10
 
 
 def flags(parser):
-    guidance_weight(parser, 1.0, "guidance weight of the decoder")
+    guidance_weight(parser, 0.5, "guidance weight of the decoder")
     sampling_steps(parser)
 
 
 def main(argv=None):
-    run = Demo("unclip", __doc__, argv, data=("scenes",), batch=16, steps=5400,
+    run = Demo("unclip", __doc__, argv, data=("scenes",), batch=16, steps=9000,
                staged=True, flags=flags)
     shape, d, s = run.data.shape, 64, schedule.linear(T)
     clip = CLIP(ImageEncoder(shape, d, (8, 8) if run.quick else (16, 32, 64, 128)),
@@ -56,7 +56,7 @@ def main(argv=None):
     opt_clip = optim.AdamW(nn.parameters(clip), lr=3e-3)
     opt = optim.Adam(nn.parameters(nets), lr=4e-3)
     ema = nn.EMA(opt.params, decay=0.995)
-    tokens, first = encode(run.data.train_captions), max(run.args.steps // 7, 1)
+    tokens, first = encode(run.data.train_captions), max(run.args.steps // 12, 1)
 
     def step(t, rng):
         if t < first:
@@ -113,10 +113,13 @@ def main(argv=None):
                "cosine_no_prior": (g * f).sum(1).mean(),
                "psnr_decoded": metrics.psnr(outputs["decoded"], truth, 1),
                "std_x_T": x_T.numpy().std()}
+    known = text_metrics.silhouettes(run.data.train_x[:1000] / np.float32(255),
+                                     run.data.train_captions[:1000])
     for name, images in outputs.items():
         asked, code = (others, g_other) if name == "turned" else (captions, g)
         numbers |= text_metrics.caption_scores(name, images, asked,
                                                data.in_batches(clip.f, 2 * images - 1), code)
+        numbers[f"shape_named_{name}"] = text_metrics.shapes_shown(images, asked, known)
     run.finish(numbers)
 
 

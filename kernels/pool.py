@@ -108,6 +108,7 @@ def _flat(x):
 
 @inlined
 def _wins(a, b):
+    """Whether a is larger than b, as NaN is than all numbers."""
     return (a > b) | (a != a) & (b == b)
 
 

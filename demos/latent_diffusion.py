@@ -112,8 +112,7 @@ def main(argv=None):
 
     error = np.square(images["rebuilt"] - images["real"]).sum((1, 2, 3)).mean()
     numbers, g = {"squared_error": error}, data.in_batches(judge.g, c)
-    known = text_metrics.silhouettes(run.data.train_x[:1000] / np.float32(255),
-                                     run.data.train_captions[:1000])
+    known = text_metrics.known_silhouettes(run.data)
     for key, some in images.items():
         numbers |= text_metrics.caption_scores(key, some, captions,
                                                data.in_batches(judge.f, 2 * some - 1), g)

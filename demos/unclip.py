@@ -113,8 +113,7 @@ def main(argv=None):
                "cosine_no_prior": (g * f).sum(1).mean(),
                "psnr_decoded": metrics.psnr(outputs["decoded"], truth, 1),
                "std_x_T": x_T.numpy().std()}
-    known = text_metrics.silhouettes(run.data.train_x[:1000] / np.float32(255),
-                                     run.data.train_captions[:1000])
+    known = text_metrics.known_silhouettes(run.data)
     for name, images in outputs.items():
         asked, code = (others, g_other) if name == "turned" else (captions, g)
         numbers |= text_metrics.caption_scores(name, images, asked,

@@ -29,6 +29,11 @@ def axis_sum(x):
 
 @axis_sum.version("cpu")
 def axis_sum(x):
+    return _axis_sum(x).astype(x.dtype)
+
+
+def _axis_sum(x):
+    """`axis_sum` in float64."""
     A, C, B = x.shape
     T = 1 if A >= num_threads() or C <= B else chunks(C)
     parts = np.empty((T, A, B))
@@ -37,7 +42,7 @@ def axis_sum(x):
         _line_sums(n, x[..., 0], parts[..., 0])
     else:
         _row_sums(n, x, parts)
-    return parts.sum(0).astype(x.dtype)
+    return parts.sum(0) if T > 1 else parts[0]
 
 
 @axis_sum.version("cuda")
@@ -54,9 +59,8 @@ def channel_sum(x):
 def channel_sum(x):
     if x.size <= PART:
         return x.sum((0, 2))
-    parts = np.empty((chunks(len(x)), x.shape[1]))
-    _channel_sum(len(parts) if len(parts) > 1 else chunks(x.shape[1]), x, parts)
-    return parts.sum(0).astype(x.dtype)
+    N, C, L = x.shape
+    return _axis_sum(x.reshape(N * C, L, 1)).reshape(N, C).sum(0).astype(x.dtype)
 
 
 @channel_sum.version("cuda")
@@ -111,10 +115,11 @@ def _line_sums(chunk, chunks, x, parts):
     """Sums of the rows of x (A, C). A chunk is one of T ranges of C or, if T = 1, of A."""
     (A, C), T = x.shape, len(parts)
     t, ranges = chunk * T // chunks, chunks // T
+    c0, c1 = t * C // T, (t + 1) * C // T
     for a in share(A, chunk % ranges, ranges):
-        line, parts[t, a] = x[a, t * C // T:(t + 1) * C // T], 0
-        for start in range(0, len(line), BLOCK):
-            parts[t, a] += _sum(line[start:start + BLOCK])
+        parts[t, a] = 0
+        for c in range(c0, c1, BLOCK):
+            parts[t, a] += _sum(x[a, c:min(c + BLOCK, c1)])
 
 
 @threaded
@@ -137,19 +142,6 @@ def _row_sums(chunk, chunks, x, parts):
             row = x[a, c, b0:b1]
             for b in range(len(sums)):
                 sums[b] += row[b]
-
-
-@threaded
-def _channel_sum(chunk, chunks, x, parts):
-    """A chunk is one of T ranges of images or, if T = 1, one of the channels."""
-    (N, C, L), (T, _) = x.shape, parts.shape
-    t, ranges = chunk * T // chunks, chunks // T
-    for c in share(C, chunk % ranges, ranges):
-        parts[t, c] = 0
-    for n in share(N, t, T):
-        for c in share(C, chunk % ranges, ranges):
-            for start in range(0, L, BLOCK):
-                parts[t, c] += _sum(x[n, c, start:start + BLOCK])
 
 
 @threaded

@@ -89,7 +89,7 @@ def caption_scores(name, images, captions, f, g):
 def shapes_shown(images, captions, known):
     """The share of the objects named in captions that images (N, 3, H, W) in [0, 1] show in the
     shape named. An object's pixels are those of its colour, at least MIN_PIXELS; its shape is that
-    of the nearest of the `known` silhouettes, those of training images."""
+    of the nearest of the `known` silhouettes, as `known_silhouettes` gives them."""
     pixels, shapes = silhouettes(images, captions)
     found = pixels.sum((1, 2)) >= MIN_PIXELS
     if not found.any():
@@ -97,6 +97,11 @@ def shapes_shown(images, captions, known):
     known_pixels, known_shapes = known
     _, index = metrics.nearest(pixels[found], known_pixels)
     return (shapes[found] == known_shapes[index]).sum() / len(found)
+
+
+def known_silhouettes(data):
+    """The `silhouettes` in the first 1,000 training images of the scenes data."""
+    return silhouettes(data.train_x[:1000] / np.float32(255), data.train_captions[:1000])
 
 
 def silhouettes(images, captions, side=16):

@@ -73,7 +73,7 @@ def test_colours_are_counted_apart_that_captions_name_and_that_they_do_not():
 def test_a_shape_is_the_one_that_a_known_object_of_its_colour_has():
     seen = scenes.load(n_train=500, n_test=100)
     x, captions = seen.test_x / 255, seen.test_captions
-    known = text_metrics.silhouettes(seen.train_x / 255, seen.train_captions)
+    known = text_metrics.known_silhouettes(seen)
     assert text_metrics.shapes_shown(x, captions, known) > 0.98
     turned = [text.replace("ring", "cross") for text in captions]
     words = " ".join(captions).split()

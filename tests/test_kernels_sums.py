@@ -16,15 +16,17 @@ def test_large_sums_and_means(shape, axis, keepdims):
     for f, exact in ((minigen.sum, np.sum), (minigen.mean, np.mean)):
         y, want = f(x, axis, keepdims).numpy(), exact(x.astype(np.float64), axis, keepdims=keepdims)
         assert y.shape == want.shape and y.dtype == np.float32
-        np.testing.assert_allclose(y, want, rtol=5e-7, atol=5e-7)  # some sums are near 0
+        np.testing.assert_allclose(y, want, rtol=5e-7)
 
 
-@pytest.mark.parametrize("shape", [(4, 5, 6), (40, 50, 60)])
-def test_axes_of_sums_and_means_are_there_and_different(shape):
+@pytest.mark.parametrize("shape, twice", [
+    ((4, 5, 6), "duplicate value in 'axis'"), ((40, 50, 60), "repeated axis")])
+def test_axes_of_sums_and_means_are_there_and_different(shape, twice):
     x = np.ones(shape, np.float32)
     for f in (minigen.sum, minigen.mean, minigen.var):
-        for axis in ((0, 2, -1), (0, 2, 7), (1, -1, -1), -4):
-            with pytest.raises(ValueError, match="repeated axis|duplicate value|out of bounds"):
+        for axis, message in (((0, 2, -1), twice), ((0, 2, 7), "out of bounds"),
+                              ((1, -1, -1), twice), (-4, "out of bounds")):
+            with pytest.raises(ValueError, match=message):
                 f(x, axis)
         with pytest.raises(TypeError, match="axis=1.0"):
             f(x, 1.0)

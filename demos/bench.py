@@ -96,12 +96,13 @@ def main(argv=None):
         info.module(args.device)  # or a UserError
         about["device"] = info.driver()[1][0]
     print("; ".join(f"{key} {value}" for key, value in about.items()), flush=True)
-    rows = [row for subject in subjects(args.only, GROUPS[args.device])
-            for row in measure(subject, args)]
+    rows = []
+    for subject in subjects(args.only, GROUPS[args.device]):
+        rows += measure(subject, args)
+        if args.json:  # each time, so that a run that is cut short leaves what it has measured
+            found = {**about, "rows": rows, **summary(rows)}
+            write_bytes(Path(args.json), (json.dumps(found, indent=1) + "\n").encode())
     print(f"\n{markdown(rows)}\n\n" + "\n".join(f"{k}: {v}" for k, v in summary(rows).items()))
-    if args.json:
-        found = {**about, "rows": rows, **summary(rows)}
-        write_bytes(Path(args.json), (json.dumps(found, indent=1) + "\n").encode())
     return rows
 
 

@@ -26,6 +26,22 @@ def test_both_sides_take_the_same_first_step(model, tmp_path):
         assert np.isfinite(row["ratio"]) and row["ratio"] == row["pytorch"] / row["minigen"]
 
 
+@pytest.mark.parity
+def test_a_run_that_is_cut_short_leaves_what_it_has_measured(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    row = {"what": "VAE: train", "minigen": 1.0, "pytorch": 2.0, "ratio": 2.0}
+
+    def measure(subject, args):
+        if subject != "vae":
+            raise KeyboardInterrupt
+        return [row]
+
+    monkeypatch.setattr(bench, "measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        bench.main(["--only", "models", "--json", str(tmp_path / "found.json")])
+    assert json.loads((tmp_path / "found.json").read_text())["rows"] == [row]
+
+
 def test_losses_that_differ_are_called_so():
     assert bench.agreement(1.00009, 1, 1e-4)["losses"] == "agree"
     assert bench.agreement(1.00011, 1, 1e-4)["losses"] == "DIFFER by 1.1e-04"

@@ -40,6 +40,7 @@ MODELS = {
     "ebgan": "minigen.models.gan.ebgan:ebgan",
     "began": "minigen.models.gan.began:began",
     "progressive": "minigen.models.gan.progressive:progressive",
+    "lapgan": "minigen.models.gan.lapgan:lapgan",
     "minibatch_std": "minigen.models.gan.minibatch_std:minibatch_std",
     "r1": "minigen.models.gan.r1:r1",
     "stylegan": "minigen.models.gan.stylegan:stylegan",

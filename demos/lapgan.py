@@ -21,7 +21,7 @@ from minigen.models.gan.lapgan import lapgan, pyramid
 
 def main(argv=None):
     run = Demo("lapgan", __doc__, argv, data=("glyphs", "mnist", "fashion-mnist", "scenes",
-                                              "cifar10"), batch=32, steps=3000,
+                                              "cifar10"), batch=32, steps=2500,
                flags=lambda p: p.add_argument("--latent", type=at_least(1), default=32, metavar="N",
                                               help="dimensions of the smallest images' z"))
     model = lapgan(run.data.shape, run.args.latent)
@@ -31,11 +31,12 @@ def main(argv=None):
 
     def step(t, rng):
         numbers = {}
-        levels = pyramid(tensor(signed(run.batch(t))), model.K)
-        for k, (game, opt, level) in enumerate(zip(model.games, opts, levels, strict=True)):
+        for k, (game, opt) in enumerate(zip(model.games, opts, strict=True)):
             for player in opt:
                 player.lr = 1e-3 * optim.cosine(t, run.args.steps, floor=0.05)
-            losses = algorithm_1(game, *opt, lambda _, level=level: level)(t, rng)
+            for i in range(t << k, (t + 1) << k):  # small images cost little, so D_k sees more
+                level = pyramid(tensor(signed(run.batch(i))), model.K)[k]
+                losses = algorithm_1(game, *opt, lambda _, level=level: level)(i, rng)
             numbers |= {f"{name}_{k}": loss for name, loss in losses.items()}
         return numbers
 

@@ -13,10 +13,11 @@ from PIL import Image
 pytest.register_assert_rewrite("data_files", "cuda_checks", "kernel_checks", "tiny_demo")
 
 # Parallel test processes (pytest -n) share the cores. Each has two threads, so that threaded code
-# still runs with threads, and these sleep while they wait. The libraries read the variables when
-# they are loaded, which is later.
+# still runs with threads, and these sleep while they wait. NumPy's, of matrix products, would spin,
+# so there is one. The libraries read the variables when they are loaded, which is later.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ |= {"NUMBA_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
+    os.environ |= {"NUMBA_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive",
+                   "OPENBLAS_NUM_THREADS": "1"}
 
 # If a shell starts the tests in the background, they and the programs they start ignore Ctrl-C
 # (SIGINT), which some tests send.

@@ -26,7 +26,7 @@ from minigen import data, interpolate, nn, no_grad, optim, tensor, text_metrics,
 from minigen.data.scenes import COLOURS, LONGEST, VOCABULARY, encode
 from minigen.demo import Demo, at_least, cli
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder, unit
-from minigen.models.gan.dcgan import adam
+from minigen.models.gan import dcgan, wgan_gp
 from minigen.models.text_to_image.attngan import attngan
 from minigen.models.text_to_image.damsm import DAMSM
 from minigen.models.text_to_image.df_gan import df_gan
@@ -37,7 +37,8 @@ from minigen.models.text_to_image.xmc_gan import xmc_gan
 
 D = 64  # length of a code
 LAM = 0.05  # weight of the DAMSM loss
-LR_D, LR_G = 7e-4, 1.5e-3  # G lags behind, so its rate is higher
+RATES = 7e-4, 1.5e-3  # D's and G's; G lags behind, so its rate is higher
+FAST_D = 1e-3, 5e-4  # DF-GAN's penalty holds D back, so D's is
 
 
 @dataclass
@@ -101,6 +102,7 @@ def main(argv=None):
     D_E = {"D": game.D} | ({"E": game.E} if name == "xmc_gan" else {})
     nn.init([encoders.net, game.G, D_E], run.rng)
     opt = optim.Adam(nn.parameters(encoders.net), lr=2e-3)
+    adam, rates = (wgan_gp.adam, FAST_D) if name == "df_gan" else (dcgan.adam, RATES)
     opt_d, opt_g = adam(nn.parameters(D_E)), adam(nn.parameters(game.G))
     ema = nn.EMA(opt_g.params, decay=0.995)
     tokens, y = encode(run.data.train_captions), classes(run.data.train_captions)
@@ -114,7 +116,7 @@ def main(argv=None):
             loss = encoders.loss(x, run.xp.asarray(tokens[i]), y[i])
             return train.descend(opt, loss, name="teacher", max_norm=1.0)
         decay = optim.cosine(t - first, run.args.steps - first, floor=0.05)
-        opt_d.lr, opt_g.lr = LR_D * decay, LR_G * decay
+        opt_d.lr, opt_g.lr = (lr * decay for lr in rates)
         x = data.signed(run.batch(t))
         with no_grad():
             text = encoders.embed_text(run.xp.asarray(tokens[run.indices(t)]))

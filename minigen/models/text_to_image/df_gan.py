@@ -16,8 +16,8 @@ which leads G to what matches. D judges a pair once; of an image alone it would 
 match.
 
 Differs from the paper: small networks, for 32×32 pixels; CLIP's text encoder in place of AttnGAN's;
-leaky ReLU, as in the authors' program. What acts on pixels one by one, a DFBlock or a 1×1
-convolution, comes before the enlargement, and before the averaging in D: the same function.
+leaky ReLU, as in the authors' program; He's initial weights in D. In G, what acts on pixels one by
+one comes before the enlargement, in D the 1×1 convolution after the averaging: the same functions.
 """
 
 import math
@@ -55,8 +55,8 @@ class DFGAN(Game):
         x, e = tensor(x, requires_grad=True), tensor(e, requires_grad=True)
         h = self.D.convs(x)
         real, mismatch = self.D.joint(h, e), self.D.joint(h, mismatched(e))
-        no = (mean(relu(1 + fake)) + mean(relu(1 + mismatch))) / 2
-        yes = mean(relu(1 - real))
+        yes = mean(relu(1 - real))  # eq: df-gan-hinge
+        no = (mean(relu(1 + fake)) + mean(relu(1 + mismatch))) / 2  # eq: df-gan-hinge
         return yes + no + self.k * ma_gp(real, x, e, self.p)  # eq: df-gan-hinge
 
     def g_loss(self, n, rng, e):
@@ -138,14 +138,23 @@ class Generator:
         return tanh(self.last(leaky(h)))
 
 
+class Conv2d(nn.Conv2d):
+    """A convolution whose outputs are at first as large as its inputs (He et al. 2015). From
+    PyTorch's smaller weights D was so flat that G kept up with it and learnt hardly anything."""
+
+    def init(self, rng):
+        initializers.kaiming_uniform(self.weight, rng, a=0.2)
+        initializers.constant(self.bias, 0)
+
+
 class DownBlock:
     """A residual block of D, which halves the size: (N, C, H, W) → (N, K, H/2, W/2). The residual
     is scaled by a learnt number, at first 0."""
 
     def __init__(self, C, K, rng=None):
-        self.residual = nn.Sequential(nn.Conv2d(C, K, 4, 2, 1, rng=rng), leaky,
-                                      nn.Conv2d(K, K, 3, 1, 1, rng=rng), leaky)
-        self.skip, self.scale = nn.Conv2d(C, K, 1, rng=rng), nn.Parameter()
+        self.residual = nn.Sequential(Conv2d(C, K, 4, 2, 1, rng=rng), leaky,
+                                      Conv2d(K, K, 3, 1, 1, rng=rng), leaky)
+        self.skip, self.scale = Conv2d(C, K, 1, rng=rng), nn.Parameter()
 
     def __call__(self, x):
         return self.skip(avg_pool2d(x, 2)) + self.scale.weight * self.residual(x)
@@ -159,11 +168,11 @@ class Discriminator:
     def __init__(self, shape, d, widths, rng=None):
         C, H, W = shape
         K, halvings = widths[-1], len(widths) - 1
-        self.convs = nn.Sequential(nn.Conv2d(C, widths[0], 3, 1, 1, rng=rng),
+        self.convs = nn.Sequential(Conv2d(C, widths[0], 3, 1, 1, rng=rng),
                                    *(DownBlock(a, b, rng) for a, b in pairwise(widths)))
         self.joint = nn.Conditioned(nn.Sequential(
-            nn.Conv2d(K + d, K // 2, 3, 1, 1, rng=rng), leaky,
-            nn.Conv2d(K // 2, 1, (H >> halvings, W >> halvings), rng=rng),
+            Conv2d(K + d, K // 2, 3, 1, 1, rng=rng), leaky,
+            Conv2d(K // 2, 1, (H >> halvings, W >> halvings), rng=rng),
             lambda a: a.flatten(1)), d)
 
     def __call__(self, x, e):

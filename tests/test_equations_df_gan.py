@@ -125,3 +125,16 @@ def test_the_slope_of_a_network_is_what_small_steps_measure():
     total = slope(x, lambda d: value(x + d, e)) + slope(e, lambda d: value(x, e + d))
     x, e = tensor(x, requires_grad=True), tensor(e, requires_grad=True)
     assert ma_gp(D(x, e), x, e, 3).item() == pytest.approx(np.mean(total ** 3))  # eq: ma-gp
+
+
+def test_bad_input_is_named():
+    game = df_gan.df_gan((3, 8, 8), 4, 5, 6, RNG(0))
+    x, e = np.zeros((2, 3, 8, 8), np.float32), np.zeros((2, 5), np.float32)
+    for call, message in (
+            (lambda: df_gan.df_gan((3, 12, 8), 4, 5), "12×8, expected sides divisible by 8"),
+            (lambda: game.d_loss(x[:1], RNG(1), e[:1]), "a single pair came"),
+            (lambda: game.d_loss(x, RNG(1), e[:1]), r"2 inputs came with y \(1, 5\)"),
+            (lambda: game.g_loss(2, RNG(1), e[:, :4]), r"y \(2, 4\), expected .* \(2, 5\)"),
+            (lambda: game.d_loss(x[..., :4], RNG(1), e), "build G and D for the shape")):
+        with pytest.raises(ValueError, match=message):
+            call()

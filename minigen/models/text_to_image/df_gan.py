@@ -39,6 +39,7 @@ from minigen import (
 from minigen.models.gan.gan import Game, leaky
 from minigen.models.text_to_image.gan_cls import mismatched
 from minigen.nn import initializers
+from minigen.nn.conditioned import as_vectors
 
 
 class DFGAN(Game):
@@ -68,7 +69,7 @@ def ma_gp(scores, x, e, p):
     """E[(‖∇ₓ D‖ + ‖∇ₑ D‖)ᵖ], differentiable in D's parameters. `scores` (N, 1) are D(x, e),
     computed from tracked x (N, ...) and e (N, d)."""
     grad_x, grad_e = grad(sum(scores), [x, e], create_graph=True)
-    slope = norm(grad_x.flatten(1), axis=1) + norm(grad_e, axis=1)
+    slope = norm(grad_x.flatten(1), axis=1) + norm(grad_e, axis=1)  # eq: ma-gp
     return mean(slope ** p)  # eq: ma-gp
 
 
@@ -125,14 +126,15 @@ class Generator:
 
     def __init__(self, shape, d_z, d, widths, hidden, rng=None):
         C, H, W = shape
-        halvings = len(widths) - 1
+        halvings, self.d = len(widths) - 1, d
         self.small = (widths[0], H >> halvings, W >> halvings)
         self.first = nn.Linear(d_z, math.prod(self.small), rng=rng)
         self.blocks = [UPBlock(a, b, d_z + d, hidden, rng) for a, b in pairwise(widths)]
         self.last = nn.Conv2d(widths[-1], C, 3, 1, 1, rng=rng)
 
     def __call__(self, z, e):
-        h, c = self.first(z).reshape(len(z), *self.small), concatenate([z, tensor(e)], axis=1)
+        c = concatenate([z, as_vectors(e, len(z), self.d, z.dtype)], axis=1)
+        h = self.first(z).reshape(len(z), *self.small)
         for block in self.blocks:
             h = block(h, c)
         return tanh(self.last(leaky(h)))

@@ -38,7 +38,7 @@ from minigen.models.text_to_image.xmc_gan import xmc_gan
 D = 64  # length of a code
 LAM = 0.05  # weight of the DAMSM loss
 RATES = 7e-4, 1.5e-3  # D's and G's; G lags behind, so its rate is higher
-FAST_D = 1e-3, 5e-4  # DF-GAN's penalty holds D back, so D's is
+FAST_D = 1e-3, 5e-4  # DF-GAN's: as in its paper, D's rate is the higher one
 
 
 @dataclass

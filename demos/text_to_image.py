@@ -1,18 +1,20 @@
-"""Text to image: the four GANs of the lecture that draw what a caption says.
+"""Text to image: the five GANs of the lecture that draw what a caption says.
 
     python demos/text_to_image.py                    AttnGAN, offline, on drawn scenes with captions
-    python demos/text_to_image.py --model gan_cls    or stackgan, or xmc_gan
+    python demos/text_to_image.py --model gan_cls    or stackgan, xmc_gan, or df_gan
 
 A text encoder is trained first, together with an image encoder, and then frozen: for GAN-CLS and
 StackGAN a joint embedding learnt from classes (here: which colours a scene has, and which
-background), for AttnGAN the DAMSM, for XMC-GAN CLIP. Then the GAN is trained on its codes.
+background), for AttnGAN the DAMSM, for XMC-GAN and DF-GAN CLIP. Then the GAN is trained on its
+codes.
 
 samples.png, a column per caption (printed): the test image that it describes; the small image of
 the first stage, if there are two stages; three samples with different noise z. colour_named is the
 share of the colours named in a caption that its image shows, colour_not_named the share of the
-other colours that it shows. r_precision@1 is how often an image's own caption is found among 100,
-by the same encoders that taught the generator. variety is the mean distance between two images of
-one caption, divided by that between images of two captions.
+other colours that it shows; shape_named is the share of the objects named that it shows in the
+shape named. r_precision@1 is how often an image's own caption is found among 100, by the same
+encoders that taught the generator. variety is the mean distance between two images of one caption,
+divided by that between images of two captions.
 """
 
 from dataclasses import dataclass
@@ -24,9 +26,10 @@ from minigen import data, interpolate, nn, no_grad, optim, tensor, text_metrics,
 from minigen.data.scenes import COLOURS, LONGEST, VOCABULARY, encode
 from minigen.demo import Demo, at_least, cli
 from minigen.models.clip.clip import CLIP, ImageEncoder, TextEncoder, unit
-from minigen.models.gan.dcgan import adam
+from minigen.models.gan import dcgan, wgan_gp
 from minigen.models.text_to_image.attngan import attngan
 from minigen.models.text_to_image.damsm import DAMSM
+from minigen.models.text_to_image.df_gan import df_gan
 from minigen.models.text_to_image.gan_cls import gan_cls
 from minigen.models.text_to_image.joint_embedding import JointEmbedding
 from minigen.models.text_to_image.stackgan import Stages, stackgan
@@ -34,7 +37,8 @@ from minigen.models.text_to_image.xmc_gan import xmc_gan
 
 D = 64  # length of a code
 LAM = 0.05  # weight of the DAMSM loss
-LR_D, LR_G = 7e-4, 1.5e-3  # G lags behind, so its rate is higher
+RATES = 7e-4, 1.5e-3  # D's and G's; G lags behind, so its rate is higher
+FAST_D = 1e-3, 5e-4  # DF-GAN's: as in its paper, D's rate is the higher one
 
 
 @dataclass
@@ -77,7 +81,9 @@ def scaled(codes):
     return D ** 0.5 * unit(codes)
 
 
-ENCODERS = {"attngan": damsm, "gan_cls": joint, "stackgan": joint, "xmc_gan": clip}
+ENCODERS = {"attngan": damsm, "gan_cls": joint, "stackgan": joint, "xmc_gan": clip,
+            "df_gan": clip}
+GANS = {"gan_cls": gan_cls, "stackgan": stackgan, "xmc_gan": xmc_gan, "df_gan": df_gan}
 
 
 def flags(parser):
@@ -91,11 +97,12 @@ def main(argv=None):
                staged=True, min_batch=2, flags=flags)
     shape, name = run.data.shape, run.args.model
     encoders = ENCODERS[name](shape, (8, 8) if run.quick else (16, 32, 64, 128))
-    game = {"attngan": lambda *sizes: attngan(*sizes, encoders.net.loss, LAM), "gan_cls": gan_cls,
-            "stackgan": stackgan, "xmc_gan": xmc_gan}[name](shape, run.args.latent, D)
+    sizes = shape, run.args.latent, D
+    game = (attngan(*sizes, encoders.net.loss, LAM) if name == "attngan" else GANS[name](*sizes))
     D_E = {"D": game.D} | ({"E": game.E} if name == "xmc_gan" else {})
     nn.init([encoders.net, game.G, D_E], run.rng)
     opt = optim.Adam(nn.parameters(encoders.net), lr=2e-3)
+    adam, rates = (wgan_gp.adam, FAST_D) if name == "df_gan" else (dcgan.adam, RATES)
     opt_d, opt_g = adam(nn.parameters(D_E)), adam(nn.parameters(game.G))
     ema = nn.EMA(opt_g.params, decay=0.995)
     tokens, y = encode(run.data.train_captions), classes(run.data.train_captions)
@@ -109,7 +116,7 @@ def main(argv=None):
             loss = encoders.loss(x, run.xp.asarray(tokens[i]), y[i])
             return train.descend(opt, loss, name="teacher", max_norm=1.0)
         decay = optim.cosine(t - first, run.args.steps - first, floor=0.05)
-        opt_d.lr, opt_g.lr = LR_D * decay, LR_G * decay
+        opt_d.lr, opt_g.lr = (lr * decay for lr in rates)
         x = data.signed(run.batch(t))
         with no_grad():
             text = encoders.embed_text(run.xp.asarray(tokens[run.indices(t)]))
@@ -133,9 +140,11 @@ def main(argv=None):
     print("captions of samples.png:", *captions[:10], sep="\n  ")
     numbers = {"variety": np.abs(samples[0] - samples[1]).mean()
                / np.abs(samples[0] - np.roll(samples[1], 1, axis=0)).mean()}
+    known = text_metrics.known_silhouettes(run.data)
     for which, images in (("truth", truth), ("drawn", samples[0])):
         f = data.in_batches(encoders.embed_image, 2 * images - 1)
         numbers |= text_metrics.caption_scores(which, images, captions, f, text[-1].numpy())
+        numbers[f"shape_named_{which}"] = text_metrics.shapes_shown(images, captions, known)
     run.finish(numbers)
 
 

@@ -20,6 +20,7 @@ VARIANTS = [*((demo,) for demo in DEMOS),
             ("text_to_image", "--model", "gan_cls"),
             ("text_to_image", "--model", "stackgan"),
             ("text_to_image", "--model", "xmc_gan"),
+            ("text_to_image", "--model", "df_gan"),
             ("vae", "--net", "mlp", "--decoder", "gaussian")]
 
 

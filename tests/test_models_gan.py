@@ -91,7 +91,7 @@ def test_the_gan_demo_with_other_losses(loss, tmp_path):
     assert (tmp_path / "training.png").exists()
 
 
-@pytest.mark.parametrize("model", ["gan_cls", "stackgan", "xmc_gan"])
+@pytest.mark.parametrize("model", ["gan_cls", "stackgan", "xmc_gan", "df_gan"])
 def test_the_demo_of_texts_with_its_other_models(model, tmp_path):
     demo = importlib.import_module("demos.text_to_image")
     demo.main(["--quick", "--out", str(tmp_path), "--model", model])

@@ -63,6 +63,7 @@ MODELS = {
     "attngan": "minigen.models.text_to_image.attngan:attngan",
     "align_draw": "minigen.models.text_to_image.align_draw:AlignDRAW",
     "xmc_gan": "minigen.models.text_to_image.xmc_gan:XMCGAN",
+    "df_gan": "minigen.models.text_to_image.df_gan:df_gan",
     "decoding": "minigen.models.autoregressive.decoding:beam_search",
     "rnn": "minigen.models.autoregressive.rnn:RNN",
     "pixels": "minigen.models.autoregressive.pixels:PixelModel",

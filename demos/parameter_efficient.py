@@ -1,0 +1,191 @@
+"""Parameter-efficient training: a frozen model that describes images learns to answer questions.
+
+    python demos/parameter_efficient.py                        offline, on drawn scenes
+
+A language model learns texts: captions of scenes, and questions about a caption with their answers.
+A LLaVA is made of it, which learns to describe images, and keeps answering questions about
+captions. Then it should answer questions about images, which it has never been asked. It learns
+that in five ways, each with the same batches: all of its language model's weights are trained
+(full); or they are frozen, and few others are trained: LoRA's, QLoRA's, on frozen matrices of 4
+bits a number, and those of the LLaMA-Adapter and of its version 2.
+
+samples.png: test images with a question, the right answer, and the answers @frozen and after each
+way of training; green if LoRA's and all others are right, orange if some are. answers.txt has more.
+Numbers are over one question about each of the first 500 test images. right: the share of answers
+that are right word by word, also for each kind of question; nats: −log p of the right answer;
+caption_nats: −log p of an image's caption, which is no longer trained; trained: the number of
+trained parameters; frozen_bytes: of the language model's other weights; training_bytes: these, and
+for each trained parameter 16 for it, its gradient and Adam's two moments; seconds_per_step: the
+median of five gradients.
+"""
+
+import copy
+import time
+from textwrap import fill
+
+import numpy as np
+
+from minigen import grad, metrics, nn, no_grad, optim, pictures, sum, train
+from minigen.data import in_batches, scenes, signed, unsigned
+from minigen.demo import Demo, cli
+from minigen.models.multimodal.language_model import LanguageModel
+from minigen.models.multimodal.llama_adapter import llama_adapter, llama_adapter_v2
+from minigen.models.multimodal.llava import Encoder, LLaVA
+from minigen.models.multimodal.lora import lora
+from minigen.models.multimodal.qlora import frozen_bytes, qlora
+from minigen.nn.parameters import write_bytes
+
+METHODS = {"full": (lambda lm, rng: copy.deepcopy(lm), 1e-3),  # and the learning rate
+           "lora": (lambda lm, rng: lora(lm, rng=rng), 5e-3),
+           "qlora": (lambda lm, rng: qlora(lm, rng=rng), 5e-3),
+           "llama_adapter": (lambda lm, rng: llama_adapter(lm, rng=rng), 1e-2),
+           "llama_adapter_v2": (lambda lm, rng: llama_adapter_v2(lm, rng=rng), 1e-2)}
+SHARES = (0, 0.25, 0.6, 1)  # of the steps, at which text, images and questions begin, and the end
+KINDS = ("colour", "what", "where", "count", "ground")
+NUMBERS = ("one", "two", "three")
+VOCABULARY = (*scenes.VOCABULARY, *"what colour is the ? where from how many objects which".split(),
+              *NUMBERS)
+SHOWN = 12
+
+
+def read(caption):
+    """What a caption says: its objects, (size, colour, shape); how the first lies to each of the
+    others or, if there are none, in the image; and the ground."""
+    body, ground = caption.removesuffix(" background").rsplit(" on a ", 1)
+    words = body.split()
+    objects, places = [tuple(words[1:4])], []
+    for detail in " ".join(words[4:]).split(" and "):
+        place, _, other = detail.partition(" a ")
+        places.append(place)
+        objects += [tuple(other.split())] if other else []
+    return objects, places, ground
+
+
+def ask(caption, rng):
+    """A question of a random kind about a caption, or about an image that has it: the kind, the
+    question and the answer."""
+    objects, places, ground = read(caption)
+    (size, colour, shape) = objects[k := rng.integers(len(objects))]
+    kind = rng.choice(KINDS)
+    if kind == "colour" and [(size, shape) == (s, f) for s, _, f in objects].count(True) > 1:
+        kind = "what"
+    if kind == "colour":
+        return kind, f"what colour is the {size} {shape} ?", colour
+    if kind == "what":
+        return kind, f"what is {colour} ?", f"a {size} {shape}"
+    if kind == "count":
+        return kind, "how many objects ?", NUMBERS[len(objects) - 1]
+    if kind == "ground":
+        return kind, "which background ?", ground
+    name = lambda k: f"the {' '.join(objects[k][1:])}"
+    if len(objects) == 1:
+        return kind, f"where is {name(0)} ?", places[0]
+    k = rng.integers(len(places))
+    return kind, f"where is {name(0)} from {name(k + 1)} ?", places[k]
+
+
+def encode(texts):
+    return scenes.encode(texts, VOCABULARY)
+
+
+def questions(captions, rng):
+    """One about each caption: the kinds; the questions, integers (N, T); and with their answers."""
+    kinds, asked, answers = zip(*(ask(caption, rng) for caption in captions), strict=True)
+    texts = [f"{question} {answer}" for question, answer in zip(asked, answers, strict=True)]
+    return np.array(kinds), encode(asked), encode(texts)
+
+
+def answer_nll(lm, asked, w, prefix):
+    """−log p of the answers in texts w (N, T), which begin with the questions `asked` (N, T), after
+    a prefix: (N,)."""
+    return sum(lm.token_nll(w, prefix) * (np.cumsum(asked == 0, 1) > 0), 1)
+
+
+def main(argv=None):
+    run = Demo("parameter_efficient", __doc__, argv, data=("scenes",), batch=48, steps=1600,
+               staged=True)
+    widths = (8, 8, 8) if run.quick else (32, 64, 64)
+    lm = LanguageModel(len(VOCABULARY), scenes.LONGEST, 64, 3, std=0.2)
+    P, d = run.data.shape[1] // 8 * (run.data.shape[2] // 8), 4 * widths[-1]
+    base = LLaVA(Encoder(len(VOCABULARY), widths), lm, P, d)
+    nn.init(base, run.rng)
+    adapted = {name: make(lm, run.rng) for name, (make, _) in METHODS.items()}
+    opts = {"encoder": optim.Adam(nn.parameters(base.encoder)),
+            "lm": optim.Adam(nn.parameters(lm)), "llava": optim.Adam(base.trained(2)),
+            **{name: optim.Adam(nn.parameters(some)) for name, some in adapted.items()}}
+    starts = [int(share * run.args.steps) for share in SHARES]
+
+    def step(t, rng):
+        stage = np.searchsorted(starts, t, "right")
+        start, end = starts[stage - 1:stage + 1]
+        rate = optim.warmup_cosine(t, start, end, warmup_steps=20, floor=0.02)
+        x, drawn = signed(run.batch(t)), run.data.train_scenes[run.indices(t)]
+        captions = scenes.draw_captions(drawn, rng)
+        _, asked, w = questions(captions, rng)
+        if stage == 3:
+            if t == start:
+                for name, (make, _) in METHODS.items():
+                    nn.load_state_dict(adapted[name], nn.state_dict(make(lm, rng)))
+            with no_grad():
+                H = base.prefix(x)
+            numbers = {}
+            for name, (_, lr) in METHODS.items():
+                opts[name].lr = lr * rate
+                loss = sum(answer_nll(adapted[name], asked, w, H)) / len(w)
+                numbers |= train.descend(opts[name], loss, name=name, max_norm=1.0)
+            return numbers
+        opts["encoder"].lr = opts["lm"].lr = opts["llava"].lr = 3e-3 * rate
+        numbers = {}
+        if stage == 1:
+            numbers = train.descend(opts["encoder"], base.encoder.loss(x, encode(captions)),
+                                    name="encoder")
+        if t % 2:
+            loss = sum(answer_nll(lm, asked, w, lm.embed_tokens(encode(captions)))) / len(w)
+        elif stage == 1:
+            before = encode(scenes.draw_captions(drawn, rng))
+            loss = lm.loss(encode(captions), lm.embed_tokens(before))
+        else:
+            loss = base.loss(encode(captions), x)
+        name = "text_questions" if t % 2 else ("text", "captions")[stage - 1]
+        opt = opts["llava" if name == "captions" else "lm"]
+        return numbers | train.descend(opt, loss, name=name, max_norm=1.0)
+
+    run.fit(step, base=base, **adapted, **{f"opt_{name}": opt for name, opt in opts.items()})
+
+    test, rng = run.data.first(n_test=500), np.random.default_rng((run.args.seed, 1))
+    x, captions = signed(test.test_x), test.test_captions
+    kinds, asked, w = questions(captions, rng)
+    right_answers = scenes.decode(w * (asked == 0), VOCABULARY)
+    H = in_batches(base.prefix, x)
+    numbers, answers = {}, {}
+    for name, some in {"frozen": lm, **adapted}.items():
+        params = nn.parameters(some) if name in METHODS else {}
+        trained = np.sum([p.size for p in params.values()], dtype=int)
+        stored = sum_bytes(some) - 4 * trained
+        answers[name] = scenes.decode(some.complete(asked, H) * (asked == 0), VOCABULARY)
+        right = np.array(answers[name]) == right_answers
+        numbers |= {
+            f"right@{name}": right.mean(),
+            **{f"right_{kind}@{name}": right[kinds == kind].mean() for kind in KINDS},
+            f"nats@{name}": in_batches(lambda *a, some=some: answer_nll(some, *a), asked, w,
+                                       H).mean(),
+            f"caption_nats@{name}": metrics.nll(some, encode(captions), H),
+            f"trained@{name}": trained, f"frozen_bytes@{name}": stored,
+            f"training_bytes@{name}": stored + 16 * trained}
+        if params:
+            seconds = []
+            for _ in range(5):
+                began = time.perf_counter()
+                grad(sum(answer_nll(some, asked[:48], w[:48], H[:48])), params)
+                seconds.append(time.perf_counter() - began)
+            numbers[f"seconds_per_step@{name}"] = np.median(seconds)
+    run.finish(numbers)
+
+
+def sum_bytes(model):
+    """The bytes of all tensors of a model."""
+    return np.sum([t.data.nbytes for t in {**nn.parameters(model), **nn.buffers(model)}.values()])
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -9,8 +9,8 @@ that in five ways, each with the same batches: all of its language model's weigh
 (full); or they are frozen, and few others are trained: LoRA's, QLoRA's, on frozen matrices of 4
 bits a number, and those of the LLaMA-Adapter and of its version 2.
 
-samples.png: test images with a question, the right answer, and the answers @frozen and after each
-way of training; green if LoRA's and all others are right, orange if some are. answers.txt has more.
+samples.png: test images with a question, and the answers of the frozen model and after each way of
+training; green if all of the latter are right, orange if some are. answers.txt has all questions.
 Numbers are over one question about each of the first 500 test images. right: the share of answers
 that are right word by word, also for each kind of question; nats: −log p of the right answer;
 caption_nats: −log p of an image's caption, which is no longer trained; trained: the number of
@@ -31,15 +31,13 @@ from minigen.demo import Demo, cli
 from minigen.models.multimodal.language_model import LanguageModel
 from minigen.models.multimodal.llama_adapter import llama_adapter, llama_adapter_v2
 from minigen.models.multimodal.llava import Encoder, LLaVA
-from minigen.models.multimodal.lora import lora
+from minigen.models.multimodal.lora import frozen, lora
 from minigen.models.multimodal.qlora import frozen_bytes, qlora
 from minigen.nn.parameters import write_bytes
 
-METHODS = {"full": (lambda lm, rng: copy.deepcopy(lm), 1e-3),  # and the learning rate
-           "lora": (lambda lm, rng: lora(lm, rng=rng), 5e-3),
-           "qlora": (lambda lm, rng: qlora(lm, rng=rng), 5e-3),
-           "llama_adapter": (lambda lm, rng: llama_adapter(lm, rng=rng), 1e-2),
-           "llama_adapter_v2": (lambda lm, rng: llama_adapter_v2(lm, rng=rng), 1e-2)}
+METHODS = {"full": (lambda lm, rng: copy.deepcopy(lm), 1e-3),  # each with its learning rate
+           "lora": (lora, 5e-3), "qlora": (qlora, 5e-3),
+           "llama_adapter": (llama_adapter, 1e-2), "llama_adapter_v2": (llama_adapter_v2, 1e-2)}
 SHARES = (0, 0.25, 0.6, 1)  # of the steps, at which text, images and questions begin, and the end
 KINDS = ("colour", "what", "where", "count", "ground")
 NUMBERS = ("one", "two", "three")
@@ -109,7 +107,7 @@ def main(argv=None):
     P, d = run.data.shape[1] // 8 * (run.data.shape[2] // 8), 4 * widths[-1]
     base = LLaVA(Encoder(len(VOCABULARY), widths), lm, P, d)
     nn.init(base, run.rng)
-    adapted = {name: make(lm, run.rng) for name, (make, _) in METHODS.items()}
+    adapted = {name: make(lm, rng=run.rng) for name, (make, _) in METHODS.items()}
     opts = {"encoder": optim.Adam(nn.parameters(base.encoder)),
             "lm": optim.Adam(nn.parameters(lm)), "llava": optim.Adam(base.trained(2)),
             **{name: optim.Adam(nn.parameters(some)) for name, some in adapted.items()}}
@@ -125,7 +123,7 @@ def main(argv=None):
         if stage == 3:
             if t == start:
                 for name, (make, _) in METHODS.items():
-                    nn.load_state_dict(adapted[name], nn.state_dict(make(lm, rng)))
+                    nn.load_state_dict(adapted[name], nn.state_dict(make(lm, rng=rng)))
             with no_grad():
                 H = base.prefix(x)
             numbers = {}
@@ -155,36 +153,54 @@ def main(argv=None):
     test, rng = run.data.first(n_test=500), np.random.default_rng((run.args.seed, 1))
     x, captions = signed(test.test_x), test.test_captions
     kinds, asked, w = questions(captions, rng)
-    right_answers = scenes.decode(w * (asked == 0), VOCABULARY)
-    H = in_batches(base.prefix, x)
-    numbers, answers = {}, {}
-    for name, some in {"frozen": lm, **adapted}.items():
-        params = nn.parameters(some) if name in METHODS else {}
+    true = words(w, asked)
+    H, numbers, answers = in_batches(base.prefix, x), {}, {}
+    for name, some in {"frozen": frozen(lm), **adapted}.items():
+        params = nn.parameters(some)
         trained = np.sum([p.size for p in params.values()], dtype=int)
-        stored = sum_bytes(some) - 4 * trained
-        answers[name] = scenes.decode(some.complete(asked, H) * (asked == 0), VOCABULARY)
-        right = np.array(answers[name]) == right_answers
-        numbers |= {
-            f"right@{name}": right.mean(),
-            **{f"right_{kind}@{name}": right[kinds == kind].mean() for kind in KINDS},
-            f"nats@{name}": in_batches(lambda *a, some=some: answer_nll(some, *a), asked, w,
-                                       H).mean(),
-            f"caption_nats@{name}": metrics.nll(some, encode(captions), H),
-            f"trained@{name}": trained, f"frozen_bytes@{name}": stored,
-            f"training_bytes@{name}": stored + 16 * trained}
+        answers[name] = words(some.complete(asked, H), asked)
+        right = answers[name] == true
+        nll = in_batches(lambda *batch, some=some: answer_nll(some, *batch), asked, w, H)
+        numbers |= {f"right@{name}": right.mean(), f"nats@{name}": nll.mean(),
+                    f"caption_nats@{name}": metrics.nll(some, encode(captions), H),
+                    f"trained@{name}": trained, f"frozen_bytes@{name}": frozen_bytes(some),
+                    f"training_bytes@{name}": frozen_bytes(some) + 16 * trained,
+                    **{f"{kind}_right@{name}": right[kinds == kind].mean() for kind in KINDS}}
         if params:
-            seconds = []
-            for _ in range(5):
-                began = time.perf_counter()
-                grad(sum(answer_nll(some, asked[:48], w[:48], H[:48])), params)
-                seconds.append(time.perf_counter() - began)
-            numbers[f"seconds_per_step@{name}"] = np.median(seconds)
+            numbers[f"seconds_per_step@{name}"] = seconds_per_step(
+                some, params, *(a[:run.args.batch] for a in (asked, w, H)))
+
+    lines, texts = [], []
+    for n, question in enumerate(scenes.decode(asked, VOCABULARY)):
+        marks = [answers[name][n] == true[n] for name in METHODS]
+        lines += [f"{captions[n]}\n{question} {true[n]}", *(
+            f"  {name:<17} {'right' if every[n] == true[n] else 'wrong'}  {every[n]}"
+            for name, every in answers.items()), ""]
+        given = {}  # the ways to each answer
+        for name, every in answers.items():
+            given.setdefault(every[n], []).append(name.replace("_", " "))
+        text = [question, *(f"    {answer}  ({', '.join(ways)})" for answer, ways in given.items())]
+        texts.append(("\n".join(fill(line, 64) for line in text),
+                      "green" if all(marks) else "darkorange" if any(marks) else "firebrick"))
+    with train.writing(run.out):
+        write_bytes(run.out / "answers.txt", "\n".join(lines).encode())
+        pictures.captioned(run.out / "samples.png", unsigned(x[:SHOWN]), texts[:SHOWN])
     run.finish(numbers)
 
 
-def sum_bytes(model):
-    """The bytes of all tensors of a model."""
-    return np.sum([t.data.nbytes for t in {**nn.parameters(model), **nn.buffers(model)}.values()])
+def words(w, asked):
+    """The answers in texts w (N, T) that begin with the questions `asked` (N, T): str (N,)."""
+    return np.array(scenes.decode(w * (asked == 0), VOCABULARY))
+
+
+def seconds_per_step(lm, params, *batch):
+    """The median time of five gradients of the loss of a batch."""
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        grad(sum(answer_nll(lm, *batch)), params)
+        times.append(time.perf_counter() - began)
+    return np.median(times)
 
 
 if __name__ == "__main__":

@@ -33,11 +33,12 @@ from minigen.operation import op
 from minigen.tensor import to_device_of, xp
 
 
-def normal_float(tail=1 - (1 / 32 + 1 / 30) / 2):
-    """NF4's 16 values, ascending; the probability `tail`, p above, is that of their largest."""
-    above, below = np.linspace(0.5, tail, 9), np.linspace(1 - tail, 0.5, 8)
-    q = [NormalDist().inv_cdf(p) for p in (*below, *above[1:])]  # eq: nf4-values
-    return np.array(q, np.float32) / np.float32(q[-1])
+def normal_float():
+    """NF4's 16 values, ascending."""
+    p = 1 - (1 / 32 + 1 / 30) / 2  # eq: nf4-values
+    below, above = np.linspace(1 - p, 0.5, 8), np.linspace(0.5, p, 9)  # eq: nf4-values
+    q = np.array([NormalDist().inv_cdf(p) for p in (*below, *above[1:])])
+    return (q / q[-1]).astype(np.float32)  # eq: nf4-values
 
 
 def float8():
@@ -74,13 +75,13 @@ class NF4Matrix:
     indices of c − `mean`, `scales` the c₂. `data`: Ŵ, float32, of `shape`."""
 
     def __init__(self, W):
+        if W.size % 2:
+            raise ValueError(f"NF4Matrix: W is {W.shape}, expected an even number of entries: two "
+                             "are stored in a byte")
         self.shape = W.shape
         index, c = quantise(W.numpy().ravel(), NF4, BLOCK)
         mean = c.mean(keepdims=True)
-        constants, scales = quantise(c - mean, FP8, CONSTANTS)
-        if len(index) % 2:
-            raise ValueError(f"NF4Matrix: {W.shape} is an odd number of numbers, expected an even "
-                             "one: two are stored in a byte")
+        constants, scales = quantise(c - mean, FP8, CONSTANTS)  # eq: double-quantisation
         self.packed = tensor(index[::2] << 4 | index[1::2])
         self.constants, self.scales, self.mean = tensor(constants), tensor(scales), tensor(mean)
 
@@ -94,9 +95,9 @@ class NF4Matrix:
 
 
 @op
-def nf4_linear(x, *, W): return kernels.matmul(x, W.data.astype(x.dtype).T, None)
+def nf4_linear(x, *, W): return kernels.matmul(x, W.data.astype(x.dtype).T, None)  # eq: qlora
 @nf4_linear.vjp
-def nf4_linear(g, *, W): return matmul(g, W.data.astype(g.dtype))  # eq: qlora-gradient
+def nf4_linear(g, *, W): return matmul(g, W.data.astype(g.dtype))  # eq: qlora
 
 
 class NF4Linear:

@@ -31,17 +31,17 @@ from minigen.demo import Demo, cli
 from minigen.models.multimodal.language_model import LanguageModel
 from minigen.models.multimodal.llama_adapter import llama_adapter, llama_adapter_v2
 from minigen.models.multimodal.llava import Encoder, LLaVA
-from minigen.models.multimodal.lora import frozen, lora
-from minigen.models.multimodal.qlora import frozen_bytes, qlora
+from minigen.models.multimodal.lora import frozen, frozen_bytes, lora
+from minigen.models.multimodal.qlora import qlora
 from minigen.nn.parameters import write_bytes
 
-METHODS = {"full": (lambda lm, rng: copy.deepcopy(lm), 1e-3),  # each with its learning rate
-           "lora": (lora, 5e-3), "qlora": (qlora, 5e-3),
-           "llama_adapter": (llama_adapter, 1e-2), "llama_adapter_v2": (llama_adapter_v2, 1e-2)}
-SHARES = (0, 0.25, 0.6, 1)  # of the steps, at which text, images and questions begin, and the end
+METHODS = {"full": (lambda lm, rng: copy.deepcopy(lm), 3e-3),  # each with its learning rate
+           "lora": (lora, 1e-2), "qlora": (qlora, 1e-2),
+           "llama_adapter": (llama_adapter, 0.1), "llama_adapter_v2": (llama_adapter_v2, 3e-2)}
+SHARES = (0, 0.3, 0.77, 1)  # of the steps, at which text, images and questions begin, and the end
 KINDS = ("colour", "what", "where", "count", "ground")
 NUMBERS = ("one", "two", "three")
-VOCABULARY = (*scenes.VOCABULARY, *"what colour is the ? where from how many objects which".split(),
+VOCABULARY = (*scenes.VOCABULARY, *"what colour is ? where from how many objects which".split(),
               *NUMBERS)
 SHOWN = 12
 
@@ -100,7 +100,7 @@ def answer_nll(lm, asked, w, prefix):
 
 
 def main(argv=None):
-    run = Demo("parameter_efficient", __doc__, argv, data=("scenes",), batch=48, steps=1600,
+    run = Demo("parameter_efficient", __doc__, argv, data=("scenes",), batch=48, steps=2600,
                staged=True)
     widths = (8, 8, 8) if run.quick else (32, 64, 64)
     lm = LanguageModel(len(VOCABULARY), scenes.LONGEST, 64, 3, std=0.2)
@@ -137,14 +137,15 @@ def main(argv=None):
         if stage == 1:
             numbers = train.descend(opts["encoder"], base.encoder.loss(x, encode(captions)),
                                     name="encoder")
-        if t % 2:
+        asks = t % 2 if stage == 1 else t % 4 == 0
+        if asks:
             loss = sum(answer_nll(lm, asked, w, lm.embed_tokens(encode(captions)))) / len(w)
         elif stage == 1:
             before = encode(scenes.draw_captions(drawn, rng))
             loss = lm.loss(encode(captions), lm.embed_tokens(before))
         else:
             loss = base.loss(encode(captions), x)
-        name = "text_questions" if t % 2 else ("text", "captions")[stage - 1]
+        name = "text_questions" if asks else ("text", "captions")[stage - 1]
         opt = opts["llava" if name == "captions" else "lm"]
         return numbers | train.descend(opt, loss, name=name, max_norm=1.0)
 

@@ -8,7 +8,7 @@ import pytest
 from minigen import grad, gradcheck, nn, tensor
 from minigen.models.multimodal.language_model import LanguageModel
 from minigen.models.multimodal.llama_adapter import ScaledLinear, ZeroInitAttention, llama_adapter
-from minigen.models.multimodal.lora import LoRA, SelfAttention, frozen
+from minigen.models.multimodal.lora import LoRA, SelfAttention, frozen, frozen_bytes
 from minigen.models.multimodal.qlora import (
     BLOCK,
     CONSTANTS,
@@ -17,7 +17,6 @@ from minigen.models.multimodal.qlora import (
     NF4Linear,
     NF4Matrix,
     dequantise,
-    frozen_bytes,
     nf4_linear,
     quantise,
 )

@@ -10,8 +10,8 @@ from minigen import grad, nn, optim
 from minigen.data import scenes
 from minigen.models.multimodal.language_model import LanguageModel
 from minigen.models.multimodal.llama_adapter import llama_adapter, llama_adapter_v2
-from minigen.models.multimodal.lora import SelfAttention, lora
-from minigen.models.multimodal.qlora import NF4Matrix, frozen_bytes, qlora
+from minigen.models.multimodal.lora import SelfAttention, frozen_bytes, lora
+from minigen.models.multimodal.qlora import NF4Matrix, qlora
 from minigen.train import descend
 
 RNG = np.random.default_rng

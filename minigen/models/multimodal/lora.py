@@ -72,6 +72,11 @@ def frozen(model):
     return model
 
 
+def frozen_bytes(model):
+    """The bytes of a model's buffers: of all its tensors that are not trained."""
+    return sum(t.data.nbytes for t in nn.buffers(model).values())
+
+
 def replace(lm, wrap):
     """In each block of the language model `lm`, put wrap(layer) in the place of the four layers
     that have a matrix: in_proj and out_proj of the attention, and the two of the MLP."""

@@ -27,7 +27,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from minigen import kernels, matmul, nn, tensor
+from minigen import kernels, matmul, tensor
 from minigen.models.multimodal.lora import LoRA, frozen, replace
 from minigen.operation import op
 from minigen.tensor import to_device_of, xp
@@ -117,8 +117,3 @@ def qlora(lm, r=4, alpha=8.0, rng=None):
     lm = frozen(lm)
     replace(lm, lambda layer: LoRA(NF4Linear(layer), r, alpha, rng))
     return lm
-
-
-def frozen_bytes(model):
-    """The bytes of the model's buffers: of all its tensors that are not trained."""
-    return sum(t.data.nbytes for t in nn.buffers(model).values())

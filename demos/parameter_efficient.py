@@ -9,8 +9,8 @@ that in five ways, each with the same batches: all of its language model's weigh
 (full); or they are frozen, and few others are trained: LoRA's, QLoRA's, on frozen matrices of 4
 bits a number, and those of the LLaMA-Adapter and of its version 2.
 
-samples.png: test images with a question, and the answers of the frozen model and after each way of
-training; green if all of the latter are right, orange if some are. answers.txt has all questions.
+samples.png: test images with a question, the right answer, and those of the frozen model and after
+each way of training; green if all of the latter are right, orange if some. answers.txt has all.
 Numbers are over one question about each of the first 500 test images. right: the share of answers
 that are right word by word, also for each kind of question; nats: −log p of the right answer;
 caption_nats: −log p of an image's caption, which is no longer trained; trained: the number of
@@ -35,7 +35,8 @@ from minigen.models.multimodal.lora import frozen, frozen_bytes, lora
 from minigen.models.multimodal.qlora import qlora
 from minigen.nn.parameters import write_bytes
 
-METHODS = {"full": (lambda lm, rng: copy.deepcopy(lm), 3e-3),  # each with its learning rate
+# Each with the one of three or four learning rates that was best on other test images.
+METHODS = {"full": (lambda lm, rng: copy.deepcopy(lm), 3e-3),
            "lora": (lora, 1e-2), "qlora": (qlora, 1e-2),
            "llama_adapter": (llama_adapter, 0.1), "llama_adapter_v2": (llama_adapter_v2, 3e-2)}
 SHARES = (0, 0.3, 0.77, 1)  # of the steps, at which text, images and questions begin, and the end
@@ -180,7 +181,9 @@ def main(argv=None):
         given = {}  # the ways to each answer
         for name, every in answers.items():
             given.setdefault(every[n], []).append(name.replace("_", " "))
-        text = [question, *(f"    {answer}  ({', '.join(ways)})" for answer, ways in given.items())]
+        text = [f"{question}  {true[n]}", *(
+            f"    {answer}  ({'all' if len(ways) == len(answers) else ', '.join(ways)})"
+            for answer, ways in given.items())]
         texts.append(("\n".join(fill(line, 64) for line in text),
                       "green" if all(marks) else "darkorange" if any(marks) else "firebrick"))
     with train.writing(run.out):

@@ -12,6 +12,8 @@ below 0 and 8 above, at equal steps of probability on either side, and 0 itself,
 
     q ∝ Φ⁻¹(½ ± j s),    s = (p − ½) / 8 above 0 and (p − ½) / 7 below,    p = 1 − (1/32 + 1/30)/2
 
+As W is scaled by c, not by its standard deviation, the indices are not quite equally frequent.
+
 The constants c are quantised too, minus their mean, in the same way: 8-bit floats, and a constant
 c₂ for each block of 256. In all W takes 4 + 8/64 + 32/(64·256) = 4.127 bits per number; with the
 constants as 32-bit floats it would be 4.5.

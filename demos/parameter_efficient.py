@@ -21,7 +21,7 @@ median of five gradients.
 
 import copy
 import time
-from textwrap import fill
+from textwrap import fill, shorten
 
 import numpy as np
 
@@ -181,9 +181,10 @@ def main(argv=None):
         given = {}  # the ways to each answer
         for name, every in answers.items():
             given.setdefault(every[n], []).append(name.replace("_", " "))
-        text = [f"{question}  {true[n]}", *(
-            f"    {answer}  ({'all' if len(ways) == len(answers) else ', '.join(ways)})"
-            for answer, ways in given.items())]
+        text = [f"{question}  {true[n]}"]
+        for answer, ways in given.items():
+            by = "all" if len(ways) == len(answers) else ", ".join(ways)
+            text.append(f"    {shorten(answer, 30, placeholder=' …')}  ({by})")
         texts.append(("\n".join(fill(line, 64) for line in text),
                       "green" if all(marks) else "darkorange" if any(marks) else "firebrick"))
     with train.writing(run.out):

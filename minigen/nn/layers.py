@@ -221,13 +221,16 @@ class MultiheadAttention:
         """The attention of positions x (N, T, D) to themselves and to the S positions before them,
         whose keys and values, concatenated, are the `cache` (N, S, 2 D): (N, T, D), and the cache
         for the positions that follow, (N, S + T, 2 D)."""
-        q, kv = ops.split(ops.linear(x, self.in_proj_weight, self.in_proj_bias), [x.shape[2]], -1)
+        q, kv = ops.split(self._in_proj(x), [x.shape[2]], -1)
         cache = ops.concatenate([cache, kv], axis=1)
         T, S = x.shape[1], cache.shape[1]
         attn_mask = None  # position t attends to all, or to those up to S − T + t
         if is_causal:
             attn_mask = xp(cache.data).tri(T, S, S - T, dtype=bool)
         return self._attend(q, *ops.split(cache, 2, -1), attn_mask), cache
+
+    def _in_proj(self, x):
+        return ops.linear(x, self.in_proj_weight, self.in_proj_bias)
 
     def _attend(self, q, k, v, attn_mask, is_causal=False):
         o = ops.scaled_dot_product_attention(*map(self._heads, (q, k, v)), attn_mask,

@@ -9,7 +9,7 @@ decoder makes of it, from one, two or five labelled images of each digit.
 
 samples.png, a column per digit, its first test image: the image; the class of each pixel, as a
 colour; and what is predicted from five labelled images of each digit, by `diffusion`; by the same
-MLPs given the activations of an untrained network, `untrained`, or the 5×5 pixels around each,
+MLPs given the activations of an untrained network, `untrained`, or the 9×9 pixels around each,
 `pixels`; and by a U-Net trained on the labelled images alone, each time shifted at random by up to
 two pixels, `unet`.
 
@@ -40,7 +40,7 @@ from minigen.models.diffusion.segmentation import (
 TIMES, SCANNED = (100, 300, 500), (20, 100, 200, 300, 500, 700)
 PER_DIGIT = (1, 2, 5)  # labelled images
 PIXELS = 256  # that an MLP sees per step
-SIDE, SHIFT = 5, 2
+SIDE, SHIFT = 9, 2
 
 
 def main(argv=None):

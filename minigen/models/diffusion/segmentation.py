@@ -34,7 +34,7 @@ class Features:
         with no_grad():
             maps = [interpolate(a, size=x_0.shape[2:], mode="bilinear")
                     for t in self.times for a in self.activations(tensor(x_0), t)]
-            return concatenate(maps, axis=1)
+            return concatenate(maps, axis=1)  # eq: segmentation-features
 
     def activations(self, x_0, t):
         """a_b(x_t, t) of each of the blocks: a list of (N, K_b, H_b, W_b)."""
@@ -52,8 +52,13 @@ class PixelClassifiers:
         self.nets = [pixel_classifier(K, classes, widths, rng) for _ in range(M)]
 
     def loss(self, f, y):
-        """L for features f (M, n, K) and labels y (M, n): each MLP has n pixels of its own."""
-        return sum(cross_entropy(net(f[m]), y[m]) for m, net in enumerate(self.nets))
+        """L for features f (M, n, K) and classes y (M, n): each MLP has n pixels of its own.
+        ValueError for other shapes."""
+        if len(f) != len(self.nets) or f.shape[:2] != y.shape:
+            raise ValueError(f"segmentation: features are {f.shape}, their classes {y.shape}, "
+                             f"expected (M, n, K) and (M, n) for M = {len(self.nets)} MLPs")
+        each = [cross_entropy(net(f[m]), y[m]) for m, net in enumerate(self.nets)]
+        return sum(each)  # eq: segmentation-loss
 
     def __call__(self, maps):
         """ŷ for features (N, K, H, W): integers (N, H, W). Of classes with equally many votes, the
@@ -62,7 +67,8 @@ class PixelClassifiers:
             f = pixels(maps)
             votes = np.array([net(f).numpy().argmax(1) for net in self.nets])
         counts = [(votes == k).sum(0) for k in range(self.classes)]
-        return np.argmax(counts, 0).reshape(len(maps), *maps.shape[2:])
+        majority = np.argmax(counts, axis=0)  # eq: segmentation-vote
+        return majority.reshape(len(maps), *maps.shape[2:])
 
 
 def pixel_classifier(K, classes, widths, rng=None):

@@ -45,11 +45,11 @@ SIDE, SHIFT = 9, 2
 
 def main(argv=None):
     run = Demo("segmentation", __doc__, argv, data=("glyphs", "mnist"), batch=32,
-               steps={"glyphs": 3000, "mnist": 4500}, staged=True)
+               steps=3000, staged=True)
     widths, per_digit = ((8, 8, 8), (1,)) if run.quick else ((16, 32, 64), PER_DIGIT)
     most, classes, s = per_digit[-1], 1 + len(run.data.classes), schedule.linear(T)
     eps = run.rng.standard_normal((1, *run.data.shape), np.float32)
-    model, untrained = (segmenter(run.data.shape, classes, s, TIMES, eps, widths) for _ in "ab")
+    model, untrained = (segmenter(run.data.shape, classes, s, TIMES, eps, widths) for _ in range(2))
     nn.init([model, untrained], run.rng)
     ddpm, mlps = model.features.ddpm, model.classifiers
     opt, opt_p = (optim.Adam(nn.parameters(part)) for part in (ddpm, mlps))

@@ -11,7 +11,7 @@ image, ⊕ puts them side by side as channels. ε_θ does not change; only the p
 trained on the labels.
 
 Differs from the paper: the U-Net has one block per resolution, so the b are resolutions, of which
-all are used; features are normalised before they enter an MLP.
+all are used; features are normalised before they enter an MLP; there are five MLPs, not ten.
 """
 
 import numpy as np
@@ -90,9 +90,10 @@ class Segmenter:
         return self.classifiers(self.features(x))
 
 
-def segmenter(shape, classes, schedule, times, eps, widths=(16, 32, 64, 64), rng=None):
-    """A Segmenter of images of `shape` (C, H, W), by the features of a DDPM that is yet to be
-    trained, `segmenter.features.ddpm`."""
+def segmenter(shape, classes, schedule, times, eps, widths=(16, 32, 64), rng=None):
+    """A Segmenter of images of `shape` (C, H, W) into `classes`, by the features that all blocks of
+    a DDPM give at the `times`, with the noise `eps` (1, C, H, W). Train its `features.ddpm` first,
+    without labels, then its `classifiers`."""
     ddpm = DDPM(denoiser(shape, widths, rng=rng), schedule)
     features = Features(ddpm, times, range(len(widths)), eps)
     return Segmenter(features, PixelClassifiers(len(times) * sum(widths), classes, rng=rng))

@@ -40,7 +40,8 @@ class Features:
         """a_b(x_t, t) of each of the blocks: a list of (N, K_b, H_b, W_b)."""
         net = self.ddpm.net
         x_t = self.ddpm.q_sample(x_0, t, self.eps)
-        a = [*net.unet.decoded(x_t, net.embed(np.full(len(x_0), t)))]
+        e = net.embed(np.full(len(x_0), self.ddpm.schedule.times[t]))
+        a = [*net.unet.decoded(x_t, e)]
         return [a[b] for b in self.blocks]
 
 

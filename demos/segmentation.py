@@ -10,8 +10,8 @@ decoder makes of it, from one, two or five labelled images of each digit.
 samples.png, a column per digit, its first test image: the image; the class of each pixel, as a
 colour; and what is predicted from five labelled images of each digit, by `diffusion`; by the same
 MLPs given the activations of an untrained network, `untrained`, or the 9×9 pixels around each,
-`pixels`; and by a U-Net trained on the labelled images alone, each time shifted at random by up to
-two pixels, `unet`.
+`pixels`; and by a U-Net, `unet`, trained on the labelled images alone, which are shifted at random
+by up to two pixels, in as many steps as the DDPM and the MLPs together.
 
 miou@N_… is the mean intersection over union with N labelled images (over 500 test images).
 miou_t… and blocks.png: of a single MLP given one block's activations at one t, 50 labelled images
@@ -103,8 +103,8 @@ def main(argv=None):
                 ("untrained", most): learnt(untrained.features, most),
                 ("pixels", most): learnt(neighbourhood, most)}
     compared |= {("diffusion", k): learnt(model.features, k) for k in per_digit[:-1]}
-    compared |= {("unet", k): unet(*labelled(k), classes, widths, steps, run.rng)
-                 for k in per_digit}
+    compared |= {("unet", k): unet(*labelled(k), classes, widths, run.args.steps,
+                                   np.random.default_rng(run.args.seed)) for k in per_digit}
     predicted = {key: in_batches(f, x, batch_size=50) for key, f in compared.items()}
     numbers = {f"miou@{10 * k}_{name}": mean_iou(p, y, classes)
                for (name, k), p in predicted.items()}

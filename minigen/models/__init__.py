@@ -101,6 +101,7 @@ MODELS = {
     "unclip": "minigen.models.diffusion.unclip:UnCLIP",
     "diffusion_autoencoder":
         "minigen.models.diffusion.diffusion_autoencoder:DiffusionAutoencoder",
+    "segmentation": "minigen.models.diffusion.segmentation:segmenter",
     "inpainting": "minigen.models.diffusion.inpainting:inpainter",
     "palette": "minigen.models.diffusion.palette:palette",
     "editing": "minigen.models.diffusion.editing:ILVR",

@@ -178,6 +178,13 @@ class TimeUNet:
 
     def __call__(self, x, e, *given):
         """`given` is for `mix`. ValueError if a side cannot be halved often enough."""
+        *_, h = self.decoded(x, e, *given)
+        return self.last(self.norm(h))
+
+    def decoded(self, x, e, *given):
+        """Yields the activations on the way up, one per resolution, from the lowest: first those
+        of the middle (N, widths[-1], ., .), last those of the full resolution (N, widths[0], H, W).
+        """
         if x.shape[2] % self.factor or x.shape[3] % self.factor:
             raise ValueError(f"TimeUNet: height and width must be divisible by {self.factor}, got "
                              f"{x.shape}")
@@ -190,11 +197,12 @@ class TimeUNet:
         before, attention, after = self.middle
         h = attention(before(h, e))
         h = after(h if self.mix is None else self.mix(h, e, *given), e)
+        yield h
         for column, up in zip(self.decode[::-1], self.up[::-1], strict=True):
             h = concatenate([up(h), skips.pop()], axis=1)
             for block in column:
                 h = block(h, e)
-        return self.last(self.norm(h))
+            yield h
 
 
 class SpaceToDepthUNet:

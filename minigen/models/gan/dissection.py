@@ -17,6 +17,7 @@ import numpy as np
 
 from minigen import interpolate, nn, no_grad, tensor
 from minigen.data import unsigned
+from minigen.mask_metrics import iou
 
 TOP = 0.05  # the share of a unit's values that count as high
 
@@ -36,8 +37,7 @@ def agreement(r, s, t):
     """IoU_{u,c} for each unit: r (N, U, h, w), booleans s (N, H, W) and t (U,) → (U,); 0 where the
     union is empty."""
     on, s = upsampled(r, s.shape[1:]) > t[:, None, None], s[:, None]
-    intersection, union = (a.sum((0, 2, 3)) for a in (on & s, on | s))
-    return intersection / np.maximum(union, 1)  # eq: dissection-agreement
+    return iou(on, s)
 
 
 def intervene(r, units, value):

@@ -116,19 +116,14 @@ def main(argv=None):
 
     print("training an MLP for each block and t", flush=True)
     n, times = (20, TIMES[:1]) if run.quick else (200, SCANNED)
-    by_block = {}
+    found = {}  # by resolution
     for b in range(len(widths)):
-        name = f"{run.data.shape[1] >> (len(widths) - 1 - b)}"
         alone = [learnt(Features(ddpm, (t,), (b,), eps), most, M=1) for t in times]
-        by_block[name] = [mean_iou(in_batches(f, x[:n], batch_size=50), y[:n], classes)
-                          for f in alone]
-        numbers |= {f"miou_t{t}_block_{name}": iou
-                    for t, iou in zip(times, by_block[name], strict=True)}
-    with train.writing(run.out / "blocks.png"):
-        pictures.lines(run.out / "blocks.png", {
-            "xlabel": "t", "ylabel": "mIoU", "curves": {
-                f"{name}×{name}": (times, ious) for name, ious in by_block.items()}})
-    run.finish(numbers)
+        found[run.data.shape[1] >> (len(widths) - 1 - b)] = [
+            mean_iou(in_batches(f, x[:n], batch_size=50), y[:n], classes) for f in alone]
+    draw_blocks(run.out / "blocks.png", times, found)
+    run.finish(numbers | {f"miou_t{t}_block_{side}": iou for side, each in found.items()
+                          for t, iou in zip(times, each, strict=True)})
 
 
 def masks(x, y):
@@ -156,6 +151,13 @@ def unet(x, y, classes, widths, steps, rng):
         logits = net(tensor(np.roll(x[i], shift, (2, 3))))
         train.descend(opt, cross_entropy(logits, np.roll(y[i], shift, (1, 2))))
     return lambda x: net(tensor(x)).numpy().argmax(1)
+
+
+def draw_blocks(path, times, found):
+    """The mIoU found for blocks, by their resolution, each at all `times`."""
+    curves = {f"{side}×{side}": (times, each) for side, each in found.items()}
+    with train.writing(path):
+        pictures.lines(path, {"xlabel": "t", "ylabel": "mIoU", "curves": curves})
 
 
 def painted(y):

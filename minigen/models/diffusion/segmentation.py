@@ -19,7 +19,6 @@ import numpy as np
 from minigen import concatenate, cross_entropy, interpolate, nn, no_grad, relu, tensor
 from minigen.models.diffusion.ddpm import DDPM
 from minigen.models.diffusion.denoiser import denoiser
-from minigen.nn.transformer import positions
 
 
 class Features:
@@ -102,4 +101,4 @@ def segmenter(shape, classes, schedule, times, eps, widths=(16, 32, 64), rng=Non
 
 def pixels(maps):
     """The vectors of K numbers at all pixels of maps (N, K, H, W): (N·H·W, K)."""
-    return positions(tensor(maps)).reshape(-1, maps.shape[1])
+    return nn.positions(tensor(maps)).reshape(-1, maps.shape[1])

@@ -73,7 +73,7 @@ def ma_gp(scores, x, e, p):
     return mean(slope ** p)  # eq: ma-gp
 
 
-class Zero(nn.Linear):
+class ZeroLinear(nn.Linear):
     """A linear layer whose outputs are 0 at first."""
 
     def init(self, rng):
@@ -86,7 +86,7 @@ class Affine:
 
     def __init__(self, C, d_c, hidden, rng=None):
         self.gamma, self.theta = (
-            nn.Sequential(nn.Linear(d_c, hidden, rng=rng), relu, Zero(hidden, C, rng=rng))
+            nn.Sequential(nn.Linear(d_c, hidden, rng=rng), relu, ZeroLinear(hidden, C, rng=rng))
             for _ in range(2))
 
     def __call__(self, h, c):

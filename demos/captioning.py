@@ -104,7 +104,7 @@ def main(argv=None):
     nn.init([clip, model], run.rng)
     stages = list(STAGES[name])
     opts = {stage: optim.Adam(params[stage]) for stage in stages}
-    starts = [int(share * run.args.steps) for share in (*STAGES[name].values(), 1)]
+    shares = (*STAGES[name].values(), 1)
     tokens = scenes.encode(run.data.train_captions)
 
     def draw_captions(rng, *indices):
@@ -116,10 +116,10 @@ def main(argv=None):
                 for texts in drawn]
 
     def step(t, rng):
-        at = np.searchsorted(starts, t, "right") - 1
-        stage, i = stages[at], run.indices(t)
+        k, start, end = optim.stage_at(t, shares, run.args.steps)
+        stage, i = stages[k - 1], run.indices(t)
         opt = opts[stage]
-        opt.lr = 3e-3 * optim.warmup_cosine(t, *starts[at:at + 2], floor=0.02)
+        opt.lr = 3e-3 * optim.warmup_cosine(t, start, end, floor=0.02)
         parts, label = {}, stage
         if stage == "clip":
             # shapes matter only when there are many pairs: with 64 CLIP hardly learns to see them

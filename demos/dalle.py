@@ -46,11 +46,9 @@ def main(argv=None):
     opt_v = optim.Adam(nn.parameters([vae.encoder, vae.codebook, vae.decoder]))
     opt_t, opt_c = optim.Adam(nn.parameters(model.transformer)), optim.AdamW(nn.parameters(clip))
     words = encode(run.data.train_captions)
-    starts = [int(share * run.args.steps) for share in SHARES]
 
     def step(t, rng):
-        stage = np.searchsorted(starts, t, "right")
-        start, end = starts[stage - 1:stage + 1]
+        stage, start, end = optim.stage_at(t, SHARES, run.args.steps)
         rate = optim.warmup_cosine(t, start, end, floor=0.02)
         batch = signed(run.batch(t)), words[run.indices(t)]
         opt_v.lr = opt_t.lr = opt_c.lr = 3e-3 * rate

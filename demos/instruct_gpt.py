@@ -127,14 +127,13 @@ def main(argv=None):
     ppo = PPO(policy, sft, reward_model, value)
     opts = {"lm": optim.Adam(nn.parameters(policy)), "value": optim.Adam(value.trained()),
             "reward_model": optim.Adam(reward_model.trained())}
-    stages = list(STAGES)
-    starts = [int(share * run.args.steps) for share in (*STAGES.values(), 1)]
+    stages, shares = list(STAGES), (*STAGES.values(), 1)
 
     def step(t, rng):
-        at = np.searchsorted(starts, t, "right") - 1
-        stage, n = stages[at], run.args.batch
-        rate = 3e-3 * optim.warmup_cosine(t, *starts[at:at + 2], floor=0.02)
-        if t == starts[2]:
+        k, start, end = optim.stage_at(t, shares, run.args.steps)
+        stage, n = stages[k - 1], run.args.batch
+        rate = 3e-3 * optim.warmup_cosine(t, start, end, floor=0.02)
+        if t == int(STAGES["rm"] * run.args.steps):
             for part in (sft.lm, reward_model.lm, value.lm):
                 nn.load_state_dict(part, nn.state_dict(policy.lm))
         if stage == "text":

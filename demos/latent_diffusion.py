@@ -66,11 +66,10 @@ def main(argv=None):
     opt = optim.Adam(nn.parameters(net), lr=3e-3)
     ema = nn.EMA(opt.params, decay=0.995)
     tokens = encode(run.data.train_captions)
-    starts = [int(share * run.args.steps) for share in SHARES]
 
     def step(t, rng):
-        x, stage = tensor(data.signed(run.batch(t))), np.searchsorted(starts, t, "right")
-        start, end = starts[stage - 1:stage + 1]
+        x = tensor(data.signed(run.batch(t)))
+        stage, start, end = optim.stage_at(t, SHARES, run.args.steps)
         lr = 3e-3 * optim.warmup_cosine(t, start, end, floor=0.02)
         opt_1.lr = opt_t.lr = opt_j.lr = opt.lr = lr
         if stage == 1:

@@ -38,11 +38,9 @@ def main(argv=None):
     encoder, lm = first.encoder, first.lm
     opt_encoder, opt_lm = optim.Adam(nn.parameters(encoder)), optim.Adam(nn.parameters(lm))
     opt_1, opt_2 = optim.Adam(first.trained(1)), optim.Adam(second.trained(2))
-    starts = [int(share * run.args.steps) for share in SHARES]
 
     def step(t, rng):
-        stage = np.searchsorted(starts, t, "right")
-        start, end = starts[stage - 1:stage + 1]
+        stage, start, end = optim.stage_at(t, SHARES, run.args.steps)
         rate = optim.warmup_cosine(t, start, end, warmup_steps=20, floor=0.02)
         x, drawn = signed(run.batch(t)), run.data.train_scenes[run.indices(t)]
         w = true_words(drawn, rng)

@@ -112,11 +112,9 @@ def main(argv=None):
     opts = {"encoder": optim.Adam(nn.parameters(base.encoder)),
             "lm": optim.Adam(nn.parameters(lm)), "llava": optim.Adam(base.trained(2)),
             **{name: optim.Adam(nn.parameters(some)) for name, some in adapted.items()}}
-    starts = [int(share * run.args.steps) for share in SHARES]
 
     def step(t, rng):
-        stage = np.searchsorted(starts, t, "right")
-        start, end = starts[stage - 1:stage + 1]
+        stage, start, end = optim.stage_at(t, SHARES, run.args.steps)
         rate = optim.warmup_cosine(t, start, end, warmup_steps=20, floor=0.02)
         x, drawn = signed(run.batch(t)), run.data.train_scenes[run.indices(t)]
         captions = scenes.draw_captions(drawn, rng)

@@ -9,6 +9,7 @@ that key, `opt.t` counts steps, and `opt.lr` may be set between steps (see the s
 """
 
 import math
+from bisect import bisect_right
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from minigen import kernels
 from minigen.tensor import Tensor, as_array, device_scalars, recording, write, xp
 
 __all__ = ["Adam", "AdamW", "Optimizer", "RMSprop", "SGD", "clip_factor", "clip_grad_norm",
-           "clip_grad_value", "cosine", "step_decay", "warmup", "warmup_cosine"]
+           "clip_grad_value", "cosine", "stage_at", "step_decay", "warmup", "warmup_cosine"]
 
 
 class Optimizer:
@@ -215,6 +216,14 @@ def warmup_cosine(t, start, end, warmup_steps=50, floor=0.0):
     """Warm-up times cosine for the stage of a training run from step `start` to step `end`: a rise
     over `warmup_steps` steps, then a fall to `floor`."""
     return warmup(t - start, warmup_steps) * cosine(t - start, end - start, floor)
+
+
+def stage_at(t, shares, steps):
+    """The stage of a training run that step t belongs to, 1, 2, …, and the steps from which and up
+    to which it lasts. `shares`: of all `steps`, at which the stages begin, and 1, the end."""
+    starts = [int(share * steps) for share in shares]
+    stage = bisect_right(starts, t)
+    return stage, starts[stage - 1], starts[stage]
 
 
 def step_decay(t, every, gamma=0.1):

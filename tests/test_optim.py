@@ -109,6 +109,9 @@ def test_schedules():
     one = optim.warmup_cosine(31, 30, 40, 4)
     assert optim.warmup_cosine(10, 30, 40) == 0  # before it begins
     assert halfway == pytest.approx(0.6) and one == pytest.approx(0.5 * optim.cosine(1, 10))
+    stages = [optim.stage_at(t, (0, 0.25, 0.8, 1), 10) for t in range(10)]
+    assert stages == 2 * [(1, 0, 2)] + 6 * [(2, 2, 8)] + 2 * [(3, 8, 10)]
+    assert optim.stage_at(1, (0, 0.4, 0.6, 1), 2) == (3, 1, 2)  # the second has no step
     for schedule, steps in ((optim.warmup, -1), (optim.cosine, 0), (optim.step_decay, 0)):
         with pytest.raises(ValueError, match=f"{schedule.__name__}: .* must .*, got {steps}"):
             schedule(0, steps)

@@ -14,14 +14,10 @@ Differs from the paper: d takes means of 2×2 pixels and u is bilinear; D_k judg
 (vqgan.py), in place of whole images; leaky ReLU in place of dropout in D_K.
 """
 
-from minigen import avg_pool2d, concatenate, interpolate, nn, no_grad, relu
+from minigen import concatenate, interpolate, nn, no_grad, relu
 from minigen.models.gan.gan import NonSaturatingGAN, fully_connected
+from minigen.models.gan.progressive import down
 from minigen.models.vae.vqgan import texture_discriminator
-
-
-def down(x):
-    """Images (N, C, H, W) at half the size: (N, C, H/2, W/2)."""
-    return avg_pool2d(x, 2)
 
 
 def up(x):
